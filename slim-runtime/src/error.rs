@@ -1,0 +1,230 @@
+//! What can go wrong, said with the field and the fix.
+
+use std::path::PathBuf;
+
+use tch::TchError;
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of this crate. Its text names the field or file, states the rule, then the fix.
+///
+/// Whatever the error, the model, its variable store and the file at hand are as they were before the call.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The share to remove is not in `[0, 1)`, or is NaN.
+    #[error("ratio {0}: the share of channels to remove must be in [0, 1), for instance 0.5 for half of them")]
+    Ratio(f64),
+
+    /// The factor of the sparsity penalty is negative, infinite or NaN.
+    #[error("sparsity factor {0}: it must be finite and not negative, for instance 1e-4")]
+    SparsityFactor(f64),
+
+    /// A layer takes another number of channels than the flow in front of it has.
+    #[error("`{path}` takes {expected} {unit}, but {source_name} gives {found}{hint}")]
+    Width {
+        /// Field path of the layer.
+        path: String,
+        /// Width of the layer's weight.
+        expected: i64,
+        /// What the width counts: channels, or features of a flattened flow.
+        unit: &'static str,
+        /// What gives the flow.
+        source_name: String,
+        /// Width of the flow.
+        found: i64,
+        /// What else it may be, and the fix; empty where nothing more is known.
+        hint: String,
+    },
+
+    /// A tuple of flows reached a layer that takes one.
+    #[error("`{path}` takes one flow of channels, but gets a tuple of {found}; take it apart in a hand-written `trace`")]
+    Tuple {
+        /// Field path of the layer.
+        path: String,
+        /// How many flows the tuple has.
+        found: usize,
+    },
+
+    /// Two flows that must have the same width have not.
+    #[error("`{path}`: {} ({} channels) and {} ({} channels) are joined position by position: widths differ", .left.0, .left.1, .right.0, .right.1)]
+    Union {
+        /// Field path of the struct that joins them.
+        path: String,
+        /// What gives the first flow, and its width.
+        left: (String, usize),
+        /// What gives the second flow, and its width.
+        right: (String, usize),
+    },
+
+    /// The flow is still open: nothing has fixed how many channels the model's input has.
+    #[error("`{path}`: the number of input channels is not known here; write `#[prune(input = 3)]` on the struct")]
+    OpenInput {
+        /// Field path of the struct that asked.
+        path: String,
+    },
+
+    /// A tensor that a layer binds has a shape that the layer cannot have.
+    #[error("`{path}.{tensor}` has shape {shape:?}, which {rule}")]
+    Shape {
+        /// Field path of the layer.
+        path: String,
+        /// Name of the tensor in it.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<i64>,
+        /// What the shape should be.
+        rule: String,
+    },
+
+    /// A bound tensor is computed from others, so that replacing its data would not reach the variable behind it.
+    #[error(
+        "`{path}.{tensor}` is computed from another tensor, so slimming it would not reach the variable in the store; keep the variable itself in the field"
+    )]
+    NotALeaf {
+        /// Field path of the layer.
+        path: String,
+        /// Name of the tensor in it.
+        tensor: String,
+    },
+
+    /// Two fields share memory but not the tensor: one would be slimmed and the other not.
+    #[error(
+        "`{path}.{tensor}` shares the memory of `{owner}` but is another tensor (a `detach` or a view), so only one of the two would be slimmed; share it with `shallow_clone`"
+    )]
+    NotShared {
+        /// Field path of the layer.
+        path: String,
+        /// Name of the tensor in it.
+        tensor: String,
+        /// Path of the tensor that it shares memory with.
+        owner: String,
+    },
+
+    /// A scale that ranks channels is NaN or infinite.
+    #[error(
+        "`{path}.{tensor}`[{channel}] is {value}: scores must be finite; the training has diverged, so load an earlier checkpoint or lower the learning rate"
+    )]
+    NonFinite {
+        /// Field path of the layer.
+        path: String,
+        /// Name of the scoring tensor.
+        tensor: String,
+        /// Which channel.
+        channel: usize,
+        /// NaN or an infinity.
+        value: f64,
+    },
+
+    /// No channel of the model may be removed.
+    #[error("nothing to prune: {reason}")]
+    NothingToPrune {
+        /// Why not, and the fix.
+        reason: String,
+    },
+
+    /// A number stored in a layer is not the width of the flow that it was declared to count.
+    #[error("`{path}`: `{name}` is {found}, but the flow it counts has {expected} channels")]
+    SizeState {
+        /// Field path of the layer.
+        path: String,
+        /// Name of the number.
+        name: String,
+        /// Width of the flow.
+        expected: i64,
+        /// What the layer stores.
+        found: i64,
+    },
+
+    /// `trace` declared a stored number that `layers_mut` does not reach, or the other way round.
+    #[error("`{path}`: `{name}` is declared in `{declared}` but not in `{missing}`; a hand-written `Prunable` must name its sizes in both")]
+    UnreachedState {
+        /// Field path of the layer.
+        path: String,
+        /// Name of the number.
+        name: String,
+        /// The method that names it.
+        declared: &'static str,
+        /// The method that does not.
+        missing: &'static str,
+    },
+
+    /// The plan was made for another network.
+    #[error("the plan does not fit this model: {difference}")]
+    PlanMismatch {
+        /// The first difference.
+        difference: String,
+    },
+
+    /// The plan contradicts itself or empties a layer.
+    #[error("the plan cannot be applied: {reason}")]
+    PlanInvalid {
+        /// Where and why.
+        reason: String,
+    },
+
+    /// A cfg is not of the form `[64, 'M', 128]`.
+    #[error("cfg `{text}`: {reason}; write `[64, 'M', 128]`: widths of at least 1, and 'M' for a max-pool")]
+    Cfg {
+        /// The text as given.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// The tensors of a file and of the store are not the same. Nothing was written to the store.
+    #[error("{}: {} does not fit the store:\n  {}", .file.display(), count(.problems.len(), "tensor"), .problems.join("\n  "))]
+    Checkpoint {
+        /// The file.
+        file: PathBuf,
+        /// Each missing, surplus or misshapen tensor, by name.
+        problems: Vec<String>,
+    },
+
+    /// The file is no sound safetensors file.
+    #[error("{}: {reason}", .file.display())]
+    Format {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// Reading or writing a file failed.
+    #[error("{}: cannot {action}: {source}", .file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+
+    /// libtorch refused; out of memory, for instance.
+    #[error("`{context}`: {source}")]
+    Torch {
+        /// The tensor at hand, by field path.
+        context: String,
+        /// libtorch's own words.
+        source: TchError,
+    },
+
+    /// Anything else that a hand-written `Prunable` reports.
+    #[error("{0}")]
+    Custom(String),
+}
+
+impl Error {
+    /// For `map_err`: libtorch's error with the tensor that was at hand.
+    pub(crate) fn torch(context: impl Into<String>) -> impl FnOnce(TchError) -> Error {
+        let context = context.into();
+        move |source| Error::Torch { context, source }
+    }
+}
+
+/// `1 tensor`, `2 tensors`.
+fn count(n: usize, noun: &str) -> String {
+    if n == 1 { format!("{n} {noun}") } else { format!("{n} {noun}s") }
+}

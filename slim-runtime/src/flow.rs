@@ -1,0 +1,75 @@
+//! What flows between layers, symbolically: lists of channel ids.
+
+use std::rc::Rc;
+
+/// A channel of the network. Ids are dense, in the order in which a trace makes them.
+pub(crate) type ChannelId = u32;
+
+/// The channels that a tensor carries along its channel dimension, in order.
+///
+/// A trace hands flows from layer to layer; what a layer does to channels is list arithmetic on them.
+/// Cloning is cheap: lists are shared.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Flow {
+    /// The model's input before anything has read it: the first reader fixes its width.
+    Open(OpenFlow),
+    /// A list of channels.
+    Channels(Channels),
+    /// Several tensors: a model with more than one input or output.
+    Tuple(Vec<Flow>),
+}
+
+/// An input of the model whose width is not known yet. All clones are fixed together.
+#[derive(Debug, Clone)]
+pub struct OpenFlow {
+    pub(crate) index: usize,
+}
+
+/// An ordered list of channel ids.
+///
+/// Each position is *gated* or not. A gated position carries zeros once the scale and shift of its batch norms are zero,
+/// so a reader loses nothing when the channel goes; an ungated one (a conv's raw output) may carry anything.
+/// Gating belongs to the position and not to the id: one reader may see a residual stream raw, another behind its norm.
+#[derive(Debug, Clone)]
+pub struct Channels {
+    pub(crate) ids: Rc<[ChannelId]>,
+    pub(crate) gated: Rc<[bool]>,
+    /// What gives these channels, as an error message would call it.
+    pub(crate) source: Rc<str>,
+}
+
+impl Channels {
+    pub(crate) fn new(ids: Rc<[ChannelId]>, gated: bool, source: Rc<str>) -> Self {
+        let gated = vec![gated; ids.len()].into();
+        Self { ids, gated, source }
+    }
+
+    /// How many channels the flow has.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether the flow has no channel.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Each channel `times` in a row: a channel-major flatten of `times` positions.
+    pub(crate) fn repeated(&self, times: usize) -> Self {
+        if times == 1 {
+            return self.clone();
+        }
+        Self {
+            ids: self.ids.iter().flat_map(|&id| std::iter::repeat_n(id, times)).collect(),
+            gated: self.gated.iter().flat_map(|&gate| std::iter::repeat_n(gate, times)).collect(),
+            source: Rc::clone(&self.source),
+        }
+    }
+}
+
+impl From<Channels> for Flow {
+    fn from(channels: Channels) -> Self {
+        Flow::Channels(channels)
+    }
+}

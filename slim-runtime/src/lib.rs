@@ -1,0 +1,79 @@
+//! Prunable model definitions for [tch](https://docs.rs/tch): annotate a struct of layers, call [`slim`](Prunable::slim),
+//! and have a smaller network that computes the same function.
+//!
+//! ```
+//! use slim_runtime::Prunable;
+//! use tch::{Device, Tensor, nn};
+//!
+//! #[derive(Debug, Prunable)]
+//! struct Net { conv1: nn::Conv2D, bn1: nn::BatchNorm, conv2: nn::Conv2D, bn2: nn::BatchNorm, fc: nn::Linear }
+//!
+//! impl Net {
+//!     fn new(p: &nn::Path) -> Self {
+//!         Net {
+//!             conv1: nn::conv2d(p / "conv1", 1, 16, 3, Default::default()),
+//!             bn1: nn::batch_norm2d(p / "bn1", 16, Default::default()),
+//!             conv2: nn::conv2d(p / "conv2", 16, 32, 3, Default::default()),
+//!             bn2: nn::batch_norm2d(p / "bn2", 32, Default::default()),
+//!             fc: nn::linear(p / "fc", 32, 10, Default::default()),
+//!         }
+//!     }
+//! }
+//!
+//! impl nn::ModuleT for Net {
+//!     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
+//!         let xs = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu();
+//!         let xs = xs.apply(&self.conv2).apply_t(&self.bn2, train).relu();
+//!         xs.adaptive_avg_pool2d([1, 1]).flatten(1, -1).apply(&self.fc)
+//!     }
+//! }
+//!
+//! let vs = nn::VarStore::new(Device::Cpu);
+//! let mut net = Net::new(&vs.root());
+//! let slimmed = net.slim(0.5)?; // half of the channels, those with the smallest |γ|
+//! println!("{slimmed}");
+//!
+//! // Fields and variable store have shrunk together, and the same `forward` runs.
+//! let channels = slimmed.plan().channels();
+//! assert_eq!((channels.before, channels.after), (48, 23));
+//! assert_eq!(net.conv2.ws.size()[1], net.conv1.ws.size()[0]);
+//! assert_eq!(nn::ModuleT::forward_t(&net, &Tensor::zeros([1, 1, 8, 8], tch::kind::FLOAT_CPU), false).size(), [1, 10]);
+//! # Ok::<(), slim_runtime::Error>(())
+//! ```
+//!
+//! # The way through this crate
+//!
+//! 1. **Annotate.** [`#[derive(Prunable)]`](derive@Prunable) reads the data flow from the order of the fields. tch's `Conv`, `BatchNorm`
+//!    and `Linear`, containers and derived structs can be fields; [`nn`] has pools that are fields.
+//! 2. **Train with sparsity.** [`add_l1_subgradient`](Prunable::add_l1_subgradient) between `backward` and `step`.
+//! 3. **Slim.** [`slim`](Prunable::slim) is [`plan`](Prunable::plan) and [`apply`](Prunable::apply) in one. A [`Plan`] is data: print it, save it,
+//!    keep a snapshot of it in a test, apply it to a replica.
+//! 4. **Fine-tune** with a new optimizer, and save with [`checkpoint`]. A [`Cfg`] holds the widths by which the network is built again.
+//!
+//! # What is guaranteed
+//!
+//! In evaluation mode the slimmed network computes what the network computes when γ and β of the removed channels are zero,
+//! provided that its activations map zero to zero (ReLU, SiLU, tanh; not the sigmoid), and that `forward` does what the fields say.
+//! A channel that some layer reads without a batch norm in between is never removed. After an error the model is what it was, to the bit.
+
+mod cfg;
+pub mod checkpoint;
+mod error;
+mod flow;
+mod layers;
+pub mod nn;
+mod plan;
+mod planner;
+mod prunable;
+mod sparsity;
+mod surgery;
+mod tracer;
+
+pub use cfg::{Cfg, Stage};
+pub use error::{Error, Result};
+pub use flow::{Channels, Flow, OpenFlow};
+pub use plan::{AxisPlan, Change, Hold, KeepList, LayerKind, LayerPlan, Plan, Role, Scored, Slimmed, Slimming, TensorPlan};
+pub use prunable::Prunable;
+pub use slim_derive::Prunable;
+pub use surgery::LayerVisitor;
+pub use tracer::{Axis, LayerTracer, Tracer};

@@ -1,0 +1,149 @@
+//! Which positions of a dimension stay.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The positions of a dimension that stay, ascending.
+///
+/// Prints and serialises as inclusive ranges, `0-3,7,9-12`, which a reader and a diff can follow.
+/// ```
+/// use slim_runtime::KeepList;
+///
+/// let keep: KeepList = [0, 1, 2, 3, 7, 9, 10].into_iter().collect();
+/// assert_eq!(keep.to_string(), "0-3,7,9-10");
+/// assert_eq!(keep.len(), 7);
+/// assert_eq!("0-3,7,9-10".parse::<KeepList>().unwrap(), keep);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KeepList {
+    /// First and last position of each run. Ascending, with a gap between runs.
+    runs: Vec<(usize, usize)>,
+}
+
+impl KeepList {
+    /// How many positions stay.
+    pub fn len(&self) -> usize {
+        self.runs.iter().map(|(first, last)| last - first + 1).sum()
+    }
+
+    /// Whether nothing stays.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// The positions, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.runs.iter().flat_map(|&(first, last)| first..=last)
+    }
+
+    /// The largest position.
+    pub fn last(&self) -> Option<usize> {
+        self.runs.last().map(|run| run.1)
+    }
+
+    /// Appends a position. `false` if it is not beyond all others.
+    fn push(&mut self, first: usize, last: usize) -> bool {
+        match self.runs.last_mut() {
+            Some(run) if first <= run.1 => false,
+            Some(run) if first == run.1 + 1 => {
+                run.1 = last;
+                true
+            }
+            _ => {
+                self.runs.push((first, last));
+                true
+            }
+        }
+    }
+}
+
+impl FromIterator<usize> for KeepList {
+    /// Positions in any order; repeated ones count once.
+    fn from_iter<I: IntoIterator<Item = usize>>(positions: I) -> Self {
+        let mut sorted: Vec<_> = positions.into_iter().collect();
+        sorted.sort_unstable();
+        sorted.dedup();
+        let mut keep = KeepList::default();
+        for position in sorted {
+            keep.push(position, position);
+        }
+        keep
+    }
+}
+
+impl fmt::Display for KeepList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (first, last)) in self.runs.iter().enumerate() {
+            let comma = if i == 0 { "" } else { "," };
+            if first == last { write!(f, "{comma}{first}")? } else { write!(f, "{comma}{first}-{last}")? }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for KeepList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut keep = KeepList::default();
+        for run in text.split(',').filter(|_| !text.is_empty()) {
+            let (first, last) = run.split_once('-').unwrap_or((run, run));
+            let number = |digits: &str| {
+                // One below the maximum, so that lengths cannot overflow.
+                digits
+                    .parse()
+                    .ok()
+                    .filter(|&n: &usize| n < usize::MAX / 2)
+                    .ok_or_else(|| format!("`{run}` is no range of positions such as `0-3`"))
+            };
+            let (first, last) = (number(first)?, number(last)?);
+            if first > last || !keep.push(first, last) {
+                return Err(format!("`{run}` is out of order: positions ascend"));
+            }
+        }
+        Ok(keep)
+    }
+}
+
+impl Serialize for KeepList {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for KeepList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_positions_agree() {
+        for (text, positions) in [("", vec![]), ("0", vec![0]), ("2-4", vec![2, 3, 4]), ("0-1,3,5-6", vec![0, 1, 3, 5, 6])] {
+            let keep: KeepList = text.parse().expect("is well formed");
+            assert_eq!(keep.iter().collect::<Vec<_>>(), positions);
+            assert_eq!(keep.len(), positions.len());
+            assert_eq!(keep.to_string(), text);
+            assert_eq!(positions.into_iter().rev().collect::<KeepList>(), keep);
+        }
+    }
+
+    #[test]
+    fn bad_text_is_refused() {
+        for text in ["a", "1-", "-1", "3-2", "1,1", "2,1", "0-3,3", "1,,2", "99999999999999999999", " 1"] {
+            assert!(text.parse::<KeepList>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_huge_range_costs_no_memory() {
+        let keep: KeepList = "0-999999999999".parse().expect("is well formed");
+        assert_eq!(keep.len(), 1_000_000_000_000);
+    }
+}

@@ -1,0 +1,92 @@
+//! The words a plan uses: what a layer is, what a tensor is, why a channel must stay.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What a layer does, as far as plans and cfgs are concerned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LayerKind {
+    /// A convolution of any rank.
+    Conv,
+    /// A batch norm of any rank. One integer of a [`Cfg`](crate::Cfg).
+    BatchNorm,
+    /// A fully connected layer.
+    Linear,
+    /// A max-pool. `'M'` in a [`Cfg`](crate::Cfg).
+    MaxPool,
+    /// An average pool.
+    AvgPool,
+    /// A layer of another crate, by the name that its `trace` gives it.
+    Other(String),
+}
+
+impl LayerKind {
+    /// A kind of layer that this crate does not know.
+    pub fn other(name: impl Into<String>) -> Self {
+        LayerKind::Other(name.into())
+    }
+}
+
+impl fmt::Display for LayerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            LayerKind::Conv => "conv",
+            LayerKind::BatchNorm => "batch norm",
+            LayerKind::Linear => "linear",
+            LayerKind::MaxPool => "max-pool",
+            LayerKind::AvgPool => "avg-pool",
+            LayerKind::Other(name) => name,
+        })
+    }
+}
+
+/// Whether a tensor is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Trained; counts as parameters.
+    Parameter,
+    /// Not trained: running statistics.
+    Buffer,
+}
+
+/// Why a channel may not be removed, whatever its score.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Hold {
+    /// It is an input of the model.
+    Input,
+    /// It is an output of the model.
+    Output,
+    /// A field says `#[prune(keep)]`.
+    Keep {
+        /// Path of the field.
+        by: String,
+    },
+    /// A layer reads it without a batch norm in between, and would miss it.
+    Ungated {
+        /// Path of the layer.
+        by: String,
+    },
+    /// A shared tensor is used in another place where this dimension is not free.
+    Tied {
+        /// Path of the other layer.
+        by: String,
+    },
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Hold::Input => f.write_str("model input"),
+            Hold::Output => f.write_str("model output"),
+            Hold::Keep { by } => write!(f, "`{by}` says keep"),
+            Hold::Ungated { by } => write!(f, "`{by}` reads it without a batch norm in between"),
+            Hold::Tied { by } => write!(f, "`{by}` shares its weight"),
+        }
+    }
+}

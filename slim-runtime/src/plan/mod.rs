@@ -1,0 +1,217 @@
+//! What stays of a network, as data: printed, saved, compared, applied to any replica.
+
+mod file;
+mod keep;
+mod kind;
+mod report;
+mod slimming;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cfg::{Cfg, Stage};
+pub use keep::KeepList;
+pub use kind::{Hold, LayerKind, Role};
+pub use slimming::Slimming;
+
+/// Which channels of a network stay.
+///
+/// Made by [`Prunable::plan`](crate::Prunable::plan), carried out by [`Prunable::apply`](crate::Prunable::apply) on the model or any replica of it.
+/// It prints as a table, is equal for equal networks, and serialises with serde; fit for `insta` snapshots in your own tests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "file::PlanFile")]
+pub struct Plan {
+    /// Version of this format: 1.
+    pub(crate) format: u32,
+    pub(crate) slimming: Slimming,
+    pub(crate) threshold: Option<f64>,
+    pub(crate) layers: Vec<LayerPlan>,
+}
+
+/// What stays of one layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LayerPlan {
+    /// Field path: `layer2.0.conv1`.
+    pub path: String,
+    /// What the layer does.
+    pub kind: LayerKind,
+    /// The lists of channels that its tensors follow: `out` and `in` of a conv, `channels` of a batch norm.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub axes: Vec<AxisPlan>,
+    /// Its tensors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tensors: Vec<TensorPlan>,
+    /// How its scores took part in the choice; `None` for a layer that scores nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scored: Option<Scored>,
+}
+
+/// A list of channels that dimensions of a layer's tensors follow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AxisPlan {
+    /// `in`, `out`, `channels`, or the name that a hand-written `trace` gave it.
+    pub name: String,
+    /// Its width before.
+    pub width: usize,
+    /// The positions that stay.
+    pub keep: KeepList,
+}
+
+/// A tensor of a layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TensorPlan {
+    /// Its name in the layer: `weight`, `running_mean`.
+    pub name: String,
+    /// Its shape before.
+    pub shape: Vec<i64>,
+    /// For each dimension the axis that it follows, as a position in [`LayerPlan::axes`].
+    pub axes: Vec<Option<usize>>,
+    /// Whether it is trained.
+    pub role: Role,
+    /// Path of the tensor that this is, where it was met before in the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tied: Option<String>,
+}
+
+/// How a layer's scores took part in the choice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Scored {
+    /// The axis that is scored, as a position in [`LayerPlan::axes`].
+    pub axis: usize,
+    /// How many of its channels may be removed.
+    pub removable: usize,
+    /// Why the others may not: the reason of the first of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Hold>,
+    /// Whether the layer would have lost all its channels, and keeps one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub floor: bool,
+}
+
+/// A number before and after slimming.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// In the network as it was.
+    pub before: i64,
+    /// In the slimmed network.
+    pub after: i64,
+}
+
+/// What [`Prunable::slim`](crate::Prunable::slim) did: the plan that was carried out. Prints as a table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Slimmed {
+    pub(crate) plan: Plan,
+}
+
+impl Slimmed {
+    /// The plan that was carried out.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The widths of the network now.
+    pub fn cfg(&self) -> Cfg {
+        self.plan.cfg()
+    }
+}
+
+impl Plan {
+    /// The version of plans that this crate writes, and reads.
+    pub(crate) const FORMAT: u32 = 1;
+
+    /// What was asked for.
+    pub fn slimming(&self) -> &Slimming {
+        &self.slimming
+    }
+
+    /// A channel stays when its score is above this. `None` when nothing was to be removed.
+    pub fn threshold(&self) -> Option<f64> {
+        self.threshold
+    }
+
+    /// The layers, in the order of the data flow.
+    pub fn layers(&self) -> &[LayerPlan] {
+        &self.layers
+    }
+
+    /// A layer by its field path.
+    pub fn layer(&self, path: &str) -> Option<&LayerPlan> {
+        self.layers.iter().find(|layer| layer.path == path)
+    }
+
+    /// The widths of the slimmed network: an integer for each batch norm, `'M'` for each max-pool that is a field.
+    pub fn cfg(&self) -> Cfg {
+        let stage = |layer: &LayerPlan| match layer.kind {
+            LayerKind::BatchNorm => layer.axes.first().map(|axis| Stage::Channels(axis.keep.len() as i64)),
+            LayerKind::MaxPool => Some(Stage::MaxPool),
+            _ => None,
+        };
+        self.layers.iter().filter_map(stage).collect()
+    }
+
+    /// Scored channels: the γ entries of the network's batch norms.
+    pub fn channels(&self) -> Change {
+        self.scored().fold(Change { before: 0, after: 0 }, |sum, (axis, _)| sum.plus(axis.width as i64, axis.keep.len() as i64))
+    }
+
+    /// Trained values: weights, biases, scales and shifts. A shared tensor counts once.
+    pub fn parameters(&self) -> Change {
+        self.layers.iter().map(LayerPlan::parameters).fold(Change { before: 0, after: 0 }, |sum, it| sum.plus(it.before, it.after))
+    }
+
+    /// `N` of [`Slimming::ratio`]: how many scored channels may be removed.
+    pub fn removable(&self) -> usize {
+        self.scored().map(|(_, scored)| scored.removable).sum()
+    }
+
+    /// The share of the removable channels that is removed; [`Slimming::ratio`] is what was asked for.
+    pub fn reached(&self) -> f64 {
+        let Change { before, after } = self.channels();
+        (before - after) as f64 / self.removable().max(1) as f64
+    }
+
+    /// Paths of the layers that would have lost all their channels.
+    pub fn floored(&self) -> impl Iterator<Item = &str> {
+        self.layers.iter().filter(|layer| layer.scored.as_ref().is_some_and(|scored| scored.floor)).map(|layer| layer.path.as_str())
+    }
+
+    /// Each scored axis.
+    fn scored(&self) -> impl Iterator<Item = (&AxisPlan, &Scored)> {
+        self.layers.iter().filter_map(|layer| layer.scored.as_ref().map(|scored| (&layer.axes[scored.axis], scored)))
+    }
+}
+
+impl LayerPlan {
+    /// An axis by its name.
+    pub fn axis(&self, name: &str) -> Option<&AxisPlan> {
+        self.axes.iter().find(|axis| axis.name == name)
+    }
+
+    /// Trained values of this layer. A shared tensor counts where it is met first.
+    pub fn parameters(&self) -> Change {
+        let counted = self.tensors.iter().filter(|tensor| tensor.role == Role::Parameter && tensor.tied.is_none());
+        counted.fold(Change { before: 0, after: 0 }, |sum, tensor| {
+            sum.plus(tensor.shape.iter().product(), self.shape_after(tensor).iter().product())
+        })
+    }
+
+    /// The shape of one of this layer's tensors in the slimmed network.
+    pub fn shape_after(&self, tensor: &TensorPlan) -> Vec<i64> {
+        let after = |(&size, axis): (&i64, &Option<usize>)| axis.map_or(size, |axis| self.axes[axis].keep.len() as i64);
+        tensor.shape.iter().zip(&tensor.axes).map(after).collect()
+    }
+}
+
+impl Change {
+    fn plus(self, before: i64, after: i64) -> Self {
+        Change { before: self.before + before, after: self.after + after }
+    }
+
+    /// The share that is gone, in `[0, 1]`.
+    pub fn removed(self) -> f64 {
+        (self.before - self.after) as f64 / self.before.max(1) as f64
+    }
+}

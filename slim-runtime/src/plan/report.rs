@@ -1,0 +1,94 @@
+//! The table that a person reads.
+
+use std::fmt;
+
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{CellAlignment, Table};
+
+use super::{AxisPlan, Change, LayerPlan, Plan, Slimmed};
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n", self.table().trim_fmt())?;
+        writeln!(f, "channels    {} ({:.1} % removed)", self.channels(), 100.0 * self.channels().removed())?;
+        writeln!(f, "parameters  {} ({:.1} % removed)", self.parameters(), 100.0 * self.parameters().removed())?;
+        let (asked, reached) = (100.0 * self.slimming.ratio, 100.0 * self.reached());
+        writeln!(
+            f,
+            "ratio       {asked:.1} % asked for, {reached:.1} % reached, of the {} channels that may go",
+            grouped(self.removable() as i64)
+        )?;
+        match self.threshold {
+            Some(threshold) => writeln!(f, "threshold   a channel stays when its |γ| > {threshold:.6}")?,
+            None => writeln!(f, "threshold   none: nothing was to be removed")?,
+        }
+        write!(f, "cfg         {}", self.cfg())?;
+        for path in self.floored() {
+            write!(f, "\nfloor       `{path}` would have lost all its channels and keeps the one with the largest |γ|")?;
+        }
+        for layer in &self.layers {
+            if let Some((kept, hold)) = layer.held() {
+                write!(f, "\nheld        `{}`: {kept} must stay: {hold}", layer.path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Slimmed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.plan.fmt(f)
+    }
+}
+
+impl Plan {
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["layer", "kind", "inputs", "channels", "parameters"]);
+        for layer in self.layers.iter().filter(|layer| !layer.tensors.is_empty()) {
+            let (inputs, channels) = layer.inputs_and_channels();
+            let width = |axis: Option<&AxisPlan>| axis.map(|axis| axis.change().to_string()).unwrap_or_default();
+            table.add_row([layer.path.clone(), layer.kind.to_string(), width(inputs), width(channels), layer.parameters().to_string()]);
+        }
+        for column in table.column_iter_mut().skip(2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    }
+}
+
+impl LayerPlan {
+    fn inputs_and_channels(&self) -> (Option<&AxisPlan>, Option<&AxisPlan>) {
+        let is_input = |axis: &&AxisPlan| axis.name == "in";
+        (self.axes.iter().find(is_input), self.axes.iter().find(|axis| !is_input(axis)))
+    }
+
+    /// How many scored channels may not go, and why.
+    fn held(&self) -> Option<(String, String)> {
+        let scored = self.scored.as_ref()?;
+        let (width, hold) = (self.axes[scored.axis].width, scored.held.as_ref()?);
+        Some((format!("{} of {width} channels", width - scored.removable), hold.to_string()))
+    }
+}
+
+impl AxisPlan {
+    fn change(&self) -> Change {
+        Change { before: self.width as i64, after: self.keep.len() as i64 }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.before == self.after {
+            true => f.write_str(&grouped(self.before)),
+            false => write!(f, "{} → {}", grouped(self.before), grouped(self.after)),
+        }
+    }
+}
+
+/// `20,035,018`
+fn grouped(number: i64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
+}

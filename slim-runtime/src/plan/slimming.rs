@@ -1,0 +1,37 @@
+//! How to choose the channels to remove.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// How to choose the channels to remove.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Slimming {
+    /// The share of channels to remove, of the batch norms' γ entries that may go.
+    pub ratio: f64,
+}
+
+impl Slimming {
+    /// The rule of Network Slimming (Liu et al., ICCV 2017, <https://arxiv.org/abs/1708.06519>).
+    ///
+    /// Let `y` be the |γ| of all batch norms' channels that may be removed, ascending, and `N` their number.
+    /// The threshold is `y[⌊N · ratio⌋]`, and a channel stays when its |γ| is above it, strictly: without ties
+    /// `N − ⌊N · ratio⌋ − 1` stay, and ties at the threshold all go. Channels that must stay or go together, such as those of a
+    /// residual stream, have the largest |γ| among them for a score.
+    ///
+    /// Two repairs: a layer that would lose all its channels keeps the one with the largest score, and the report says so;
+    /// and `ratio` 0 removes nothing, where the rule to the letter would remove the smallest.
+    ///
+    /// ```
+    /// # use slim_runtime::Slimming;
+    /// assert_eq!(Slimming::ratio(0.5).ratio, 0.5);
+    /// ```
+    pub fn ratio(ratio: f64) -> Self {
+        Self { ratio }
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        if (0.0..1.0).contains(&self.ratio) { Ok(()) } else { Err(Error::Ratio(self.ratio)) }
+    }
+}

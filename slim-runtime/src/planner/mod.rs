@@ -1,0 +1,51 @@
+//! From a model to a plan: trace, score, choose. Nothing here changes the model.
+
+mod scores;
+mod select;
+
+use crate::plan::{AxisPlan, LayerPlan, Plan, Scored, Slimming, TensorPlan};
+use crate::tracer::{Graph, LayerNode, Tracer};
+use crate::{Prunable, Result};
+use scores::Scores;
+use select::Choice;
+
+/// The channel dependencies of a whole model.
+pub(crate) fn trace<M: Prunable + ?Sized>(model: &M) -> Result<Graph> {
+    let mut cx = Tracer::default();
+    let input = cx.open();
+    let output = model.trace(&mut cx, input)?;
+    Ok(cx.finish(&output))
+}
+
+pub(crate) fn plan(graph: &Graph, slimming: &Slimming) -> Result<Plan> {
+    slimming.check()?;
+    let scores = Scores::read(graph)?;
+    let choice = select::by_threshold(graph, &scores, slimming.ratio)?;
+    let layers = graph.layers.iter().map(|layer| layer_plan(graph, &choice, layer)).collect();
+    Ok(Plan { format: Plan::FORMAT, slimming: *slimming, threshold: choice.threshold, layers })
+}
+
+fn layer_plan(graph: &Graph, choice: &Choice, layer: &LayerNode) -> LayerPlan {
+    let axes = layer.axes.iter().map(|axis| AxisPlan {
+        name: axis.name.to_owned(),
+        width: axis.ids.len(),
+        keep: (0..axis.ids.len()).filter(|&position| choice.keep[graph.class(axis.ids[position])]).collect(),
+    });
+    let tensors = layer.tensors.iter().map(|tensor| TensorPlan {
+        name: tensor.name.to_owned(),
+        shape: tensor.tensor.size(),
+        axes: tensor.axes.clone(),
+        role: tensor.role,
+        tied: tensor.tied.map(|owner| graph.tensor_path(owner)),
+    });
+    let scored = layer.score.map(|(_, axis)| {
+        let classes = || layer.axes[axis].ids.iter().map(|&id| graph.class(id));
+        Scored {
+            axis,
+            removable: classes().filter(|&class| graph.held[class].is_none()).count(),
+            held: classes().find_map(|class| graph.held[class].as_deref().cloned()),
+            floor: classes().any(|class| choice.floored.contains(&class)),
+        }
+    });
+    LayerPlan { path: layer.path.clone(), kind: layer.kind.clone(), axes: axes.collect(), tensors: tensors.collect(), scored }
+}

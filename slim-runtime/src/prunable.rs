@@ -1,0 +1,122 @@
+//! The one trait: what depends on what, and a way to reach the layers.
+
+use crate::plan::{Plan, Slimmed, Slimming};
+use crate::{Flow, LayerVisitor, Result, Tracer, planner, sparsity, surgery};
+
+/// A model, block or layer whose channels can be removed.
+///
+/// Write `#[derive(Prunable)]` on a struct of layers; nothing else is needed for a chain. tch's layers, [`Vec`], [`Option`],
+/// [`Box`], arrays, tuples and derived structs implement the trait, so models compose. Numbers, strings and
+/// [`PhantomData`](std::marker::PhantomData) pass channels through.
+///
+/// A hand-written implementation is a symbolic forward pass. This one is a layer that scales each channel and remembers how many there are:
+///
+/// ```
+/// use slim_runtime::{Axis, Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
+/// use tch::{Tensor, nn};
+///
+/// #[derive(Debug)]
+/// struct Scale { factor: Tensor, channels: i64 }
+///
+/// impl Prunable for Scale {
+///     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+///         let mut layer = cx.layer(LayerKind::other("scale"));
+///         let channels = layer.follow("channels", &input, self.channels)?;
+///         layer.parameter("factor", &self.factor, &[(0, channels)])?;
+///         layer.size("channels", channels);
+///         Ok(layer.pass(channels))
+///     }
+///     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
+///         visit.size("channels", &mut self.channels)
+///     }
+/// }
+///
+/// #[derive(Debug, Prunable)]
+/// struct Net { conv1: nn::Conv2D, bn: nn::BatchNorm, scale: Scale, conv2: nn::Conv2D }
+///
+/// let vs = nn::VarStore::new(tch::Device::Cpu);
+/// let p = vs.root();
+/// let mut net = Net {
+///     conv1: nn::conv2d(&p / "conv1", 3, 8, 3, Default::default()),
+///     bn: nn::batch_norm2d(&p / "bn", 8, Default::default()),
+///     scale: Scale { factor: (&p / "scale").ones("factor", &[8]), channels: 8 },
+///     conv2: nn::conv2d(&p / "conv2", 8, 4, 3, Default::default()),
+/// };
+/// net.slim(0.5)?;
+/// assert_eq!(net.scale.factor.size(), [3]);
+/// assert_eq!(net.scale.channels, 3);
+/// # Ok::<(), slim_runtime::Error>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no channel semantics",
+    label = "not prunable",
+    note = "if it is a struct of layers, write `#[derive(Prunable)]` on it",
+    note = "if it keeps channels as they are, mark the field `#[prune(elementwise)]`",
+    note = "if it is not part of the data flow, mark the field `#[prune(skip)]`"
+)]
+pub trait Prunable {
+    /// A symbolic forward pass: records in `cx` which tensor dimensions follow which channels, and returns the output's channels.
+    ///
+    /// # Errors
+    /// A wiring that cannot be, with the field's path: widths that do not fit, a tensor that is no variable.
+    fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow>;
+
+    /// Reaches state that depends on channels and is no tensor, by the names that [`trace`](Self::trace) gave it.
+    ///
+    /// The default is right for a layer without such state. A composite forwards to its parts with [`LayerVisitor::field`], as the derive does;
+    /// a part that is forgotten is an error when a plan is applied, not a stale number.
+    ///
+    /// # Errors
+    /// Those of [`LayerVisitor`]'s methods.
+    fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
+        let _ = visit;
+        Ok(())
+    }
+
+    /// Decides which channels stay, and changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Ratio`](crate::Error::Ratio), [`Error::NonFinite`](crate::Error::NonFinite) for a NaN or infinite γ,
+    /// [`Error::NothingToPrune`](crate::Error::NothingToPrune), and those of [`trace`](Self::trace).
+    fn plan(&self, slimming: &Slimming) -> Result<Plan> {
+        planner::plan(&planner::trace(self)?, slimming)
+    }
+
+    /// Carries out a plan, in place: layers, their `VarStore` and gradients shrink together.
+    ///
+    /// The plan may have been made on a replica, or read from a file. Optimizers built before keep momentum of the old shapes: build a new one.
+    ///
+    /// # Errors
+    /// [`Error::PlanMismatch`](crate::Error::PlanMismatch) when the plan is another network's, [`Error::PlanInvalid`](crate::Error::PlanInvalid)
+    /// when it contradicts itself, [`Error::Torch`](crate::Error::Torch) when memory runs out. The model is then as it was, to the bit.
+    fn apply(&mut self, plan: &Plan) -> Result<Slimmed> {
+        let graph = planner::trace(self)?;
+        surgery::apply(self, &graph, plan)
+    }
+
+    /// Removes the share `ratio` of the model's channels: those with the smallest |γ| of all batch norms together.
+    ///
+    /// This is the rule of Network Slimming (Liu et al., ICCV 2017), with a floor of one channel per layer; see [`Slimming::ratio`].
+    /// In evaluation mode the slimmed network computes what the network computes with γ and β of the removed channels set to zero,
+    /// provided that its activations map zero to zero.
+    ///
+    /// # Errors
+    /// Those of [`plan`](Self::plan) and [`apply`](Self::apply).
+    fn slim(&mut self, ratio: f64) -> Result<Slimmed> {
+        let graph = planner::trace(self)?;
+        let plan = planner::plan(&graph, &Slimming::ratio(ratio))?;
+        surgery::apply(self, &graph, &plan)
+    }
+
+    /// Adds the subgradient of `s · Σ|γ|` to the gradients: `γ.grad += s · sign(γ)` for every batch norm. Call it after `backward` and before `step`.
+    ///
+    /// The penalty drives unimportant channels' γ to zero while training. The paper uses `s = 1e-4` for VGG and `1e-5` for ResNet and DenseNet.
+    /// A γ without gradient (frozen, or not part of this loss) is left alone.
+    ///
+    /// # Errors
+    /// [`Error::SparsityFactor`](crate::Error::SparsityFactor); [`Error::NothingToPrune`](crate::Error::NothingToPrune) when the model has no γ,
+    /// or when no γ that is trained has a gradient, as before `backward`; those of [`trace`](Self::trace).
+    fn add_l1_subgradient(&self, s: f64) -> Result<()> {
+        sparsity::add_l1_subgradient(&planner::trace(self)?, s)
+    }
+}

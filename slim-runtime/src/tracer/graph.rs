@@ -1,0 +1,58 @@
+//! What a trace leaves behind: layers, each a list of bindings, and the classes of their channels.
+
+use std::rc::Rc;
+
+use tch::Tensor;
+
+use crate::flow::ChannelId;
+use crate::plan::{Hold, LayerKind, Role};
+
+/// The channel dependencies of a model.
+pub(crate) struct Graph {
+    pub(crate) layers: Vec<LayerNode>,
+    /// The class of each channel id, named by the class's first id. Channels of one class stay or go together.
+    pub(crate) class: Vec<ChannelId>,
+    /// By class: why none of its channels may be removed.
+    pub(crate) held: Vec<Option<Rc<Hold>>>,
+}
+
+impl Graph {
+    pub(crate) fn class(&self, id: ChannelId) -> usize {
+        self.class[id as usize] as usize
+    }
+
+    /// `layer2.0.conv1.weight`
+    pub(crate) fn tensor_path(&self, (layer, tensor): (usize, usize)) -> String {
+        let layer = &self.layers[layer];
+        format!("{}.{}", layer.path, layer.tensors[tensor].name)
+    }
+}
+
+/// One layer: which of its tensors' dimensions follow which channels.
+pub(crate) struct LayerNode {
+    pub(crate) path: String,
+    pub(crate) kind: LayerKind,
+    pub(crate) axes: Vec<AxisNode>,
+    pub(crate) tensors: Vec<TensorNode>,
+    /// Index of the tensor whose magnitudes rank channels, and of the axis it ranks.
+    pub(crate) score: Option<(usize, usize)>,
+    /// Stored numbers that count an axis: name and axis.
+    pub(crate) sizes: Vec<(&'static str, usize)>,
+}
+
+/// A list of channels that dimensions of a layer's tensors follow.
+pub(crate) struct AxisNode {
+    pub(crate) name: &'static str,
+    pub(crate) ids: Rc<[ChannelId]>,
+}
+
+/// A tensor of a layer.
+pub(crate) struct TensorNode {
+    pub(crate) name: &'static str,
+    pub(crate) tensor: Tensor,
+    /// By dimension: the axis that it follows.
+    pub(crate) axes: Vec<Option<usize>>,
+    pub(crate) role: Role,
+    /// Layer and tensor that bound this very tensor before.
+    pub(crate) tied: Option<(usize, usize)>,
+}

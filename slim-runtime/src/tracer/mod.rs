@@ -1,0 +1,185 @@
+//! The symbolic forward pass: who is called with which channels.
+
+mod graph;
+mod layer;
+mod ops;
+mod union_find;
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::rc::Rc;
+
+use tch::Tensor;
+
+use crate::flow::{ChannelId, Channels, Flow, OpenFlow};
+use crate::plan::{Hold, LayerKind};
+use crate::{Error, Result};
+pub(crate) use graph::{Graph, LayerNode};
+pub use layer::{Axis, LayerTracer};
+use union_find::UnionFind;
+
+/// Records channel dependencies while a model's [`trace`](crate::Prunable::trace) runs.
+///
+/// A composite calls [`field`](Self::field) for each of its parts; a layer calls [`layer`](Self::layer) and says which
+/// dimension of which tensor follows which channels.
+#[derive(Default)]
+pub struct Tracer {
+    scope: Vec<String>,
+    layers: Vec<LayerNode>,
+    classes: UnionFind,
+    /// Channels that must stay, and why.
+    holds: Vec<(Vec<ChannelId>, Hold)>,
+    /// The model's inputs, once their width is known.
+    inputs: Vec<Option<Channels>>,
+    /// Where each tensor was bound first.
+    bound: HashMap<TensorIdentity, (usize, usize)>,
+}
+
+/// Two handles of one tensor have the same memory and the same layout.
+#[derive(PartialEq, Eq, Hash)]
+struct TensorIdentity {
+    address: usize,
+    size: Vec<i64>,
+    stride: Vec<i64>,
+}
+
+impl TensorIdentity {
+    /// `None` for a tensor without memory, which is identical to nothing.
+    fn of(tensor: &Tensor) -> Option<Self> {
+        let size = tensor.size();
+        let empty = tensor.is_sparse() || size.contains(&0);
+        (!empty).then(|| Self { address: tensor.data_ptr() as usize, size, stride: tensor.stride() })
+    }
+}
+
+impl Tracer {
+    /// Runs `trace` for a part, whose layers are then named `name` inside the current one.
+    ///
+    /// # Errors
+    /// Those of `trace`.
+    pub fn field<T>(&mut self, name: impl Display, trace: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.scope.push(name.to_string());
+        let traced = trace(self);
+        self.scope.pop();
+        traced
+    }
+
+    /// Like [`field`](Self::field), and the channels that `trace` returns are never removed.
+    ///
+    /// # Errors
+    /// Those of `trace`.
+    pub fn kept_field(&mut self, name: impl Display, trace: impl FnOnce(&mut Self) -> Result<Flow>) -> Result<Flow> {
+        self.field(name, |cx| {
+            let flow = trace(cx)?;
+            cx.keep(&flow);
+            Ok(flow)
+        })
+    }
+
+    /// Starts a layer at the current path.
+    pub fn layer(&mut self, kind: LayerKind) -> LayerTracer<'_> {
+        LayerTracer::new(self, kind)
+    }
+
+    /// Never removes these channels. An open flow is held anyway, as the model's input.
+    pub fn keep(&mut self, flow: &Flow) {
+        self.hold(flow, &Hold::Keep { by: self.path() });
+    }
+
+    /// Fixes the width of an open flow, or checks that a flow has this width.
+    ///
+    /// # Errors
+    /// [`Error::Width`] when it has another, [`Error::Tuple`].
+    pub fn expect_input(&mut self, flow: &Flow, width: i64) -> Result<Flow> {
+        self.resolve(flow, width).map(Flow::Channels)
+    }
+
+    /// Field path of the part that is being traced.
+    pub(crate) fn path(&self) -> String {
+        if self.scope.is_empty() { "model".to_owned() } else { self.scope.join(".") }
+    }
+
+    /// A new input of the model.
+    pub(crate) fn open(&mut self) -> Flow {
+        self.inputs.push(None);
+        Flow::Open(OpenFlow { index: self.inputs.len() - 1 })
+    }
+
+    /// The channels of a flow that must have `width` of them.
+    fn resolve(&mut self, flow: &Flow, width: i64) -> Result<Channels> {
+        let channels = self.channels(flow, usize::try_from(width).ok())?;
+        if channels.len() as i64 == width {
+            return Ok(channels);
+        }
+        let found = channels.len() as i64;
+        Err(self.width_error(width, "channels", &channels, width_hint(width, found)))
+    }
+
+    /// The channels of a flow. An open one is fixed to `width` where that is known.
+    fn channels(&mut self, flow: &Flow, width: Option<usize>) -> Result<Channels> {
+        match flow {
+            Flow::Channels(channels) => Ok(channels.clone()),
+            Flow::Tuple(flows) => Err(Error::Tuple { path: self.path(), found: flows.len() }),
+            Flow::Open(open) => match (&self.inputs[open.index], width) {
+                (Some(channels), _) => Ok(channels.clone()),
+                (None, Some(width)) => Ok(self.fix_input(open.index, width)),
+                (None, None) => Err(Error::OpenInput { path: self.path() }),
+            },
+        }
+    }
+
+    fn fix_input(&mut self, index: usize, width: usize) -> Channels {
+        let ids: Rc<[ChannelId]> = self.classes.fresh(width).collect();
+        let channels = Channels::new(ids, false, "the model's input".into());
+        self.inputs[index] = Some(channels.clone());
+        self.hold(&channels.clone().into(), &Hold::Input);
+        channels
+    }
+
+    fn width_error(&self, expected: i64, unit: &'static str, channels: &Channels, hint: String) -> Error {
+        let source = channels.source.to_string();
+        Error::Width { path: self.path(), expected, unit, source_name: source, found: channels.len() as i64, hint }
+    }
+
+    /// Holds every channel of a flow.
+    fn hold(&mut self, flow: &Flow, hold: &Hold) {
+        match flow {
+            Flow::Open(open) => {
+                if let Some(channels) = self.inputs[open.index].clone() {
+                    self.hold(&channels.into(), hold);
+                }
+            }
+            Flow::Channels(channels) => self.hold_ids(channels.ids.to_vec(), hold.clone()),
+            Flow::Tuple(flows) => flows.iter().for_each(|flow| self.hold(flow, hold)),
+        }
+    }
+
+    fn hold_ids(&mut self, ids: Vec<ChannelId>, hold: Hold) {
+        if !ids.is_empty() {
+            self.holds.push((ids, hold));
+        }
+    }
+
+    /// Ends the trace of a whole model: its output cannot be removed.
+    pub(crate) fn finish(mut self, output: &Flow) -> Graph {
+        self.hold(output, &Hold::Output);
+        let class = self.classes.into_roots();
+        let mut held = vec![None; class.len()];
+        for (ids, hold) in self.holds {
+            let hold = Rc::new(hold);
+            for id in ids {
+                held[class[id as usize] as usize].get_or_insert_with(|| Rc::clone(&hold));
+            }
+        }
+        Graph { layers: self.layers, class, held }
+    }
+}
+
+/// What else a wrong width may mean.
+fn width_hint(expected: i64, found: i64) -> String {
+    if expected > 0 && found % expected == 0 {
+        format!("; a convolution in {} groups? Grouped convolutions are not supported", found / expected)
+    } else {
+        String::new()
+    }
+}
