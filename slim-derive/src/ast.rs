@@ -22,6 +22,7 @@ pub(crate) struct Field<'a> {
 
 impl<'a> Model<'a> {
     pub(crate) fn parse(cx: &Ctxt, input: &'a DeriveInput) -> Self {
+        let attrs = ModelAttrs::parse(cx, &input.attrs);
         let fields = match &input.data {
             Data::Struct(data) => {
                 data.fields.iter().zip(data.fields.members()).map(|(field, member)| Field::parse(cx, field, member)).collect()
@@ -41,7 +42,7 @@ impl<'a> Model<'a> {
                 Vec::new()
             }
         };
-        Model { ident: &input.ident, generics: &input.generics, attrs: ModelAttrs::parse(cx, &input.attrs), fields }
+        Model { ident: &input.ident, generics: &input.generics, attrs, fields }
     }
 }
 

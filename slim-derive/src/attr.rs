@@ -1,9 +1,8 @@
 //! `#[prune(…)]` on the struct and on its fields.
 
-use proc_macro2::TokenStream;
-use quote::{ToTokens, quote};
+use quote::ToTokens;
 use syn::punctuated::Punctuated;
-use syn::{Attribute, Expr, ExprLit, Lit, LitInt, LitStr, Meta, Path, Token};
+use syn::{Attribute, Expr, ExprLit, Lit, LitInt, Meta, Path, Token, parse_quote};
 
 use crate::ctxt::Ctxt;
 use crate::suggest::did_you_mean;
@@ -11,7 +10,7 @@ use crate::suggest::did_you_mean;
 /// On the struct.
 pub(crate) struct ModelAttrs {
     /// Where the runtime is.
-    pub(crate) krate: TokenStream,
+    pub(crate) krate: Path,
     /// How many channels the input has.
     pub(crate) input: Option<LitInt>,
 }
@@ -37,8 +36,7 @@ impl ModelAttrs {
                 key => unknown(cx, &meta, key, ("the struct", MODEL_KEYS), ("a field", FIELD_KEYS)),
             }
         }
-        let krate = krate.map_or_else(|| quote!(::slim_runtime), Path::into_token_stream);
-        ModelAttrs { krate, input }
+        ModelAttrs { krate: krate.unwrap_or_else(|| parse_quote!(::slim_runtime)), input }
     }
 }
 
@@ -83,10 +81,10 @@ fn set<T>(cx: &Ctxt, slot: &mut Option<T>, meta: &Meta, value: Option<T>) {
 
 fn unknown(cx: &Ctxt, meta: &Meta, key: &str, (here, keys): (&str, &[&str]), (elsewhere, foreign): (&str, &[&str])) {
     let known = keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
-    let message = if foreign.contains(&key) {
-        format!("`{key}` belongs on {elsewhere}; {here} takes {known}")
-    } else {
-        format!("`prune` has no key `{key}`{}; {here} takes {known}", did_you_mean(key, keys))
+    let message = match did_you_mean(key, keys) {
+        _ if foreign.contains(&key) => format!("`{key}` belongs on {elsewhere}; {here} takes {known}"),
+        Some(meant) => format!("`prune` has no key `{key}`; did you mean `{meant}`?"),
+        None => format!("`prune` has no key `{key}`; {here} takes {known}"),
     };
     cx.error(meta.path(), message);
 }
@@ -112,18 +110,12 @@ fn channel_count(cx: &Ctxt, meta: &Meta) -> Option<LitInt> {
 
 fn crate_path(cx: &Ctxt, meta: &Meta) -> Option<Path> {
     let path = match literal(meta) {
-        Some(Lit::Str(path)) => path.parse_with(Path::parse_mod_style).ok().map(|parsed| respan(parsed, path)),
+        Some(Lit::Str(path)) => path.parse_with(Path::parse_mod_style).ok(),
         _ => None,
     };
     if path.is_none() {
         cx.error(meta, "`crate` is a path in quotes; write `#[prune(crate = \"path::to::slim_runtime\")]`");
     }
-    path
-}
-
-/// Makes a wrong path an error at the string that names it.
-fn respan(mut path: Path, at: &LitStr) -> Path {
-    path.segments.iter_mut().for_each(|segment| segment.ident.set_span(at.span()));
     path
 }
 

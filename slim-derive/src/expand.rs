@@ -1,7 +1,8 @@
 //! From the checked wiring to tokens. Nothing can fail here, and the code that is made only names fields: the runtime does the work.
 
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
-use quote::{ToTokens, format_ident, quote};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
 use syn::{Generics, Index, Member, WherePredicate, parse_quote};
 
 use crate::ast::Model;
@@ -46,10 +47,12 @@ pub(crate) fn fallback(model: &Model) -> TokenStream {
 
 fn impl_block(model: &Model, generics: &Generics, body: &TokenStream) -> TokenStream {
     let (krate, ident) = (&model.attrs.krate, model.ident);
+    // Spanned, so that a path that leads nowhere is an error at the attribute that gives it.
+    let import = quote_spanned!(krate.span()=> use #krate as _slim;);
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
     quote! {
         const _: () = {
-            use #krate as _slim;
+            #import
 
             #[automatically_derived]
             impl #impl_generics _slim::Prunable for #ident #ty_generics #where_clause {

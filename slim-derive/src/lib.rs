@@ -46,6 +46,3 @@ fn prunable(input: &DeriveInput) -> TokenStream {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,13 +1,9 @@
 //! "Did you mean": the known name that is closest to a misspelt one.
 
-/// `; did you mean `keep`?`, or nothing when no known name is close.
-pub(crate) fn did_you_mean(name: &str, known: &[&str]) -> String {
-    let closest = known.iter().map(|candidate| (distance(name, candidate), candidate)).min();
-    match closest {
-        // A third of the letters may be wrong.
-        Some((edits, candidate)) if edits <= name.len().max(3) / 3 => format!("; did you mean `{candidate}`?"),
-        _ => String::new(),
-    }
+pub(crate) fn did_you_mean<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    let (edits, closest) = known.iter().map(|candidate| (distance(name, candidate), *candidate)).min()?;
+    // A third of the letters may be wrong.
+    (edits <= name.len().max(3) / 3).then_some(closest)
 }
 
 /// Levenshtein's edit distance.
@@ -23,4 +19,27 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_close_names_are_suggested() {
+        let known = ["skip", "keep", "elementwise"];
+        assert_eq!(did_you_mean("kep", &known), Some("keep"));
+        assert_eq!(did_you_mean("elementwize", &known), Some("elementwise"));
+        assert_eq!(did_you_mean("element_wise", &known), Some("elementwise"));
+        assert_eq!(did_you_mean("from", &known), None);
+        assert_eq!(did_you_mean("", &known), None);
+    }
+
+    #[test]
+    fn distance_counts_insertions_deletions_and_substitutions() {
+        for (a, b, edits) in [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("skip", "skip", 0), ("γ", "g", 1)] {
+            assert_eq!(distance(a, b), edits);
+            assert_eq!(distance(b, a), edits);
+        }
+    }
 }

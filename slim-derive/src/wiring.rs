@@ -55,7 +55,7 @@ fn check_field(cx: &Ctxt, field: &Field) {
     if attrs.skip.is_some() {
         for (other, key) in [(&attrs.keep, "keep"), (&attrs.elementwise, "elementwise")] {
             if let Some(other) = other {
-                cx.error(other, format!("`{key}` is about a field that data flows through, and `skip` takes this one out of the data flow; remove one of the two"));
+                cx.error(other, format!("`{key}` contradicts `skip`, which takes the field out of the data flow; remove one of the two"));
             }
         }
     }

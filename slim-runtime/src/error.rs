@@ -174,7 +174,7 @@ pub enum Error {
     },
 
     /// The tensors of a file and of the store are not the same. Nothing was written to the store.
-    #[error("{}: {} does not fit the store:\n  {}", .file.display(), count(.problems.len(), "tensor"), .problems.join("\n  "))]
+    #[error("{}: {} the store:\n  {}", .file.display(), misfits(.problems.len()), .problems.join("\n  "))]
     Checkpoint {
         /// The file.
         file: PathBuf,
@@ -224,7 +224,6 @@ impl Error {
     }
 }
 
-/// `1 tensor`, `2 tensors`.
-fn count(n: usize, noun: &str) -> String {
-    if n == 1 { format!("{n} {noun}") } else { format!("{n} {noun}s") }
+fn misfits(n: usize) -> String {
+    if n == 1 { "1 tensor does not fit".to_owned() } else { format!("{n} tensors do not fit") }
 }

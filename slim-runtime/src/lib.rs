@@ -72,7 +72,7 @@ mod tracer;
 pub use cfg::{Cfg, Stage};
 pub use error::{Error, Result};
 pub use flow::{Channels, Flow, OpenFlow};
-pub use plan::{AxisPlan, Change, Hold, KeepList, LayerKind, LayerPlan, Plan, Role, Scored, Slimmed, Slimming, TensorPlan};
+pub use plan::{AxisPlan, Change, Dim, Hold, KeepList, LayerKind, LayerPlan, Plan, Role, Scored, Slimmed, Slimming, TensorPlan};
 pub use prunable::Prunable;
 pub use slim_derive::Prunable;
 pub use surgery::LayerVisitor;

@@ -94,6 +94,16 @@ pub trait Prunable {
         surgery::apply(self, &graph, plan)
     }
 
+    /// Sets γ and β of the channels that the plan removes to zero, and keeps every shape.
+    ///
+    /// In evaluation mode this network and the slimmed one are the same function; its accuracy is what slimming costs before fine-tuning.
+    ///
+    /// # Errors
+    /// Those of [`apply`](Self::apply); the model is then as it was.
+    fn mask(&mut self, plan: &Plan) -> Result<()> {
+        surgery::mask::apply(&planner::trace(self)?, plan)
+    }
+
     /// Removes the share `ratio` of the model's channels: those with the smallest |γ| of all batch norms together.
     ///
     /// This is the rule of Network Slimming (Liu et al., ICCV 2017), with a floor of one channel per layer; see [`Slimming::ratio`].

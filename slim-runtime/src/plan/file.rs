@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{LayerPlan, Plan, Slimming};
+use super::{AxisPlan, Dim, LayerPlan, Plan, Slimming};
 
 #[derive(Deserialize)]
 pub(super) struct PlanFile {
@@ -29,35 +29,35 @@ impl TryFrom<PlanFile> for Plan {
 impl LayerPlan {
     fn check(&self) -> Result<(), String> {
         for axis in &self.axes {
-            if axis.keep.last().is_some_and(|last| last >= axis.width) {
-                return Err(format!("axis `{}` keeps position {:?} of {}", axis.name, axis.keep.last(), axis.width));
+            if let Some(last) = axis.keep.last().filter(|&last| last >= axis.width) {
+                return Err(format!("axis `{}` keeps position {last} of {}", axis.name, axis.width));
+            }
+        }
+        for (i, axis) in self.axes.iter().enumerate() {
+            if self.axes[..i].iter().any(|other| other.name == axis.name) {
+                return Err(format!("it has the axis `{}` twice", axis.name));
             }
         }
         for tensor in &self.tensors {
-            if tensor.axes.len() != tensor.shape.len() {
-                return Err(format!(
-                    "`{}` has {} dimensions, but names the axes of {}",
-                    tensor.name,
-                    tensor.shape.len(),
-                    tensor.axes.len()
-                ));
-            }
-            let product = tensor.shape.iter().try_fold(1_i64, |product, &size| product.checked_mul(size).filter(|_| size >= 0));
-            if product.is_none() {
-                return Err(format!("`{}` cannot have the shape {:?}", tensor.name, tensor.shape));
-            }
-            for (&size, &axis) in tensor.shape.iter().zip(&tensor.axes) {
-                let width = axis.map(|axis| self.axes.get(axis).map_or(-1, |axis| axis.width as i64));
-                if width.is_some_and(|width| width != size) {
-                    return Err(format!("`{}`: a dimension of {size} does not follow an axis as wide", tensor.name));
+            for dim in &tensor.dims {
+                match dim {
+                    Dim::Axis(name) => drop(self.known(name)?),
+                    Dim::Size(size) if *size < 0 => return Err(format!("`{}` has a dimension of {size}", tensor.name)),
+                    Dim::Size(_) => {}
                 }
+            }
+            let elements = self.shape_before(tensor).into_iter().try_fold(1_i64, i64::checked_mul);
+            if elements.is_none() {
+                return Err(format!("`{}` has more elements than can be counted", tensor.name));
             }
         }
         match &self.scored {
-            Some(scored) if self.axes.get(scored.axis).is_none_or(|axis| scored.removable > axis.width) => {
-                Err("scores an axis that it does not have".to_owned())
-            }
+            Some(scored) if scored.removable > self.known(&scored.axis)?.width => Err("more channels are removable than it has".to_owned()),
             _ => Ok(()),
         }
+    }
+
+    fn known(&self, axis: &str) -> Result<&AxisPlan, String> {
+        self.axis(axis).ok_or_else(|| format!("it has no axis `{axis}`"))
     }
 }

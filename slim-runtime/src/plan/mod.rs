@@ -64,10 +64,8 @@ pub struct AxisPlan {
 pub struct TensorPlan {
     /// Its name in the layer: `weight`, `running_mean`.
     pub name: String,
-    /// Its shape before.
-    pub shape: Vec<i64>,
-    /// For each dimension the axis that it follows, as a position in [`LayerPlan::axes`].
-    pub axes: Vec<Option<usize>>,
+    /// Its dimensions.
+    pub dims: Vec<Dim>,
     /// Whether it is trained.
     pub role: Role,
     /// Path of the tensor that this is, where it was met before in the network.
@@ -75,12 +73,22 @@ pub struct TensorPlan {
     pub tied: Option<String>,
 }
 
+/// A dimension of a tensor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Dim {
+    /// Follows the axis of this name in [`LayerPlan::axes`].
+    Axis(String),
+    /// Follows no channels, and has this size: a side of a kernel.
+    Size(i64),
+}
+
 /// How a layer's scores took part in the choice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Scored {
-    /// The axis that is scored, as a position in [`LayerPlan::axes`].
-    pub axis: usize,
+    /// Name of the axis that is scored.
+    pub axis: String,
     /// How many of its channels may be removed.
     pub removable: usize,
     /// Why the others may not: the reason of the first of them.
@@ -180,7 +188,7 @@ impl Plan {
 
     /// Each scored axis.
     fn scored(&self) -> impl Iterator<Item = (&AxisPlan, &Scored)> {
-        self.layers.iter().filter_map(|layer| layer.scored.as_ref().map(|scored| (&layer.axes[scored.axis], scored)))
+        self.layers.iter().filter_map(|layer| layer.scored.as_ref().and_then(|scored| Some((layer.axis(&scored.axis)?, scored))))
     }
 }
 
@@ -194,14 +202,26 @@ impl LayerPlan {
     pub fn parameters(&self) -> Change {
         let counted = self.tensors.iter().filter(|tensor| tensor.role == Role::Parameter && tensor.tied.is_none());
         counted.fold(Change { before: 0, after: 0 }, |sum, tensor| {
-            sum.plus(tensor.shape.iter().product(), self.shape_after(tensor).iter().product())
+            sum.plus(self.shape_before(tensor).iter().product(), self.shape_after(tensor).iter().product())
         })
+    }
+
+    /// The shape of one of this layer's tensors in the network as it was.
+    pub fn shape_before(&self, tensor: &TensorPlan) -> Vec<i64> {
+        self.shape(tensor, |axis| axis.width)
     }
 
     /// The shape of one of this layer's tensors in the slimmed network.
     pub fn shape_after(&self, tensor: &TensorPlan) -> Vec<i64> {
-        let after = |(&size, axis): (&i64, &Option<usize>)| axis.map_or(size, |axis| self.axes[axis].keep.len() as i64);
-        tensor.shape.iter().zip(&tensor.axes).map(after).collect()
+        self.shape(tensor, |axis| axis.keep.len())
+    }
+
+    fn shape(&self, tensor: &TensorPlan, width: impl Fn(&AxisPlan) -> usize) -> Vec<i64> {
+        let size = |dim: &Dim| match dim {
+            Dim::Axis(name) => self.axis(name).map_or(0, |axis| width(axis) as i64),
+            Dim::Size(size) => *size,
+        };
+        tensor.dims.iter().map(size).collect()
     }
 }
 

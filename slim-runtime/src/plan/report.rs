@@ -2,10 +2,15 @@
 
 use std::fmt;
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
 use super::{AxisPlan, Change, LayerPlan, Plan, Slimmed};
+
+/// Rules above, below the header and below.
+const STYLE: TableStyle = {
+    let rule = LineStyle::none().fill('─').junction('─');
+    TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule)
+};
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,7 +49,7 @@ impl fmt::Display for Slimmed {
 impl Plan {
     fn table(&self) -> Table {
         let mut table = Table::new();
-        table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["layer", "kind", "inputs", "channels", "parameters"]);
+        table.load_style(STYLE).set_header(["layer", "kind", "inputs", "channels", "parameters"]);
         for layer in self.layers.iter().filter(|layer| !layer.tensors.is_empty()) {
             let (inputs, channels) = layer.inputs_and_channels();
             let width = |axis: Option<&AxisPlan>| axis.map(|axis| axis.change().to_string()).unwrap_or_default();
@@ -66,7 +71,7 @@ impl LayerPlan {
     /// How many scored channels may not go, and why.
     fn held(&self) -> Option<(String, String)> {
         let scored = self.scored.as_ref()?;
-        let (width, hold) = (self.axes[scored.axis].width, scored.held.as_ref()?);
+        let (width, hold) = (self.axis(&scored.axis)?.width, scored.held.as_ref()?);
         Some((format!("{} of {width} channels", width - scored.removable), hold.to_string()))
     }
 }

@@ -33,15 +33,14 @@ fn layer_plan(graph: &Graph, choice: &Choice, layer: &LayerNode) -> LayerPlan {
     });
     let tensors = layer.tensors.iter().map(|tensor| TensorPlan {
         name: tensor.name.to_owned(),
-        shape: tensor.tensor.size(),
-        axes: tensor.axes.clone(),
+        dims: layer.dims(tensor),
         role: tensor.role,
         tied: tensor.tied.map(|owner| graph.tensor_path(owner)),
     });
     let scored = layer.score.map(|(_, axis)| {
         let classes = || layer.axes[axis].ids.iter().map(|&id| graph.class(id));
         Scored {
-            axis,
+            axis: layer.axes[axis].name.to_owned(),
             removable: classes().filter(|&class| graph.held[class].is_none()).count(),
             held: classes().find_map(|class| graph.held[class].as_deref().cloned()),
             floor: classes().any(|class| choice.floored.contains(&class)),

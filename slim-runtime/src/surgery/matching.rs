@@ -35,9 +35,10 @@ fn difference(graph: &Graph, node: &LayerNode, layer: &LayerPlan) -> Option<Stri
         return Some(format!("`{path}` has the tensors {model} in the model, {planned} in the plan"));
     }
     node.tensors.iter().zip(&layer.tensors).find_map(|(bound, planned)| {
-        let (size, name) = (bound.tensor.size(), bound.name);
-        if size != planned.shape || bound.axes != planned.axes {
-            return Some(format!("`{path}.{name}` has shape {size:?} in the model, {:?} in the plan", planned.shape));
+        let name = bound.name;
+        if node.dims(bound) != planned.dims {
+            let (model, plan) = (bound.tensor.size(), layer.shape_before(planned));
+            return Some(format!("`{path}.{name}` has shape {model:?} in the model, {plan:?} in the plan"));
         }
         let tied = bound.tied.map(|owner| graph.tensor_path(owner));
         (tied != planned.tied).then(|| format!("`{path}.{name}` is shared in one of them and not in the other"))

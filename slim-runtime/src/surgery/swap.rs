@@ -64,7 +64,7 @@ impl Swaps {
     /// # Errors
     /// [`Error::Torch`], with the tensor at hand. The caller then rolls back.
     pub(super) fn commit(&mut self) -> Result<()> {
-        self.swaps.iter_mut().try_for_each(|swap| swap.to_new().map_err(Error::torch(&swap.name)))
+        self.swaps.iter_mut().try_for_each(|swap| swap.put_new().map_err(Error::torch(&swap.name)))
     }
 
     /// Gives every tensor its old data back: the same memory, so the same bits.
@@ -72,7 +72,7 @@ impl Swaps {
         for swap in &mut self.swaps {
             // Pointers are exchanged and nothing is allocated, and the same exchange has just succeeded in the other
             // direction; there is also nothing left to do about a failure.
-            let _ = swap.to_old();
+            let _ = swap.put_old();
         }
     }
 }
@@ -89,11 +89,11 @@ impl Swap {
         })
     }
 
-    fn to_new(&mut self) -> Result<(), TchError> {
+    fn put_new(&mut self) -> Result<(), TchError> {
         exchange(&mut self.target, &self.reset, &self.new)
     }
 
-    fn to_old(&mut self) -> Result<(), TchError> {
+    fn put_old(&mut self) -> Result<(), TchError> {
         exchange(&mut self.target, &self.reset, &self.old)
     }
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use tch::Tensor;
 
 use crate::flow::ChannelId;
-use crate::plan::{Hold, LayerKind, Role};
+use crate::plan::{Dim, Hold, LayerKind, Role};
 
 /// The channel dependencies of a model.
 pub(crate) struct Graph {
@@ -38,6 +38,14 @@ pub(crate) struct LayerNode {
     pub(crate) score: Option<(usize, usize)>,
     /// Stored numbers that count an axis: name and axis.
     pub(crate) sizes: Vec<(&'static str, usize)>,
+}
+
+impl LayerNode {
+    /// The dimensions of one of its tensors, by the names of their axes.
+    pub(crate) fn dims(&self, tensor: &TensorNode) -> Vec<Dim> {
+        let dim = |(size, axis): (i64, &Option<usize>)| axis.map_or(Dim::Size(size), |axis| Dim::Axis(self.axes[axis].name.to_owned()));
+        tensor.tensor.size().into_iter().zip(&tensor.axes).map(dim).collect()
+    }
 }
 
 /// A list of channels that dimensions of a layer's tensors follow.
