@@ -1,0 +1,176 @@
+//! A VGG learns handwritten digits, is slimmed, proves that it is still the same function, and is fine-tuned.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use slim_examples::digits::{self, Digits};
+use slim_examples::measure::{kilobytes, latency};
+use slim_examples::training::{Schedule, accuracy, fit, logits};
+use slim_examples::zoo::vgg::Vgg;
+use slim_runtime::{Cfg, Plan, Prunable, Slimming, channels, checkpoint};
+use tch::nn::VarStore;
+use tch::{Device, Tensor};
+
+const CLASSES: i64 = 10;
+
+/// Train a VGG with channel sparsity on handwritten digits, slim it, fine-tune it.
+///
+/// Everything is computed here and now, on the digits that come with the project; the same seed gives the same run on the same machine.
+#[derive(Parser)]
+#[command(name = "demo", version)]
+struct Options {
+    /// Share of channels to remove, in [0, 1).
+    #[arg(long, default_value_t = 0.5)]
+    ratio: f64,
+    /// Epochs of training with sparsity.
+    #[arg(long, default_value_t = 30)]
+    epochs: usize,
+    /// Epochs of fine-tuning.
+    #[arg(long, default_value_t = 10)]
+    fine_tune_epochs: usize,
+    /// Factor of the L1 penalty on γ.
+    #[arg(long, default_value_t = 5e-3)]
+    sparsity: f64,
+    /// Seed of initialisation and shuffling.
+    #[arg(long, default_value_t = 0)]
+    seed: i64,
+    /// Folder for plan.json, prune.txt and the weights.
+    #[arg(long, default_value = "target/demo")]
+    out: PathBuf,
+    /// Use the CPU even where there is a GPU.
+    #[arg(long)]
+    no_cuda: bool,
+    /// One epoch each, to see that everything runs.
+    #[arg(long)]
+    smoke: bool,
+}
+
+fn main() -> Result<()> {
+    let mut options = Options::parse();
+    if options.smoke {
+        (options.epochs, options.fine_tune_epochs) = (1, 1);
+    }
+    let device = if options.no_cuda { Device::Cpu } else { Device::cuda_if_available() };
+    fs::create_dir_all(&options.out).with_context(|| options.out.display().to_string())?;
+    tch::manual_seed(options.seed);
+    let data = digits::load(device)?;
+
+    let cfg = channels![32, M, 64, M, 128, 128, M, 128, 128, M, 128, 128];
+    let vs = VarStore::new(device);
+    let mut model = Vgg::new(vs.root(), &cfg, CLASSES)?;
+    println!("VGG {cfg} on {device:?}, {} training and {} test images of digits\n", data.train.len(), data.test.len());
+    let mut stages = Stages::new(&data, &options.out);
+
+    let start = Instant::now();
+    let schedule = Schedule { epochs: options.epochs, sparsity: options.sparsity, ..Schedule::default() };
+    fit(&model, &vs, &data.train, &schedule)?;
+    println!("trained {} epochs with sparsity {} in {:.0} s", options.epochs, options.sparsity, start.elapsed().as_secs_f64());
+    stages.add("dense", &model, &vs, &cfg)?;
+
+    let plan = model.plan(&Slimming::ratio(options.ratio))?;
+    let masked = masked_replica(&cfg, &vs, &plan)?;
+    stages.add("masked", &masked.0, &masked.1, &cfg)?;
+
+    let start = Instant::now();
+    let slimmed = model.slim(options.ratio)?;
+    println!("slimmed in {:.1} ms\n\n{slimmed}\n", 1e3 * start.elapsed().as_secs_f64());
+    stages.add("slimmed", &model, &vs, &slimmed.cfg())?;
+    prove_same_function(&masked.0, &model, &data)?;
+
+    let start = Instant::now();
+    let schedule = Schedule { epochs: options.fine_tune_epochs, learning_rate: 0.02, sparsity: 0., ..Schedule::default() };
+    fit(&model, &vs, &data.train, &schedule)?;
+    println!("fine-tuned {} epochs in {:.0} s", options.fine_tune_epochs, start.elapsed().as_secs_f64());
+    let tuned = stages.add("fine-tuned", &model, &vs, &slimmed.cfg())?;
+    println!("\n{}\n", stages.table.trim_fmt());
+
+    let file = write_files(&options.out, &plan, stages.accuracy("masked"), &vs, &slimmed.cfg())?;
+    let reloaded = reloaded_accuracy(&file, &data, device)?;
+    println!("wrote {0}/plan.json, {0}/prune.txt, {0}/pruned.safetensors", options.out.display());
+    println!("read pruned.safetensors back through its cfg: accuracy {reloaded:.2} %, fine-tuned was {tuned:.2} %");
+    ensure!(reloaded == tuned, "the file that was read back is not the network that was written");
+    Ok(())
+}
+
+/// A second network with the same weights, masked: γ and β of the channels to be removed are zero.
+fn masked_replica(cfg: &Cfg, vs: &VarStore, plan: &Plan) -> Result<(Vgg, VarStore)> {
+    let mut replica_vs = VarStore::new(vs.device());
+    let mut replica = Vgg::new(replica_vs.root(), cfg, CLASSES)?;
+    replica_vs.copy(vs)?;
+    replica.mask(plan)?;
+    Ok((replica, replica_vs))
+}
+
+fn prove_same_function(masked: &Vgg, slimmed: &Vgg, data: &Digits) -> Result<()> {
+    let (expected, found) = (logits(masked, &data.test), logits(slimmed, &data.test));
+    let difference = (&expected - &found).abs().max().double_value(&[]);
+    let scale = expected.abs().max().double_value(&[]);
+    println!("same function: on the test images, slimmed and masked logits (up to {scale:.1}) differ by {difference:.1e} at most");
+    // Sums over fewer terms round differently; anything beyond rounding is a wrong channel.
+    ensure!(difference <= 1e-4 * scale.max(1.), "slimmed and masked network differ");
+    Ok(())
+}
+
+fn write_files(out: &Path, plan: &Plan, masked_accuracy: f64, vs: &VarStore, cfg: &Cfg) -> Result<PathBuf> {
+    fs::write(out.join("plan.json"), serde_json::to_string_pretty(plan)? + "\n").context("plan.json")?;
+    // The reference's form; its accuracy is a share, measured on the masked network.
+    let report =
+        format!("Configuration: \n{cfg}\nNumber of parameters: \n{}\nTest accuracy: \n{}", plan.parameters().after, masked_accuracy / 100.);
+    fs::write(out.join("prune.txt"), report).context("prune.txt")?;
+    let file = out.join("pruned.safetensors");
+    checkpoint::save(&file, vs, cfg)?;
+    Ok(file)
+}
+
+fn reloaded_accuracy(file: &Path, data: &Digits, device: Device) -> Result<f64> {
+    let mut vs = VarStore::new(device);
+    let model = Vgg::new(vs.root(), &checkpoint::cfg(file)?, CLASSES)?;
+    checkpoint::load(file, &mut vs)?;
+    Ok(accuracy(&model, &data.test))
+}
+
+/// The stages of the network, measured.
+struct Stages<'a> {
+    data: &'a Digits,
+    out: &'a Path,
+    table: Table,
+    accuracies: Vec<(&'static str, f64)>,
+}
+
+impl<'a> Stages<'a> {
+    fn new(data: &'a Digits, out: &'a Path) -> Self {
+        let rule = LineStyle::none().fill('─').junction('─');
+        let style = TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule);
+        let mut table = Table::new();
+        table.load_style(style).set_header(["network", "accuracy", "parameters", "file", "latency, 1 image", "latency, 64 images"]);
+        table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+        Self { data, out, table, accuracies: Vec::new() }
+    }
+
+    fn add(&mut self, name: &'static str, model: &Vgg, vs: &VarStore, cfg: &Cfg) -> Result<f64> {
+        let accuracy = accuracy(model, &self.data.test);
+        let parameters: usize = vs.trainable_variables().iter().map(Tensor::numel).sum();
+        let file = self.out.join(format!("{name}.safetensors"));
+        checkpoint::save(&file, vs, cfg)?;
+        let milliseconds = |images| format!("{:.2} ms", 1e3 * latency(model, &self.data.test.images.narrow(0, 0, images)).as_secs_f64());
+        self.table.add_row([
+            name.to_owned(),
+            format!("{accuracy:.2} %"),
+            parameters.to_string(),
+            format!("{:.0} kB", kilobytes(&file)?),
+            milliseconds(1),
+            milliseconds(64),
+        ]);
+        fs::remove_file(&file).with_context(|| file.display().to_string())?;
+        self.accuracies.push((name, accuracy));
+        Ok(accuracy)
+    }
+
+    fn accuracy(&self, name: &str) -> f64 {
+        self.accuracies.iter().find(|(stage, _)| *stage == name).map_or(f64::NAN, |(_, accuracy)| *accuracy)
+    }
+}

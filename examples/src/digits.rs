@@ -1,0 +1,127 @@
+//! The data set that is always there: 1,797 handwritten digits (see `examples/data/README.md`), in CIFAR's shape.
+
+use anyhow::{Context, Result, ensure};
+use flate2::read::GzDecoder;
+use tch::{Device, Kind, Tensor};
+
+/// Pixels of a digit.
+const PIXELS: usize = 64;
+/// The largest pixel value.
+const WHITE: f64 = 16.;
+/// How many digits are for testing.
+const TEST: usize = 360;
+
+/// Images and their classes.
+#[derive(Debug)]
+pub struct Split {
+    /// `[N, 3, 32, 32]`, float, mean about 0 and deviation about 1.
+    pub images: Tensor,
+    /// `[N]`, 0 to 9.
+    pub labels: Tensor,
+}
+
+/// Training and test part.
+#[derive(Debug)]
+pub struct Digits {
+    /// 1,437 digits.
+    pub train: Split,
+    /// 360 digits, each class in the share that it has in the whole.
+    pub test: Split,
+}
+
+impl Split {
+    /// Number of images.
+    pub fn len(&self) -> i64 {
+        self.labels.size().first().copied().unwrap_or(0)
+    }
+
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Reads the digits. The split is the same every time.
+///
+/// # Errors
+/// A damaged file, or no memory on the device.
+pub fn load(device: Device) -> Result<Digits> {
+    let rows = read(include_bytes!("../data/digits.csv.gz")).context("examples/data/digits.csv.gz")?;
+    let (test, train) = split(rows);
+    Ok(Digits { train: tensors(&train, device)?, test: tensors(&test, device)? })
+}
+
+struct Row {
+    pixels: Vec<f32>,
+    label: i64,
+}
+
+fn read(file: &[u8]) -> Result<Vec<Row>> {
+    let mut lines = csv::ReaderBuilder::new().has_headers(false).from_reader(GzDecoder::new(file));
+    let row = |line: csv::Result<Vec<i64>>| {
+        let mut values = line?;
+        let label = values.pop().context("an empty line")?;
+        ensure!(values.len() == PIXELS && (0..10).contains(&label), "a digit is {PIXELS} pixels and a class of 0 to 9");
+        Ok(Row { pixels: values.into_iter().map(|value| value as f32).collect(), label })
+    };
+    lines.deserialize().map(row).collect()
+}
+
+/// Shuffles, then takes from every class the same share for testing.
+fn split(mut rows: Vec<Row>) -> (Vec<Row>, Vec<Row>) {
+    fastrand::Rng::with_seed(0).shuffle(&mut rows);
+    let mut of_class = [0_usize; 10];
+    rows.iter().for_each(|row| of_class[row.label as usize] += 1);
+    // A row's place within its class, as a share of the class: the smallest places are a stratified sample.
+    let mut seen = [0_usize; 10];
+    let mut places: Vec<_> = rows
+        .into_iter()
+        .map(|row| {
+            let class = row.label as usize;
+            seen[class] += 1;
+            (seen[class] as f64 / of_class[class] as f64, row)
+        })
+        .collect();
+    places.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    let train = places.split_off(TEST);
+    let rows = |places: Vec<(f64, Row)>| places.into_iter().map(|(_, row)| row).collect();
+    (rows(places), rows(train))
+}
+
+fn tensors(rows: &[Row], device: Device) -> Result<Split> {
+    let pixels: Vec<f32> = rows.iter().flat_map(|row| row.pixels.iter().copied()).collect();
+    let labels: Vec<i64> = rows.iter().map(|row| row.label).collect();
+    let gray = Tensor::f_from_slice(&pixels)?.f_view([-1, 1, 8, 8])? / WHITE;
+    // The digits' own mean and deviation, rounded.
+    let normal = (gray - 0.3) / 0.38;
+    let images = normal.f_upsample_bilinear2d([32, 32], false, None, None)?.f_expand([-1, 3, -1, -1], false)?.f_contiguous()?;
+    Ok(Split { images: images.f_to_kind(Kind::Float)?.f_to_device(device)?, labels: Tensor::f_from_slice(&labels)?.f_to_device(device)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_split_is_stratified_and_the_same_every_time() -> Result<()> {
+        let digits = load(Device::Cpu)?;
+        assert_eq!(digits.train.images.size(), [1437, 3, 32, 32]);
+        assert_eq!(digits.test.images.size(), [360, 3, 32, 32]);
+        let counts = |split: &Split| Vec::<i64>::try_from(split.labels.bincount::<Tensor>(None, 10));
+        let (train, test) = (counts(&digits.train)?, counts(&digits.test)?);
+        for (train, test) in train.into_iter().zip(test) {
+            let share = test as f64 / (train + test) as f64;
+            assert!((share - 360. / 1797.).abs() < 0.005, "{test} of {}", train + test);
+        }
+        assert!(load(Device::Cpu)?.test.images.equal(&digits.test.images));
+        Ok(())
+    }
+
+    #[test]
+    fn images_are_normalised() -> Result<()> {
+        let images = load(Device::Cpu)?.train.images;
+        assert!(images.mean(Kind::Float).double_value(&[]).abs() < 0.05);
+        assert!((images.std(true).double_value(&[]) - 1.).abs() < 0.15);
+        Ok(())
+    }
+}

@@ -1,0 +1,3 @@
+//! Networks as annotated structs.
+
+pub mod vgg;
