@@ -1,1 +1,1 @@
-//! x
+//! See `tests/` and `cases/`.

@@ -1,0 +1,174 @@
+//! Bad input gets a clear error that names the field and the fix, and the model is untouched.
+
+use slim_runtime::{Error, Plan, Prunable, Slimming};
+use tch::nn::{self, VarStore};
+use tch::{Device, Kind, Tensor};
+
+use crate::common::{Net, assert_same, values};
+
+fn net() -> (Net, VarStore) {
+    let vs = VarStore::new(Device::Cpu);
+    (Net::with_known_scores(&vs.root()), vs)
+}
+
+/// Slimming fails with this text, and every bit of the model is what it was.
+fn assert_refused<M: Prunable>(mut model: M, vs: &VarStore, ratio: f64) -> Error {
+    let before = values(vs);
+    let error = model.slim(ratio).unwrap_err();
+    assert_same(&values(vs), &before);
+    error
+}
+
+#[test]
+fn ratios_outside_of_zero_to_one() {
+    for ratio in [-0.1, 1., 1.5, 50., f64::NAN, f64::INFINITY] {
+        let (net, vs) = net();
+        assert!(matches!(assert_refused(net, &vs, ratio), Error::Ratio(_)));
+    }
+    insta::assert_snapshot!(Error::Ratio(50.), @"ratio 50: the share of channels to remove must be in [0, 1), for instance 0.5 for half of them");
+}
+
+#[test]
+fn the_ratio_just_below_one_leaves_every_layer_a_channel() {
+    let (mut net, _vs) = net();
+    let slimmed = net.slim(1. - f64::EPSILON / 2.).unwrap();
+    assert_eq!(slimmed.cfg().to_string(), "[1, 1]");
+    assert_eq!(slimmed.plan().floored().collect::<Vec<_>>(), ["bn1", "bn2"]);
+}
+
+#[test]
+fn scores_that_are_not_finite() {
+    for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let (net, vs) = net();
+        let _ = tch::no_grad(|| net.bn2.ws.as_ref().unwrap().get(3).fill_(value));
+        let error = assert_refused(net, &vs, 0.5);
+        assert!(matches!(&error, Error::NonFinite { path, channel: 3, .. } if path == "bn2"), "{error}");
+        assert!(error.to_string().starts_with("`bn2.weight`[3] is "), "{error}");
+    }
+}
+
+#[test]
+fn widths_that_do_not_fit() {
+    let (mut net, vs) = net();
+    net.conv2 = nn::conv2d(&vs.root() / "other", 5, 6, 3, Default::default());
+    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`conv2` takes 5 channels, but `bn1` gives 8");
+
+    let (mut net, vs) = self::net();
+    net.bn2 = nn::batch_norm2d(&vs.root() / "other", 7, Default::default());
+    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`bn2` takes 7 channels, but `conv2` gives 6");
+
+    let (mut net, vs) = self::net();
+    net.fc = nn::linear(&vs.root() / "other", 25, 5, Default::default());
+    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`fc` takes 25 features, but `bn2` gives 6; flattened, each channel gives the same number of features");
+
+    let (mut net, vs) = self::net();
+    net.conv1 = nn::conv2d(&vs.root() / "other", 1, 8, 3, Default::default());
+    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`conv1` takes 1 channels, but the model's input gives 3; a convolution in 3 groups? Grouped convolutions are not supported");
+}
+
+#[test]
+fn a_grouped_convolution() {
+    let (mut net, vs) = net();
+    net.conv2 = nn::conv2d(&vs.root() / "other", 8, 6, 3, nn::ConvConfig { groups: 2, ..Default::default() });
+    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`conv2` takes 4 channels, but `bn1` gives 8; a convolution in 2 groups? Grouped convolutions are not supported");
+}
+
+#[test]
+fn a_model_with_nothing_to_prune() {
+    let vs = VarStore::new(Device::Cpu);
+    let conv = nn::conv2d(vs.root() / "conv", 3, 4, 1, Default::default());
+    insta::assert_snapshot!(assert_refused(conv, &vs, 0.5), @"nothing to prune: the data flow has no batch norm with a scale (γ) to rank channels by; put one behind a convolution, or check that its field is not marked `#[prune(skip)]`");
+
+    let affine = nn::BatchNormConfig { affine: false, ..Default::default() };
+    let plain = (nn::conv2d(vs.root() / "a", 3, 4, 1, Default::default()), nn::batch_norm2d(vs.root() / "b", 4, affine));
+    assert!(matches!(assert_refused(plain, &vs, 0.), Error::NothingToPrune { .. }));
+
+    let output = (nn::conv2d(vs.root() / "c", 3, 4, 1, Default::default()), nn::batch_norm2d(vs.root() / "d", 4, Default::default()));
+    insta::assert_snapshot!(assert_refused(output, &vs, 0.5), @"nothing to prune: every channel that a batch norm ranks must stay; the first of them because: model output");
+
+    assert!(matches!(assert_refused((), &vs, 0.5), Error::NothingToPrune { .. }));
+}
+
+#[test]
+fn a_tensor_that_is_computed() {
+    let (mut net, vs) = net();
+    net.conv1.ws = &net.conv1.ws * 2.;
+    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`conv1.weight` is computed from another tensor, so slimming it would not reach the variable in the store; keep the variable itself in the field");
+}
+
+#[test]
+fn shapes_that_no_layer_has() {
+    let (mut net, vs) = net();
+    net.conv1.bs = Some(Tensor::zeros([3], (Kind::Float, Device::Cpu)));
+    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`conv1.bias` has shape [3], which must have 8 in dimension 0");
+
+    let (mut net, vs) = self::net();
+    net.fc.ws = Tensor::zeros([24], (Kind::Float, Device::Cpu));
+    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`fc.weight` has shape [24], which has not the two dimensions [out, in]");
+
+    let (mut net, vs) = self::net();
+    net.bn1.running_mean = Tensor::zeros([2, 4], (Kind::Float, Device::Cpu));
+    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`bn1.running_mean` has shape [2, 4], which is not [channels]");
+}
+
+/// A plan of the small network, after `edit` on its JSON.
+fn edited(edit: impl Fn(&mut serde_json::Value)) -> serde_json::Result<Plan> {
+    let mut json = serde_json::to_value(net().0.plan(&Slimming::ratio(0.25)).unwrap()).unwrap();
+    edit(&mut json);
+    serde_json::from_value(json)
+}
+
+fn assert_plan_refused(plan: &Plan) -> Error {
+    let (mut net, vs) = net();
+    let before = values(&vs);
+    let error = net.apply(plan).unwrap_err();
+    assert_same(&values(&vs), &before);
+    let mask = net.mask(plan).unwrap_err();
+    assert_eq!(mask.to_string(), error.to_string());
+    assert_same(&values(&vs), &before);
+    error
+}
+
+#[test]
+fn plans_of_another_network() {
+    let vs = VarStore::new(Device::Cpu);
+    let mut other = Net::new(&vs.root());
+    let wide = other.slim(0.3).unwrap().plan().clone();
+    let narrow = other.plan(&Slimming::ratio(0.3)).unwrap();
+    assert!(matches!(assert_plan_refused(&narrow), Error::PlanMismatch { .. }));
+    assert!(matches!(other.apply(&wide), Err(Error::PlanMismatch { .. })));
+
+    let renamed = edited(|json| json["layers"][2]["path"] = "conv3".into()).unwrap();
+    insta::assert_snapshot!(assert_plan_refused(&renamed), @"the plan does not fit this model: the model has `conv2` (conv) where the plan has `conv3` (conv)");
+    let short = edited(|json| drop(json["layers"].as_array_mut().unwrap().pop())).unwrap();
+    insta::assert_snapshot!(assert_plan_refused(&short), @"the plan does not fit this model: the model has 5 layers, the plan 4");
+    let tensor = edited(|json| json["layers"][0]["tensors"][1]["name"] = "offset".into()).unwrap();
+    insta::assert_snapshot!(assert_plan_refused(&tensor), @"the plan does not fit this model: `conv1` has the tensors weight, bias in the model, weight, offset in the plan");
+    let tied = edited(|json| json["layers"][4]["tensors"][0]["tied"] = "conv1.weight".into()).unwrap();
+    insta::assert_snapshot!(assert_plan_refused(&tied), @"the plan does not fit this model: `fc.weight` is shared in one of them and not in the other");
+}
+
+#[test]
+fn plans_that_contradict_themselves() {
+    let torn = edited(|json| json["layers"][1]["axes"][0]["keep"] = "0-3".into()).unwrap();
+    insta::assert_snapshot!(assert_plan_refused(&torn), @"the plan cannot be applied: `bn1` keeps a channel that `conv1` removes (position 0 of `channels` in `bn1`)");
+    let empty = edited(|json| json["layers"][0]["axes"][1]["keep"] = "".into()).unwrap();
+    insta::assert_snapshot!(assert_plan_refused(&empty), @"the plan cannot be applied: it leaves `conv1` no channel of `out`");
+    let input = edited(|json| json["layers"][0]["axes"][0]["keep"] = "0-1".into()).unwrap();
+    insta::assert_snapshot!(assert_plan_refused(&input), @"the plan cannot be applied: it removes position 2 of `in` in `conv1`, which must stay: model input");
+}
+
+#[test]
+fn plan_files_that_cannot_be() {
+    let refused = |edit: &dyn Fn(&mut serde_json::Value)| edited(edit).unwrap_err().to_string();
+    insta::assert_snapshot!(refused(&|json| json["format"] = 2.into()), @"this is a plan of format 2, but only format 1 can be read");
+    insta::assert_snapshot!(refused(&|json| json["slimming"]["ratio"] = 2.into()), @"ratio 2: the share of channels to remove must be in [0, 1), for instance 0.5 for half of them");
+    insta::assert_snapshot!(refused(&|json| json["layers"][0]["axes"][1]["keep"] = "0-8".into()), @"layer `conv1`: axis `out` keeps position 8 of 8");
+    insta::assert_snapshot!(refused(&|json| json["layers"][0]["axes"][1]["keep"] = "3-1".into()), @"`3-1` is out of order: positions ascend");
+    insta::assert_snapshot!(refused(&|json| json["layers"][0]["axes"][1]["name"] = "in".into()), @"layer `conv1`: it has the axis `in` twice");
+    insta::assert_snapshot!(refused(&|json| json["layers"][0]["tensors"][0]["dims"][0] = "oot".into()), @"layer `conv1`: it has no axis `oot`");
+    insta::assert_snapshot!(refused(&|json| json["layers"][0]["tensors"][0]["dims"][3] = (-3).into()), @"layer `conv1`: `weight` has a dimension of -3");
+    insta::assert_snapshot!(refused(&|json| json["layers"][0]["tensors"][0]["dims"][3] = i64::MAX.into()), @"layer `conv1`: `weight` has more elements than can be counted");
+    insta::assert_snapshot!(refused(&|json| json["layers"][1]["scored"]["axis"] = "out".into()), @"layer `bn1`: it has no axis `out`");
+    insta::assert_snapshot!(refused(&|json| json["layers"][1]["scored"]["removable"] = 9.into()), @"layer `bn1`: more channels are removable than it has");
+}

@@ -1,0 +1,355 @@
+//! Gating, coupling, tying, sizes: what a hand-written `trace` can say, and that the slimmed network is still the masked one.
+
+use slim_runtime::{Axis, Error, Flow, Hold, LayerKind, LayerVisitor, Prunable, Result, Slimming, Tracer};
+use tch::nn::{self, Module, ModuleT, VarStore};
+use tch::{Device, Kind, Tensor};
+
+use crate::common::{images, mask_by_name, randomise, values};
+
+/// `relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x))`, where the shortcut may lack its batch norm.
+#[derive(Debug)]
+struct Residual {
+    stem: nn::Conv2D,
+    stem_bn: nn::BatchNorm,
+    conv: nn::Conv2D,
+    bn: nn::BatchNorm,
+    shortcut: nn::Conv2D,
+    shortcut_bn: Option<nn::BatchNorm>,
+    gate: bool,
+    last: nn::Conv2D,
+}
+
+impl Residual {
+    fn new(p: &nn::Path, with_shortcut_bn: bool, gate: bool) -> Self {
+        let conv = |name: &str, inputs, width| nn::conv2d(p / name, inputs, width, 1, nn::no_bias());
+        let norm = |name: &str, width| nn::batch_norm2d(p / name, width, Default::default());
+        let net = Residual {
+            stem: conv("stem", 3, 6),
+            stem_bn: norm("stem_bn", 6),
+            conv: conv("conv", 6, 8),
+            bn: norm("bn", 8),
+            shortcut: conv("shortcut", 6, 8),
+            shortcut_bn: with_shortcut_bn.then(|| norm("shortcut_bn", 8)),
+            gate,
+            last: conv("last", 8, 4),
+        };
+        let norms: Vec<_> = [&net.stem_bn, &net.bn].into_iter().chain(&net.shortcut_bn).collect();
+        randomise(&norms);
+        net
+    }
+}
+
+impl ModuleT for Residual {
+    fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
+        let xs = xs.apply(&self.stem).apply_t(&self.stem_bn, train).relu();
+        let main = xs.apply(&self.conv).apply_t(&self.bn, train);
+        let side = xs.apply(&self.shortcut).apply_opt_t(&self.shortcut_bn, train);
+        let joined = if self.gate { main * side } else { main + side };
+        joined.relu().apply(&self.last)
+    }
+}
+
+impl Prunable for Residual {
+    fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+        let flow = cx.field("stem", |cx| self.stem.trace(cx, input))?;
+        let flow = cx.field("stem_bn", |cx| self.stem_bn.trace(cx, flow))?;
+        let main = cx.field("conv", |cx| self.conv.trace(cx, flow.clone()))?;
+        let main = cx.field("bn", |cx| self.bn.trace(cx, main))?;
+        let side = cx.field("shortcut", |cx| self.shortcut.trace(cx, flow))?;
+        let side = cx.field("shortcut_bn", |cx| self.shortcut_bn.trace(cx, side))?;
+        let joined = if self.gate { cx.multiply(&main, &side)? } else { cx.add(&main, &side)? };
+        cx.field("last", |cx| self.last.trace(cx, joined))
+    }
+}
+
+/// Slims at several ratios and compares with the masked network.
+fn assert_slimmed_is_masked(with_shortcut_bn: bool, gate: bool) {
+    for ratio in [0.2, 0.5, 0.8] {
+        let mut vs = VarStore::new(Device::Cpu);
+        let mut net = Residual::new(&vs.root(), with_shortcut_bn, gate);
+        vs.double();
+        let images = images(2).to_kind(Kind::Double);
+        let plan = net.plan(&Slimming::ratio(ratio)).unwrap();
+        let before = values(&vs);
+        mask_by_name(&vs, &plan);
+        let masked = tch::no_grad(|| net.forward_t(&images, false));
+        tch::no_grad(|| vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name])));
+        net.apply(&plan).unwrap();
+        let slimmed = tch::no_grad(|| net.forward_t(&images, false));
+        assert!(slimmed.allclose(&masked, 1e-9, 1e-12, false));
+    }
+}
+
+#[test]
+fn a_residual_stream_loses_a_channel_where_all_its_scores_are_small() {
+    let vs = VarStore::new(Device::Cpu);
+    let net = Residual::new(&vs.root(), true, false);
+    crate::common::set(&net.stem_bn, &[9.; 6]);
+    crate::common::set(&net.bn, &[1., 2., 3., 4., 1., 2., 3., 4.]);
+    crate::common::set(net.shortcut_bn.as_ref().unwrap(), &[8., 1., 2., 1., 1., 2., 3., 9.]);
+    let plan = net.plan(&Slimming::ratio(0.2)).unwrap();
+    // Largest of both: 8, 2, 3, 4, 1, 2, 3, 9, each twice, and six nines. Index 4 of 22 is a 2.
+    assert_eq!(plan.threshold(), Some(2.));
+    for path in ["conv", "bn", "shortcut", "shortcut_bn"] {
+        let axis = plan.layer(path).unwrap().axes.iter().find(|axis| axis.name != "in").unwrap();
+        assert_eq!(axis.keep.to_string(), "0,2-3,6-7", "{path}");
+    }
+    assert_eq!(plan.layer("last").unwrap().axis("in").unwrap().keep.to_string(), "0,2-3,6-7");
+    assert_slimmed_is_masked(true, false);
+}
+
+#[test]
+fn a_sum_with_something_that_no_scale_gates_is_kept_and_its_reader_named() {
+    let vs = VarStore::new(Device::Cpu);
+    let net = Residual::new(&vs.root(), false, false);
+    let plan = net.plan(&Slimming::ratio(0.5)).unwrap();
+    let scored = plan.layer("bn").unwrap().scored.clone().unwrap();
+    assert_eq!((scored.removable, scored.held), (0, Some(Hold::Ungated { by: "last".to_owned() })));
+    assert_eq!(plan.layer("bn").unwrap().axes[0].keep.len(), 8);
+    assert!(plan.layer("stem_bn").unwrap().axes[0].keep.len() < 6);
+    assert!(plan.to_string().contains("`last` reads it without a batch norm in between"), "{plan}");
+    assert_slimmed_is_masked(false, false);
+}
+
+#[test]
+fn a_product_with_something_that_no_scale_gates_may_go() {
+    let vs = VarStore::new(Device::Cpu);
+    let net = Residual::new(&vs.root(), false, true);
+    assert_eq!(net.plan(&Slimming::ratio(0.5)).unwrap().layer("bn").unwrap().scored.clone().unwrap().removable, 8);
+    assert_slimmed_is_masked(false, true);
+}
+
+#[test]
+fn widths_that_cannot_be_added_are_named() {
+    let vs = VarStore::new(Device::Cpu);
+    let mut net = Residual::new(&vs.root(), false, false);
+    net.shortcut = nn::conv2d(&vs.root() / "other", 6, 5, 1, Default::default());
+    let error = net.plan(&Slimming::ratio(0.5)).unwrap_err();
+    insta::assert_snapshot!(error, @"`model`: `bn` (8 channels) and `shortcut` (5 channels) are joined position by position: widths differ");
+}
+
+/// A conv whose output is read raw by the next: without a batch norm nothing is removed, and the note says who reads it.
+#[derive(Debug, Prunable)]
+struct Raw {
+    conv1: nn::Conv2D,
+    bn1: nn::BatchNorm,
+    conv2: nn::Conv2D,
+    conv3: nn::Conv2D,
+    plain: nn::BatchNorm,
+    conv4: nn::Conv2D,
+}
+
+#[test]
+fn channels_that_nothing_scores_stay() {
+    let vs = VarStore::new(Device::Cpu);
+    let p = &vs.root();
+    let conv = |name: &str, inputs, width| nn::conv2d(p / name, inputs, width, 1, Default::default());
+    let mut net = Raw {
+        conv1: conv("conv1", 3, 4),
+        bn1: nn::batch_norm2d(p / "bn1", 4, Default::default()),
+        conv2: conv("conv2", 4, 5),
+        conv3: conv("conv3", 5, 6),
+        plain: nn::batch_norm2d(p / "plain", 6, nn::BatchNormConfig { affine: false, ..Default::default() }),
+        conv4: conv("conv4", 6, 2),
+    };
+    let slimmed = net.slim(0.9).unwrap();
+    assert_eq!(slimmed.cfg().to_string(), "[1, 6]");
+    assert_eq!(net.conv2.ws.size(), [5, 1, 1, 1]);
+    assert_eq!(net.conv3.ws.size(), [6, 5, 1, 1]);
+    assert!(slimmed.plan().layer("plain").unwrap().scored.is_none());
+}
+
+/// The same convolution, twice in a row: its output and its input are the same channels.
+#[derive(Debug)]
+struct Shared {
+    stem: nn::Conv2D,
+    stem_bn: nn::BatchNorm,
+    conv: nn::Conv2D,
+    bn: nn::BatchNorm,
+    last: nn::Conv2D,
+}
+
+impl Prunable for Shared {
+    fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+        let flow = cx.field("stem", |cx| self.stem.trace(cx, input))?;
+        let mut flow = cx.field("stem_bn", |cx| self.stem_bn.trace(cx, flow))?;
+        for _ in 0..2 {
+            flow = cx.field("conv", |cx| self.conv.trace(cx, flow))?;
+            flow = cx.field("bn", |cx| self.bn.trace(cx, flow))?;
+        }
+        cx.field("last", |cx| self.last.trace(cx, flow))
+    }
+}
+
+#[test]
+fn a_layer_used_twice_is_one_layer() {
+    let vs = VarStore::new(Device::Cpu);
+    let p = &vs.root();
+    let mut net = Shared {
+        stem: nn::conv2d(p / "stem", 3, 6, 1, nn::no_bias()),
+        stem_bn: nn::batch_norm2d(p / "stem_bn", 6, Default::default()),
+        conv: nn::conv2d(p / "conv", 6, 6, 1, nn::no_bias()),
+        bn: nn::batch_norm2d(p / "bn", 6, Default::default()),
+        last: nn::conv2d(p / "last", 6, 2, 1, nn::no_bias()),
+    };
+    crate::common::set(&net.stem_bn, &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]);
+    crate::common::set(&net.bn, &[0.6, 0.1, 0.1, 0.1, 0.1, 0.1]);
+    let forward = |net: &Shared, xs: &Tensor| {
+        let xs = xs.apply(&net.stem).apply_t(&net.stem_bn, false).relu();
+        let xs = (0..2).fold(xs, |xs, _| xs.apply(&net.conv).apply_t(&net.bn, false).relu());
+        xs.apply(&net.last)
+    };
+    let plan = net.plan(&Slimming::ratio(0.5)).unwrap();
+    // 12 entries, although `bn` was traced twice; the largest of both is 0.6, 0.2, 0.3, 0.4, 0.5, 0.6.
+    assert_eq!((plan.removable(), plan.threshold()), (12, Some(0.5)));
+    assert_eq!(plan.parameters().before, 3 * 6 + 12 + 36 + 12 + 12);
+    assert_eq!(plan.layers()[4].tensors[0].tied.as_deref(), Some("conv.weight"));
+    let before = values(&vs);
+    mask_by_name(&vs, &plan);
+    let images = images(2);
+    let masked = forward(&net, &images);
+    tch::no_grad(|| vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name])));
+    net.apply(&plan).unwrap();
+    assert_eq!(net.conv.ws.size(), [2, 2, 1, 1]);
+    assert!(forward(&net, &images).allclose(&masked, 1e-5, 1e-6, false));
+}
+
+#[test]
+fn memory_that_two_tensors_share_is_refused_and_the_model_is_as_it_was() {
+    let vs = VarStore::new(Device::Cpu);
+    let p = &vs.root();
+    let bn = nn::batch_norm2d(p / "bn", 6, Default::default());
+    let mut twin = nn::batch_norm2d(p / "twin", 6, Default::default());
+    twin.running_mean = bn.running_mean.detach();
+    let mut net = (nn::conv2d(p / "conv", 3, 6, 1, nn::no_bias()), bn, twin, nn::conv2d(p / "last", 6, 2, 1, nn::no_bias()));
+    let before = values(&vs);
+    let error = net.slim(0.5).unwrap_err();
+    assert!(matches!(&error, Error::NotShared { owner, .. } if owner == "1.running_mean"), "{error}");
+    crate::common::assert_same(&values(&vs), &before);
+    assert_eq!(net.2.running_mean.size(), [6]);
+}
+
+#[test]
+fn concatenated_streams_shrink_by_themselves() {
+    #[derive(Debug)]
+    struct Concat(nn::Conv2D, nn::BatchNorm, nn::Conv2D, nn::BatchNorm, nn::Linear);
+    impl Prunable for Concat {
+        fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+            let input = cx.expect_input(&input, 3)?;
+            let a = cx.field("0", |cx| self.0.trace(cx, input.clone()))?;
+            let a = cx.field("1", |cx| self.1.trace(cx, a))?;
+            let b = cx.field("2", |cx| self.2.trace(cx, input.clone()))?;
+            let b = cx.field("3", |cx| self.3.trace(cx, b))?;
+            let both = cx.concat(&[a, input, b])?;
+            cx.field("4", |cx| self.4.trace(cx, both))
+        }
+    }
+    let vs = VarStore::new(Device::Cpu);
+    let p = &vs.root();
+    let mut net = Concat(
+        nn::conv2d(p / 0, 3, 4, 1, nn::no_bias()),
+        nn::batch_norm2d(p / 1, 4, Default::default()),
+        nn::conv2d(p / 2, 3, 4, 1, nn::no_bias()),
+        nn::batch_norm2d(p / 3, 4, Default::default()),
+        nn::linear(p / 4, (4 + 3 + 4) * 2, 2, Default::default()),
+    );
+    crate::common::set(&net.1, &[1., 8., 7., 2.]);
+    crate::common::set(&net.3, &[6., 3., 4., 5.]);
+    let slimmed = net.slim(0.5).unwrap();
+    assert_eq!(slimmed.cfg().to_string(), "[2, 1]");
+    assert_eq!(slimmed.plan().layer("4").unwrap().axis("in").unwrap().keep.to_string(), "2-5,8-15");
+}
+
+/// Counts its channels, in a way that may be wrong.
+#[derive(Debug)]
+struct Counter {
+    channels: i64,
+    fail: bool,
+}
+
+impl Module for Counter {
+    fn forward(&self, xs: &Tensor) -> Tensor {
+        xs.view([-1, self.channels, 1, 1])
+    }
+}
+
+impl Prunable for Counter {
+    fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+        let mut layer = cx.layer(LayerKind::other("counter"));
+        let channels: Axis = layer.follow("channels", &input, 6)?;
+        layer.size("channels", channels);
+        Ok(layer.pass(channels))
+    }
+
+    fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
+        visit.size("channels", &mut self.channels)?;
+        // Fails once the number is written.
+        if self.fail && self.channels != 6 { Err(Error::Custom("failed on purpose".to_owned())) } else { Ok(()) }
+    }
+}
+
+#[derive(Debug, Prunable)]
+struct Counted {
+    conv: nn::Conv2D,
+    bn: nn::BatchNorm,
+    counters: Vec<Counter>,
+    last: nn::Conv2D,
+}
+
+fn counted(counters: &[(i64, bool)]) -> (Counted, VarStore) {
+    let vs = VarStore::new(Device::Cpu);
+    let p = vs.root();
+    let net = Counted {
+        conv: nn::conv2d(&p / "conv", 3, 6, 1, nn::no_bias()),
+        bn: nn::batch_norm2d(&p / "bn", 6, Default::default()),
+        counters: counters.iter().map(|&(channels, fail)| Counter { channels, fail }).collect(),
+        last: nn::conv2d(&p / "last", 6, 2, 1, nn::no_bias()),
+    };
+    (net, vs)
+}
+
+#[test]
+fn stored_numbers_follow() {
+    let (mut net, _vs) = counted(&[(6, false), (6, false)]);
+    net.slim(0.5).unwrap();
+    assert_eq!(net.counters.iter().map(|counter| counter.channels).collect::<Vec<_>>(), [2, 2]);
+    assert_eq!(net.counters[0].forward(&Tensor::zeros([4], (Kind::Float, Device::Cpu))).size(), [2, 2, 1, 1]);
+}
+
+#[test]
+fn a_number_that_was_wrong_before_is_an_error() {
+    let (mut net, vs) = counted(&[(6, false), (7, false)]);
+    let before = values(&vs);
+    let error = net.slim(0.5).unwrap_err();
+    insta::assert_snapshot!(error, @"`counters.1`: `channels` is 7, but the flow it counts has 6 channels");
+    crate::common::assert_same(&values(&vs), &before);
+}
+
+#[test]
+fn a_failure_behind_the_commit_is_taken_back() {
+    let (mut net, vs) = counted(&[(6, false), (6, true)]);
+    let before = values(&vs);
+    let pointer = net.conv.ws.data_ptr();
+    assert!(net.slim(0.5).unwrap_err().to_string().contains("on purpose"));
+    crate::common::assert_same(&values(&vs), &before);
+    assert_eq!(net.conv.ws.data_ptr(), pointer);
+    assert_eq!(net.counters.iter().map(|counter| counter.channels).collect::<Vec<_>>(), [6, 6]);
+    net.counters[1].fail = false;
+    net.slim(0.5).unwrap();
+}
+
+#[test]
+fn a_number_that_layers_mut_forgets_is_an_error() {
+    #[derive(Debug)]
+    struct Forgetful(Counted);
+    impl Prunable for Forgetful {
+        fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+            self.0.trace(cx, input)
+        }
+    }
+    let (net, vs) = counted(&[(6, false)]);
+    let before = values(&vs);
+    let error = Forgetful(net).slim(0.5).unwrap_err();
+    insta::assert_snapshot!(error, @"`counters.0`: `channels` is declared in `trace` but not in `layers_mut`; a hand-written `Prunable` must name its sizes in both");
+    crate::common::assert_same(&values(&vs), &before);
+}

@@ -1,0 +1,13 @@
+use slim_runtime::Prunable;
+use tch::nn::Conv2D;
+
+#[derive(Prunable)]
+struct Net {
+    #[prune(skip, keep)]
+    conv1: Conv2D,
+    #[prune(elementwise)]
+    #[prune(skip)]
+    conv2: Conv2D,
+}
+
+fn main() {}

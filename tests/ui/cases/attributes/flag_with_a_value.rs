@@ -1,0 +1,12 @@
+use slim_runtime::Prunable;
+use tch::nn::Conv2D;
+
+#[derive(Prunable)]
+struct Net {
+    #[prune(keep = true)]
+    conv1: Conv2D,
+    #[prune(elementwise(relu))]
+    conv2: Conv2D,
+}
+
+fn main() {}
