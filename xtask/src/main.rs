@@ -1,1 +1,87 @@
-fn main() {}
+//! `cargo xtask`: installs libtorch, runs the demo, the tests and all checks.
+
+mod host;
+mod install;
+mod libtorch;
+mod lock;
+mod setup;
+mod tasks;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+use std::{ffi::OsString, process::ExitCode};
+
+/// Sets this workspace up, runs its demo, its tests and all its checks.
+///
+/// Start with `cargo xtask demo`. Every command installs libtorch first where it is missing; afterwards plain
+/// `cargo build`, `cargo run` and `cargo test` work as well.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install libtorch 2.11.0 into `.libtorch/`, unless it is there
+    ///
+    /// Needs Linux on x86-64, python3 with pip, and a C++ compiler. libtorch comes from PyPI's `torch` wheel. Without an
+    /// NVIDIA driver it is installed without CUDA, 0.7 GB on disk; with one, or with --cuda, it is complete, 4.7 GB.
+    ///
+    /// What is whole is left alone; what is damaged or was interrupted is installed again.
+    ///
+    /// Your own libtorch is used instead, and nothing is installed, where `LIBTORCH` is the path of an unpacked libtorch
+    /// 2.11.0, or `LIBTORCH_USE_PYTORCH=1` and torch 2.11.0 is installed in your Python.
+    #[command(verbatim_doc_comment)]
+    Setup {
+        /// Install libtorch with CUDA, also where no NVIDIA driver is found
+        #[arg(long)]
+        cuda: bool,
+    },
+
+    /// Run the demo
+    ///
+    /// The same as `cargo run -p slim-examples --bin demo -- ARGS`, with libtorch installed first.
+    /// `cargo xtask demo -- --help` shows the demo's own options.
+    #[command(verbatim_doc_comment)]
+    Demo {
+        /// Handed to the demo
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+
+    /// Run all tests: unit tests, integration tests, doctests, compile errors
+    ///
+    /// Two runs of `cargo test`: everything that links libtorch, and then the compile errors of the derive (package
+    /// slim-ui-tests). Arguments go to the first run only: `cargo xtask test resnet`,
+    /// `cargo xtask test --test parity -- --nocapture`.
+    #[command(verbatim_doc_comment)]
+    Test {
+        /// Handed to the first `cargo test`
+        #[arg(allow_hyphen_values = true)]
+        args: Vec<OsString>,
+        /// Handed to the test programs of the first `cargo test`
+        #[arg(last = true, allow_hyphen_values = true)]
+        test_args: Vec<OsString>,
+    },
+
+    /// Run every check, in order, up to the first that fails
+    ///
+    /// setup, rustfmt, clippy, all tests, the documentation, and smoke runs of the examples. Warnings are errors.
+    #[command(verbatim_doc_comment)]
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Setup { cuda } => setup::run(cuda, setup::Report::Always).map(|()| ExitCode::SUCCESS),
+        Task::Demo { args } => tasks::demo(&args),
+        Task::Test { args, test_args } => tasks::test(&args, &test_args),
+        Task::Ci => tasks::ci(),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

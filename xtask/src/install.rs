@@ -1,0 +1,159 @@
+//! Installs libtorch with pip, beside the place where it belongs, and moves it there when it is whole.
+
+use crate::{
+    host,
+    libtorch::{Flavour, VERSION, libraries, seal},
+    workspace::{cargo, root, spell_size, spell_time},
+};
+use anyhow::{Context, Result, bail};
+use std::{
+    ffi::OsString,
+    fs,
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+    process::{Command, Stdio, id},
+    time::Instant,
+};
+
+/// The wheels, what is in them, and pip's cache came to 2.3 GB and 10.2 GB.
+const DISK_LEAN: u64 = 3_000_000_000;
+const DISK_FULL: u64 = 12_000_000_000;
+
+/// The libraries of CUDA that `libtorch_cpu.so` needs, at the versions that torch asks for.
+const CUDA_FOR_LEAN: [&str; 2] = ["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"];
+
+/// Of no use without CUDA or Python, and half of the size. Given as the start of the name.
+const NOT_IN_LEAN: [&str; 5] = ["libtorch_cuda", "libc10_cuda", "libtorch_nvshmem", "libtorch_python", "libcaffe2_nvrtc"];
+
+/// Puts libtorch into `home`, in place of what is there. Only one process may do so at a time.
+pub(crate) fn install(home: &Path, flavour: Flavour) -> Result<()> {
+    let begun = Instant::now();
+    let work = Work::begin(home)?;
+    let (disk, extent) = match flavour {
+        Flavour::Lean => (DISK_LEAN, "downloads 0.5 GB, takes 0.7 GB of disk (with CUDA: `cargo xtask setup --cuda`)"),
+        Flavour::Full => (DISK_FULL, "downloads 2.7 GB, takes 4.7 GB of disk"),
+    };
+    host::disk(root(), disk)?;
+    println!("installing libtorch {VERSION} from PyPI into .libtorch/, {flavour}: {extent}");
+    let new = work.folder("new")?;
+    pip(&new, &work.folder("tmp")?, flavour)?;
+    if flavour == Flavour::Lean {
+        strip(&new)?;
+    }
+    let size = size_of(&new)?;
+    seal(&new, flavour).context("pip has installed something else than libtorch is known to be")?;
+
+    // In this order, so that wherever it is interrupted, the next setup does not take the old for the new.
+    if home.symlink_metadata().is_ok() {
+        fs::rename(home, work.path.join("old")).with_context(|| format!("cannot move {} away", home.display()))?;
+    }
+    forget_torch_sys();
+    fs::rename(&new, home).with_context(|| format!("cannot move libtorch to {}", home.display()))?;
+    drop(work);
+    println!("libtorch {VERSION} is ready: {} in {}", spell_size(size), spell_time(begun.elapsed()));
+    Ok(())
+}
+
+fn pip(target: &Path, tmp: &Path, flavour: Flavour) -> Result<()> {
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-compile"]);
+    // Any Python will do: the wheel is named outright, not chosen for the Python that runs pip.
+    pip.args(["--only-binary=:all:", "--implementation", "cp", "--python-version", "3.12", "--platform", "manylinux2014_x86_64"]);
+    for glibc in 17..=28 {
+        pip.args(["--platform", &format!("manylinux_2_{glibc}_x86_64")]);
+    }
+    pip.arg("--target").arg(target).arg(format!("torch=={VERSION}"));
+    if flavour == Flavour::Lean {
+        pip.arg("--no-deps").args(CUDA_FOR_LEAN);
+    }
+    // On a terminal pip shows how far it is.
+    if !io::stdout().is_terminal() {
+        pip.arg("--quiet");
+    }
+    // `/tmp` may be small; and from here files are moved, not copied.
+    pip.env("TMPDIR", tmp);
+    // Neither goes with `--target`.
+    pip.env("PIP_USER", "0").env("PIP_REQUIRE_VIRTUALENV", "0");
+    let done = pip.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().and_then(std::process::Child::wait_with_output);
+    let done = done.context("python3 does not run")?;
+    if !done.status.success() {
+        let stderr = String::from_utf8_lossy(&done.stderr);
+        let lines: Vec<_> = stderr.lines().filter(|line| !line.trim().is_empty()).collect();
+        let last = lines[lines.len().saturating_sub(3)..].iter().map(|line| format!("\n  {line}")).collect::<String>();
+        bail!("pip could not install torch=={VERSION}; it needs PyPI, or a mirror that `pip config` names. Its last lines:{last}");
+    }
+    Ok(())
+}
+
+fn strip(home: &Path) -> Result<()> {
+    for path in libraries(home)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if NOT_IN_LEAN.iter().any(|start| name.starts_with(start)) {
+            fs::remove_file(&path).with_context(|| format!("cannot delete {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// torch-sys watches environment variables, and none of them tells that another libtorch is in the same place.
+fn forget_torch_sys() {
+    for profile in ["dev", "release"] {
+        let mut clean = cargo(["clean", "--package", "torch-sys", "--profile", profile]);
+        match clean.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output() {
+            Ok(done) if done.status.success() => {
+                // `Removed 12 files, 34.5MiB total`, and `Removed 0 files` where it was never compiled.
+                if !String::from_utf8_lossy(&done.stderr).contains("Removed 0 files") {
+                    println!("torch-sys will be compiled again ({profile} profile): it was compiled for another libtorch");
+                }
+            }
+            _ => eprintln!("warning: could not clean torch-sys: run `cargo clean -p torch-sys --profile {profile}`"),
+        }
+    }
+}
+
+fn size_of(folder: &Path) -> io::Result<u64> {
+    let mut size = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let file = entry.metadata()?;
+        size += if file.is_dir() { size_of(&entry.path())? } else { file.len() };
+    }
+    Ok(size)
+}
+
+/// The folder in which an install is made ready: on the same disk as its place, and removed at the end, or else by the next
+/// setup.
+struct Work {
+    all: PathBuf,
+    /// A pip that outlives a killed setup goes on in the folder of that one, not in this.
+    path: PathBuf,
+}
+
+impl Work {
+    fn begin(home: &Path) -> Result<Self> {
+        let mut all = OsString::from(home);
+        all.push(".partial");
+        let all = PathBuf::from(all);
+        if all.exists() {
+            println!("removing what an interrupted setup left in {}", all.display());
+            let _ = fs::remove_dir_all(&all);
+        }
+        let work = Self { path: all.join(id().to_string()), all };
+        fs::create_dir_all(&work.path)
+            .and_then(|()| fs::write(work.all.join(".gitignore"), "*\n"))
+            .with_context(|| format!("cannot write to {}", work.all.display()))?;
+        Ok(work)
+    }
+
+    fn folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.path.join(name);
+        fs::create_dir(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        Ok(folder)
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.all);
+    }
+}

@@ -1,0 +1,112 @@
+//! demo, test and ci: setup, and then cargo.
+
+use crate::{
+    setup::{self, Report},
+    workspace::{cargo, spell_time, target},
+};
+use anyhow::{Context, Result, bail};
+use std::{
+    ffi::OsString,
+    process::{Command, ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+/// All packages that link libtorch. The same selection everywhere, so that nothing is compiled twice.
+const LINKED: [&str; 3] = ["--workspace", "--exclude", "slim-ui-tests"];
+/// Built with `tch/doc-only`, which must not be unified with the others.
+const UI: [&str; 2] = ["--package", "slim-ui-tests"];
+
+pub(crate) fn demo(args: &[OsString]) -> Result<ExitCode> {
+    setup::run(false, Report::IfNews)?;
+    let mut demo = cargo(["run", "--package", "slim-examples", "--bin", "demo", "--"]);
+    run(demo.args(args))
+}
+
+pub(crate) fn test(args: &[OsString], test_args: &[OsString]) -> Result<ExitCode> {
+    setup::run(false, Report::IfNews)?;
+    let mut linked = cargo_on("test", &LINKED, &[]);
+    linked.args(args);
+    if !test_args.is_empty() {
+        linked.arg("--").args(test_args);
+    }
+    let code = run(&mut linked)?;
+    if code != ExitCode::SUCCESS { Ok(code) } else { run(&mut cargo_on("test", &UI, &[])) }
+}
+
+/// A check's name, and the command that makes it.
+type Step = (&'static str, Command);
+
+fn checks() -> Vec<Step> {
+    let deny = ["--all-targets", "--", "--deny", "warnings"];
+    let mut doc = cargo_on("doc", &LINKED, &["--no-deps"]);
+    doc.env("RUSTDOCFLAGS", "--deny warnings");
+    let mut demo = cargo(["run", "--package", "slim-examples", "--bin", "demo", "--", "--smoke", "--out"]);
+    demo.arg(target().join("ci-demo"));
+    vec![
+        ("format", cargo(["fmt", "--all", "--check"])),
+        ("clippy", cargo_on("clippy", &LINKED, &deny)),
+        ("clippy, compile errors", cargo_on("clippy", &UI, &deny)),
+        ("tests", cargo_on("test", &LINKED, &[])),
+        ("tests, compile errors", cargo_on("test", &UI, &[])),
+        ("documentation", doc),
+        ("demo", demo),
+        ("quickstart", cargo(["run", "--package", "slim-examples", "--example", "quickstart"])),
+    ]
+}
+
+pub(crate) fn ci() -> Result<ExitCode> {
+    for tool in ["fmt", "clippy"] {
+        let found = cargo([tool, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        if !found.is_ok_and(|status| status.success()) {
+            bail!("`cargo {tool}` is not installed: `rustup component add rustfmt clippy`");
+        }
+    }
+    let mut summary = Summary::default();
+    summary.step("setup", || setup::run(false, Report::Always).map(|()| ExitCode::SUCCESS))?;
+    for (name, mut command) in checks() {
+        let code = summary.step(name, || run(&mut command))?;
+        if code != ExitCode::SUCCESS {
+            return Ok(code);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was done, how it ended and how long it took; printed at the end, however that comes.
+#[derive(Default)]
+struct Summary(Vec<(&'static str, bool, Duration)>);
+
+impl Summary {
+    fn step(&mut self, name: &'static str, work: impl FnOnce() -> Result<ExitCode>) -> Result<ExitCode> {
+        println!("\n== {name}");
+        let begun = Instant::now();
+        let code = work();
+        let passed = matches!(code, Ok(ExitCode::SUCCESS));
+        self.0.push((name, passed, begun.elapsed()));
+        code
+    }
+}
+
+impl Drop for Summary {
+    fn drop(&mut self) {
+        println!("\n== summary");
+        for (name, passed, time) in &self.0 {
+            println!("{} {name:<24} {:>12}", if *passed { "ok    " } else { "FAILED" }, spell_time(*time));
+        }
+        println!("       {:<24} {:>12}", "total", spell_time(self.0.iter().map(|(_, _, time)| *time).sum()));
+    }
+}
+
+fn cargo_on(command: &str, packages: &[&str], args: &[&str]) -> Command {
+    cargo([&[command], packages, args].concat())
+}
+
+/// Runs a command that talks to the user itself, and hands its exit code on.
+fn run(command: &mut Command) -> Result<ExitCode> {
+    let status = command.status().with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    Ok(match status.code() {
+        Some(0) => ExitCode::SUCCESS,
+        // Ended by a signal, or with a code that is no byte.
+        code => code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from),
+    })
+}

@@ -1,0 +1,66 @@
+//! Where the workspace is, and how cargo is called in it.
+
+use crate::setup::Source;
+use std::{
+    env,
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+/// The folder of the workspace's Cargo.toml.
+pub(crate) fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// Where compiled programs go.
+pub(crate) fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// The cargo that runs this program, in the workspace's root.
+pub(crate) fn cargo<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(args).current_dir(root());
+    // The build of torch-sys depends on these. Children see them exactly as plain cargo does, where `.cargo/config.toml`
+    // sets `LIBTORCH`: one that sees it change compiles torch-sys again, which takes minutes.
+    let source = Source::of_this_process();
+    if source != Source::Python {
+        cargo.env_remove("LIBTORCH_USE_PYTORCH");
+    }
+    if source == Source::Managed {
+        cargo.env_remove("LIBTORCH");
+    }
+    cargo
+}
+
+/// `8.3 s`, `1 min 20 s`.
+pub(crate) fn spell_time(time: Duration) -> String {
+    match time.as_secs() {
+        0..10 => format!("{:.1} s", time.as_secs_f64()),
+        seconds @ 10..60 => format!("{seconds} s"),
+        seconds => format!("{} min {} s", seconds / 60, seconds % 60),
+    }
+}
+
+/// `4.6 GB`, `645 MB`.
+pub(crate) fn spell_size(bytes: u64) -> String {
+    let mega = bytes as f64 / 1e6;
+    if mega < 1000.0 { format!("{mega:.0} MB") } else { format!("{:.1} GB", mega / 1000.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_sizes_read_well() {
+        assert_eq!(spell_time(Duration::from_millis(420)), "0.4 s");
+        assert_eq!(spell_time(Duration::from_secs(16)), "16 s");
+        assert_eq!(spell_time(Duration::from_secs(80)), "1 min 20 s");
+        assert_eq!(spell_size(645_000_000), "645 MB");
+        assert_eq!(spell_size(4_600_000_000), "4.6 GB");
+    }
+}
