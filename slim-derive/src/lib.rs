@@ -1,7 +1,7 @@
 //! The derive macro of [slim](https://docs.rs/slim-runtime), which re-exports it: depend on `slim-runtime` and not on this crate.
 //!
-//! Stages, each a file: tokens → [`ast`] (what is written, typed) → [`wiring`] (what it means, checked) → [`expand`] (tokens).
-//! Errors of all stages are collected in a [`ctxt`] and reported together, each at its token.
+//! Stages, each a file: tokens → `ast` (what is written, typed) → `wiring` (what it means, checked) → `expand` (tokens).
+//! Errors of all stages are collected in a `ctxt` and reported together, each at its token.
 
 mod ast;
 mod attr;
@@ -41,7 +41,7 @@ fn prunable(input: &DeriveInput) -> TokenStream {
     match cx.check() {
         Ok(()) => expand::implementation(&model, &wiring),
         Err(errors) => {
-            let errors = errors.into_iter().map(|error| error.into_compile_error());
+            let errors = errors.into_iter().map(syn::Error::into_compile_error);
             errors.chain([expand::fallback(&model)]).collect()
         }
     }

@@ -160,7 +160,7 @@ impl<'a> Stages<'a> {
         self.table.add_row([
             name.to_owned(),
             format!("{accuracy:.2} %"),
-            parameters.to_string(),
+            format!("{:.0} k", parameters as f64 / 1e3),
             format!("{:.0} kB", kilobytes(&file)?),
             milliseconds(1),
             milliseconds(64),

@@ -82,11 +82,11 @@ struct Net {
 }
 
 impl Conv {
-    fn new(p: nn::Path, inputs: i64, unit: Unit, activation: Activation) -> Self {
+    fn new(p: &nn::Path, inputs: i64, unit: Unit, activation: Activation) -> Self {
         let config = nn::ConvConfig { padding: unit.kernel / 2, bias: unit.bias, ..Default::default() };
-        let norm = |name: &str, affine| nn::batch_norm2d(&p / name, unit.width, nn::BatchNormConfig { affine, ..Default::default() });
+        let norm = |name: &str, affine| nn::batch_norm2d(p / name, unit.width, nn::BatchNormConfig { affine, ..Default::default() });
         Conv {
-            conv: nn::conv2d(&p / "conv", inputs, unit.width, unit.kernel, config),
+            conv: nn::conv2d(p / "conv", inputs, unit.width, unit.kernel, config),
             bn: (unit.norm != Norm::None).then(|| norm("bn", unit.norm != Norm::Plain)),
             activation,
             again: (unit.norm == Norm::Twice).then(|| Box::new(norm("again", true))),
@@ -97,7 +97,7 @@ impl Conv {
 impl Net {
     fn new(p: &nn::Path, spec: &Spec) -> Self {
         let mut inputs = 3;
-        let mut conv = |p: nn::Path, unit: Unit| Conv::new(p, std::mem::replace(&mut inputs, unit.width), unit, spec.activation);
+        let mut conv = |p: nn::Path, unit: Unit| Conv::new(&p, std::mem::replace(&mut inputs, unit.width), unit, spec.activation);
         let stem = conv(p / "stem", spec.stem);
         let pairs = spec.body.iter().enumerate();
         let body = pairs.map(|(i, (first, second))| {

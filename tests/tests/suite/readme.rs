@@ -1,6 +1,14 @@
 //! The README shows what is there.
 
 #[test]
+fn its_snapshot_test_is_one_of_these_tests() {
+    let readme = include_str!("../../../README.md");
+    let test = readme.split("```").find(|block| block.contains("assert_json_snapshot")).unwrap();
+    let test = test.split_once('\n').unwrap().1;
+    assert!(include_str!("snapshots.rs").contains(test));
+}
+
+#[test]
 fn its_first_code_block_is_the_quickstart_example() {
     let readme = include_str!("../../../README.md");
     let quickstart = include_str!("../../../examples/examples/quickstart.rs");
