@@ -48,14 +48,51 @@ pub enum Error {
     },
 
     /// Two flows that must have the same width have not.
-    #[error("`{path}`: {} ({} channels) and {} ({} channels) are joined position by position: widths differ", .left.0, .left.1, .right.0, .right.1)]
+    #[error("`{path}`: {} ({} channels) {operator} {} ({} channels): widths differ", .left.0, .left.1, .right.0, .right.1)]
     Union {
         /// Field path of the struct that joins them.
         path: String,
+        /// `+` or `*`.
+        operator: &'static str,
         /// What gives the first flow, and its width.
         left: (String, usize),
         /// What gives the second flow, and its width.
         right: (String, usize),
+    },
+
+    /// A flow cannot be cut into so many equal parts.
+    #[error("`{path}`: {operation} cuts {source_name} ({width} channels) into {parts} equal parts, which it is no multiple of")]
+    Parts {
+        /// Field path of the struct or layer that cuts.
+        path: String,
+        /// `chunk`, `shuffle`, `pixel_shuffle`, or the groups of a convolution.
+        operation: &'static str,
+        /// What gives the flow.
+        source_name: String,
+        /// Its width.
+        width: usize,
+        /// How many parts there are to be.
+        parts: usize,
+    },
+
+    /// A tensor of several is asked for that is not there.
+    #[error("`{path}`: part {index} is asked for, but there {}", if *.found == 1 { "is one tensor".to_owned() } else { format!("are {} tensors", .found) })]
+    Part {
+        /// Field path of the struct that asks.
+        path: String,
+        /// Which tensor.
+        index: usize,
+        /// How many there are.
+        found: usize,
+    },
+
+    /// A plain tch depthwise convolution: its number of groups is private and would be wrong afterwards.
+    #[error(
+        "`{path}` is a depthwise convolution, and tch keeps its number of groups to itself; build it with `slim_runtime::nn::conv2d` (same signature), whose groups follow the weight"
+    )]
+    PrivateGroups {
+        /// Field path of the layer.
+        path: String,
     },
 
     /// The flow is still open: nothing has fixed how many channels the model's input has.
@@ -124,25 +161,25 @@ pub enum Error {
         reason: String,
     },
 
-    /// A number stored in a layer is not the width of the flow that it was declared to count.
-    #[error("`{path}`: `{name}` is {found}, but the flow it counts has {expected} channels")]
-    SizeState {
+    /// State stored in a layer does not fit the flow that it was declared to describe.
+    #[error("`{path}`: `{name}` should be {expected}, as the flow is, but is {found}")]
+    State {
         /// Field path of the layer.
         path: String,
-        /// Name of the number.
+        /// Name of the state.
         name: String,
-        /// Width of the flow.
-        expected: i64,
+        /// What the flow asks for.
+        expected: String,
         /// What the layer stores.
-        found: i64,
+        found: String,
     },
 
-    /// `trace` declared a stored number that `layers_mut` does not reach, or the other way round.
-    #[error("`{path}`: `{name}` is declared in `{declared}` but not in `{missing}`; a hand-written `Prunable` must name its sizes in both")]
+    /// `trace` declared state that `layers_mut` does not reach, or the other way round.
+    #[error("`{path}`: `{name}` is declared in `{declared}` but not in `{missing}`; a hand-written `Prunable` must name its state in both")]
     UnreachedState {
         /// Field path of the layer.
         path: String,
-        /// Name of the number.
+        /// Name of the state.
         name: String,
         /// The method that names it.
         declared: &'static str,

@@ -20,6 +20,13 @@ pub enum Flow {
     Tuple(Vec<Flow>),
 }
 
+impl Flow {
+    /// Several tensors.
+    pub fn tuple(parts: impl Into<Vec<Flow>>) -> Self {
+        Flow::Tuple(parts.into())
+    }
+}
+
 /// An input of the model whose width is not known yet. All clones are fixed together.
 #[derive(Debug, Clone)]
 pub struct OpenFlow {
@@ -55,16 +62,18 @@ impl Channels {
         self.ids.is_empty()
     }
 
+    /// The channels at these positions, in this order.
+    pub(crate) fn select(&self, positions: impl IntoIterator<Item = usize>) -> Self {
+        let (ids, gated): (Vec<_>, Vec<_>) = positions.into_iter().map(|position| (self.ids[position], self.gated[position])).unzip();
+        Self { ids: ids.into(), gated: gated.into(), source: Rc::clone(&self.source) }
+    }
+
     /// Each channel `times` in a row: a channel-major flatten of `times` positions.
     pub(crate) fn repeated(&self, times: usize) -> Self {
         if times == 1 {
             return self.clone();
         }
-        Self {
-            ids: self.ids.iter().flat_map(|&id| std::iter::repeat_n(id, times)).collect(),
-            gated: self.gated.iter().flat_map(|&gate| std::iter::repeat_n(gate, times)).collect(),
-            source: Rc::clone(&self.source),
-        }
+        self.select((0..self.len()).flat_map(|position| std::iter::repeat_n(position, times)))
     }
 }
 

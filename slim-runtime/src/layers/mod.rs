@@ -1,7 +1,13 @@
 //! `Prunable` for what a model is made of: tch's layers, containers, values that hold no channels.
 
-mod batch_norm;
+pub(crate) mod batch_norm;
 mod containers;
-mod conv;
+pub(crate) mod conv;
+pub(crate) mod conv_transpose;
+mod embedding;
 mod identity;
 mod linear;
+mod norms;
+mod per_channel;
+
+pub use per_channel::{per_channel_scale, per_channel_shift};

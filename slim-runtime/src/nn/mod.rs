@@ -1,5 +1,25 @@
-//! Layers that tch does not have as structs.
+//! Drop-in layers: tch's signatures and configs, and nothing that pruning needs is private.
+//!
+//! tch's own layers work too, but for depthwise convolutions: tch keeps a convolution's number of groups private, and it would be wrong
+//! afterwards. Here groups follow the weight. [`Split`], [`Shuffle`] and [`ChannelSelect`] store sizes and positions, which pruning updates, where
+//! `chunk` and `view` in a `forward` cut by count and so tie channels together.
 
+mod batch_norm;
+mod channel_select;
+mod conv;
+mod conv_transpose;
 mod pool;
+mod positions;
+mod shuffle;
+mod split;
 
+pub use batch_norm::{BatchNorm, batch_norm1d, batch_norm2d, batch_norm3d};
+pub use channel_select::{ChannelSelect, channel_select};
+pub use conv::{Conv, Conv1D, Conv2D, Conv3D, conv, conv1d, conv2d, conv3d};
+pub use conv_transpose::{
+    ConvTranspose, ConvTranspose1D, ConvTranspose2D, ConvTranspose3D, conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d,
+};
 pub use pool::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d, adaptive_avg_pool2d, avg_pool2d, max_pool2d};
+pub use shuffle::{Shuffle, shuffle};
+pub use split::{Split, split};
+pub use tch::nn::{Linear, linear};

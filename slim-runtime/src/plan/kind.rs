@@ -11,14 +11,30 @@ use serde::{Deserialize, Serialize};
 pub enum LayerKind {
     /// A convolution of any rank.
     Conv,
+    /// A transposed convolution of any rank.
+    ConvTranspose,
     /// A batch norm of any rank. One integer of a [`Cfg`](crate::Cfg).
     BatchNorm,
+    /// A group norm.
+    GroupNorm,
+    /// A layer norm.
+    LayerNorm,
     /// A fully connected layer.
     Linear,
+    /// A table of vectors.
+    Embedding,
+    /// One value per channel: a scale, the slopes of a PReLU.
+    PerChannel,
     /// A max-pool. `'M'` in a [`Cfg`](crate::Cfg).
     MaxPool,
     /// An average pool.
     AvgPool,
+    /// Cuts channels at stored sizes.
+    Split,
+    /// Puts channels in a stored order.
+    Shuffle,
+    /// Picks the channels that the batch norm behind it kept.
+    ChannelSelect,
     /// A layer of another crate, by the name that its `trace` gives it.
     Other(String),
 }
@@ -34,10 +50,18 @@ impl fmt::Display for LayerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             LayerKind::Conv => "conv",
+            LayerKind::ConvTranspose => "transposed conv",
             LayerKind::BatchNorm => "batch norm",
+            LayerKind::GroupNorm => "group norm",
+            LayerKind::LayerNorm => "layer norm",
             LayerKind::Linear => "linear",
+            LayerKind::Embedding => "embedding",
+            LayerKind::PerChannel => "per channel",
             LayerKind::MaxPool => "max-pool",
             LayerKind::AvgPool => "avg-pool",
+            LayerKind::Split => "split",
+            LayerKind::Shuffle => "shuffle",
+            LayerKind::ChannelSelect => "channel select",
             LayerKind::Other(name) => name,
         })
     }
@@ -72,6 +96,16 @@ pub enum Hold {
         /// Path of the layer.
         by: String,
     },
+    /// A normalisation computes its statistics over several channels, so removing one would change the others.
+    Mixed {
+        /// Path of the layer.
+        by: String,
+    },
+    /// A layer picks channels of this stream, which keeps its width.
+    Stream {
+        /// Path of the layer.
+        by: String,
+    },
     /// A shared tensor is used in another place where this dimension is not free.
     Tied {
         /// Path of the other layer.
@@ -86,6 +120,8 @@ impl fmt::Display for Hold {
             Hold::Output => f.write_str("model output"),
             Hold::Keep { by } => write!(f, "`{by}` says keep"),
             Hold::Ungated { by } => write!(f, "`{by}` reads it without a batch norm in between"),
+            Hold::Mixed { by } => write!(f, "`{by}` computes its statistics over several channels"),
+            Hold::Stream { by } => write!(f, "`{by}` picks from the stream, which keeps its width"),
             Hold::Tied { by } => write!(f, "`{by}` shares its weight"),
         }
     }

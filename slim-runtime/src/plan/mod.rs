@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::cfg::{Cfg, Stage};
 pub use keep::KeepList;
 pub use kind::{Hold, LayerKind, Role};
-pub use slimming::Slimming;
+pub use slimming::{Coupling, Slimming};
 
 /// Which channels of a network stay.
 ///

@@ -10,6 +10,23 @@ use crate::{Error, Result};
 pub struct Slimming {
     /// The share of channels to remove, of the batch norms' γ entries that may go.
     pub ratio: f64,
+    /// The score of channels that stay or go together.
+    #[serde(default)]
+    pub coupling: Coupling,
+}
+
+/// What channels that stay or go together, as in a residual stream, have for a score, given the |γ| of each of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Coupling {
+    /// The largest: they stay if one of them is important.
+    #[default]
+    Max,
+    /// The mean.
+    Mean,
+    /// The sum, which favours channels that many layers write.
+    Sum,
 }
 
 impl Slimming {
@@ -18,7 +35,7 @@ impl Slimming {
     /// Let `y` be the |γ| of all batch norms' channels that may be removed, ascending, and `N` their number.
     /// The threshold is `y[⌊N · ratio⌋]`, and a channel stays when its |γ| is above it, strictly: without ties
     /// `N − ⌊N · ratio⌋ − 1` stay, and ties at the threshold all go. Channels that must stay or go together, such as those of a
-    /// residual stream, have the largest |γ| among them for a score.
+    /// residual stream, have the largest |γ| among them for a score, unless [`coupling`](Self::coupling) says otherwise.
     ///
     /// Two repairs: a layer that would lose all its channels keeps the one with the largest score, and the report says so;
     /// and `ratio` 0 removes nothing, where the rule to the letter would remove the smallest.
@@ -28,7 +45,19 @@ impl Slimming {
     /// assert_eq!(Slimming::ratio(0.5).ratio, 0.5);
     /// ```
     pub fn ratio(ratio: f64) -> Self {
-        Self { ratio }
+        Self { ratio, coupling: Coupling::default() }
+    }
+
+    /// Scores channels that stay or go together in this way.
+    ///
+    /// ```
+    /// # use slim_runtime::{Coupling, Slimming};
+    /// let slimming = Slimming::ratio(0.5).coupling(Coupling::Mean);
+    /// assert_eq!(slimming.coupling, Coupling::Mean);
+    /// ```
+    #[must_use]
+    pub fn coupling(self, coupling: Coupling) -> Self {
+        Self { coupling, ..self }
     }
 
     pub(crate) fn check(&self) -> Result<()> {

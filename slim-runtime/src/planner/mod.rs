@@ -19,7 +19,7 @@ pub(crate) fn trace<M: Prunable + ?Sized>(model: &M) -> Result<Graph> {
 
 pub(crate) fn plan(graph: &Graph, slimming: &Slimming) -> Result<Plan> {
     slimming.check()?;
-    let scores = Scores::read(graph)?;
+    let scores = Scores::read(graph, slimming.coupling)?;
     let choice = select::by_threshold(graph, &scores, slimming.ratio)?;
     let layers = graph.layers.iter().map(|layer| layer_plan(graph, &choice, layer)).collect();
     Ok(Plan { format: Plan::FORMAT, slimming: *slimming, threshold: choice.threshold, layers })

@@ -2,12 +2,13 @@
 
 use tch::{Kind, Tensor};
 
+use crate::plan::Coupling;
 use crate::tracer::{Graph, LayerNode};
 use crate::{Error, Result};
 
 /// How important the channels are.
 pub(super) struct Scores {
-    /// By class: the largest |γ| of its channels; `None` where no batch norm scores it.
+    /// By class: its score, made of the |γ| of its channels; `None` where no batch norm scores it.
     pub(super) by_class: Vec<Option<f64>>,
     /// The class of every γ entry, in the order of the data flow.
     pub(super) entries: Vec<usize>,
@@ -16,20 +17,25 @@ pub(super) struct Scores {
 impl Scores {
     /// # Errors
     /// [`Error::NonFinite`], [`Error::Torch`].
-    pub(super) fn read(graph: &Graph) -> Result<Self> {
+    pub(super) fn read(graph: &Graph, coupling: Coupling) -> Result<Self> {
+        let mut members: Vec<usize> = vec![0; graph.class.len()];
         let mut scores = Scores { by_class: vec![None; graph.class.len()], entries: Vec::new() };
         let scored = || graph.layers.iter().filter_map(|layer| layer.score.map(|score| (layer, score)));
-        let mut gammas = fetch(scored().map(|(layer, (tensor, _))| &layer.tensors[tensor].tensor))
-            .map_err(Error::torch("reading the scales"))?
-            .into_iter();
+        let scales = scored().map(|(layer, (tensor, _))| &layer.tensors[tensor].tensor);
+        let mut gammas = fetch(scales).map_err(Error::torch("reading the scales"))?.into_iter();
         for (layer, (tensor, axis)) in scored() {
             for (channel, (&id, gamma)) in layer.axes[axis].ids.iter().zip(&mut gammas).enumerate() {
                 let score = finite(layer, tensor, channel, gamma)?.abs();
                 let class = graph.class(id);
-                let best = &mut scores.by_class[class];
-                *best = Some(best.map_or(score, |best| best.max(score)));
+                members[class] += 1;
+                let so_far = &mut scores.by_class[class];
+                *so_far = Some(so_far.map_or(score, |so_far| if coupling == Coupling::Max { so_far.max(score) } else { so_far + score }));
                 scores.entries.push(class);
             }
+        }
+        if coupling == Coupling::Mean {
+            let sums = scores.by_class.iter_mut().zip(members);
+            sums.for_each(|(sum, members)| *sum = sum.map(|sum| sum / members as f64));
         }
         Ok(scores)
     }

@@ -1,24 +1,30 @@
-//! Numbers in a model that count channels and are no tensors.
+//! State of a model that depends on channels and is no tensor: numbers that count them, positions among them.
 
 use std::collections::HashMap;
 use std::fmt::Display;
 
-use crate::plan::Plan;
-use crate::tracer::Graph;
+use crate::plan::{KeepList, LayerPlan, Plan};
+use crate::tracer::{Graph, State};
 use crate::{Error, Prunable, Result};
 
 /// Reaches the state of a model's layers, by field path and name. What [`Prunable::layers_mut`] is called with.
 pub struct LayerVisitor<'s> {
     scope: Vec<String>,
-    sizes: &'s mut HashMap<(String, &'static str), Size>,
+    states: &'s mut HashMap<(String, &'static str), Change>,
     mode: Mode,
 }
 
-/// A number that counts channels.
-struct Size {
-    before: i64,
-    after: i64,
+/// What becomes of a piece of state.
+struct Change {
+    kind: Kind,
     reached: bool,
+}
+
+enum Kind {
+    /// Numbers before and after.
+    Sizes { before: Vec<i64>, after: Vec<i64> },
+    /// Positions in a dimension that keeps `from`, one for each of the `width` positions of another that keeps `to`.
+    Indices { from: KeepList, to: KeepList, width: usize, old: Vec<i64> },
 }
 
 #[derive(Clone, Copy)]
@@ -43,51 +49,105 @@ impl LayerVisitor<'_> {
     /// A stored number of channels, under the name that [`LayerTracer::size`](crate::LayerTracer::size) gave it.
     ///
     /// # Errors
-    /// [`Error::SizeState`] when the number is not the width of the flow, [`Error::UnreachedState`] when `trace` did not name it.
+    /// [`Error::State`] when the number is not the width of the flow, [`Error::UnreachedState`] when `trace` did not name it.
     pub fn size(&mut self, name: &'static str, size: &mut i64) -> Result<()> {
-        let path = if self.scope.is_empty() { "model".to_owned() } else { self.scope.join(".") };
-        let Some(known) = self.sizes.get_mut(&(path.clone(), name)) else {
-            return Err(Error::UnreachedState { path, name: name.to_owned(), declared: "layers_mut", missing: "trace" });
-        };
-        match self.mode {
-            Mode::Check if *size != known.before => {
-                return Err(Error::SizeState { path, name: name.to_owned(), expected: known.before, found: *size });
-            }
-            Mode::Check => known.reached = true,
-            Mode::Write => *size = known.after,
-            Mode::Restore => *size = known.before,
+        self.sizes(name, std::slice::from_mut(size))
+    }
+
+    /// Stored numbers of channels, under the name that [`LayerTracer::sizes`](crate::LayerTracer::sizes) gave them.
+    ///
+    /// # Errors
+    /// As for [`size`](Self::size).
+    pub fn sizes(&mut self, name: &'static str, sizes: &mut [i64]) -> Result<()> {
+        let (path, mode) = (self.path(), self.mode);
+        match &mut self.known(name)?.kind {
+            Kind::Sizes { before, after } => match mode {
+                Mode::Check if sizes != before => {
+                    return Err(Error::State { path, name: name.to_owned(), expected: list(before), found: list(sizes) });
+                }
+                Mode::Check => {}
+                Mode::Write => sizes.copy_from_slice(after),
+                Mode::Restore => sizes.copy_from_slice(before),
+            },
+            Kind::Indices { .. } => return Err(unreached(path, name, "layers_mut", "trace")),
         }
         Ok(())
     }
+
+    /// Stored positions of channels, under the name that [`LayerTracer::indices`](crate::LayerTracer::indices) gave them.
+    ///
+    /// # Errors
+    /// [`Error::State`] when there are not as many as the flow has channels, [`Error::UnreachedState`] when `trace` did not name them.
+    pub fn indices(&mut self, name: &'static str, indices: &mut Vec<i64>) -> Result<()> {
+        let (path, mode) = (self.path(), self.mode);
+        match &mut self.known(name)?.kind {
+            Kind::Indices { from, to, width, old } => match mode {
+                Mode::Check if indices.len() != *width => {
+                    let (expected, found) = (format!("{width} positions"), format!("{} of them", indices.len()));
+                    return Err(Error::State { path, name: name.to_owned(), expected, found });
+                }
+                Mode::Check => old.clone_from(indices),
+                Mode::Write => *indices = renumbered(old, from, to),
+                Mode::Restore => indices.clone_from(old),
+            },
+            Kind::Sizes { .. } => return Err(unreached(path, name, "layers_mut", "trace")),
+        }
+        Ok(())
+    }
+
+    fn path(&self) -> String {
+        if self.scope.is_empty() { "model".to_owned() } else { self.scope.join(".") }
+    }
+
+    fn known(&mut self, name: &'static str) -> Result<&mut Change> {
+        let path = self.path();
+        match self.states.get_mut(&(path.clone(), name)) {
+            Some(change) => {
+                change.reached = true;
+                Ok(change)
+            }
+            None => Err(unreached(path, name, "layers_mut", "trace")),
+        }
+    }
 }
 
-/// The numbers that a plan changes.
+/// `6`, or `[6, 8]`.
+fn list(numbers: &[i64]) -> String {
+    if let [number] = numbers { number.to_string() } else { format!("{numbers:?}") }
+}
+
+/// The positions that stay, counted among those that stay in the dimension that they point into.
+fn renumbered(old: &[i64], from: &KeepList, to: &KeepList) -> Vec<i64> {
+    let rank: HashMap<i64, i64> = from.iter().enumerate().map(|(rank, position)| (position as i64, rank as i64)).collect();
+    to.iter().filter_map(|position| rank.get(&old[position]).copied()).collect()
+}
+
+fn unreached(path: String, name: &str, declared: &'static str, missing: &'static str) -> Error {
+    Error::UnreachedState { path, name: name.to_owned(), declared, missing }
+}
+
+/// The state that a plan changes.
 pub(super) struct States {
-    sizes: HashMap<(String, &'static str), Size>,
+    states: HashMap<(String, &'static str), Change>,
 }
 
 impl States {
     pub(super) fn collect(graph: &Graph, plan: &Plan) -> Self {
         let layers = graph.layers.iter().zip(&plan.layers);
-        let sizes = layers.flat_map(|(node, layer)| {
-            node.sizes.iter().map(|&(name, axis)| {
-                let axis = &layer.axes[axis];
-                let size = Size { before: axis.width as i64, after: axis.keep.len() as i64, reached: false };
-                ((node.path.clone(), name), size)
-            })
+        let states = layers.flat_map(|(node, layer)| {
+            let change = |state| Change { kind: kind(layer, state), reached: false };
+            node.states.iter().map(move |(name, state)| ((node.path.clone(), *name), change(state)))
         });
-        Self { sizes: sizes.collect() }
+        Self { states: states.collect() }
     }
 
     /// # Errors
-    /// Those of [`LayerVisitor::size`], and [`Error::UnreachedState`] when `layers_mut` leaves a number out.
+    /// Those of [`LayerVisitor`], and [`Error::UnreachedState`] when `layers_mut` leaves something out.
     pub(super) fn check<M: Prunable + ?Sized>(&mut self, model: &mut M) -> Result<()> {
         self.visit(model, Mode::Check)?;
-        match self.sizes.iter().filter(|(_, size)| !size.reached).map(|(key, _)| key).min() {
+        match self.states.iter().filter(|(_, change)| !change.reached).map(|(key, _)| key).min() {
             None => Ok(()),
-            Some((path, name)) => {
-                Err(Error::UnreachedState { path: path.clone(), name: (*name).to_owned(), declared: "trace", missing: "layers_mut" })
-            }
+            Some((path, name)) => Err(unreached(path.clone(), name, "trace", "layers_mut")),
         }
     }
 
@@ -96,11 +156,24 @@ impl States {
     }
 
     pub(super) fn restore<M: Prunable + ?Sized>(&mut self, model: &mut M) {
-        // Whatever stopped `write` stops this in the same place, behind the last number that was written.
+        // Whatever stopped `write` stops this in the same place, behind the last state that was written.
         let _ = self.visit(model, Mode::Restore);
     }
 
     fn visit<M: Prunable + ?Sized>(&mut self, model: &mut M, mode: Mode) -> Result<()> {
-        model.layers_mut(&mut LayerVisitor { scope: Vec::new(), sizes: &mut self.sizes, mode })
+        model.layers_mut(&mut LayerVisitor { scope: Vec::new(), states: &mut self.states, mode })
+    }
+}
+
+fn kind(layer: &LayerPlan, state: &State) -> Kind {
+    match state {
+        State::Sizes(axes) => Kind::Sizes {
+            before: axes.iter().map(|&axis| layer.axes[axis].width as i64).collect(),
+            after: axes.iter().map(|&axis| layer.axes[axis].keep.len() as i64).collect(),
+        },
+        State::Indices { from, to } => {
+            let (from, to) = (&layer.axes[*from], &layer.axes[*to]);
+            Kind::Indices { from: from.keep.clone(), to: to.keep.clone(), width: to.width, old: Vec::new() }
+        }
     }
 }

@@ -36,8 +36,25 @@ pub(crate) struct LayerNode {
     pub(crate) tensors: Vec<TensorNode>,
     /// Index of the tensor whose magnitudes rank channels, and of the axis it ranks.
     pub(crate) score: Option<(usize, usize)>,
-    /// Stored numbers that count an axis: name and axis.
-    pub(crate) sizes: Vec<(&'static str, usize)>,
+    /// State that is no tensor, by name.
+    pub(crate) states: Vec<(&'static str, State)>,
+}
+
+/// State of a layer that depends on channels and is no tensor.
+pub(crate) enum State {
+    /// Numbers, each of which counts an axis.
+    Sizes(Vec<usize>),
+    /// For each channel of axis `to`, its position in axis `from`.
+    Indices { from: usize, to: usize },
+}
+
+impl State {
+    pub(crate) fn axes(&self) -> Vec<usize> {
+        match self {
+            State::Sizes(axes) => axes.clone(),
+            State::Indices { from, to } => vec![*from, *to],
+        }
+    }
 }
 
 impl LayerNode {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::graph::{AxisNode, LayerNode, TensorNode};
+use super::graph::{AxisNode, LayerNode, State, TensorNode};
 use super::{TensorIdentity, Tracer};
 use crate::flow::{ChannelId, Channels, Flow};
 use crate::plan::{Hold, LayerKind, Role};
@@ -12,21 +12,21 @@ use crate::{Error, Result};
 
 /// Describes one layer to a [`Tracer`].
 pub struct LayerTracer<'t> {
-    cx: &'t mut Tracer,
+    pub(super) cx: &'t mut Tracer,
     /// Position of the layer in the graph.
     index: usize,
     /// By axis: its channels as this layer sees them.
-    axes: Vec<Channels>,
+    pub(super) axes: Vec<Channels>,
 }
 
 /// A list of channels that dimensions of one layer's tensors follow, as returned by the methods of its [`LayerTracer`].
 #[derive(Debug, Clone, Copy)]
-pub struct Axis(usize);
+pub struct Axis(pub(super) usize);
 
 impl<'t> LayerTracer<'t> {
     pub(super) fn new(cx: &'t mut Tracer, kind: LayerKind) -> Self {
         let path = cx.path();
-        cx.layers.push(LayerNode { path, kind, axes: Vec::new(), tensors: Vec::new(), score: None, sizes: Vec::new() });
+        cx.layers.push(LayerNode { path, kind, axes: Vec::new(), tensors: Vec::new(), score: None, states: Vec::new() });
         Self { index: cx.layers.len() - 1, cx, axes: Vec::new() }
     }
 
@@ -102,7 +102,53 @@ impl<'t> LayerTracer<'t> {
 
     /// A number stored in the layer that counts the channels of `axis`; [`LayerVisitor::size`](crate::LayerVisitor::size) updates it.
     pub fn size(&mut self, name: &'static str, axis: Axis) {
-        self.node().sizes.push((name, axis.0));
+        self.state(name, State::Sizes(vec![axis.0]));
+    }
+
+    /// Numbers stored in the layer, each of which counts the channels of an axis; [`LayerVisitor::sizes`](crate::LayerVisitor::sizes) updates them.
+    pub fn sizes(&mut self, name: &'static str, axes: &[Axis]) {
+        self.state(name, State::Sizes(axes.iter().map(|axis| axis.0).collect()));
+    }
+
+    /// Positions stored in the layer: for each channel of `to`, where in `from` it comes from; [`LayerVisitor::indices`](crate::LayerVisitor::indices) updates them.
+    pub fn indices(&mut self, name: &'static str, from: Axis, to: Axis) {
+        self.state(name, State::Indices { from: from.0, to: to.0 });
+    }
+
+    /// State of a layer that is used twice is one: its channels are the same in both places.
+    fn state(&mut self, name: &'static str, state: State) {
+        let here = (self.index, self.node().states.len());
+        let key = (self.cx.path(), name);
+        let first = *self.cx.states.entry(key).or_insert(here);
+        let axes = state.axes();
+        self.node().states.push((name, state));
+        if first == here {
+            return;
+        }
+        let before = &self.cx.layers[first.0];
+        let pairs = before.states[first.1].1.axes().into_iter().zip(axes);
+        let pairs: Vec<_> =
+            pairs.map(|(before_axis, axis)| (Rc::clone(&before.axes[before_axis].ids), Rc::clone(&self.axes[axis].ids))).collect();
+        for (before, now) in pairs {
+            before.iter().zip(now.iter()).for_each(|(&a, &b)| self.cx.classes.union(a, b));
+        }
+    }
+
+    /// Part of an axis: the channels at these positions.
+    pub(crate) fn select(&mut self, name: &'static str, axis: Axis, positions: impl IntoIterator<Item = usize>) -> Axis {
+        let channels = self.axes[axis.0].select(positions);
+        self.axis(name, channels)
+    }
+
+    /// Never removes the channels of `axis`.
+    pub(crate) fn hold(&mut self, axis: Axis, hold: Hold) {
+        let ids = self.axes[axis.0].ids.to_vec();
+        self.cx.hold_ids(ids, hold);
+    }
+
+    /// Field path of the layer.
+    pub(crate) fn path(&self) -> String {
+        self.cx.path()
     }
 
     /// The channels of `axis`, as gated as the layer received them.
@@ -126,13 +172,17 @@ impl<'t> LayerTracer<'t> {
     }
 
     fn read_channels(&mut self, name: &'static str, channels: Channels) -> Axis {
-        let ungated = channels.ids.iter().zip(channels.gated.iter()).filter(|(_, gated)| !**gated);
-        let missed = ungated.map(|(&id, _)| id).collect();
-        self.cx.hold_ids(missed, Hold::Ungated { by: self.cx.path() });
+        self.hold_ungated(&channels);
         self.axis(name, channels)
     }
 
-    fn axis(&mut self, name: &'static str, channels: Channels) -> Axis {
+    pub(super) fn hold_ungated(&mut self, channels: &Channels) {
+        let ungated = channels.ids.iter().zip(channels.gated.iter()).filter(|(_, gated)| !**gated);
+        let missed = ungated.map(|(&id, _)| id).collect();
+        self.cx.hold_ids(missed, Hold::Ungated { by: self.cx.path() });
+    }
+
+    pub(super) fn axis(&mut self, name: &'static str, channels: Channels) -> Axis {
         self.node().axes.push(AxisNode { name, ids: Rc::clone(&channels.ids) });
         self.axes.push(channels);
         Axis(self.axes.len() - 1)

@@ -1,6 +1,7 @@
 //! The symbolic forward pass: who is called with which channels.
 
 mod graph;
+mod groups;
 mod layer;
 mod ops;
 mod union_find;
@@ -14,8 +15,9 @@ use tch::Tensor;
 use crate::flow::{ChannelId, Channels, Flow, OpenFlow};
 use crate::plan::{Hold, LayerKind};
 use crate::{Error, Result};
-pub(crate) use graph::{Graph, LayerNode};
+pub(crate) use graph::{Graph, LayerNode, State};
 pub use layer::{Axis, LayerTracer};
+pub(crate) use ops::shuffled;
 use union_find::UnionFind;
 
 /// Records channel dependencies while a model's [`trace`](crate::Prunable::trace) runs.
@@ -33,6 +35,8 @@ pub struct Tracer {
     inputs: Vec<Option<Channels>>,
     /// Where each tensor was bound first.
     bound: HashMap<TensorIdentity, (usize, usize)>,
+    /// Where each piece of state was declared first, by path and name.
+    states: HashMap<(String, &'static str), (usize, usize)>,
 }
 
 /// Two handles of one tensor have the same memory and the same layout.
@@ -69,11 +73,17 @@ impl Tracer {
     /// # Errors
     /// Those of `trace`.
     pub fn kept_field(&mut self, name: impl Display, trace: impl FnOnce(&mut Self) -> Result<Flow>) -> Result<Flow> {
-        self.field(name, |cx| {
-            let flow = trace(cx)?;
-            cx.keep(&flow);
-            Ok(flow)
-        })
+        self.field(name, |cx| cx.kept(trace))
+    }
+
+    /// The channels that `trace` returns are never removed.
+    ///
+    /// # Errors
+    /// Those of `trace`.
+    pub fn kept(&mut self, trace: impl FnOnce(&mut Self) -> Result<Flow>) -> Result<Flow> {
+        let flow = trace(self)?;
+        self.keep(&flow);
+        Ok(flow)
     }
 
     /// Starts a layer at the current path.
@@ -94,6 +104,19 @@ impl Tracer {
         self.resolve(flow, width).map(Flow::Channels)
     }
 
+    /// Like [`expect_input`](Self::expect_input) for a model of several inputs, one of each width.
+    ///
+    /// # Errors
+    /// [`Error::Part`] when there are not as many inputs as widths, [`Error::Width`].
+    pub fn expect_inputs(&mut self, input: &Flow, widths: &[i64]) -> Result<Flow> {
+        match self.inputs(input, widths.len())? {
+            Flow::Tuple(parts) => {
+                parts.iter().zip(widths).map(|(part, &width)| self.expect_input(part, width)).collect::<Result<_>>().map(Flow::Tuple)
+            }
+            one => Ok(one),
+        }
+    }
+
     /// Field path of the part that is being traced.
     pub(crate) fn path(&self) -> String {
         if self.scope.is_empty() { "model".to_owned() } else { self.scope.join(".") }
@@ -105,14 +128,22 @@ impl Tracer {
         Flow::Open(OpenFlow { index: self.inputs.len() - 1 })
     }
 
+    /// How many channels a flow has, where that is known.
+    pub(crate) fn known_width(&self, flow: &Flow) -> Option<i64> {
+        match flow {
+            Flow::Channels(channels) => Some(channels.len() as i64),
+            Flow::Open(open) => self.inputs[open.index].as_ref().map(|channels| channels.len() as i64),
+            Flow::Tuple(_) => None,
+        }
+    }
+
     /// The channels of a flow that must have `width` of them.
     fn resolve(&mut self, flow: &Flow, width: i64) -> Result<Channels> {
         let channels = self.channels(flow, usize::try_from(width).ok())?;
         if channels.len() as i64 == width {
             return Ok(channels);
         }
-        let found = channels.len() as i64;
-        Err(self.width_error(width, "channels", &channels, width_hint(width, found)))
+        Err(self.width_error(width, "channels", &channels, String::new()))
     }
 
     /// The channels of a flow. An open one is fixed to `width` where that is known.
@@ -172,14 +203,5 @@ impl Tracer {
             }
         }
         Graph { layers: self.layers, class, held }
-    }
-}
-
-/// What else a wrong width may mean.
-fn width_hint(expected: i64, found: i64) -> String {
-    if expected > 0 && found % expected == 0 {
-        format!("; a convolution in {} groups? Grouped convolutions are not supported", found / expected)
-    } else {
-        String::new()
     }
 }

@@ -12,7 +12,7 @@ impl Tracer {
     /// # Errors
     /// [`Error::Union`] when widths differ, [`Error::Tuple`], [`Error::OpenInput`] when neither width is known.
     pub fn add(&mut self, a: &Flow, b: &Flow) -> Result<Flow> {
-        self.join(a, b, |a, b| a && b)
+        self.join("+", a, b, |a, b| a && b)
     }
 
     /// `a * b`, a gate: channels at one position become one. Gated where either is.
@@ -20,7 +20,7 @@ impl Tracer {
     /// # Errors
     /// As for [`add`](Self::add).
     pub fn multiply(&mut self, a: &Flow, b: &Flow) -> Result<Flow> {
-        self.join(a, b, |a, b| a || b)
+        self.join("*", a, b, |a, b| a || b)
     }
 
     /// Concatenation along the channel dimension.
@@ -36,13 +36,84 @@ impl Tracer {
         }))
     }
 
-    fn join(&mut self, a: &Flow, b: &Flow, gate: impl Fn(bool, bool) -> bool) -> Result<Flow> {
+    /// Part `index` of `flow.chunk(chunks, 1)`. The cut is made by count, so the parts must shrink alike: channels at one position of them become one.
+    /// [`nn::Split`](crate::nn::Split) stores its sizes and ties nothing.
+    ///
+    /// # Errors
+    /// [`Error::Parts`] when the width is no multiple of `chunks` or there is no such part, [`Error::Tuple`], [`Error::OpenInput`].
+    pub fn chunk(&mut self, flow: &Flow, chunks: usize, index: usize) -> Result<Flow> {
+        let channels = self.channels(flow, None)?;
+        let size = self.part_size("chunk", &channels, chunks)?;
+        if index >= chunks {
+            return Err(self.parts_error("chunk", &channels, chunks));
+        }
+        self.tie_parts(&channels, size);
+        Ok(channels.select(index * size..(index + 1) * size).into())
+    }
+
+    /// A channel shuffle by `view` and `transpose` (ShuffleNet): `groups` equal parts, interleaved. The cut is made by count, as in [`chunk`](Self::chunk);
+    /// [`nn::Shuffle`](crate::nn::Shuffle) stores its order and ties nothing.
+    ///
+    /// # Errors
+    /// [`Error::Parts`] when the width is no multiple of `groups`, [`Error::Tuple`], [`Error::OpenInput`].
+    pub fn shuffle(&mut self, flow: &Flow, groups: usize) -> Result<Flow> {
+        let channels = self.channels(flow, None)?;
+        let size = self.part_size("shuffle", &channels, groups)?;
+        self.tie_parts(&channels, size);
+        Ok(channels.select(shuffled(channels.len(), groups)).into())
+    }
+
+    /// `flow.pixel_shuffle(factor)`: each block of `factor`² channels becomes one, so a block stays or goes as a whole. Gated where all of the block is.
+    ///
+    /// # Errors
+    /// [`Error::Parts`] when the width is no multiple of `factor`², [`Error::Tuple`], [`Error::OpenInput`].
+    pub fn pixel_shuffle(&mut self, flow: &Flow, factor: usize) -> Result<Flow> {
+        let channels = self.channels(flow, None)?;
+        let block = factor * factor;
+        if block == 0 || channels.len() % block != 0 {
+            return Err(self.parts_error("pixel_shuffle", &channels, block));
+        }
+        let blocks = channels.ids.chunks(block).zip(channels.gated.chunks(block));
+        let blocks = blocks.map(|(ids, gated)| {
+            ids.iter().for_each(|&id| self.classes.union(ids[0], id));
+            (ids[0], gated.iter().all(|&gated| gated))
+        });
+        let (ids, gated): (Vec<_>, Vec<_>) = blocks.unzip();
+        Ok(Flow::Channels(Channels { ids: ids.into(), gated: gated.into(), source: self.source() }))
+    }
+
+    /// Tensor `index` of several.
+    ///
+    /// # Errors
+    /// [`Error::Part`] when the flow is one tensor, or has fewer.
+    pub fn part(&mut self, flow: &Flow, index: usize) -> Result<Flow> {
+        match flow {
+            Flow::Tuple(parts) if index < parts.len() => Ok(parts[index].clone()),
+            Flow::Tuple(parts) => Err(Error::Part { path: self.path(), index, found: parts.len() }),
+            _ => Err(Error::Part { path: self.path(), index, found: 1 }),
+        }
+    }
+
+    /// The input of a model that takes `count` tensors: as many open flows where the model is the root, else the tuple that it is given.
+    ///
+    /// # Errors
+    /// [`Error::Part`] when it is given another number of tensors.
+    pub fn inputs(&mut self, input: &Flow, count: usize) -> Result<Flow> {
+        match input {
+            Flow::Open(open) if self.inputs[open.index].is_none() => Ok(Flow::Tuple((0..count).map(|_| self.open()).collect())),
+            Flow::Tuple(parts) if parts.len() == count => Ok(input.clone()),
+            Flow::Tuple(parts) => Err(Error::Part { path: self.path(), index: count - 1, found: parts.len() }),
+            _ => Err(Error::Part { path: self.path(), index: count - 1, found: 1 }),
+        }
+    }
+
+    fn join(&mut self, operator: &'static str, a: &Flow, b: &Flow, gate: impl Fn(bool, bool) -> bool) -> Result<Flow> {
         let width = |cx: &mut Self, flow: &Flow| cx.channels(flow, None).ok().map(|channels| channels.len());
         let known = width(self, a).or_else(|| width(self, b));
         let (a, b) = (self.channels(a, known)?, self.channels(b, known)?);
         if a.len() != b.len() {
             let named = |channels: &Channels| (channels.source.to_string(), channels.len());
-            return Err(Error::Union { path: self.path(), left: named(&a), right: named(&b) });
+            return Err(Error::Union { path: self.path(), operator, left: named(&a), right: named(&b) });
         }
         for (&a, &b) in a.ids.iter().zip(b.ids.iter()) {
             self.classes.union(a, b);
@@ -51,8 +122,33 @@ impl Tracer {
         Ok(Flow::Channels(Channels { ids: Rc::clone(&a.ids), gated, source: self.source() }))
     }
 
+    /// How wide each of `parts` equal parts is.
+    pub(super) fn part_size(&self, operation: &'static str, channels: &Channels, parts: usize) -> Result<usize> {
+        if parts == 0 || channels.is_empty() || channels.len() % parts != 0 {
+            return Err(self.parts_error(operation, channels, parts));
+        }
+        Ok(channels.len() / parts)
+    }
+
+    /// Makes channels one that are at the same position of parts of this size.
+    pub(super) fn tie_parts(&mut self, channels: &Channels, size: usize) {
+        for (position, &id) in channels.ids.iter().enumerate() {
+            self.classes.union(channels.ids[position % size], id);
+        }
+    }
+
+    fn parts_error(&self, operation: &'static str, channels: &Channels, parts: usize) -> Error {
+        Error::Parts { path: self.path(), operation, source_name: channels.source.to_string(), width: channels.len(), parts }
+    }
+
     /// What an error message calls the part that is being traced.
     pub(super) fn source(&self) -> Rc<str> {
         format!("`{}`", self.path()).into()
     }
+}
+
+/// Where each channel of a shuffle comes from.
+pub(crate) fn shuffled(width: usize, groups: usize) -> impl Iterator<Item = usize> {
+    let size = width / groups;
+    (0..size).flat_map(move |position| (0..groups).map(move |group| group * size + position))
 }

@@ -169,6 +169,8 @@ fn spec() -> impl Strategy<Value = Spec> {
 
 /// A network in double precision.
 fn build(spec: &Spec) -> (Net, VarStore) {
+    // Tensors this small are not worth threads, least of all where tests run beside each other.
+    tch::set_num_threads(1);
     let mut vs = VarStore::new(Device::Cpu);
     let net = Net::new(&vs.root(), spec);
     vs.double();

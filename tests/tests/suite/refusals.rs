@@ -63,14 +63,19 @@ fn widths_that_do_not_fit() {
 
     let (mut net, vs) = self::net();
     net.conv1 = nn::conv2d(&vs.root() / "other", 1, 8, 3, Default::default());
-    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`conv1` takes 1 channels, but the model's input gives 3; a convolution in 3 groups? Grouped convolutions are not supported");
+    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`conv1` is a depthwise convolution, and tch keeps its number of groups to itself; build it with `slim_runtime::nn::conv2d` (same signature), whose groups follow the weight");
 }
 
 #[test]
-fn a_grouped_convolution() {
+fn a_width_that_the_groups_do_not_divide() {
     let (mut net, vs) = net();
     net.conv2 = nn::conv2d(&vs.root() / "other", 8, 6, 3, nn::ConvConfig { groups: 2, ..Default::default() });
-    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`conv2` takes 4 channels, but `bn1` gives 8; a convolution in 2 groups? Grouped convolutions are not supported");
+    net.bn2 = nn::batch_norm2d(&vs.root() / "norm", 6, Default::default());
+    net.slim(0.5).unwrap();
+
+    let (mut net, vs) = self::net();
+    net.conv2 = nn::conv2d(&vs.root() / "other", 4, 7, 3, Default::default());
+    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`conv2`: a convolution cuts `conv2` (7 channels) into 2 equal parts, which it is no multiple of");
 }
 
 #[test]

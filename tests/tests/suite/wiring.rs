@@ -125,7 +125,7 @@ fn widths_that_cannot_be_added_are_named() {
     let mut net = Residual::new(&vs.root(), false, false);
     net.shortcut = nn::conv2d(&vs.root() / "other", 6, 5, 1, Default::default());
     let error = net.plan(&Slimming::ratio(0.5)).unwrap_err();
-    insta::assert_snapshot!(error, @"`model`: `bn` (8 channels) and `shortcut` (5 channels) are joined position by position: widths differ");
+    insta::assert_snapshot!(error, @"`model`: `bn` (8 channels) + `shortcut` (5 channels): widths differ");
 }
 
 /// A conv whose output is read raw by the next: without a batch norm nothing is removed, and the note says who reads it.
@@ -321,7 +321,7 @@ fn a_number_that_was_wrong_before_is_an_error() {
     let (mut net, vs) = counted(&[(6, false), (7, false)]);
     let before = values(&vs);
     let error = net.slim(0.5).unwrap_err();
-    insta::assert_snapshot!(error, @"`counters.1`: `channels` is 7, but the flow it counts has 6 channels");
+    insta::assert_snapshot!(error, @"`counters.1`: `channels` should be 6, as the flow is, but is 7");
     crate::common::assert_same(&values(&vs), &before);
 }
 
@@ -350,6 +350,6 @@ fn a_number_that_layers_mut_forgets_is_an_error() {
     let (net, vs) = counted(&[(6, false)]);
     let before = values(&vs);
     let error = Forgetful(net).slim(0.5).unwrap_err();
-    insta::assert_snapshot!(error, @"`counters.0`: `channels` is declared in `trace` but not in `layers_mut`; a hand-written `Prunable` must name its sizes in both");
+    insta::assert_snapshot!(error, @"`counters.0`: `channels` is declared in `trace` but not in `layers_mut`; a hand-written `Prunable` must name its state in both");
     crate::common::assert_same(&values(&vs), &before);
 }

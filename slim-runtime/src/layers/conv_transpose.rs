@@ -1,0 +1,60 @@
+//! Transposed convolutions: weight `[in, out / groups, …]`, bias `[out]`.
+
+use tch::Tensor;
+use tch::nn::{ConvTranspose1D, ConvTranspose2D, ConvTranspose3D};
+
+use super::conv::Groups;
+use crate::{Error, Flow, LayerKind, Prunable, Result, Tracer};
+
+macro_rules! tch_layers {
+    ($($layer:ty),+) => {
+        $(impl Prunable for $layer {
+            fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+                trace_conv_transpose(cx, &input, &self.ws, self.bs.as_ref(), Groups::Private)
+            }
+        })+
+    };
+}
+
+tch_layers!(ConvTranspose1D, ConvTranspose2D, ConvTranspose3D);
+
+pub(crate) fn trace_conv_transpose(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias: Option<&Tensor>, groups: Groups) -> Result<Flow> {
+    let shape = weight.size();
+    let [inputs, group_outputs, ..] = shape[..] else {
+        let rule = "has fewer than the two dimensions [in, out / groups, …]".to_owned();
+        return Err(Error::Shape { path: cx.path(), tensor: "weight".to_owned(), shape, rule });
+    };
+    let groups = match groups {
+        Groups::Whole { per_group } => return trace_depthwise(cx, input, weight, bias, per_group),
+        Groups::Equal { groups } => groups,
+        Groups::Private => private_groups(cx, inputs, group_outputs, bias)?,
+    };
+    let mut layer = cx.layer(LayerKind::ConvTranspose);
+    let read = layer.read("in", input, inputs)?;
+    layer.tie_groups(read, groups)?;
+    let written = layer.write_grouped("out", groups * group_outputs, groups)?;
+    let of_a_group = if groups == 1 { written } else { layer.part_of("out of a group", written, groups)? };
+    layer.parameter("weight", weight, &[(0, read), (1, of_a_group)])?;
+    if let Some(bias) = bias {
+        layer.parameter("bias", bias, &[(0, written)])?;
+    }
+    Ok(layer.pass(written))
+}
+
+/// Each input channel makes `per_group` outputs of its own.
+fn trace_depthwise(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias: Option<&Tensor>, per_group: i64) -> Result<Flow> {
+    let groups = weight.size()[0];
+    let mut layer = cx.layer(LayerKind::ConvTranspose);
+    let (read, written) = layer.follow_groups(input, groups, groups, per_group)?;
+    layer.parameter("weight", weight, &[(0, read)])?;
+    let Some(bias) = bias else { return Ok(layer.pass(written)) };
+    layer.parameter("bias", bias, &[(0, written)])?;
+    Ok(layer.ungate(written))
+}
+
+/// tch does not show the number of groups; a bias has one value for each output and so gives it away. Without one, they would show in the next layer's width.
+fn private_groups(cx: &Tracer, inputs: i64, group_outputs: i64, bias: Option<&Tensor>) -> Result<i64> {
+    let outputs = bias.and_then(|bias| bias.size().first().copied()).unwrap_or(group_outputs);
+    let groups = if group_outputs > 0 { outputs / group_outputs } else { 1 };
+    if groups > 1 && groups == inputs { Err(Error::PrivateGroups { path: cx.path() }) } else { Ok(groups) }
+}

@@ -1,0 +1,89 @@
+//! Batch norms with a config that can be read.
+
+use std::borrow::Borrow;
+
+use tch::Tensor;
+use tch::nn::{BatchNormConfig, ModuleT, Path};
+
+use crate::layers::batch_norm::trace_batch_norm;
+use crate::{Flow, Prunable, Result, Tracer};
+
+/// A batch-normalization layer: tch's, with a config that can be read.
+#[derive(Debug)]
+pub struct BatchNorm {
+    /// As given when the layer was made.
+    pub config: BatchNormConfig,
+    /// Running mean `[channels]`.
+    pub running_mean: Tensor,
+    /// Running variance `[channels]`.
+    pub running_var: Tensor,
+    /// Scale γ `[channels]`.
+    pub ws: Option<Tensor>,
+    /// Shift β `[channels]`.
+    pub bs: Option<Tensor>,
+    /// Dimensions of the input behind batch and channels.
+    pub nd: usize,
+}
+
+fn batch_norm<'a>(vs: impl Borrow<Path<'a>>, nd: usize, out_dim: i64, config: BatchNormConfig) -> BatchNorm {
+    let vs = vs.borrow();
+    let affine = |name, init| config.affine.then(|| vs.var(name, &[out_dim], init));
+    BatchNorm {
+        ws: affine("weight", config.ws_init),
+        bs: affine("bias", config.bs_init),
+        running_mean: vs.zeros_no_train("running_mean", &[out_dim]),
+        running_var: vs.ones_no_train("running_var", &[out_dim]),
+        config,
+        nd,
+    }
+}
+
+/// Batch norm over `[N, C]` or `[N, C, L]`.
+///
+/// # Panics
+/// As tch's: when a variable cannot be made.
+pub fn batch_norm1d<'a>(vs: impl Borrow<Path<'a>>, out_dim: i64, config: BatchNormConfig) -> BatchNorm {
+    batch_norm(vs, 1, out_dim, config)
+}
+
+/// Batch norm over `[N, C, H, W]`.
+///
+/// # Panics
+/// As tch's: when a variable cannot be made.
+pub fn batch_norm2d<'a>(vs: impl Borrow<Path<'a>>, out_dim: i64, config: BatchNormConfig) -> BatchNorm {
+    batch_norm(vs, 2, out_dim, config)
+}
+
+/// Batch norm over `[N, C, D, H, W]`.
+///
+/// # Panics
+/// As tch's: when a variable cannot be made.
+pub fn batch_norm3d<'a>(vs: impl Borrow<Path<'a>>, out_dim: i64, config: BatchNormConfig) -> BatchNorm {
+    batch_norm(vs, 3, out_dim, config)
+}
+
+impl ModuleT for BatchNorm {
+    /// # Panics
+    /// As tch's: when the input has not the layer's number of dimensions.
+    fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
+        let dim = xs.dim();
+        let fits = dim == self.nd + 2 || (self.nd == 1 && dim == 2);
+        assert!(fits, "a batch norm over {} dimensions got an input of shape {:?}", self.nd, xs.size());
+        xs.batch_norm(
+            self.ws.as_ref(),
+            self.bs.as_ref(),
+            Some(&self.running_mean),
+            Some(&self.running_var),
+            train,
+            self.config.momentum,
+            self.config.eps,
+            self.config.cudnn_enabled,
+        )
+    }
+}
+
+impl Prunable for BatchNorm {
+    fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+        trace_batch_norm(cx, &input, self.ws.as_ref(), self.bs.as_ref(), &self.running_mean, &self.running_var)
+    }
+}

@@ -1,0 +1,120 @@
+//! Convolutions whose groups follow the weight.
+
+use std::borrow::Borrow;
+
+use tch::Tensor;
+use tch::nn::{ConvConfig, ConvConfigND, Module, PaddingMode, Path};
+
+use crate::layers::conv::{Groups, trace_conv};
+use crate::{Flow, Prunable, Result, Tracer};
+
+/// A convolution layer of any rank: tch's, with a config that can be read and groups that follow the weight.
+///
+/// When channels are removed, a depthwise convolution (one input channel per group) loses whole groups, and a grouped one loses the same number of
+/// channels in every group. [`whole_groups`](Self::whole_groups) lets a grouped one lose whole groups too.
+#[derive(Debug)]
+pub struct Conv<ND> {
+    /// Weight `[out, in / groups, …kernel]`.
+    pub ws: Tensor,
+    /// Bias `[out]`.
+    pub bs: Option<Tensor>,
+    /// As given when the layer was made; `groups` may have become fewer, see [`groups`](Self::groups).
+    pub config: ConvConfigND<ND>,
+    /// Output channels of a group, where whole groups go.
+    per_group: Option<i64>,
+}
+
+/// One dimension convolution layer.
+pub type Conv1D = Conv<[i64; 1]>;
+/// Two dimensions convolution layer.
+pub type Conv2D = Conv<[i64; 2]>;
+/// Three dimensions convolution layer.
+pub type Conv3D = Conv<[i64; 3]>;
+
+impl<ND> Conv<ND> {
+    /// Number of groups now.
+    pub fn groups(&self) -> i64 {
+        self.per_group.map_or(self.config.groups, |per_group| self.ws.size()[0] / per_group)
+    }
+
+    /// Whole groups stay or go, instead of the same number of channels in each.
+    #[must_use]
+    pub fn whole_groups(mut self) -> Self {
+        if self.config.groups > 1 {
+            self.per_group = Some(self.ws.size()[0] / self.config.groups);
+        }
+        self
+    }
+}
+
+/// A convolution layer with sizes for each dimension. `in_dim` and `out_dim` are multiples of `config.groups`.
+///
+/// # Panics
+/// As tch's: when the variable cannot be made.
+pub fn conv<'a, ND: AsRef<[i64]>>(vs: impl Borrow<Path<'a>>, in_dim: i64, out_dim: i64, ksizes: ND, config: ConvConfigND<ND>) -> Conv<ND> {
+    let vs = vs.borrow();
+    let bs = config.bias.then(|| vs.var("bias", &[out_dim], config.bs_init));
+    let shape: Vec<i64> = [out_dim, in_dim / config.groups].into_iter().chain(ksizes.as_ref().iter().copied()).collect();
+    let ws = vs.var("weight", &shape, config.ws_init);
+    let depthwise = config.groups > 1 && config.groups == in_dim;
+    let per_group = depthwise.then(|| out_dim / in_dim);
+    Conv { ws, bs, config, per_group }
+}
+
+fn cubic<const N: usize>(config: ConvConfig) -> ConvConfigND<[i64; N]> {
+    ConvConfigND {
+        stride: [config.stride; N],
+        padding: [config.padding; N],
+        dilation: [config.dilation; N],
+        groups: config.groups,
+        bias: config.bias,
+        ws_init: config.ws_init,
+        bs_init: config.bs_init,
+        padding_mode: config.padding_mode,
+    }
+}
+
+/// A one dimension convolution layer.
+pub fn conv1d<'a>(vs: impl Borrow<Path<'a>>, in_dim: i64, out_dim: i64, ksize: i64, config: ConvConfig) -> Conv1D {
+    conv(vs, in_dim, out_dim, [ksize], cubic(config))
+}
+
+/// A two dimensions convolution layer.
+pub fn conv2d<'a>(vs: impl Borrow<Path<'a>>, in_dim: i64, out_dim: i64, ksize: i64, config: ConvConfig) -> Conv2D {
+    conv(vs, in_dim, out_dim, [ksize; 2], cubic(config))
+}
+
+/// A three dimensions convolution layer.
+pub fn conv3d<'a>(vs: impl Borrow<Path<'a>>, in_dim: i64, out_dim: i64, ksize: i64, config: ConvConfig) -> Conv3D {
+    conv(vs, in_dim, out_dim, [ksize; 3], cubic(config))
+}
+
+impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for Conv<ND> {
+    fn forward(&self, xs: &Tensor) -> Tensor {
+        let padding = self.config.padding.as_ref();
+        let (xs, padding) = match self.config.padding_mode {
+            PaddingMode::Zeros => (xs.shallow_clone(), padding.to_vec()),
+            mode => {
+                let reversed: Vec<i64> = padding.iter().rev().flat_map(|&side| [side, side]).collect();
+                (mode.pad(xs, &reversed), vec![0; padding.len()])
+            }
+        };
+        let (stride, dilation) = (self.config.stride.as_ref(), self.config.dilation.as_ref());
+        let convolve = match stride.len() {
+            1 => Tensor::conv1d,
+            2 => Tensor::conv2d,
+            _ => Tensor::conv3d,
+        };
+        convolve(&xs, &self.ws, self.bs.as_ref(), stride, padding.as_slice(), dilation, self.groups())
+    }
+}
+
+impl<ND> Prunable for Conv<ND> {
+    fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+        let groups = match self.per_group {
+            Some(per_group) => Groups::Whole { per_group },
+            None => Groups::Equal { groups: self.config.groups },
+        };
+        trace_conv(cx, &input, &self.ws, self.bs.as_ref(), groups)
+    }
+}

@@ -1,0 +1,126 @@
+//! Transposed convolutions whose groups follow the weight.
+
+use std::borrow::Borrow;
+
+use tch::Tensor;
+use tch::nn::{ConvTransposeConfig, ConvTransposeConfigND, Module, Path};
+
+use crate::layers::conv::Groups;
+use crate::layers::conv_transpose::trace_conv_transpose;
+use crate::{Flow, Prunable, Result, Tracer};
+
+/// A transposed convolution layer of any rank: tch's, with a config that can be read and groups that follow the weight.
+///
+/// A depthwise one loses whole groups, a grouped one the same number of channels in every group.
+#[derive(Debug)]
+pub struct ConvTranspose<ND> {
+    /// Weight `[in, out / groups, …kernel]`.
+    pub ws: Tensor,
+    /// Bias `[out]`.
+    pub bs: Option<Tensor>,
+    /// As given when the layer was made; `groups` may have become fewer, see [`groups`](Self::groups).
+    pub config: ConvTransposeConfigND<ND>,
+    depthwise: bool,
+}
+
+/// One dimension transposed convolution layer.
+pub type ConvTranspose1D = ConvTranspose<[i64; 1]>;
+/// Two dimensions transposed convolution layer.
+pub type ConvTranspose2D = ConvTranspose<[i64; 2]>;
+/// Three dimensions transposed convolution layer.
+pub type ConvTranspose3D = ConvTranspose<[i64; 3]>;
+
+impl<ND> ConvTranspose<ND> {
+    /// Number of groups now.
+    pub fn groups(&self) -> i64 {
+        // A depthwise one has as many as its weight has input channels.
+        if self.depthwise { self.ws.size()[0] } else { self.config.groups }
+    }
+}
+
+/// A transposed convolution layer with sizes for each dimension. `in_dim` and `out_dim` are multiples of `config.groups`.
+///
+/// # Panics
+/// As tch's: when the variable cannot be made.
+pub fn conv_transpose<'a, ND: AsRef<[i64]>>(
+    vs: impl Borrow<Path<'a>>,
+    in_dim: i64,
+    out_dim: i64,
+    ksizes: ND,
+    config: ConvTransposeConfigND<ND>,
+) -> ConvTranspose<ND> {
+    let vs = vs.borrow();
+    let bs = config.bias.then(|| vs.var("bias", &[out_dim], config.bs_init));
+    let shape: Vec<i64> = [in_dim, out_dim / config.groups].into_iter().chain(ksizes.as_ref().iter().copied()).collect();
+    let ws = vs.var("weight", &shape, config.ws_init);
+    let depthwise = config.groups > 1 && config.groups == in_dim;
+    ConvTranspose { ws, bs, config, depthwise }
+}
+
+fn cubic<const N: usize>(config: ConvTransposeConfig) -> ConvTransposeConfigND<[i64; N]> {
+    ConvTransposeConfigND {
+        stride: [config.stride; N],
+        padding: [config.padding; N],
+        output_padding: [config.output_padding; N],
+        dilation: [config.dilation; N],
+        groups: config.groups,
+        bias: config.bias,
+        ws_init: config.ws_init,
+        bs_init: config.bs_init,
+    }
+}
+
+/// A one dimension transposed convolution layer.
+pub fn conv_transpose1d<'a>(
+    vs: impl Borrow<Path<'a>>,
+    in_dim: i64,
+    out_dim: i64,
+    ksize: i64,
+    config: ConvTransposeConfig,
+) -> ConvTranspose1D {
+    conv_transpose(vs, in_dim, out_dim, [ksize], cubic(config))
+}
+
+/// A two dimensions transposed convolution layer.
+pub fn conv_transpose2d<'a>(
+    vs: impl Borrow<Path<'a>>,
+    in_dim: i64,
+    out_dim: i64,
+    ksize: i64,
+    config: ConvTransposeConfig,
+) -> ConvTranspose2D {
+    conv_transpose(vs, in_dim, out_dim, [ksize; 2], cubic(config))
+}
+
+/// A three dimensions transposed convolution layer.
+pub fn conv_transpose3d<'a>(
+    vs: impl Borrow<Path<'a>>,
+    in_dim: i64,
+    out_dim: i64,
+    ksize: i64,
+    config: ConvTransposeConfig,
+) -> ConvTranspose3D {
+    conv_transpose(vs, in_dim, out_dim, [ksize; 3], cubic(config))
+}
+
+impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for ConvTranspose<ND> {
+    fn forward(&self, xs: &Tensor) -> Tensor {
+        let config = &self.config;
+        let (stride, padding) = (config.stride.as_ref(), config.padding.as_ref());
+        let (output_padding, dilation) = (config.output_padding.as_ref(), config.dilation.as_ref());
+        let convolve = match stride.len() {
+            1 => Tensor::conv_transpose1d,
+            2 => Tensor::conv_transpose2d,
+            _ => Tensor::conv_transpose3d,
+        };
+        convolve(xs, &self.ws, self.bs.as_ref(), stride, padding, output_padding, self.groups(), dilation)
+    }
+}
+
+impl<ND> Prunable for ConvTranspose<ND> {
+    fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+        let per_group = self.ws.size().get(1).copied().unwrap_or(1);
+        let groups = if self.depthwise { Groups::Whole { per_group } } else { Groups::Equal { groups: self.config.groups } };
+        trace_conv_transpose(cx, &input, &self.ws, self.bs.as_ref(), groups)
+    }
+}

@@ -1,0 +1,52 @@
+//! A split that remembers its sizes.
+
+use tch::Tensor;
+
+use crate::{Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
+
+/// Cuts `[N, C, …]` along the channels into parts of stored sizes, which pruning updates. Nothing is tied; `chunk` cuts by count, so its parts must shrink alike.
+///
+/// Its flow is a tuple: `split.0`, `split.1`, … in the derive's expressions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    sizes: Vec<i64>,
+}
+
+/// A split into parts of these sizes.
+pub fn split(sizes: impl Into<Vec<i64>>) -> Split {
+    Split { sizes: sizes.into() }
+}
+
+impl Split {
+    /// Channels of each part.
+    pub fn sizes(&self) -> &[i64] {
+        &self.sizes
+    }
+
+    /// The parts of `xs`, `[N, size, …]` each.
+    ///
+    /// # Panics
+    /// As tch's: when the sizes are not those of `xs`.
+    pub fn forward(&self, xs: &Tensor) -> Vec<Tensor> {
+        xs.split_with_sizes(self.sizes.as_slice(), 1)
+    }
+}
+
+impl Prunable for Split {
+    fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+        let mut layer = cx.layer(LayerKind::Split);
+        let all = layer.follow("in", &input, self.sizes.iter().sum())?;
+        let mut start = 0;
+        let parts = self.sizes.iter().map(|&size| {
+            let end = start + size as usize;
+            layer.select("part", all, std::mem::replace(&mut start, end)..end)
+        });
+        let parts: Vec<_> = parts.collect();
+        layer.sizes("sizes", &parts);
+        Ok(Flow::Tuple(parts.into_iter().map(|part| layer.pass(part)).collect()))
+    }
+
+    fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
+        visit.sizes("sizes", &mut self.sizes)
+    }
+}
