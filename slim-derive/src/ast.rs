@@ -1,53 +1,88 @@
 //! What is written, typed and borrowed: nothing is judged here but the form of attributes.
 
-use syn::{Data, DeriveInput, Generics, Ident, Member, Type};
+use quote::ToTokens;
+use syn::{Data, DeriveInput, Fields, Generics, Ident, Member, Type};
 
-use crate::attr::{FieldAttrs, ModelAttrs};
+use crate::attr::{self, FieldAttrs, ModelAttrs};
 use crate::ctxt::Ctxt;
 
-/// The annotated struct.
+/// The annotated type.
 pub(crate) struct Model<'a> {
     pub(crate) ident: &'a Ident,
     pub(crate) generics: &'a Generics,
     pub(crate) attrs: ModelAttrs,
-    pub(crate) fields: Vec<Field<'a>>,
+    pub(crate) shape: Shape<'a>,
 }
 
-/// One of its fields.
+pub(crate) enum Shape<'a> {
+    Struct(Vec<Field<'a>>),
+    Enum(Vec<Variant<'a>>),
+}
+
+/// A field of a struct or of a variant.
 pub(crate) struct Field<'a> {
     pub(crate) member: Member,
     pub(crate) ty: &'a Type,
     pub(crate) attrs: FieldAttrs,
 }
 
+/// A variant of an enum.
+pub(crate) struct Variant<'a> {
+    pub(crate) ident: &'a Ident,
+    pub(crate) field: Option<Field<'a>>,
+}
+
 impl<'a> Model<'a> {
     pub(crate) fn parse(cx: &Ctxt, input: &'a DeriveInput) -> Self {
         let attrs = ModelAttrs::parse(cx, &input.attrs);
-        let fields = match &input.data {
-            Data::Struct(data) => {
-                data.fields.iter().zip(data.fields.members()).map(|(field, member)| Field::parse(cx, field, member)).collect()
-            }
-            Data::Enum(data) => {
-                cx.error(
-                    data.enum_token,
-                    "`Prunable` can be derived for structs, whose fields say how data flows; write `impl Prunable` by hand for an enum",
-                );
-                Vec::new()
-            }
+        let shape = match &input.data {
+            Data::Struct(data) => Shape::Struct(Field::parse_all(cx, &data.fields)),
+            Data::Enum(data) => Shape::Enum(data.variants.iter().map(|variant| Variant::parse(cx, variant)).collect()),
             Data::Union(data) => {
                 cx.error(
                     data.union_token,
-                    "`Prunable` can be derived for structs, whose fields say how data flows; a union has no data flow",
+                    "`Prunable` can be derived for structs and enums; a union does not say which field data flows through",
                 );
-                Vec::new()
+                Shape::Struct(Vec::new())
             }
         };
-        Model { ident: &input.ident, generics: &input.generics, attrs, fields }
+        Model { ident: &input.ident, generics: &input.generics, attrs, shape }
     }
 }
 
 impl<'a> Field<'a> {
-    fn parse(cx: &Ctxt, field: &'a syn::Field, member: Member) -> Self {
-        Field { member, ty: &field.ty, attrs: FieldAttrs::parse(cx, &field.attrs) }
+    fn parse_all(cx: &Ctxt, fields: &'a Fields) -> Vec<Self> {
+        let parse = |(field, member): (&'a syn::Field, Member)| Field { member, ty: &field.ty, attrs: FieldAttrs::parse(cx, &field.attrs) };
+        fields.iter().zip(fields.members()).map(parse).collect()
+    }
+
+    /// Its name in a path and in expressions. A raw identifier loses its `r#`.
+    pub(crate) fn name(&self) -> String {
+        match &self.member {
+            Member::Named(ident) => syn::ext::IdentExt::unraw(ident).to_string(),
+            Member::Unnamed(index) => index.index.to_string(),
+        }
+    }
+
+    /// Tokens to report an error at: the name, or the type of a field without one.
+    pub(crate) fn place(&self) -> &dyn ToTokens {
+        match &self.member {
+            Member::Named(ident) => ident,
+            Member::Unnamed(_) => self.ty,
+        }
+    }
+}
+
+impl<'a> Variant<'a> {
+    fn parse(cx: &Ctxt, variant: &'a syn::Variant) -> Self {
+        attr::refuse(cx, &variant.attrs, "a variant takes no `prune` attribute; write it on the variant's field");
+        let mut fields = Field::parse_all(cx, &variant.fields);
+        if fields.len() > 1 {
+            cx.error(
+                &variant.fields,
+                "a variant has one field, or none and passes channels on; put these fields into a struct of their own",
+            );
+        }
+        Variant { ident: &variant.ident, field: fields.pop() }
     }
 }

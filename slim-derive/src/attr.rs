@@ -1,4 +1,4 @@
-//! `#[prune(…)]` on the struct and on its fields.
+//! `#[prune(…)]` on the type and on its fields.
 
 use quote::ToTokens;
 use syn::punctuated::Punctuated;
@@ -7,36 +7,62 @@ use syn::{Attribute, Expr, ExprLit, Lit, LitInt, Meta, Path, Token, parse_quote}
 use crate::ctxt::Ctxt;
 use crate::suggest::did_you_mean;
 
-/// On the struct.
+/// On the type.
 pub(crate) struct ModelAttrs {
     /// Where the runtime is.
     pub(crate) krate: Path,
-    /// How many channels the input has.
-    pub(crate) input: Option<LitInt>,
+    /// How many channels the input has; several numbers for several inputs.
+    pub(crate) input: Option<InputWidths>,
+    /// What the output is made of.
+    pub(crate) output: Option<Attr<Expr>>,
 }
 
-/// On a field: the keys that are given, each with its tokens.
+pub(crate) enum InputWidths {
+    One(LitInt),
+    Several(Vec<LitInt>),
+}
+
+/// On a field.
 #[derive(Default)]
 pub(crate) struct FieldAttrs {
-    pub(crate) skip: Option<Path>,
-    pub(crate) keep: Option<Path>,
-    pub(crate) elementwise: Option<Path>,
+    /// What it does, if not what its type says.
+    pub(crate) role: Option<Attr<Role>>,
+    /// Its output channels are never removed.
+    pub(crate) keep: Option<Attr<()>>,
+    /// What it reads.
+    pub(crate) from: Option<Attr<Expr>>,
 }
 
-const MODEL_KEYS: &[&str] = &["input", "crate"];
-const FIELD_KEYS: &[&str] = &["skip", "keep", "elementwise"];
+/// What a field does in the data flow.
+pub(crate) enum Role {
+    Skip,
+    Elementwise,
+    PerChannel { shift: bool },
+    With(Path),
+}
+
+/// The value of a key, and the key for errors.
+pub(crate) struct Attr<T> {
+    pub(crate) key: Path,
+    pub(crate) value: T,
+}
+
+const MODEL_KEYS: &[&str] = &["input", "output", "crate"];
+const FIELD_KEYS: &[&str] = &["from", "skip", "keep", "elementwise", "per_channel", "with"];
 
 impl ModelAttrs {
     pub(crate) fn parse(cx: &Ctxt, attrs: &[Attribute]) -> Self {
-        let (mut input, mut krate) = (None, None);
+        let (mut input, mut output, mut krate) = (None, None, None);
         for meta in metas(cx, attrs) {
             match key(&meta).as_str() {
-                "input" => set(cx, &mut input, &meta, channel_count(cx, &meta)),
+                "input" => set(cx, &mut input, &meta, input_widths(cx, &meta)),
+                "output" => set(cx, &mut output, &meta, expression(cx, &meta, "bn2 + shortcut")),
                 "crate" => set(cx, &mut krate, &meta, crate_path(cx, &meta)),
                 key => unknown(cx, &meta, key, ("the struct", MODEL_KEYS), ("a field", FIELD_KEYS)),
             }
         }
-        ModelAttrs { krate: krate.unwrap_or_else(|| parse_quote!(::slim_runtime)), input }
+        let krate = krate.map_or_else(|| parse_quote!(::slim_runtime), |krate: Attr<Path>| krate.value);
+        ModelAttrs { krate, input: input.map(|input: Attr<InputWidths>| input.value), output }
     }
 }
 
@@ -45,14 +71,22 @@ impl FieldAttrs {
         let mut found = FieldAttrs::default();
         for meta in metas(cx, attrs) {
             match key(&meta).as_str() {
-                "skip" => set(cx, &mut found.skip, &meta, flag(cx, &meta)),
                 "keep" => set(cx, &mut found.keep, &meta, flag(cx, &meta)),
-                "elementwise" => set(cx, &mut found.elementwise, &meta, flag(cx, &meta)),
+                "from" => set(cx, &mut found.from, &meta, expression(cx, &meta, "input")),
+                "skip" => set(cx, &mut found.role, &meta, flag(cx, &meta).map(|()| Role::Skip)),
+                "elementwise" => set(cx, &mut found.role, &meta, flag(cx, &meta).map(|()| Role::Elementwise)),
+                "per_channel" => set(cx, &mut found.role, &meta, per_channel(cx, &meta)),
+                "with" => set(cx, &mut found.role, &meta, function(cx, &meta)),
                 key => unknown(cx, &meta, key, ("a field", FIELD_KEYS), ("the struct", MODEL_KEYS)),
             }
         }
         found
     }
+}
+
+/// An error at every `#[prune(…)]`, where none has a meaning.
+pub(crate) fn refuse(cx: &Ctxt, attrs: &[Attribute], message: &str) {
+    attrs.iter().filter(|attr| attr.path().is_ident("prune")).for_each(|attr| cx.error(attr, message));
 }
 
 /// The entries of all `#[prune(…)]`.
@@ -71,12 +105,20 @@ fn key(meta: &Meta) -> String {
     meta.path().to_token_stream().to_string()
 }
 
-fn set<T>(cx: &Ctxt, slot: &mut Option<T>, meta: &Meta, value: Option<T>) {
-    if slot.is_some() {
-        cx.error(meta.path(), format!("`{}` is given twice; remove one", key(meta)));
-    } else {
-        *slot = value;
-    }
+fn set<T>(cx: &Ctxt, slot: &mut Option<Attr<T>>, meta: &Meta, value: Option<T>) {
+    let Some(before) = slot else {
+        *slot = value.map(|value| Attr { key: meta.path().clone(), value });
+        return;
+    };
+    let (key, before) = (key(meta), before.key.to_token_stream().to_string());
+    cx.error(
+        meta.path(),
+        if key == before {
+            format!("`{key}` is given twice; remove one")
+        } else {
+            format!("`{key}` contradicts `{before}`: a field has one role; remove one of the two")
+        },
+    );
 }
 
 fn unknown(cx: &Ctxt, meta: &Meta, key: &str, (here, keys): (&str, &[&str]), (elsewhere, foreign): (&str, &[&str])) {
@@ -89,28 +131,51 @@ fn unknown(cx: &Ctxt, meta: &Meta, key: &str, (here, keys): (&str, &[&str]), (el
     cx.error(meta.path(), message);
 }
 
-fn flag(cx: &Ctxt, meta: &Meta) -> Option<Path> {
-    if let Meta::Path(path) = meta {
-        return Some(path.clone());
+fn flag(cx: &Ctxt, meta: &Meta) -> Option<()> {
+    if matches!(meta, Meta::Path(_)) {
+        return Some(());
     }
     let key = key(meta);
     cx.error(meta, format!("`{key}` takes no value; write `#[prune({key})]`"));
     None
 }
 
-fn channel_count(cx: &Ctxt, meta: &Meta) -> Option<LitInt> {
-    if let Some(Lit::Int(count)) = literal(meta)
-        && count.base10_parse::<i64>().is_ok_and(|count| count > 0)
-    {
-        return Some(count.clone());
+fn expression(cx: &Ctxt, meta: &Meta, example: &str) -> Option<Expr> {
+    if let Meta::NameValue(pair) = meta {
+        return Some(pair.value.clone());
     }
-    cx.error(meta, "`input` is a number of channels, at least 1; write `#[prune(input = 3)]`");
+    let key = key(meta);
+    cx.error(meta, format!("`{key}` says what is read; write `#[prune({key} = {example})]`"));
     None
 }
 
+fn input_widths(cx: &Ctxt, meta: &Meta) -> Option<InputWidths> {
+    let widths = match value(meta) {
+        Some(Expr::Tuple(tuple)) if !tuple.elems.is_empty() => {
+            tuple.elems.iter().map(channel_count).collect::<Option<_>>().map(InputWidths::Several)
+        }
+        Some(count) => channel_count(count).map(InputWidths::One),
+        None => None,
+    };
+    if widths.is_none() {
+        cx.error(
+            meta,
+            "`input` is a number of channels, at least 1; write `#[prune(input = 3)]`, or `#[prune(input = (3, 1))]` for two inputs",
+        );
+    }
+    widths
+}
+
+fn channel_count(expr: &Expr) -> Option<LitInt> {
+    match expr {
+        Expr::Lit(ExprLit { lit: Lit::Int(count), .. }) if count.base10_parse::<i64>().is_ok_and(|count| count > 0) => Some(count.clone()),
+        _ => None,
+    }
+}
+
 fn crate_path(cx: &Ctxt, meta: &Meta) -> Option<Path> {
-    let path = match literal(meta) {
-        Some(Lit::Str(path)) => path.parse_with(Path::parse_mod_style).ok(),
+    let path = match value(meta) {
+        Some(Expr::Lit(ExprLit { lit: Lit::Str(path), .. })) => path.parse_with(Path::parse_mod_style).ok(),
         _ => None,
     };
     if path.is_none() {
@@ -119,12 +184,32 @@ fn crate_path(cx: &Ctxt, meta: &Meta) -> Option<Path> {
     path
 }
 
-fn literal(meta: &Meta) -> Option<&Lit> {
+fn per_channel(cx: &Ctxt, meta: &Meta) -> Option<Role> {
+    let shift = match (meta, value(meta)) {
+        (Meta::Path(_), _) => Some(false),
+        (_, Some(Expr::Path(path))) if path.path.is_ident("shift") => Some(true),
+        _ => None,
+    };
+    if shift.is_none() {
+        cx.error(meta, "`per_channel` maps zero to zero, or is `shift` for a tensor that is added; write `#[prune(per_channel)]` or `#[prune(per_channel = shift)]`");
+    }
+    shift.map(|shift| Role::PerChannel { shift })
+}
+
+fn function(cx: &Ctxt, meta: &Meta) -> Option<Role> {
+    if let Some(Expr::Path(path)) = value(meta) {
+        return Some(Role::With(path.path.clone()));
+    }
+    cx.error(
+        meta,
+        "`with` is the path of a function `fn(&T, &mut Tracer, Flow) -> Result<Flow>`; write `#[prune(with = my::trace_layer)]`",
+    );
+    None
+}
+
+fn value(meta: &Meta) -> Option<&Expr> {
     match meta {
-        Meta::NameValue(pair) => match &pair.value {
-            Expr::Lit(ExprLit { lit, .. }) => Some(lit),
-            _ => None,
-        },
+        Meta::NameValue(pair) => Some(&pair.value),
         _ => None,
     }
 }

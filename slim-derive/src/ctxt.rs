@@ -26,6 +26,11 @@ impl Ctxt {
         }
     }
 
+    /// How many errors there are so far.
+    pub(crate) fn len(&self) -> usize {
+        self.errors.borrow().as_ref().map_or(0, Vec::len)
+    }
+
     /// All errors, if there are any.
     pub(crate) fn check(self) -> Result<(), Vec<syn::Error>> {
         match self.errors.take() {

@@ -7,25 +7,47 @@ mod ast;
 mod attr;
 mod ctxt;
 mod expand;
+mod flow_expr;
 mod suggest;
 mod wiring;
 
 use proc_macro2::TokenStream;
 use syn::DeriveInput;
 
-/// Derives `Prunable` for a struct of layers: data flows through the fields in the order of their declaration.
+/// Derives `Prunable` for a struct of layers, or an enum whose variants have one field or none.
+///
+/// Data flows through the fields in the order of their declaration: each reads the one before it, the first reads the input, and the last is the output.
+/// Branches are said where they are.
 ///
 /// | on a field | meaning |
 /// | --- | --- |
-/// | nothing | a layer, a derived struct, a container of these, or a plain value, which passes channels on |
-/// | `#[prune(elementwise)]` | keeps channels as they are; its type need not implement `Prunable` |
+/// | nothing | a layer, a derived type, a container of these, or a plain value, which passes channels on |
+/// | `#[prune(from = EXPR)]` | reads this |
+/// | `#[prune(elementwise)]` | keeps channels as they are and maps zero to zero; its type need not implement `Prunable` |
+/// | `#[prune(per_channel)]` | a `Tensor` with one value per channel that maps zero to zero: a scale, the slopes of a PReLU |
+/// | `#[prune(per_channel = shift)]` | a `Tensor` with one value per channel that is added |
+/// | `#[prune(with = path)]` | `path` is a `fn(&T, &mut Tracer, Flow) -> Result<Flow>` that says what a layer of another crate does |
 /// | `#[prune(skip)]` | is not part of the data flow |
 /// | `#[prune(keep)]` | its output channels are never removed |
 ///
 /// | on the struct | meaning |
 /// | --- | --- |
-/// | `#[prune(input = 3)]` | takes 3 channels, which is checked |
+/// | `#[prune(output = EXPR)]` | this is the output |
+/// | `#[prune(input = 3)]` | takes 3 channels, which is checked; `input = (3, 1)` for two inputs |
 /// | `#[prune(crate = "path::to::slim_runtime")]` | where the runtime is, if not at `::slim_runtime` |
+///
+/// | an expression | is |
+/// | --- | --- |
+/// | `field` | what a field gives that is declared before; a field of a tuple struct is its number |
+/// | `input` | what the struct is given; `input.0`, `input.1` where it is several tensors |
+/// | `field(a)` | a field applied once more |
+/// | `a + b` | a residual sum |
+/// | `a * b` | a gate |
+/// | `[a, b]` | a concatenation along the channels |
+/// | `(a, b)` | several tensors, `a.0` the first of several |
+/// | `chunk(a, chunks, index)` | `a.chunk(chunks, 1)[index]` |
+/// | `shuffle(a, groups)` | a channel shuffle by `view` and `transpose` |
+/// | `pixel_shuffle(a, factor)` | `a.pixel_shuffle(factor)` |
 ///
 /// Field types that mention a type parameter get a `Prunable` bound.
 #[proc_macro_derive(Prunable, attributes(prune))]

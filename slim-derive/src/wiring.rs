@@ -1,62 +1,226 @@
-//! What is meant, checked: the fields as nodes of a data flow.
+//! What is meant, checked: fields as nodes of a data flow, variants as alternatives.
 
-use crate::ast::{Field, Model};
+use syn::{LitInt, Path, parse_quote};
+
+use crate::ast::{Field, Model, Shape, Variant};
+use crate::attr::{InputWidths, Role};
 use crate::ctxt::Ctxt;
+use crate::flow_expr::{FlowExpr, Name, OUTPUT, Scope};
+
+/// What a type does with the channels that it is given.
+pub(crate) enum Wiring<'a> {
+    Struct(DataFlow<'a>),
+    Enum(Vec<Arm<'a>>),
+}
 
 /// The data flow of a struct.
-pub(crate) struct Wiring<'a> {
-    /// In the order of the data flow: a source is the input or an earlier node.
+pub(crate) struct DataFlow<'a> {
+    pub(crate) inputs: Inputs<'a>,
+    /// In the order of declaration, which is an order of the data flow: a node reads the input and earlier nodes.
     pub(crate) nodes: Vec<Node<'a>>,
-    pub(crate) output: Source,
+    pub(crate) output: FlowExpr,
+}
+
+/// What is known of the input.
+pub(crate) enum Inputs<'a> {
+    /// One tensor of any width.
+    Any,
+    /// One tensor of this width.
+    Width(&'a LitInt),
+    /// So many tensors of any width.
+    Count(usize),
+    /// Tensors of these widths.
+    Widths(&'a [LitInt]),
 }
 
 /// A field that data flows through.
 pub(crate) struct Node<'a> {
     pub(crate) field: &'a Field<'a>,
     pub(crate) op: Op,
-    pub(crate) from: Source,
+    pub(crate) from: FlowExpr,
     /// Whether its output channels are never removed.
     pub(crate) keep: bool,
 }
 
 /// What a field does to channels.
-#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Op {
     /// What its type's `Prunable` says.
     Layer,
     /// Nothing.
     Elementwise,
+    /// What this function says.
+    Function(Path),
 }
 
-/// Where channels come from.
-#[derive(Clone, Copy)]
-pub(crate) enum Source {
-    Input,
-    Node(usize),
+/// An alternative of an enum.
+pub(crate) struct Arm<'a> {
+    pub(crate) variant: &'a Variant<'a>,
+    /// Its node, which reads the input; without one, the input passes on.
+    pub(crate) node: Option<Node<'a>>,
 }
 
-/// Each field reads the one before it.
 pub(crate) fn resolve<'a>(cx: &Ctxt, model: &'a Model<'a>) -> Wiring<'a> {
-    let mut wiring = Wiring { nodes: Vec::new(), output: Source::Input };
-    for field in &model.fields {
-        check_field(cx, field);
-        if field.attrs.skip.is_some() {
-            continue;
+    match &model.shape {
+        Shape::Struct(fields) => Wiring::Struct(data_flow(cx, model, fields)),
+        Shape::Enum(variants) => {
+            if let Some(output) = &model.attrs.output {
+                cx.error(&output.key, "an enum's output is that of its variant; write `output` on a struct");
+            }
+            Wiring::Enum(variants.iter().map(|variant| arm(cx, variant)).collect())
         }
-        let op = if field.attrs.elementwise.is_some() { Op::Elementwise } else { Op::Layer };
-        wiring.nodes.push(Node { field, op, from: wiring.output, keep: field.attrs.keep.is_some() });
-        wiring.output = Source::Node(wiring.nodes.len() - 1);
     }
-    wiring
 }
 
-fn check_field(cx: &Ctxt, field: &Field) {
-    let attrs = &field.attrs;
-    if attrs.skip.is_some() {
-        for (other, key) in [(&attrs.keep, "keep"), (&attrs.elementwise, "elementwise")] {
-            if let Some(other) = other {
-                cx.error(other, format!("`{key}` contradicts `skip`, which takes the field out of the data flow; remove one of the two"));
+fn data_flow<'a>(cx: &Ctxt, model: &'a Model<'a>, fields: &'a [Field<'a>]) -> DataFlow<'a> {
+    let names = names(fields);
+    let errors_before = cx.len();
+    let mut nodes: Vec<Node> = Vec::new();
+    for (position, field) in fields.iter().enumerate() {
+        let Some(op) = operation(cx, field) else { continue };
+        let name = &names[position].name;
+        let previous = nodes.len().checked_sub(1).map_or(FlowExpr::Input, FlowExpr::Node);
+        let scope = Scope { reader: name, fields: &names, before: position };
+        // A wrong expression has been reported; whatever stands in for it is never expanded.
+        let from = field.attrs.from.as_ref().and_then(|from| FlowExpr::parse(cx, &scope, &from.value));
+        nodes.push(Node { field, op, from: from.unwrap_or(previous), keep: field.attrs.keep.is_some() });
+    }
+    let last = nodes.len().checked_sub(1).map_or(FlowExpr::Input, FlowExpr::Node);
+    let scope = Scope { reader: OUTPUT, fields: &names, before: fields.len() };
+    let output = model.attrs.output.as_ref().and_then(|output| FlowExpr::parse(cx, &scope, &output.value));
+    let mut flow = DataFlow { inputs: Inputs::Any, nodes, output: output.unwrap_or(last) };
+    if cx.len() == errors_before {
+        flow.inputs = inputs(cx, model, &flow);
+        check_reached(cx, model, &flow);
+    }
+    flow
+}
+
+/// What expressions call the fields.
+fn names(fields: &[Field]) -> Vec<Name> {
+    let mut nodes = 0..;
+    let name = |field: &Field| {
+        let skipped = matches!(role(field), Some(Role::Skip));
+        Name { name: field.name(), node: if skipped { None } else { nodes.next() } }
+    };
+    fields.iter().map(name).collect()
+}
+
+fn role<'a>(field: &'a Field) -> Option<&'a Role> {
+    field.attrs.role.as_ref().map(|role| &role.value)
+}
+
+/// What a field does; `None` for one that is not part of the data flow.
+fn operation(cx: &Ctxt, field: &Field) -> Option<Op> {
+    match role(field) {
+        None => Some(Op::Layer),
+        Some(Role::Elementwise) => Some(Op::Elementwise),
+        Some(Role::With(function)) => Some(Op::Function(function.clone())),
+        Some(Role::PerChannel { shift: false }) => Some(Op::Function(parse_quote!(_slim::per_channel_scale))),
+        Some(Role::PerChannel { shift: true }) => Some(Op::Function(parse_quote!(_slim::per_channel_shift))),
+        Some(Role::Skip) => {
+            let others = [field.attrs.keep.as_ref().map(|keep| &keep.key), field.attrs.from.as_ref().map(|from| &from.key)];
+            for key in others.into_iter().flatten() {
+                let name = quote::ToTokens::to_token_stream(key);
+                cx.error(key, format!("`{name}` contradicts `skip`, which takes the field out of the data flow; remove one of the two"));
             }
+            None
         }
+    }
+}
+
+fn arm<'a>(cx: &Ctxt, variant: &'a Variant<'a>) -> Arm<'a> {
+    let node = variant.field.as_ref().and_then(|field| {
+        if let Some(from) = &field.attrs.from {
+            cx.error(&from.key, "a variant reads what the enum is given; `from` has nothing else to refer to, so remove it");
+        }
+        operation(cx, field).map(|op| Node { field, op, from: FlowExpr::Input, keep: field.attrs.keep.is_some() })
+    });
+    Arm { variant, node }
+}
+
+/// How many inputs there are: as many as `input = (…)` says, else as `input.0`, `input.1`, … are used.
+fn inputs<'a>(cx: &Ctxt, model: &'a Model, flow: &DataFlow<'a>) -> Inputs<'a> {
+    let mut used = 0;
+    flow.walk(&mut |part| {
+        if let FlowExpr::Part(whole, index) = part
+            && matches!(**whole, FlowExpr::Input)
+        {
+            used = used.max(index + 1);
+        }
+    });
+    let inputs = match &model.attrs.input {
+        Some(InputWidths::Several(widths)) => Inputs::Widths(widths),
+        Some(InputWidths::One(width)) if used == 0 => Inputs::Width(width),
+        Some(InputWidths::One(width)) => {
+            cx.error(
+                width,
+                format!(
+                    "`input.{}` is used, so there are several inputs; give the width of each, as in `#[prune(input = (3, 1))]`",
+                    used - 1
+                ),
+            );
+            Inputs::Any
+        }
+        None if used == 0 => Inputs::Any,
+        None => Inputs::Count(used),
+    };
+    match inputs {
+        Inputs::Widths(widths) if used > widths.len() => {
+            let last = widths.last().map(quote::ToTokens::to_token_stream);
+            cx.error(last, format!("`input.{}` is used, but there are widths for {} inputs; add one", used - 1, widths.len()));
+        }
+        _ => {}
+    }
+    if let (Inputs::Count(_) | Inputs::Widths(_), Some(first)) = (&inputs, flow.nodes.first())
+        && first.field.attrs.from.is_none()
+    {
+        let name = first.field.name();
+        cx.error(
+            first.field.place(),
+            format!("the input is several tensors, so `{name}` must say which it reads; write `#[prune(from = input.0)]`"),
+        );
+    }
+    inputs
+}
+
+/// Channels of a node that nothing reads would not follow those that it shares with others.
+fn check_reached(cx: &Ctxt, model: &Model, flow: &DataFlow) {
+    let mut reached = vec![false; flow.nodes.len()];
+    mark(&flow.output, &mut reached);
+    for (i, node) in flow.nodes.iter().enumerate().rev() {
+        if reached[i] {
+            mark(&node.from, &mut reached);
+        }
+    }
+    for (node, _) in flow.nodes.iter().zip(&reached).filter(|(_, reached)| !**reached) {
+        let name = node.field.name();
+        let output = match &model.attrs.output {
+            Some(output) => quote::ToTokens::to_token_stream(&output.value).to_string(),
+            None => flow.nodes.last().map_or_else(String::new, |last| last.field.name()),
+        };
+        cx.error(
+            node.field.place(),
+            format!(
+                "`{name}` never reaches the output, so its channels would not follow what it is joined with; \
+                 write for instance `#[prune(output = {output} + {name})]`, or `#[prune(skip)]` on it if it holds no channels"
+            ),
+        );
+    }
+}
+
+/// The nodes whose output an expression reads.
+fn mark(expr: &FlowExpr, reached: &mut [bool]) {
+    expr.walk(&mut |part| {
+        if let FlowExpr::Node(node) = part {
+            reached[*node] = true;
+        }
+    });
+}
+
+impl DataFlow<'_> {
+    /// Calls `see` for every part of every expression.
+    pub(crate) fn walk(&self, see: &mut impl FnMut(&FlowExpr)) {
+        self.nodes.iter().for_each(|node| node.from.walk(see));
+        self.output.walk(see);
     }
 }

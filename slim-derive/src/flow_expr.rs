@@ -1,0 +1,236 @@
+//! The language in which branches are said: `field | input | field(a) | a + b | a * b | [a, b] | (a, b) | a.0`, and functions that cut.
+//!
+//! Parsed from [`syn::Expr`], so every part has its span, and an error is at the part that is wrong.
+
+use quote::ToTokens;
+use syn::{BinOp, Expr, ExprCall, ExprLit, Lit, Member};
+
+use crate::ctxt::Ctxt;
+use crate::suggest::did_you_mean;
+
+/// What is read.
+pub(crate) enum FlowExpr {
+    Input,
+    /// The output of a node.
+    Node(usize),
+    /// One tensor of several.
+    Part(Box<FlowExpr>, usize),
+    /// A node's field applied once more.
+    Apply(usize, Box<FlowExpr>),
+    Join(Join, Box<FlowExpr>, Box<FlowExpr>),
+    Concat(Vec<FlowExpr>),
+    Tuple(Vec<FlowExpr>),
+    /// A function on one flow, with its numbers as they are written.
+    Cut(&'static Function, Box<FlowExpr>, Vec<Expr>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Join {
+    Add,
+    Multiply,
+}
+
+/// A function of the language; the runtime's `Tracer` has a method of this name.
+pub(crate) struct Function {
+    pub(crate) name: &'static str,
+    numbers: usize,
+    form: &'static str,
+}
+
+const FUNCTIONS: &[Function] = &[
+    Function { name: "chunk", numbers: 2, form: "chunk(a, chunks, index)" },
+    Function { name: "shuffle", numbers: 1, form: "shuffle(a, groups)" },
+    Function { name: "pixel_shuffle", numbers: 1, form: "pixel_shuffle(a, factor)" },
+];
+
+/// The reader of the expression that says what the output is.
+pub(crate) const OUTPUT: &str = "output";
+
+/// What an expression may refer to.
+pub(crate) struct Scope<'a> {
+    /// Whose expression it is, for errors: `conv2`, or `output`.
+    pub(crate) reader: &'a str,
+    /// Every field of the struct, in order.
+    pub(crate) fields: &'a [Name],
+    /// How many of them are declared before the reader.
+    pub(crate) before: usize,
+}
+
+/// A field, as expressions see it.
+pub(crate) struct Name {
+    pub(crate) name: String,
+    /// Its node, unless it is skipped.
+    pub(crate) node: Option<usize>,
+}
+
+impl FlowExpr {
+    /// `None` after an error has been reported.
+    pub(crate) fn parse(cx: &Ctxt, scope: &Scope, expr: &Expr) -> Option<Self> {
+        match expr {
+            Expr::Paren(inner) => Self::parse(cx, scope, &inner.expr),
+            Expr::Group(inner) => Self::parse(cx, scope, &inner.expr),
+            Expr::Path(path) if path.path.is_ident("input") => Some(FlowExpr::Input),
+            Expr::Path(path) => match path.path.get_ident() {
+                Some(ident) => scope.node(cx, ident, &syn::ext::IdentExt::unraw(ident).to_string()).map(FlowExpr::Node),
+                None => error(cx, expr, "a flow is the name of a field, or `input`"),
+            },
+            Expr::Lit(ExprLit { lit: Lit::Int(index), .. }) => scope.node(cx, index, index.base10_digits()).map(FlowExpr::Node),
+            Expr::Field(field) => match &field.member {
+                Member::Unnamed(index) => Some(FlowExpr::Part(Box::new(Self::parse(cx, scope, &field.base)?), index.index as usize)),
+                Member::Named(name) => error(cx, name, "the tensors of a flow have numbers; write `.0` for the first"),
+            },
+            Expr::Binary(binary) => {
+                let operands = (Self::parse(cx, scope, &binary.left), Self::parse(cx, scope, &binary.right));
+                let join = match binary.op {
+                    BinOp::Add(_) => Join::Add,
+                    BinOp::Mul(_) => Join::Multiply,
+                    other => {
+                        let operator = other.to_token_stream();
+                        return error(
+                            cx,
+                            other,
+                            format!("`{operator}` joins no flows; write `a + b` (a sum), `a * b` (a gate) or `[a, b]` (a concatenation)"),
+                        );
+                    }
+                };
+                Some(FlowExpr::Join(join, Box::new(operands.0?), Box::new(operands.1?)))
+            }
+            Expr::Array(array) if !array.elems.is_empty() => Self::parse_all(cx, scope, &array.elems).map(FlowExpr::Concat),
+            Expr::Tuple(tuple) if !tuple.elems.is_empty() => Self::parse_all(cx, scope, &tuple.elems).map(FlowExpr::Tuple),
+            Expr::Array(_) | Expr::Tuple(_) => {
+                error(cx, expr, "there is nothing in it; a concatenation is `[a, b]`, several outputs are `(a, b)`")
+            }
+            Expr::Call(call) => Self::parse_call(cx, scope, call),
+            _ => error(
+                cx,
+                expr,
+                "this is no flow; a flow is `field`, `input`, `field(a)`, `a + b`, `a * b`, `[a, b]`, `(a, b)`, `a.0` or a function such as `chunk(a, 2, 0)`",
+            ),
+        }
+    }
+
+    /// All parts, so that all their errors are reported.
+    fn parse_all<'e>(cx: &Ctxt, scope: &Scope, parts: impl IntoIterator<Item = &'e Expr>) -> Option<Vec<Self>> {
+        let parsed: Vec<_> = parts.into_iter().map(|part| Self::parse(cx, scope, part)).collect();
+        parsed.into_iter().collect()
+    }
+
+    fn parse_call(cx: &Ctxt, scope: &Scope, call: &ExprCall) -> Option<Self> {
+        let name = call.func.to_token_stream().to_string();
+        if scope.fields.iter().any(|field| field.name == name) {
+            let node = scope.node(cx, &call.func, &name);
+            let Some(argument) = call.args.first().filter(|_| call.args.len() == 1) else {
+                return error(
+                    cx,
+                    call,
+                    format!("a field is applied to one flow; write `{name}(a)`, or `{name}((a, b))` for a layer of two inputs"),
+                );
+            };
+            return Some(FlowExpr::Apply(node?, Box::new(Self::parse(cx, scope, argument)?)));
+        }
+        let Some(function) = FUNCTIONS.iter().find(|function| function.name == name) else {
+            let known = FUNCTIONS.iter().map(|function| format!("`{}`", function.form)).collect::<Vec<_>>().join(", ");
+            let names: Vec<_> =
+                FUNCTIONS.iter().map(|function| function.name).chain(scope.fields.iter().map(|field| field.name.as_str())).collect();
+            return error(
+                cx,
+                &call.func,
+                match did_you_mean(&name, &names) {
+                    Some(meant) => format!("there is no function or field `{name}`; did you mean `{meant}`?"),
+                    None => format!(
+                        "there is no function or field `{name}`; the functions are {known}, and a field `f` is applied once more by `f(a)`"
+                    ),
+                },
+            );
+        };
+        if call.args.len() != function.numbers + 1 {
+            return error(cx, call, format!("write `{}`", function.form));
+        }
+        let flow = Self::parse(cx, scope, call.args.first()?);
+        let numbers: Vec<_> = call.args.iter().skip(1).cloned().collect();
+        // Each is checked, so that all errors are reported.
+        let sound = numbers.iter().filter(|number| !check_number(cx, number)).count() == 0;
+        match (numbers.first().and_then(literal), numbers.get(1).and_then(literal)) {
+            (Some(0), _) => return error(cx, &numbers[0], "nothing can be cut into 0 parts"),
+            (Some(chunks), Some(index)) if index >= chunks => {
+                return error(cx, &numbers[1], format!("there is no chunk {index} of {chunks}; the last is {}", chunks - 1));
+            }
+            _ => {}
+        }
+        sound.then_some(FlowExpr::Cut(function, Box::new(flow?), numbers))
+    }
+
+    /// Calls `see` for this expression and all its parts.
+    pub(crate) fn walk(&self, see: &mut impl FnMut(&FlowExpr)) {
+        see(self);
+        match self {
+            FlowExpr::Input | FlowExpr::Node(_) => {}
+            FlowExpr::Part(a, _) | FlowExpr::Apply(_, a) | FlowExpr::Cut(_, a, _) => a.walk(see),
+            FlowExpr::Join(_, a, b) => {
+                a.walk(see);
+                b.walk(see);
+            }
+            FlowExpr::Concat(parts) | FlowExpr::Tuple(parts) => parts.iter().for_each(|part| part.walk(see)),
+        }
+    }
+}
+
+impl Scope<'_> {
+    /// The node of a name, which must be declared before the reader.
+    fn node(&self, cx: &Ctxt, at: impl ToTokens, name: &str) -> Option<usize> {
+        let reader = self.reader;
+        let Some(position) = self.fields.iter().position(|field| field.name == name) else {
+            let known: Vec<_> = self.fields[..self.before].iter().map(|field| field.name.as_str()).chain(["input"]).collect();
+            let place =
+                if reader == OUTPUT { format!("there is no field `{name}`") } else { format!("no field `{name}` before `{reader}`") };
+            return error(
+                cx,
+                at,
+                match did_you_mean(name, &known) {
+                    Some(meant) => format!("{place}; did you mean `{meant}`?"),
+                    None => format!("{place}; a flow is the name of a field that is declared before, or `input`"),
+                },
+            );
+        };
+        if position >= self.before {
+            return error(
+                cx,
+                at,
+                match self.fields[position].name == reader {
+                    true => format!("`{name}` cannot read itself; a field reads what is declared before it"),
+                    false => {
+                        format!("`{name}` is declared after `{reader}`; a field reads what is declared before it, so move `{name}` up")
+                    }
+                },
+            );
+        }
+        match self.fields[position].node {
+            Some(node) => Some(node),
+            None => error(cx, at, format!("`{name}` is skipped, so nothing flows out of it; remove its `skip`, or read another field")),
+        }
+    }
+}
+
+/// A literal, or the path of a constant.
+fn check_number(cx: &Ctxt, number: &Expr) -> bool {
+    let sound = match number {
+        Expr::Path(_) => true,
+        number => literal(number).is_some(),
+    };
+    if !sound {
+        cx.error(number, "this is a number from 0 on, or the name of a `usize` constant");
+    }
+    sound
+}
+
+fn literal(expr: &Expr) -> Option<usize> {
+    match expr {
+        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => number.base10_parse().ok(),
+        _ => None,
+    }
+}
+
+fn error<T>(cx: &Ctxt, at: impl ToTokens, message: impl std::fmt::Display) -> Option<T> {
+    cx.error(at, message);
+    None
+}
