@@ -1,4 +1,8 @@
-//! Tests that need more than one crate. The README's code is one of them.
+//! Tests that need more than one crate, and what they share. The README's code is one of them.
+#![allow(clippy::panic)]
+
+pub mod check;
+pub mod fill;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

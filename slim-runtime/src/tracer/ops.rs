@@ -70,7 +70,7 @@ impl Tracer {
     pub fn pixel_shuffle(&mut self, flow: &Flow, factor: usize) -> Result<Flow> {
         let channels = self.channels(flow, None)?;
         let block = factor * factor;
-        if block == 0 || channels.len() % block != 0 {
+        if block == 0 || !channels.len().is_multiple_of(block) {
             return Err(self.parts_error("pixel_shuffle", &channels, block));
         }
         let blocks = channels.ids.chunks(block).zip(channels.gated.chunks(block));
@@ -124,7 +124,7 @@ impl Tracer {
 
     /// How wide each of `parts` equal parts is.
     pub(super) fn part_size(&self, operation: &'static str, channels: &Channels, parts: usize) -> Result<usize> {
-        if parts == 0 || channels.is_empty() || channels.len() % parts != 0 {
+        if parts == 0 || channels.is_empty() || !channels.len().is_multiple_of(parts) {
             return Err(self.parts_error(operation, channels, parts));
         }
         Ok(channels.len() / parts)

@@ -1,0 +1,37 @@
+//! What is asked of any network.
+
+use slim_runtime::{Plan, Prunable, Slimming};
+use tch::Tensor;
+use tch::nn::{ModuleT, VarStore};
+
+/// The network that `build` makes, slimmed at `ratio`, computes what its masked replica does. `build` must make the same network each time,
+/// in double precision where `tolerance` (relative to the largest output) is that of doubles. Returns the plan.
+///
+/// # Panics
+/// When it does not.
+pub fn assert_slimmed_is_masked<M: ModuleT + Prunable>(
+    build: impl Fn() -> (M, VarStore),
+    input: &Tensor,
+    ratio: f64,
+    tolerance: f64,
+) -> Plan {
+    let (mut masked, _masked_vs) = build();
+    let plan = masked.plan(&Slimming::ratio(ratio)).unwrap_or_else(|error| panic!("{error}"));
+    masked.mask(&plan).unwrap_or_else(|error| panic!("{error}"));
+    let (mut slimmed, _slimmed_vs) = build();
+    let done = slimmed.slim(ratio).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(done.plan(), &plan);
+    let _no_grad = tch::no_grad_guard();
+    assert_close(&slimmed.forward_t(input, false), &masked.forward_t(input, false), tolerance);
+    plan
+}
+
+/// No element differs by more than `tolerance` times the largest of `expected`.
+///
+/// # Panics
+/// When one does, or is not finite.
+pub fn assert_close(found: &Tensor, expected: &Tensor, tolerance: f64) {
+    let scale = expected.abs().max().double_value(&[]);
+    let difference = (found - expected).abs().max().double_value(&[]);
+    assert!(difference <= tolerance * scale && scale.is_finite(), "a difference of {difference:e}, where the largest output is {scale:e}");
+}
