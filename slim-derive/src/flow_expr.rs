@@ -77,6 +77,9 @@ impl FlowExpr {
             Expr::Lit(ExprLit { lit: Lit::Int(index), .. }) => scope.node(cx, index, index.base10_digits()).map(FlowExpr::Node),
             Expr::Field(field) => match &field.member {
                 Member::Unnamed(index) => Some(FlowExpr::Part(Box::new(Self::parse(cx, scope, &field.base)?), index.index as usize)),
+                Member::Named(name) if matches!(&*field.base, Expr::Path(path) if path.path.is_ident("self")) => {
+                    error(cx, expr, format!("a field is named without `self`; write `{name}`"))
+                }
                 Member::Named(name) => error(cx, name, "the tensors of a flow have numbers; write `.0` for the first"),
             },
             Expr::Binary(binary) => {

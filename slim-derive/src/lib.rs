@@ -68,3 +68,6 @@ fn prunable(input: &DeriveInput) -> TokenStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 pub(crate) fn did_you_mean<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let (edits, closest) = known.iter().map(|candidate| (distance(name, candidate), *candidate)).min()?;
     // A third of the letters may be wrong.
-    (edits <= name.len().max(3) / 3).then_some(closest)
+    (edits <= name.chars().count() / 3).then_some(closest)
 }
 
 /// Levenshtein's edit distance.
@@ -33,6 +33,7 @@ mod tests {
         assert_eq!(did_you_mean("element_wise", &known), Some("elementwise"));
         assert_eq!(did_you_mean("from", &known), None);
         assert_eq!(did_you_mean("", &known), None);
+        assert_eq!(did_you_mean("7", &["0", "1"]), None);
     }
 
     #[test]

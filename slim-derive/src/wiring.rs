@@ -1,5 +1,6 @@
 //! What is meant, checked: fields as nodes of a data flow, variants as alternatives.
 
+use quote::ToTokens;
 use syn::{LitInt, Path, parse_quote};
 
 use crate::ast::{Field, Model, Shape, Variant};
@@ -120,7 +121,7 @@ fn operation(cx: &Ctxt, field: &Field) -> Option<Op> {
         Some(Role::Skip) => {
             let others = [field.attrs.keep.as_ref().map(|keep| &keep.key), field.attrs.from.as_ref().map(|from| &from.key)];
             for key in others.into_iter().flatten() {
-                let name = quote::ToTokens::to_token_stream(key);
+                let name = key.to_token_stream();
                 cx.error(key, format!("`{name}` contradicts `skip`, which takes the field out of the data flow; remove one of the two"));
             }
             None
@@ -166,7 +167,7 @@ fn inputs<'a>(cx: &Ctxt, model: &'a Model, flow: &DataFlow<'a>) -> Inputs<'a> {
     };
     match inputs {
         Inputs::Widths(widths) if used > widths.len() => {
-            let last = widths.last().map(quote::ToTokens::to_token_stream);
+            let last = widths.last().map(ToTokens::to_token_stream);
             cx.error(last, format!("`input.{}` is used, but there are widths for {} inputs; add one", used - 1, widths.len()));
         }
         _ => {}
@@ -183,38 +184,26 @@ fn inputs<'a>(cx: &Ctxt, model: &'a Model, flow: &DataFlow<'a>) -> Inputs<'a> {
     inputs
 }
 
-/// Channels of a node that nothing reads would not follow those that it shares with others.
+/// Channels of a node that nothing reads would not follow those that it shares with others. What it reads in turn is not reported again.
 fn check_reached(cx: &Ctxt, model: &Model, flow: &DataFlow) {
-    let mut reached = vec![false; flow.nodes.len()];
-    mark(&flow.output, &mut reached);
-    for (i, node) in flow.nodes.iter().enumerate().rev() {
-        if reached[i] {
-            mark(&node.from, &mut reached);
-        }
-    }
-    for (node, _) in flow.nodes.iter().zip(&reached).filter(|(_, reached)| !**reached) {
-        let name = node.field.name();
-        let output = match &model.attrs.output {
-            Some(output) => quote::ToTokens::to_token_stream(&output.value).to_string(),
-            None => flow.nodes.last().map_or_else(String::new, |last| last.field.name()),
-        };
-        cx.error(
-            node.field.place(),
-            format!(
-                "`{name}` never reaches the output, so its channels would not follow what it is joined with; \
-                 write for instance `#[prune(output = {output} + {name})]`, or `#[prune(skip)]` on it if it holds no channels"
-            ),
-        );
-    }
-}
-
-/// The nodes whose output an expression reads.
-fn mark(expr: &FlowExpr, reached: &mut [bool]) {
-    expr.walk(&mut |part| {
+    let mut read = vec![false; flow.nodes.len()];
+    flow.walk(&mut |part| {
         if let FlowExpr::Node(node) = part {
-            reached[*node] = true;
+            read[*node] = true;
         }
     });
+    let output = match &model.attrs.output {
+        Some(output) => output.value.to_token_stream().to_string(),
+        None => flow.nodes.last().map_or_else(String::new, |last| last.field.name()),
+    };
+    for (node, _) in flow.nodes.iter().zip(read).filter(|(_, read)| !read) {
+        let name = node.field.name();
+        let message = format!(
+            "`{name}` never reaches the output, so its channels would not follow what it is joined with; \
+             write for instance `#[prune(output = {output} + {name})]`, or `#[prune(skip)]` on it if it holds no channels"
+        );
+        cx.error(node.field.place(), message);
+    }
 }
 
 impl DataFlow<'_> {

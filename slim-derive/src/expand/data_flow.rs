@@ -1,7 +1,8 @@
 //! A struct: one statement for each node.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{format_ident, quote};
+use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
 
 use super::{local, methods, parameter, trace_call};
 use crate::flow_expr::{FlowExpr, Join};
@@ -69,7 +70,9 @@ fn apply(node: &Node, from: &TokenStream) -> TokenStream {
     let (cx, flow) = (local("cx"), local("from"));
     let (member, name) = (&node.field.member, node.field.name());
     let method = if node.keep { quote!(kept_field) } else { quote!(field) };
-    let call = trace_call(node, &quote!(&self.#member), &flow);
+    // Spanned, so that a field of a wrong type is an error at the type.
+    let place = quote_spanned!(node.field.ty.span().resolved_at(Span::call_site())=> &self.#member);
+    let call = trace_call(node, &place, &flow);
     let inner = if matches!(node.op, Op::Elementwise) { quote!(_) } else { quote!(#cx) };
     quote! {{
         let #flow = #from;

@@ -66,7 +66,7 @@ fn trace_call(node: &Node, place: &TokenStream, from: &Ident) -> TokenStream {
     match &node.op {
         Op::Layer => quote!(<#ty as _slim::Prunable>::trace(#place, #cx, #from)),
         Op::Elementwise => quote!(::core::result::Result::Ok(#from)),
-        Op::Function(path) => quote_spanned!(path.span()=> #path(#place, #cx, #from)),
+        Op::Function(path) => quote!(#path(#place, #cx, #from)),
     }
 }
 

@@ -8,6 +8,10 @@ struct Net {
     #[prune(elementwise)]
     #[prune(skip)]
     conv2: Conv2D,
+    #[prune(skip, from = input)]
+    conv3: Conv2D,
+    #[prune(with = trace_it, per_channel)]
+    conv4: Conv2D,
 }
 
 fn main() {}

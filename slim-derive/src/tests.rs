@@ -1,0 +1,70 @@
+//! The derive's own messages and their places, as they stand in the texts of `tests/ui/cases`, on any rustc.
+
+use std::path::{Path, PathBuf};
+
+use quote::ToTokens;
+use syn::{Attribute, DeriveInput, Item};
+
+use super::{ast, ctxt, wiring};
+
+/// A message and where it starts: line from 1, column from 1.
+type Message = (String, usize, usize);
+
+#[test]
+fn messages_and_places_are_those_of_the_compile_error_tests() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/ui/cases");
+    let mut compared = 0;
+    for case in cases.read_dir().expect("is there").flat_map(|folder| files(&folder.expect("can be read").path())) {
+        let (mut found, mut expected) = (messages(&case), expected(&case.with_extension("stderr")));
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected, "{}", case.display());
+        compared += found.len();
+    }
+    assert!(compared > 50, "{compared} messages");
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let files = folder.read_dir().expect("is a folder").map(|file| file.expect("can be read").path());
+    files.filter(|file| file.extension().is_some_and(|extension| extension == "rs")).collect()
+}
+
+/// What the derive says about every type of a file.
+fn messages(case: &Path) -> Vec<Message> {
+    let file = syn::parse_file(&std::fs::read_to_string(case).expect("can be read")).expect("is Rust");
+    let types = file.items.into_iter().filter_map(|item| {
+        let derives = match &item {
+            Item::Struct(item) => derives_prunable(&item.attrs),
+            Item::Enum(item) => derives_prunable(&item.attrs),
+            Item::Union(item) => derives_prunable(&item.attrs),
+            _ => false,
+        };
+        derives.then(|| item.to_token_stream())
+    });
+    types.flat_map(|item| errors(&syn::parse2(item).expect("was parsed before"))).collect()
+}
+
+fn derives_prunable(attrs: &[Attribute]) -> bool {
+    attrs.iter().any(|attr| attr.path().is_ident("derive") && attr.to_token_stream().to_string().contains("Prunable"))
+}
+
+fn errors(input: &DeriveInput) -> Vec<Message> {
+    let cx = ctxt::Ctxt::new();
+    let model = ast::Model::parse(&cx, input);
+    let _ = wiring::resolve(&cx, &model);
+    let errors = cx.check().err().unwrap_or_default();
+    errors.into_iter().map(|error| (error.to_string(), error.span().start().line, error.span().start().column + 1)).collect()
+}
+
+/// The derive's errors in a text of rustc's: those without a code.
+fn expected(text: &Path) -> Vec<Message> {
+    let text = std::fs::read_to_string(text).expect("every case has its text");
+    let lines: Vec<_> = text.lines().collect();
+    let ours = lines.windows(2).filter_map(|pair| Some((pair[0].strip_prefix("error: ")?, pair[1].trim().strip_prefix("--> ")?)));
+    ours.map(|(message, place)| {
+        let mut numbers = place.rsplit(':').map(|number| number.parse().expect("is a number"));
+        let (column, line) = (numbers.next().expect("has a column"), numbers.next().expect("has a line"));
+        (message.to_owned(), line, column)
+    })
+    .collect()
+}

@@ -1,0 +1,25 @@
+use slim_runtime::Prunable;
+use tch::nn::{BatchNorm, Conv2D};
+
+#[derive(Prunable)]
+#[prune(output = relu(bn))]
+struct NoSuchFunction {
+    conv: Conv2D,
+    bn: BatchNorm,
+}
+
+#[derive(Prunable)]
+#[prune(output = shufle(bn, 2))]
+struct Misspelt {
+    conv: Conv2D,
+    bn: BatchNorm,
+}
+
+#[derive(Prunable)]
+#[prune(output = [chunk(bn, 2), shuffle(bn), pixel_shuffle(bn, 2, 2), conv(), conv(bn, bn)])]
+struct WrongArguments {
+    conv: Conv2D,
+    bn: BatchNorm,
+}
+
+fn main() {}

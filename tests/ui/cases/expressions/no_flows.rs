@@ -1,0 +1,43 @@
+use slim_runtime::Prunable;
+use tch::nn::{BatchNorm, Conv2D};
+
+#[derive(Prunable)]
+#[prune(output = [])]
+struct Empty(Conv2D);
+
+#[derive(Prunable)]
+#[prune(output = self.conv)]
+struct SelfField {
+    conv: Conv2D,
+}
+
+#[derive(Prunable)]
+#[prune(output = -conv)]
+struct Negated {
+    conv: Conv2D,
+}
+
+#[derive(Prunable)]
+#[prune(output = crate::conv)]
+struct Path {
+    conv: Conv2D,
+}
+
+#[derive(Prunable)]
+#[prune(output = conv.left)]
+struct NamedPart {
+    conv: Conv2D,
+}
+
+#[derive(Prunable)]
+#[prune(output)]
+struct Bare(Conv2D);
+
+#[derive(Prunable)]
+#[prune(output(bn))]
+struct List {
+    conv: Conv2D,
+    bn: BatchNorm,
+}
+
+fn main() {}
