@@ -1,0 +1,200 @@
+//! Wiring: how a network's branches are said, with the blocks of well-known networks.
+//!
+//! A derive reads fields, and cannot see `forward`. In a chain the order of the fields is the data flow and nothing need be said. Everything else is said with two
+//! attributes: `#[prune(from = …)]` on a field says what it reads, `#[prune(output = …)]` on the struct what comes out. What they refer to is declared
+//! before, so a struct reads from top to bottom as its `forward` does.
+//!
+//! ## ResNet: a sum
+//!
+//! Channels that are added are one: all the layers that write to a residual stream lose the same positions, by the largest |γ| among them.
+//!
+//! ```
+//! use slim_runtime::{Prunable, Slimming, nn};
+//! use tch::nn::VarStore;
+//!
+//! #[derive(Debug, Prunable)]
+//! #[prune(output = bn2 + downsample)]
+//! struct BasicBlock {
+//!     conv1: nn::Conv2D,
+//!     bn1: nn::BatchNorm,
+//!     conv2: nn::Conv2D,
+//!     bn2: nn::BatchNorm,
+//!     #[prune(from = input)]
+//!     downsample: Option<(nn::Conv2D, nn::BatchNorm)>, // `None` is the identity
+//! }
+//! # let vs = VarStore::new(tch::Device::Cpu);
+//! # let p = &vs.root();
+//! # let conv = |name: &str, i, o| nn::conv2d(p / name, i, o, 1, Default::default());
+//! # let norm = |name: &str, c| nn::batch_norm2d(p / name, c, Default::default());
+//! # let block = BasicBlock { conv1: conv("a", 8, 4), bn1: norm("b", 4), conv2: conv("c", 4, 8), bn2: norm("d", 8), downsample: None };
+//! # let net = (conv("e", 3, 8), norm("f", 8), block, conv("g", 8, 2));
+//! # let plan = net.plan(&Slimming::ratio(0.5))?;
+//! # let kept = |path: &str, axis: &str| plan.layer(path).and_then(|layer| layer.axis(axis)).map(|axis| axis.keep.clone());
+//! assert_eq!(kept("0", "out"), kept("2.conv2", "out")); // the stem and the block write to one stream
+//! # Ok::<(), slim_runtime::Error>(())
+//! ```
+//!
+//! A channel may only go where every reader sees zeros once its γ and β are zero. Without a batch norm on the shortcut, `bn2 + shortcut` carries what the shortcut's
+//! convolution makes, so the stream stays, and the plan names its reader.
+//!
+//! ## DenseNet: a concatenation
+//!
+//! ```
+//! # use slim_runtime::{Prunable, nn};
+//! #[derive(Debug, Prunable)]
+//! #[prune(output = [input, conv])]
+//! struct DenseLayer {
+//!     bn: nn::BatchNorm,
+//!     conv: nn::Conv2D,
+//! }
+//!
+//! #[derive(Debug, Prunable)]
+//! struct DenseBlock(Vec<DenseLayer>); // each layer sees the concatenation of all before
+//! ```
+//!
+//! ## Squeeze-and-excitation: a gate
+//!
+//! ```
+//! # use slim_runtime::{Prunable, nn};
+//! #[derive(Debug, Prunable)]
+//! #[prune(output = bn * expand)]
+//! struct Gated {
+//!     conv: nn::Conv2D,
+//!     bn: nn::BatchNorm,
+//!     squeeze: nn::Conv2D, // behind a global average pool
+//!     expand: nn::Conv2D,  // in front of a sigmoid
+//! }
+//! ```
+//!
+//! The product is zero where `bn` is, whatever the gate says, so its channels may go; the gate's follow them.
+//!
+//! ## ShuffleNet: a split and a shuffle that remember
+//!
+//! A `forward` that calls `chunk(2, 1)` cuts the slimmed tensor by count, so both halves must lose the same positions; `chunk(a, 2, 0)` says so. [`nn::Split`](crate::nn::Split) and
+//! [`nn::Shuffle`](crate::nn::Shuffle) store sizes and order, which slimming updates, and tie nothing.
+//!
+//! ```
+//! # use slim_runtime::{Prunable, nn};
+//! #[derive(Debug, Prunable)]
+//! struct Unit {
+//!     split: nn::Split,
+//!     #[prune(from = split.1)]
+//!     conv: nn::Conv2D,
+//!     bn: nn::BatchNorm,
+//!     #[prune(from = [split.0, bn])]
+//!     shuffle: nn::Shuffle,
+//! }
+//! ```
+//!
+//! ## U-Net: skips
+//!
+//! ```
+//! # use slim_runtime::{Prunable, nn};
+//! # type Double = (nn::Conv2D, nn::BatchNorm);
+//! #[derive(Debug, Prunable)]
+//! struct UNet {
+//!     down1: Double,
+//!     down2: Double, // behind a pool
+//!     up: nn::ConvTranspose2D,
+//!     #[prune(from = [down1, up])]
+//!     merge: Double,
+//!     head: nn::Conv2D,
+//! }
+//! ```
+//!
+//! Where levels are `Vec`s that are paired, write `trace` by hand; it is as long as `forward`:
+//!
+//! ```
+//! use slim_runtime::{Flow, LayerVisitor, Prunable, Result, Tracer, nn};
+//!
+//! #[derive(Debug)]
+//! struct Levels { down: Vec<(nn::Conv2D, nn::BatchNorm)>, up: Vec<(nn::Conv2D, nn::BatchNorm)> }
+//!
+//! impl Prunable for Levels {
+//!     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+//!         let mut skips = vec![input];
+//!         for (i, down) in self.down.iter().enumerate() {
+//!             let from = skips[i].clone();
+//!             skips.push(cx.field(format!("down.{i}"), |cx| down.trace(cx, from))?);
+//!         }
+//!         let mut flow = skips.pop().unwrap_or_else(|| Flow::tuple([]));
+//!         for (i, up) in self.up.iter().enumerate() {
+//!             let skip = skips.pop().unwrap_or_else(|| Flow::tuple([]));
+//!             let joined = cx.concat(&[skip, flow])?;
+//!             flow = cx.field(format!("up.{i}"), |cx| up.trace(cx, joined))?;
+//!         }
+//!         Ok(flow)
+//!     }
+//!
+//!     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
+//!         visit.field("down", |visit| self.down.layers_mut(visit))?;
+//!         visit.field("up", |visit| self.up.layers_mut(visit))
+//!     }
+//! }
+//! ```
+//!
+//! ## Layers of different types, several tensors, one layer twice
+//!
+//! ```
+//! # use slim_runtime::{Prunable, nn};
+//! #[derive(Debug, Prunable)]
+//! enum Layer {
+//!     Conv(nn::Conv2D),
+//!     Norm(nn::BatchNorm),
+//!     Relu, // no field: channels pass on
+//! }
+//!
+//! #[derive(Debug, Prunable)]
+//! #[prune(input = (3, 3), output = (head, head(right)))]
+//! struct Siamese {
+//!     #[prune(from = input.0)]
+//!     left: Vec<Layer>,
+//!     #[prune(from = input.1)]
+//!     right: Vec<Layer>,
+//!     #[prune(from = left)]
+//!     head: nn::Linear, // applied to both
+//! }
+//! ```
+//!
+//! ## Layers of your own, and of other crates
+//!
+//! A layer says which dimension of which tensor follows which channels; [`Prunable`](crate::Prunable) shows one. For a type of another crate, a function does:
+//!
+//! ```
+//! use slim_runtime::{Flow, LayerKind, Prunable, Result, Tracer, nn};
+//! use tch::Tensor;
+//!
+//! /// Of another crate.
+//! #[derive(Debug)]
+//! struct Film { scale: Tensor, shift: Tensor }
+//!
+//! fn trace_film(film: &Film, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+//!     let mut layer = cx.layer(LayerKind::other("film"));
+//!     let channels = layer.follow("channels", &input, film.scale.size()[0])?;
+//!     layer.parameter("scale", &film.scale, &[(0, channels)])?;
+//!     layer.parameter("shift", &film.shift, &[(0, channels)])?;
+//!     Ok(layer.ungate(channels)) // the shift is there whatever the batch norm's γ
+//! }
+//!
+//! #[derive(Debug, Prunable)]
+//! struct Net {
+//!     conv1: nn::Conv2D,
+//!     #[prune(with = trace_film)]
+//!     film: Film,
+//!     bn: nn::BatchNorm,
+//!     #[prune(per_channel)]
+//!     slopes: Tensor, // of a PReLU: zero stays zero
+//!     conv2: nn::Conv2D,
+//! }
+//! ```
+//!
+//! ## What stays
+//!
+//! | | |
+//! | --- | --- |
+//! | the model's input and output | always |
+//! | channels that no batch norm scores | a convolution without a batch norm behind it |
+//! | channels that a layer reads ungated | the plan names the layer |
+//! | in front of a group norm or a layer norm | its statistics mix channels |
+//! | the stream in front of a [`ChannelSelect`](crate::nn::ChannelSelect) | each block picks from it, as in the reference's pre-activation networks |
+//! | `#[prune(keep)]` | |
