@@ -9,8 +9,8 @@ use crate::suggest::did_you_mean;
 
 /// On the type.
 pub(crate) struct ModelAttrs {
-    /// Where the runtime is.
-    pub(crate) krate: Path,
+    /// Where the runtime is; `None` after an error.
+    pub(crate) krate: Option<Path>,
     /// How many channels the input has; several numbers for several inputs.
     pub(crate) input: Option<InputWidths>,
     /// What the output is made of.
@@ -57,11 +57,14 @@ impl ModelAttrs {
             match key(&meta).as_str() {
                 "input" => set(cx, &mut input, &meta, input_widths(cx, &meta)),
                 "output" => set(cx, &mut output, &meta, expression(cx, &meta, "bn2 + shortcut")),
-                "crate" => set(cx, &mut krate, &meta, crate_path(cx, &meta)),
+                "crate" => set(cx, &mut krate, &meta, Some(crate_path(cx, &meta))),
                 key => unknown(cx, &meta, key, ("the struct", MODEL_KEYS), ("a field", FIELD_KEYS)),
             }
         }
-        let krate = krate.map_or_else(|| parse_quote!(::slim_runtime), |krate: Attr<Path>| krate.value);
+        let krate = match krate {
+            None => Some(parse_quote!(::slim_runtime)),
+            Some(Attr { value, .. }) => value,
+        };
         ModelAttrs { krate, input: input.map(|input: Attr<InputWidths>| input.value), output }
     }
 }
@@ -136,7 +139,7 @@ fn flag(cx: &Ctxt, meta: &Meta) -> Option<()> {
         return Some(());
     }
     let key = key(meta);
-    cx.error(meta, format!("`{key}` takes no value; write `#[prune({key})]`"));
+    cx.error(meta.path(), format!("`{key}` takes no value; write `#[prune({key})]`"));
     None
 }
 
@@ -145,7 +148,7 @@ fn expression(cx: &Ctxt, meta: &Meta, example: &str) -> Option<Expr> {
         return Some(pair.value.clone());
     }
     let key = key(meta);
-    cx.error(meta, format!("`{key}` says what is read; write `#[prune({key} = {example})]`"));
+    cx.error(meta.path(), format!("`{key}` says what is read; write `#[prune({key} = {example})]`"));
     None
 }
 
@@ -168,7 +171,11 @@ fn input_widths(cx: &Ctxt, meta: &Meta) -> Option<InputWidths> {
 
 fn channel_count(expr: &Expr) -> Option<LitInt> {
     match expr {
-        Expr::Lit(ExprLit { lit: Lit::Int(count), .. }) if count.base10_parse::<i64>().is_ok_and(|count| count > 0) => Some(count.clone()),
+        Expr::Lit(ExprLit { lit: Lit::Int(count), .. })
+            if count.suffix().is_empty() && count.base10_parse::<i64>().is_ok_and(|count| count > 0) =>
+        {
+            Some(count.clone())
+        }
         _ => None,
     }
 }
@@ -179,7 +186,7 @@ fn crate_path(cx: &Ctxt, meta: &Meta) -> Option<Path> {
         _ => None,
     };
     if path.is_none() {
-        cx.error(meta, "`crate` is a path in quotes; write `#[prune(crate = \"path::to::slim_runtime\")]`");
+        cx.error(meta.path(), "`crate` is a path in quotes; write `#[prune(crate = \"path::to::slim_runtime\")]`");
     }
     path
 }
@@ -191,7 +198,7 @@ fn per_channel(cx: &Ctxt, meta: &Meta) -> Option<Role> {
         _ => None,
     };
     if shift.is_none() {
-        cx.error(meta, "`per_channel` maps zero to zero, or is `shift` for a tensor that is added; write `#[prune(per_channel)]` or `#[prune(per_channel = shift)]`");
+        cx.error(meta.path(), "`per_channel` maps zero to zero, or is `shift` for a tensor that is added; write `#[prune(per_channel)]` or `#[prune(per_channel = shift)]`");
     }
     shift.map(|shift| Role::PerChannel { shift })
 }

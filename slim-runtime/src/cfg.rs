@@ -38,6 +38,15 @@ impl Cfg {
         &self.stages
     }
 
+    /// # Errors
+    /// [`Error::Cfg`] when a width is below 1.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match self.widths().find(|&width| width < 1) {
+            None => Ok(()),
+            Some(width) => Err(Error::Cfg { text: self.to_string(), reason: format!("`{width}` is no width") }),
+        }
+    }
+
     /// The widths alone.
     pub fn widths(&self) -> impl DoubleEndedIterator<Item = i64> + '_ {
         self.stages.iter().filter_map(|stage| match stage {
@@ -123,7 +132,7 @@ macro_rules! channels {
     ($($stage:expr),* $(,)?) => {{
         #[allow(dead_code)]
         const M: $crate::Stage = $crate::Stage::MaxPool;
-        <$crate::Cfg as ::core::iter::FromIterator<$crate::Stage>>::from_iter([$($crate::Stage::from($stage)),*])
+        <$crate::Cfg as ::core::iter::FromIterator<$crate::Stage>>::from_iter([$(<$crate::Stage as ::core::convert::From<_>>::from($stage)),*])
     }};
 }
 

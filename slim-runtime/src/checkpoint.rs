@@ -24,9 +24,10 @@ const BATCH_COUNT: &str = "num_batches_tracked";
 /// Writes all variables of `vs`, and `cfg` as metadata. The file appears whole or not at all: it is written beside `path` and then renamed.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Format`] for a kind of tensor that safetensors does not have, [`Error::Torch`].
+/// [`Error::Io`], [`Error::Format`] for a kind of tensor that is no float, [`Error::Cfg`] for a width below 1, [`Error::Torch`].
 pub fn save(path: impl AsRef<Path>, vs: &VarStore, cfg: &Cfg) -> Result<()> {
     let path = path.as_ref();
+    cfg.check()?;
     let tensors = sorted_variables(vs);
     let bytes = tensors.iter().map(|(name, tensor)| bytes(path, name, tensor)).collect::<Result<Vec<_>>>()?;
     let views = tensors.iter().zip(&bytes).map(|((name, tensor), bytes)| {
@@ -36,7 +37,7 @@ pub fn save(path: impl AsRef<Path>, vs: &VarStore, cfg: &Cfg) -> Result<()> {
     let views = views.collect::<Result<Vec<_>>>()?;
     let metadata = HashMap::from([(CFG.to_owned(), cfg.to_string())]);
     safetensors::serialize_to_file(views, Some(metadata), path).map_err(|error| match error {
-        SafeTensorError::IoError(source) => Error::Io { file: path.to_owned(), action: "write", source },
+        SafeTensorError::IoError(cause) => Error::Io { file: path.to_owned(), action: "write", cause },
         error => format_error(path)(error),
     })
 }
@@ -87,7 +88,7 @@ fn sorted_variables(vs: &VarStore) -> BTreeMap<String, Tensor> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|source| Error::Io { file: path.to_owned(), action: "read", source })
+    std::fs::read(path).map_err(|cause| Error::Io { file: path.to_owned(), action: "read", cause })
 }
 
 fn format_error(path: &Path) -> impl FnOnce(SafeTensorError) -> Error {
@@ -99,6 +100,9 @@ fn format_error(path: &Path) -> impl FnOnce(SafeTensorError) -> Error {
 fn differences(file: &SafeTensors, variables: &BTreeMap<String, Tensor>) -> Vec<String> {
     let mut problems = Vec::new();
     for (name, variable) in variables {
+        if variable.stride().iter().zip(variable.size()).any(|(&stride, size)| stride == 0 && size > 1) {
+            problems.push(format!("`{name}` is an expanded view in the store, which cannot be written"));
+        }
         match file.tensor(name) {
             Err(_) => problems.push(format!("`{name}` is missing in the file")),
             Ok(value) => {
@@ -107,7 +111,7 @@ fn differences(file: &SafeTensors, variables: &BTreeMap<String, Tensor>) -> Vec<
                     problems.push(format!("`{name}` has shape {shape:?} in the file, {expected:?} in the store"));
                 }
                 if kind(value.dtype()).is_none() {
-                    problems.push(format!("`{name}` is of type {:?}, which is no float", value.dtype()));
+                    problems.push(format!("`{name}` is of type {:?}, which is not supported", value.dtype()));
                 }
             }
         }

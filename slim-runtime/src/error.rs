@@ -22,13 +22,13 @@ pub enum Error {
     SparsityFactor(f64),
 
     /// A layer takes another number of channels than the flow in front of it has.
-    #[error("`{path}` takes {expected} {unit}, but {source_name} gives {found}{hint}")]
+    #[error("`{path}` takes {expected} {unit}{}, but {source_name} gives {found}{hint}", if *.expected == 1 { "" } else { "s" })]
     Width {
         /// Field path of the layer.
         path: String,
         /// Width of the layer's weight.
         expected: i64,
-        /// What the width counts: channels, or features of a flattened flow.
+        /// What the width counts: `channel`, or `feature` of a flattened flow.
         unit: &'static str,
         /// What gives the flow.
         source_name: String,
@@ -161,6 +161,19 @@ pub enum Error {
         reason: String,
     },
 
+    /// A hand-written `trace` describes a layer that cannot be.
+    #[error("`{path}`: {reason}")]
+    Layer {
+        /// Field path of the layer.
+        path: String,
+        /// What is wrong, and the fix.
+        reason: String,
+    },
+
+    /// No γ that is trained has a gradient.
+    #[error("no scale (γ) has a gradient yet; add the sparsity penalty behind `backward` and in front of `step`")]
+    NoGradient,
+
     /// State stored in a layer does not fit the flow that it was declared to describe.
     #[error("`{path}`: `{name}` should be {expected}, as the flow is, but is {found}")]
     State {
@@ -195,7 +208,7 @@ pub enum Error {
     },
 
     /// The plan contradicts itself or empties a layer.
-    #[error("the plan cannot be applied: {reason}")]
+    #[error("the plan cannot be used: {reason}")]
     PlanInvalid {
         /// Where and why.
         reason: String,
@@ -229,23 +242,23 @@ pub enum Error {
     },
 
     /// Reading or writing a file failed.
-    #[error("{}: cannot {action}: {source}", .file.display())]
+    #[error("{}: cannot {action}: {cause}", .file.display())]
     Io {
         /// The file.
         file: PathBuf,
         /// What was tried.
         action: &'static str,
         /// Why it failed.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
 
     /// libtorch refused; out of memory, for instance.
-    #[error("`{context}`: {source}")]
+    #[error("`{context}`: {}", without_backtrace(.cause))]
     Torch {
         /// The tensor at hand, by field path.
         context: String,
-        /// libtorch's own words.
-        source: TchError,
+        /// libtorch's own words, with a backtrace of its own that the text of this error leaves out.
+        cause: TchError,
     },
 
     /// Anything else that a hand-written `Prunable` reports.
@@ -257,8 +270,14 @@ impl Error {
     /// For `map_err`: libtorch's error with the tensor that was at hand.
     pub(crate) fn torch(context: impl Into<String>) -> impl FnOnce(TchError) -> Error {
         let context = context.into();
-        move |source| Error::Torch { context, source }
+        move |cause| Error::Torch { context, cause }
     }
+}
+
+/// libtorch appends where in its own code it was.
+fn without_backtrace(error: &TchError) -> String {
+    let text = error.to_string();
+    text.split("\nException raised from").next().unwrap_or_default().to_owned()
 }
 
 fn misfits(n: usize) -> String {

@@ -44,12 +44,14 @@ pub struct Channels {
     pub(crate) gated: Rc<[bool]>,
     /// What gives these channels, as an error message would call it.
     pub(crate) source: Rc<str>,
+    /// Whether a channel may be more than one value: positions of an image, which a flatten makes features of.
+    pub(crate) positions: bool,
 }
 
 impl Channels {
     pub(crate) fn new(ids: Rc<[ChannelId]>, gated: bool, source: Rc<str>) -> Self {
         let gated = vec![gated; ids.len()].into();
-        Self { ids, gated, source }
+        Self { ids, gated, source, positions: true }
     }
 
     /// How many channels the flow has.
@@ -65,7 +67,7 @@ impl Channels {
     /// The channels at these positions, in this order.
     pub(crate) fn select(&self, positions: impl IntoIterator<Item = usize>) -> Self {
         let (ids, gated): (Vec<_>, Vec<_>) = positions.into_iter().map(|position| (self.ids[position], self.gated[position])).unzip();
-        Self { ids: ids.into(), gated: gated.into(), source: Rc::clone(&self.source) }
+        Self { ids: ids.into(), gated: gated.into(), source: Rc::clone(&self.source), positions: self.positions }
     }
 
     /// Each channel `times` in a row: a channel-major flatten of `times` positions.

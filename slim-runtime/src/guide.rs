@@ -173,7 +173,7 @@
 //!     let channels = layer.follow("channels", &input, film.scale.size()[0])?;
 //!     layer.parameter("scale", &film.scale, &[(0, channels)])?;
 //!     layer.parameter("shift", &film.shift, &[(0, channels)])?;
-//!     Ok(layer.ungate(channels)) // the shift is there whatever the batch norm's γ
+//!     layer.ungate(channels) // the shift is there whatever the batch norm's γ
 //! }
 //!
 //! #[derive(Debug, Prunable)]

@@ -23,8 +23,8 @@ use crate::{Flow, LayerVisitor, Result, Tracer, planner, sparsity, surgery};
 ///         let mut layer = cx.layer(LayerKind::other("scale"));
 ///         let channels = layer.follow("channels", &input, self.channels)?;
 ///         layer.parameter("factor", &self.factor, &[(0, channels)])?;
-///         layer.size("channels", channels);
-///         Ok(layer.pass(channels))
+///         layer.size("channels", channels)?;
+///         layer.pass(channels)
 ///     }
 ///     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
 ///         visit.size("channels", &mut self.channels)
@@ -51,7 +51,7 @@ use crate::{Flow, LayerVisitor, Result, Tracer, planner, sparsity, surgery};
     message = "`{Self}` has no channel semantics",
     label = "not prunable",
     note = "if it is a struct of layers, write `#[derive(Prunable)]` on it",
-    note = "if it keeps channels as they are, mark the field `#[prune(elementwise)]`",
+    note = "if it keeps channels as they are and has no values per channel, mark the field `#[prune(elementwise)]`",
     note = "if it is not part of the data flow, mark the field `#[prune(skip)]`"
 )]
 pub trait Prunable {
@@ -84,7 +84,8 @@ pub trait Prunable {
 
     /// Carries out a plan, in place: layers, their `VarStore` and gradients shrink together.
     ///
-    /// The plan may have been made on a replica, or read from a file. Optimizers built before keep momentum of the old shapes: build a new one.
+    /// The plan may have been made on a replica, or read from a file. Fields must hold the store's own variables (`shallow_clone` is one, `detach` is
+    /// not). Optimizers built before keep momentum of the old shapes: build a new one.
     ///
     /// # Errors
     /// [`Error::PlanMismatch`](crate::Error::PlanMismatch) when the plan is another network's, [`Error::PlanInvalid`](crate::Error::PlanInvalid)
@@ -108,7 +109,7 @@ pub trait Prunable {
     ///
     /// This is the rule of Network Slimming (Liu et al., ICCV 2017), with a floor of one channel per layer; see [`Slimming::ratio`].
     /// In evaluation mode the slimmed network computes what the network computes with γ and β of the removed channels set to zero,
-    /// provided that its activations map zero to zero.
+    /// provided that its activations map zero to zero. Build a new optimizer afterwards: momentum has the old shapes.
     ///
     /// # Errors
     /// Those of [`plan`](Self::plan) and [`apply`](Self::apply).
@@ -124,8 +125,8 @@ pub trait Prunable {
     /// A γ without gradient (frozen, or not part of this loss) is left alone.
     ///
     /// # Errors
-    /// [`Error::SparsityFactor`](crate::Error::SparsityFactor); [`Error::NothingToPrune`](crate::Error::NothingToPrune) when the model has no γ,
-    /// or when no γ that is trained has a gradient, as before `backward`; those of [`trace`](Self::trace).
+    /// [`Error::SparsityFactor`](crate::Error::SparsityFactor); [`Error::NothingToPrune`](crate::Error::NothingToPrune) when the model has no γ;
+    /// [`Error::NoGradient`](crate::Error::NoGradient) when no γ that is trained has a gradient, as before `backward`; those of [`trace`](Self::trace).
     fn add_l1_subgradient(&self, s: f64) -> Result<()> {
         sparsity::add_l1_subgradient(&planner::trace(self)?, s)
     }

@@ -9,7 +9,7 @@ pub(crate) fn add_l1_subgradient(graph: &Graph, s: f64) -> Result<()> {
         return Err(Error::SparsityFactor(s));
     }
     let _no_grad = tch::no_grad_guard();
-    let scales = || graph.layers.iter().filter_map(|layer| layer.score.map(|(tensor, _)| (layer, &layer.tensors[tensor])));
+    let scales = || graph.scales().map(|(layer, scale)| (layer, &layer.tensors[scale.tensor]));
     let mut reached = false;
     for (layer, scale) in scales().filter(|(_, scale)| scale.tensor.requires_grad()) {
         let add = || {
@@ -22,12 +22,9 @@ pub(crate) fn add_l1_subgradient(graph: &Graph, s: f64) -> Result<()> {
         };
         reached |= add().map_err(Error::torch(format!("{}.{}", layer.path, scale.name)))?;
     }
-    let nothing = |reason: &str| Err(Error::NothingToPrune { reason: reason.to_owned() });
     match scales().next() {
-        None => nothing("the data flow has no batch norm with a scale (γ) to make sparse"),
-        Some(_) if !reached && scales().any(|(_, scale)| scale.tensor.requires_grad()) => {
-            nothing("no scale (γ) has a gradient yet; add the sparsity penalty behind `backward` and in front of `step`")
-        }
+        None => Err(Error::NothingToPrune { reason: "the data flow has no batch norm with a scale (γ) to make sparse".to_owned() }),
+        Some(_) if !reached && scales().any(|(_, scale)| scale.tensor.requires_grad()) => Err(Error::NoGradient),
         Some(_) => Ok(()),
     }
 }

@@ -31,7 +31,9 @@ pub(crate) fn fallback(model: &Model) -> TokenStream {
 }
 
 fn impl_block(model: &Model, generics: &Generics, methods: &TokenStream) -> TokenStream {
-    let (krate, ident) = (&model.attrs.krate, model.ident);
+    // Without a path to the runtime there is nothing to implement, and that has been reported.
+    let Some(krate) = &model.attrs.krate else { return TokenStream::new() };
+    let ident = model.ident;
     // Spanned, so that a path that leads nowhere is an error at the attribute that gives it.
     let import = quote_spanned!(krate.span()=> use #krate as _slim;);
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();

@@ -20,11 +20,18 @@ pub(crate) fn trace_batch_norm(
     running_mean: &Tensor,
     running_var: &Tensor,
 ) -> Result<Flow> {
-    let shape = running_mean.size();
-    let [width] = shape[..] else {
-        let rule = "is not [channels]".to_owned();
-        return Err(Error::Shape { path: cx.path(), tensor: "running_mean".to_owned(), shape, rule });
-    };
+    let width = running_mean.numel() as i64;
+    let named = [("running_mean", Some(running_mean)), ("running_var", Some(running_var)), ("weight", gamma), ("bias", beta)];
+    for (name, tensor) in named {
+        if let Some(shape) = tensor.map(Tensor::size).filter(|shape| *shape != [width]) {
+            return Err(Error::Shape {
+                path: cx.path(),
+                tensor: name.to_owned(),
+                shape,
+                rule: format!("is not [{width}], one value per channel"),
+            });
+        }
+    }
     let mut layer = cx.layer(LayerKind::BatchNorm);
     let channels = layer.follow("channels", input, width)?;
     if let Some(gamma) = gamma {
@@ -35,5 +42,5 @@ pub(crate) fn trace_batch_norm(
     }
     layer.buffer("running_mean", running_mean, &[(0, channels)])?;
     layer.buffer("running_var", running_var, &[(0, channels)])?;
-    Ok(if gamma.is_some() { layer.gate(channels) } else { layer.ungate(channels) })
+    if gamma.is_some() { layer.gate(channels) } else { layer.ungate(channels) }
 }

@@ -1,24 +1,41 @@
 //! Convolutions: weight `[out, in / groups, …]`, bias `[out]`.
 
+use std::fmt::Debug;
+
 use tch::Tensor;
 use tch::nn::Conv;
 
 use crate::{Error, Flow, LayerKind, Prunable, Result, Tracer};
 
-/// What is known of a convolution's groups.
+/// What becomes of a convolution's groups.
 #[derive(Clone, Copy)]
 pub(crate) enum Groups {
-    /// Their number is private and stays what it is.
-    Private,
     /// Their number stays what it is: all lose the same number of channels.
     Equal { groups: i64 },
     /// Whole groups go; each has this many output channels.
     Whole { per_group: i64 },
 }
 
-impl<ND> Prunable for Conv<ND> {
+impl Groups {
+    /// Of a tch layer, which keeps their number private but prints it. A wrong number would prune the wrong channels without a word, so printing is read.
+    ///
+    /// # Errors
+    /// [`Error::PrivateGroups`] for a depthwise layer, whose number of groups would have to change.
+    pub(crate) fn of_tch(cx: &Tracer, layer: &impl Debug, group_channels: i64) -> Result<Self> {
+        let printed = format!("{layer:?}");
+        let digits = printed.split_once("groups: ").map_or("", |(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or(""));
+        match digits.parse() {
+            Ok(2..) if group_channels == 1 => Err(Error::PrivateGroups { path: cx.path() }),
+            Ok(groups) => Ok(Groups::Equal { groups }),
+            Err(_) => Err(cx.layer_error("tch does not say how many groups it has; build it with `slim_runtime::nn`".to_owned())),
+        }
+    }
+}
+
+impl<ND: Debug> Prunable for Conv<ND> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-        trace_conv(cx, &input, &self.ws, self.bs.as_ref(), Groups::Private)
+        let groups = Groups::of_tch(cx, self, self.ws.size().get(1).copied().unwrap_or(0))?;
+        trace_conv(cx, &input, &self.ws, self.bs.as_ref(), groups)
     }
 }
 
@@ -31,7 +48,6 @@ pub(crate) fn trace_conv(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias: O
     let groups = match groups {
         Groups::Whole { per_group } => return trace_whole(cx, input, weight, bias, per_group, group_inputs),
         Groups::Equal { groups } => groups,
-        Groups::Private => private_groups(cx, input, group_inputs)?,
     };
     let mut layer = cx.layer(LayerKind::Conv);
     let read = layer.read_grouped("in", input, groups * group_inputs, groups)?;
@@ -40,7 +56,7 @@ pub(crate) fn trace_conv(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias: O
     if let Some(bias) = bias {
         layer.parameter("bias", bias, &[(0, written)])?;
     }
-    Ok(layer.pass(written))
+    layer.pass(written)
 }
 
 /// Channels pass through their group, and what arrives as zero leaves as zero unless a bias is added.
@@ -49,17 +65,39 @@ fn trace_whole(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias: Option<&Ten
     let mut layer = cx.layer(LayerKind::Conv);
     let written = layer.follow_groups(input, groups * group_inputs, groups, per_group)?.1;
     layer.parameter("weight", weight, &[(0, written)])?;
-    let Some(bias) = bias else { return Ok(layer.pass(written)) };
+    let Some(bias) = bias else { return layer.pass(written) };
     layer.parameter("bias", bias, &[(0, written)])?;
-    Ok(layer.ungate(written))
+    layer.ungate(written)
 }
 
-/// tch does not show a convolution's groups, but how many inputs there are for each.
-fn private_groups(cx: &Tracer, input: &Flow, group_inputs: i64) -> Result<i64> {
-    let Some(width) = cx.known_width(input) else { return Ok(1) };
-    let groups = if group_inputs > 0 && width % group_inputs == 0 { width / group_inputs } else { 1 };
-    match (groups, group_inputs) {
-        (2.., 1) => Err(Error::PrivateGroups { path: cx.path() }),
-        _ => Ok(groups),
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+    use tch::nn::{self, VarStore};
+
+    use super::*;
+
+    fn groups(layer: &impl Debug) -> Option<i64> {
+        match Groups::of_tch(&Tracer::default(), layer, 2) {
+            Ok(Groups::Equal { groups }) => Some(groups),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn tchs_layers_print_their_groups() {
+        let vs = VarStore::new(Device::Cpu);
+        for expected in [1, 2, 12] {
+            let p = vs.root() / expected;
+            let config = nn::ConvConfig { groups: expected, ..Default::default() };
+            assert_eq!(groups(&nn::conv1d(&p / 1, 24, 24, 1, config)), Some(expected));
+            assert_eq!(groups(&nn::conv2d(&p / 2, 24, 24, 1, config)), Some(expected));
+            assert_eq!(groups(&nn::conv3d(&p / 3, 24, 24, 1, config)), Some(expected));
+            let config = nn::ConvTransposeConfig { groups: expected, ..Default::default() };
+            assert_eq!(groups(&nn::conv_transpose1d(&p / 4, 24, 24, 1, config)), Some(expected));
+            assert_eq!(groups(&nn::conv_transpose2d(&p / 5, 24, 24, 1, config)), Some(expected));
+            assert_eq!(groups(&nn::conv_transpose3d(&p / 6, 24, 24, 1, config)), Some(expected));
+        }
+        assert_eq!(groups(&"no layer"), None);
     }
 }

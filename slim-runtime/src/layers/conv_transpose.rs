@@ -10,7 +10,13 @@ macro_rules! tch_layers {
     ($($layer:ty),+) => {
         $(impl Prunable for $layer {
             fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-                trace_conv_transpose(cx, &input, &self.ws, self.bs.as_ref(), Groups::Private)
+                let inputs = self.ws.size().first().copied().unwrap_or(0);
+                let groups = match Groups::of_tch(cx, self, inputs)? {
+                    // One input channel in each: depthwise.
+                    Groups::Equal { groups } if groups > 1 && groups == inputs => return Err(Error::PrivateGroups { path: cx.path() }),
+                    groups => groups,
+                };
+                trace_conv_transpose(cx, &input, &self.ws, self.bs.as_ref(), groups)
             }
         })+
     };
@@ -27,7 +33,6 @@ pub(crate) fn trace_conv_transpose(cx: &mut Tracer, input: &Flow, weight: &Tenso
     let groups = match groups {
         Groups::Whole { per_group } => return trace_depthwise(cx, input, weight, bias, per_group),
         Groups::Equal { groups } => groups,
-        Groups::Private => private_groups(cx, inputs, group_outputs, bias)?,
     };
     let mut layer = cx.layer(LayerKind::ConvTranspose);
     let read = layer.read("in", input, inputs)?;
@@ -38,7 +43,7 @@ pub(crate) fn trace_conv_transpose(cx: &mut Tracer, input: &Flow, weight: &Tenso
     if let Some(bias) = bias {
         layer.parameter("bias", bias, &[(0, written)])?;
     }
-    Ok(layer.pass(written))
+    layer.pass(written)
 }
 
 /// Each input channel makes `per_group` outputs of its own.
@@ -47,14 +52,7 @@ fn trace_depthwise(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias: Option<
     let mut layer = cx.layer(LayerKind::ConvTranspose);
     let (read, written) = layer.follow_groups(input, groups, groups, per_group)?;
     layer.parameter("weight", weight, &[(0, read)])?;
-    let Some(bias) = bias else { return Ok(layer.pass(written)) };
+    let Some(bias) = bias else { return layer.pass(written) };
     layer.parameter("bias", bias, &[(0, written)])?;
-    Ok(layer.ungate(written))
-}
-
-/// tch does not show the number of groups; a bias has one value for each output and so gives it away. Without one, they would show in the next layer's width.
-fn private_groups(cx: &Tracer, inputs: i64, group_outputs: i64, bias: Option<&Tensor>) -> Result<i64> {
-    let outputs = bias.and_then(|bias| bias.size().first().copied()).unwrap_or(group_outputs);
-    let groups = if group_outputs > 0 { outputs / group_outputs } else { 1 };
-    if groups > 1 && groups == inputs { Err(Error::PrivateGroups { path: cx.path() }) } else { Ok(groups) }
+    layer.ungate(written)
 }

@@ -11,8 +11,8 @@ impl Prunable for Embedding {
             return Err(Error::Shape { path: cx.path(), tensor: "weight".to_owned(), shape, rule });
         };
         let mut layer = cx.layer(LayerKind::Embedding);
-        let written = layer.write("out", width);
+        let written = layer.write_features("out", width)?;
         layer.parameter("weight", &self.ws, &[(1, written)])?;
-        Ok(layer.pass(written))
+        layer.pass(written)
     }
 }

@@ -12,11 +12,11 @@ impl Prunable for Linear {
         };
         let mut layer = cx.layer(LayerKind::Linear);
         let read = layer.read_flattened("in", &input, in_features)?;
-        let written = layer.write("out", out_features);
+        let written = layer.write_features("out", out_features)?;
         layer.parameter("weight", &self.ws, &[(0, written), (1, read)])?;
         if let Some(bias) = &self.bs {
             layer.parameter("bias", bias, &[(0, written)])?;
         }
-        Ok(layer.pass(written))
+        layer.pass(written)
     }
 }

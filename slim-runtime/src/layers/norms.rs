@@ -27,11 +27,11 @@ fn trace_mixing(cx: &mut Tracer, kind: LayerKind, input: &Flow, width: i64, para
     let mut layer = cx.layer(kind);
     let channels = layer.follow("channels", input, width)?;
     let by = layer.path();
-    layer.hold(channels, Hold::Mixed { by });
+    layer.hold(channels, Hold::Mixed { by })?;
     for (name, tensor) in ["weight", "bias"].into_iter().zip(parameters) {
         let Some(tensor) = tensor else { continue };
         let per_channel: Vec<_> = (tensor.size().first() == Some(&width)).then_some((0, channels)).into_iter().collect();
         layer.parameter(name, tensor, &per_channel)?;
     }
-    Ok(layer.ungate(channels))
+    layer.ungate(channels)
 }

@@ -49,11 +49,11 @@ impl Prunable for ChannelSelect {
         let mut layer = cx.layer(LayerKind::ChannelSelect);
         let stream = layer.follow("stream", &input, self.stream)?;
         let by = layer.path();
-        layer.hold(stream, Hold::Stream { by });
+        layer.hold(stream, Hold::Stream { by })?;
         // Channels of their own: the batch norm behind removes them here and nowhere else.
-        let kept = layer.write("out", self.kept.list.len() as i64);
-        layer.indices("kept", stream, kept);
-        Ok(layer.pass(kept))
+        let kept = layer.write("out", self.kept.list.len() as i64)?;
+        layer.indices("kept", stream, kept)?;
+        layer.pass(kept)
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {

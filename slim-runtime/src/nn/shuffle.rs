@@ -41,9 +41,9 @@ impl Prunable for Shuffle {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         let mut layer = cx.layer(LayerKind::Shuffle);
         let from = layer.follow("in", &input, self.order.list.len() as i64)?;
-        let to = layer.select("out", from, self.order.list.iter().map(|&position| position as usize));
-        layer.indices("order", from, to);
-        Ok(layer.pass(to))
+        let to = layer.select("out", from, self.order.list.iter().map(|&position| position as usize))?;
+        layer.indices("order", from, to)?;
+        layer.pass(to)
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {

@@ -37,13 +37,13 @@ impl Prunable for Split {
         let mut layer = cx.layer(LayerKind::Split);
         let all = layer.follow("in", &input, self.sizes.iter().sum())?;
         let mut start = 0;
-        let parts = self.sizes.iter().map(|&size| {
-            let end = start + size as usize;
-            layer.select("part", all, std::mem::replace(&mut start, end)..end)
+        let parts = self.sizes.iter().enumerate().map(|(i, &size)| {
+            let end = start + usize::try_from(size).unwrap_or(0);
+            layer.select(i.to_string(), all, std::mem::replace(&mut start, end)..end)
         });
-        let parts: Vec<_> = parts.collect();
-        layer.sizes("sizes", &parts);
-        Ok(Flow::Tuple(parts.into_iter().map(|part| layer.pass(part)).collect()))
+        let parts = parts.collect::<Result<Vec<_>>>()?;
+        layer.sizes("sizes", &parts)?;
+        parts.into_iter().map(|part| layer.pass(part)).collect::<Result<_>>().map(Flow::Tuple)
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {

@@ -1,8 +1,32 @@
-//! Reading a plan: what is read is checked, so that a `Plan` never points outside itself.
+//! Plans as text: what is read is checked, so that a `Plan` never points outside itself.
 
 use serde::Deserialize;
 
 use super::{AxisPlan, Dim, LayerPlan, Plan, Slimming};
+use crate::{Error, Result};
+
+/// So that sums over tensors and layers cannot overflow.
+const MOST_CHANNELS: usize = 1 << 32;
+const MOST_ELEMENTS: i64 = 1 << 42;
+const MOST_TENSORS: usize = 1 << 20;
+
+impl Plan {
+    /// The plan as JSON, indented. Any other format of serde's will do too.
+    ///
+    /// # Errors
+    /// None that is known: every value of a plan has a place in JSON.
+    pub fn to_json(&self) -> Result<String> {
+        serde_json::to_string_pretty(self).map_err(|error| Error::PlanInvalid { reason: error.to_string() })
+    }
+
+    /// Reads what [`to_json`](Self::to_json) wrote: an equal plan, to the last bit of its threshold.
+    ///
+    /// # Errors
+    /// [`Error::PlanInvalid`] when the text is no plan, or one that cannot be.
+    pub fn from_json(text: &str) -> Result<Self> {
+        serde_json::from_str(text).map_err(|error| Error::PlanInvalid { reason: error.to_string() })
+    }
+}
 
 #[derive(Deserialize)]
 pub(super) struct PlanFile {
@@ -22,6 +46,9 @@ impl TryFrom<PlanFile> for Plan {
         }
         slimming.check().map_err(|error| error.to_string())?;
         layers.iter().try_for_each(|layer| layer.check().map_err(|reason| format!("layer `{}`: {reason}", layer.path)))?;
+        if layers.iter().map(|layer| layer.tensors.len() + layer.axes.len()).sum::<usize>() > MOST_TENSORS {
+            return Err("this network has more layers than any".to_owned());
+        }
         Ok(Plan { format, slimming, threshold, layers })
     }
 }
@@ -32,6 +59,9 @@ impl LayerPlan {
             if let Some(last) = axis.keep.last().filter(|&last| last >= axis.width) {
                 return Err(format!("axis `{}` keeps position {last} of {}", axis.name, axis.width));
             }
+        }
+        if let Some(axis) = self.axes.iter().find(|axis| axis.width > MOST_CHANNELS) {
+            return Err(format!("axis `{}` has more channels than any network", axis.name));
         }
         for (i, axis) in self.axes.iter().enumerate() {
             if self.axes[..i].iter().any(|other| other.name == axis.name) {
@@ -47,14 +77,16 @@ impl LayerPlan {
                 }
             }
             let elements = self.shape_before(tensor).into_iter().try_fold(1_i64, i64::checked_mul);
-            if elements.is_none() {
-                return Err(format!("`{}` has more elements than can be counted", tensor.name));
+            if elements.is_none_or(|elements| elements > MOST_ELEMENTS) {
+                return Err(format!("`{}` has more elements than any tensor", tensor.name));
             }
         }
-        match &self.scored {
-            Some(scored) if scored.removable > self.known(&scored.axis)?.width => Err("more channels are removable than it has".to_owned()),
-            _ => Ok(()),
+        let Some(scored) = &self.scored else { return Ok(()) };
+        let axis = self.known(&scored.axis)?;
+        if scored.removable > axis.width || axis.width - axis.keep.len() > scored.removable {
+            return Err(format!("{} of {} channels are removable, which cannot be", scored.removable, axis.width));
         }
+        Ok(())
     }
 
     fn known(&self, axis: &str) -> Result<&AxisPlan, String> {

@@ -24,6 +24,8 @@ impl fmt::Display for Plan {
             grouped(self.removable() as i64)
         )?;
         match self.threshold {
+            // Where training with sparsity worked, the threshold is close to zero.
+            Some(threshold) if threshold < 1e-3 => writeln!(f, "threshold   a channel stays when its |γ| > {threshold:.3e}")?,
             Some(threshold) => writeln!(f, "threshold   a channel stays when its |γ| > {threshold:.6}")?,
             None => writeln!(f, "threshold   none: nothing was to be removed")?,
         }

@@ -45,7 +45,8 @@ impl Slimming {
     /// assert_eq!(Slimming::ratio(0.5).ratio, 0.5);
     /// ```
     pub fn ratio(ratio: f64) -> Self {
-        Self { ratio, coupling: Coupling::default() }
+        // Adding zero makes a negative zero positive.
+        Self { ratio: ratio + 0.0, coupling: Coupling::default() }
     }
 
     /// Scores channels that stay or go together in this way.

@@ -27,7 +27,7 @@ pub(crate) fn plan(graph: &Graph, slimming: &Slimming) -> Result<Plan> {
 
 fn layer_plan(graph: &Graph, choice: &Choice, layer: &LayerNode) -> LayerPlan {
     let axes = layer.axes.iter().map(|axis| AxisPlan {
-        name: axis.name.to_owned(),
+        name: axis.name.to_string(),
         width: axis.ids.len(),
         keep: (0..axis.ids.len()).filter(|&position| choice.keep[graph.class(axis.ids[position])]).collect(),
     });
@@ -37,13 +37,15 @@ fn layer_plan(graph: &Graph, choice: &Choice, layer: &LayerNode) -> LayerPlan {
         role: tensor.role,
         tied: tensor.tied.map(|owner| graph.tensor_path(owner)),
     });
-    let scored = layer.score.map(|(_, axis)| {
-        let classes = || layer.axes[axis].ids.iter().map(|&id| graph.class(id));
+    let scored = layer.scale.as_ref().filter(|scale| scale.first).map(|scale| {
+        let axis = &layer.axes[scale.axis];
+        let classes = || axis.ids.iter().map(|&id| graph.class(id));
+        let mut kept = classes().filter(|&class| choice.keep[class]).peekable();
         Scored {
-            axis: layer.axes[axis].name.to_owned(),
-            removable: classes().filter(|&class| graph.held[class].is_none()).count(),
+            axis: axis.name.to_string(),
+            removable: graph.removable(axis),
             held: classes().find_map(|class| graph.held[class].as_deref().cloned()),
-            floor: classes().any(|class| choice.floored.contains(&class)),
+            floor: kept.peek().is_some() && kept.all(|class| choice.floored.contains(&class)),
         }
     });
     LayerPlan { path: layer.path.clone(), kind: layer.kind.clone(), axes: axes.collect(), tensors: tensors.collect(), scored }

@@ -20,12 +20,11 @@ impl Scores {
     pub(super) fn read(graph: &Graph, coupling: Coupling) -> Result<Self> {
         let mut members: Vec<usize> = vec![0; graph.class.len()];
         let mut scores = Scores { by_class: vec![None; graph.class.len()], entries: Vec::new() };
-        let scored = || graph.layers.iter().filter_map(|layer| layer.score.map(|score| (layer, score)));
-        let scales = scored().map(|(layer, (tensor, _))| &layer.tensors[tensor].tensor);
+        let scales = graph.scales().map(|(layer, scale)| &layer.tensors[scale.tensor].tensor);
         let mut gammas = fetch(scales).map_err(Error::torch("reading the scales"))?.into_iter();
-        for (layer, (tensor, axis)) in scored() {
-            for (channel, (&id, gamma)) in layer.axes[axis].ids.iter().zip(&mut gammas).enumerate() {
-                let score = finite(layer, tensor, channel, gamma)?.abs();
+        for (layer, scale) in graph.scales() {
+            for (channel, (&id, gamma)) in layer.axes[scale.axis].ids.iter().zip(&mut gammas).enumerate() {
+                let score = finite(layer, scale.tensor, channel, gamma)?.abs();
                 let class = graph.class(id);
                 members[class] += 1;
                 let so_far = &mut scores.by_class[class];

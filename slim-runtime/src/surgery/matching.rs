@@ -23,7 +23,7 @@ fn difference(graph: &Graph, node: &LayerNode, layer: &LayerPlan) -> Option<Stri
     if (path, &node.kind) != (&layer.path, &layer.kind) {
         return Some(format!("the model has `{path}` ({}) where the plan has `{}` ({})", node.kind, layer.path, layer.kind));
     }
-    let model: Vec<_> = node.axes.iter().map(|axis| (axis.name, axis.ids.len())).collect();
+    let model: Vec<_> = node.axes.iter().map(|axis| (&*axis.name, axis.ids.len())).collect();
     let planned: Vec<_> = layer.axes.iter().map(|axis| (axis.name.as_str(), axis.width)).collect();
     if model != planned {
         return Some(format!("`{path}` has the channels {} in the model, {} in the plan", list(&model), list(&planned)));
@@ -33,6 +33,12 @@ fn difference(graph: &Graph, node: &LayerNode, layer: &LayerPlan) -> Option<Stri
     let planned = names(layer.tensors.iter().map(|tensor| tensor.name.as_str()).collect());
     if model != planned {
         return Some(format!("`{path}` has the tensors {model} in the model, {planned} in the plan"));
+    }
+    let model = node.scale.as_ref().filter(|scale| scale.first).map(|scale| &node.axes[scale.axis]);
+    let model = model.map(|axis| (&*axis.name, graph.removable(axis)));
+    let planned = layer.scored.as_ref().map(|scored| (scored.axis.as_str(), scored.removable));
+    if model != planned {
+        return Some(format!("`{path}` does not score the same channels in the model and in the plan"));
     }
     node.tensors.iter().zip(&layer.tensors).find_map(|(bound, planned)| {
         let name = bound.name;

@@ -17,7 +17,7 @@ pub(crate) fn apply<M: Prunable + ?Sized>(model: &mut M, graph: &Graph, plan: &P
     matching::check(graph, plan)?;
     let mut states = States::collect(graph, plan);
     states.check(model)?;
-    let mut swaps = Swaps::compute(graph, plan)?;
+    let mut swaps = Swaps::selecting(graph, plan)?;
 
     let committed = swaps.commit().and_then(|()| check_shapes(graph, plan)).and_then(|()| states.write(model));
     if let Err(error) = committed {

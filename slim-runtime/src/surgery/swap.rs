@@ -10,6 +10,7 @@ use crate::tracer::Graph;
 use crate::{Error, Result};
 
 /// The tensors that change, computed before any of them does.
+#[derive(Default)]
 pub(super) struct Swaps {
     swaps: Vec<Swap>,
 }
@@ -23,23 +24,21 @@ struct Swap {
 }
 
 impl Swaps {
+    /// Selects, in every bound dimension of every tensor and its gradient, the positions that stay.
+    ///
     /// # Errors
     /// [`Error::Torch`], with the tensor at hand.
-    pub(super) fn compute(graph: &Graph, plan: &Plan) -> Result<Self> {
+    pub(super) fn selecting(graph: &Graph, plan: &Plan) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
         let mut indices = Indices::default();
-        let mut swaps = Vec::new();
+        let mut swaps = Swaps::default();
         for (node, layer) in graph.layers.iter().zip(&plan.layers) {
             for bound in node.tensors.iter().filter(|bound| bound.tied.is_none()) {
-                let shrinking: Vec<_> = bound
-                    .axes
-                    .iter()
-                    .enumerate()
-                    .filter_map(|(dim, axis)| {
-                        let (ids, planned) = (&node.axes[(*axis)?].ids, &layer.axes[(*axis)?]);
-                        (planned.keep.len() < planned.width).then_some((dim as i64, ids, &planned.keep))
-                    })
-                    .collect();
+                let shrinking = bound.axes.iter().enumerate().filter_map(|(dim, axis)| {
+                    let (ids, planned) = (&node.axes[(*axis)?].ids, &layer.axes[(*axis)?]);
+                    (planned.keep.len() < planned.width).then_some((dim as i64, ids, &planned.keep))
+                });
+                let shrinking: Vec<_> = shrinking.collect();
                 if shrinking.is_empty() {
                     continue;
                 }
@@ -49,16 +48,26 @@ impl Swaps {
                     for &(dim, ids, keep) in &shrinking {
                         new = new.f_index_select(dim, indices.get(ids, keep.iter(), tensor)?)?;
                     }
-                    Swap::new(name.clone(), tensor, new)
+                    Ok(new)
                 };
-                swaps.push(select(&bound.tensor).map_err(Error::torch(&name))?);
+                swaps.add(&name, &bound.tensor, &mut select)?;
                 let grad = bound.tensor.f_grad().map_err(Error::torch(&name))?;
                 if grad.defined() {
-                    swaps.push(select(&grad).map_err(Error::torch(&name))?);
+                    swaps.add(&name, &grad, &mut select)?;
                 }
             }
         }
-        Ok(Self { swaps })
+        Ok(swaps)
+    }
+
+    /// Adds a tensor that is to hold what `new` makes of it.
+    ///
+    /// # Errors
+    /// [`Error::Torch`], with the tensor's name.
+    pub(super) fn add(&mut self, name: &str, target: &Tensor, new: impl FnOnce(&Tensor) -> Result<Tensor, TchError>) -> Result<()> {
+        let swap = new(target).and_then(|new| Swap::new(name.to_owned(), target, new)).map_err(Error::torch(name))?;
+        self.swaps.push(swap);
+        Ok(())
     }
 
     /// # Errors

@@ -1,5 +1,6 @@
 //! What a trace leaves behind: layers, each a list of bindings, and the classes of their channels.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use tch::Tensor;
@@ -22,10 +23,25 @@ impl Graph {
     }
 
     /// `layer2.0.conv1.weight`
-    pub(crate) fn tensor_path(&self, (layer, tensor): (usize, usize)) -> String {
-        let layer = &self.layers[layer];
-        format!("{}.{}", layer.path, layer.tensors[tensor].name)
+    pub(crate) fn tensor_path(&self, tensor: (usize, usize)) -> String {
+        tensor_path(&self.layers, tensor)
     }
+
+    /// Every scale that ranks channels, once, however many layers share it.
+    pub(crate) fn scales(&self) -> impl Iterator<Item = (&LayerNode, &ScaleNode)> {
+        let scales = self.layers.iter().filter_map(|layer| layer.scale.as_ref().map(|scale| (layer, scale)));
+        scales.filter(|(_, scale)| scale.first)
+    }
+
+    /// How many channels of an axis may be removed.
+    pub(crate) fn removable(&self, axis: &AxisNode) -> usize {
+        axis.ids.iter().filter(|&&id| self.held[self.class(id)].is_none()).count()
+    }
+}
+
+/// `layer2.0.conv1.weight`
+pub(super) fn tensor_path(layers: &[LayerNode], (layer, tensor): (usize, usize)) -> String {
+    format!("{}.{}", layers[layer].path, layers[layer].tensors[tensor].name)
 }
 
 /// One layer: which of its tensors' dimensions follow which channels.
@@ -34,10 +50,18 @@ pub(crate) struct LayerNode {
     pub(crate) kind: LayerKind,
     pub(crate) axes: Vec<AxisNode>,
     pub(crate) tensors: Vec<TensorNode>,
-    /// Index of the tensor whose magnitudes rank channels, and of the axis it ranks.
-    pub(crate) score: Option<(usize, usize)>,
+    /// What ranks its channels.
+    pub(crate) scale: Option<ScaleNode>,
     /// State that is no tensor, by name.
     pub(crate) states: Vec<(&'static str, State)>,
+}
+
+/// A tensor of a layer whose magnitudes rank the channels of an axis.
+pub(crate) struct ScaleNode {
+    pub(crate) tensor: usize,
+    pub(crate) axis: usize,
+    /// Whether no layer before ranks by the same tensor.
+    pub(crate) first: bool,
 }
 
 /// State of a layer that depends on channels and is no tensor.
@@ -60,14 +84,14 @@ impl State {
 impl LayerNode {
     /// The dimensions of one of its tensors, by the names of their axes.
     pub(crate) fn dims(&self, tensor: &TensorNode) -> Vec<Dim> {
-        let dim = |(size, axis): (i64, &Option<usize>)| axis.map_or(Dim::Size(size), |axis| Dim::Axis(self.axes[axis].name.to_owned()));
+        let dim = |(size, axis): (i64, &Option<usize>)| axis.map_or(Dim::Size(size), |axis| Dim::Axis(self.axes[axis].name.to_string()));
         tensor.tensor.size().into_iter().zip(&tensor.axes).map(dim).collect()
     }
 }
 
 /// A list of channels that dimensions of a layer's tensors follow.
 pub(crate) struct AxisNode {
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) ids: Rc<[ChannelId]>,
 }
 

@@ -1,5 +1,7 @@
 //! Layers that treat their input in groups: grouped and depthwise convolutions.
 
+use std::borrow::Cow;
+
 use super::{Axis, LayerTracer};
 use crate::Result;
 use crate::flow::{Channels, Flow};
@@ -10,19 +12,19 @@ impl LayerTracer<'_> {
     ///
     /// # Errors
     /// Those of [`read`](Self::read), [`Error::Parts`](crate::Error::Parts).
-    pub fn read_grouped(&mut self, name: &'static str, input: &Flow, width: i64, groups: i64) -> Result<Axis> {
+    pub fn read_grouped(&mut self, name: impl Into<Cow<'static, str>>, input: &Flow, width: i64, groups: i64) -> Result<Axis> {
         let channels = self.cx.resolve(input, width)?;
         self.hold_ungated(&channels);
         let part = self.one_part(&channels, groups)?;
-        Ok(self.axis(name, part))
+        self.axis(name, part)
     }
 
     /// Like [`write`](Self::write), in `groups` equal parts that must lose the same number of channels.
     ///
     /// # Errors
     /// [`Error::Parts`](crate::Error::Parts) when `width` is no multiple of `groups`.
-    pub fn write_grouped(&mut self, name: &'static str, width: i64, groups: i64) -> Result<Axis> {
-        let axis = self.write(name, width);
+    pub fn write_grouped(&mut self, name: impl Into<Cow<'static, str>>, width: i64, groups: i64) -> Result<Axis> {
+        let axis = self.write(name, width)?;
         self.tie_groups(axis, groups)?;
         Ok(axis)
     }
@@ -32,7 +34,7 @@ impl LayerTracer<'_> {
     /// # Errors
     /// [`Error::Parts`](crate::Error::Parts) when its width is no multiple of `groups`.
     pub fn tie_groups(&mut self, axis: Axis, groups: i64) -> Result<()> {
-        let channels = self.axes[axis.0].clone();
+        let channels = self.axes[self.known(axis)?].clone();
         self.one_part(&channels, groups).map(|_| ())
     }
 
@@ -40,10 +42,10 @@ impl LayerTracer<'_> {
     ///
     /// # Errors
     /// [`Error::Parts`](crate::Error::Parts).
-    pub fn part_of(&mut self, name: &'static str, axis: Axis, groups: i64) -> Result<Axis> {
-        let channels = self.axes[axis.0].clone();
+    pub fn part_of(&mut self, name: impl Into<Cow<'static, str>>, axis: Axis, groups: i64) -> Result<Axis> {
+        let channels = self.axes[self.known(axis)?].clone();
         let part = self.one_part(&channels, groups)?;
-        Ok(self.axis(name, part))
+        self.axis(name, part)
     }
 
     /// Whole groups stay or go: the `width` channels of `input` are `groups` parts, each one class. Returns the axes of all input channels and of the
@@ -58,7 +60,7 @@ impl LayerTracer<'_> {
         let mut heads = channels.select((0..channels.len()).step_by(size));
         heads.gated = channels.gated.chunks(size).map(|gates| gates.iter().all(|&gated| gated)).collect();
         let outputs = heads.repeated(usize::try_from(per_group).unwrap_or(0));
-        Ok((self.axis("in", channels), self.axis("out", outputs)))
+        Ok((self.axis("in", channels)?, self.axis("out", outputs)?))
     }
 
     /// Ties equal parts, and returns the first of them.

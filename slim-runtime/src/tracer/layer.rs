@@ -1,11 +1,13 @@
 //! One layer of a trace: its lists of channels, and the tensor dimensions that follow them.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::graph::{AxisNode, LayerNode, State, TensorNode};
-use super::{TensorIdentity, Tracer};
+use super::graph::tensor_path;
+use super::graph::{AxisNode, LayerNode, ScaleNode, State, TensorNode};
+use super::{Tracer, memory};
 use crate::flow::{ChannelId, Channels, Flow};
 use crate::plan::{Hold, LayerKind, Role};
 use crate::{Error, Result};
@@ -21,12 +23,15 @@ pub struct LayerTracer<'t> {
 
 /// A list of channels that dimensions of one layer's tensors follow, as returned by the methods of its [`LayerTracer`].
 #[derive(Debug, Clone, Copy)]
-pub struct Axis(pub(super) usize);
+pub struct Axis {
+    layer: usize,
+    index: usize,
+}
 
 impl<'t> LayerTracer<'t> {
     pub(super) fn new(cx: &'t mut Tracer, kind: LayerKind) -> Self {
         let path = cx.path();
-        cx.layers.push(LayerNode { path, kind, axes: Vec::new(), tensors: Vec::new(), score: None, states: Vec::new() });
+        cx.layers.push(LayerNode { path, kind, axes: Vec::new(), tensors: Vec::new(), scale: None, states: Vec::new() });
         Self { index: cx.layers.len() - 1, cx, axes: Vec::new() }
     }
 
@@ -34,39 +39,56 @@ impl<'t> LayerTracer<'t> {
     ///
     /// # Errors
     /// [`Error::Width`], [`Error::Tuple`].
-    pub fn read(&mut self, name: &'static str, input: &Flow, width: i64) -> Result<Axis> {
+    pub fn read(&mut self, name: impl Into<Cow<'static, str>>, input: &Flow, width: i64) -> Result<Axis> {
         let channels = self.cx.resolve(input, width)?;
-        Ok(self.read_channels(name, channels))
+        self.read_channels(name, channels)
     }
 
     /// The layer mixes `features`, which are the channels of `input` or the channel-major flatten of them (a linear layer).
     ///
     /// # Errors
-    /// [`Error::Width`] when `features` is no multiple of the channels, [`Error::Tuple`].
-    pub fn read_flattened(&mut self, name: &'static str, input: &Flow, features: i64) -> Result<Axis> {
+    /// [`Error::Width`] when `features` is no multiple of the channels, or another number where there is nothing to flatten; [`Error::Tuple`].
+    pub fn read_flattened(&mut self, name: impl Into<Cow<'static, str>>, input: &Flow, features: i64) -> Result<Axis> {
         let channels = self.cx.channels(input, usize::try_from(features).ok())?;
         let width = channels.len() as i64;
+        if !channels.positions && features != width {
+            let hint = "; behind a linear layer there is nothing to flatten".to_owned();
+            return Err(self.cx.width_error(features, "feature", &channels, hint));
+        }
         if width == 0 || features % width != 0 {
             let hint = "; flattened, each channel gives the same number of features".to_owned();
-            return Err(self.cx.width_error(features, "features", &channels, hint));
+            return Err(self.cx.width_error(features, "feature", &channels, hint));
         }
-        Ok(self.read_channels(name, channels.repeated((features / width) as usize)))
+        self.read_channels(name, channels.repeated((features / width) as usize))
     }
 
     /// The layer treats each of the `width` channels of `input` by itself (a batch norm).
     ///
     /// # Errors
     /// [`Error::Width`], [`Error::Tuple`].
-    pub fn follow(&mut self, name: &'static str, input: &Flow, width: i64) -> Result<Axis> {
+    pub fn follow(&mut self, name: impl Into<Cow<'static, str>>, input: &Flow, width: i64) -> Result<Axis> {
         let channels = self.cx.resolve(input, width)?;
-        Ok(self.axis(name, channels))
+        self.axis(name, channels)
     }
 
     /// The layer makes `width` new channels.
-    pub fn write(&mut self, name: &'static str, width: i64) -> Axis {
+    ///
+    /// # Errors
+    /// [`Error::Layer`] when the layer has an axis of this name.
+    pub fn write(&mut self, name: impl Into<Cow<'static, str>>, width: i64) -> Result<Axis> {
         let ids = self.cx.classes.fresh(usize::try_from(width).unwrap_or(0)).collect();
         let channels = Channels::new(ids, false, self.cx.source());
         self.axis(name, channels)
+    }
+
+    /// Like [`write`](Self::write), for channels that are one value each: behind them there is nothing to flatten.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    pub fn write_features(&mut self, name: impl Into<Cow<'static, str>>, width: i64) -> Result<Axis> {
+        let axis = self.write(name, width)?;
+        self.axes[axis.index].positions = false;
+        Ok(axis)
     }
 
     /// A trained tensor, and for each dimension that follows channels, which.
@@ -85,65 +107,86 @@ impl<'t> LayerTracer<'t> {
         self.bind(name, tensor, axes, Role::Buffer)
     }
 
-    /// A trained scale with one value per channel whose magnitude ranks the channels of `axis` (a batch norm's γ).
+    /// A trained scale `[channels]` whose magnitudes rank the channels of `axis` (a batch norm's γ).
     ///
     /// # Errors
     /// As for [`parameter`](Self::parameter).
     pub fn score(&mut self, name: &'static str, scale: &Tensor, axis: Axis) -> Result<()> {
         self.bind(name, scale, &[(0, axis)], Role::Parameter)?;
-        let node = self.node();
-        let tensor = node.tensors.len() - 1;
-        // A γ that was bound before has been counted before.
-        if node.tensors[tensor].tied.is_none() {
-            node.score = Some((tensor, axis.0));
+        let shape = scale.size();
+        if shape.len() != 1 {
+            let rule = "must have one value per channel and no other dimension".to_owned();
+            return Err(Error::Shape { path: self.cx.path(), tensor: name.to_owned(), shape, rule });
         }
+        let node = self.node();
+        node.scale = Some(ScaleNode { tensor: node.tensors.len() - 1, axis: axis.index, first: true });
         Ok(())
     }
 
     /// A number stored in the layer that counts the channels of `axis`; [`LayerVisitor::size`](crate::LayerVisitor::size) updates it.
-    pub fn size(&mut self, name: &'static str, axis: Axis) {
-        self.state(name, State::Sizes(vec![axis.0]));
+    ///
+    /// # Errors
+    /// [`Error::Layer`] when another layer at this path has state of this name.
+    pub fn size(&mut self, name: &'static str, axis: Axis) -> Result<()> {
+        self.sizes(name, &[axis])
     }
 
     /// Numbers stored in the layer, each of which counts the channels of an axis; [`LayerVisitor::sizes`](crate::LayerVisitor::sizes) updates them.
-    pub fn sizes(&mut self, name: &'static str, axes: &[Axis]) {
-        self.state(name, State::Sizes(axes.iter().map(|axis| axis.0).collect()));
+    ///
+    /// # Errors
+    /// As for [`size`](Self::size).
+    pub fn sizes(&mut self, name: &'static str, axes: &[Axis]) -> Result<()> {
+        let axes = axes.iter().map(|&axis| self.known(axis)).collect::<Result<_>>()?;
+        self.state(name, State::Sizes(axes))
     }
 
     /// Positions stored in the layer: for each channel of `to`, where in `from` it comes from; [`LayerVisitor::indices`](crate::LayerVisitor::indices) updates them.
-    pub fn indices(&mut self, name: &'static str, from: Axis, to: Axis) {
-        self.state(name, State::Indices { from: from.0, to: to.0 });
+    ///
+    /// # Errors
+    /// As for [`size`](Self::size).
+    pub fn indices(&mut self, name: &'static str, from: Axis, to: Axis) -> Result<()> {
+        let (from, to) = (self.known(from)?, self.known(to)?);
+        self.state(name, State::Indices { from, to })
     }
 
     /// State of a layer that is used twice is one: its channels are the same in both places.
-    fn state(&mut self, name: &'static str, state: State) {
+    fn state(&mut self, name: &'static str, state: State) -> Result<()> {
         let here = (self.index, self.node().states.len());
         let key = (self.cx.path(), name);
         let first = *self.cx.states.entry(key).or_insert(here);
         let axes = state.axes();
         self.node().states.push((name, state));
         if first == here {
-            return;
+            return Ok(());
         }
         let before = &self.cx.layers[first.0];
-        let pairs = before.states[first.1].1.axes().into_iter().zip(axes);
-        let pairs: Vec<_> =
-            pairs.map(|(before_axis, axis)| (Rc::clone(&before.axes[before_axis].ids), Rc::clone(&self.axes[axis].ids))).collect();
-        for (before, now) in pairs {
+        let ids_before: Vec<_> = before.states[first.1].1.axes().into_iter().map(|axis| Rc::clone(&before.axes[axis].ids)).collect();
+        let ids_now: Vec<_> = axes.into_iter().map(|axis| Rc::clone(&self.axes[axis].ids)).collect();
+        if ids_before.iter().map(|ids| ids.len()).ne(ids_now.iter().map(|ids| ids.len())) {
+            return Err(self.cx.layer_error(format!("two layers have `{name}` here; give each a name of its own with `Tracer::field`")));
+        }
+        for (before, now) in ids_before.iter().zip(ids_now) {
             before.iter().zip(now.iter()).for_each(|(&a, &b)| self.cx.classes.union(a, b));
         }
+        Ok(())
     }
 
     /// Part of an axis: the channels at these positions.
-    pub(crate) fn select(&mut self, name: &'static str, axis: Axis, positions: impl IntoIterator<Item = usize>) -> Axis {
-        let channels = self.axes[axis.0].select(positions);
+    pub(crate) fn select(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        axis: Axis,
+        positions: impl IntoIterator<Item = usize>,
+    ) -> Result<Axis> {
+        let channels = self.axes[self.known(axis)?].select(positions);
         self.axis(name, channels)
     }
 
     /// Never removes the channels of `axis`.
-    pub(crate) fn hold(&mut self, axis: Axis, hold: Hold) {
-        let ids = self.axes[axis.0].ids.to_vec();
+    pub(crate) fn hold(&mut self, axis: Axis, hold: Hold) -> Result<()> {
+        let ids = self.axes[self.known(axis)?].ids.to_vec();
         self.cx.hold_ids(ids, hold);
+        Ok(())
     }
 
     /// Field path of the layer.
@@ -152,26 +195,42 @@ impl<'t> LayerTracer<'t> {
     }
 
     /// The channels of `axis`, as gated as the layer received them.
-    pub fn pass(&self, axis: Axis) -> Flow {
-        let channels = &self.axes[axis.0];
-        Flow::Channels(Channels { source: self.cx.source(), ..channels.clone() })
+    ///
+    /// # Errors
+    /// [`Error::Layer`] when the axis is another layer's.
+    pub fn pass(&self, axis: Axis) -> Result<Flow> {
+        let channels = self.axes[self.known(axis)?].clone();
+        Ok(Flow::Channels(Channels { source: self.cx.source(), ..channels }))
     }
 
     /// The channels of `axis`, gated: zero once the layer's scale and shift are.
-    pub fn gate(&self, axis: Axis) -> Flow {
+    ///
+    /// # Errors
+    /// As for [`pass`](Self::pass).
+    pub fn gate(&self, axis: Axis) -> Result<Flow> {
         self.with_gate(axis, true)
     }
 
     /// The channels of `axis`, ungated: the layer adds something that no scale takes away.
-    pub fn ungate(&self, axis: Axis) -> Flow {
+    ///
+    /// # Errors
+    /// As for [`pass`](Self::pass).
+    pub fn ungate(&self, axis: Axis) -> Result<Flow> {
         self.with_gate(axis, false)
     }
 
-    fn with_gate(&self, axis: Axis, gated: bool) -> Flow {
-        Channels::new(Rc::clone(&self.axes[axis.0].ids), gated, self.cx.source()).into()
+    fn with_gate(&self, axis: Axis, gated: bool) -> Result<Flow> {
+        let channels = self.axes[self.known(axis)?].clone();
+        let gated = vec![gated; channels.len()].into();
+        Ok(Flow::Channels(Channels { source: self.cx.source(), gated, ..channels }))
     }
 
-    fn read_channels(&mut self, name: &'static str, channels: Channels) -> Axis {
+    /// Where this layer's axis is.
+    pub(super) fn known(&self, axis: Axis) -> Result<usize> {
+        if axis.layer == self.index { Ok(axis.index) } else { Err(self.cx.layer_error("it uses an axis of another layer".to_owned())) }
+    }
+
+    fn read_channels(&mut self, name: impl Into<Cow<'static, str>>, channels: Channels) -> Result<Axis> {
         self.hold_ungated(&channels);
         self.axis(name, channels)
     }
@@ -182,32 +241,37 @@ impl<'t> LayerTracer<'t> {
         self.cx.hold_ids(missed, Hold::Ungated { by: self.cx.path() });
     }
 
-    pub(super) fn axis(&mut self, name: &'static str, channels: Channels) -> Axis {
+    pub(super) fn axis(&mut self, name: impl Into<Cow<'static, str>>, channels: Channels) -> Result<Axis> {
+        let name = name.into();
+        if self.node().axes.iter().any(|axis| axis.name == name) {
+            return Err(self.cx.layer_error(format!("it has the axis `{name}` twice")));
+        }
         self.node().axes.push(AxisNode { name, ids: Rc::clone(&channels.ids) });
         self.axes.push(channels);
-        Axis(self.axes.len() - 1)
+        Ok(Axis { layer: self.index, index: self.axes.len() - 1 })
     }
 
     fn bind(&mut self, name: &'static str, tensor: &Tensor, axes: &[(usize, Axis)], role: Role) -> Result<()> {
-        self.check(name, tensor, axes)?;
+        let axes = axes.iter().map(|&(dim, axis)| Ok((dim, self.known(axis)?))).collect::<Result<Vec<_>>>()?;
+        self.check(name, tensor, &axes)?;
         let mut dims = vec![None; tensor.dim()];
-        for &(dim, axis) in axes {
-            dims[dim] = Some(axis.0);
+        for (dim, axis) in axes {
+            dims[dim] = Some(axis);
         }
-        let tied = self.tie(tensor, &dims);
+        let tied = self.tie(name, tensor, &dims)?;
         let tensor = tensor.shallow_clone();
         self.node().tensors.push(TensorNode { name, tensor, axes: dims, role, tied });
         Ok(())
     }
 
-    fn check(&self, name: &'static str, tensor: &Tensor, axes: &[(usize, Axis)]) -> Result<()> {
+    fn check(&self, name: &'static str, tensor: &Tensor, axes: &[(usize, usize)]) -> Result<()> {
         let path = self.cx.path();
         if !tensor.f_is_leaf().map_err(Error::torch(format!("{path}.{name}")))? {
             return Err(Error::NotALeaf { path, tensor: name.to_owned() });
         }
         let shape = tensor.size();
         for &(dim, axis) in axes {
-            let width = self.axes[axis.0].len() as i64;
+            let width = self.axes[axis].len() as i64;
             if shape.get(dim) != Some(&width) {
                 let rule = format!("must have {width} in dimension {dim}");
                 return Err(Error::Shape { path, tensor: name.to_owned(), shape, rule });
@@ -217,12 +281,17 @@ impl<'t> LayerTracer<'t> {
     }
 
     /// Makes the channels of a tensor that was bound before the same in both places. A dimension that one place leaves alone is held.
-    fn tie(&mut self, tensor: &Tensor, dims: &[Option<usize>]) -> Option<(usize, usize)> {
-        let identity = TensorIdentity::of(tensor)?;
+    fn tie(&mut self, name: &'static str, tensor: &Tensor, dims: &[Option<usize>]) -> Result<Option<(usize, usize)>> {
+        let Some((address, layout)) = memory(tensor) else { return Ok(None) };
         let here = (self.index, self.cx.layers[self.index].tensors.len());
-        let first = *self.cx.bound.entry(identity).or_insert(here);
+        let (first, first_layout) = self.cx.bound.entry(address).or_insert_with(|| (here, layout.clone()));
+        let first = *first;
         if first == here {
-            return None;
+            return Ok(None);
+        }
+        if *first_layout != layout {
+            let owner = tensor_path(&self.cx.layers, first);
+            return Err(Error::NotShared { path: self.cx.path(), tensor: name.to_owned(), owner });
         }
         let before = &self.cx.layers[first.0];
         let ids_before = |axis: usize| Rc::clone(&before.axes[axis].ids);
@@ -238,7 +307,7 @@ impl<'t> LayerTracer<'t> {
                 (None, None) => {}
             }
         }
-        Some(first)
+        Ok(Some(first))
     }
 
     fn hold_tied(&mut self, ids: &[ChannelId]) {

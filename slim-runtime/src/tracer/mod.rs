@@ -6,7 +6,7 @@ mod layer;
 mod ops;
 mod union_find;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::rc::Rc;
 
@@ -33,27 +33,20 @@ pub struct Tracer {
     holds: Vec<(Vec<ChannelId>, Hold)>,
     /// The model's inputs, once their width is known.
     inputs: Vec<Option<Channels>>,
-    /// Where each tensor was bound first.
-    bound: HashMap<TensorIdentity, (usize, usize)>,
+    /// Where the tensor at each address was bound first.
+    bound: HashMap<usize, ((usize, usize), Layout)>,
     /// Where each piece of state was declared first, by path and name.
     states: HashMap<(String, &'static str), (usize, usize)>,
 }
 
-/// Two handles of one tensor have the same memory and the same layout.
-#[derive(PartialEq, Eq, Hash)]
-struct TensorIdentity {
-    address: usize,
-    size: Vec<i64>,
-    stride: Vec<i64>,
-}
+/// Sizes and strides.
+type Layout = (Vec<i64>, Vec<i64>);
 
-impl TensorIdentity {
-    /// `None` for a tensor without memory, which is identical to nothing.
-    fn of(tensor: &Tensor) -> Option<Self> {
-        let size = tensor.size();
-        let empty = tensor.is_sparse() || size.contains(&0);
-        (!empty).then(|| Self { address: tensor.data_ptr() as usize, size, stride: tensor.stride() })
-    }
+/// Where a tensor's values are and how they lie. Two handles of one tensor agree in both; `None` for a tensor without memory, which is no other.
+fn memory(tensor: &Tensor) -> Option<(usize, Layout)> {
+    let size = tensor.size();
+    let none = tensor.is_sparse() || tensor.is_mkldnn() || size.contains(&0);
+    (!none).then(|| (tensor.data_ptr() as usize, (size, tensor.stride())))
 }
 
 impl Tracer {
@@ -143,7 +136,7 @@ impl Tracer {
         if channels.len() as i64 == width {
             return Ok(channels);
         }
-        Err(self.width_error(width, "channels", &channels, String::new()))
+        Err(self.width_error(width, "channel", &channels, String::new()))
     }
 
     /// The channels of a flow. An open one is fixed to `width` where that is known.
@@ -165,6 +158,10 @@ impl Tracer {
         self.inputs[index] = Some(channels.clone());
         self.hold(&channels.clone().into(), &Hold::Input);
         channels
+    }
+
+    pub(crate) fn layer_error(&self, reason: String) -> Error {
+        Error::Layer { path: self.path(), reason }
     }
 
     fn width_error(&self, expected: i64, unit: &'static str, channels: &Channels, hint: String) -> Error {
@@ -202,6 +199,17 @@ impl Tracer {
                 held[class[id as usize] as usize].get_or_insert_with(|| Rc::clone(&hold));
             }
         }
+        mark_first_scales(&mut self.layers);
         Graph { layers: self.layers, class, held }
+    }
+}
+
+/// A γ that several layers share ranks, and counts, once.
+fn mark_first_scales(layers: &mut [LayerNode]) {
+    let mut seen = HashSet::new();
+    for (index, layer) in layers.iter_mut().enumerate() {
+        if let Some(scale) = &mut layer.scale {
+            scale.first = seen.insert(layer.tensors[scale.tensor].tied.unwrap_or((index, scale.tensor)));
+        }
     }
 }

@@ -33,6 +33,7 @@ impl Tracer {
             ids: parts.iter().flat_map(|part| part.ids.iter().copied()).collect(),
             gated: parts.iter().flat_map(|part| part.gated.iter().copied()).collect(),
             source: self.source(),
+            positions: parts.iter().any(|part| part.positions),
         }))
     }
 
@@ -79,7 +80,7 @@ impl Tracer {
             (ids[0], gated.iter().all(|&gated| gated))
         });
         let (ids, gated): (Vec<_>, Vec<_>) = blocks.unzip();
-        Ok(Flow::Channels(Channels { ids: ids.into(), gated: gated.into(), source: self.source() }))
+        Ok(Flow::Channels(Channels { ids: ids.into(), gated: gated.into(), source: self.source(), positions: true }))
     }
 
     /// Tensor `index` of several.
@@ -119,7 +120,7 @@ impl Tracer {
             self.classes.union(a, b);
         }
         let gated = a.gated.iter().zip(b.gated.iter()).map(|(&a, &b)| gate(a, b)).collect();
-        Ok(Flow::Channels(Channels { ids: Rc::clone(&a.ids), gated, source: self.source() }))
+        Ok(Flow::Channels(Channels { ids: Rc::clone(&a.ids), gated, source: self.source(), positions: a.positions || b.positions }))
     }
 
     /// How wide each of `parts` equal parts is.

@@ -84,7 +84,7 @@ fn a_file_that_does_not_fit_names_every_tensor_and_changes_nothing() {
     FOLDER/other.safetensors: 4 tensors do not fit the store:
       `bn1.bias` is missing in the file
       `bn2.weight` has shape [1] in the file, [6] in the store
-      `fc.bias` is of type I64, which is no float
+      `fc.bias` is of type I64, which is not supported
       `extra` is not in the store
     ");
     assert_same(&values(&other_vs), &before);
@@ -135,4 +135,26 @@ fn a_folder_that_is_not_there_is_named_and_an_old_file_survives_a_failed_save() 
     weight.shallow_clone().set_data(&weight.to_kind(Kind::Int64));
     assert!(matches!(checkpoint::save(&file, &odd, &channels![8, 6]), Err(Error::Format { .. })));
     assert_eq!(std::fs::read(&file).unwrap(), old);
+}
+
+#[test]
+fn widths_below_one_are_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_net, vs) = net();
+    assert!(matches!(checkpoint::save(folder.path().join("bad.safetensors"), &vs, &channels![8, 0]), Err(Error::Cfg { .. })));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_expanded_variable_is_named_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("good.safetensors");
+    let (_net, mut vs) = net();
+    checkpoint::save(&file, &vs, &channels![8, 6]).unwrap();
+    let bias = &vs.variables()["fc.bias"];
+    bias.shallow_clone().set_data(&Tensor::zeros([1], (Kind::Float, Device::Cpu)).expand([5], false));
+    let before = values(&vs);
+    let error = checkpoint::load(&file, &mut vs).unwrap_err();
+    assert!(error.to_string().contains("`fc.bias` is an expanded view"), "{error}");
+    assert_same(&values(&vs), &before);
 }

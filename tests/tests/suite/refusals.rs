@@ -63,19 +63,80 @@ fn widths_that_do_not_fit() {
 
     let (mut net, vs) = self::net();
     net.conv1 = nn::conv2d(&vs.root() / "other", 1, 8, 3, Default::default());
-    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`conv1` is a depthwise convolution, and tch keeps its number of groups to itself; build it with `slim_runtime::nn::conv2d` (same signature), whose groups follow the weight");
+    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`conv1` takes 1 channel, but the model's input gives 3");
+}
+
+/// Two linear layers, with nothing between them that could be flattened.
+#[derive(Debug, Prunable)]
+struct Mlp(nn::Linear, nn::BatchNorm, nn::Linear);
+
+#[test]
+fn behind_a_linear_layer_there_is_nothing_to_flatten() {
+    let vs = VarStore::new(Device::Cpu);
+    let p = &vs.root();
+    let mlp = Mlp(
+        nn::linear(p / 0, 4, 6, Default::default()),
+        nn::batch_norm1d(p / 1, 6, Default::default()),
+        nn::linear(p / 2, 12, 2, Default::default()),
+    );
+    insta::assert_snapshot!(assert_refused(mlp, &vs, 0.5), @"`2` takes 12 features, but `1` gives 6; behind a linear layer there is nothing to flatten");
 }
 
 #[test]
-fn a_width_that_the_groups_do_not_divide() {
+fn a_depthwise_convolution_of_tchs() {
+    let config = nn::ConvConfig { groups: 8, ..Default::default() };
+    let depthwise = "is a depthwise convolution, and tch keeps its number of groups to itself; build it with `slim_runtime::nn::conv2d` (same signature), whose groups follow the weight";
+    let (mut net, vs) = net();
+    net.conv2 = nn::conv2d(&vs.root() / "other", 8, 8, 3, config);
+    assert_eq!(assert_refused(net, &vs, 0.5).to_string(), format!("`conv2` {depthwise}"));
+
+    // In front, where nothing else tells how wide the input is.
+    let vs = VarStore::new(Device::Cpu);
+    let p = &vs.root();
+    let first =
+        (nn::conv2d(p / 0, 3, 6, 1, nn::ConvConfig { groups: 3, ..Default::default() }), nn::batch_norm2d(p / 1, 6, Default::default()));
+    assert_eq!(assert_refused(first, &vs, 0.5).to_string(), format!("`0` {depthwise}"));
+}
+
+#[test]
+fn tensors_that_overlap_themselves_are_not_written_half() {
+    let (mut net, vs) = net();
+    net.bn2.bs = Some(Tensor::zeros([1], (Kind::Float, Device::Cpu)).expand([6], false));
+    let plan = net.plan(&Slimming::ratio(0.25)).unwrap();
+    net.mask(&plan).unwrap();
+    assert_eq!(net.bn2.bs.as_ref().unwrap().size(), [6]);
+    assert!(values(&vs)["bn1.weight"].get(0).double_value(&[]) == 0.);
+}
+
+#[test]
+fn memory_that_is_laid_out_in_two_ways() {
+    let (mut net, mut vs) = net();
+    let p = vs.root();
+    net.fc = nn::linear(&p / "square", 24, 24, Default::default());
+    let mut tied = (net, nn::batch_norm1d(&p / "bn", 24, Default::default()), nn::linear(&p / "twin", 24, 24, Default::default()));
+    drop(p);
+    vs.freeze();
+    tied.2.ws = tied.0.fc.ws.tr();
+    insta::assert_snapshot!(assert_refused(tied, &vs, 0.5), @"`2.weight` shares the memory of `0.fc.weight` but is another tensor (a `detach` or a view), so only one of the two would be slimmed; share it with `shallow_clone`");
+}
+
+#[test]
+fn libtorchs_words_come_without_its_backtrace() {
+    let (mut net, vs) = net();
+    net.conv1.bs = Some(Tensor::new());
+    let error = assert_refused(net, &vs, 0.5).to_string();
+    assert!(error.contains("conv1.bias") && !error.contains("Exception raised from"), "{error}");
+}
+
+#[test]
+fn a_width_that_the_groups_do_not_fit() {
     let (mut net, vs) = net();
     net.conv2 = nn::conv2d(&vs.root() / "other", 8, 6, 3, nn::ConvConfig { groups: 2, ..Default::default() });
-    net.bn2 = nn::batch_norm2d(&vs.root() / "norm", 6, Default::default());
     net.slim(0.5).unwrap();
 
     let (mut net, vs) = self::net();
-    net.conv2 = nn::conv2d(&vs.root() / "other", 4, 7, 3, Default::default());
-    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`conv2`: a convolution cuts `conv2` (7 channels) into 2 equal parts, which it is no multiple of");
+    net.conv2 = nn::conv2d(&vs.root() / "other", 16, 6, 3, nn::ConvConfig { groups: 2, ..Default::default() });
+    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`conv2` takes 16 channels, but `bn1` gives 8");
 }
 
 #[test]
@@ -113,14 +174,14 @@ fn shapes_that_no_layer_has() {
 
     let (mut net, vs) = self::net();
     net.bn1.running_mean = Tensor::zeros([2, 4], (Kind::Float, Device::Cpu));
-    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`bn1.running_mean` has shape [2, 4], which is not [channels]");
+    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`bn1.running_mean` has shape [2, 4], which is not [8], one value per channel");
 }
 
 /// A plan of the small network, after `edit` on its JSON.
-fn edited(edit: impl Fn(&mut serde_json::Value)) -> serde_json::Result<Plan> {
+fn edited(edit: impl Fn(&mut serde_json::Value)) -> slim_runtime::Result<Plan> {
     let mut json = serde_json::to_value(net().0.plan(&Slimming::ratio(0.25)).unwrap()).unwrap();
     edit(&mut json);
-    serde_json::from_value(json)
+    Plan::from_json(&json.to_string())
 }
 
 fn assert_plan_refused(plan: &Plan) -> Error {
@@ -156,16 +217,20 @@ fn plans_of_another_network() {
 #[test]
 fn plans_that_contradict_themselves() {
     let torn = edited(|json| json["layers"][1]["axes"][0]["keep"] = "0-3".into()).unwrap();
-    insta::assert_snapshot!(assert_plan_refused(&torn), @"the plan cannot be applied: `bn1` keeps a channel that `conv1` removes (position 0 of `channels` in `bn1`)");
+    insta::assert_snapshot!(assert_plan_refused(&torn), @"the plan cannot be used: `bn1` keeps a channel that `conv1` removes (position 0 of `channels` in `bn1`)");
     let empty = edited(|json| json["layers"][0]["axes"][1]["keep"] = "".into()).unwrap();
-    insta::assert_snapshot!(assert_plan_refused(&empty), @"the plan cannot be applied: it leaves `conv1` no channel of `out`");
+    insta::assert_snapshot!(assert_plan_refused(&empty), @"the plan cannot be used: it leaves `conv1` no channel of `out`");
     let input = edited(|json| json["layers"][0]["axes"][0]["keep"] = "0-1".into()).unwrap();
-    insta::assert_snapshot!(assert_plan_refused(&input), @"the plan cannot be applied: it removes position 2 of `in` in `conv1`, which must stay: model input");
+    insta::assert_snapshot!(assert_plan_refused(&input), @"the plan cannot be used: it removes position 2 of `in` in `conv1`, which must stay: model input");
 }
 
 #[test]
 fn plan_files_that_cannot_be() {
-    let refused = |edit: &dyn Fn(&mut serde_json::Value)| edited(edit).unwrap_err().to_string();
+    let refused = |edit: &dyn Fn(&mut serde_json::Value)| {
+        let error = edited(edit).unwrap_err().to_string();
+        let (_, reason) = error.split_once("cannot be used: ").unwrap();
+        reason.split(" at line").next().unwrap().to_owned()
+    };
     insta::assert_snapshot!(refused(&|json| json["format"] = 2.into()), @"this is a plan of format 2, but only format 1 can be read");
     insta::assert_snapshot!(refused(&|json| json["slimming"]["ratio"] = 2.into()), @"ratio 2: the share of channels to remove must be in [0, 1), for instance 0.5 for half of them");
     insta::assert_snapshot!(refused(&|json| json["layers"][0]["axes"][1]["keep"] = "0-8".into()), @"layer `conv1`: axis `out` keeps position 8 of 8");
@@ -173,7 +238,9 @@ fn plan_files_that_cannot_be() {
     insta::assert_snapshot!(refused(&|json| json["layers"][0]["axes"][1]["name"] = "in".into()), @"layer `conv1`: it has the axis `in` twice");
     insta::assert_snapshot!(refused(&|json| json["layers"][0]["tensors"][0]["dims"][0] = "oot".into()), @"layer `conv1`: it has no axis `oot`");
     insta::assert_snapshot!(refused(&|json| json["layers"][0]["tensors"][0]["dims"][3] = (-3).into()), @"layer `conv1`: `weight` has a dimension of -3");
-    insta::assert_snapshot!(refused(&|json| json["layers"][0]["tensors"][0]["dims"][3] = i64::MAX.into()), @"layer `conv1`: `weight` has more elements than can be counted");
+    insta::assert_snapshot!(refused(&|json| json["layers"][0]["tensors"][0]["dims"][3] = i64::MAX.into()), @"layer `conv1`: `weight` has more elements than any tensor");
     insta::assert_snapshot!(refused(&|json| json["layers"][1]["scored"]["axis"] = "out".into()), @"layer `bn1`: it has no axis `out`");
-    insta::assert_snapshot!(refused(&|json| json["layers"][1]["scored"]["removable"] = 9.into()), @"layer `bn1`: more channels are removable than it has");
+    insta::assert_snapshot!(refused(&|json| json["layers"][1]["scored"]["removable"] = 9.into()), @"layer `bn1`: 9 of 8 channels are removable, which cannot be");
+    insta::assert_snapshot!(refused(&|json| json["layers"][1]["scored"]["removable"] = 3.into()), @"layer `bn1`: 3 of 8 channels are removable, which cannot be");
+    insta::assert_snapshot!(refused(&|json| json["layers"][0]["axes"][0]["width"] = i64::MAX.into()), @"layer `conv1`: axis `in` has more channels than any network");
 }

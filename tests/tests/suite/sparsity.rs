@@ -58,7 +58,7 @@ fn works_on_the_slimmed_network() {
 fn says_when_it_is_called_too_early() {
     let (net, _vs) = net();
     let error = net.add_l1_subgradient(1e-4).unwrap_err();
-    assert!(matches!(error, Error::NothingToPrune { .. }));
+    assert!(matches!(error, Error::NoGradient));
     assert!(error.to_string().contains("behind `backward`"), "{error}");
 }
 

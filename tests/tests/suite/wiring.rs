@@ -277,8 +277,8 @@ impl Prunable for Counter {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         let mut layer = cx.layer(LayerKind::other("counter"));
         let channels: Axis = layer.follow("channels", &input, 6)?;
-        layer.size("channels", channels);
-        Ok(layer.pass(channels))
+        layer.size("channels", channels)?;
+        layer.pass(channels)
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
@@ -352,4 +352,106 @@ fn a_number_that_layers_mut_forgets_is_an_error() {
     let error = Forgetful(net).slim(0.5).unwrap_err();
     insta::assert_snapshot!(error, @"`counters.0`: `channels` is declared in `trace` but not in `layers_mut`; a hand-written `Prunable` must name its state in both");
     crate::common::assert_same(&values(&vs), &before);
+}
+
+/// Two layers in one place: a composite that does not name its parts.
+#[derive(Debug)]
+struct Unnamed(Counted, Counter);
+
+impl Prunable for Unnamed {
+    fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+        let flow = cx
+            .field("counters", |cx| cx.field(0, |cx| cx.layer(LayerKind::other("narrow")).write("out", 4).map(|_| ())))
+            .and_then(|()| self.0.trace(cx, input))?;
+        cx.field("counters", |cx| {
+            cx.field(0, |cx| {
+                let mut layer = cx.layer(LayerKind::other("counter"));
+                let channels = layer.follow("channels", &flow, self.1.channels)?;
+                layer.size("channels", channels)?;
+                layer.pass(channels)
+            })
+        })
+    }
+}
+
+#[test]
+fn two_layers_with_one_name_are_refused() {
+    let (net, _vs) = counted(&[(6, false)]);
+    let error = Unnamed(net, Counter { channels: 2, fail: false }).plan(&Slimming::ratio(0.5)).unwrap_err();
+    insta::assert_snapshot!(error, @"`counters.0`: two layers have `channels` here; give each a name of its own with `Tracer::field`");
+}
+
+#[test]
+fn a_trace_that_confuses_axes_is_refused() {
+    #[derive(Debug)]
+    struct Confused(Tensor, bool);
+    impl Prunable for Confused {
+        fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+            let foreign = cx.layer(LayerKind::other("first")).follow("channels", &input, 3)?;
+            let mut layer = cx.layer(LayerKind::other("second"));
+            let own = layer.follow("channels", &input, 3)?;
+            if self.1 {
+                layer.follow("channels", &input, 3)?;
+            }
+            layer.parameter("scale", &self.0, &[(0, foreign)])?;
+            layer.pass(own)
+        }
+    }
+    let vs = VarStore::new(Device::Cpu);
+    let error = |twice| Confused(vs.root().ones("scale", &[3]), twice).plan(&Slimming::ratio(0.5)).unwrap_err();
+    insta::assert_snapshot!(error(false), @"`model`: it uses an axis of another layer");
+    insta::assert_snapshot!(error(true), @"`model`: it has the axis `channels` twice");
+}
+
+#[test]
+fn a_gamma_that_two_norms_share_counts_once_and_both_shifts_are_masked() {
+    let vs = VarStore::new(Device::Cpu);
+    let p = &vs.root();
+    let conv = |name: &str, i, o| nn::conv2d(p / name, i, o, 1, nn::no_bias());
+    let mut net = (
+        conv("0", 3, 6),
+        nn::batch_norm2d(p / "1", 6, Default::default()),
+        conv("2", 6, 6),
+        nn::batch_norm2d(p / "3", 6, Default::default()),
+        conv("4", 6, 2),
+    );
+    randomise(&[&net.1, &net.3]);
+    net.3.ws = net.1.ws.as_ref().map(Tensor::shallow_clone);
+    let plan = net.plan(&Slimming::ratio(0.5)).unwrap();
+    assert_eq!((plan.removable(), plan.channels().before), (6, 6));
+    let forward = |net: &(nn::Conv2D, nn::BatchNorm, nn::Conv2D, nn::BatchNorm, nn::Conv2D), xs: &Tensor| {
+        let xs = xs.apply(&net.0).apply_t(&net.1, false).relu();
+        xs.apply(&net.2).apply_t(&net.3, false).relu().apply(&net.4)
+    };
+    let images = images(2);
+    net.mask(&plan).unwrap();
+    let masked = forward(&net, &images);
+    net.apply(&plan).unwrap();
+    assert_eq!(net.2.ws.size(), [2, 2, 1, 1]);
+    assert!(forward(&net, &images).allclose(&masked, 1e-5, 1e-6, false));
+}
+
+#[test]
+fn a_tied_dimension_that_one_place_leaves_free_is_held() {
+    /// The weight of `fc` is used a second time in a way that says nothing of its dimensions.
+    #[derive(Debug)]
+    struct Tied(nn::Conv2D, nn::BatchNorm, nn::Conv2D);
+    impl Prunable for Tied {
+        fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+            let flow = cx.field(0, |cx| self.0.trace(cx, input))?;
+            let flow = cx.field(1, |cx| self.1.trace(cx, flow))?;
+            let flow = cx.field(2, |cx| self.2.trace(cx, flow))?;
+            cx.field("again", |cx| {
+                let mut layer = cx.layer(LayerKind::other("penalty"));
+                layer.parameter("weight", &self.2.ws, &[])
+            })?;
+            Ok(flow)
+        }
+    }
+    let vs = VarStore::new(Device::Cpu);
+    let p = &vs.root();
+    let conv = |name: &str, i, o| nn::conv2d(p / name, i, o, 1, nn::no_bias());
+    let net = Tied(conv("a", 3, 4), nn::batch_norm2d(p / "b", 4, Default::default()), conv("c", 4, 2));
+    let error = net.plan(&Slimming::ratio(0.5)).unwrap_err();
+    assert!(error.to_string().contains("`again` shares its weight"), "{error}");
 }
