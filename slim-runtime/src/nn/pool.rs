@@ -14,6 +14,8 @@ pub struct MaxPool2d {
     pub stride: [i64; 2],
     /// Rows and columns added on each side.
     pub padding: [i64; 2],
+    /// Whether a last window that reaches beyond the input counts too.
+    pub ceil_mode: bool,
 }
 
 /// The average over windows of `[N, C, H, W]`, padding counted in, as in PyTorch.
@@ -35,8 +37,18 @@ pub struct AdaptiveAvgPool2d {
 }
 
 /// A max-pool over windows of `kernel`×`kernel`, `stride` apart, without padding.
+///
+/// What else there is to say is in its fields:
+/// ```
+/// use slim_runtime::nn::{MaxPool2d, max_pool2d};
+///
+/// let pool = MaxPool2d { ceil_mode: true, ..max_pool2d(3, 2) };
+/// let images = tch::Tensor::zeros([1, 1, 8, 8], tch::kind::FLOAT_CPU);
+/// assert_eq!(images.apply(&pool).size(), [1, 1, 4, 4]);
+/// assert_eq!(images.apply(&max_pool2d(3, 2)).size(), [1, 1, 3, 3]);
+/// ```
 pub fn max_pool2d(kernel: i64, stride: i64) -> MaxPool2d {
-    MaxPool2d { kernel: [kernel; 2], stride: [stride; 2], padding: [0; 2] }
+    MaxPool2d { kernel: [kernel; 2], stride: [stride; 2], padding: [0; 2], ceil_mode: false }
 }
 
 /// An average pool over windows of `kernel`×`kernel`, `stride` apart, without padding.
@@ -51,7 +63,7 @@ pub fn adaptive_avg_pool2d(output: i64) -> AdaptiveAvgPool2d {
 
 impl Module for MaxPool2d {
     fn forward(&self, xs: &Tensor) -> Tensor {
-        xs.max_pool2d(self.kernel, self.stride, self.padding, [1, 1], false)
+        xs.max_pool2d(self.kernel, self.stride, self.padding, [1, 1], self.ceil_mode)
     }
 }
 
