@@ -1,0 +1,181 @@
+//! A small U-Net ([Ronneberger et al., 2015](https://arxiv.org/abs/1505.04597)): three levels down, three up, and each level's features beside
+//! what comes from below. With batch norms, also behind the transposed convolutions, so that their channels can go too.
+//!
+//! Here the levels are fields, and the wiring says who reads what. For any number of levels, kept in two `Vec`s that are paired, it is a loop:
+//!
+//! ```
+//! use slim_runtime::{Flow, LayerVisitor, Prunable, Result, Tracer};
+//! # use slim_runtime::nn::{BatchNorm, Conv2D, ConvTranspose2D, batch_norm2d, conv_transpose2d, conv2d};
+//! # use tch::nn;
+//! # #[derive(Debug, Prunable)]
+//! # struct Level { conv: Conv2D, bn: BatchNorm }
+//! # #[derive(Debug, Prunable)]
+//! # struct Up { conv: ConvTranspose2D, bn: BatchNorm }
+//! # fn level(p: nn::Path, inputs: i64, width: i64) -> Level {
+//! #     Level { conv: conv2d(&p / "conv", inputs, width, 3, Default::default()), bn: batch_norm2d(&p / "bn", width, Default::default()) }
+//! # }
+//! # fn up(p: nn::Path, inputs: i64, width: i64) -> Up {
+//! #     Up { conv: conv_transpose2d(&p / "conv", inputs, width, 2, Default::default()), bn: batch_norm2d(&p / "bn", width, Default::default()) }
+//! # }
+//!
+//! struct UNet {
+//!     down: Vec<Level>,
+//!     /// From the innermost: what brings the level below up, and what reads it beside the level's own features.
+//!     up: Vec<(Up, Level)>,
+//!     head: Conv2D,
+//! }
+//!
+//! impl Prunable for UNet {
+//!     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+//!         let (mut flow, mut skips) = (input, Vec::new());
+//!         for (i, level) in self.down.iter().enumerate() {
+//!             flow = cx.field(format!("down.{i}"), |cx| level.trace(cx, flow))?;
+//!             skips.push(flow.clone());
+//!         }
+//!         skips.pop(); // the innermost is read from below alone
+//!         for (i, (up, level)) in self.up.iter().enumerate() {
+//!             flow = cx.field(format!("up.{i}.0"), |cx| up.trace(cx, flow))?;
+//!             flow = cx.concat(&[skips.pop().into_iter().collect(), vec![flow]].concat())?;
+//!             flow = cx.field(format!("up.{i}.1"), |cx| level.trace(cx, flow))?;
+//!         }
+//!         cx.field("head", |cx| self.head.trace(cx, flow))
+//!     }
+//!
+//!     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
+//!         visit.field("down", |visit| self.down.layers_mut(visit))?;
+//!         visit.field("up", |visit| self.up.layers_mut(visit))?;
+//!         visit.field("head", |visit| self.head.layers_mut(visit))
+//!     }
+//! }
+//! # let vs = nn::VarStore::new(tch::Device::Cpu);
+//! # let p = vs.root();
+//! # let mut net = UNet {
+//! #     down: vec![level(&p / "a", 3, 4), level(&p / "b", 4, 8), level(&p / "c", 8, 16)],
+//! #     up: vec![(up(&p / "d", 16, 8), level(&p / "e", 16, 8)), (up(&p / "f", 8, 4), level(&p / "g", 8, 4))],
+//! #     head: conv2d(&p / "head", 4, 2, 1, Default::default()),
+//! # };
+//! # net.slim(0.5)?;
+//! # assert_eq!(net.up[1].1.conv.ws.size()[1], net.down[0].conv.ws.size()[0] + net.up[1].0.conv.ws.size()[1]);
+//! # Ok::<(), slim_runtime::Error>(())
+//! ```
+
+use std::borrow::Borrow;
+
+use slim_runtime::Prunable;
+use slim_runtime::nn::{BatchNorm, Conv2D, ConvTranspose2D, MaxPool2d, batch_norm2d, conv_transpose2d, conv2d, max_pool2d};
+use tch::{Tensor, nn};
+
+/// U-Net for images `[N, 3, H, W]` whose sides are multiples of 8.
+#[derive(Debug, Prunable)]
+#[prune(input = 3)]
+pub struct UNet {
+    enc1: DoubleConv,
+    pool1: MaxPool2d,
+    enc2: DoubleConv,
+    pool2: MaxPool2d,
+    enc3: DoubleConv,
+    pool3: MaxPool2d,
+    bottom: DoubleConv,
+    up3: Up,
+    #[prune(from = [enc3, up3])]
+    dec3: DoubleConv,
+    up2: Up,
+    #[prune(from = [enc2, up2])]
+    dec2: DoubleConv,
+    up1: Up,
+    #[prune(from = [enc1, up1])]
+    dec1: DoubleConv,
+    head: Conv2D,
+}
+
+/// Convolution, batch norm, ReLU; twice.
+#[derive(Debug, Prunable)]
+struct DoubleConv {
+    conv1: Conv2D,
+    bn1: BatchNorm,
+    conv2: Conv2D,
+    bn2: BatchNorm,
+}
+
+/// Twice the size: transposed convolution, batch norm, ReLU.
+#[derive(Debug, Prunable)]
+struct Up {
+    conv: ConvTranspose2D,
+    bn: BatchNorm,
+}
+
+impl UNet {
+    /// `width` channels at the first level, twice as many at each further one. Gives `[N, classes, H, W]`.
+    pub fn new<'a>(p: impl Borrow<nn::Path<'a>>, width: i64, classes: i64) -> Self {
+        let p = p.borrow();
+        let [w1, w2, w3, w4] = [1, 2, 4, 8].map(|times| times * width);
+        let conv = |name: &str, inputs, outputs| DoubleConv::new(&(p / name), inputs, outputs);
+        let up = |name: &str, inputs, outputs| Up::new(&(p / name), inputs, outputs);
+        UNet {
+            enc1: conv("enc1", 3, w1),
+            pool1: max_pool2d(2, 2),
+            enc2: conv("enc2", w1, w2),
+            pool2: max_pool2d(2, 2),
+            enc3: conv("enc3", w2, w3),
+            pool3: max_pool2d(2, 2),
+            bottom: conv("bottom", w3, w4),
+            up3: up("up3", w4, w3),
+            dec3: conv("dec3", 2 * w3, w3),
+            up2: up("up2", w3, w2),
+            dec2: conv("dec2", 2 * w2, w2),
+            up1: up("up1", w2, w1),
+            dec1: conv("dec1", 2 * w1, w1),
+            head: conv2d(p / "head", w1, classes, 1, Default::default()),
+        }
+    }
+}
+
+impl DoubleConv {
+    fn new(p: &nn::Path, inputs: i64, width: i64) -> Self {
+        let conv = nn::ConvConfig { padding: 1, bias: false, ..Default::default() };
+        DoubleConv {
+            conv1: conv2d(p / "conv1", inputs, width, 3, conv),
+            bn1: batch_norm(p / "bn1", width),
+            conv2: conv2d(p / "conv2", width, width, 3, conv),
+            bn2: batch_norm(p / "bn2", width),
+        }
+    }
+}
+
+impl Up {
+    fn new(p: &nn::Path, inputs: i64, width: i64) -> Self {
+        let conv = nn::ConvTransposeConfig { stride: 2, bias: false, ..Default::default() };
+        Up { conv: conv_transpose2d(p / "conv", inputs, width, 2, conv), bn: batch_norm(p / "bn", width) }
+    }
+}
+
+/// γ starts at one value for all, so that the ranking is learned and not drawn.
+fn batch_norm(p: nn::Path, width: i64) -> BatchNorm {
+    batch_norm2d(p, width, nn::BatchNormConfig { ws_init: nn::Init::Const(0.5), ..Default::default() })
+}
+
+impl nn::ModuleT for UNet {
+    fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
+        let enc1 = xs.apply_t(&self.enc1, train);
+        let enc2 = enc1.apply(&self.pool1).apply_t(&self.enc2, train);
+        let enc3 = enc2.apply(&self.pool2).apply_t(&self.enc3, train);
+        let xs = enc3.apply(&self.pool3).apply_t(&self.bottom, train);
+        let xs = Tensor::cat(&[enc3, xs.apply_t(&self.up3, train)], 1).apply_t(&self.dec3, train);
+        let xs = Tensor::cat(&[enc2, xs.apply_t(&self.up2, train)], 1).apply_t(&self.dec2, train);
+        let xs = Tensor::cat(&[enc1, xs.apply_t(&self.up1, train)], 1).apply_t(&self.dec1, train);
+        xs.apply(&self.head)
+    }
+}
+
+impl nn::ModuleT for DoubleConv {
+    fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
+        let xs = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu();
+        xs.apply(&self.conv2).apply_t(&self.bn2, train).relu()
+    }
+}
+
+impl nn::ModuleT for Up {
+    fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
+        xs.apply(&self.conv).apply_t(&self.bn, train).relu()
+    }
+}
