@@ -1,5 +1,8 @@
-//! The networks of the zoo: equal to the originals, slimmed = masked, and what is removed.
+//! The networks of the zoo: equal to PyTorch's, slimmed = masked, and what a plan does with each.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
+mod cifar;
 mod coupling;
 mod imagenet;
+mod mobile;
+mod oracle;

@@ -1,0 +1,73 @@
+//! What PyTorch has computed, and networks with the weights that it had.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use safetensors::SafeTensors;
+use slim_runtime::Prunable;
+use slim_tests::check::assert_slimmed_is_masked;
+use slim_tests::fill;
+use tch::nn::{self, ModuleT, VarStore};
+use tch::{Device, Kind, Tensor};
+
+/// `tests/fixtures/zoo/NAME.safetensors`
+pub struct Fixture {
+    pub metadata: HashMap<String, String>,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Fixture {
+    pub fn read(name: &str) -> Self {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/zoo/{name}.safetensors"));
+        let buffer = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let tensors = SafeTensors::deserialize(&buffer).unwrap();
+        let (_, metadata) = SafeTensors::read_metadata(&buffer).unwrap();
+        let tensor = |(name, view): (String, safetensors::tensor::TensorView)| {
+            assert_eq!(view.dtype(), safetensors::Dtype::F32);
+            let size: Vec<_> = view.shape().iter().map(|&size| size as i64).collect();
+            (name, Tensor::from_data_size(view.data(), &size, Kind::Float))
+        };
+        Fixture { metadata: metadata.metadata().clone().unwrap(), tensors: tensors.tensors().into_iter().map(tensor).collect() }
+    }
+
+    pub fn get<T: std::str::FromStr<Err: std::fmt::Debug>>(&self, key: &str) -> T {
+        self.metadata[key].parse().unwrap()
+    }
+
+    pub fn tensor(&self, name: &str) -> &Tensor {
+        &self.tensors[name]
+    }
+}
+
+/// The network that `build` makes, with weights that PyTorch makes alike.
+pub fn filled<M>(build: impl Fn(&nn::Path) -> M) -> (M, VarStore) {
+    // Tests run side by side already.
+    tch::set_num_threads(1);
+    let vs = VarStore::new(Device::Cpu);
+    let net = build(&vs.root());
+    fill::fill(&vs);
+    (net, vs)
+}
+
+/// Trained values of a store.
+pub fn parameters(vs: &VarStore) -> i64 {
+    vs.trainable_variables().iter().map(|variable| variable.numel() as i64).sum()
+}
+
+pub fn forward(net: &impl ModuleT, input: &Tensor) -> Tensor {
+    tch::no_grad(|| net.forward_t(input, false))
+}
+
+/// At every ratio the network computes what it does with γ and β of the removed channels zero, to the precision of doubles.
+pub fn assert_slims<M: ModuleT + Prunable>(build: impl Fn(&nn::Path) -> M, image: i64) {
+    let input = fill::images(&[2, 3, image, image]).to_kind(Kind::Double);
+    for ratio in [0.3, 0.5, 0.7] {
+        let double = || {
+            let (net, mut vs) = filled(&build);
+            vs.double();
+            (net, vs)
+        };
+        let plan = assert_slimmed_is_masked(double, &input, ratio, 1e-9);
+        assert!(plan.parameters().after < plan.parameters().before);
+    }
+}
