@@ -1,8 +1,9 @@
 //! Tests that need more than one crate, and what they share. The README's code is one of them.
-#![allow(clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 pub mod check;
 pub mod fill;
+pub mod fixture;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

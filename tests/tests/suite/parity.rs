@@ -1,111 +1,84 @@
 //! Bit for bit what PyTorch makes of the same networks. `tests/fixtures/vgg.py` is the oracle.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use safetensors::SafeTensors;
 use slim_examples::zoo::vgg::{self, Vgg};
 use slim_runtime::{Cfg, Prunable, Slimming};
+use slim_tests::check::assert_close;
+use slim_tests::fixture::Fixture;
 use tch::nn::{ModuleT, VarStore};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use crate::common::{assert_same, values};
 
-struct Case {
-    metadata: HashMap<String, String>,
-    tensors: BTreeMap<String, Tensor>,
-}
+/// Convolutions may sum in another order than PyTorch's did: float's rounding over 16 layers.
+const ROUNDING: f64 = 1e-5;
 
-impl Case {
-    fn read(file: &Path) -> Self {
-        let buffer = std::fs::read(file).unwrap();
-        let tensors = SafeTensors::deserialize(&buffer).unwrap();
-        let (_, metadata) = SafeTensors::read_metadata(&buffer).unwrap();
-        let tensor = |(name, view): (String, safetensors::tensor::TensorView)| {
-            assert_eq!(view.dtype(), safetensors::Dtype::F32);
-            let size: Vec<_> = view.shape().iter().map(|&size| size as i64).collect();
-            (name, Tensor::from_data_size(view.data(), &size, Kind::Float))
-        };
-        Case { metadata: metadata.metadata().clone().unwrap(), tensors: tensors.tensors().into_iter().map(tensor).collect() }
-    }
-
-    fn get<T: std::str::FromStr<Err: std::fmt::Debug>>(&self, key: &str) -> T {
-        self.metadata[key].parse().unwrap()
-    }
-
-    /// The tensors below `prefix`.
-    fn state(&self, prefix: &str) -> BTreeMap<String, Tensor> {
-        let named = |(name, tensor): (&String, &Tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.shallow_clone()));
-        self.tensors.iter().filter_map(named).collect()
-    }
-
-    fn dense(&self) -> (Vgg, VarStore) {
-        let vs = VarStore::new(Device::Cpu);
-        let model = Vgg::new(vs.root(), &self.get::<Cfg>("dense_cfg"), self.get("classes")).unwrap();
-        let state = self.state("dense.");
-        let variables = vs.variables();
-        assert_eq!(variables.len(), state.len(), "the names are the reference's");
-        let _no_grad = tch::no_grad_guard();
-        for (name, mut variable) in variables {
-            assert_eq!(variable.size(), state[&name].size());
-            variable.copy_(&state[&name]);
-        }
-        (model, vs)
-    }
-}
-
-fn fixtures() -> Vec<PathBuf> {
+/// Names of the fixtures.
+fn cases() -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/vgg");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    assert!(files.len() >= 6);
-    files
+    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned();
+    let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(name).collect();
+    names.sort();
+    assert!(names.len() >= 6);
+    names
 }
 
-/// Convolutions may sum in another order than PyTorch's did; float's rounding over 16 layers is allowed for.
-fn assert_close(found: &Tensor, expected: &Tensor) {
-    let scale = expected.abs().max().double_value(&[]);
-    let difference = (found - expected).abs().max().double_value(&[]);
-    assert!(difference <= 1e-5 * scale, "{difference:e} of {scale}");
+fn read(name: &str) -> Fixture {
+    Fixture::read(&format!("vgg/{name}"))
+}
+
+fn dense(case: &Fixture) -> (Vgg, VarStore) {
+    let vs = VarStore::new(Device::Cpu);
+    let model = Vgg::new(vs.root(), &case.get::<Cfg>("dense_cfg"), case.get("classes")).unwrap();
+    let state = case.state("dense.");
+    let variables = vs.variables();
+    assert_eq!(variables.len(), state.len(), "the names are the reference's");
+    let _no_grad = tch::no_grad_guard();
+    for (name, mut variable) in variables {
+        assert_eq!(variable.size(), state[&name].size());
+        variable.copy_(&state[&name]);
+    }
+    (model, vs)
 }
 
 #[test]
 fn cfg_threshold_and_every_tensor_are_pytorchs() {
-    for file in fixtures() {
-        let case = Case::read(&file);
-        let (mut model, vs) = case.dense();
+    for name in cases() {
+        let case = read(&name);
+        let (mut model, vs) = dense(&case);
         let slimmed = model.slim(case.get("percent")).unwrap();
 
-        assert_eq!(slimmed.cfg().to_string(), case.metadata["cfg"], "{}", file.display());
+        assert_eq!(slimmed.cfg().to_string(), case.metadata["cfg"], "{name}");
         assert_eq!(slimmed.plan().threshold(), Some(case.get("threshold")));
         assert_eq!(slimmed.plan().parameters().after, case.get::<i64>("parameters"));
         assert_same(&values(&vs), &case.state("slim."));
 
-        let output = model.forward_t(&case.tensors["input"], false);
-        assert_close(&output, &case.tensors["slim_output"]);
+        let output = model.forward_t(case.tensor("input"), false);
+        assert_close(&output, case.tensor("slim_output"), ROUNDING);
     }
 }
 
 #[test]
 fn the_masked_network_is_pytorchs() {
-    for file in fixtures() {
-        let case = Case::read(&file);
-        let (mut model, _vs) = case.dense();
+    for name in cases() {
+        let case = read(&name);
+        let (mut model, _vs) = dense(&case);
         let plan = model.plan(&Slimming::ratio(case.get("percent"))).unwrap();
         model.mask(&plan).unwrap();
-        let output = model.forward_t(&case.tensors["input"], false);
-        assert_close(&output, &case.tensors["masked_output"]);
+        let output = model.forward_t(case.tensor("input"), false);
+        assert_close(&output, case.tensor("masked_output"), ROUNDING);
     }
 }
 
 #[test]
 fn the_fixtures_hold_a_floor_and_ties() {
     let reached = |name: &str| {
-        let case = Case::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/vgg").join(name));
-        case.dense().0.plan(&Slimming::ratio(case.get("percent"))).unwrap()
+        let case = read(name);
+        dense(&case).0.plan(&Slimming::ratio(case.get("percent"))).unwrap()
     };
-    assert!(reached("vgg16_one_layer_empty.safetensors").floored().any(|path| path == "feature.3.bn"));
-    let ties = reached("vgg11_ties.safetensors");
+    assert!(reached("vgg16_one_layer_empty").floored().any(|path| path == "feature.3.bn"));
+    let ties = reached("vgg11_ties");
     assert!(ties.channels().after < ties.removable() as i64 - (ties.removable() as f64 * 0.5) as i64 - 1);
 }
 

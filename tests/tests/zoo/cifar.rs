@@ -7,7 +7,8 @@ use slim_tests::check::assert_close;
 use slim_tests::fill::images;
 use tch::nn::{self, ModuleT};
 
-use crate::oracle::{Fixture, assert_slims, filled, forward, parameters};
+use crate::oracle::{assert_slims, filled, forward, parameters};
+use slim_tests::fixture::Fixture;
 
 fn preresnet(depth: usize) -> impl Fn(&nn::Path) -> PreResNet {
     move |p| PreResNet::new(p, depth, 10).unwrap()
@@ -19,7 +20,7 @@ fn densenet(depth: usize) -> impl Fn(&nn::Path) -> DenseNet {
 
 /// Same parameters and function before, same threshold, cfg and function afterwards.
 fn assert_the_references<M: ModuleT + Prunable>(case: &str, build: impl Fn(usize) -> Box<dyn Fn(&nn::Path) -> M>) {
-    let case = Fixture::read(case);
+    let case = Fixture::read(&format!("zoo/{case}"));
     let input = images(&[2, 3, 32, 32]);
     let (mut net, vs) = filled(build(case.get("depth")));
     assert_eq!(parameters(&vs), case.get::<i64>("dense_parameters"));

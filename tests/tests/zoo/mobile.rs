@@ -11,7 +11,8 @@ use slim_tests::check::assert_close;
 use slim_tests::fill::images;
 use tch::nn::{self, ModuleT};
 
-use crate::oracle::{Fixture, assert_slims, filled, forward, parameters};
+use crate::oracle::{assert_slims, filled, forward, parameters};
+use slim_tests::fixture::Fixture;
 
 fn mobilenet_v2(p: &nn::Path) -> MobileNetV2 {
     MobileNetV2::new(p, 1000)
@@ -31,7 +32,7 @@ fn unet(p: &nn::Path) -> UNet {
 
 /// Same names and shapes, same number of parameters, same function.
 fn assert_pytorchs<M: ModuleT + Prunable>(name: &str, build: impl Fn(&nn::Path) -> M) {
-    let fixture = Fixture::read(name);
+    let fixture = Fixture::read(&format!("zoo/{name}"));
     let (net, vs) = filled(build);
     let ours: BTreeSet<String> = vs.variables().iter().map(|(name, variable)| format!("{name} {:?}", variable.size())).collect();
     let theirs: BTreeSet<String> = fixture.metadata["variables"].lines().map(str::to_owned).collect();

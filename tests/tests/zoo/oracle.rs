@@ -1,43 +1,10 @@
-//! What PyTorch has computed, and networks with the weights that it had.
+//! Networks with the weights that PyTorch had, and what is asked of each.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
-
-use safetensors::SafeTensors;
 use slim_runtime::Prunable;
 use slim_tests::check::assert_slimmed_is_masked;
 use slim_tests::fill;
 use tch::nn::{self, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
-
-/// `tests/fixtures/zoo/NAME.safetensors`
-pub struct Fixture {
-    pub metadata: HashMap<String, String>,
-    tensors: BTreeMap<String, Tensor>,
-}
-
-impl Fixture {
-    pub fn read(name: &str) -> Self {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/zoo/{name}.safetensors"));
-        let buffer = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        let tensors = SafeTensors::deserialize(&buffer).unwrap();
-        let (_, metadata) = SafeTensors::read_metadata(&buffer).unwrap();
-        let tensor = |(name, view): (String, safetensors::tensor::TensorView)| {
-            assert_eq!(view.dtype(), safetensors::Dtype::F32);
-            let size: Vec<_> = view.shape().iter().map(|&size| size as i64).collect();
-            (name, Tensor::from_data_size(view.data(), &size, Kind::Float))
-        };
-        Fixture { metadata: metadata.metadata().clone().unwrap(), tensors: tensors.tensors().into_iter().map(tensor).collect() }
-    }
-
-    pub fn get<T: std::str::FromStr<Err: std::fmt::Debug>>(&self, key: &str) -> T {
-        self.metadata[key].parse().unwrap()
-    }
-
-    pub fn tensor(&self, name: &str) -> &Tensor {
-        &self.tensors[name]
-    }
-}
 
 /// The network that `build` makes, with weights that PyTorch makes alike.
 pub fn filled<M>(build: impl Fn(&nn::Path) -> M) -> (M, VarStore) {

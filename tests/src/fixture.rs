@@ -1,0 +1,56 @@
+//! What PyTorch has computed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use safetensors::SafeTensors;
+use tch::{Kind, Tensor};
+
+/// A file of `tests/fixtures`: tensors, and what they belong to.
+pub struct Fixture {
+    /// Options and results that are no tensors.
+    pub metadata: HashMap<String, String>,
+    /// By name.
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+impl Fixture {
+    /// Reads `tests/fixtures/NAME.safetensors`.
+    ///
+    /// # Panics
+    /// When the file is not there, or holds anything but floats.
+    pub fn read(name: &str) -> Self {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/{name}.safetensors"));
+        let buffer = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let tensors = SafeTensors::deserialize(&buffer).unwrap();
+        let (_, metadata) = SafeTensors::read_metadata(&buffer).unwrap();
+        let tensor = |(name, view): (String, safetensors::tensor::TensorView)| {
+            assert_eq!(view.dtype(), safetensors::Dtype::F32);
+            let size: Vec<_> = view.shape().iter().map(|&size| size as i64).collect();
+            (name, Tensor::from_data_size(view.data(), &size, Kind::Float))
+        };
+        Fixture { metadata: metadata.metadata().clone().unwrap_or_default(), tensors: tensors.tensors().into_iter().map(tensor).collect() }
+    }
+
+    /// A value of the metadata.
+    ///
+    /// # Panics
+    /// When it is not there, or not of this type.
+    pub fn get<T: std::str::FromStr<Err: std::fmt::Debug>>(&self, key: &str) -> T {
+        self.metadata[key].parse().unwrap()
+    }
+
+    /// A tensor.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn tensor(&self, name: &str) -> &Tensor {
+        &self.tensors[name]
+    }
+
+    /// The tensors whose names begin with `prefix`, without it.
+    pub fn state(&self, prefix: &str) -> BTreeMap<String, Tensor> {
+        let named = |(name, tensor): (&String, &Tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.shallow_clone()));
+        self.tensors.iter().filter_map(named).collect()
+    }
+}
