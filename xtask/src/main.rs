@@ -55,7 +55,7 @@ enum Task {
     ///
     /// Two runs of `cargo test`: everything that links libtorch, and then the compile errors of the derive (package
     /// slim-ui-tests). Arguments go to the first run only: `cargo xtask test resnet`,
-    /// `cargo xtask test --test parity -- --nocapture`.
+    /// `cargo xtask test --test suite -- --nocapture`.
     #[command(verbatim_doc_comment)]
     Test {
         /// Handed to the first `cargo test`

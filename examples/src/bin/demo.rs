@@ -54,6 +54,7 @@ fn main() -> Result<()> {
     if options.smoke {
         (options.epochs, options.fine_tune_epochs) = (1, 1);
     }
+    ensure!((0.0..1.0).contains(&options.ratio), slim_runtime::Error::Ratio(options.ratio));
     let device = if options.no_cuda { Device::Cpu } else { Device::cuda_if_available() };
     fs::create_dir_all(&options.out).with_context(|| options.out.display().to_string())?;
     tch::manual_seed(options.seed);
@@ -116,7 +117,7 @@ fn prove_same_function(masked: &Vgg, slimmed: &Vgg, data: &Digits) -> Result<()>
 }
 
 fn write_files(out: &Path, plan: &Plan, masked_accuracy: f64, vs: &VarStore, cfg: &Cfg) -> Result<PathBuf> {
-    fs::write(out.join("plan.json"), serde_json::to_string_pretty(plan)? + "\n").context("plan.json")?;
+    fs::write(out.join("plan.json"), plan.to_json()? + "\n").context("plan.json")?;
     // The reference's form; its accuracy is a share, measured on the masked network.
     let report =
         format!("Configuration: \n{cfg}\nNumber of parameters: \n{}\nTest accuracy: \n{}", plan.parameters().after, masked_accuracy / 100.);
