@@ -83,6 +83,15 @@ impl Tracer {
         Ok(Flow::Channels(Channels { ids: ids.into(), gated: gated.into(), source: self.source(), positions: true }))
     }
 
+    /// `[N, C]` made `[N, C, H, W]` by `view` or `expand`: each channel has several positions, so a flatten behind it gives several features of it.
+    ///
+    /// # Errors
+    /// [`Error::Tuple`], [`Error::OpenInput`].
+    pub fn expand(&mut self, flow: &Flow) -> Result<Flow> {
+        let channels = self.channels(flow, None)?;
+        Ok(Flow::Channels(Channels { positions: true, ..channels }))
+    }
+
     /// Tensor `index` of several.
     ///
     /// # Errors

@@ -1,0 +1,145 @@
+//! What is asked of a network, by means of our own: nothing of the library's masking is used.
+
+use std::collections::BTreeMap;
+
+use slim_runtime::{Coupling, Error, Plan, Prunable, Slimming};
+use tch::Tensor;
+use tch::nn::VarStore;
+
+use crate::graph::{Groups, Layer, Op, Spec};
+use crate::net::{Net, name};
+use crate::oracle::{Expected, ExpectedLayer, expect};
+
+/// The layers in the order in which a plan has them: once for each use.
+fn uses(net: &Net) -> impl Iterator<Item = usize> {
+    net.graph.ops.iter().filter_map(|op| match op {
+        Op::Apply { layer, .. } => Some(*layer),
+        _ => None,
+    })
+}
+
+/// Sets γ and β of removed channels to zero, and nothing else.
+pub fn mask(net: &Net, plan: &Plan) {
+    let _no_grad = tch::no_grad_guard();
+    for (layer, planned) in uses(net).zip(plan.layers()) {
+        assert_eq!(planned.path, name(layer));
+        if let Spec::Norm { affine: true, .. } = net.graph.layers[layer].spec {
+            let axis = planned.axis("channels").unwrap();
+            let kept: Vec<usize> = axis.keep.iter().collect();
+            for position in (0..axis.width).filter(|position| !kept.contains(position)) {
+                for name in ["weight", "bias"] {
+                    let _ = net.tensors[layer][name].get(position as i64).fill_(0.);
+                }
+            }
+        }
+    }
+}
+
+/// What the oracle says of the network as it was built.
+pub fn expected(net: &Net, ratio: f64, coupling: Coupling) -> Option<Expected> {
+    let scales = |layer: usize| Vec::try_from(net.tensors[layer]["weight"].detach()).unwrap();
+    expect(&net.graph, scales, ratio, coupling)
+}
+
+/// What a plan says, in the oracle's words.
+pub fn found(net: &Net, plan: &Plan) -> Expected {
+    let layers = uses(net).zip(plan.layers()).map(|(layer, planned)| {
+        let axes = planned.axes.iter().map(|axis| (known(&axis.name), axis.keep.iter().collect()));
+        let scored = planned.scored.as_ref().map(|scored| (scored.removable, scored.floor));
+        ExpectedLayer { layer, axes: axes.collect(), scored }
+    });
+    let layers: Vec<_> = layers.collect();
+    assert_eq!(layers.len(), plan.layers().len());
+    Expected { threshold: plan.threshold(), removable: plan.removable(), cfg: plan.cfg().to_string(), layers }
+}
+
+fn known(axis: &str) -> &'static str {
+    let names = ["in", "out", "channels", "0", "1", "2", "stream", "out of a group"];
+    names.into_iter().find(|name| *name == axis).unwrap_or_else(|| panic!("an axis `{axis}`"))
+}
+
+/// Tensors of layers, variables of the same name in the store, and the plan are of one mind, and nothing else has changed its shape.
+pub fn assert_store_agrees(net: &Net, vs: &VarStore, plan: &Plan, before: &BTreeMap<String, Tensor>) {
+    let variables = vs.variables();
+    let mut planned_names = Vec::new();
+    for (layer, planned) in uses(net).zip(plan.layers()) {
+        for tensor in &planned.tensors {
+            let (owner, owned) = net.graph.owner(layer, tensor_name(&tensor.name));
+            let variable = &variables[&format!("{}.{owned}", name(owner))];
+            let field = &net.tensors[layer][tensor.name.as_str()];
+            assert_eq!(variable.size(), planned.shape_after(tensor), "{}.{}", planned.path, tensor.name);
+            assert_eq!((variable.data_ptr(), variable.size()), (field.data_ptr(), field.size()));
+            planned_names.push(format!("{}.{owned}", name(owner)));
+        }
+    }
+    for (name, variable) in variables.iter().filter(|(name, _)| !planned_names.contains(name)) {
+        assert_eq!(variable.size(), before[name].size(), "{name}");
+    }
+}
+
+fn tensor_name(name: &str) -> &'static str {
+    let names = ["weight", "bias", "running_mean", "running_var", "value"];
+    names.into_iter().find(|known| *known == name).unwrap_or_else(|| panic!("a tensor `{name}`"))
+}
+
+/// Values of all variables.
+pub fn values(vs: &VarStore) -> BTreeMap<String, Tensor> {
+    vs.variables().into_iter().map(|(name, tensor)| (name, tensor.detach().copy())).collect()
+}
+
+pub fn restore(vs: &VarStore, values: &BTreeMap<String, Tensor>) {
+    let _no_grad = tch::no_grad_guard();
+    vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&values[name]));
+}
+
+pub fn assert_same_bits(a: &BTreeMap<String, Tensor>, b: &BTreeMap<String, Tensor>) {
+    let bits =
+        |tensor: &Tensor| -> Vec<u64> { Vec::<f64>::try_from(tensor.flatten(0, -1)).unwrap().into_iter().map(f64::to_bits).collect() };
+    assert!(a.keys().eq(b.keys()));
+    for (name, a) in a {
+        assert_eq!(a.size(), b[name].size(), "{name}");
+        assert_eq!(bits(a), bits(&b[name]), "{name}");
+    }
+}
+
+/// To 1e-9 of the largest.
+pub fn assert_close(found: &[Tensor], expected: &[Tensor]) {
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        assert_eq!(found.size(), expected.size());
+        let scale = expected.abs().max().double_value(&[]).max(1e-3);
+        let difference = (found - expected).abs().max().double_value(&[]);
+        assert!(difference <= 1e-9 * scale, "a difference of {difference:e}, where the largest output is {scale:e}");
+    }
+}
+
+/// Slims and compares with what the network gives when it is masked. `false` where nothing may be removed.
+pub fn assert_slimmed_is_masked(net: &mut Net, vs: &VarStore, slimming: &Slimming) -> bool {
+    let plan = match net.plan(slimming) {
+        Ok(plan) => plan,
+        Err(Error::NothingToPrune { .. }) => return false,
+        // tch does not show the groups of a convolution, and with one channel in each it could be a depthwise one.
+        Err(Error::PrivateGroups { path })
+            if net.graph.layers.iter().enumerate().any(|(i, layer)| path == name(i) && is_grouped_of_tch(layer)) =>
+        {
+            return false;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let (images, before) = (net.images(), values(vs));
+    mask(net, &plan);
+    let masked = net.forward(&images);
+    restore(vs, &before);
+    let slimmed = net.apply(&plan).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(slimmed.plan(), &plan);
+    assert_close(&net.forward(&images), &masked);
+    assert_store_agrees(net, vs, &plan, &before);
+    true
+}
+
+fn is_grouped_of_tch(layer: &Layer) -> bool {
+    match &layer.spec {
+        Spec::Conv(conv) | Spec::ConvTranspose(conv) => conv.plain && conv.groups != Groups::Equal(1),
+        _ => false,
+    }
+}
