@@ -2,7 +2,7 @@
 
 use quote::ToTokens;
 use syn::punctuated::Punctuated;
-use syn::{Attribute, Expr, ExprLit, Lit, LitInt, Meta, Path, Token, parse_quote};
+use syn::{Attribute, Expr, ExprLit, ExprPath, Lit, LitInt, Meta, Path, Token, parse_quote};
 
 use crate::ctxt::Ctxt;
 use crate::suggest::did_you_mean;
@@ -38,7 +38,7 @@ pub(crate) enum Role {
     Skip,
     Elementwise,
     PerChannel { shift: bool },
-    With(Path),
+    With(ExprPath),
 }
 
 /// The value of a key, and the key for errors.
@@ -170,7 +170,7 @@ fn input_widths(cx: &Ctxt, meta: &Meta) -> Option<InputWidths> {
 }
 
 fn channel_count(expr: &Expr) -> Option<LitInt> {
-    match expr {
+    match peeled(expr) {
         Expr::Lit(ExprLit { lit: Lit::Int(count), .. })
             if count.suffix().is_empty() && count.base10_parse::<i64>().is_ok_and(|count| count > 0) =>
         {
@@ -205,7 +205,7 @@ fn per_channel(cx: &Ctxt, meta: &Meta) -> Option<Role> {
 
 fn function(cx: &Ctxt, meta: &Meta) -> Option<Role> {
     if let Some(Expr::Path(path)) = value(meta) {
-        return Some(Role::With(path.path.clone()));
+        return Some(Role::With(path.clone()));
     }
     cx.error(
         meta,
@@ -214,9 +214,18 @@ fn function(cx: &Ctxt, meta: &Meta) -> Option<Role> {
     None
 }
 
+/// Without parentheses, and without the invisible ones around what a `macro_rules!` fragment stands for.
+pub(crate) fn peeled(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Group(inner) => peeled(&inner.expr),
+        Expr::Paren(inner) => peeled(&inner.expr),
+        expr => expr,
+    }
+}
+
 fn value(meta: &Meta) -> Option<&Expr> {
     match meta {
-        Meta::NameValue(pair) => Some(&pair.value),
+        Meta::NameValue(pair) => Some(peeled(&pair.value)),
         _ => None,
     }
 }

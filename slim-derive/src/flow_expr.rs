@@ -5,6 +5,7 @@
 use quote::ToTokens;
 use syn::{BinOp, Expr, ExprCall, ExprLit, Lit, Member};
 
+use crate::attr::peeled;
 use crate::ctxt::Ctxt;
 use crate::suggest::did_you_mean;
 
@@ -41,6 +42,8 @@ const FUNCTIONS: &[Function] = &[
     Function { name: "chunk", numbers: 2, form: "chunk(a, chunks, index)" },
     Function { name: "shuffle", numbers: 1, form: "shuffle(a, groups)" },
     Function { name: "pixel_shuffle", numbers: 1, form: "pixel_shuffle(a, factor)" },
+    Function { name: "flatten", numbers: 1, form: "flatten(a, positions)" },
+    Function { name: "unflatten", numbers: 1, form: "unflatten(a, positions)" },
 ];
 
 /// The reader of the expression that says what the output is.
@@ -69,12 +72,22 @@ impl FlowExpr {
         match expr {
             Expr::Paren(inner) => Self::parse(cx, scope, &inner.expr),
             Expr::Group(inner) => Self::parse(cx, scope, &inner.expr),
+            Expr::Path(path) if path.path.is_ident("input") && scope.fields.iter().any(|field| field.name == "input") => {
+                error(cx, path, "`input` is what the struct is given, and here also a field; rename the field")
+            }
             Expr::Path(path) if path.path.is_ident("input") => Some(FlowExpr::Input),
             Expr::Path(path) => match path.path.get_ident() {
                 Some(ident) => scope.node(cx, ident, &syn::ext::IdentExt::unraw(ident).to_string()).map(FlowExpr::Node),
                 None => error(cx, expr, "a flow is the name of a field, or `input`"),
             },
             Expr::Lit(ExprLit { lit: Lit::Int(index), .. }) => scope.node(cx, index, index.base10_digits()).map(FlowExpr::Node),
+            // `0.1` of a tuple struct is part 1 of field 0, and one token.
+            Expr::Lit(ExprLit { lit: Lit::Float(float), .. }) => {
+                match float.base10_digits().split_once('.').map(|(field, part)| (field, part.parse())) {
+                    Some((field, Ok(part))) => Some(FlowExpr::Part(Box::new(FlowExpr::Node(scope.node(cx, float, field)?)), part)),
+                    _ => error(cx, expr, "this is no flow; write `0.1` for the second tensor of field 0"),
+                }
+            }
             Expr::Field(field) => match &field.member {
                 Member::Unnamed(index) => Some(FlowExpr::Part(Box::new(Self::parse(cx, scope, &field.base)?), index.index as usize)),
                 Member::Named(name) if matches!(&*field.base, Expr::Path(path) if path.path.is_ident("self")) => {
@@ -119,7 +132,12 @@ impl FlowExpr {
     }
 
     fn parse_call(cx: &Ctxt, scope: &Scope, call: &ExprCall) -> Option<Self> {
-        let name = call.func.to_token_stream().to_string();
+        let func = peeled(&call.func);
+        let name = match func {
+            Expr::Path(path) => path.path.get_ident().map(|ident| syn::ext::IdentExt::unraw(ident).to_string()),
+            _ => None,
+        };
+        let name = name.unwrap_or_else(|| func.to_token_stream().to_string());
         if scope.fields.iter().any(|field| field.name == name) {
             let node = scope.node(cx, &call.func, &name);
             let Some(argument) = call.args.first().filter(|_| call.args.len() == 1) else {
@@ -132,6 +150,10 @@ impl FlowExpr {
             return Some(FlowExpr::Apply(node?, Box::new(Self::parse(cx, scope, argument)?)));
         }
         let Some(function) = FUNCTIONS.iter().find(|function| function.name == name) else {
+            // For its errors.
+            if let Some(argument) = call.args.first() {
+                let _ = Self::parse(cx, scope, argument);
+            }
             let known = FUNCTIONS.iter().map(|function| format!("`{}`", function.form)).collect::<Vec<_>>().join(", ");
             let names: Vec<_> =
                 FUNCTIONS.iter().map(|function| function.name).chain(scope.fields.iter().map(|field| field.name.as_str())).collect();
@@ -216,7 +238,7 @@ impl Scope<'_> {
 
 /// A literal, or the path of a constant.
 fn check_number(cx: &Ctxt, number: &Expr) -> bool {
-    let sound = match number {
+    let sound = match peeled(number) {
         Expr::Path(_) => true,
         number => literal(number).is_some(),
     };
@@ -227,7 +249,7 @@ fn check_number(cx: &Ctxt, number: &Expr) -> bool {
 }
 
 fn literal(expr: &Expr) -> Option<usize> {
-    match expr {
+    match peeled(expr) {
         Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => number.base10_parse().ok(),
         _ => None,
     }

@@ -42,12 +42,14 @@ use syn::DeriveInput;
 /// | `input` | what the struct is given; `input.0`, `input.1` where it is several tensors |
 /// | `field(a)` | a field applied once more |
 /// | `a + b` | a residual sum |
-/// | `a * b` | a gate |
+/// | `a * b` | a gate; one channel may multiply all |
 /// | `[a, b]` | a concatenation along the channels |
 /// | `(a, b)` | several tensors, `a.0` the first of several |
 /// | `chunk(a, chunks, index)` | `a.chunk(chunks, 1)[index]` |
 /// | `shuffle(a, groups)` | a channel shuffle by `view` and `transpose` |
 /// | `pixel_shuffle(a, factor)` | `a.pixel_shuffle(factor)` |
+/// | `flatten(a, positions)` | each channel as `positions` features, for anything but a linear layer, which finds out by itself |
+/// | `unflatten(a, positions)` | `positions` features as one channel: a decoder's first image |
 ///
 /// Field types that mention a type parameter get a `Prunable` bound.
 #[proc_macro_derive(Prunable, attributes(prune))]

@@ -1,17 +1,18 @@
 //! What is meant, checked: fields as nodes of a data flow, variants as alternatives.
 
 use quote::ToTokens;
-use syn::{LitInt, Path, parse_quote};
+use syn::{Expr, ExprPath, LitInt, parse_quote};
 
 use crate::ast::{Field, Model, Shape, Variant};
-use crate::attr::{InputWidths, Role};
+use crate::attr::{Attr, InputWidths, Role};
 use crate::ctxt::Ctxt;
 use crate::flow_expr::{FlowExpr, Name, OUTPUT, Scope};
 
 /// What a type does with the channels that it is given.
 pub(crate) enum Wiring<'a> {
     Struct(DataFlow<'a>),
-    Enum(Vec<Arm<'a>>),
+    /// The inputs, which are one tensor, and the alternatives.
+    Enum(Inputs<'a>, Vec<Arm<'a>>),
 }
 
 /// The data flow of a struct.
@@ -50,7 +51,7 @@ pub(crate) enum Op {
     /// Nothing.
     Elementwise,
     /// What this function says.
-    Function(Path),
+    Function(ExprPath),
 }
 
 /// An alternative of an enum.
@@ -67,14 +68,21 @@ pub(crate) fn resolve<'a>(cx: &Ctxt, model: &'a Model<'a>) -> Wiring<'a> {
             if let Some(output) = &model.attrs.output {
                 cx.error(&output.key, "an enum's output is that of its variant; write `output` on a struct");
             }
-            Wiring::Enum(variants.iter().map(|variant| arm(cx, variant)).collect())
+            let inputs = match &model.attrs.input {
+                None => Inputs::Any,
+                Some(InputWidths::One(width)) => Inputs::Width(width),
+                Some(InputWidths::Several(widths)) => {
+                    cx.error(widths.first(), "an enum takes one input, which it gives to its variant; write `#[prune(input = 3)]`");
+                    Inputs::Any
+                }
+            };
+            Wiring::Enum(inputs, variants.iter().map(|variant| arm(cx, variant)).collect())
         }
     }
 }
 
 fn data_flow<'a>(cx: &Ctxt, model: &'a Model<'a>, fields: &'a [Field<'a>]) -> DataFlow<'a> {
     let names = names(fields);
-    let errors_before = cx.len();
     let mut nodes: Vec<Node> = Vec::new();
     for (position, field) in fields.iter().enumerate() {
         let Some(op) = operation(cx, field) else { continue };
@@ -89,7 +97,8 @@ fn data_flow<'a>(cx: &Ctxt, model: &'a Model<'a>, fields: &'a [Field<'a>]) -> Da
     let scope = Scope { reader: OUTPUT, fields: &names, before: fields.len() };
     let output = model.attrs.output.as_ref().and_then(|output| FlowExpr::parse(cx, &scope, &output.value));
     let mut flow = DataFlow { inputs: Inputs::Any, nodes, output: output.unwrap_or(last) };
-    if cx.len() == errors_before {
+    // What is missing because of a mistake is no further mistake.
+    if cx.len() == 0 {
         flow.inputs = inputs(cx, model, &flow);
         check_reached(cx, model, &flow);
     }
@@ -192,17 +201,38 @@ fn check_reached(cx: &Ctxt, model: &Model, flow: &DataFlow) {
             read[*node] = true;
         }
     });
-    let output = match &model.attrs.output {
-        Some(output) => output.value.to_token_stream().to_string(),
-        None => flow.nodes.last().map_or_else(String::new, |last| last.field.name()),
-    };
-    for (node, _) in flow.nodes.iter().zip(read).filter(|(_, read)| !read) {
+    let mut applied = vec![false; flow.nodes.len()];
+    flow.walk(&mut |part| {
+        if let FlowExpr::Apply(node, _) = part {
+            applied[*node] = true;
+        }
+    });
+    for (i, node) in flow.nodes.iter().enumerate().filter(|(i, _)| !read[*i]) {
         let name = node.field.name();
-        let message = format!(
-            "`{name}` never reaches the output, so its channels would not follow what it is joined with; \
-             write for instance `#[prune(output = {output} + {name})]`, or `#[prune(skip)]` on it if it holds no channels"
-        );
+        let message = if applied[i] {
+            format!(
+                "nothing reads `{name}` itself, only `{name}(…)` for something else; write `{name}` for what it reads `from`, and apply it to the others"
+            )
+        } else {
+            format!(
+                "`{name}` never reaches the output, so its channels would not follow what it is joined with; \
+                 write for instance `#[prune(output = {})]`, or `#[prune(skip)]` on it if it holds no channels",
+                joined(model, flow, &name)
+            )
+        };
         cx.error(node.field.place(), message);
+    }
+}
+
+/// The output, and `name` with it.
+fn joined(model: &Model, flow: &DataFlow, name: &str) -> String {
+    match &model.attrs.output {
+        Some(Attr { value: Expr::Tuple(tuple), .. }) => {
+            let parts = tuple.elems.iter().map(|part| part.to_token_stream().to_string()).collect::<Vec<_>>().join(", ");
+            format!("({parts}, {name})")
+        }
+        Some(output) => format!("{} + {name}", output.value.to_token_stream()),
+        None => flow.nodes.last().map_or_else(String::new, |last| format!("{} + {name}", last.field.name())),
     }
 }
 

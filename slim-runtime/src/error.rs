@@ -39,7 +39,7 @@ pub enum Error {
     },
 
     /// A tuple of flows reached a layer that takes one.
-    #[error("`{path}` takes one flow of channels, but gets a tuple of {found}; take it apart in a hand-written `trace`")]
+    #[error("`{path}` takes one flow of channels, but gets a tuple of {found}; name one of its parts, `.0` for the first")]
     Tuple {
         /// Field path of the layer.
         path: String,
@@ -75,6 +75,21 @@ pub enum Error {
         parts: usize,
     },
 
+    /// A flow is not made of whole blocks.
+    #[error("`{path}`: {operation} makes one channel of {block}, and {source_name} has {width}, which is no multiple of it")]
+    Blocks {
+        /// Field path of the struct that cuts.
+        path: String,
+        /// `pixel_shuffle` or `unflatten`.
+        operation: &'static str,
+        /// What gives the flow.
+        source_name: String,
+        /// Its width.
+        width: usize,
+        /// How many channels become one.
+        block: usize,
+    },
+
     /// A tensor of several is asked for that is not there.
     #[error("`{path}`: part {index} is asked for, but there {}", if *.found == 1 { "is one tensor".to_owned() } else { format!("are {} tensors", .found) })]
     Part {
@@ -88,7 +103,7 @@ pub enum Error {
 
     /// A plain tch depthwise convolution: its number of groups is private and would be wrong afterwards.
     #[error(
-        "`{path}` is a depthwise convolution, and tch keeps its number of groups to itself; build it with `slim_runtime::nn::conv2d` (same signature), whose groups follow the weight"
+        "`{path}` is a depthwise convolution, and tch keeps its number of groups to itself; build it with the function of the same name in `slim_runtime::nn`, such as `conv2d` (same signature), whose groups follow the weight"
     )]
     PrivateGroups {
         /// Field path of the layer.

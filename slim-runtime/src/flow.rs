@@ -44,14 +44,23 @@ pub struct Channels {
     pub(crate) gated: Rc<[bool]>,
     /// What gives these channels, as an error message would call it.
     pub(crate) source: Rc<str>,
-    /// Whether a channel may be more than one value: positions of an image, which a flatten makes features of.
-    pub(crate) positions: bool,
+    /// How many values a channel is.
+    pub(crate) positions: Positions,
+}
+
+/// How many values a channel is, as far as that is known: one for each position of an image, which a flatten makes features of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Positions {
+    One,
+    Several,
+    /// Not the same for all channels.
+    Mixed,
 }
 
 impl Channels {
     pub(crate) fn new(ids: Rc<[ChannelId]>, gated: bool, source: Rc<str>) -> Self {
         let gated = vec![gated; ids.len()].into();
-        Self { ids, gated, source, positions: true }
+        Self { ids, gated, source, positions: Positions::Several }
     }
 
     /// How many channels the flow has.

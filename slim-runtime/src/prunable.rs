@@ -52,6 +52,7 @@ use crate::{Flow, LayerVisitor, Result, Tracer, planner, sparsity, surgery};
     label = "not prunable",
     note = "if it is a struct of layers, write `#[derive(Prunable)]` on it",
     note = "if it keeps channels as they are and has no values per channel, mark the field `#[prune(elementwise)]`",
+    note = "if it is a `Tensor` with one value per channel, mark the field `#[prune(per_channel)]`",
     note = "if it is not part of the data flow, mark the field `#[prune(skip)]`"
 )]
 pub trait Prunable {

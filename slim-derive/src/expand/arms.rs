@@ -3,19 +3,23 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use super::{local, methods, parameter, trace_call};
-use crate::wiring::{Arm, Node, Op};
+use super::{data_flow, local, methods, parameter, trace_call};
+use crate::wiring::{Arm, Inputs, Node, Op};
 
-pub(super) fn trace_and_visit(arms: &[Arm]) -> TokenStream {
+pub(super) fn trace_and_visit(inputs: &Inputs, arms: &[Arm]) -> TokenStream {
     let traces = arms.iter().map(trace);
     let visits = arms.iter().map(visit);
     // An enum without variants has no value to match.
     let (trace, layers_mut) = match arms {
         [] => (quote!(match *self {}), quote!(match *self {})),
-        _ => (quote!(match self { #(#traces),* }), quote!(match self { #(#visits),* })),
+        _ => {
+            let inputs = data_flow::inputs(inputs, true);
+            (quote!(#inputs match self { #(#traces),* }), quote!(match self { #(#visits),* }))
+        }
     };
     let nodes = || arms.iter().filter_map(|arm| arm.node.as_ref());
-    let uses_cx = nodes().any(|node| node.keep || !matches!(node.op, Op::Elementwise));
+    let checks_input = !arms.is_empty() && !matches!(inputs, Inputs::Any);
+    let uses_cx = checks_input || nodes().any(|node| node.keep || !matches!(node.op, Op::Elementwise));
     let uses_visit = nodes().any(|node| matches!(node.op, Op::Layer));
     methods(&parameter("cx", uses_cx), &parameter("input", !arms.is_empty()), &trace, &parameter("visit", uses_visit), &layers_mut)
 }

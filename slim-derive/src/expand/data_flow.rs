@@ -11,7 +11,7 @@ use crate::wiring::{DataFlow, Inputs, Node, Op};
 pub(super) fn trace_and_visit(flow: &DataFlow) -> TokenStream {
     let layers = || flow.nodes.iter().filter(|node| matches!(node.op, Op::Layer));
     let uses = Uses::of(flow);
-    let inputs = inputs(flow, uses.input);
+    let inputs = inputs(&flow.inputs, uses.input);
     let statements = flow.nodes.iter().enumerate().map(|(i, node)| statement(flow, i, node));
     let output = expression(flow, &flow.output);
     let trace = quote! {
@@ -47,9 +47,9 @@ impl Uses {
 }
 
 /// Fixes or checks how many inputs there are, and how wide.
-fn inputs(flow: &DataFlow, used: bool) -> TokenStream {
+pub(super) fn inputs(inputs: &Inputs, used: bool) -> TokenStream {
     let (cx, input) = (local("cx"), local("input"));
-    let checked = match &flow.inputs {
+    let checked = match inputs {
         Inputs::Any => return TokenStream::new(),
         Inputs::Width(width) => quote!(_slim::Tracer::expect_input(#cx, &#input, #width)?;),
         Inputs::Count(count) => quote!(_slim::Tracer::inputs(#cx, &#input, #count)?;),

@@ -15,7 +15,7 @@ use crate::wiring::{Node, Op, Wiring};
 pub(crate) fn implementation(model: &Model, wiring: &Wiring) -> TokenStream {
     let methods = match wiring {
         Wiring::Struct(flow) => data_flow::trace_and_visit(flow),
-        Wiring::Enum(arms) => arms::trace_and_visit(arms),
+        Wiring::Enum(inputs, arms) => arms::trace_and_visit(inputs, arms),
     };
     impl_block(model, &bounded(model, wiring), &methods)
 }
@@ -79,7 +79,7 @@ fn trace_call(node: &Node, place: &TokenStream, from: &Ident) -> TokenStream {
 fn bounded(model: &Model, wiring: &Wiring) -> Generics {
     let nodes: Vec<&Node> = match wiring {
         Wiring::Struct(flow) => flow.nodes.iter().collect(),
-        Wiring::Enum(arms) => arms.iter().filter_map(|arm| arm.node.as_ref()).collect(),
+        Wiring::Enum(_, arms) => arms.iter().filter_map(|arm| arm.node.as_ref()).collect(),
     };
     let layers = nodes.into_iter().filter(|node| matches!(node.op, Op::Layer));
     let predicates: Vec<WherePredicate> = layers.flat_map(|node| bounds(model, node.field.ty)).collect();
@@ -95,7 +95,7 @@ fn bounds(model: &Model, ty: &Type) -> Vec<WherePredicate> {
     let mentioned: Vec<_> = parameters.filter(|parameter| mentions(ty, parameter)).collect();
     if mentioned.is_empty() {
         Vec::new()
-    } else if mentions(ty, model.ident) {
+    } else if mentions(ty, model.ident) || mentions(ty, &Ident::new("Self", Span::call_site())) {
         mentioned.iter().map(|parameter| parse_quote!(#parameter: _slim::Prunable)).collect()
     } else {
         vec![parse_quote!(#ty: _slim::Prunable)]

@@ -10,32 +10,32 @@ use crate::{Error, Flow, LayerKind, Prunable, Result, Tracer};
 /// What becomes of a convolution's groups.
 #[derive(Clone, Copy)]
 pub(crate) enum Groups {
-    /// Their number stays what it is: all lose the same number of channels.
-    Equal { groups: i64 },
+    /// Their number stays what it is: all lose the same number of channels, and at least so many inputs of each stay.
+    Equal { groups: i64, least: usize },
     /// Whole groups go; each has this many output channels.
     Whole { per_group: i64 },
 }
 
-impl Groups {
-    /// Of a tch layer, which keeps their number private but prints it. A wrong number would prune the wrong channels without a word, so printing is read.
-    ///
-    /// # Errors
-    /// [`Error::PrivateGroups`] for a depthwise layer, whose number of groups would have to change.
-    pub(crate) fn of_tch(cx: &Tracer, layer: &impl Debug, group_channels: i64) -> Result<Self> {
-        let printed = format!("{layer:?}");
-        let digits = printed.split_once("groups: ").map_or("", |(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or(""));
-        match digits.parse() {
-            Ok(2..) if group_channels == 1 => Err(Error::PrivateGroups { path: cx.path() }),
-            Ok(groups) => Ok(Groups::Equal { groups }),
-            Err(_) => Err(cx.layer_error("tch does not say how many groups it has; build it with `slim_runtime::nn`".to_owned())),
-        }
-    }
+/// The number of groups of a tch layer, which keeps it private but prints it. A wrong number would prune the wrong channels without a word, so what is
+/// printed is read.
+///
+/// # Errors
+/// [`Error::Layer`] when it is not printed.
+pub(crate) fn tch_groups(cx: &Tracer, layer: &impl Debug) -> Result<i64> {
+    let printed = format!("{layer:?}");
+    let digits = printed.split_once("groups: ").map_or("", |(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or(""));
+    digits.parse().map_err(|_| cx.layer_error("tch does not say how many groups it has; build it with `slim_runtime::nn`".to_owned()))
 }
 
 impl<ND: Debug> Prunable for Conv<ND> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-        let groups = Groups::of_tch(cx, self, self.ws.size().get(1).copied().unwrap_or(0))?;
-        trace_conv(cx, &input, &self.ws, self.bs.as_ref(), groups)
+        let groups = tch_groups(cx, self)?;
+        if groups > 1 && self.ws.size().get(1) == Some(&1) {
+            return Err(Error::PrivateGroups { path: cx.path() });
+        }
+        // With one channel left in each group it would look depthwise the next time.
+        let least = if groups > 1 { 2 } else { 1 };
+        trace_conv(cx, &input, &self.ws, self.bs.as_ref(), Groups::Equal { groups, least })
     }
 }
 
@@ -45,12 +45,13 @@ pub(crate) fn trace_conv(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias: O
         let rule = "has fewer than the two dimensions [out, in, …]".to_owned();
         return Err(Error::Shape { path: cx.path(), tensor: "weight".to_owned(), shape, rule });
     };
-    let groups = match groups {
+    let (groups, least) = match groups {
         Groups::Whole { per_group } => return trace_whole(cx, input, weight, bias, per_group, group_inputs),
-        Groups::Equal { groups } => groups,
+        Groups::Equal { groups, least } => (groups, least),
     };
     let mut layer = cx.layer(LayerKind::Conv);
     let read = layer.read_grouped("in", input, groups * group_inputs, groups)?;
+    layer.at_least(read, least)?;
     let written = layer.write_grouped("out", outputs, groups)?;
     layer.parameter("weight", weight, &[(0, written), (1, read)])?;
     if let Some(bias) = bias {
@@ -78,10 +79,7 @@ mod tests {
     use super::*;
 
     fn groups(layer: &impl Debug) -> Option<i64> {
-        match Groups::of_tch(&Tracer::default(), layer, 2) {
-            Ok(Groups::Equal { groups }) => Some(groups),
-            _ => None,
-        }
+        tch_groups(&Tracer::default(), layer).ok()
     }
 
     #[test]

@@ -3,19 +3,20 @@
 use tch::Tensor;
 use tch::nn::{ConvTranspose1D, ConvTranspose2D, ConvTranspose3D};
 
-use super::conv::Groups;
+use super::conv::{Groups, tch_groups};
 use crate::{Error, Flow, LayerKind, Prunable, Result, Tracer};
 
 macro_rules! tch_layers {
     ($($layer:ty),+) => {
         $(impl Prunable for $layer {
             fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-                let inputs = self.ws.size().first().copied().unwrap_or(0);
-                let groups = match Groups::of_tch(cx, self, inputs)? {
-                    // One input channel in each: depthwise.
-                    Groups::Equal { groups } if groups > 1 && groups == inputs => return Err(Error::PrivateGroups { path: cx.path() }),
-                    groups => groups,
-                };
+                let groups = tch_groups(cx, self)?;
+                // One input channel in each.
+                if groups > 1 && self.ws.size().first() == Some(&groups) {
+                    return Err(Error::PrivateGroups { path: cx.path() });
+                }
+                let least = if groups > 1 { 2 } else { 1 };
+                let groups = Groups::Equal { groups, least };
                 trace_conv_transpose(cx, &input, &self.ws, self.bs.as_ref(), groups)
             }
         })+
@@ -30,13 +31,14 @@ pub(crate) fn trace_conv_transpose(cx: &mut Tracer, input: &Flow, weight: &Tenso
         let rule = "has fewer than the two dimensions [in, out / groups, …]".to_owned();
         return Err(Error::Shape { path: cx.path(), tensor: "weight".to_owned(), shape, rule });
     };
-    let groups = match groups {
+    let (groups, least) = match groups {
         Groups::Whole { per_group } => return trace_depthwise(cx, input, weight, bias, per_group),
-        Groups::Equal { groups } => groups,
+        Groups::Equal { groups, least } => (groups, least),
     };
     let mut layer = cx.layer(LayerKind::ConvTranspose);
     let read = layer.read("in", input, inputs)?;
     layer.tie_groups(read, groups)?;
+    layer.at_least(read, least * usize::try_from(groups).unwrap_or(1))?;
     let written = layer.write_grouped("out", groups * group_outputs, groups)?;
     let of_a_group = if groups == 1 { written } else { layer.part_of("out of a group", written, groups)? };
     layer.parameter("weight", weight, &[(0, read), (1, of_a_group)])?;

@@ -10,4 +10,4 @@ mod linear;
 mod norms;
 mod per_channel;
 
-pub use per_channel::{per_channel_scale, per_channel_shift};
+pub use per_channel::{PerChannel, per_channel_scale, per_channel_shift};

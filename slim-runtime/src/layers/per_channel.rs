@@ -4,14 +4,32 @@ use tch::Tensor;
 
 use crate::{Error, Flow, LayerKind, Result, Tracer};
 
+/// What `#[prune(per_channel)]` can stand on: a [`Tensor`], or an [`Option`] of one, where `None` is the identity.
+pub trait PerChannel {
+    /// The tensor, if there is one.
+    fn tensor(&self) -> Option<&Tensor>;
+}
+
+impl PerChannel for Tensor {
+    fn tensor(&self) -> Option<&Tensor> {
+        Some(self)
+    }
+}
+
+impl PerChannel for Option<Tensor> {
+    fn tensor(&self) -> Option<&Tensor> {
+        self.as_ref()
+    }
+}
+
 /// A tensor with one value per channel that maps zero to zero: a scale, the slopes of a PReLU. Any shape with one dimension that is not 1 will do.
 ///
 /// What `#[prune(per_channel)]` calls.
 ///
 /// # Errors
 /// [`Error::Shape`] when the tensor has another shape, [`Error::Width`], [`Error::NotALeaf`].
-pub fn per_channel_scale(tensor: &Tensor, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-    trace_per_channel(tensor, cx, &input, true)
+pub fn per_channel_scale<T: PerChannel>(value: &T, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+    value.tensor().map_or(Ok(input.clone()), |tensor| trace_per_channel(tensor, cx, &input, true))
 }
 
 /// A tensor with one value per channel that is added. The channel then carries it whatever its batch norm's scale, so who reads it keeps it.
@@ -20,8 +38,8 @@ pub fn per_channel_scale(tensor: &Tensor, cx: &mut Tracer, input: Flow) -> Resul
 ///
 /// # Errors
 /// As for [`per_channel_scale`].
-pub fn per_channel_shift(tensor: &Tensor, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-    trace_per_channel(tensor, cx, &input, false)
+pub fn per_channel_shift<T: PerChannel>(value: &T, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+    value.tensor().map_or(Ok(input.clone()), |tensor| trace_per_channel(tensor, cx, &input, false))
 }
 
 fn trace_per_channel(tensor: &Tensor, cx: &mut Tracer, input: &Flow, maps_zero_to_zero: bool) -> Result<Flow> {

@@ -29,17 +29,24 @@ impl ChannelSelect {
         &self.kept.list
     }
 
-    /// Picks these positions of the stream: to build a slimmed network again.
-    #[must_use]
-    pub fn with_kept(mut self, kept: impl Into<Vec<i64>>) -> Self {
-        self.kept = Positions::new(kept.into());
-        self
+    /// Picks these positions of the stream, in this order: to build a slimmed network again.
+    ///
+    /// # Errors
+    /// [`Error::Layer`](crate::Error::Layer) when a position is not in the stream.
+    pub fn with_kept(mut self, kept: impl Into<Vec<i64>>) -> Result<Self> {
+        let kept = kept.into();
+        if let Some(position) = kept.iter().find(|position| !(0..self.stream).contains(position)) {
+            let reason = format!("there is no channel {position} in a stream of {}", self.stream);
+            return Err(crate::Error::Layer { path: "channel select".to_owned(), reason });
+        }
+        self.kept = Positions::new(kept);
+        Ok(self)
     }
 }
 
 impl Module for ChannelSelect {
     fn forward(&self, xs: &Tensor) -> Tensor {
-        let all = self.kept.list.len() as i64 == self.stream;
+        let all = self.kept.list.iter().copied().eq(0..self.stream);
         if all { xs.shallow_clone() } else { self.kept.gather(xs) }
     }
 }

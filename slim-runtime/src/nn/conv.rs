@@ -113,7 +113,7 @@ impl<ND> Prunable for Conv<ND> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         let groups = match self.per_group {
             Some(per_group) => Groups::Whole { per_group },
-            None => Groups::Equal { groups: self.config.groups },
+            None => Groups::Equal { groups: self.config.groups, least: 1 },
         };
         trace_conv(cx, &input, &self.ws, self.bs.as_ref(), groups)
     }

@@ -120,7 +120,7 @@ impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for ConvTranspose<ND> {
 impl<ND> Prunable for ConvTranspose<ND> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         let per_group = self.ws.size().get(1).copied().unwrap_or(1);
-        let groups = if self.depthwise { Groups::Whole { per_group } } else { Groups::Equal { groups: self.config.groups } };
+        let groups = if self.depthwise { Groups::Whole { per_group } } else { Groups::Equal { groups: self.config.groups, least: 1 } };
         trace_conv_transpose(cx, &input, &self.ws, self.bs.as_ref(), groups)
     }
 }

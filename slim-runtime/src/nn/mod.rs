@@ -19,7 +19,11 @@ pub use conv::{Conv, Conv1D, Conv2D, Conv3D, conv, conv1d, conv2d, conv3d};
 pub use conv_transpose::{
     ConvTranspose, ConvTranspose1D, ConvTranspose2D, ConvTranspose3D, conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d,
 };
-pub use pool::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d, adaptive_avg_pool2d, avg_pool2d, max_pool2d};
+pub use pool::{
+    AdaptiveAvgPool, AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d, AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, MaxPool, MaxPool1d,
+    MaxPool2d, MaxPool3d, adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d, avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d,
+    max_pool2d, max_pool3d,
+};
 pub use shuffle::{Shuffle, shuffle};
 pub use split::{Split, split};
 pub use tch::nn::{Linear, linear};

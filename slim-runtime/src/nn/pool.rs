@@ -5,77 +5,115 @@ use tch::nn::Module;
 
 use crate::{Flow, LayerKind, Prunable, Result, Tracer};
 
-/// The maximum over windows of `[N, C, H, W]`. `'M'` in a [`Cfg`](crate::Cfg).
+/// The maximum over windows of `[N, C, …]`, over `D` dimensions. `'M'` in a [`Cfg`](crate::Cfg).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MaxPool2d {
-    /// Height and width of the window.
-    pub kernel: [i64; 2],
+pub struct MaxPool<const D: usize> {
+    /// Sides of the window.
+    pub kernel: [i64; D],
     /// Distance of windows.
-    pub stride: [i64; 2],
-    /// Rows and columns added on each side.
-    pub padding: [i64; 2],
+    pub stride: [i64; D],
+    /// Positions added on each side.
+    pub padding: [i64; D],
     /// Whether a last window that reaches beyond the input counts too.
     pub ceil_mode: bool,
 }
 
-/// The average over windows of `[N, C, H, W]`, padding counted in, as in PyTorch.
+/// The average over windows of `[N, C, …]`, over `D` dimensions, padding counted in, as in PyTorch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AvgPool2d {
-    /// Height and width of the window.
-    pub kernel: [i64; 2],
+pub struct AvgPool<const D: usize> {
+    /// Sides of the window.
+    pub kernel: [i64; D],
     /// Distance of windows.
-    pub stride: [i64; 2],
-    /// Rows and columns added on each side.
-    pub padding: [i64; 2],
+    pub stride: [i64; D],
+    /// Positions added on each side.
+    pub padding: [i64; D],
 }
 
-/// The average over as many windows as the output is to have positions.
+/// The average over as many windows as the output is to have positions, over `D` dimensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AdaptiveAvgPool2d {
-    /// Height and width of the output.
-    pub output: [i64; 2],
+pub struct AdaptiveAvgPool<const D: usize> {
+    /// Sides of the output.
+    pub output: [i64; D],
 }
 
-/// A max-pool over windows of `kernel`×`kernel`, `stride` apart, without padding.
-///
-/// What else there is to say is in its fields:
-/// ```
-/// use slim_runtime::nn::{MaxPool2d, max_pool2d};
-///
-/// let pool = MaxPool2d { ceil_mode: true, ..max_pool2d(3, 2) };
-/// let images = tch::Tensor::zeros([1, 1, 8, 8], tch::kind::FLOAT_CPU);
-/// assert_eq!(images.apply(&pool).size(), [1, 1, 4, 4]);
-/// assert_eq!(images.apply(&max_pool2d(3, 2)).size(), [1, 1, 3, 3]);
-/// ```
-pub fn max_pool2d(kernel: i64, stride: i64) -> MaxPool2d {
-    MaxPool2d { kernel: [kernel; 2], stride: [stride; 2], padding: [0; 2], ceil_mode: false }
+/// Of `[N, C, L]`.
+pub type MaxPool1d = MaxPool<1>;
+/// Of `[N, C, H, W]`.
+pub type MaxPool2d = MaxPool<2>;
+/// Of `[N, C, D, H, W]`.
+pub type MaxPool3d = MaxPool<3>;
+/// Of `[N, C, L]`.
+pub type AvgPool1d = AvgPool<1>;
+/// Of `[N, C, H, W]`.
+pub type AvgPool2d = AvgPool<2>;
+/// Of `[N, C, D, H, W]`.
+pub type AvgPool3d = AvgPool<3>;
+/// Of `[N, C, L]`.
+pub type AdaptiveAvgPool1d = AdaptiveAvgPool<1>;
+/// Of `[N, C, H, W]`.
+pub type AdaptiveAvgPool2d = AdaptiveAvgPool<2>;
+/// Of `[N, C, D, H, W]`.
+pub type AdaptiveAvgPool3d = AdaptiveAvgPool<3>;
+
+macro_rules! constructors {
+    ($($max:ident $avg:ident $adaptive:ident $d:literal),+) => {$(
+        /// A max-pool over windows with sides of `kernel`, `stride` apart, without padding. What else there is to say is in its fields.
+        ///
+        /// ```
+        /// use slim_runtime::nn::{MaxPool2d, max_pool2d};
+        ///
+        /// let pool = MaxPool2d { ceil_mode: true, ..max_pool2d(3, 2) };
+        /// let images = tch::Tensor::zeros([1, 1, 8, 8], tch::kind::FLOAT_CPU);
+        /// assert_eq!(images.apply(&pool).size(), [1, 1, 4, 4]);
+        /// assert_eq!(images.apply(&max_pool2d(3, 2)).size(), [1, 1, 3, 3]);
+        /// ```
+        pub fn $max(kernel: i64, stride: i64) -> MaxPool<$d> {
+            MaxPool { kernel: [kernel; $d], stride: [stride; $d], padding: [0; $d], ceil_mode: false }
+        }
+
+        /// An average pool over windows with sides of `kernel`, `stride` apart, without padding.
+        pub fn $avg(kernel: i64, stride: i64) -> AvgPool<$d> {
+            AvgPool { kernel: [kernel; $d], stride: [stride; $d], padding: [0; $d] }
+        }
+
+        /// An average pool to an output with sides of `output`, whatever the size of the input.
+        pub fn $adaptive(output: i64) -> AdaptiveAvgPool<$d> {
+            AdaptiveAvgPool { output: [output; $d] }
+        }
+    )+};
 }
 
-/// An average pool over windows of `kernel`×`kernel`, `stride` apart, without padding.
-pub fn avg_pool2d(kernel: i64, stride: i64) -> AvgPool2d {
-    AvgPool2d { kernel: [kernel; 2], stride: [stride; 2], padding: [0; 2] }
-}
+constructors!(max_pool1d avg_pool1d adaptive_avg_pool1d 1, max_pool2d avg_pool2d adaptive_avg_pool2d 2, max_pool3d avg_pool3d adaptive_avg_pool3d 3);
 
-/// An average pool to `output`×`output` positions, whatever the size of the input.
-pub fn adaptive_avg_pool2d(output: i64) -> AdaptiveAvgPool2d {
-    AdaptiveAvgPool2d { output: [output; 2] }
-}
-
-impl Module for MaxPool2d {
+impl<const D: usize> Module for MaxPool<D> {
     fn forward(&self, xs: &Tensor) -> Tensor {
-        xs.max_pool2d(self.kernel, self.stride, self.padding, [1, 1], self.ceil_mode)
+        let Self { kernel, stride, padding, ceil_mode } = *self;
+        match D {
+            1 => xs.max_pool1d(&kernel[..], &stride[..], &padding[..], 1, ceil_mode),
+            2 => xs.max_pool2d(&kernel[..], &stride[..], &padding[..], 1, ceil_mode),
+            _ => xs.max_pool3d(&kernel[..], &stride[..], &padding[..], 1, ceil_mode),
+        }
     }
 }
 
-impl Module for AvgPool2d {
+impl<const D: usize> Module for AvgPool<D> {
     fn forward(&self, xs: &Tensor) -> Tensor {
-        xs.avg_pool2d(self.kernel, self.stride, self.padding, false, true, None)
+        let Self { kernel, stride, padding } = *self;
+        match D {
+            1 => xs.avg_pool1d(&kernel[..], &stride[..], &padding[..], false, true),
+            2 => xs.avg_pool2d(&kernel[..], &stride[..], &padding[..], false, true, None),
+            _ => xs.avg_pool3d(&kernel[..], &stride[..], &padding[..], false, true, None),
+        }
     }
 }
 
-impl Module for AdaptiveAvgPool2d {
+impl<const D: usize> Module for AdaptiveAvgPool<D> {
     fn forward(&self, xs: &Tensor) -> Tensor {
-        xs.adaptive_avg_pool2d(self.output)
+        match D {
+            1 => xs.adaptive_avg_pool1d(&self.output[..]),
+            2 => xs.adaptive_avg_pool2d(&self.output[..]),
+            _ => xs.adaptive_avg_pool3d(&self.output[..]),
+        }
     }
 }
 
@@ -85,19 +123,19 @@ fn pass(cx: &mut Tracer, kind: LayerKind, input: Flow) -> Result<Flow> {
     Ok(input)
 }
 
-impl Prunable for MaxPool2d {
+impl<const D: usize> Prunable for MaxPool<D> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         pass(cx, LayerKind::MaxPool, input)
     }
 }
 
-impl Prunable for AvgPool2d {
+impl<const D: usize> Prunable for AvgPool<D> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         pass(cx, LayerKind::AvgPool, input)
     }
 }
 
-impl Prunable for AdaptiveAvgPool2d {
+impl<const D: usize> Prunable for AdaptiveAvgPool<D> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         pass(cx, LayerKind::AvgPool, input)
     }

@@ -34,6 +34,9 @@ impl Split {
 
 impl Prunable for Split {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+        if self.sizes.iter().any(|&size| size < 0) {
+            return Err(cx.layer_error(format!("a part has a negative size: {:?}", self.sizes)));
+        }
         let mut layer = cx.layer(LayerKind::Split);
         let all = layer.follow("in", &input, self.sizes.iter().sum())?;
         let mut start = 0;

@@ -106,6 +106,11 @@ pub enum Hold {
         /// Path of the layer.
         by: String,
     },
+    /// It multiplies every channel of another flow.
+    Broadcast {
+        /// Path of the struct that multiplies.
+        by: String,
+    },
     /// A shared tensor is used in another place where this dimension is not free.
     Tied {
         /// Path of the other layer.
@@ -122,6 +127,7 @@ impl fmt::Display for Hold {
             Hold::Ungated { by } => write!(f, "`{by}` reads it without a batch norm in between"),
             Hold::Mixed { by } => write!(f, "`{by}` computes its statistics over several channels"),
             Hold::Stream { by } => write!(f, "`{by}` picks from the stream, which keeps its width"),
+            Hold::Broadcast { by } => write!(f, "`{by}` multiplies every channel of another flow with it"),
             Hold::Tied { by } => write!(f, "`{by}` shares its weight"),
         }
     }

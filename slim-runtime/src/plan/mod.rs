@@ -153,6 +153,8 @@ impl Plan {
     /// The widths of the slimmed network: an integer for each batch norm, `'M'` for each max-pool that is a field.
     pub fn cfg(&self) -> Cfg {
         let stage = |layer: &LayerPlan| match layer.kind {
+            // One that is applied twice is one entry.
+            LayerKind::BatchNorm if layer.tensors.iter().all(|tensor| tensor.tied.is_some()) => None,
             LayerKind::BatchNorm => layer.axes.first().map(|axis| Stage::Channels(axis.keep.len() as i64)),
             LayerKind::MaxPool => Some(Stage::MaxPool),
             _ => None,

@@ -36,19 +36,17 @@ pub(super) fn by_threshold(graph: &Graph, scores: &Scores, ratio: f64) -> Result
     Ok(Choice { threshold, keep, floored })
 }
 
-/// Keeps the best class, the first of equals, of every list of channels that would end up empty.
+/// Keeps the best classes, the first of equals, of every list of channels that would end up with fewer than its layer needs.
 fn raise_to_floor(graph: &Graph, scores: &Scores, keep: &mut [bool]) -> HashSet<usize> {
     let mut floored = HashSet::new();
     for axis in graph.layers.iter().flat_map(|layer| &layer.axes) {
         let classes = || axis.ids.iter().map(|&id| graph.class(id));
-        if classes().any(|class| keep[class]) {
-            continue;
-        }
-        let better = |best: Option<usize>, class: usize| match best {
-            Some(best) if scores.by_class[best] >= scores.by_class[class] => Some(best),
-            _ => Some(class),
-        };
-        if let Some(best) = classes().fold(None, better) {
+        while classes().filter(|&class| keep[class]).count() < axis.least.min(axis.ids.len()) {
+            let better = |best: Option<usize>, class: usize| match best {
+                Some(best) if scores.by_class[best] >= scores.by_class[class] => Some(best),
+                _ => Some(class),
+            };
+            let Some(best) = classes().filter(|&class| !keep[class]).fold(None, better) else { break };
             keep[best] = true;
             floored.insert(best);
         }

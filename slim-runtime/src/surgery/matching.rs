@@ -64,8 +64,9 @@ fn check_keep(graph: &Graph, plan: &Plan) -> Result<(), String> {
         for (axis, planned) in node.axes.iter().zip(&layer.axes) {
             let mut kept = vec![false; axis.ids.len()];
             planned.keep.iter().for_each(|position| kept[position] = true);
-            if planned.keep.is_empty() && !kept.is_empty() {
-                return Err(format!("it leaves `{path}` no channel of `{}`", planned.name));
+            if planned.keep.len() < axis.least.min(kept.len()) {
+                let left = if planned.keep.is_empty() { "no channel".to_owned() } else { format!("{} channels", planned.keep.len()) };
+                return Err(format!("it leaves `{path}` {left} of `{}`, and the layer needs {}", planned.name, axis.least));
             }
             for (position, (&id, keep)) in axis.ids.iter().zip(kept).enumerate() {
                 let class = graph.class(id);

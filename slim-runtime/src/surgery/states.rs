@@ -102,6 +102,9 @@ impl LayerVisitor<'_> {
     fn known(&mut self, name: &'static str) -> Result<&mut Change> {
         let path = self.path();
         match self.states.get_mut(&(path.clone(), name)) {
+            Some(change) if change.reached && matches!(self.mode, Mode::Check) => {
+                Err(Error::Layer { path, reason: format!("two layers have `{name}` here; give each a name of its own with `field`") })
+            }
             Some(change) => {
                 change.reached = true;
                 Ok(change)

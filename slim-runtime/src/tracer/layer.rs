@@ -5,10 +5,9 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::graph::tensor_path;
-use super::graph::{AxisNode, LayerNode, ScaleNode, State, TensorNode};
+use super::graph::{AxisNode, LayerNode, ScaleNode, State, TensorNode, tensor_path};
 use super::{Tracer, memory};
-use crate::flow::{ChannelId, Channels, Flow};
+use crate::flow::{ChannelId, Channels, Flow, Positions};
 use crate::plan::{Hold, LayerKind, Role};
 use crate::{Error, Result};
 
@@ -51,15 +50,17 @@ impl<'t> LayerTracer<'t> {
     pub fn read_flattened(&mut self, name: impl Into<Cow<'static, str>>, input: &Flow, features: i64) -> Result<Axis> {
         let channels = self.cx.channels(input, usize::try_from(features).ok())?;
         let width = channels.len() as i64;
-        if !channels.positions && features != width {
-            let hint = "; behind a linear layer there is nothing to flatten".to_owned();
-            return Err(self.cx.width_error(features, "feature", &channels, hint));
+        let hint = match channels.positions {
+            _ if features == width => None,
+            Positions::One => Some("; each channel is one value here, so there is nothing to flatten"),
+            Positions::Mixed => Some("; not all of its channels have positions, so say what is flattened: `flatten(a, positions)`"),
+            Positions::Several if width > 0 && features % width == 0 => None,
+            Positions::Several => Some("; flattened, each channel gives the same number of features"),
+        };
+        if let Some(hint) = hint {
+            return Err(self.cx.width_error(features, "feature", &channels, hint.to_owned()));
         }
-        if width == 0 || features % width != 0 {
-            let hint = "; flattened, each channel gives the same number of features".to_owned();
-            return Err(self.cx.width_error(features, "feature", &channels, hint));
-        }
-        self.read_channels(name, channels.repeated((features / width) as usize))
+        self.read_channels(name, channels.repeated((features / width.max(1)) as usize))
     }
 
     /// The layer treats each of the `width` channels of `input` by itself (a batch norm).
@@ -87,7 +88,7 @@ impl<'t> LayerTracer<'t> {
     /// As for [`write`](Self::write).
     pub fn write_features(&mut self, name: impl Into<Cow<'static, str>>, width: i64) -> Result<Axis> {
         let axis = self.write(name, width)?;
-        self.axes[axis.index].positions = false;
+        self.axes[axis.index].positions = Positions::One;
         Ok(axis)
     }
 
@@ -182,6 +183,13 @@ impl<'t> LayerTracer<'t> {
         self.axis(name, channels)
     }
 
+    /// The layer needs so many channels of `axis`, where it has as many.
+    pub(crate) fn at_least(&mut self, axis: Axis, least: usize) -> Result<()> {
+        let axis = self.known(axis)?;
+        self.node().axes[axis].least = least;
+        Ok(())
+    }
+
     /// Never removes the channels of `axis`.
     pub(crate) fn hold(&mut self, axis: Axis, hold: Hold) -> Result<()> {
         let ids = self.axes[self.known(axis)?].ids.to_vec();
@@ -246,7 +254,7 @@ impl<'t> LayerTracer<'t> {
         if self.node().axes.iter().any(|axis| axis.name == name) {
             return Err(self.cx.layer_error(format!("it has the axis `{name}` twice")));
         }
-        self.node().axes.push(AxisNode { name, ids: Rc::clone(&channels.ids) });
+        self.node().axes.push(AxisNode { name, ids: Rc::clone(&channels.ids), least: 1 });
         self.axes.push(channels);
         Ok(Axis { layer: self.index, index: self.axes.len() - 1 })
     }

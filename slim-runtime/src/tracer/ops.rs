@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use super::Tracer;
-use crate::flow::{Channels, Flow};
+use crate::flow::{Channels, Flow, Positions};
+use crate::plan::Hold;
 use crate::{Error, Result};
 
 impl Tracer {
@@ -15,12 +16,24 @@ impl Tracer {
         self.join("+", a, b, |a, b| a && b)
     }
 
-    /// `a * b`, a gate: channels at one position become one. Gated where either is.
+    /// `a * b`, a gate: channels at one position become one. Gated where either is. One channel multiplies all, as libtorch broadcasts.
     ///
     /// # Errors
     /// As for [`add`](Self::add).
     pub fn multiply(&mut self, a: &Flow, b: &Flow) -> Result<Flow> {
-        self.join("*", a, b, |a, b| a || b)
+        match (self.known_width(a), self.known_width(b)) {
+            (Some(2..), Some(1)) => self.broadcast(a, b),
+            (Some(1), Some(2..)) => self.broadcast(b, a),
+            _ => self.join("*", a, b, |a, b| a || b),
+        }
+    }
+
+    /// Every channel of `wide` times the one of `one` (a spatial gate), which stays.
+    fn broadcast(&mut self, wide: &Flow, one: &Flow) -> Result<Flow> {
+        let (wide, one) = (self.channels(wide, None)?, self.channels(one, None)?);
+        self.hold_ids(one.ids.to_vec(), Hold::Broadcast { by: self.path() });
+        let gated = wide.gated.iter().map(|&gated| gated || one.gated[0]).collect();
+        Ok(Flow::Channels(Channels { gated, source: self.source(), ..wide }))
     }
 
     /// Concatenation along the channel dimension.
@@ -33,7 +46,11 @@ impl Tracer {
             ids: parts.iter().flat_map(|part| part.ids.iter().copied()).collect(),
             gated: parts.iter().flat_map(|part| part.gated.iter().copied()).collect(),
             source: self.source(),
-            positions: parts.iter().any(|part| part.positions),
+            positions: parts
+                .iter()
+                .map(|part| part.positions)
+                .reduce(|a, b| if a == b { a } else { Positions::Mixed })
+                .unwrap_or(Positions::Several),
         }))
     }
 
@@ -41,12 +58,12 @@ impl Tracer {
     /// [`nn::Split`](crate::nn::Split) stores its sizes and ties nothing.
     ///
     /// # Errors
-    /// [`Error::Parts`] when the width is no multiple of `chunks` or there is no such part, [`Error::Tuple`], [`Error::OpenInput`].
+    /// [`Error::Parts`] when the width is no multiple of `chunks`, [`Error::Part`] when there is no such part, [`Error::Tuple`], [`Error::OpenInput`].
     pub fn chunk(&mut self, flow: &Flow, chunks: usize, index: usize) -> Result<Flow> {
         let channels = self.channels(flow, None)?;
         let size = self.part_size("chunk", &channels, chunks)?;
         if index >= chunks {
-            return Err(self.parts_error("chunk", &channels, chunks));
+            return Err(Error::Part { path: self.path(), index, found: chunks });
         }
         self.tie_parts(&channels, size);
         Ok(channels.select(index * size..(index + 1) * size).into())
@@ -67,20 +84,28 @@ impl Tracer {
     /// `flow.pixel_shuffle(factor)`: each block of `factor`² channels becomes one, so a block stays or goes as a whole. Gated where all of the block is.
     ///
     /// # Errors
-    /// [`Error::Parts`] when the width is no multiple of `factor`², [`Error::Tuple`], [`Error::OpenInput`].
+    /// [`Error::Blocks`] when the width is no multiple of `factor`², [`Error::Tuple`], [`Error::OpenInput`].
     pub fn pixel_shuffle(&mut self, flow: &Flow, factor: usize) -> Result<Flow> {
-        let channels = self.channels(flow, None)?;
-        let block = factor * factor;
-        if block == 0 || !channels.len().is_multiple_of(block) {
-            return Err(self.parts_error("pixel_shuffle", &channels, block));
-        }
-        let blocks = channels.ids.chunks(block).zip(channels.gated.chunks(block));
-        let blocks = blocks.map(|(ids, gated)| {
-            ids.iter().for_each(|&id| self.classes.union(ids[0], id));
-            (ids[0], gated.iter().all(|&gated| gated))
-        });
-        let (ids, gated): (Vec<_>, Vec<_>) = blocks.unzip();
-        Ok(Flow::Channels(Channels { ids: ids.into(), gated: gated.into(), source: self.source(), positions: true }))
+        self.join_blocks("pixel_shuffle", flow, factor * factor)
+    }
+
+    /// A flatten of `positions` positions that something reads that is no linear layer, or that is joined with other features: each channel is then
+    /// `positions` features in a row. A linear layer behind a flatten finds out by itself.
+    ///
+    /// # Errors
+    /// [`Error::Tuple`], [`Error::OpenInput`].
+    pub fn flatten(&mut self, flow: &Flow, positions: usize) -> Result<Flow> {
+        let channels = self.channels(flow, None)?.repeated(positions);
+        Ok(Flow::Channels(Channels { positions: Positions::One, source: self.source(), ..channels }))
+    }
+
+    /// `[N, C · positions]` made `[N, C, …]` by `view` (a decoder's first image): `positions` features in a row become one channel, so they stay or go as a
+    /// whole. Gated where all of them are.
+    ///
+    /// # Errors
+    /// [`Error::Blocks`] when the width is no multiple of `positions`, [`Error::Tuple`], [`Error::OpenInput`].
+    pub fn unflatten(&mut self, flow: &Flow, positions: usize) -> Result<Flow> {
+        self.join_blocks("unflatten", flow, positions)
     }
 
     /// `[N, C]` made `[N, C, H, W]` by `view` or `expand`: each channel has several positions, so a flatten behind it gives several features of it.
@@ -89,7 +114,7 @@ impl Tracer {
     /// [`Error::Tuple`], [`Error::OpenInput`].
     pub fn expand(&mut self, flow: &Flow) -> Result<Flow> {
         let channels = self.channels(flow, None)?;
-        Ok(Flow::Channels(Channels { positions: true, ..channels }))
+        Ok(Flow::Channels(Channels { positions: Positions::Several, ..channels }))
     }
 
     /// Tensor `index` of several.
@@ -117,6 +142,27 @@ impl Tracer {
         }
     }
 
+    /// Each block of channels in a row becomes one channel.
+    fn join_blocks(&mut self, operation: &'static str, flow: &Flow, block: usize) -> Result<Flow> {
+        let channels = self.channels(flow, None)?;
+        if block == 0 || !channels.len().is_multiple_of(block) {
+            return Err(Error::Blocks {
+                path: self.path(),
+                operation,
+                source_name: channels.source.to_string(),
+                width: channels.len(),
+                block,
+            });
+        }
+        let blocks = channels.ids.chunks(block).zip(channels.gated.chunks(block));
+        let blocks = blocks.map(|(ids, gated)| {
+            ids.iter().for_each(|&id| self.classes.union(ids[0], id));
+            (ids[0], gated.iter().all(|&gated| gated))
+        });
+        let (ids, gated): (Vec<_>, Vec<_>) = blocks.unzip();
+        Ok(Flow::Channels(Channels { ids: ids.into(), gated: gated.into(), source: self.source(), positions: Positions::Several }))
+    }
+
     fn join(&mut self, operator: &'static str, a: &Flow, b: &Flow, gate: impl Fn(bool, bool) -> bool) -> Result<Flow> {
         let width = |cx: &mut Self, flow: &Flow| cx.channels(flow, None).ok().map(|channels| channels.len());
         let known = width(self, a).or_else(|| width(self, b));
@@ -129,7 +175,12 @@ impl Tracer {
             self.classes.union(a, b);
         }
         let gated = a.gated.iter().zip(b.gated.iter()).map(|(&a, &b)| gate(a, b)).collect();
-        Ok(Flow::Channels(Channels { ids: Rc::clone(&a.ids), gated, source: self.source(), positions: a.positions || b.positions }))
+        Ok(Flow::Channels(Channels {
+            ids: Rc::clone(&a.ids),
+            gated,
+            source: self.source(),
+            positions: if a.positions == Positions::One { b.positions } else { a.positions },
+        }))
     }
 
     /// How wide each of `parts` equal parts is.

@@ -118,12 +118,6 @@ pub fn assert_slimmed_is_masked(net: &mut Net, vs: &VarStore, slimming: &Slimmin
     let plan = match net.plan(slimming) {
         Ok(plan) => plan,
         Err(Error::NothingToPrune { .. }) => return false,
-        // tch does not show the groups of a convolution, and with one channel in each it could be a depthwise one.
-        Err(Error::PrivateGroups { path })
-            if net.graph.layers.iter().enumerate().any(|(i, layer)| path == name(i) && is_grouped_of_tch(layer)) =>
-        {
-            return false;
-        }
         Err(error) => panic!("{error}"),
     };
     let (images, before) = (net.images(), values(vs));
@@ -135,11 +129,4 @@ pub fn assert_slimmed_is_masked(net: &mut Net, vs: &VarStore, slimming: &Slimmin
     assert_close(&net.forward(&images), &masked);
     assert_store_agrees(net, vs, &plan, &before);
     true
-}
-
-fn is_grouped_of_tch(layer: &Layer) -> bool {
-    match &layer.spec {
-        Spec::Conv(conv) | Spec::ConvTranspose(conv) => conv.plain && conv.groups != Groups::Equal(1),
-        _ => false,
-    }
 }

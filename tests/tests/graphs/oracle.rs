@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use slim_runtime::Coupling;
 
-use crate::graph::{Graph, Groups, Op, Spec, Value};
+use crate::graph::{Conv, Graph, Groups, Op, Spec, Value};
 use crate::links::{Cell, Links, links};
 
 /// What a plan should say.
@@ -62,29 +62,36 @@ pub fn expect(graph: &Graph, scales: impl Fn(usize) -> Vec<f64>, ratio: f64, cou
     if let Some(threshold) = threshold {
         keep.extend(scores.iter().map(|(&class, &score)| (class, !may_go(class) || score > threshold)));
     }
-    // No list of channels that a layer has ends up empty, in the order of the layers.
+    // No list of channels that a layer has gets shorter than the layer needs, in the order of the layers.
     let mut floored = Vec::new();
-    for (_, axes) in &links.axes {
-        for (_, cells) in axes {
+    for (layer, axes) in &links.axes {
+        for (name, cells) in axes {
             let classes: Vec<usize> = cells.iter().map(|&cell| labels[cell]).collect();
-            if classes.iter().any(|class| keep[class]) {
-                continue;
+            let needed = needed(&graph.layers[*layer].spec, name).min(classes.len());
+            while classes.iter().filter(|class| keep[class]).count() < needed {
+                let lost = classes.iter().copied().filter(|class| !keep[class]);
+                let best = lost.reduce(|best, class| if scores[&class] > scores[&best] { class } else { best });
+                keep.extend(best.map(|best| (best, true)));
+                floored.extend(best);
             }
-            let best = classes.iter().copied().reduce(|best, class| if scores[&class] > scores[&best] { class } else { best });
-            keep.extend(best.map(|best| (best, true)));
-            floored.extend(best);
         }
     }
 
     let kept = |cells: &[Cell]| (0..cells.len()).filter(|&position| keep[&labels[cells[position]]]).collect::<Vec<_>>();
-    let mut counted = Vec::new();
+    let (mut counted, mut met) = (Vec::new(), Vec::new());
     let (mut layers, mut cfg) = (Vec::new(), Vec::new());
     for (layer, axes) in &links.axes {
         let axes: Vec<_> = axes.iter().map(|(name, cells)| (*name, kept(cells), cells)).collect();
         let mut scored = None;
         match graph.layers[*layer].spec {
             Spec::Norm { affine, .. } => {
-                cfg.push(axes[0].1.len().to_string());
+                // Whose tensors have all been met before is a norm that is applied once more.
+                let tensors = ["weight", "bias", "running_mean", "running_var"].into_iter().skip(if affine { 0 } else { 2 });
+                let tensors: Vec<_> = tensors.map(|name| graph.owner(*layer, name)).collect();
+                if !tensors.iter().all(|tensor| met.contains(tensor)) {
+                    cfg.push(axes[0].1.len().to_string());
+                }
+                met.extend(tensors);
                 let scale = graph.owner(*layer, "weight");
                 if affine && !counted.contains(&scale) {
                     counted.push(scale);
@@ -188,4 +195,13 @@ pub fn interleaved<T: Copy>(all: &[T], parts: usize) -> Vec<T> {
         shuffled.extend((0..parts).map(|part| all[part * size + position]));
     }
     shuffled
+}
+
+/// How many channels a layer needs: one, but two in each group of tch's own grouped convolutions, which with one would be taken for depthwise.
+fn needed(spec: &Spec, axis: &str) -> usize {
+    match spec {
+        Spec::Conv(Conv { plain: true, groups: Groups::Equal(2..), .. }) if axis == "in" => 2,
+        Spec::ConvTranspose(Conv { plain: true, groups: Groups::Equal(groups @ 2..), .. }) if axis == "in" => 2 * *groups as usize,
+        _ => 1,
+    }
 }
