@@ -6,19 +6,21 @@ pub(crate) fn did_you_mean<'k>(name: &str, known: &[&'k str]) -> Option<&'k str>
     (edits <= name.chars().count() / 3).then_some(closest)
 }
 
-/// Levenshtein's edit distance.
+/// Insertions, deletions, substitutions and swaps of neighbours (optimal string alignment).
 fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, left) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, right) in b.iter().enumerate() {
-            let substitute = diagonal + usize::from(left != *right);
-            diagonal = row[j + 1];
-            row[j + 1] = substitute.min(diagonal + 1).min(row[j] + 1);
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];
+    for i in 0..a.len() {
+        let mut row = vec![i + 1];
+        for j in 0..b.len() {
+            let substituted = rows[i][j] + usize::from(a[i] != b[j]);
+            let swapped = (i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j]).then(|| rows[i - 1][j - 1] + 1);
+            let edits = [Some(substituted), Some(rows[i][j + 1] + 1), Some(row[j] + 1), swapped];
+            row.extend(edits.into_iter().flatten().min());
         }
+        rows.push(row);
     }
-    row[b.len()]
+    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -38,7 +40,15 @@ mod tests {
 
     #[test]
     fn distance_counts_insertions_deletions_and_substitutions() {
-        for (a, b, edits) in [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("skip", "skip", 0), ("γ", "g", 1)] {
+        for (a, b, edits) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("kitten", "sitting", 3),
+            ("skip", "skip", 0),
+            ("γ", "g", 1),
+            ("form", "from", 1),
+            ("ab", "ba", 1),
+        ] {
             assert_eq!(distance(a, b), edits);
             assert_eq!(distance(b, a), edits);
         }

@@ -10,7 +10,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// An error of this crate. Its text names the field or file, states the rule, then the fix.
 ///
 /// Whatever the error, the model, its variable store and the file at hand are as they were before the call.
-#[derive(Debug, thiserror::Error)]
+///
+/// Its `Debug` is its text too, for programs whose `main` returns it.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The share to remove is not in `[0, 1)`, or is NaN.
@@ -202,6 +204,15 @@ pub enum Error {
         found: String,
     },
 
+    /// All scales are equal, as in a network that has not been trained.
+    #[error(
+        "every |γ| that could go is {score}, so nothing tells the channels apart and the rule would remove all of them; train first, with `add_l1_subgradient` between `backward` and `step`"
+    )]
+    NoRanking {
+        /// The one score.
+        score: f64,
+    },
+
     /// `trace` declared state that `layers_mut` does not reach, or the other way round.
     #[error("`{path}`: `{name}` is declared in `{declared}` but not in `{missing}`; a hand-written `Prunable` must name its state in both")]
     UnreachedState {
@@ -239,7 +250,7 @@ pub enum Error {
     },
 
     /// The tensors of a file and of the store are not the same. Nothing was written to the store.
-    #[error("{}: {} the store:\n  {}", .file.display(), misfits(.problems.len()), .problems.join("\n  "))]
+    #[error("{}: {} the store; build the network from the file's cfg, or apply its plan, and then load:\n  {}", .file.display(), misfits(.problems.len()), .problems.join("\n  "))]
     Checkpoint {
         /// The file.
         file: PathBuf,
@@ -279,6 +290,12 @@ pub enum Error {
     /// Anything else that a hand-written `Prunable` reports.
     #[error("{0}")]
     Custom(String),
+}
+
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 impl Error {

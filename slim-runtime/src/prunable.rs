@@ -78,7 +78,7 @@ pub trait Prunable {
     ///
     /// # Errors
     /// [`Error::Ratio`](crate::Error::Ratio), [`Error::NonFinite`](crate::Error::NonFinite) for a NaN or infinite γ,
-    /// [`Error::NothingToPrune`](crate::Error::NothingToPrune), and those of [`trace`](Self::trace).
+    /// [`Error::NoRanking`](crate::Error::NoRanking) for equal γ, [`Error::NothingToPrune`](crate::Error::NothingToPrune), and those of [`trace`](Self::trace).
     fn plan(&self, slimming: &Slimming) -> Result<Plan> {
         planner::plan(&planner::trace(self)?, slimming)
     }

@@ -1,4 +1,5 @@
-//! Drop-in layers: tch's signatures and configs, and nothing that pruning needs is private.
+//! All of [`tch::nn`], with drop-in layers in place of some: tch's signatures and configs, and nothing that pruning needs is private.
+//! `use slim_runtime::nn` instead of `use tch::nn` is all that a model has to change.
 //!
 //! tch's own layers work too, but for depthwise convolutions: tch keeps a convolution's number of groups private, and it would be wrong
 //! afterwards. Here groups follow the weight. [`Split`], [`Shuffle`] and [`ChannelSelect`] store sizes and positions, which pruning updates, where
@@ -26,4 +27,6 @@ pub use pool::{
 };
 pub use shuffle::{Shuffle, shuffle};
 pub use split::{Split, split};
-pub use tch::nn::{Linear, linear};
+// What is named above hides tch's own.
+#[allow(clippy::wildcard_imports)]
+pub use tch::nn::*;

@@ -86,6 +86,8 @@ pub enum Hold {
     Input,
     /// It is an output of the model.
     Output,
+    /// No batch norm ranks it.
+    Unscored,
     /// A field says `#[prune(keep)]`.
     Keep {
         /// Path of the field.
@@ -123,11 +125,12 @@ impl fmt::Display for Hold {
         match self {
             Hold::Input => f.write_str("model input"),
             Hold::Output => f.write_str("model output"),
+            Hold::Unscored => f.write_str("no batch norm ranks them"),
             Hold::Keep { by } => write!(f, "`{by}` says keep"),
-            Hold::Ungated { by } => write!(f, "`{by}` reads it without a batch norm in between"),
+            Hold::Ungated { by } => write!(f, "`{by}` reads them where no batch norm takes all of it to zero"),
             Hold::Mixed { by } => write!(f, "`{by}` computes its statistics over several channels"),
             Hold::Stream { by } => write!(f, "`{by}` picks from the stream, which keeps its width"),
-            Hold::Broadcast { by } => write!(f, "`{by}` multiplies every channel of another flow with it"),
+            Hold::Broadcast { by } => write!(f, "`{by}` multiplies every channel of another flow with them"),
             Hold::Tied { by } => write!(f, "`{by}` shares its weight"),
         }
     }

@@ -44,6 +44,9 @@ pub struct LayerPlan {
     /// How its scores took part in the choice; `None` for a layer that scores nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scored: Option<Scored>,
+    /// Why the channels that it makes stay, where no batch norm ranks them; not said of the model's output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unscored: Option<Hold>,
 }
 
 /// A list of channels that dimensions of a layer's tensors follow.

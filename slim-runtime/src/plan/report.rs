@@ -12,6 +12,9 @@ const STYLE: TableStyle = {
     TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule)
 };
 
+/// How many lines of a sort a report shows.
+const MOST_LINES: usize = 8;
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n", self.table().trim_fmt())?;
@@ -30,12 +33,14 @@ impl fmt::Display for Plan {
             None => writeln!(f, "threshold   none: nothing was to be removed")?,
         }
         write!(f, "cfg         {}", self.cfg())?;
-        for path in self.floored() {
-            write!(f, "\nfloor       `{path}` would have lost all its channels and keeps the one with the largest |γ|")?;
-        }
-        for layer in &self.layers {
-            if let Some((kept, hold)) = layer.held() {
-                write!(f, "\nheld        `{}`: {kept} must stay: {hold}", layer.path)?;
+        let floor = self.floored().map(|path| format!("`{path}` would have lost all its channels and keeps one with the largest |γ|"));
+        let held = self.layers.iter().filter_map(LayerPlan::held);
+        for (label, lines) in [("floor", floor.collect::<Vec<_>>()), ("held", held.collect())] {
+            for line in lines.iter().take(MOST_LINES) {
+                write!(f, "\n{label:<12}{line}")?;
+            }
+            if lines.len() > MOST_LINES {
+                write!(f, "\n{label:<12}and {} more", lines.len() - MOST_LINES)?;
             }
         }
         Ok(())
@@ -70,11 +75,14 @@ impl LayerPlan {
         (self.axes.iter().find(is_input), self.axes.iter().find(|axis| !is_input(axis)))
     }
 
-    /// How many scored channels may not go, and why.
-    fn held(&self) -> Option<(String, String)> {
+    /// Which channels may not go, and why.
+    fn held(&self) -> Option<String> {
+        if let Some(hold) = &self.unscored {
+            return Some(format!("`{}`: its channels stay: {hold}", self.path));
+        }
         let scored = self.scored.as_ref()?;
         let (width, hold) = (self.axis(&scored.axis)?.width, scored.held.as_ref()?);
-        Some((format!("{} of {width} channels", width - scored.removable), hold.to_string()))
+        Some(format!("`{}`: {} of {width} channels stay: {hold}", self.path, width - scored.removable))
     }
 }
 

@@ -38,7 +38,8 @@ impl Slimming {
     /// residual stream, have the largest |γ| among them for a score, unless [`coupling`](Self::coupling) says otherwise.
     ///
     /// Two repairs: a layer that would lose all its channels keeps the one with the largest score, and the report says so;
-    /// and `ratio` 0 removes nothing, where the rule to the letter would remove the smallest.
+    /// and `ratio` 0 removes nothing, where the rule to the letter would remove the smallest. Where all |γ| are equal, as before training, nothing ranks
+    /// the channels and planning is an error.
     ///
     /// ```
     /// # use slim_runtime::Slimming;

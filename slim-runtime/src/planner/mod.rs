@@ -3,7 +3,7 @@
 mod scores;
 mod select;
 
-use crate::plan::{AxisPlan, LayerPlan, Plan, Scored, Slimming, TensorPlan};
+use crate::plan::{AxisPlan, Hold, LayerPlan, Plan, Scored, Slimming, TensorPlan};
 use crate::tracer::{Graph, LayerNode, Tracer};
 use crate::{Prunable, Result};
 use scores::Scores;
@@ -48,5 +48,13 @@ fn layer_plan(graph: &Graph, choice: &Choice, layer: &LayerNode) -> LayerPlan {
             floor: kept.peek().is_some() && kept.all(|class| choice.floored.contains(&class)),
         }
     });
-    LayerPlan { path: layer.path.clone(), kind: layer.kind.clone(), axes: axes.collect(), tensors: tensors.collect(), scored }
+    let unscored = layer.axes.iter().filter(|axis| axis.made).flat_map(|axis| axis.ids.iter()).find_map(|&id| {
+        let class = graph.class(id);
+        match graph.held[class].as_deref() {
+            _ if choice.scored[class] => None,
+            Some(Hold::Input | Hold::Output) => None,
+            held => Some(held.cloned().unwrap_or(Hold::Unscored)),
+        }
+    });
+    LayerPlan { path: layer.path.clone(), kind: layer.kind.clone(), axes: axes.collect(), tensors: tensors.collect(), scored, unscored }
 }

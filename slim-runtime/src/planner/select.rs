@@ -9,8 +9,10 @@ use crate::{Error, Result};
 /// What was chosen.
 pub(super) struct Choice {
     pub(super) threshold: Option<f64>,
-    /// By class.
+    /// By class: whether it stays.
     pub(super) keep: Vec<bool>,
+    /// By class: whether a batch norm ranks it.
+    pub(super) scored: Vec<bool>,
     /// Classes that stay only because a layer would have been left without channels.
     pub(super) floored: HashSet<usize>,
 }
@@ -23,6 +25,9 @@ pub(super) fn by_threshold(graph: &Graph, scores: &Scores, ratio: f64) -> Result
         return Err(Error::NothingToPrune { reason: why_nothing(graph, scores) });
     }
     ranked.sort_unstable_by(f64::total_cmp);
+    if ratio > 0.0 && ranked.first() == ranked.last() && distinct(graph, scores) > 1 {
+        return Err(Error::NoRanking { score: ranked[0] });
+    }
     // The product is truncated as in the reference; just below 1 it can round up to N.
     let cut = ((ranked.len() as f64 * ratio) as usize).min(ranked.len() - 1);
     let threshold = (ratio > 0.0).then(|| ranked[cut]);
@@ -33,7 +38,13 @@ pub(super) fn by_threshold(graph: &Graph, scores: &Scores, ratio: f64) -> Result
     let held = graph.held.iter().map(Option::is_some);
     let mut keep: Vec<bool> = scores.by_class.iter().zip(held).map(stays).collect();
     let floored = raise_to_floor(graph, scores, &mut keep);
-    Ok(Choice { threshold, keep, floored })
+    let scored = scores.by_class.iter().map(Option::is_some).collect();
+    Ok(Choice { threshold, keep, scored, floored })
+}
+
+/// How many classes could be removed.
+fn distinct(graph: &Graph, scores: &Scores) -> usize {
+    scores.entries.iter().filter(|&&class| graph.held[class].is_none()).collect::<HashSet<_>>().len()
 }
 
 /// Keeps the best classes, the first of equals, of every list of channels that would end up with fewer than its layer needs.
@@ -58,6 +69,6 @@ fn why_nothing(graph: &Graph, scores: &Scores) -> String {
     let hold = scores.entries.iter().find_map(|&class| graph.held[class].as_deref());
     match hold {
         None => "the data flow has no batch norm with a scale (γ) to rank channels by; put one behind a convolution, or check that its field is not marked `#[prune(skip)]`".to_owned(),
-        Some(hold) => format!("every channel that a batch norm ranks must stay; the first of them because: {hold}"),
+        Some(hold) => format!("every channel that a batch norm ranks must stay, the first of them for this reason: {hold}"),
     }
 }

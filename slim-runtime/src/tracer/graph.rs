@@ -93,6 +93,8 @@ impl LayerNode {
 pub(crate) struct AxisNode {
     pub(crate) name: Cow<'static, str>,
     pub(crate) ids: Rc<[ChannelId]>,
+    /// Whether the layer makes them.
+    pub(crate) made: bool,
     /// How many of them the layer needs.
     pub(crate) least: usize,
 }

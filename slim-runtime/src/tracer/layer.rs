@@ -79,7 +79,9 @@ impl<'t> LayerTracer<'t> {
     pub fn write(&mut self, name: impl Into<Cow<'static, str>>, width: i64) -> Result<Axis> {
         let ids = self.cx.classes.fresh(usize::try_from(width).unwrap_or(0)).collect();
         let channels = Channels::new(ids, false, self.cx.source());
-        self.axis(name, channels)
+        let axis = self.axis(name, channels)?;
+        self.node().axes[axis.index].made = true;
+        Ok(axis)
     }
 
     /// Like [`write`](Self::write), for channels that are one value each: behind them there is nothing to flatten.
@@ -202,7 +204,7 @@ impl<'t> LayerTracer<'t> {
         self.cx.path()
     }
 
-    /// The channels of `axis`, as gated as the layer received them.
+    /// The channels of `axis` as they are: as gated as the layer received them, and ungated where the layer [made](Self::write) them.
     ///
     /// # Errors
     /// [`Error::Layer`] when the axis is another layer's.
@@ -254,7 +256,7 @@ impl<'t> LayerTracer<'t> {
         if self.node().axes.iter().any(|axis| axis.name == name) {
             return Err(self.cx.layer_error(format!("it has the axis `{name}` twice")));
         }
-        self.node().axes.push(AxisNode { name, ids: Rc::clone(&channels.ids), least: 1 });
+        self.node().axes.push(AxisNode { name, ids: Rc::clone(&channels.ids), made: false, least: 1 });
         self.axes.push(channels);
         Ok(Axis { layer: self.index, index: self.axes.len() - 1 })
     }

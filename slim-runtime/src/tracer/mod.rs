@@ -136,7 +136,8 @@ impl Tracer {
         if channels.len() as i64 == width {
             return Ok(channels);
         }
-        Err(self.width_error(width, "channel", &channels, String::new()))
+        let hint = "; a field reads the one declared before it, unless `from` says otherwise".to_owned();
+        Err(self.width_error(width, "channel", &channels, hint))
     }
 
     /// The channels of a flow. An open one is fixed to `width` where that is known.

@@ -61,7 +61,7 @@ fn everything_occurs_and_loses_channels() {
     let mut runner = TestRunner::deterministic();
     let graphs = grow::graph(rank());
     let (mut shrunk, mut occurred) = (BTreeMap::new(), BTreeMap::new());
-    let networks = 1_000;
+    let networks = 1_500;
     for _ in 0..networks {
         let graph = graphs.new_tree(&mut runner).unwrap().current();
         let (mut net, _vs) = Net::new(&graph);

@@ -56,6 +56,8 @@ pub fn expect(graph: &Graph, scales: impl Fn(usize) -> Vec<f64>, ratio: f64, cou
     let threshold = match ratio {
         _ if count == 0 => return None,
         0. => None,
+        // Nothing tells the channels apart.
+        _ if ranked[0] == ranked[count - 1] && removable.values().filter(|&&may_go| may_go).count() > 1 => return None,
         ratio => Some(ranked[((count as f64 * ratio) as usize).min(count - 1)]),
     };
     let mut keep: HashMap<usize, bool> = labels.iter().map(|&class| (class, true)).collect();

@@ -81,7 +81,7 @@ fn a_file_that_does_not_fit_names_every_tensor_and_changes_nothing() {
     let before = values(&other_vs);
     let error = checkpoint::load(&file, &mut other_vs).unwrap_err();
     insta::assert_snapshot!(error.to_string().replace(&folder.path().display().to_string(), "FOLDER"), @r"
-    FOLDER/other.safetensors: 4 tensors do not fit the store:
+    FOLDER/other.safetensors: 4 tensors do not fit the store; build the network from the file's cfg, or apply its plan, and then load:
       `bn1.bias` is missing in the file
       `bn2.weight` has shape [1] in the file, [6] in the store
       `fc.bias` is of type I64, which is not supported

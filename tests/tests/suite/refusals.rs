@@ -51,11 +51,11 @@ fn scores_that_are_not_finite() {
 fn widths_that_do_not_fit() {
     let (mut net, vs) = net();
     net.conv2 = nn::conv2d(&vs.root() / "other", 5, 6, 3, Default::default());
-    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`conv2` takes 5 channels, but `bn1` gives 8");
+    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`conv2` takes 5 channels, but `bn1` gives 8; a field reads the one declared before it, unless `from` says otherwise");
 
     let (mut net, vs) = self::net();
     net.bn2 = nn::batch_norm2d(&vs.root() / "other", 7, Default::default());
-    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`bn2` takes 7 channels, but `conv2` gives 6");
+    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`bn2` takes 7 channels, but `conv2` gives 6; a field reads the one declared before it, unless `from` says otherwise");
 
     let (mut net, vs) = self::net();
     net.fc = nn::linear(&vs.root() / "other", 25, 5, Default::default());
@@ -63,7 +63,7 @@ fn widths_that_do_not_fit() {
 
     let (mut net, vs) = self::net();
     net.conv1 = nn::conv2d(&vs.root() / "other", 1, 8, 3, Default::default());
-    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`conv1` takes 1 channel, but the model's input gives 3");
+    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`conv1` takes 1 channel, but the model's input gives 3; a field reads the one declared before it, unless `from` says otherwise");
 }
 
 /// Two linear layers, with nothing between them that could be flattened.
@@ -79,13 +79,13 @@ fn behind_a_linear_layer_there_is_nothing_to_flatten() {
         nn::batch_norm1d(p / 1, 6, Default::default()),
         nn::linear(p / 2, 12, 2, Default::default()),
     );
-    insta::assert_snapshot!(assert_refused(mlp, &vs, 0.5), @"`2` takes 12 features, but `1` gives 6; behind a linear layer there is nothing to flatten");
+    insta::assert_snapshot!(assert_refused(mlp, &vs, 0.5), @"`2` takes 12 features, but `1` gives 6; each channel is one value here, so there is nothing to flatten");
 }
 
 #[test]
 fn a_depthwise_convolution_of_tchs() {
     let config = nn::ConvConfig { groups: 8, ..Default::default() };
-    let depthwise = "is a depthwise convolution, and tch keeps its number of groups to itself; build it with `slim_runtime::nn::conv2d` (same signature), whose groups follow the weight";
+    let depthwise = "is a depthwise convolution, and tch keeps its number of groups to itself; build it with the function of the same name in `slim_runtime::nn`, such as `conv2d` (same signature), whose groups follow the weight";
     let (mut net, vs) = net();
     net.conv2 = nn::conv2d(&vs.root() / "other", 8, 8, 3, config);
     assert_eq!(assert_refused(net, &vs, 0.5).to_string(), format!("`conv2` {depthwise}"));
@@ -96,6 +96,55 @@ fn a_depthwise_convolution_of_tchs() {
     let first =
         (nn::conv2d(p / 0, 3, 6, 1, nn::ConvConfig { groups: 3, ..Default::default() }), nn::batch_norm2d(p / 1, 6, Default::default()));
     assert_eq!(assert_refused(first, &vs, 0.5).to_string(), format!("`0` {depthwise}"));
+}
+
+#[test]
+fn layers_that_cannot_be() {
+    use slim_runtime::nn::{channel_select, split};
+    let vs = VarStore::new(Device::Cpu);
+    let negative =
+        (nn::conv2d(vs.root() / 0, 3, 6, 1, Default::default()), nn::batch_norm2d(vs.root() / 1, 6, Default::default()), split([8, -2]));
+    insta::assert_snapshot!(assert_refused(negative, &vs, 0.5), @"`2`: a part has a negative size: [8, -2]");
+    insta::assert_snapshot!(channel_select(4).with_kept([0, 4]).unwrap_err(), @"`channel select`: there is no channel 4 in a stream of 4");
+    let swapped = channel_select(2).with_kept([1, 0]).unwrap();
+    let stream = Tensor::from_slice(&[10_f32, 20.]).view([1, 2]);
+    assert!(stream.apply(&swapped).equal(&stream.flip([1])));
+}
+
+#[test]
+fn scales_that_are_all_equal() {
+    let (net, vs) = net();
+    crate::common::set(&net.bn1, &[0.5; 8]);
+    crate::common::set(&net.bn2, &[-0.5; 6]);
+    net.plan(&Slimming::ratio(0.)).unwrap();
+    let error = assert_refused(net, &vs, 0.5);
+    insta::assert_snapshot!(error, @"every |γ| that could go is 0.5, so nothing tells the channels apart and the rule would remove all of them; train first, with `add_l1_subgradient` between `backward` and `step`");
+    // As a program shows it whose `main` returns it.
+    assert_eq!(format!("{error:?}"), error.to_string());
+}
+
+/// A flow whose channels have unlike positions, flattened without a word.
+#[derive(Debug, Prunable)]
+#[prune(input = 3, output = fc)]
+struct Unlike {
+    conv: nn::Conv2D,
+    bn: nn::BatchNorm,
+    hidden: nn::Linear,
+    #[prune(from = [bn, hidden])]
+    fc: nn::Linear,
+}
+
+#[test]
+fn unlike_positions_are_not_flattened_by_guessing() {
+    let vs = VarStore::new(Device::Cpu);
+    let p = &vs.root();
+    let net = Unlike {
+        conv: nn::conv2d(p / "conv", 3, 8, 1, Default::default()),
+        bn: nn::batch_norm2d(p / "bn", 8, Default::default()),
+        hidden: nn::linear(p / "hidden", 32, 16, Default::default()),
+        fc: nn::linear(p / "fc", 48, 2, Default::default()),
+    };
+    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`fc` takes 48 features, but `model` gives 24; not all of its channels have positions, so say what is flattened: `flatten(a, positions)`");
 }
 
 #[test]
@@ -136,7 +185,7 @@ fn a_width_that_the_groups_do_not_fit() {
 
     let (mut net, vs) = self::net();
     net.conv2 = nn::conv2d(&vs.root() / "other", 16, 6, 3, nn::ConvConfig { groups: 2, ..Default::default() });
-    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`conv2` takes 16 channels, but `bn1` gives 8");
+    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`conv2` takes 16 channels, but `bn1` gives 8; a field reads the one declared before it, unless `from` says otherwise");
 }
 
 #[test]
@@ -150,7 +199,7 @@ fn a_model_with_nothing_to_prune() {
     assert!(matches!(assert_refused(plain, &vs, 0.), Error::NothingToPrune { .. }));
 
     let output = (nn::conv2d(vs.root() / "c", 3, 4, 1, Default::default()), nn::batch_norm2d(vs.root() / "d", 4, Default::default()));
-    insta::assert_snapshot!(assert_refused(output, &vs, 0.5), @"nothing to prune: every channel that a batch norm ranks must stay; the first of them because: model output");
+    insta::assert_snapshot!(assert_refused(output, &vs, 0.5), @"nothing to prune: every channel that a batch norm ranks must stay, the first of them for this reason: model output");
 
     assert!(matches!(assert_refused((), &vs, 0.5), Error::NothingToPrune { .. }));
 }
@@ -219,7 +268,7 @@ fn plans_that_contradict_themselves() {
     let torn = edited(|json| json["layers"][1]["axes"][0]["keep"] = "0-3".into()).unwrap();
     insta::assert_snapshot!(assert_plan_refused(&torn), @"the plan cannot be used: `bn1` keeps a channel that `conv1` removes (position 0 of `channels` in `bn1`)");
     let empty = edited(|json| json["layers"][0]["axes"][1]["keep"] = "".into()).unwrap();
-    insta::assert_snapshot!(assert_plan_refused(&empty), @"the plan cannot be used: it leaves `conv1` no channel of `out`");
+    insta::assert_snapshot!(assert_plan_refused(&empty), @"the plan cannot be used: it leaves `conv1` no channel of `out`, and the layer needs 1");
     let input = edited(|json| json["layers"][0]["axes"][0]["keep"] = "0-1".into()).unwrap();
     insta::assert_snapshot!(assert_plan_refused(&input), @"the plan cannot be used: it removes position 2 of `in` in `conv1`, which must stay: model input");
 }

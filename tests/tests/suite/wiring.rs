@@ -107,7 +107,7 @@ fn a_sum_with_something_that_no_scale_gates_is_kept_and_its_reader_named() {
     assert_eq!((scored.removable, scored.held), (0, Some(Hold::Ungated { by: "last".to_owned() })));
     assert_eq!(plan.layer("bn").unwrap().axes[0].keep.len(), 8);
     assert!(plan.layer("stem_bn").unwrap().axes[0].keep.len() < 6);
-    assert!(plan.to_string().contains("`last` reads it without a batch norm in between"), "{plan}");
+    assert!(plan.to_string().contains("`last` reads them where no batch norm takes all of it to zero"), "{plan}");
     assert_slimmed_is_masked(false, false);
 }
 
@@ -379,6 +379,56 @@ fn two_layers_with_one_name_are_refused() {
     let (net, _vs) = counted(&[(6, false)]);
     let error = Unnamed(net, Counter { channels: 2, fail: false }).plan(&Slimming::ratio(0.5)).unwrap_err();
     insta::assert_snapshot!(error, @"`counters.0`: two layers have `channels` here; give each a name of its own with `Tracer::field`");
+}
+
+/// Two layers in one place, as wide as each other.
+#[derive(Debug)]
+struct Twins(nn::Conv2D, nn::BatchNorm, Counter, Counter, nn::Conv2D);
+
+impl Prunable for Twins {
+    fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+        let flow = self.0.trace(cx, input)?;
+        let flow = self.1.trace(cx, flow)?;
+        let flow = self.2.trace(cx, flow)?;
+        let flow = self.3.trace(cx, flow)?;
+        self.4.trace(cx, flow)
+    }
+
+    fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
+        self.2.layers_mut(visit)?;
+        self.3.layers_mut(visit)
+    }
+}
+
+#[test]
+fn two_layers_with_one_name_are_refused_also_where_they_are_as_wide() {
+    let vs = VarStore::new(Device::Cpu);
+    let p = &vs.root();
+    let counter = || Counter { channels: 6, fail: false };
+    let bn = nn::batch_norm2d(p / 1, 6, Default::default());
+    let mut net = Twins(nn::conv2d(p / 0, 3, 6, 1, nn::no_bias()), bn, counter(), counter(), nn::conv2d(p / 4, 6, 2, 1, nn::no_bias()));
+    insta::assert_snapshot!(net.slim(0.5).unwrap_err(), @"`model`: two layers have `channels` here; give each a name of its own with `field`");
+    assert_eq!((net.0.ws.size()[0], net.2.channels, net.3.channels), (6, 6, 6));
+}
+
+#[test]
+fn a_grouped_convolution_of_tchs_slims_again_and_again() {
+    let vs = VarStore::new(Device::Cpu);
+    let p = &vs.root();
+    let grouped = nn::ConvConfig { groups: 2, bias: false, ..Default::default() };
+    let mut net = (
+        nn::conv2d(p / 0, 3, 8, 1, nn::no_bias()),
+        nn::batch_norm2d(p / 1, 8, Default::default()),
+        nn::conv2d(p / 2, 8, 8, 1, grouped),
+        nn::batch_norm2d(p / 3, 8, Default::default()),
+        nn::conv2d(p / 4, 8, 2, 1, nn::no_bias()),
+    );
+    for ratio in [0.5, 0.9, 0.9] {
+        net.slim(ratio).unwrap();
+        // With one channel in each group it would be taken for a depthwise one.
+        assert!(net.2.ws.size()[1] >= 2);
+        assert_eq!(images(1).apply(&net.0).apply_t(&net.1, false).apply(&net.2).apply_t(&net.3, false).apply(&net.4).size()[1], 2);
+    }
 }
 
 #[test]

@@ -1,0 +1,10 @@
+use slim_runtime::Prunable;
+use tch::nn::Conv2D;
+
+#[derive(Prunable)]
+#[prune(input = (3, 1))]
+enum Layer {
+    Conv(Conv2D),
+}
+
+fn main() {}

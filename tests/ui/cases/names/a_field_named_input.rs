@@ -1,0 +1,18 @@
+use slim_runtime::Prunable;
+use tch::nn::Conv2D;
+
+#[derive(Prunable)]
+struct ReadsItself {
+    input: Conv2D,
+    #[prune(from = input)]
+    conv: Conv2D,
+}
+
+#[derive(Prunable)]
+#[prune(output = input + conv)]
+struct Ambiguous {
+    conv: Conv2D,
+    input: Conv2D,
+}
+
+fn main() {}
