@@ -162,7 +162,7 @@ fn input_widths(cx: &Ctxt, meta: &Meta) -> Option<InputWidths> {
     };
     if widths.is_none() {
         cx.error(
-            meta,
+            meta.path(),
             "`input` is a number of channels, at least 1; write `#[prune(input = 3)]`, or `#[prune(input = (3, 1))]` for two inputs",
         );
     }
@@ -208,7 +208,7 @@ fn function(cx: &Ctxt, meta: &Meta) -> Option<Role> {
         return Some(Role::With(path.clone()));
     }
     cx.error(
-        meta,
+        meta.path(),
         "`with` is the path of a function `fn(&T, &mut Tracer, Flow) -> Result<Flow>`; write `#[prune(with = my::trace_layer)]`",
     );
     None

@@ -141,11 +141,10 @@ impl FlowExpr {
         if scope.fields.iter().any(|field| field.name == name) {
             let node = scope.node(cx, &call.func, &name);
             let Some(argument) = call.args.first().filter(|_| call.args.len() == 1) else {
-                return error(
-                    cx,
-                    call,
-                    format!("a field is applied to one flow; write `{name}(a)`, or `{name}((a, b))` for a layer of two inputs"),
-                );
+                let hides =
+                    if FUNCTIONS.iter().any(|function| function.name == name) { "; it hides the function of this name" } else { "" };
+                let fix = format!("write `{name}(a)`, or `{name}((a, b))` for a layer of two inputs");
+                return error(cx, call, format!("a field is applied to one flow; {fix}{hides}"));
             };
             return Some(FlowExpr::Apply(node?, Box::new(Self::parse(cx, scope, argument)?)));
         }

@@ -7,8 +7,8 @@ use syn::{Attribute, DeriveInput, Item};
 
 use super::{ast, ctxt, wiring};
 
-/// A message and where it starts: line from 1, column from 1.
-type Message = (String, usize, usize);
+/// A message and what is underlined: line from 1, column from 1, how many characters.
+type Message = (String, usize, usize, usize);
 
 #[test]
 fn messages_and_places_are_those_of_the_compile_error_tests() {
@@ -53,18 +53,25 @@ fn errors(input: &DeriveInput) -> Vec<Message> {
     let model = ast::Model::parse(&cx, input);
     let _ = wiring::resolve(&cx, &model);
     let errors = cx.check().err().unwrap_or_default();
-    errors.into_iter().map(|error| (error.to_string(), error.span().start().line, error.span().start().column + 1)).collect()
+    let message = |error: syn::Error| {
+        let (start, end) = (error.span().start(), error.span().end());
+        assert_eq!(start.line, end.line, "a case is easier to read where what is wrong is in one line");
+        (error.to_string(), start.line, start.column + 1, end.column - start.column)
+    };
+    errors.into_iter().map(message).collect()
 }
 
 /// The derive's errors in a text of rustc's: those without a code.
 fn expected(text: &Path) -> Vec<Message> {
     let text = std::fs::read_to_string(text).expect("every case has its text");
     let lines: Vec<_> = text.lines().collect();
-    let ours = lines.windows(2).filter_map(|pair| Some((pair[0].strip_prefix("error: ")?, pair[1].trim().strip_prefix("--> ")?)));
-    ours.map(|(message, place)| {
+    // The message, its place, an empty line, the line of the file, what is underlined in it.
+    let ours =
+        lines.windows(5).filter_map(|lines| Some((lines[0].strip_prefix("error: ")?, lines[1].trim().strip_prefix("--> ")?, lines[4])));
+    ours.map(|(message, place, underlined)| {
         let mut numbers = place.rsplit(':').map(|number| number.parse().expect("is a number"));
         let (column, line) = (numbers.next().expect("has a column"), numbers.next().expect("has a line"));
-        (message.to_owned(), line, column)
+        (message.to_owned(), line, column, underlined.matches('^').count())
     })
     .collect()
 }

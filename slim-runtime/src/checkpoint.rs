@@ -1,4 +1,7 @@
-//! Weights in a safetensors file, with the cfg that rebuilds the network they fit.
+//! Weights in a safetensors file, with the cfg of the network they fit.
+//!
+//! A cfg rebuilds a network that is made from widths. Any other is built as it was and takes its [`Plan`](crate::Plan) before the weights are loaded: what is
+//! no tensor and no width, the order of a shuffle or the sizes of a split, is in the plan alone.
 //!
 //! Tensors have the names of the variable store, which are PyTorch's when the store's paths are, so Python's `safetensors` reads
 //! the file and a `state_dict` saved from Python loads here.
@@ -69,7 +72,7 @@ pub fn load(path: impl AsRef<Path>, vs: &mut VarStore) -> Result<()> {
     variables.iter_mut().zip(&values).try_for_each(|((name, variable), value)| variable.f_copy_(value).map_err(Error::torch(name)))
 }
 
-/// Reads the cfg of a file that [`save`] wrote. Build the network from it, then [`load`] the weights.
+/// Reads the cfg of a file that [`save`] wrote. Build a network that is made from widths from it, then [`load`] the weights.
 ///
 /// # Errors
 /// [`Error::Format`] when the file has none, [`Error::Cfg`], [`Error::Io`].

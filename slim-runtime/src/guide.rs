@@ -9,8 +9,7 @@
 //! Channels that are added are one: all the layers that write to a residual stream lose the same positions, by the largest |γ| among them.
 //!
 //! ```
-//! use slim_runtime::{Prunable, Slimming, nn};
-//! use tch::nn::VarStore;
+//! use slim_runtime::{Prunable, nn};
 //!
 //! #[derive(Debug, Prunable)]
 //! #[prune(output = bn2 + downsample)]
@@ -22,16 +21,6 @@
 //!     #[prune(from = input)]
 //!     downsample: Option<(nn::Conv2D, nn::BatchNorm)>, // `None` is the identity
 //! }
-//! # let vs = VarStore::new(tch::Device::Cpu);
-//! # let p = &vs.root();
-//! # let conv = |name: &str, i, o| nn::conv2d(p / name, i, o, 1, Default::default());
-//! # let norm = |name: &str, c| nn::batch_norm2d(p / name, c, Default::default());
-//! # let block = BasicBlock { conv1: conv("a", 8, 4), bn1: norm("b", 4), conv2: conv("c", 4, 8), bn2: norm("d", 8), downsample: None };
-//! # let net = (conv("e", 3, 8), norm("f", 8), block, conv("g", 8, 2));
-//! # let plan = net.plan(&Slimming::ratio(0.5))?;
-//! # let kept = |path: &str, axis: &str| plan.layer(path).and_then(|layer| layer.axis(axis)).map(|axis| axis.keep.clone());
-//! assert_eq!(kept("0", "out"), kept("2.conv2", "out")); // the stem and the block write to one stream
-//! # Ok::<(), slim_runtime::Error>(())
 //! ```
 //!
 //! A channel may only go where every reader sees zeros once its γ and β are zero. Without a batch norm on the shortcut, `bn2 + shortcut` carries what the shortcut's
@@ -67,6 +56,55 @@
 //! ```
 //!
 //! The product is zero where `bn` is, whatever the gate says, so its channels may go; the gate's follow them.
+//!
+//! A gate of one channel (a spatial gate) multiplies all, and stays.
+//!
+//! ## Grouped and depthwise convolutions
+//!
+//! A depthwise convolution follows its input, `nn::conv2d` with as many groups as inputs. In a grouped one every group loses the same number of channels;
+//! where a group is a path of its own, as in ResNeXt, whole groups go:
+//!
+//! ```
+//! # use slim_runtime::nn;
+//! # let vs = nn::VarStore::new(tch::Device::Cpu);
+//! # let p = vs.root();
+//! let grouped = nn::ConvConfig { groups: 32, ..Default::default() };
+//! let paths = nn::conv2d(&p / "conv2", 128, 128, 3, grouped).whole_groups();
+//! ```
+//!
+//! ## Pre-activation: a stream that keeps its width
+//!
+//! In front of its first batch norm, each block selects what that batch norm keeps, and the stream is left whole. This is the reference's way, with its cfg.
+//!
+//! ```
+//! # use slim_runtime::{Prunable, nn};
+//! #[derive(Debug, Prunable)]
+//! #[prune(output = conv2 + input)]
+//! struct PreActivation {
+//!     select: nn::ChannelSelect,
+//!     bn1: nn::BatchNorm,
+//!     conv1: nn::Conv2D,
+//!     bn2: nn::BatchNorm,
+//!     conv2: nn::Conv2D,
+//! }
+//! ```
+//!
+//! ## Features and positions
+//!
+//! A linear layer behind a flatten finds out by itself how many positions a channel has. Where something else reads flattened channels, or they are joined with
+//! other features, say it: `flatten(a, 49)`. A decoder's `view` from features to an image is `unflatten(a, 49)`.
+//!
+//! ```
+//! # use slim_runtime::{Prunable, nn};
+//! #[derive(Debug, Prunable)]
+//! #[prune(output = head)]
+//! struct TwoScales {
+//!     fine: (nn::Conv2D, nn::BatchNorm),   // pooled to 2×2
+//!     coarse: (nn::Conv2D, nn::BatchNorm), // pooled to 1×1
+//!     #[prune(from = [flatten(fine, 4), flatten(coarse, 1)])]
+//!     head: nn::Linear,
+//! }
+//! ```
 //!
 //! ## ShuffleNet: a split and a shuffle that remember
 //!
@@ -185,6 +223,28 @@
 //!     #[prune(per_channel)]
 //!     slopes: Tensor, // of a PReLU: zero stays zero
 //!     conv2: nn::Conv2D,
+//! }
+//! ```
+//!
+//! A layer that mixes channels reads some and makes others. What it makes is ungated until a batch norm behind it:
+//!
+//! ```
+//! use slim_runtime::{Flow, LayerKind, Prunable, Result, Tracer};
+//! use tch::Tensor;
+//!
+//! /// A 1×1 convolution of low rank: `up · (down · x)`.
+//! #[derive(Debug)]
+//! struct LowRank { down: Tensor, up: Tensor } // [rank, in], [out, rank]
+//!
+//! impl Prunable for LowRank {
+//!     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+//!         let mut layer = cx.layer(LayerKind::other("low rank"));
+//!         let inputs = layer.read("in", &input, self.down.size()[1])?;
+//!         let outputs = layer.write("out", self.up.size()[0])?;
+//!         layer.parameter("down", &self.down, &[(1, inputs)])?; // the rank stays
+//!         layer.parameter("up", &self.up, &[(0, outputs)])?;
+//!         layer.pass(outputs)
+//!     }
 //! }
 //! ```
 //!

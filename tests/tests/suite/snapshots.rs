@@ -10,7 +10,7 @@ use crate::common::Net;
 #[test]
 fn half_of_the_channels_go_where_they_should() {
     let vs = nn::VarStore::new(Device::Cpu);
-    let net = Net::with_known_scores(&vs.root());
+    let net = Net::with_known_scores(&vs.root()); // yours, with trained weights
     let plan = net.plan(&Slimming::ratio(0.5)).unwrap();
     insta::assert_snapshot!(plan); // the table
     insta::assert_json_snapshot!(plan); // every channel that stays
