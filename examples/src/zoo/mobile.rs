@@ -2,11 +2,10 @@
 
 use slim_runtime::Prunable;
 use slim_runtime::nn::{AdaptiveAvgPool2d, BatchNorm, Conv2D, Linear, adaptive_avg_pool2d, batch_norm2d, conv2d, linear};
-use tch::nn::init::{FanInOut, NonLinearity, NormalOrUniform};
+use tch::nn::init::FanInOut;
 use tch::{Tensor, nn};
 
-const KAIMING_FAN_OUT: nn::Init =
-    nn::Init::Kaiming { dist: NormalOrUniform::Normal, fan: FanInOut::FanOut, non_linearity: NonLinearity::ReLU };
+use super::torchvision::kaiming_normal;
 
 /// Convolution, batch norm, activation: torchvision's `Conv2dNormActivation`.
 #[derive(Debug, Prunable)]
@@ -85,7 +84,14 @@ impl ConvNorm {
             Window::Full { kernel, stride } => (kernel, stride, 1),
             Window::Depthwise { kernel, stride } => (kernel, stride, inputs),
         };
-        let conv = nn::ConvConfig { stride, padding: kernel / 2, groups, bias: false, ws_init: KAIMING_FAN_OUT, ..Default::default() };
+        let conv = nn::ConvConfig {
+            stride,
+            padding: kernel / 2,
+            groups,
+            bias: false,
+            ws_init: kaiming_normal(FanInOut::FanOut),
+            ..Default::default()
+        };
         ConvNorm { conv: conv2d(p / index, inputs, outputs, kernel, conv), norm: batch_norm2d(p / (index + 1), outputs, norm), activation }
     }
 }
@@ -99,7 +105,7 @@ impl Feature {
 
 impl SqueezeExcitation {
     pub(super) fn new(p: &nn::Path, channels: i64, squeezed: i64) -> Self {
-        let conv = nn::ConvConfig { ws_init: KAIMING_FAN_OUT, ..Default::default() };
+        let conv = nn::ConvConfig { ws_init: kaiming_normal(FanInOut::FanOut), ..Default::default() };
         SqueezeExcitation {
             avgpool: adaptive_avg_pool2d(1),
             fc1: conv2d(p / "fc1", channels, squeezed, 1, conv),

@@ -62,8 +62,10 @@
 use std::borrow::Borrow;
 
 use slim_runtime::Prunable;
-use slim_runtime::nn::{BatchNorm, Conv2D, ConvTranspose2D, MaxPool2d, batch_norm2d, conv_transpose2d, conv2d, max_pool2d};
+use slim_runtime::nn::{BatchNorm, Conv2D, ConvTranspose2D, MaxPool2d, conv_transpose2d, conv2d, max_pool2d};
 use tch::{Tensor, nn};
+
+use super::cifar::batch_norm;
 
 /// U-Net for images `[N, 3, H, W]` whose sides are multiples of 8.
 #[derive(Debug, Prunable)]
@@ -147,11 +149,6 @@ impl Up {
         let conv = nn::ConvTransposeConfig { stride: 2, bias: false, ..Default::default() };
         Up { conv: conv_transpose2d(p / "conv", inputs, width, 2, conv), bn: batch_norm(p / "bn", width) }
     }
-}
-
-/// γ starts at one value for all, so that the ranking is learned and not drawn.
-fn batch_norm(p: nn::Path, width: i64) -> BatchNorm {
-    batch_norm2d(p, width, nn::BatchNormConfig { ws_init: nn::Init::Const(0.5), ..Default::default() })
 }
 
 impl nn::ModuleT for UNet {
