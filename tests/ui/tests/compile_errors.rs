@@ -5,6 +5,8 @@
 //!
 //! To write them again: `TRYBUILD=overwrite cargo test -p slim-ui-tests`, and the version into `rustc-version`.
 
+#![allow(clippy::expect_used)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
