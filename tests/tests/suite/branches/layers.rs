@@ -1,8 +1,12 @@
 //! Roles of fields, and layers that need a word.
 
-use slim_runtime::{Flow, LayerKind, Prunable, Result, Tracer, nn as own};
-use tch::Tensor;
-use tch::nn::{self, Module};
+use slim_runtime::{Flow, LayerKind, Prunable, Result, Slimming, Tracer, nn as own};
+use tch::nn::{self, Module, VarStore};
+use tch::{Device, Tensor};
+
+use crate::common::{mask_by_name, values};
+use slim_tests::check::assert_close;
+use slim_tests::fill::fill;
 
 use super::{Form, Unit, conv, keep, kept, linear, mean, norm, unit};
 
@@ -264,4 +268,35 @@ fn weights_tied_between_two_layers() {
     assert_eq!([kept(&plan, "a.bn"), kept(&plan, "b.bn"), keep(&plan, "right", "in")], ["0,3"; 3]);
     assert_eq!(plan.layer("right").unwrap().tensors[0].tied.as_deref(), Some("left.weight"));
     assert_eq!((net.left.ws.data_ptr(), net.left.ws.size()), (net.right.ws.data_ptr(), vec![2, 2]));
+}
+
+/// Words as vectors, a batch norm, a linear layer.
+#[derive(Debug, Prunable)]
+struct Words {
+    embedding: nn::Embedding,
+    bn: own::BatchNorm,
+    fc: own::Linear,
+}
+
+#[test]
+fn an_embedding_loses_columns() {
+    let mut vs = VarStore::new(Device::Cpu);
+    let p = vs.root();
+    let mut words = Words {
+        embedding: nn::embedding(&p / "embedding", 10, 8, Default::default()),
+        bn: own::batch_norm1d(&p / "bn", 8, Default::default()),
+        fc: linear(&p / "fc", 8, 2),
+    };
+    vs.double();
+    fill(&vs);
+    let indices = Tensor::from_slice(&[3_i64, 1, 4, 1, 5]);
+    let forward = |words: &Words| tch::no_grad(|| indices.apply(&words.embedding).apply_t(&words.bn, false).relu().apply(&words.fc));
+    let plan = words.plan(&Slimming::ratio(0.5)).unwrap();
+    let before = values(&vs);
+    mask_by_name(&vs, &plan);
+    let masked = forward(&words);
+    tch::no_grad(|| vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name])));
+    words.apply(&plan).unwrap();
+    assert_eq!(words.embedding.ws.size(), [10, 3]);
+    assert_close(&forward(&words), &masked, 1e-9);
 }
