@@ -10,6 +10,7 @@ use crate::ctxt::Ctxt;
 use crate::suggest::did_you_mean;
 
 /// What is read.
+#[derive(Clone)]
 pub(crate) enum FlowExpr {
     Input,
     /// The output of a node.
@@ -48,6 +49,14 @@ const FUNCTIONS: &[Function] = &[
 
 /// The reader of the expression that says what the output is.
 pub(crate) const OUTPUT: &str = "output";
+
+/// Of `model!`, which knows what each activation does: what comes out is not zero where the channel is.
+const UNGATE: &Function = &Function { name: "ungate", numbers: 0, form: "" };
+
+/// A function by its name.
+pub(crate) fn function(name: &str) -> Option<&'static Function> {
+    FUNCTIONS.iter().chain([UNGATE]).find(|function| function.name == name)
+}
 
 /// What an expression may refer to.
 pub(crate) struct Scope<'a> {

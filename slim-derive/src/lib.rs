@@ -8,6 +8,7 @@ mod attr;
 mod ctxt;
 mod expand;
 mod flow_expr;
+mod model;
 mod suggest;
 mod wiring;
 
@@ -56,6 +57,13 @@ use syn::DeriveInput;
 pub fn derive_prunable(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = syn::parse_macro_input!(input as DeriveInput);
     prunable(&input).into()
+}
+
+/// What `slim_runtime::model!` calls with the path of the runtime; see there.
+#[doc(hidden)]
+#[proc_macro]
+pub fn model(tokens: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    model::model(tokens.into()).into()
 }
 
 fn prunable(input: &DeriveInput) -> TokenStream {

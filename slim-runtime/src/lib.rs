@@ -60,8 +60,10 @@ mod cfg;
 pub mod checkpoint;
 mod error;
 mod flow;
+pub mod functional;
 pub mod guide;
 mod layers;
+mod model;
 pub mod nn;
 mod plan;
 mod planner;
@@ -79,3 +81,10 @@ pub use prunable::Prunable;
 pub use slim_derive::Prunable;
 pub use surgery::LayerVisitor;
 pub use tracer::{Axis, LayerTracer, Tracer};
+
+/// What macros need, whatever a user's crate depends on.
+#[doc(hidden)]
+pub mod __private {
+    pub use slim_derive::model;
+    pub use tch;
+}

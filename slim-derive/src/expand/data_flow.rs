@@ -8,7 +8,7 @@ use super::{local, methods, parameter, trace_call};
 use crate::flow_expr::{FlowExpr, Join};
 use crate::wiring::{DataFlow, Inputs, Node, Op};
 
-pub(super) fn trace_and_visit(flow: &DataFlow) -> TokenStream {
+pub(crate) fn trace_and_visit(flow: &DataFlow) -> TokenStream {
     let layers = || flow.nodes.iter().filter(|node| matches!(node.op, Op::Layer));
     let uses = Uses::of(flow);
     let inputs = inputs(&flow.inputs, uses.input);

@@ -1,12 +1,12 @@
 //! From the checked wiring to tokens. Nothing can fail here, and the code that is made only names fields: the runtime does the work.
 
 mod arms;
-mod data_flow;
+pub(crate) mod data_flow;
 
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Generics, Type, WherePredicate, parse_quote};
+use syn::{Generics, Path, Type, WherePredicate, parse_quote};
 
 use crate::ast::Model;
 use crate::wiring::{Node, Op, Wiring};
@@ -33,7 +33,11 @@ pub(crate) fn fallback(model: &Model) -> TokenStream {
 fn impl_block(model: &Model, generics: &Generics, methods: &TokenStream) -> TokenStream {
     // Without a path to the runtime there is nothing to implement, and that has been reported.
     let Some(krate) = &model.attrs.krate else { return TokenStream::new() };
-    let ident = model.ident;
+    impl_block_for(krate, model.ident, generics, methods)
+}
+
+/// `impl Prunable for` a type.
+pub(crate) fn impl_block_for(krate: &Path, ident: &Ident, generics: &Generics, methods: &TokenStream) -> TokenStream {
     // Spanned, so that a path that leads nowhere is an error at the attribute that gives it.
     let import = quote_spanned!(krate.span()=> use #krate as _slim;);
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
@@ -111,7 +115,7 @@ fn mentions(tokens: &impl ToTokens, ident: &Ident) -> bool {
 }
 
 /// A variable that no name of the user's can meet.
-fn local(name: &str) -> Ident {
+pub(crate) fn local(name: &str) -> Ident {
     Ident::new(name, Span::mixed_site())
 }
 

@@ -117,6 +117,15 @@ impl Tracer {
         Ok(Flow::Channels(Channels { positions: Positions::Several, ..channels }))
     }
 
+    /// What an activation gives that does not map zero to zero (a sigmoid): not zero where the channel is, so who reads it keeps it.
+    ///
+    /// # Errors
+    /// [`Error::Tuple`], [`Error::OpenInput`].
+    pub fn ungate(&mut self, flow: &Flow) -> Result<Flow> {
+        let channels = self.channels(flow, None)?;
+        Ok(Flow::Channels(Channels { gated: vec![false; channels.len()].into(), ..channels }))
+    }
+
     /// Tensor `index` of several.
     ///
     /// # Errors

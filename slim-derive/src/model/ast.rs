@@ -1,0 +1,205 @@
+//! What is written in `model!`, typed: a header as of a struct, then statements.
+
+use syn::parse::{Parse, ParseStream};
+use syn::punctuated::Punctuated;
+use syn::{Attribute, Expr, Ident, LitInt, Path, Token, Type, Visibility, braced, bracketed, parenthesized, token};
+
+/// `pub struct Tiny(classes: i64) { … }`
+pub(crate) struct Definition {
+    /// Where the runtime is.
+    pub(crate) krate: Path,
+    pub(crate) attrs: Vec<Attribute>,
+    pub(crate) vis: Visibility,
+    pub(crate) ident: Ident,
+    pub(crate) parameters: Vec<Parameter>,
+    pub(crate) statements: Vec<Statement>,
+}
+
+/// A parameter of the constructor.
+pub(crate) struct Parameter {
+    pub(crate) ident: Ident,
+    pub(crate) ty: Type,
+}
+
+/// `conv1 = conv2d(3 => 32, kernel = 3);`, or without a name.
+pub(crate) struct Statement {
+    pub(crate) attrs: Vec<Attribute>,
+    pub(crate) name: Option<Ident>,
+    pub(crate) value: Value,
+}
+
+/// What flows.
+pub(crate) enum Value {
+    /// A word alone: a node, `input`, or an operation without arguments.
+    Word(Ident),
+    /// `a.0`
+    Part(Box<Value>, LitInt),
+    /// `a.relu()`, or `relu()` of the node before.
+    Call {
+        receiver: Option<Box<Value>>,
+        operation: Path,
+        arguments: Vec<Argument>,
+    },
+    Add(Box<Value>, Box<Value>),
+    Multiply(Box<Value>, Box<Value>),
+    /// `[a, b]`
+    Concat(token::Bracket, Vec<Value>),
+    /// `(a, b)`
+    Tuple(token::Paren, Vec<Value>),
+}
+
+/// What stands in the parentheses of an operation.
+pub(crate) enum Argument {
+    /// `32`
+    Plain(Expr),
+    /// `32 => 64`
+    Widths(Expr, Expr),
+    /// `kernel = 3`
+    Named(Ident, Expr),
+    /// `Block(64)` in `repeat(3, Block(64))`
+    Layer(Path, Vec<Expr>),
+}
+
+impl Parse for Definition {
+    fn parse(input: ParseStream) -> syn::Result<Self> {
+        let krate = input.call(Path::parse_mod_style)?;
+        input.parse::<Token![;]>()?;
+        let (attrs, vis) = (input.call(Attribute::parse_outer)?, input.parse()?);
+        input.parse::<Token![struct]>()?;
+        let ident = input.parse()?;
+        let parameters = if input.peek(token::Paren) {
+            let content;
+            parenthesized!(content in input);
+            Punctuated::<Parameter, Token![,]>::parse_terminated(&content)?.into_iter().collect()
+        } else {
+            Vec::new()
+        };
+        let content;
+        braced!(content in input);
+        let mut statements = Vec::new();
+        while !content.is_empty() {
+            statements.push(content.parse()?);
+        }
+        Ok(Definition { krate, attrs, vis, ident, parameters, statements })
+    }
+}
+
+impl Parse for Parameter {
+    fn parse(input: ParseStream) -> syn::Result<Self> {
+        let ident = input.parse()?;
+        input.parse::<Token![:]>()?;
+        Ok(Parameter { ident, ty: input.parse()? })
+    }
+}
+
+impl Parse for Statement {
+    fn parse(input: ParseStream) -> syn::Result<Self> {
+        let attrs = input.call(Attribute::parse_outer)?;
+        let named = input.peek(Ident) && input.peek2(Token![=]);
+        let name = if named { Some(input.parse()?) } else { None };
+        if named {
+            input.parse::<Token![=]>()?;
+        }
+        let value = input.call(Value::parse_sum)?;
+        input.parse::<Token![;]>()?;
+        Ok(Statement { attrs, name, value })
+    }
+}
+
+impl Value {
+    fn parse_sum(input: ParseStream) -> syn::Result<Self> {
+        let mut value = Self::parse_product(input)?;
+        while input.peek(Token![+]) {
+            input.parse::<Token![+]>()?;
+            value = Value::Add(Box::new(value), Box::new(Self::parse_product(input)?));
+        }
+        Ok(value)
+    }
+
+    fn parse_product(input: ParseStream) -> syn::Result<Self> {
+        let mut value = Self::parse_chain(input)?;
+        while input.peek(Token![*]) {
+            input.parse::<Token![*]>()?;
+            value = Value::Multiply(Box::new(value), Box::new(Self::parse_chain(input)?));
+        }
+        Ok(value)
+    }
+
+    /// `a.relu().chunk(2, 0)`
+    fn parse_chain(input: ParseStream) -> syn::Result<Self> {
+        let mut value = Self::parse_first(input)?;
+        while input.peek(Token![.]) {
+            input.parse::<Token![.]>()?;
+            if input.peek(LitInt) {
+                value = Value::Part(Box::new(value), input.parse()?);
+                continue;
+            }
+            let operation = input.call(Path::parse_mod_style)?;
+            let arguments = if input.peek(token::Paren) { input.call(Argument::parse_all)? } else { Vec::new() };
+            value = Value::Call { receiver: Some(Box::new(value)), operation, arguments };
+        }
+        Ok(value)
+    }
+
+    fn parse_first(input: ParseStream) -> syn::Result<Self> {
+        let content;
+        if input.peek(token::Bracket) {
+            let bracket = bracketed!(content in input);
+            let parts = content.parse_terminated(Self::parse_sum, Token![,])?;
+            return Ok(Value::Concat(bracket, parts.into_iter().collect()));
+        }
+        if input.peek(token::Paren) {
+            let paren = parenthesized!(content in input);
+            let parts = content.parse_terminated(Self::parse_sum, Token![,])?;
+            let tuple = parts.trailing_punct() || parts.len() != 1;
+            let mut parts: Vec<_> = parts.into_iter().collect();
+            return match parts.pop() {
+                Some(only) if !tuple => Ok(only),
+                last => Ok(Value::Tuple(paren, parts.into_iter().chain(last).collect())),
+            };
+        }
+        let operation = input.call(Path::parse_mod_style)?;
+        if input.peek(token::Paren) {
+            return Ok(Value::Call { receiver: None, operation, arguments: input.call(Argument::parse_all)? });
+        }
+        match operation.get_ident() {
+            Some(word) => Ok(Value::Word(word.clone())),
+            None => Err(syn::Error::new_spanned(operation, "a model that is a layer is called with its arguments; write `Block()`")),
+        }
+    }
+}
+
+impl Argument {
+    fn parse_all(input: ParseStream) -> syn::Result<Vec<Self>> {
+        let content;
+        parenthesized!(content in input);
+        Ok(Punctuated::<Argument, Token![,]>::parse_terminated(&content)?.into_iter().collect())
+    }
+}
+
+impl Parse for Argument {
+    fn parse(input: ParseStream) -> syn::Result<Self> {
+        if input.peek(Ident) && input.peek2(Token![=]) && !input.peek2(Token![==]) && !input.peek2(Token![=>]) {
+            let name = input.parse()?;
+            input.parse::<Token![=]>()?;
+            return Ok(Argument::Named(name, input.parse()?));
+        }
+        let value: Expr = input.parse()?;
+        if input.peek(Token![=>]) {
+            input.parse::<Token![=>]>()?;
+            return Ok(Argument::Widths(value, input.parse()?));
+        }
+        Ok(match value {
+            Expr::Call(call) => match *call.func {
+                Expr::Path(path) if is_type(&path.path) => Argument::Layer(path.path, call.args.into_iter().collect()),
+                func => Argument::Plain(Expr::Call(syn::ExprCall { func: Box::new(func), ..call })),
+            },
+            value => Argument::Plain(value),
+        })
+    }
+}
+
+/// Whether a path names a type: its last segment begins with a capital.
+pub(crate) fn is_type(path: &Path) -> bool {
+    path.segments.last().is_some_and(|segment| segment.ident.to_string().starts_with(char::is_uppercase))
+}

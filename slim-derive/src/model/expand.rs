@@ -1,0 +1,114 @@
+//! From a resolved network to tokens: the struct, its constructor, its forward pass, and its wiring through the derive's code.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{Generics, Member};
+
+use super::ast::Definition;
+use super::resolve::{FieldDef, Network, input_variable};
+use crate::ast::Field;
+use crate::attr::FieldAttrs;
+use crate::expand::{data_flow, impl_block_for, local};
+use crate::wiring::{DataFlow, Inputs, Node, Op};
+
+pub(crate) fn network(definition: &Definition, network: &Network) -> TokenStream {
+    let parts = [
+        structure(definition, &network.fields),
+        constructor(definition, network),
+        forward(definition, network),
+        wiring(definition, network),
+    ];
+    parts.into_iter().collect()
+}
+
+/// The struct alone, so that a mistake in its body makes no errors where it is used.
+pub(crate) fn fallback(definition: &Definition) -> TokenStream {
+    let Definition { attrs, vis, ident, .. } = definition;
+    quote!(#(#attrs)* #vis struct #ident {})
+}
+
+fn structure(definition: &Definition, fields: &[FieldDef]) -> TokenStream {
+    let Definition { attrs, vis, ident, .. } = definition;
+    let fields = fields.iter().map(|FieldDef { ident, attrs, ty, .. }| {
+        let doc = if attrs.is_empty() { Some(quote!(#[allow(missing_docs)])) } else { None };
+        quote!(#doc #(#attrs)* #vis #ident: #ty)
+    });
+    quote! {
+        #(#attrs)*
+        #vis struct #ident {
+            #(#fields),*
+        }
+    }
+}
+
+fn constructor(definition: &Definition, network: &Network) -> TokenStream {
+    let Definition { krate, vis, ident, parameters, .. } = definition;
+    let (vs, p, path) = (local("vs"), local("p"), local("path"));
+    let parameters = parameters.iter().map(|parameter| {
+        let (ident, ty) = (&parameter.ident, &parameter.ty);
+        quote!(#ident: #ty)
+    });
+    let checks = &network.checks;
+    let fields = network.fields.iter().map(|FieldDef { ident, make, .. }| {
+        let name = ident.to_string();
+        quote!(#ident: { let #path = &(#p / #name); #make })
+    });
+    quote! {
+        impl #ident {
+            /// A network whose variables are named after its fields.
+            ///
+            /// # Panics
+            /// When widths that are no literals do not fit each other, or a variable cannot be made.
+            #[allow(unused_variables)]
+            #vis fn new<'a>(#vs: impl ::core::borrow::Borrow<#krate::nn::Path<'a>>, #(#parameters),*) -> Self {
+                let #p: &#krate::nn::Path<'a> = ::core::borrow::Borrow::borrow(&#vs);
+                #(#checks)*
+                Self { #(#fields),* }
+            }
+        }
+    }
+}
+
+fn forward(definition: &Definition, network: &Network) -> TokenStream {
+    let Definition { krate, vis, ident, .. } = definition;
+    let (steps, result, train) = (&network.steps, &network.result, local("train"));
+    let tensor = quote!(#krate::__private::tch::Tensor);
+    if network.inputs == 1 && network.outputs == 1 {
+        let input = local("input");
+        return quote! {
+            impl #krate::__private::tch::nn::ModuleT for #ident {
+                #[allow(unused_variables)]
+                fn forward_t(&self, #input: &#tensor, #train: bool) -> #tensor {
+                    #(#steps)*
+                    #result
+                }
+            }
+        };
+    }
+    let inputs = if network.inputs == 1 { vec![local("input")] } else { (0..network.inputs).map(input_variable).collect() };
+    let outputs = (0..network.outputs).map(|_| &tensor);
+    let outputs = if network.outputs == 1 { tensor.clone() } else { quote!((#(#outputs),*)) };
+    quote! {
+        impl #ident {
+            /// The forward pass, with a tensor for each input.
+            #[allow(unused_variables)]
+            #vis fn forward_t(&self, #(#inputs: &#tensor,)* #train: bool) -> #outputs {
+                #(#steps)*
+                #result
+            }
+        }
+    }
+}
+
+fn wiring(definition: &Definition, network: &Network) -> TokenStream {
+    let fields: Vec<_> = network
+        .fields
+        .iter()
+        .map(|field| Field { member: Member::Named(field.ident.clone()), ty: &field.ty, attrs: FieldAttrs::default() })
+        .collect();
+    let node = |(field, def): (_, &FieldDef)| Node { field, op: Op::Layer, from: def.from.clone(), keep: false };
+    let nodes = fields.iter().zip(&network.fields).map(node).collect();
+    let inputs = if network.inputs == 1 { Inputs::Any } else { Inputs::Count(network.inputs) };
+    let flow = DataFlow { inputs, nodes, output: network.output.clone() };
+    impl_block_for(&definition.krate, &definition.ident, &Generics::default(), &data_flow::trace_and_visit(&flow))
+}

@@ -1,0 +1,133 @@
+//! Operations that are no fields: activations, and what a forward pass does with tensors.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote};
+use syn::{Expr, ExprLit, Lit, Path};
+
+use super::arguments::Arguments;
+use super::ast::Argument;
+use super::widths::Width;
+use crate::attr::peeled;
+use crate::ctxt::Ctxt;
+use crate::flow_expr::{FlowExpr, Function, function};
+
+/// What a function does to a tensor, to its channels, and to how many there are.
+pub(crate) struct Applied {
+    pub(crate) tensor: TokenStream,
+    pub(crate) flow: FlowExpr,
+    pub(crate) width: Width,
+}
+
+/// Activations that map zero to zero: word, and the tensor operation on `xs`.
+const ACTIVATIONS: &[(&str, &str)] = &[
+    ("relu", "xs.relu()"),
+    ("relu6", "xs.clamp(0., 6.)"),
+    ("leaky_relu", "xs.leaky_relu()"),
+    ("elu", "xs.elu()"),
+    ("silu", "xs.silu()"),
+    ("gelu", "xs.gelu(\"none\")"),
+    ("mish", "xs.mish()"),
+    ("hardswish", "xs.hardswish()"),
+    ("tanh", "xs.tanh()"),
+];
+
+/// Activations that do not: what is behind them is not zero where the channel is.
+const GATES: &[(&str, &str)] = &[("sigmoid", "xs.sigmoid()"), ("hardsigmoid", "xs.hardsigmoid()")];
+
+/// All words, for suggestions.
+pub(crate) fn words() -> impl Iterator<Item = &'static str> {
+    let others = ["dropout", "flatten", "chunk", "shuffle", "pixel_shuffle", "interpolate", "map"];
+    ACTIVATIONS.iter().chain(GATES).map(|(word, _)| *word).chain(others)
+}
+
+/// The result of a function on `xs`; `None` if there is no such function, `Some(None)` after an error.
+pub(crate) fn apply(
+    cx: &Ctxt,
+    krate: &Path,
+    operation: &Path,
+    arguments: &[Argument],
+    flow: FlowExpr,
+    width: Width,
+) -> Option<Option<Applied>> {
+    let name = operation.get_ident()?.to_string();
+    let xs = crate::expand::local("xs");
+    let on_xs = |text: &str| -> TokenStream {
+        let method: TokenStream = text.trim_start_matches("xs").parse().unwrap_or_default();
+        quote!(#xs #method)
+    };
+    if let Some((_, text)) = ACTIVATIONS.iter().find(|(word, _)| *word == name) {
+        Arguments::new(cx, operation, "relu()", arguments).finish();
+        return Some(Some(Applied { tensor: on_xs(text), flow, width }));
+    }
+    if let Some((_, text)) = GATES.iter().find(|(word, _)| *word == name) {
+        Arguments::new(cx, operation, "sigmoid()", arguments).finish();
+        return Some(Some(Applied { tensor: on_xs(text), flow: cut("ungate", flow, Vec::new())?, width }));
+    }
+    Some(match name.as_str() {
+        "dropout" => one(cx, operation, "dropout(0.5)", arguments).map(|share| {
+            let train = crate::expand::local("train");
+            Applied { tensor: quote!(#xs.dropout(#share, #train)), flow, width }
+        }),
+        "flatten" => {
+            Arguments::new(cx, operation, "flatten()", arguments).finish();
+            Some(Applied { tensor: quote!(#xs.flatten(1, -1)), flow, width })
+        }
+        "interpolate" => one(cx, operation, "interpolate(2)", arguments).map(|factor| Applied {
+            tensor: quote!(#krate::functional::interpolate(&#xs, #factor)),
+            flow,
+            width,
+        }),
+        "map" => one(cx, operation, "map(|xs| xs.sin())", arguments).map(|closure| Applied {
+            tensor: quote!(#krate::functional::map(&#xs, #closure)),
+            flow,
+            width,
+        }),
+        "chunk" => {
+            let mut arguments = Arguments::new(cx, operation, "chunk(2, 0)", arguments);
+            let (chunks, index) = (arguments.next(), arguments.next());
+            arguments.finish();
+            chunks.zip(index).and_then(|(chunks, index)| {
+                if let (Some(chunks), Some(number)) = (literal(chunks), literal(index))
+                    && number >= chunks
+                {
+                    cx.error(index, format!("there is no chunk {number} of {chunks}"));
+                }
+                let tensor = quote!(#krate::functional::chunk(&#xs, #chunks, #index));
+                Some(Applied { tensor, width: width.part(literal(chunks)), flow: cut("chunk", flow, vec![chunks.clone(), index.clone()])? })
+            })
+        }
+        "shuffle" => one(cx, operation, "shuffle(2)", arguments).and_then(|groups| {
+            let tensor = quote!(#krate::functional::shuffle(&#xs, #groups));
+            Some(Applied { tensor, width, flow: cut("shuffle", flow, vec![groups.clone()])? })
+        }),
+        "pixel_shuffle" => one(cx, operation, "pixel_shuffle(2)", arguments).and_then(|factor| {
+            let (tensor, squared) = (quote!(#xs.pixel_shuffle(#factor)), literal(factor).map(|factor| factor * factor));
+            Some(Applied { tensor, width: width.part(squared), flow: cut("pixel_shuffle", flow, vec![factor.clone()])? })
+        }),
+        _ => return None,
+    })
+}
+
+fn one<'a>(cx: &'a Ctxt, operation: &'a Path, form: &'static str, arguments: &'a [Argument]) -> Option<&'a Expr> {
+    let mut arguments = Arguments::new(cx, operation, form, arguments);
+    let argument = arguments.next();
+    arguments.finish();
+    argument
+}
+
+fn cut(name: &str, flow: FlowExpr, numbers: Vec<Expr>) -> Option<FlowExpr> {
+    let function: &'static Function = function(name)?;
+    Some(FlowExpr::Cut(function, Box::new(flow), numbers))
+}
+
+fn literal(expr: &Expr) -> Option<i64> {
+    match peeled(expr) {
+        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => number.base10_parse().ok(),
+        _ => None,
+    }
+}
+
+/// `relu`, or `nn::relu`, as it is written.
+pub(crate) fn written(path: &Path) -> String {
+    path.to_token_stream().to_string().replace(' ', "")
+}

@@ -1,0 +1,240 @@
+//! Operations that are fields of the struct.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, format_ident, quote};
+use syn::{Expr, Path, Type, parse_quote};
+
+use super::arguments::Arguments;
+use super::ast::{Argument, Definition, is_type};
+use super::widths::Width;
+use crate::ctxt::Ctxt;
+
+/// A layer: what its field is, how it is made, what it does to widths.
+pub(crate) struct Layer<'a> {
+    pub(crate) ty: Type,
+    /// An expression that makes it; the variables' path is `#path`.
+    pub(crate) make: TokenStream,
+    /// How many channels it takes, where that is written; with it, whether it may read the flatten of them.
+    pub(crate) takes: Option<(&'a Expr, bool)>,
+    /// How many it gives; `None` for as many as it is given.
+    pub(crate) gives: Option<Width>,
+    /// Whether it has variables, and so needs a name.
+    pub(crate) has_variables: bool,
+    /// Whether there are several in a row, in a `Vec`.
+    pub(crate) repeated: bool,
+}
+
+const CONV: &[(&str, &str)] = &[
+    ("stride", "stride"),
+    ("padding", "padding"),
+    ("dilation", "dilation"),
+    ("groups", "groups"),
+    ("bias", "bias"),
+    ("padding_mode", "padding_mode"),
+    ("weight_init", "ws_init"),
+    ("bias_init", "bs_init"),
+];
+const CONV_TRANSPOSE: &[(&str, &str)] = &[
+    ("stride", "stride"),
+    ("padding", "padding"),
+    ("output_padding", "output_padding"),
+    ("dilation", "dilation"),
+    ("groups", "groups"),
+    ("bias", "bias"),
+    ("weight_init", "ws_init"),
+    ("bias_init", "bs_init"),
+];
+const BATCH_NORM: &[(&str, &str)] =
+    &[("eps", "eps"), ("momentum", "momentum"), ("affine", "affine"), ("gamma_init", "ws_init"), ("beta_init", "bs_init")];
+const LINEAR: &[(&str, &str)] = &[("bias", "bias"), ("weight_init", "ws_init")];
+
+/// The layer of an operation; `None` if it is no layer. `path` stands for the layer's variable path.
+pub(crate) fn layer<'a>(
+    cx: &'a Ctxt,
+    definition: &Definition,
+    operation: &'a Path,
+    arguments: &'a [Argument],
+) -> Option<Option<Layer<'a>>> {
+    let krate = &definition.krate;
+    if is_type(operation) {
+        return Some(Some(submodel(operation, arguments.iter().filter_map(|argument| plain(cx, argument)).collect(), None)));
+    }
+    let name = operation.get_ident()?.to_string();
+    let (kind, rank) = match name.strip_suffix('d').and_then(|name| name.split_at_checked(name.len().checked_sub(1)?)) {
+        Some((kind, rank @ ("1" | "2" | "3"))) => (kind, rank),
+        _ => (name.as_str(), "2"),
+    };
+    Some(match kind {
+        "conv" if name != "conv" => conv(cx, krate, operation, arguments, rank),
+        "conv_transpose" if name != "conv_transpose" => conv_transpose(cx, krate, operation, arguments, rank),
+        "batch_norm" => batch_norm(cx, krate, operation, arguments, rank),
+        "linear" => linear(cx, krate, operation, arguments),
+        "max_pool" | "avg_pool" => pool(cx, krate, operation, arguments, kind, rank),
+        "adaptive_avg_pool" => adaptive_pool(cx, krate, operation, arguments, rank),
+        "repeat" => repeat(cx, operation, arguments),
+        _ => return None,
+    })
+}
+
+fn conv<'a>(cx: &'a Ctxt, krate: &Path, operation: &'a Path, arguments: &'a [Argument], rank: &str) -> Option<Layer<'a>> {
+    let form = "conv2d(3 => 32, kernel = 3, stride = 1, padding = 1, dilation = 1, groups = 1, bias = false)";
+    let mut arguments = Arguments::new(cx, operation, form, arguments);
+    let (widths, kernel) = (arguments.widths(), arguments.required("kernel"));
+    let whole = arguments.optional("whole_groups").map(|_| quote!(.whole_groups()));
+    let config = arguments.config(CONV).into_iter().map(|(field, value)| quote!(#field: #value));
+    let (make, ty) = (format_ident!("conv{rank}d"), format_ident!("Conv{rank}D"));
+    let config = quote!(#krate::nn::ConvConfig { #(#config,)* ..::core::default::Default::default() });
+    arguments.finish();
+    let ((takes, gives), kernel) = (widths?, kernel?);
+    let make = quote!(#krate::nn::#make(#PATH, #takes, #gives, #kernel, #config) #whole);
+    Some(Layer {
+        ty: parse_quote!(#krate::nn::#ty),
+        make,
+        takes: Some((takes, false)),
+        gives: Some(Width::of(gives)),
+        has_variables: true,
+        repeated: false,
+    })
+}
+
+fn conv_transpose<'a>(cx: &'a Ctxt, krate: &Path, operation: &'a Path, arguments: &'a [Argument], rank: &str) -> Option<Layer<'a>> {
+    let form =
+        "conv_transpose2d(64 => 32, kernel = 2, stride = 2, padding = 0, output_padding = 0, dilation = 1, groups = 1, bias = false)";
+    let mut arguments = Arguments::new(cx, operation, form, arguments);
+    let (widths, kernel) = (arguments.widths(), arguments.required("kernel"));
+    let config = arguments.config(CONV_TRANSPOSE).into_iter().map(|(field, value)| quote!(#field: #value));
+    let (make, ty) = (format_ident!("conv_transpose{rank}d"), format_ident!("ConvTranspose{rank}D"));
+    let config = quote!(#krate::nn::ConvTransposeConfig { #(#config,)* ..::core::default::Default::default() });
+    arguments.finish();
+    let ((takes, gives), kernel) = (widths?, kernel?);
+    let make = quote!(#krate::nn::#make(#PATH, #takes, #gives, #kernel, #config));
+    Some(Layer {
+        ty: parse_quote!(#krate::nn::#ty),
+        make,
+        takes: Some((takes, false)),
+        gives: Some(Width::of(gives)),
+        has_variables: true,
+        repeated: false,
+    })
+}
+
+fn batch_norm<'a>(cx: &'a Ctxt, krate: &Path, operation: &'a Path, arguments: &'a [Argument], rank: &str) -> Option<Layer<'a>> {
+    let mut arguments = Arguments::new(cx, operation, "batch_norm(32, eps = 1e-5, momentum = 0.1, affine = true)", arguments);
+    let width = arguments.next();
+    let config = arguments.config(BATCH_NORM).into_iter().map(|(field, value)| quote!(#field: #value));
+    let make = format_ident!("batch_norm{rank}d");
+    let config = quote!(#krate::nn::BatchNormConfig { #(#config,)* ..::core::default::Default::default() });
+    arguments.finish();
+    let width = width?;
+    let make = quote!(#krate::nn::#make(#PATH, #width, #config));
+    Some(Layer {
+        ty: parse_quote!(#krate::nn::BatchNorm),
+        make,
+        takes: Some((width, false)),
+        gives: None,
+        has_variables: true,
+        repeated: false,
+    })
+}
+
+fn linear<'a>(cx: &'a Ctxt, krate: &Path, operation: &'a Path, arguments: &'a [Argument]) -> Option<Layer<'a>> {
+    let mut arguments = Arguments::new(cx, operation, "linear(512 => classes, bias = true)", arguments);
+    let widths = arguments.widths();
+    let bias_init = arguments.optional("bias_init").map(|init| quote!(bs_init: ::core::option::Option::Some(#init),));
+    let config = arguments.config(LINEAR).into_iter().map(|(field, value)| quote!(#field: #value));
+    let config = quote!(#krate::nn::LinearConfig { #bias_init #(#config,)* ..::core::default::Default::default() });
+    arguments.finish();
+    let (takes, gives) = widths?;
+    let make = quote!(#krate::nn::linear(#PATH, #takes, #gives, #config));
+    Some(Layer {
+        ty: parse_quote!(#krate::nn::Linear),
+        make,
+        takes: Some((takes, true)),
+        gives: Some(Width::of(gives)),
+        has_variables: true,
+        repeated: false,
+    })
+}
+
+fn pool<'a>(cx: &'a Ctxt, krate: &Path, operation: &'a Path, arguments: &'a [Argument], kind: &str, rank: &str) -> Option<Layer<'a>> {
+    let mut arguments = Arguments::new(cx, operation, "max_pool(2, stride = 2, padding = 0)", arguments);
+    let kernel = arguments.next();
+    let stride = arguments.optional("stride");
+    let sides: Expr = syn::parse_str(rank).ok()?;
+    let padding = arguments.optional("padding").map(|padding| quote!(padding: [#padding; #sides],));
+    let ceil = arguments.optional("ceil_mode").map(|ceil| quote!(ceil_mode: #ceil,));
+    arguments.finish();
+    let kernel = kernel?;
+    let stride = stride.unwrap_or(kernel);
+    let (make, ty) = (format_ident!("{kind}{rank}d"), if kind == "max_pool" { quote!(MaxPool) } else { quote!(AvgPool) });
+    let make = quote!(#krate::nn::#ty { #padding #ceil ..#krate::nn::#make(#kernel, #stride) });
+    Some(Layer { ty: parse_quote!(#krate::nn::#ty<#sides>), make, takes: None, gives: None, has_variables: false, repeated: false })
+}
+
+fn adaptive_pool<'a>(cx: &'a Ctxt, krate: &Path, operation: &'a Path, arguments: &'a [Argument], rank: &str) -> Option<Layer<'a>> {
+    let mut arguments = Arguments::new(cx, operation, "adaptive_avg_pool(1)", arguments);
+    let output = arguments.next();
+    arguments.finish();
+    let output = output?;
+    let (make, sides): (_, Expr) = (format_ident!("adaptive_avg_pool{rank}d"), syn::parse_str(rank).ok()?);
+    let make = quote!(#krate::nn::#make(#output));
+    Some(Layer {
+        ty: parse_quote!(#krate::nn::AdaptiveAvgPool<#sides>),
+        make,
+        takes: None,
+        gives: None,
+        has_variables: false,
+        repeated: false,
+    })
+}
+
+/// `repeat(3, Block(64))`
+fn repeat<'a>(cx: &'a Ctxt, operation: &'a Path, arguments: &'a [Argument]) -> Option<Layer<'a>> {
+    match arguments {
+        [Argument::Plain(count), Argument::Layer(path, arguments)] => Some(submodel(path, arguments.iter().collect(), Some(count))),
+        _ => {
+            cx.error(operation, "write `repeat(3, Block(64))`: how many, and a model with the arguments of its constructor");
+            None
+        }
+    }
+}
+
+/// A model of its own, made by its `new`.
+fn submodel<'a>(path: &Path, arguments: Vec<&'a Expr>, count: Option<&Expr>) -> Layer<'a> {
+    let make = match count {
+        None => quote!(<#path>::new(#PATH, #(#arguments),*)),
+        Some(count) => quote! {
+            ::core::iter::Iterator::collect(::core::iter::Iterator::map(0..#count, |i| <#path>::new(#PATH / i, #(#arguments),*)))
+        },
+    };
+    let ty = if count.is_some() { parse_quote!(::std::vec::Vec<#path>) } else { parse_quote!(#path) };
+    Layer { ty, make, takes: None, gives: Some(Width::Unknown), has_variables: true, repeated: count.is_some() }
+}
+
+fn plain<'a>(cx: &Ctxt, argument: &'a Argument) -> Option<&'a Expr> {
+    match argument {
+        Argument::Plain(value) => Some(value),
+        Argument::Named(name, _) => {
+            cx.error(name, "the constructor of a model takes its arguments in order, without names");
+            None
+        }
+        Argument::Widths(from, _) => {
+            cx.error(from, "the constructor of a model takes its arguments in order; write `Block(32, 64)`");
+            None
+        }
+        Argument::Layer(path, _) => {
+            cx.error(path, "a model that makes others is written as its own `model!`");
+            None
+        }
+    }
+}
+
+/// Stands for the variables' path of the layer in [`Layer::make`].
+struct VariablePath;
+const PATH: VariablePath = VariablePath;
+
+impl ToTokens for VariablePath {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        crate::expand::local("path").to_tokens(tokens);
+    }
+}

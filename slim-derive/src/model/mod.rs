@@ -1,0 +1,29 @@
+//! `model!`: struct, constructor, forward and wiring from one text.
+//!
+//! Stages, each a file: tokens → `ast` (what is written, typed) → `resolve` (what it means, checked; with `layers`, `functions` and `widths`) → `expand` (tokens).
+//! The wiring becomes the same `DataFlow` that the derive makes, and is expanded by the same code.
+
+mod arguments;
+mod ast;
+mod expand;
+mod functions;
+mod layers;
+mod resolve;
+mod widths;
+
+use proc_macro2::TokenStream;
+
+use crate::ctxt::Ctxt;
+
+pub(crate) fn model(tokens: TokenStream) -> TokenStream {
+    let definition = match syn::parse2::<ast::Definition>(tokens) {
+        Ok(definition) => definition,
+        Err(error) => return error.into_compile_error(),
+    };
+    let cx = Ctxt::new();
+    let network = resolve::resolve(&cx, &definition);
+    match cx.check() {
+        Ok(()) => expand::network(&definition, &network),
+        Err(errors) => errors.into_iter().map(syn::Error::into_compile_error).chain([expand::fallback(&definition)]).collect(),
+    }
+}

@@ -1,0 +1,381 @@
+//! What is meant, checked: statements as fields, as steps of the forward pass, and as a data flow.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote};
+use syn::{Attribute, Ident, LitInt, Path, Type};
+
+use super::ast::{Argument, Definition, Value};
+use super::widths::{self, Reader, Width};
+use super::{functions, layers};
+use crate::ctxt::Ctxt;
+use crate::expand::local;
+use crate::flow_expr::{FlowExpr, Join};
+use crate::suggest::did_you_mean;
+
+/// The network of a definition.
+pub(crate) struct Network {
+    pub(crate) fields: Vec<FieldDef>,
+    /// The forward pass, a statement each.
+    pub(crate) steps: Vec<TokenStream>,
+    /// Assertions about widths that are not literals.
+    pub(crate) checks: Vec<TokenStream>,
+    /// How many tensors it takes.
+    pub(crate) inputs: usize,
+    pub(crate) output: FlowExpr,
+    /// The variable of the last statement, or several.
+    pub(crate) result: TokenStream,
+    /// How many tensors it gives.
+    pub(crate) outputs: usize,
+}
+
+/// A field of the struct.
+pub(crate) struct FieldDef {
+    pub(crate) ident: Ident,
+    pub(crate) attrs: Vec<Attribute>,
+    pub(crate) ty: Type,
+    pub(crate) make: TokenStream,
+    pub(crate) from: FlowExpr,
+}
+
+/// What a value is: its channels, the tokens of its tensor, how wide it is, what an error calls it.
+#[derive(Clone)]
+struct Item {
+    flow: FlowExpr,
+    tensor: TokenStream,
+    width: Width,
+    name: String,
+}
+
+struct Resolver<'a> {
+    cx: &'a Ctxt,
+    definition: &'a Definition,
+    fields: Vec<FieldDef>,
+    checks: Vec<TokenStream>,
+    /// Named values so far.
+    known: Vec<(String, Item)>,
+    previous: Item,
+    inputs: usize,
+    /// Names that something has read.
+    read: Vec<String>,
+}
+
+pub(crate) fn resolve(cx: &Ctxt, definition: &Definition) -> Network {
+    let input = local("input").into_token_stream();
+    let input = Item { flow: FlowExpr::Input, tensor: quote!(#input.shallow_clone()), width: Width::Unknown, name: "the input".to_owned() };
+    let mut resolver = Resolver {
+        cx,
+        definition,
+        fields: Vec::new(),
+        checks: Vec::new(),
+        known: Vec::new(),
+        previous: input,
+        inputs: 1,
+        read: Vec::new(),
+    };
+    let steps = resolver.statements();
+    let last = definition.statements.last();
+    if last.is_none() {
+        cx.error(&definition.ident, "a model has at least one statement, such as `fc = linear(64 => 10);`");
+    }
+    let parts = match last.map(|last| &last.value) {
+        Some(Value::Tuple(_, parts)) => parts.len(),
+        _ => 1,
+    };
+    resolver.check_read();
+    let result = resolver.previous.tensor.clone();
+    Network {
+        steps,
+        checks: resolver.checks,
+        inputs: resolver.inputs,
+        output: resolver.previous.flow,
+        result,
+        outputs: parts,
+        fields: resolver.fields,
+    }
+}
+
+impl<'a> Resolver<'a> {
+    fn statements(&mut self) -> Vec<TokenStream> {
+        let mut steps = Vec::new();
+        for (index, statement) in self.definition.statements.iter().enumerate() {
+            let name = statement.name.as_ref();
+            if let Some(name) = name {
+                self.check_name(name);
+            }
+            let fields = self.fields.len();
+            let value = self.value(&statement.value, Some((name, index)));
+            for field in &mut self.fields[fields..] {
+                field.attrs.extend(statement.attrs.iter().cloned());
+            }
+            let Some(item) = value else {
+                // So that what reads it makes no further errors.
+                let unknown =
+                    Item { flow: FlowExpr::Input, tensor: TokenStream::new(), width: Width::Unknown, name: "what is wrong".to_owned() };
+                self.known.extend(name.map(|name| (name.to_string(), unknown.clone())));
+                self.previous = unknown;
+                continue;
+            };
+            if matches!(statement.value, Value::Tuple(..)) {
+                self.previous = item;
+                continue;
+            }
+            let variable = name.cloned().unwrap_or_else(|| local("previous"));
+            let tensor = item.tensor;
+            steps.push(quote!(let #variable = #tensor;));
+            let label = name.map_or(item.name, |name| format!("`{name}`"));
+            let item = Item { tensor: quote!(#variable.shallow_clone()), name: label, ..item };
+            self.known.extend(name.map(|name| (name.to_string(), item.clone())));
+            self.previous = item;
+        }
+        steps
+    }
+
+    fn check_name(&self, name: &Ident) {
+        if self.known.iter().any(|(known, _)| name == known) {
+            self.cx.error(name, format!("`{name}` is there already; names are given once"));
+        }
+        if name == "input" {
+            self.cx.error(name, "`input` is what the model is given; choose another name");
+        }
+        if self.definition.parameters.iter().any(|parameter| parameter.ident == *name) {
+            self.cx.error(name, format!("`{name}` is a parameter of the constructor; choose another name"));
+        }
+    }
+
+    /// `field` is the statement's name and place, where a layer here is its field.
+    fn value(&mut self, value: &'a Value, field: Option<(Option<&Ident>, usize)>) -> Option<Item> {
+        match value {
+            Value::Word(word) => self.word(word),
+            Value::Part(whole, index) => self.part(whole, index),
+            Value::Call { receiver, operation, arguments } => {
+                let on = match receiver {
+                    Some(receiver) => self.value(receiver, None),
+                    None => Some(self.previous_read()),
+                };
+                self.call(on?, operation, arguments, field)
+            }
+            Value::Add(a, b) => self.join(Join::Add, a, b),
+            Value::Multiply(a, b) => self.join(Join::Multiply, a, b),
+            Value::Concat(bracket, parts) => {
+                if parts.is_empty() {
+                    self.cx.syn_error(syn::Error::new(bracket.span.join(), "there is nothing in it; a concatenation is `[a, b]`"));
+                    return None;
+                }
+                let items = self.all(parts)?;
+                let tensors = items.iter().map(|item| &item.tensor);
+                let (krate, tensor) = (&self.definition.krate, quote!([#(#tensors),*]));
+                Some(Item {
+                    flow: FlowExpr::Concat(items.iter().map(|item| item.flow.clone()).collect()),
+                    tensor: quote!(#krate::__private::tch::Tensor::cat(&#tensor, 1)),
+                    width: Width::sum(&items.iter().map(|item| item.width.clone()).collect::<Vec<_>>()),
+                    name: "the concatenation".to_owned(),
+                })
+            }
+            Value::Tuple(paren, parts) => {
+                let last = self.definition.statements.last().is_some_and(|last| std::ptr::eq(&last.value, value));
+                if !last || parts.is_empty() {
+                    self.cx
+                        .syn_error(syn::Error::new(paren.span.join(), "several tensors are the output of a model, in its last statement"));
+                    return None;
+                }
+                let items = self.all(parts)?;
+                let tensors = items.iter().map(|item| &item.tensor);
+                let tensor = quote!((#(#tensors),*));
+                let flow = FlowExpr::Tuple(items.iter().map(|item| item.flow.clone()).collect());
+                Some(Item { flow, tensor, width: Width::Unknown, name: "the outputs".to_owned() })
+            }
+        }
+    }
+
+    /// All parts, so that all their errors are reported.
+    fn all(&mut self, parts: &'a [Value]) -> Option<Vec<Item>> {
+        let items: Vec<_> = parts.iter().map(|part| self.value(part, None)).collect();
+        items.into_iter().collect()
+    }
+
+    fn word(&mut self, word: &'a Ident) -> Option<Item> {
+        if word == "input" {
+            let input = local("input");
+            return Some(Item {
+                flow: FlowExpr::Input,
+                tensor: quote!(#input.shallow_clone()),
+                width: Width::Unknown,
+                name: "the input".to_owned(),
+            });
+        }
+        if let Some((name, item)) = self.known.iter().find(|(name, _)| word == name) {
+            self.read.push(name.clone());
+            return Some(item.clone());
+        }
+        let previous = self.previous_read();
+        let path = Path::from(word.clone());
+        if functions::words().any(|function| word == function) {
+            return self.function(previous, &path, &[]);
+        }
+        let mut known: Vec<&str> = functions::words().chain(["input"]).collect();
+        known.extend(self.known.iter().map(|(name, _)| name.as_str()));
+        let later = self.definition.statements.iter().any(|statement| statement.name.as_ref() == Some(word));
+        self.cx.error(
+            word,
+            match did_you_mean(&word.to_string(), &known) {
+                _ if later => format!("`{word}` comes later; a statement reads what stands before it"),
+                Some(meant) => format!("there is no node or function `{word}`; did you mean `{meant}`?"),
+                None => format!("there is no node or function `{word}`"),
+            },
+        );
+        None
+    }
+
+    fn previous_read(&mut self) -> Item {
+        let name = self.previous.name.trim_matches('`').to_owned();
+        self.read.push(name);
+        self.previous.clone()
+    }
+
+    fn part(&mut self, whole: &'a Value, index: &LitInt) -> Option<Item> {
+        let number: usize = index.base10_parse().ok()?;
+        if !matches!(whole, Value::Word(word) if word == "input") {
+            self.cx.error(index, "only the input has parts: `input.0` is the first of several inputs");
+            return None;
+        }
+        self.inputs = self.inputs.max(number + 1);
+        let variable = input_variable(number);
+        let flow = FlowExpr::Part(Box::new(FlowExpr::Input), number);
+        Some(Item { flow, tensor: quote!(#variable.shallow_clone()), width: Width::Unknown, name: format!("input {number}") })
+    }
+
+    fn join(&mut self, join: Join, a: &'a Value, b: &'a Value) -> Option<Item> {
+        let (left, right) = (self.value(a, None), self.value(b, None));
+        let (left, right) = (left?, right?);
+        if let (Width::Literal(one), Width::Literal(other)) = (&left.width, &right.width) {
+            let broadcast = join == Join::Multiply && (*one == 1 || *other == 1);
+            if one != other && !broadcast {
+                let (sign, left, right) = (if join == Join::Add { "+" } else { "*" }, &left.name, &right.name);
+                self.cx.error(first_token(b), format!("{left} ({one} channels) {sign} {right} ({other} channels): widths differ"));
+                return None;
+            }
+        }
+        let (a, b) = (&left.tensor, &right.tensor);
+        let tensor = if join == Join::Add { quote!(#a + #b) } else { quote!(#a * #b) };
+        let width = if matches!(left.width, Width::Literal(1) | Width::Unknown) { right.width } else { left.width };
+        let name = if join == Join::Add { "the sum" } else { "the product" };
+        Some(Item { flow: FlowExpr::Join(join, Box::new(left.flow), Box::new(right.flow)), tensor, width, name: name.to_owned() })
+    }
+
+    fn call(&mut self, on: Item, operation: &'a Path, arguments: &'a [Argument], field: Option<(Option<&Ident>, usize)>) -> Option<Item> {
+        match layers::layer(self.cx, self.definition, operation, arguments) {
+            Some(layer) => self.layer(on, operation, layer?, field),
+            None => self.function(on, operation, arguments),
+        }
+    }
+
+    fn layer(&mut self, on: Item, operation: &Path, layer: layers::Layer<'a>, field: Option<(Option<&Ident>, usize)>) -> Option<Item> {
+        let written = functions::written(operation);
+        let ident = match field {
+            Some((Some(name), _)) => name.clone(),
+            Some((None, index)) if !layer.has_variables => {
+                Ident::new(&format!("{written}_{index}"), operation.segments.first()?.ident.span())
+            }
+            Some((None, _)) => {
+                self.cx.error(operation, format!("a layer has variables, so it needs a name; write `name = {written}(…)`"));
+                return None;
+            }
+            None => {
+                self.cx.error(
+                    operation,
+                    format!("a layer is a field, so it is a statement of its own; write `name = {written}(…);` and read `name`"),
+                );
+                return None;
+            }
+        };
+        if let Some((takes, flattens)) = layer.takes {
+            let name = ident.to_string();
+            let reader = Reader { name: &name, takes, flattens };
+            self.checks.extend(widths::check(self.cx, &reader, &on.name, &on.width));
+        }
+        let (krate, tensor, train) = (&self.definition.krate, &on.tensor, local("train"));
+        let forward = quote!(#krate::__private::tch::nn::ModuleT::forward_t);
+        let applied = if layer.repeated {
+            quote!(#krate::functional::chain(&self.#ident, #tensor, #train))
+        } else {
+            quote!(#forward(&self.#ident, &#tensor, #train))
+        };
+        let width = match (&layer.gives, layer.takes) {
+            (Some(gives), _) => gives.clone(),
+            (None, Some((takes, _))) => Width::of(takes),
+            (None, None) => on.width,
+        };
+        self.fields.push(FieldDef { ident: ident.clone(), attrs: Vec::new(), ty: layer.ty, make: layer.make, from: on.flow });
+        Some(Item { flow: FlowExpr::Node(self.fields.len() - 1), tensor: applied, width, name: format!("`{ident}`") })
+    }
+
+    fn function(&mut self, on: Item, operation: &Path, arguments: &[Argument]) -> Option<Item> {
+        let krate = &self.definition.krate;
+        match functions::apply(self.cx, krate, operation, arguments, on.flow, on.width) {
+            Some(applied) => {
+                let functions::Applied { tensor, flow, width } = applied?;
+                let (xs, from) = (local("xs"), on.tensor);
+                Some(Item { flow, tensor: quote!({ let #xs = #from; #tensor }), width, name: on.name })
+            }
+            None => {
+                let written = functions::written(operation);
+                let known: Vec<_> = functions::words().chain(LAYERS.iter().copied()).collect();
+                self.cx.error(
+                    operation,
+                    match did_you_mean(&written, &known) {
+                        Some(meant) => format!("there is no operation `{written}`; did you mean `{meant}`?"),
+                        None => format!("there is no operation `{written}`; any other function of a tensor is `map(|xs| …)`, a model of your own begins with a capital"),
+                    },
+                );
+                None
+            }
+        }
+    }
+
+    /// A named value that nothing reads is no part of the model.
+    fn check_read(&self) {
+        if self.cx.len() > 0 {
+            return;
+        }
+        let last = self.definition.statements.last().and_then(|last| last.name.as_ref());
+        for name in self.definition.statements.iter().filter_map(|statement| statement.name.as_ref()).filter(|name| Some(*name) != last) {
+            if !self.read.iter().any(|read| name == read) {
+                self.cx.error(name, format!("`{name}` never reaches the output; read it in a later statement, or remove it"));
+            }
+        }
+    }
+}
+
+const LAYERS: &[&str] = &[
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "batch_norm",
+    "batch_norm1d",
+    "batch_norm2d",
+    "batch_norm3d",
+    "linear",
+    "max_pool",
+    "avg_pool",
+    "adaptive_avg_pool",
+    "repeat",
+];
+
+/// The parameter of `forward` that is input `number` of several.
+pub(crate) fn input_variable(number: usize) -> Ident {
+    local(&format!("input{number}"))
+}
+
+/// Where an error about a value is reported.
+fn first_token(value: &Value) -> TokenStream {
+    match value {
+        Value::Word(word) => word.to_token_stream(),
+        Value::Part(whole, _) => first_token(whole),
+        Value::Call { operation, .. } => operation.to_token_stream(),
+        Value::Add(a, _) | Value::Multiply(a, _) => first_token(a),
+        Value::Concat(_, parts) | Value::Tuple(_, parts) => parts.first().map_or_else(TokenStream::new, first_token),
+    }
+}

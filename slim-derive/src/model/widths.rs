@@ -1,0 +1,97 @@
+//! How many channels flow, as far as that is known while compiling.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Expr, ExprLit, Lit};
+
+use crate::attr::peeled;
+use crate::ctxt::Ctxt;
+use crate::expand::local;
+
+/// A width.
+#[derive(Clone)]
+pub(crate) enum Width {
+    /// A literal.
+    Literal(i64),
+    /// An expression of constants and parameters.
+    Symbolic(TokenStream),
+    /// Not known: of a model that is a layer, of the input.
+    Unknown,
+}
+
+impl Width {
+    pub(crate) fn of(expr: &Expr) -> Self {
+        match peeled(expr) {
+            Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => number.base10_parse().map_or(Width::Unknown, Width::Literal),
+            expr => Width::Symbolic(expr.to_token_stream()),
+        }
+    }
+
+    /// Of a concatenation.
+    pub(crate) fn sum(parts: &[Width]) -> Self {
+        parts
+            .iter()
+            .cloned()
+            .reduce(|a, b| match (a, b) {
+                (Width::Literal(a), Width::Literal(b)) => Width::Literal(a + b),
+                (Width::Unknown, _) | (_, Width::Unknown) => Width::Unknown,
+                (a, b) => {
+                    let (a, b) = (a.tokens(), b.tokens());
+                    Width::Symbolic(quote!((#a) + (#b)))
+                }
+            })
+            .unwrap_or(Width::Unknown)
+    }
+
+    /// Of one of so many equal parts.
+    pub(crate) fn part(&self, parts: Option<i64>) -> Self {
+        match (self, parts) {
+            (Width::Literal(width), Some(parts)) if parts > 0 && width % parts == 0 => Width::Literal(width / parts),
+            _ => Width::Unknown,
+        }
+    }
+
+    fn tokens(&self) -> TokenStream {
+        match self {
+            Width::Literal(width) => proc_macro2::Literal::i64_unsuffixed(*width).into_token_stream(),
+            Width::Symbolic(tokens) => tokens.clone(),
+            Width::Unknown => TokenStream::new(),
+        }
+    }
+}
+
+/// A layer that reads channels.
+pub(crate) struct Reader<'a> {
+    pub(crate) name: &'a str,
+    /// How many it takes, where it is written.
+    pub(crate) takes: &'a Expr,
+    /// Whether it may read the flatten of them, so that it takes a multiple.
+    pub(crate) flattens: bool,
+}
+
+/// Compares what a layer takes with what flows. Literals are compared here, anything else by an assertion in the constructor, whose tokens are returned.
+pub(crate) fn check(cx: &Ctxt, reader: &Reader, source: &str, gives: &Width) -> Option<TokenStream> {
+    let (name, verb) = (reader.name, if reader.flattens { "features" } else { "channels" });
+    match (Width::of(reader.takes), gives) {
+        (Width::Literal(takes), Width::Literal(gives)) => {
+            let fits = takes == *gives || (reader.flattens && *gives > 0 && takes % gives == 0);
+            if !fits {
+                cx.error(reader.takes, format!("`{name}` takes {takes} {verb}, but {source} gives {gives}"));
+            }
+            None
+        }
+        (Width::Unknown, _) | (_, Width::Unknown) => None,
+        (takes, gives) => {
+            let (takes, gives) = (takes.tokens(), gives.tokens());
+            let (t, g) = (local("takes"), local("gives"));
+            let fits = if reader.flattens { quote!(#g > 0 && #t % #g == 0) } else { quote!(#t == #g) };
+            let message = format!("`{name}` takes {{}} {verb}, but {source} gives {{}}");
+            let assertion = quote_spanned!(reader.takes.span()=> ::core::assert!(#fits, #message, #t, #g));
+            Some(quote! {{
+                let (#t, #g): (i64, i64) = (#takes, #gives);
+                #assertion;
+            }})
+        }
+    }
+}

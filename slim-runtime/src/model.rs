@@ -1,0 +1,79 @@
+//! The front of `model!`: tells the derive crate where the runtime is.
+
+/// Defines a network once: struct, constructor, forward pass and channel wiring from one text.
+///
+/// ```
+/// use slim_runtime::{Prunable, model, nn};
+/// use tch::{Device, Tensor};
+///
+/// model! {
+///     /// A small residual network for 32×32 images.
+///     #[derive(Debug)]
+///     pub struct Tiny(classes: i64) {
+///         conv1 = conv2d(3 => 32, kernel = 3, padding = 1, bias = false);
+///         bn1 = batch_norm(32);
+///         a = relu;
+///         conv2 = conv2d(32 => 32, kernel = 3, padding = 1, bias = false);
+///         bn2 = batch_norm(32);
+///         sum = bn2 + a;
+///         relu;
+///         pool = adaptive_avg_pool(1);
+///         flatten;
+///         fc = linear(32 => classes);
+///     }
+/// }
+///
+/// let vs = nn::VarStore::new(Device::Cpu);
+/// let mut net = Tiny::new(vs.root(), 10); // variables `conv1.weight`, `conv1.bias`, …
+/// let slimmed = net.slim(0.5)?;
+/// assert_eq!(net.conv1.ws.size()[0], net.fc.ws.size()[1]); // one residual stream
+/// assert_eq!(Tensor::zeros([1, 3, 32, 32], tch::kind::FLOAT_CPU).apply_t(&net, false).size(), [1, 10]);
+/// # Ok::<(), slim_runtime::Error>(())
+/// ```
+///
+/// # Statements
+///
+/// A statement is `name = value;` or, where nothing has to refer to it, `value;`. An operation reads the statement before it, or what it is called on:
+/// `relu;`, `a = bn1.relu();`, `conv2 = a.conv2d(32 => 32, kernel = 3);`. The last statement is the output; `(a, b);` gives several tensors.
+///
+/// | a value | |
+/// | --- | --- |
+/// | `name` | of an earlier statement |
+/// | `input`, or `input.0`, `input.1` | what the model is given: one tensor, or several |
+/// | `a + b`, `a * b`, `[a, b]` | a sum, a gate, a concatenation of channels |
+/// | `a.relu().chunk(2, 0)` | operations one after the other |
+///
+/// | layers, which are fields | |
+/// | --- | --- |
+/// | `conv1d(3 => 32, kernel = 3)`, `conv2d`, `conv3d` | and `stride`, `padding`, `dilation`, `groups`, `bias`, `padding_mode`, `weight_init`, `bias_init`, `whole_groups = true` |
+/// | `conv_transpose1d(64 => 32, kernel = 2)`, `…2d`, `…3d` | and `stride`, `padding`, `output_padding`, `dilation`, `groups`, `bias`, `weight_init`, `bias_init` |
+/// | `batch_norm(32)` of images, `batch_norm1d`, `batch_norm2d`, `batch_norm3d` | and `eps`, `momentum`, `affine`, `gamma_init`, `beta_init` |
+/// | `linear(512 => 10)` | and `bias`, `weight_init`, `bias_init` |
+/// | `max_pool(2)`, `avg_pool(2)` and `…1d`, `…3d` | and `stride`, `padding`, `ceil_mode` |
+/// | `adaptive_avg_pool(1)` and `…1d`, `…3d` | |
+/// | `Block(64)` | a model of your own, `Prunable` and `ModuleT`, made by `Block::new(path, 64)` |
+/// | `repeat(3, Block(64))` | several of them in a row, in a `Vec` |
+///
+/// | functions | |
+/// | --- | --- |
+/// | `relu`, `relu6`, `leaky_relu`, `elu`, `silu`, `gelu`, `mish`, `hardswish`, `tanh` | map zero to zero |
+/// | `sigmoid`, `hardsigmoid` | do not, which the wiring knows: who reads them keeps their channels, unless they are a gate |
+/// | `map(\|xs\| xs.sin())` | any other that maps zero to zero, element by element |
+/// | `dropout(0.5)`, `flatten`, `interpolate(2)` | |
+/// | `chunk(2, 0)`, `shuffle(2)`, `pixel_shuffle(2)` | |
+///
+/// # Widths
+///
+/// Widths are literals, constants or parameters. Literals are compared while compiling, and an error is at the number that is wrong; others are compared in `new`,
+/// with the same words.
+///
+/// # What it makes
+///
+/// The struct, with a field for every layer; `new`; [`ModuleT`](tch::nn::ModuleT), or where there are several inputs or outputs a method `forward_t` that takes and
+/// returns as many; [`Prunable`](trait@crate::Prunable). Attributes and documentation are passed on.
+#[macro_export]
+macro_rules! model {
+    ($($definition:tt)*) => {
+        $crate::__private::model! { $crate; $($definition)* }
+    };
+}
