@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::Error;
+use crate::{Error, Prunable, planner};
 
 /// The widths of a network: an integer for each batch norm, `'M'` for each max-pool, in the order of the data flow.
 ///
@@ -36,6 +36,17 @@ impl Cfg {
     /// The entries, in the order of the data flow.
     pub fn stages(&self) -> &[Stage] {
         &self.stages
+    }
+
+    /// A model narrowed to these widths, in place of the weights that are then loaded: the first channels of each batch norm stay.
+    ///
+    /// A cfg has no more than widths. Where they do not say which channels those are, in a concatenation that one batch norm reads, or behind a split or a shuffle,
+    /// the network is built again from its plan, by [`Plan::narrowed`](crate::Plan::narrowed).
+    ///
+    /// # Errors
+    /// [`Error::CfgMismatch`] when it is not this model's, or would have one stream keep two widths; [`Error::Cfg`] when a width is below 1; those of [`Prunable::apply`].
+    pub fn narrowed<M: Prunable>(&self, model: M) -> Result<M, Error> {
+        planner::plan_for(&planner::trace(&model)?, self)?.narrowed(model)
     }
 
     /// # Errors

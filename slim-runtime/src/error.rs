@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use tch::TchError;
 
+use crate::cfg::Cfg;
+
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -247,6 +249,15 @@ pub enum Error {
         text: String,
         /// What is wrong with it.
         reason: String,
+    },
+
+    /// A cfg is of another network, or does not say which channels of this one stay.
+    #[error("cfg `{cfg}` does not fit this model: {difference}")]
+    CfgMismatch {
+        /// The cfg.
+        cfg: Cfg,
+        /// The first difference.
+        difference: String,
     },
 
     /// The tensors of a file and of the store are not the same. Nothing was written to the store.

@@ -5,6 +5,11 @@ use tch::Tensor;
 use crate::{Error, Flow, LayerKind, Result, Tracer};
 
 /// What `#[prune(per_channel)]` can stand on: a [`Tensor`], or an [`Option`] of one, where `None` is the identity.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no value per channel",
+    label = "not a tensor",
+    note = "`#[prune(per_channel)]` stands on a field of type `Tensor` or `Option<Tensor>`"
+)]
 pub trait PerChannel {
     /// The tensor, if there is one.
     fn tensor(&self) -> Option<&Tensor>;

@@ -9,6 +9,7 @@ mod slimming;
 use serde::{Deserialize, Serialize};
 
 use crate::cfg::{Cfg, Stage};
+use crate::{Prunable, Result};
 pub use keep::KeepList;
 pub use kind::{Hold, LayerKind, Role};
 pub use slimming::{Coupling, Slimming};
@@ -44,9 +45,21 @@ pub struct LayerPlan {
     /// How its scores took part in the choice; `None` for a layer that scores nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scored: Option<Scored>,
-    /// Why the channels that it makes stay, where no batch norm ranks them; not said of the model's output.
+    /// Channels that it makes and that stay, since no batch norm ranks them; not said of the model's output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unscored: Option<Hold>,
+    pub unscored: Option<Unscored>,
+}
+
+/// Channels that stay because no batch norm ranks them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Unscored {
+    /// Name of the axis that they are of.
+    pub axis: String,
+    /// How many they are.
+    pub channels: usize,
+    /// Who would miss the first of them, if it is known.
+    pub held: Hold,
 }
 
 /// A list of channels that dimensions of a layer's tensors follow.
@@ -97,7 +110,7 @@ pub struct Scored {
     /// Why the others may not: the reason of the first of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Hold>,
-    /// Whether the layer would have lost all its channels, and keeps one.
+    /// Whether the layer would have been left with fewer channels than it needs, and keeps some for that alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub floor: bool,
 }
@@ -153,6 +166,15 @@ impl Plan {
         self.layers.iter().find(|layer| layer.path == path)
     }
 
+    /// A model that is as wide as the one that was planned for, narrowed: to build a slimmed network again, and then load its weights.
+    ///
+    /// # Errors
+    /// Those of [`Prunable::apply`](crate::Prunable::apply).
+    pub fn narrowed<M: Prunable>(&self, mut model: M) -> Result<M> {
+        model.apply(self)?;
+        Ok(model)
+    }
+
     /// The widths of the slimmed network: an integer for each batch norm, `'M'` for each max-pool that is a field.
     pub fn cfg(&self) -> Cfg {
         let stage = |layer: &LayerPlan| match layer.kind {
@@ -186,7 +208,7 @@ impl Plan {
         (before - after) as f64 / self.removable().max(1) as f64
     }
 
-    /// Paths of the layers that would have lost all their channels.
+    /// Paths of the layers that would have been left with fewer channels than they need.
     pub fn floored(&self) -> impl Iterator<Item = &str> {
         self.layers.iter().filter(|layer| layer.scored.as_ref().is_some_and(|scored| scored.floor)).map(|layer| layer.path.as_str())
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
-use super::{AxisPlan, Change, LayerPlan, Plan, Slimmed};
+use super::{AxisPlan, Change, LayerPlan, Plan, Slimmed, Unscored};
 
 /// Rules above, below the header and below.
 const STYLE: TableStyle = {
@@ -33,7 +33,10 @@ impl fmt::Display for Plan {
             None => writeln!(f, "threshold   none: nothing was to be removed")?,
         }
         write!(f, "cfg         {}", self.cfg())?;
-        let floor = self.floored().map(|path| format!("`{path}` would have lost all its channels and keeps one with the largest |γ|"));
+        let floor = self.floored().map(|path| {
+            let kept = self.layer(path).and_then(|layer| layer.axis(&layer.scored.as_ref()?.axis)).map_or(0, |axis| axis.keep.len());
+            format!("`{path}` would have kept too few channels, and keeps {kept} with the largest |γ|")
+        });
         let held = self.layers.iter().filter_map(LayerPlan::held);
         for (label, lines) in [("floor", floor.collect::<Vec<_>>()), ("held", held.collect())] {
             for line in lines.iter().take(MOST_LINES) {
@@ -77,8 +80,8 @@ impl LayerPlan {
 
     /// Which channels may not go, and why.
     fn held(&self) -> Option<String> {
-        if let Some(hold) = &self.unscored {
-            return Some(format!("`{}`: its channels stay: {hold}", self.path));
+        if let Some(Unscored { axis, channels, held }) = &self.unscored {
+            return Some(format!("`{}`: {channels} of {} channels stay: {held}", self.path, self.axis(axis)?.width));
         }
         let scored = self.scored.as_ref()?;
         let (width, hold) = (self.axis(&scored.axis)?.width, scored.held.as_ref()?);

@@ -37,7 +37,8 @@ impl Slimming {
     /// `N − ⌊N · ratio⌋ − 1` stay, and ties at the threshold all go. Channels that must stay or go together, such as those of a
     /// residual stream, have the largest |γ| among them for a score, unless [`coupling`](Self::coupling) says otherwise.
     ///
-    /// Two repairs: a layer that would lose all its channels keeps the one with the largest score, and the report says so;
+    /// Two repairs: a layer that would be left with fewer channels than it needs (one; two in each group of tch's own grouped convolutions) keeps those with
+    /// the largest scores, and the report says so;
     /// and `ratio` 0 removes nothing, where the rule to the letter would remove the smallest. Where all |γ| are equal, as before training, nothing ranks
     /// the channels and planning is an error.
     ///

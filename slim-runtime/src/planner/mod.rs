@@ -1,11 +1,13 @@
 //! From a model to a plan: trace, score, choose. Nothing here changes the model.
 
+mod narrow;
 mod scores;
 mod select;
 
-use crate::plan::{AxisPlan, Hold, LayerPlan, Plan, Scored, Slimming, TensorPlan};
+use crate::plan::{AxisPlan, Hold, LayerPlan, Plan, Scored, Slimming, TensorPlan, Unscored};
 use crate::tracer::{Graph, LayerNode, Tracer};
 use crate::{Prunable, Result};
+pub(crate) use narrow::plan_for;
 use scores::Scores;
 use select::Choice;
 
@@ -40,21 +42,18 @@ fn layer_plan(graph: &Graph, choice: &Choice, layer: &LayerNode) -> LayerPlan {
     let scored = layer.scale.as_ref().filter(|scale| scale.first).map(|scale| {
         let axis = &layer.axes[scale.axis];
         let classes = || axis.ids.iter().map(|&id| graph.class(id));
-        let mut kept = classes().filter(|&class| choice.keep[class]).peekable();
         Scored {
             axis: axis.name.to_string(),
             removable: graph.removable(axis),
             held: classes().find_map(|class| graph.held[class].as_deref().cloned()),
-            floor: kept.peek().is_some() && kept.all(|class| choice.floored.contains(&class)),
+            floor: classes().any(|class| choice.floored.contains(&class)),
         }
     });
-    let unscored = layer.axes.iter().filter(|axis| axis.made).flat_map(|axis| axis.ids.iter()).find_map(|&id| {
-        let class = graph.class(id);
-        match graph.held[class].as_deref() {
-            _ if choice.scored[class] => None,
-            Some(Hold::Input | Hold::Output) => None,
-            held => Some(held.cloned().unwrap_or(Hold::Unscored)),
-        }
+    let unscored = layer.axes.iter().find(|axis| axis.made).and_then(|axis| {
+        let staying = axis.ids.iter().map(|&id| graph.class(id)).filter(|&class| !choice.scored[class]);
+        let staying: Vec<_> = staying.filter(|&class| !matches!(graph.held[class].as_deref(), Some(Hold::Input | Hold::Output))).collect();
+        let held = graph.held[*staying.first()?].as_deref().cloned().unwrap_or(Hold::Unscored);
+        Some(Unscored { axis: axis.name.to_string(), channels: staying.len(), held })
     });
     LayerPlan { path: layer.path.clone(), kind: layer.kind.clone(), axes: axes.collect(), tensors: tensors.collect(), scored, unscored }
 }

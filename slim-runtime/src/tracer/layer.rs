@@ -52,8 +52,12 @@ impl<'t> LayerTracer<'t> {
         let width = channels.len() as i64;
         let hint = match channels.positions {
             _ if features == width => None,
-            Positions::One => Some("; each channel is one value here, so there is nothing to flatten"),
-            Positions::Mixed => Some("; not all of its channels have positions, so say what is flattened: `flatten(a, positions)`"),
+            Positions::One => {
+                Some("; each channel is one value here, so there is nothing to flatten (if it was expanded, say `flatten(a, positions)`)")
+            }
+            Positions::Mixed => Some(
+                "; its parts may have unlike positions, so say what is flattened, `flatten(a, positions)`, before or after they are concatenated",
+            ),
             Positions::Several if width > 0 && features % width == 0 => None,
             Positions::Several => Some("; flattened, each channel gives the same number of features"),
         };

@@ -22,6 +22,8 @@ impl Tracer {
     /// As for [`add`](Self::add).
     pub fn multiply(&mut self, a: &Flow, b: &Flow) -> Result<Flow> {
         match (self.known_width(a), self.known_width(b)) {
+            // As wide as the other, or one channel for all of it: who knows.
+            (Some(2..), None) | (None, Some(2..)) => Err(Error::OpenInput { path: self.path() }),
             (Some(2..), Some(1)) => self.broadcast(a, b),
             (Some(1), Some(2..)) => self.broadcast(b, a),
             _ => self.join("*", a, b, |a, b| a || b),
@@ -32,8 +34,9 @@ impl Tracer {
     fn broadcast(&mut self, wide: &Flow, one: &Flow) -> Result<Flow> {
         let (wide, one) = (self.channels(wide, None)?, self.channels(one, None)?);
         self.hold_ids(one.ids.to_vec(), Hold::Broadcast { by: self.path() });
-        let gated = wide.gated.iter().map(|&gated| gated || one.gated[0]).collect();
-        Ok(Flow::Channels(Channels { gated, source: self.source(), ..wide }))
+        let positions = positions(&wide, &one);
+        // No gate: the one channel stays, so its scale never takes the others to zero.
+        Ok(Flow::Channels(Channels { source: self.source(), positions, ..wide }))
     }
 
     /// Concatenation along the channel dimension.
@@ -86,16 +89,21 @@ impl Tracer {
     /// # Errors
     /// [`Error::Blocks`] when the width is no multiple of `factor`², [`Error::Tuple`], [`Error::OpenInput`].
     pub fn pixel_shuffle(&mut self, flow: &Flow, factor: usize) -> Result<Flow> {
-        self.join_blocks("pixel_shuffle", flow, factor * factor)
+        self.join_blocks("pixel_shuffle", flow, factor.saturating_mul(factor))
     }
 
     /// A flatten of `positions` positions that something reads that is no linear layer, or that is joined with other features: each channel is then
     /// `positions` features in a row. A linear layer behind a flatten finds out by itself.
     ///
     /// # Errors
-    /// [`Error::Tuple`], [`Error::OpenInput`].
+    /// [`Error::Layer`] for no or too many positions, [`Error::Tuple`], [`Error::OpenInput`].
     pub fn flatten(&mut self, flow: &Flow, positions: usize) -> Result<Flow> {
-        let channels = self.channels(flow, None)?.repeated(positions);
+        let channels = self.channels(flow, None)?;
+        // As many as channel ids can number.
+        if positions == 0 || channels.len().saturating_mul(positions) > u32::MAX as usize {
+            return Err(self.layer_error(format!("{positions} positions of each channel cannot be flattened")));
+        }
+        let channels = channels.repeated(positions);
         Ok(Flow::Channels(Channels { positions: Positions::One, source: self.source(), ..channels }))
     }
 
@@ -214,6 +222,15 @@ impl Tracer {
     /// What an error message calls the part that is being traced.
     pub(super) fn source(&self) -> Rc<str> {
         format!("`{}`", self.path()).into()
+    }
+}
+
+/// How many values a channel of two flows is that are joined position by position. One value is broadcast.
+fn positions(a: &Channels, b: &Channels) -> Positions {
+    match (a.positions, b.positions) {
+        (Positions::One, other) | (other, Positions::One) => other,
+        (a, b) if a == b => a,
+        _ => Positions::Mixed,
     }
 }
 

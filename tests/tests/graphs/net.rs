@@ -94,6 +94,15 @@ impl Net {
         values
     }
 
+    /// What a linear layer reads of images: with a concatenation in the graph the flattening has to be said, else it is found.
+    fn flattened(&self, cx: &mut Tracer, layer: usize, from: usize, flow: &Flow) -> Result<Flow> {
+        let said = self.graph.ops.iter().any(|op| matches!(op, Op::Concat(_)));
+        match self.graph.layers[layer].spec {
+            Spec::Linear { .. } if said && !self.graph.shapes[from].flat => cx.flatten(flow, self.graph.positions() as usize),
+            _ => Ok(flow.clone()),
+        }
+    }
+
     fn compute(&self, op: &Op, values: &[Tensor]) -> Tensor {
         match *op {
             Op::Apply { .. } => unreachable!(),
@@ -156,8 +165,8 @@ impl Prunable for Net {
         for op in &self.graph.ops {
             let flow = match *op {
                 Op::Apply { layer, from } => {
-                    let from = flows[from].clone();
-                    cx.field(name(layer), |cx| self.parts[layer].trace(cx, from))?
+                    let flow = self.flattened(cx, layer, from, &flows[from])?;
+                    cx.field(name(layer), |cx| self.parts[layer].trace(cx, flow))?
                 }
                 Op::Activate { from, .. } | Op::Mean { from } => flows[from].clone(),
                 Op::Expand { from } => cx.expand(&flows[from])?,

@@ -98,8 +98,7 @@ pub fn expect(graph: &Graph, scales: impl Fn(usize) -> Vec<f64>, ratio: f64, cou
                 if affine && !counted.contains(&scale) {
                     counted.push(scale);
                     let classes = || axes[0].2.iter().map(|&cell| labels[cell]);
-                    // At the floor is who keeps nothing else.
-                    let floor = classes().filter(|class| keep[class]).all(|class| floored.contains(&class));
+                    let floor = classes().any(|class| floored.contains(&class));
                     scored = Some((classes().filter(|&class| may_go(class)).count(), floor));
                 }
             }

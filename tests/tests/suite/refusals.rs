@@ -79,7 +79,7 @@ fn behind_a_linear_layer_there_is_nothing_to_flatten() {
         nn::batch_norm1d(p / 1, 6, Default::default()),
         nn::linear(p / 2, 12, 2, Default::default()),
     );
-    insta::assert_snapshot!(assert_refused(mlp, &vs, 0.5), @"`2` takes 12 features, but `1` gives 6; each channel is one value here, so there is nothing to flatten");
+    insta::assert_snapshot!(assert_refused(mlp, &vs, 0.5), @"`2` takes 12 features, but `1` gives 6; each channel is one value here, so there is nothing to flatten (if it was expanded, say `flatten(a, positions)`)");
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn unlike_positions_are_not_flattened_by_guessing() {
         hidden: nn::linear(p / "hidden", 32, 16, Default::default()),
         fc: nn::linear(p / "fc", 48, 2, Default::default()),
     };
-    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`fc` takes 48 features, but `model` gives 24; not all of its channels have positions, so say what is flattened: `flatten(a, positions)`");
+    insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`fc` takes 48 features, but `model` gives 24; its parts may have unlike positions, so say what is flattened, `flatten(a, positions)`, before or after they are concatenated");
 }
 
 #[test]

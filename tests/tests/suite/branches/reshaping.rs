@@ -173,3 +173,39 @@ fn tokens_that_are_easily_mistaken() {
     let error = Narrow::Conv(conv(p / "i", 4, 2)).plan(&halves).unwrap_err();
     insta::assert_snapshot!(error, @"`model` takes 4 channels, but the model's input gives 3; a field reads the one declared before it, unless `from` says otherwise");
 }
+
+/// A spatial gate of what no batch norm ranks: the gate's batch norm takes all eight channels to zero at once, and none alone.
+#[derive(Debug, Prunable)]
+#[prune(output = last)]
+struct RawSpatial {
+    body: Unit,
+    #[prune(from = body)]
+    wide: own::Conv2D,
+    #[prune(from = body)]
+    gate: Unit,
+    #[prune(from = [body, wide * gate])]
+    last: own::Conv2D,
+}
+
+#[test]
+fn one_channel_ranks_none_of_those_that_it_multiplies() {
+    let form = Form::<RawSpatial> {
+        inputs: &[3],
+        new: |p| RawSpatial {
+            body: unit(p / "body", 3, 8),
+            wide: conv(p / "wide", 8, 8),
+            gate: unit(p / "gate", 8, 1),
+            last: conv(p / "last", 16, 2),
+        },
+        forward: |net, inputs| {
+            let body = inputs[0].apply(&net.body).relu();
+            let gated = body.apply(&net.wide) * body.apply(&net.gate).sigmoid();
+            vec![Tensor::cat(&[body, gated], 1).apply(&net.last)]
+        },
+        scales: &[],
+    };
+    let plan = form.check_at(0.7).0;
+    assert!(plan.layer("body.bn").unwrap().axes[0].keep.len() < 8);
+    assert_eq!(plan.layer("wide").unwrap().axis("out").unwrap().keep.len(), 8);
+    assert_eq!(plan.layer("gate.bn").unwrap().axes[0].keep.len(), 1);
+}

@@ -1,0 +1,69 @@
+//! From the widths of a slimmed network to a plan that makes a dense one as wide.
+
+use std::collections::HashSet;
+
+use super::select::Choice;
+use crate::cfg::{Cfg, Stage};
+use crate::plan::{LayerKind, Plan, Slimming};
+use crate::tracer::{Graph, LayerNode};
+use crate::{Error, Result};
+
+/// Keeps the first channels of each batch norm.
+///
+/// # Errors
+/// [`Error::Cfg`] when a width is below 1; [`Error::CfgMismatch`] when the cfg has other entries than the network, or when two batch norms would keep different channels of one stream.
+pub(crate) fn plan_for(graph: &Graph, cfg: &Cfg) -> Result<Plan> {
+    let error = |difference: String| Error::CfgMismatch { cfg: cfg.clone(), difference };
+    cfg.check()?;
+    let mut stages = cfg.stages().iter();
+    let mut keep: Vec<Option<bool>> = vec![None; graph.class.len()];
+    for layer in graph.layers.iter().filter(|layer| is_entry(layer)) {
+        let path = &layer.path;
+        match (stages.next(), &layer.kind) {
+            (Some(Stage::MaxPool), LayerKind::MaxPool) => {}
+            (Some(&Stage::Channels(width)), LayerKind::BatchNorm) => narrow(graph, layer, width, &mut keep).map_err(error)?,
+            (found, _) => {
+                let found = found.map_or_else(|| "ends".to_owned(), |stage| format!("has {stage}"));
+                return Err(error(format!("it {found} where the model has `{path}` ({})", layer.kind)));
+            }
+        }
+    }
+    if stages.next().is_some() {
+        return Err(error("it has more entries than the model".to_owned()));
+    }
+    let scored = keep.iter().map(Option::is_some).collect();
+    let keep = keep.into_iter().map(|keep| keep.unwrap_or(true)).collect();
+    let choice = Choice { threshold: None, keep, scored, floored: HashSet::new() };
+    let layers = graph.layers.iter().map(|layer| super::layer_plan(graph, &choice, layer)).collect();
+    Ok(Plan { format: Plan::FORMAT, slimming: Slimming::ratio(0.), threshold: None, layers })
+}
+
+/// Whether a layer is an entry of a cfg; a norm that is applied twice is one.
+fn is_entry(layer: &LayerNode) -> bool {
+    match layer.kind {
+        LayerKind::BatchNorm => layer.tensors.iter().any(|tensor| tensor.tied.is_none()),
+        LayerKind::MaxPool => true,
+        _ => false,
+    }
+}
+
+/// Channels that must stay count first; of the others, those in front.
+fn narrow(graph: &Graph, layer: &LayerNode, width: i64, keep: &mut [Option<bool>]) -> Result<(), String> {
+    let classes: Vec<_> = layer.axes.first().map(|axis| axis.ids.iter().map(|&id| graph.class(id)).collect()).unwrap_or_default();
+    let known = |class: &usize| keep[*class].or(graph.held[*class].as_ref().map(|_| true));
+    let staying = classes.iter().filter(|class| known(class) == Some(true)).count() as i64;
+    let open: Vec<_> = classes.iter().copied().filter(|class| known(class).is_none()).collect();
+    let (least, most) = (staying.max(1), staying + open.len() as i64);
+    if !(least..=most).contains(&width) {
+        let may = if least == most { format!("{least}") } else { format!("{least} to {most}") };
+        return Err(format!("it has {width} where `{}` keeps {may} of {} channels", layer.path, classes.len()));
+    }
+    for (i, class) in open.into_iter().enumerate() {
+        keep[class].get_or_insert(staying + (i as i64) < width);
+    }
+    // A class may be there several times, as behind a flatten.
+    match classes.iter().filter(|class| keep[**class].unwrap_or(true)).count() {
+        kept if kept as i64 == width => Ok(()),
+        kept => Err(format!("it has {width} where `{}` would keep {kept} channels at once", layer.path)),
+    }
+}
