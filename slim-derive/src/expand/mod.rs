@@ -106,7 +106,7 @@ fn bounds(model: &Model, ty: &Type) -> Vec<WherePredicate> {
     }
 }
 
-fn mentions(tokens: &impl ToTokens, ident: &Ident) -> bool {
+pub(crate) fn mentions(tokens: &impl ToTokens, ident: &Ident) -> bool {
     tokens.to_token_stream().into_iter().any(|token| match token {
         TokenTree::Ident(found) => found == *ident,
         TokenTree::Group(group) => mentions(&group.stream(), ident),

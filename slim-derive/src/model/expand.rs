@@ -6,6 +6,7 @@ use syn::{Generics, Member};
 
 use super::ast::Definition;
 use super::resolve::{FieldDef, Network, input_variable};
+use super::widths::Check;
 use crate::ast::Field;
 use crate::attr::FieldAttrs;
 use crate::expand::{data_flow, impl_block_for, local};
@@ -48,12 +49,23 @@ fn constructor(definition: &Definition, network: &Network) -> TokenStream {
         let (ident, ty) = (&parameter.ident, &parameter.ty);
         quote!(#ident: #ty)
     });
-    let checks = &network.checks;
+    let parameters: Vec<_> = parameters.collect();
+    let (plan, cfg) = (local("plan"), local("cfg"));
+    let (mut constant, mut checks) = (Vec::new(), Vec::new());
+    for check in &network.checks {
+        match check {
+            Check::Constant(check) => constant.push(check),
+            Check::Constructor(check) => checks.push(check),
+        }
+    }
+    let arguments: Vec<_> = definition.parameters.iter().map(|parameter| &parameter.ident).collect();
     let fields = network.fields.iter().map(|FieldDef { ident, make, .. }| {
         let name = ident.to_string();
         quote!(#ident: { let #path = &(#p / #name); #make })
     });
     quote! {
+        #(const _: () = #constant;)*
+
         impl #ident {
             /// A network whose variables are named after its fields.
             ///
@@ -64,6 +76,22 @@ fn constructor(definition: &Definition, network: &Network) -> TokenStream {
                 let #p: &#krate::nn::Path<'a> = ::core::borrow::Borrow::borrow(&#vs);
                 #(#checks)*
                 Self { #(#fields),* }
+            }
+
+            /// A slimmed network: made as wide as it was, and narrowed by its plan.
+            ///
+            /// # Errors
+            /// Those of `Prunable::apply`.
+            #vis fn from_plan<'a>(#vs: impl ::core::borrow::Borrow<#krate::nn::Path<'a>>, #(#parameters,)* #plan: &#krate::Plan) -> #krate::Result<Self> {
+                #plan.narrowed(Self::new(#vs, #(#arguments),*))
+            }
+
+            /// A network as wide as a slimmed one: made as wide as it was, and narrowed to these widths.
+            ///
+            /// # Errors
+            /// Those of `Cfg::narrowed`.
+            #vis fn from_cfg<'a>(#vs: impl ::core::borrow::Borrow<#krate::nn::Path<'a>>, #(#parameters,)* #cfg: &#krate::Cfg) -> #krate::Result<Self> {
+                #cfg.narrowed(Self::new(#vs, #(#arguments),*))
             }
         }
     }

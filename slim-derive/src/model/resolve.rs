@@ -5,7 +5,7 @@ use quote::{ToTokens, quote};
 use syn::{Attribute, Ident, LitInt, Path, Type};
 
 use super::ast::{Argument, Definition, Value};
-use super::widths::{self, Reader, Width};
+use super::widths::{self, Check, Reader, Width};
 use super::{functions, layers};
 use crate::ctxt::Ctxt;
 use crate::expand::local;
@@ -18,7 +18,7 @@ pub(crate) struct Network {
     /// The forward pass, a statement each.
     pub(crate) steps: Vec<TokenStream>,
     /// Assertions about widths that are not literals.
-    pub(crate) checks: Vec<TokenStream>,
+    pub(crate) checks: Vec<Check>,
     /// How many tensors it takes.
     pub(crate) inputs: usize,
     pub(crate) output: FlowExpr,
@@ -50,7 +50,7 @@ struct Resolver<'a> {
     cx: &'a Ctxt,
     definition: &'a Definition,
     fields: Vec<FieldDef>,
-    checks: Vec<TokenStream>,
+    checks: Vec<Check>,
     /// Named values so far.
     known: Vec<(String, Item)>,
     previous: Item,
@@ -291,7 +291,7 @@ impl<'a> Resolver<'a> {
         if let Some((takes, flattens)) = layer.takes {
             let name = ident.to_string();
             let reader = Reader { name: &name, takes, flattens };
-            self.checks.extend(widths::check(self.cx, &reader, &on.name, &on.width));
+            self.checks.extend(widths::check(self.cx, &self.definition.parameters, &reader, &on.name, &on.width));
         }
         let (krate, tensor, train) = (&self.definition.krate, &on.tensor, local("train"));
         let forward = quote!(#krate::__private::tch::nn::ModuleT::forward_t);

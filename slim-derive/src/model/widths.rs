@@ -7,7 +7,9 @@ use syn::{Expr, ExprLit, Lit};
 
 use crate::attr::peeled;
 use crate::ctxt::Ctxt;
-use crate::expand::local;
+use crate::expand::{local, mentions};
+
+use super::ast::Parameter;
 
 /// A width.
 #[derive(Clone)]
@@ -70,8 +72,16 @@ pub(crate) struct Reader<'a> {
     pub(crate) flattens: bool,
 }
 
-/// Compares what a layer takes with what flows. Literals are compared here, anything else by an assertion in the constructor, whose tokens are returned.
-pub(crate) fn check(cx: &Ctxt, reader: &Reader, source: &str, gives: &Width) -> Option<TokenStream> {
+/// Where widths are compared that are no literals.
+pub(crate) enum Check {
+    /// While compiling: constants alone.
+    Constant(TokenStream),
+    /// In the constructor: parameters too.
+    Constructor(TokenStream),
+}
+
+/// Compares what a layer takes with what flows. Literals are compared here, anything else by an assertion.
+pub(crate) fn check(cx: &Ctxt, parameters: &[Parameter], reader: &Reader, source: &str, gives: &Width) -> Option<Check> {
     let (name, verb) = (reader.name, if reader.flattens { "features" } else { "channels" });
     match (Width::of(reader.takes), gives) {
         (Width::Literal(takes), Width::Literal(gives)) => {
@@ -86,12 +96,20 @@ pub(crate) fn check(cx: &Ctxt, reader: &Reader, source: &str, gives: &Width) -> 
             let (takes, gives) = (takes.tokens(), gives.tokens());
             let (t, g) = (local("takes"), local("gives"));
             let fits = if reader.flattens { quote!(#g > 0 && #t % #g == 0) } else { quote!(#t == #g) };
-            let message = format!("`{name}` takes {{}} {verb}, but {source} gives {{}}");
-            let assertion = quote_spanned!(reader.takes.span()=> ::core::assert!(#fits, #message, #t, #g));
-            Some(quote! {{
+            let runtime = [&takes, &gives].into_iter().any(|tokens| parameters.iter().any(|parameter| mentions(tokens, &parameter.ident)));
+            let assertion = if runtime {
+                let message = format!("`{name}` takes {{}} {verb}, but {source} gives {{}}");
+                quote_spanned!(reader.takes.span()=> ::core::assert!(#fits, #message, #t, #g))
+            } else {
+                // A message that is made while compiling cannot have numbers in it.
+                let message = format!("`{name}` takes `{takes}` {verb}, but {source} gives `{gives}`");
+                quote_spanned!(reader.takes.span()=> ::core::assert!(#fits, #message))
+            };
+            let check = quote! {{
                 let (#t, #g): (i64, i64) = (#takes, #gives);
                 #assertion;
-            }})
+            }};
+            Some(if runtime { Check::Constructor(check) } else { Check::Constant(check) })
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod forms;
 mod mobilenet_v2;
+mod rebuilt;
 mod resnet18;
 mod unet;
 mod vgg16;

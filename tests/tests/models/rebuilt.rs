@@ -1,0 +1,100 @@
+//! A slimmed network, built again: from its plan, from its cfg, and in evaluation mode where tch asks for a `Module`.
+
+use slim_runtime::{Cfg, Error, Prunable, Slimming, model, nn};
+use slim_tests::fill::{fill, images};
+use tch::nn::{ModuleT, VarStore};
+use tch::{Device, Tensor};
+
+model! {
+    #[derive(Debug)]
+    struct Plain(classes: i64) {
+        conv1 = conv2d(3 => 8, kernel = 3, padding = 1, bias = false);
+        bn1 = batch_norm(8);
+        relu;
+        max_pool(2);
+        conv2 = conv2d(8 => 12, kernel = 3, padding = 1, bias = false);
+        bn2 = batch_norm(12);
+        relu;
+        flatten;
+        fc = linear(48 => classes);
+    }
+}
+
+fn slimmed() -> (Plain, VarStore, slim_runtime::Plan) {
+    let vs = VarStore::new(Device::Cpu);
+    let mut net = Plain::new(vs.root(), 5);
+    fill(&vs);
+    let plan = net.slim(0.5).unwrap().plan().clone();
+    (net, vs, plan)
+}
+
+fn copy(from: &VarStore, to: &VarStore) {
+    let (from, mut to) = (from.variables(), to.variables());
+    assert_eq!(from.len(), to.len());
+    tch::no_grad(|| from.iter().for_each(|(name, value)| to.get_mut(name).unwrap().copy_(value)));
+}
+
+fn output(net: &Plain) -> Tensor {
+    net.forward_t(&images(&[2, 3, 4, 4]), false)
+}
+
+#[test]
+fn from_its_plan_and_from_its_cfg() {
+    let (net, vs, plan) = slimmed();
+    assert!(plan.channels().removed() > 0.3, "{plan}");
+    let rebuilt = VarStore::new(Device::Cpu);
+    let again = Plain::from_plan(rebuilt.root(), 5, &plan).unwrap();
+    assert!(!output(&again).equal(&output(&net)));
+    // The store's variables are the narrow ones, as the network's are.
+    copy(&vs, &rebuilt);
+    assert!(output(&again).equal(&output(&net)));
+
+    // A cfg does not say which channels, and where the weights are loaded it need not.
+    let rebuilt = VarStore::new(Device::Cpu);
+    let again = Plain::from_cfg(rebuilt.root(), 5, &plan.cfg().to_string().parse().unwrap()).unwrap();
+    copy(&vs, &rebuilt);
+    assert!(output(&again).equal(&output(&net)));
+    // Pruned further, it is what the original is, pruned further.
+    let (mut net, mut again) = (net, again);
+    assert_eq!(net.slim(0.3).unwrap().plan(), again.slim(0.3).unwrap().plan());
+}
+
+#[test]
+fn a_cfg_of_another_network() {
+    let refused = |cfg: &str| Plain::from_cfg(VarStore::new(Device::Cpu).root(), 5, &cfg.parse().unwrap()).unwrap_err();
+    insta::assert_snapshot!(refused("[4, 'M']"), @"cfg `[4, 'M']` does not fit this model: it ends where the model has `bn2` (batch norm)");
+    insta::assert_snapshot!(refused("[4, 6]"), @"cfg `[4, 6]` does not fit this model: it has 6 where the model has `max_pool_3` (max-pool)");
+    insta::assert_snapshot!(refused("[4, 'M', 6, 6]"), @"cfg `[4, 'M', 6, 6]` does not fit this model: it has more entries than the model");
+    insta::assert_snapshot!(refused("[9, 'M', 6]"), @"cfg `[9, 'M', 6]` does not fit this model: it has 9 where `bn1` keeps 1 to 8 of 8 channels");
+    assert!(matches!(refused("[9, 'M', 6]"), Error::CfgMismatch { .. }));
+}
+
+model! {
+    #[derive(Debug)]
+    struct Residual {
+        conv1 = conv2d(3 => 8, kernel = 1);
+        bn1 = batch_norm(8);
+        a = relu;
+        conv2 = conv2d(8 => 8, kernel = 1);
+        bn2 = batch_norm(8);
+        sum = bn2 + a;
+        last = conv2d(8 => 2, kernel = 1);
+    }
+}
+
+#[test]
+fn a_cfg_in_which_one_stream_has_two_widths() {
+    let vs = VarStore::new(Device::Cpu);
+    let refused = Residual::from_cfg(vs.root(), &"[4, 6]".parse::<Cfg>().unwrap()).unwrap_err();
+    insta::assert_snapshot!(refused, @"cfg `[4, 6]` does not fit this model: it has 6 where `bn2` keeps 4 of 8 channels");
+    let vs = VarStore::new(Device::Cpu);
+    let net = Residual::from_cfg(vs.root(), &"[6, 6]".parse::<Cfg>().unwrap()).unwrap();
+    assert_eq!(net.plan(&Slimming::ratio(0.)).unwrap().cfg().to_string(), "[6, 6]");
+}
+
+#[test]
+fn in_evaluation_mode() {
+    let (net, _vs, _plan) = slimmed();
+    let expected = output(&net);
+    assert!(images(&[2, 3, 4, 4]).apply(&nn::eval(net)).equal(&expected));
+}
