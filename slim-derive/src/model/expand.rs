@@ -31,7 +31,8 @@ pub(crate) fn fallback(definition: &Definition) -> TokenStream {
 fn structure(definition: &Definition, fields: &[FieldDef]) -> TokenStream {
     let Definition { attrs, vis, ident, .. } = definition;
     let fields = fields.iter().map(|FieldDef { ident, attrs, ty, .. }| {
-        let doc = if attrs.is_empty() { Some(quote!(#[allow(missing_docs)])) } else { None };
+        let documented = attrs.iter().any(|attr| attr.path().is_ident("doc"));
+        let doc = if documented { None } else { Some(quote!(#[allow(missing_docs)])) };
         quote!(#doc #(#attrs)* #vis #ident: #ty)
     });
     quote! {
@@ -60,7 +61,7 @@ fn constructor(definition: &Definition, network: &Network) -> TokenStream {
     }
     let arguments: Vec<_> = definition.parameters.iter().map(|parameter| &parameter.ident).collect();
     let fields = network.fields.iter().map(|FieldDef { ident, make, .. }| {
-        let name = ident.to_string();
+        let name = syn::ext::IdentExt::unraw(ident).to_string();
         quote!(#ident: { let #path = &(#p / #name); #make })
     });
     quote! {

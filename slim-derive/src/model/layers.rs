@@ -203,9 +203,12 @@ fn repeat<'a>(cx: &'a Ctxt, operation: &'a Path, arguments: &'a [Argument]) -> O
 fn submodel<'a>(path: &Path, arguments: Vec<&'a Expr>, count: Option<&Expr>) -> Layer<'a> {
     let make = match count {
         None => quote!(<#path>::new(#PATH, #(#arguments),*)),
-        Some(count) => quote! {
-            ::core::iter::Iterator::collect(::core::iter::Iterator::map(0..#count, |i| <#path>::new(#PATH / i, #(#arguments),*)))
-        },
+        Some(count) => {
+            let i = crate::expand::local("i");
+            quote! {
+                ::core::iter::Iterator::collect(::core::iter::Iterator::map(0..#count, |#i| <#path>::new(#PATH / #i, #(#arguments),*)))
+            }
+        }
     };
     let ty = if count.is_some() { parse_quote!(::std::vec::Vec<#path>) } else { parse_quote!(#path) };
     Layer { ty, make, takes: None, gives: Some(Width::Unknown), has_variables: true, repeated: count.is_some() }
