@@ -27,3 +27,6 @@ pub(crate) fn model(tokens: TokenStream) -> TokenStream {
         Err(errors) => errors.into_iter().map(syn::Error::into_compile_error).chain([expand::fallback(&definition)]).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;
