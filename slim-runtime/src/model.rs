@@ -59,17 +59,19 @@
 /// | `relu`, `relu6`, `leaky_relu`, `elu`, `silu`, `gelu`, `mish`, `hardswish`, `tanh` | map zero to zero |
 /// | `sigmoid`, `hardsigmoid` | do not, which the wiring knows: who reads them keeps their channels, unless they are a gate |
 /// | `map(\|xs\| xs.sin())` | any other that maps zero to zero, element by element |
-/// | `dropout(0.5)`, `flatten`, `interpolate(2)` | |
+/// | `dropout(0.5)`, `interpolate(2)` | |
+/// | `flatten`, `flatten(49)` | of so many positions, which has to be said behind a concatenation |
 /// | `chunk(2, 0)`, `shuffle(2)`, `pixel_shuffle(2)` | |
 ///
 /// # Widths
 ///
-/// Widths are literals, constants or parameters. Literals are compared while compiling, and an error is at the number that is wrong; others are compared in `new`,
-/// with the same words.
+/// Widths are literals, constants or parameters. Literals and constants are compared while compiling, and an error is at the number that is wrong; parameters are compared
+/// in `new`, which panics with the same words, as tch's constructors do.
 ///
 /// # What it makes
 ///
-/// The struct, with a field for every layer; `new`; [`ModuleT`](tch::nn::ModuleT), or where there are several inputs or outputs a method `forward_t` that takes and
+/// The struct, with a field for every layer; `new`; `from_plan` and `from_cfg`, which take a [`Plan`](crate::Plan) or a [`Cfg`](crate::Cfg) last and make a slimmed
+/// network again; [`ModuleT`](tch::nn::ModuleT), or where there are several inputs or outputs a method `forward_t` that takes and
 /// returns as many; [`Prunable`](trait@crate::Prunable). Attributes and documentation are passed on.
 #[macro_export]
 macro_rules! model {
