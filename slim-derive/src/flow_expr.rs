@@ -15,6 +15,8 @@ pub(crate) enum FlowExpr {
     Input,
     /// The output of a node.
     Node(usize),
+    /// What is computed once and read by that: a [`Computed`](crate::wiring::Computed).
+    Value(usize),
     /// One tensor of several.
     Part(Box<FlowExpr>, usize),
     /// A node's field applied once more.
@@ -197,7 +199,7 @@ impl FlowExpr {
     pub(crate) fn walk(&self, see: &mut impl FnMut(&FlowExpr)) {
         see(self);
         match self {
-            FlowExpr::Input | FlowExpr::Node(_) => {}
+            FlowExpr::Input | FlowExpr::Node(_) | FlowExpr::Value(_) => {}
             FlowExpr::Part(a, _) | FlowExpr::Apply(_, a) | FlowExpr::Cut(_, a, _) => a.walk(see),
             FlowExpr::Join(_, a, b) => {
                 a.walk(see);

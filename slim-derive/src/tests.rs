@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use quote::ToTokens;
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote};
 use syn::{Attribute, DeriveInput, Item};
 
-use super::{ast, ctxt, wiring};
+use super::{ast, ctxt, model, wiring};
 
 /// A message and what is underlined: line from 1, column from 1, how many characters.
 type Message = (String, usize, usize, usize);
@@ -29,36 +30,46 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files.filter(|file| file.extension().is_some_and(|extension| extension == "rs")).collect()
 }
 
-/// What the derive says about every type of a file.
+/// What the derive says about every type of a file, and `model!` about every definition.
 fn messages(case: &Path) -> Vec<Message> {
     let file = syn::parse_file(&std::fs::read_to_string(case).expect("can be read")).expect("is Rust");
-    let types = file.items.into_iter().filter_map(|item| {
+    let of_item = |item: Item| {
         let derives = match &item {
+            Item::Macro(item) if item.mac.path.is_ident("model") => return model_errors(&item.mac.tokens),
             Item::Struct(item) => derives_prunable(&item.attrs),
             Item::Enum(item) => derives_prunable(&item.attrs),
             Item::Union(item) => derives_prunable(&item.attrs),
             _ => false,
         };
-        derives.then(|| item.to_token_stream())
-    });
-    types.flat_map(|item| errors(&syn::parse2(item).expect("was parsed before"))).collect()
+        if derives { errors(&syn::parse2(item.into_token_stream()).expect("was parsed before")) } else { Vec::new() }
+    };
+    file.items.into_iter().flat_map(of_item).map(message).collect()
+}
+
+fn model_errors(definition: &TokenStream) -> Vec<syn::Error> {
+    let cx = ctxt::Ctxt::new();
+    match syn::parse2(quote!(::slim_runtime; #definition)) {
+        Ok(definition) => drop(model::resolve::resolve(&cx, &definition)),
+        Err(error) => cx.syn_error(error),
+    }
+    cx.check().err().unwrap_or_default()
 }
 
 fn derives_prunable(attrs: &[Attribute]) -> bool {
     attrs.iter().any(|attr| attr.path().is_ident("derive") && attr.to_token_stream().to_string().contains("Prunable"))
 }
 
-fn errors(input: &DeriveInput) -> Vec<Message> {
+fn errors(input: &DeriveInput) -> Vec<syn::Error> {
     let cx = ctxt::Ctxt::new();
     let model = ast::Model::parse(&cx, input);
     let _ = wiring::resolve(&cx, &model);
-    let errors = cx.check().err().unwrap_or_default();
-    let message = |error: syn::Error| {
-        let (start, end) = (error.span().start(), error.span().end());
-        assert_eq!(start.line, end.line, "a case is easier to read where what is wrong is in one line");
-        (error.to_string(), start.line, start.column + 1, end.column - start.column)
-    };
-    errors.into_iter().map(message).collect()
+    cx.check().err().unwrap_or_default()
+}
+
+fn message(error: syn::Error) -> Message {
+    let (start, end) = (error.span().start(), error.span().end());
+    assert_eq!(start.line, end.line, "a case is easier to read where what is wrong is in one line");
+    (error.to_string(), start.line, start.column + 1, end.column - start.column)
 }
 
 /// The derive's errors in a text of rustc's: those without a code.

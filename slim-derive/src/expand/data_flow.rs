@@ -12,7 +12,7 @@ pub(crate) fn trace_and_visit(flow: &DataFlow) -> TokenStream {
     let layers = || flow.nodes.iter().filter(|node| matches!(node.op, Op::Layer));
     let uses = Uses::of(flow);
     let inputs = inputs(&flow.inputs, uses.input);
-    let statements = flow.nodes.iter().enumerate().map(|(i, node)| statement(flow, i, node));
+    let statements = statements(flow);
     let output = expression(flow, &flow.output);
     let trace = quote! {
         #inputs
@@ -39,7 +39,7 @@ impl Uses {
         let mut uses = Uses { cx: !flow.nodes.is_empty() || !matches!(flow.inputs, Inputs::Any), input: false };
         flow.walk(&mut |part| match part {
             FlowExpr::Input => uses.input = true,
-            FlowExpr::Node(_) | FlowExpr::Tuple(_) => {}
+            FlowExpr::Node(_) | FlowExpr::Value(_) | FlowExpr::Tuple(_) => {}
             _ => uses.cx = true,
         });
         uses
@@ -56,6 +56,20 @@ pub(super) fn inputs(inputs: &Inputs, used: bool) -> TokenStream {
         Inputs::Widths(widths) => quote!(_slim::Tracer::expect_inputs(#cx, &#input, &[#(#widths),*])?;),
     };
     if used { quote!(let #input = #checked) } else { checked }
+}
+
+/// Nodes, and between them what is computed of them.
+fn statements(flow: &DataFlow) -> Vec<TokenStream> {
+    let mut values = flow.values.iter().enumerate().peekable();
+    let mut statements = Vec::new();
+    for nodes in 0..=flow.nodes.len() {
+        while let Some((i, value)) = values.next_if(|(_, value)| value.after == nodes) {
+            let (this, computed) = (value_variable(i), expression(flow, &value.flow));
+            statements.push(quote!(let #this = #computed;));
+        }
+        statements.extend(flow.nodes.get(nodes).map(|node| statement(flow, nodes, node)));
+    }
+    statements
 }
 
 /// `let node0 = { let from = input; cx.field("conv1", |cx| <Conv2D as Prunable>::trace(&self.conv1, cx, from))? };`
@@ -94,6 +108,10 @@ fn expression(flow: &DataFlow, expr: &FlowExpr) -> TokenStream {
             let node = variable(*node);
             quote!(::core::clone::Clone::clone(&#node))
         }
+        FlowExpr::Value(value) => {
+            let value = value_variable(*value);
+            quote!(::core::clone::Clone::clone(&#value))
+        }
         FlowExpr::Part(whole, index) => {
             let whole = expression(flow, whole);
             quote!({ let #a = #whole; _slim::Tracer::part(#cx, &#a, #index)? })
@@ -131,4 +149,9 @@ fn visit(node: &Node) -> TokenStream {
 /// The variable that holds a node's output.
 fn variable(node: usize) -> Ident {
     format_ident!("node{}", node, span = Span::mixed_site())
+}
+
+/// The variable that holds what is computed.
+fn value_variable(value: usize) -> Ident {
+    format_ident!("value{}", value, span = Span::mixed_site())
 }

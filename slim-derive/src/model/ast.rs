@@ -65,8 +65,16 @@ impl Parse for Definition {
         let krate = input.call(Path::parse_mod_style)?;
         input.parse::<Token![;]>()?;
         let (attrs, vis) = (input.call(Attribute::parse_outer)?, input.parse()?);
+        if !input.peek(Token![struct]) {
+            return Err(input.error("a model is a struct; write `struct Net { … }`"));
+        }
         input.parse::<Token![struct]>()?;
         let ident = input.parse()?;
+        if input.peek(Token![<]) {
+            return Err(
+                input.error("a model is not generic; what differs is a parameter of its constructor, such as `struct Net(classes: i64)`")
+            );
+        }
         let parameters = if input.peek(token::Paren) {
             let content;
             parenthesized!(content in input);
@@ -74,6 +82,9 @@ impl Parse for Definition {
         } else {
             Vec::new()
         };
+        if !input.peek(token::Brace) {
+            return Err(input.error("here its statements follow, in braces"));
+        }
         let content;
         braced!(content in input);
         let mut statements = Vec::new();
@@ -86,7 +97,10 @@ impl Parse for Definition {
 
 impl Parse for Parameter {
     fn parse(input: ParseStream) -> syn::Result<Self> {
-        let ident = input.parse()?;
+        let ident: Ident = input.parse()?;
+        if !input.peek(Token![:]) {
+            return Err(syn::Error::new(ident.span(), format!("a parameter has a type; write `{ident}: i64`")));
+        }
         input.parse::<Token![:]>()?;
         Ok(Parameter { ident, ty: input.parse()? })
     }
@@ -101,6 +115,9 @@ impl Parse for Statement {
             input.parse::<Token![=]>()?;
         }
         let value = input.call(Value::parse_sum)?;
+        if !input.peek(Token![;]) {
+            return Err(input.error("a statement ends with `;`; values are joined by `a + b`, `a * b` and `[a, b]`"));
+        }
         input.parse::<Token![;]>()?;
         Ok(Statement { attrs, name, value })
     }

@@ -10,6 +10,7 @@ use super::widths::Check;
 use crate::ast::Field;
 use crate::attr::FieldAttrs;
 use crate::expand::{data_flow, impl_block_for, local};
+use crate::flow_expr::FlowExpr;
 use crate::wiring::{DataFlow, Inputs, Node, Op};
 
 pub(crate) fn network(definition: &Definition, network: &Network) -> TokenStream {
@@ -22,10 +23,13 @@ pub(crate) fn network(definition: &Definition, network: &Network) -> TokenStream
     parts.into_iter().collect()
 }
 
-/// The struct alone, so that a mistake in its body makes no errors where it is used.
-pub(crate) fn fallback(definition: &Definition) -> TokenStream {
-    let Definition { attrs, vis, ident, .. } = definition;
-    quote!(#(#attrs)* #vis struct #ident {})
+/// A network with mistakes, without its fields, so that its uses make no further errors.
+pub(crate) fn fallback(definition: &Definition, network: &Network) -> TokenStream {
+    let Network { inputs, outputs, .. } = *network;
+    let steps = vec![quote!(::core::unreachable!())];
+    let (flow, result) = (FlowExpr::Input, TokenStream::new());
+    let empty = Network { fields: Vec::new(), values: Vec::new(), steps, checks: Vec::new(), inputs, output: flow, result, outputs };
+    self::network(definition, &empty)
 }
 
 fn structure(definition: &Definition, fields: &[FieldDef]) -> TokenStream {
@@ -138,6 +142,6 @@ fn wiring(definition: &Definition, network: &Network) -> TokenStream {
     let node = |(field, def): (_, &FieldDef)| Node { field, op: Op::Layer, from: def.from.clone(), keep: false };
     let nodes = fields.iter().zip(&network.fields).map(node).collect();
     let inputs = if network.inputs == 1 { Inputs::Any } else { Inputs::Count(network.inputs) };
-    let flow = DataFlow { inputs, nodes, output: network.output.clone() };
+    let flow = DataFlow { inputs, nodes, values: network.values.clone(), output: network.output.clone() };
     impl_block_for(&definition.krate, &definition.ident, &Generics::default(), &data_flow::trace_and_visit(&flow))
 }

@@ -68,10 +68,11 @@ pub(crate) fn apply(
             let train = crate::expand::local("train");
             Applied { tensor: quote!(#xs.dropout(#share, #train)), flow, width }
         }),
-        "flatten" => {
-            Arguments::new(cx, operation, "flatten()", arguments).finish();
-            Some(Applied { tensor: quote!(#xs.flatten(1, -1)), flow, width })
-        }
+        "flatten" if arguments.is_empty() => Some(Applied { tensor: quote!(#xs.flatten(1, -1)), flow, width }),
+        "flatten" => one(cx, operation, "flatten(49)", arguments).and_then(|positions| {
+            let width = literal(positions).map_or(Width::Unknown, |positions| width.times(positions));
+            Some(Applied { tensor: quote!(#xs.flatten(1, -1)), width, flow: cut("flatten", flow, vec![positions.clone()])? })
+        }),
         "interpolate" => one(cx, operation, "interpolate(2)", arguments).map(|factor| Applied {
             tensor: quote!(#krate::functional::interpolate(&#xs, #factor)),
             flow,
@@ -101,7 +102,7 @@ pub(crate) fn apply(
             Some(Applied { tensor, width, flow: cut("shuffle", flow, vec![groups.clone()])? })
         }),
         "pixel_shuffle" => one(cx, operation, "pixel_shuffle(2)", arguments).and_then(|factor| {
-            let (tensor, squared) = (quote!(#xs.pixel_shuffle(#factor)), literal(factor).map(|factor| factor * factor));
+            let (tensor, squared) = (quote!(#xs.pixel_shuffle(#factor)), literal(factor).and_then(|factor| factor.checked_mul(factor)));
             Some(Applied { tensor, width: width.part(squared), flow: cut("pixel_shuffle", flow, vec![factor.clone()])? })
         }),
         _ => return None,

@@ -8,7 +8,7 @@ mod ast;
 mod expand;
 mod functions;
 mod layers;
-mod resolve;
+pub(crate) mod resolve;
 mod widths;
 
 use proc_macro2::TokenStream;
@@ -24,7 +24,7 @@ pub(crate) fn model(tokens: TokenStream) -> TokenStream {
     let network = resolve::resolve(&cx, &definition);
     match cx.check() {
         Ok(()) => expand::network(&definition, &network),
-        Err(errors) => errors.into_iter().map(syn::Error::into_compile_error).chain([expand::fallback(&definition)]).collect(),
+        Err(errors) => errors.into_iter().map(syn::Error::into_compile_error).chain([expand::fallback(&definition, &network)]).collect(),
     }
 }
 

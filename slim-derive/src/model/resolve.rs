@@ -4,17 +4,20 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::{Attribute, Ident, LitInt, Path, Type};
 
-use super::ast::{Argument, Definition, Value};
+use super::ast::{Argument, Definition, Parameter, Value};
 use super::widths::{self, Check, Reader, Width};
 use super::{functions, layers};
 use crate::ctxt::Ctxt;
-use crate::expand::local;
+use crate::expand::{local, mentions};
 use crate::flow_expr::{FlowExpr, Join};
 use crate::suggest::did_you_mean;
+use crate::wiring::Computed;
 
 /// The network of a definition.
 pub(crate) struct Network {
     pub(crate) fields: Vec<FieldDef>,
+    /// What is computed of them, for the wiring.
+    pub(crate) values: Vec<Computed>,
     /// The forward pass, a statement each.
     pub(crate) steps: Vec<TokenStream>,
     /// Assertions about widths that are not literals.
@@ -50,6 +53,7 @@ struct Resolver<'a> {
     cx: &'a Ctxt,
     definition: &'a Definition,
     fields: Vec<FieldDef>,
+    values: Vec<Computed>,
     checks: Vec<Check>,
     /// Named values so far.
     known: Vec<(String, Item)>,
@@ -57,6 +61,12 @@ struct Resolver<'a> {
     inputs: usize,
     /// Names that something has read.
     read: Vec<String>,
+    /// Whether something has read the statement before.
+    previous_read: bool,
+    /// Whether something reads `input` as the only one.
+    whole_input: bool,
+    /// The first of the numbers of several inputs.
+    numbered_input: Option<&'a LitInt>,
 }
 
 pub(crate) fn resolve(cx: &Ctxt, definition: &Definition) -> Network {
@@ -66,11 +76,15 @@ pub(crate) fn resolve(cx: &Ctxt, definition: &Definition) -> Network {
         cx,
         definition,
         fields: Vec::new(),
+        values: Vec::new(),
         checks: Vec::new(),
         known: Vec::new(),
         previous: input,
         inputs: 1,
         read: Vec::new(),
+        previous_read: false,
+        whole_input: false,
+        numbered_input: None,
     };
     let steps = resolver.statements();
     let last = definition.statements.last();
@@ -81,6 +95,7 @@ pub(crate) fn resolve(cx: &Ctxt, definition: &Definition) -> Network {
         Some(Value::Tuple(_, parts)) => parts.len(),
         _ => 1,
     };
+    resolver.check_inputs();
     resolver.check_read();
     let result = resolver.previous.tensor.clone();
     Network {
@@ -91,6 +106,7 @@ pub(crate) fn resolve(cx: &Ctxt, definition: &Definition) -> Network {
         result,
         outputs: parts,
         fields: resolver.fields,
+        values: resolver.values,
     }
 }
 
@@ -103,7 +119,10 @@ impl<'a> Resolver<'a> {
                 self.check_name(name);
             }
             let fields = self.fields.len();
+            self.previous_read = false;
+            self.check_attributes(&statement.attrs);
             let value = self.value(&statement.value, Some((name, index)));
+            self.check_previous(index);
             for field in &mut self.fields[fields..] {
                 field.attrs.extend(statement.attrs.iter().cloned());
             }
@@ -123,11 +142,29 @@ impl<'a> Resolver<'a> {
             let tensor = item.tensor;
             steps.push(quote!(let #variable = #tensor;));
             let label = name.map_or(item.name, |name| format!("`{name}`"));
-            let item = Item { tensor: quote!(#variable.shallow_clone()), name: label, ..item };
+            let flow = self.computed(item.flow);
+            let item = Item { tensor: quote!(#variable.shallow_clone()), name: label, flow, ..item };
             self.known.extend(name.map(|name| (name.to_string(), item.clone())));
             self.previous = item;
         }
         steps
+    }
+
+    /// A flow that is read by its variable, however often it is read.
+    fn computed(&mut self, flow: FlowExpr) -> FlowExpr {
+        match flow {
+            FlowExpr::Input | FlowExpr::Node(_) | FlowExpr::Value(_) => flow,
+            flow => {
+                self.values.push(Computed { after: self.fields.len(), flow });
+                FlowExpr::Value(self.values.len() - 1)
+            }
+        }
+    }
+
+    fn check_attributes(&self, attrs: &[Attribute]) {
+        for attr in attrs.iter().filter(|attr| attr.path().is_ident("cfg") || attr.path().is_ident("cfg_attr")) {
+            self.cx.error(attr, "this would take away the field alone, and not what reads it; put it on the whole model");
+        }
     }
 
     fn check_name(&self, name: &Ident) {
@@ -139,6 +176,9 @@ impl<'a> Resolver<'a> {
         }
         if self.definition.parameters.iter().any(|parameter| parameter.ident == *name) {
             self.cx.error(name, format!("`{name}` is a parameter of the constructor; choose another name"));
+        }
+        if functions::words().any(|word| name == word) {
+            self.cx.error(name, format!("`{name}` is an operation; choose another name"));
         }
     }
 
@@ -195,6 +235,7 @@ impl<'a> Resolver<'a> {
 
     fn word(&mut self, word: &'a Ident) -> Option<Item> {
         if word == "input" {
+            self.whole_input = true;
             let input = local("input");
             return Some(Item {
                 flow: FlowExpr::Input,
@@ -218,6 +259,9 @@ impl<'a> Resolver<'a> {
         self.cx.error(
             word,
             match did_you_mean(&word.to_string(), &known) {
+                _ if LAYERS.iter().any(|layer| word == layer) => {
+                    format!("`{word}` is a layer; write its arguments, and a name if it has variables: `name = {word}(…)`")
+                }
                 _ if later => format!("`{word}` comes later; a statement reads what stands before it"),
                 Some(meant) => format!("there is no node or function `{word}`; did you mean `{meant}`?"),
                 None => format!("there is no node or function `{word}`"),
@@ -229,15 +273,21 @@ impl<'a> Resolver<'a> {
     fn previous_read(&mut self) -> Item {
         let name = self.previous.name.trim_matches('`').to_owned();
         self.read.push(name);
+        self.previous_read = true;
+        self.whole_input |= matches!(self.previous.flow, FlowExpr::Input);
         self.previous.clone()
     }
 
-    fn part(&mut self, whole: &'a Value, index: &LitInt) -> Option<Item> {
-        let number: usize = index.base10_parse().ok()?;
+    fn part(&mut self, whole: &'a Value, index: &'a LitInt) -> Option<Item> {
         if !matches!(whole, Value::Word(word) if word == "input") {
             self.cx.error(index, "only the input has parts: `input.0` is the first of several inputs");
             return None;
         }
+        let Some(number) = index.base10_parse().ok().filter(|number| *number < MOST_INPUTS) else {
+            self.cx.error(index, format!("a model takes at most {MOST_INPUTS} inputs, and `input.0` is the first"));
+            return None;
+        };
+        self.numbered_input.get_or_insert(index);
         self.inputs = self.inputs.max(number + 1);
         let variable = input_variable(number);
         let flow = FlowExpr::Part(Box::new(FlowExpr::Input), number);
@@ -311,6 +361,17 @@ impl<'a> Resolver<'a> {
 
     fn function(&mut self, on: Item, operation: &Path, arguments: &[Argument]) -> Option<Item> {
         let krate = &self.definition.krate;
+        for argument in arguments {
+            if let (Argument::Plain(value) | Argument::Named(_, value), parameters) = (argument, &self.definition.parameters)
+                && let Some(Parameter { ident, .. }) = parameters.iter().find(|parameter| mentions(value, &parameter.ident))
+            {
+                self.cx.error(
+                    value,
+                    format!("`{ident}` is a parameter of the constructor, and the forward pass does not have it; write a constant"),
+                );
+                return None;
+            }
+        }
         match functions::apply(self.cx, krate, operation, arguments, on.flow, on.width) {
             Some(applied) => {
                 let functions::Applied { tensor, flow, width } = applied?;
@@ -332,6 +393,21 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// An unnamed value that the next statement does not read is no part of the model.
+    fn check_previous(&self, index: usize) {
+        let before = index.checked_sub(1).and_then(|before| self.definition.statements.get(before));
+        if let Some(before) = before.filter(|before| before.name.is_none() && !self.previous_read && self.cx.len() == 0) {
+            self.cx
+                .error(first_token(&before.value), "this never reaches the output; name it and read it in a later statement, or remove it");
+        }
+    }
+
+    fn check_inputs(&self) {
+        if let Some(index) = self.numbered_input.filter(|_| self.whole_input && self.cx.len() == 0) {
+            self.cx.error(index, "the input is one tensor, `input`, or several, `input.0` and so on; something here reads it as one");
+        }
+    }
+
     /// A named value that nothing reads is no part of the model.
     fn check_read(&self) {
         if self.cx.len() > 0 {
@@ -345,6 +421,9 @@ impl<'a> Resolver<'a> {
         }
     }
 }
+
+/// More would be a slip of the pen.
+const MOST_INPUTS: usize = 32;
 
 const LAYERS: &[&str] = &[
     "conv1d",

@@ -36,7 +36,7 @@ impl Width {
             .iter()
             .cloned()
             .reduce(|a, b| match (a, b) {
-                (Width::Literal(a), Width::Literal(b)) => Width::Literal(a + b),
+                (Width::Literal(a), Width::Literal(b)) => a.checked_add(b).map_or(Width::Unknown, Width::Literal),
                 (Width::Unknown, _) | (_, Width::Unknown) => Width::Unknown,
                 (a, b) => {
                     let (a, b) = (a.tokens(), b.tokens());
@@ -50,6 +50,14 @@ impl Width {
     pub(crate) fn part(&self, parts: Option<i64>) -> Self {
         match (self, parts) {
             (Width::Literal(width), Some(parts)) if parts > 0 && width % parts == 0 => Width::Literal(width / parts),
+            _ => Width::Unknown,
+        }
+    }
+
+    /// Of a flatten of so many positions.
+    pub(crate) fn times(&self, positions: i64) -> Self {
+        match self {
+            Width::Literal(width) => width.checked_mul(positions).map_or(Width::Unknown, Width::Literal),
             _ => Width::Unknown,
         }
     }

@@ -108,6 +108,26 @@ fn one_dimension() {
 }
 
 model! {
+    /// Three scales beside each other: spatial pyramid pooling.
+    #[derive(Debug)]
+    struct Pyramid {
+        conv = conv2d(3 => 8, kernel = 3, padding = 1);
+        bn = batch_norm(8);
+        relu;
+        fine = adaptive_avg_pool(2);
+        coarse = fine.adaptive_avg_pool(1);
+        both = [fine.flatten(4), coarse.flatten];
+        fc = linear(40 => 2);
+    }
+}
+
+#[test]
+fn a_flatten_in_words() {
+    let plan = check(|vs| Pyramid::new(vs.root()), &[1, 3, 4, 4]);
+    assert_eq!(plan.layer("fc").unwrap().axis("in").unwrap().keep.len(), 5 * plan.layer("bn").unwrap().axes[0].keep.len());
+}
+
+model! {
     /// Two inputs and two outputs.
     #[derive(Debug)]
     struct Pair {
