@@ -9,11 +9,11 @@ fn its_snapshot_test_is_one_of_these_tests() {
 }
 
 #[test]
-fn its_first_code_block_is_the_quickstart_example() {
+fn its_first_code_blocks_are_the_examples() {
     let readme = include_str!("../../../README.md");
+    let mut blocks = readme.split("```rust\n").skip(1).map(|block| block.split("```").next().unwrap());
     let quickstart = include_str!("../../../examples/examples/quickstart.rs");
-    let (_, rest) = readme.split_once("```rust\n").unwrap();
-    let (block, _) = rest.split_once("```").unwrap();
-    assert_eq!(block, quickstart);
+    assert_eq!(blocks.next().unwrap(), quickstart);
     assert!(quickstart.lines().count() < 40);
+    assert_eq!(blocks.next().unwrap(), include_str!("../../../examples/examples/residual.rs"));
 }
