@@ -73,6 +73,22 @@
 /// The struct, with a field for every layer; `new`; `from_plan` and `from_cfg`, which take a [`Plan`](crate::Plan) or a [`Cfg`](crate::Cfg) last and make a slimmed
 /// network again; [`ModuleT`](tch::nn::ModuleT), or where there are several inputs or outputs a method `forward_t` that takes and
 /// returns as many; [`Prunable`](trait@crate::Prunable). Attributes and documentation are passed on.
+///
+/// It serves one network; a struct of your own with `#[derive(Prunable)]` serves a family whose depth is known when the program runs. Lines of code of networks that give
+/// equal outputs and equal plans, without comments (`tests/tests/models` and `examples/src/zoo`):
+///
+/// | | `model!` | struct, constructor and `forward` by hand |
+/// | --- | --- | --- |
+/// | U-Net | 38 | 102 |
+/// | VGG-16 | 51 | 76, of any depth |
+/// | ResNet-18 | 45 | 158, of every ResNet and ResNeXt |
+/// | MobileNetV2 | 57 | 64, and a share of 137 that MobileNetV3 has too |
+///
+/// # Compile time
+///
+/// `cargo check` of a crate with one struct, medians of five in one run on 2 cores (`tests/fixtures/compile_time.py`): 0.18 s with 100 fields and serde's `Serialize`,
+/// 0.32 s with 100 fields and `#[derive(Prunable)]` (1.8 times as long), 0.41 s with a `model!` of 100 layers (2.3 times), which has the constructor and the forward pass too.
+/// The same struct with neither takes 0.19 s. It grows with the number of statements, however often each is read.
 #[macro_export]
 macro_rules! model {
     ($($definition:tt)*) => {
