@@ -40,11 +40,13 @@ impl Cfg {
 
     /// A model narrowed to these widths, in place of the weights that are then loaded: the first channels of each batch norm stay.
     ///
-    /// A cfg has no more than widths. Where they do not say which channels those are, in a concatenation that one batch norm reads, or behind a split or a shuffle,
-    /// the network is built again from its plan, by [`Plan::narrowed`](crate::Plan::narrowed).
+    /// A cfg has no more than widths. Where they do not say what a split, a shuffle or a selection does, that is an error, and the network is built again from its plan, by
+    /// [`Plan::narrowed`](crate::Plan::narrowed). Which of the parts of a concatenation that one batch norm reads have become narrower is a guess: where it is wrong,
+    /// [`checkpoint::load`](crate::checkpoint::load) says that shapes differ.
     ///
     /// # Errors
-    /// [`Error::CfgMismatch`] when it is not this model's, or would have one stream keep two widths; [`Error::Cfg`] when a width is below 1; those of [`Prunable::apply`].
+    /// [`Error::CfgMismatch`] when it is not this model's, would have one stream keep two widths, or narrows what a split, a shuffle or a selection knows
+    /// by number; [`Error::Cfg`] when a width is below 1; those of [`Prunable::apply`].
     pub fn narrowed<M: Prunable>(&self, model: M) -> Result<M, Error> {
         planner::plan_for(&planner::trace(&model)?, self)?.narrowed(model)
     }

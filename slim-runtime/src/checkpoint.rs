@@ -1,7 +1,7 @@
 //! Weights in a safetensors file, with the cfg of the network they fit.
 //!
-//! A cfg rebuilds a network that is made from widths. Any other is built as it was and takes its [`Plan`](crate::Plan) before the weights are loaded: what is
-//! no tensor and no width, the order of a shuffle or the sizes of a split, is in the plan alone.
+//! A cfg rebuilds a network that is made from widths, and narrows any other that is built as it was ([`Cfg::narrowed`]). What is no tensor and no width, the order of
+//! a shuffle or the sizes of a split, is in the [`Plan`](crate::Plan) alone, and such a network takes that before the weights are loaded.
 //!
 //! Tensors have the names of the variable store, which are PyTorch's when the store's paths are, so Python's `safetensors` reads
 //! the file and a `state_dict` saved from Python loads here.

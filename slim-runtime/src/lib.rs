@@ -44,7 +44,7 @@
 //! # The way through this crate
 //!
 //! 1. **Annotate.** [`#[derive(Prunable)]`](derive@Prunable) reads the data flow from the order of the fields, and branches from attributes: see the
-//!    [`guide`]. tch's layers, containers and derived types can be fields; [`nn`] has drop-ins whose groups follow the weight, a split and a shuffle.
+//!    [`guide`]. Or define the network once with [`model!`], from which struct, constructor, forward pass and wiring come. tch's layers, containers and derived types can be fields; [`nn`] has drop-ins whose groups follow the weight, a split and a shuffle.
 //! 2. **Train with sparsity.** [`add_l1_subgradient`](Prunable::add_l1_subgradient) between `backward` and `step`.
 //! 3. **Slim.** [`slim`](Prunable::slim) is [`plan`](Prunable::plan) and [`apply`](Prunable::apply) in one. A [`Plan`] is data: print it, save it,
 //!    keep a snapshot of it in a test, apply it to a replica.

@@ -5,13 +5,14 @@ use std::collections::HashSet;
 use super::select::Choice;
 use crate::cfg::{Cfg, Stage};
 use crate::plan::{LayerKind, Plan, Slimming};
-use crate::tracer::{Graph, LayerNode};
+use crate::tracer::{Graph, LayerNode, State};
 use crate::{Error, Result};
 
 /// Keeps the first channels of each batch norm.
 ///
 /// # Errors
-/// [`Error::Cfg`] when a width is below 1; [`Error::CfgMismatch`] when the cfg has other entries than the network, or when two batch norms would keep different channels of one stream.
+/// [`Error::Cfg`] when a width is below 1; [`Error::CfgMismatch`] when the cfg has other entries than the network, when one stream would keep two widths, or when a split,
+/// a shuffle or a selection is among what is narrowed.
 pub(crate) fn plan_for(graph: &Graph, cfg: &Cfg) -> Result<Plan> {
     let error = |difference: String| Error::CfgMismatch { cfg: cfg.clone(), difference };
     cfg.check()?;
@@ -32,10 +33,21 @@ pub(crate) fn plan_for(graph: &Graph, cfg: &Cfg) -> Result<Plan> {
         return Err(error("it has more entries than the model".to_owned()));
     }
     let scored = keep.iter().map(Option::is_some).collect();
-    let keep = keep.into_iter().map(|keep| keep.unwrap_or(true)).collect();
+    let keep: Vec<bool> = keep.into_iter().map(|keep| keep.unwrap_or(true)).collect();
+    if let Some(layer) = graph.layers.iter().find(|layer| goes_by_number(graph, layer, &keep)) {
+        let (path, kind) = (&layer.path, &layer.kind);
+        return Err(error(format!("`{path}` ({kind}) knows channels by their numbers, which the plan has and no cfg; use the plan")));
+    }
     let choice = Choice { threshold: None, keep, scored, floored: HashSet::new() };
     let layers = graph.layers.iter().map(|layer| super::layer_plan(graph, &choice, layer)).collect();
     Ok(Plan { format: Plan::FORMAT, slimming: Slimming::ratio(0.), threshold: None, layers })
+}
+
+/// Whether what a layer does to channels that are removed is neither in its tensors nor in widths.
+fn goes_by_number(graph: &Graph, layer: &LayerNode, keep: &[bool]) -> bool {
+    let loses = |axis: usize| layer.axes[axis].ids.iter().any(|&id| !keep[graph.class(id)]);
+    let numbers = layer.states.iter().filter(|(_, state)| matches!(state, State::Indices { .. }) || state.axes().len() > 1);
+    numbers.flat_map(|(_, state)| state.axes()).any(loses)
 }
 
 /// Whether a layer is an entry of a cfg; a norm that is applied twice is one.

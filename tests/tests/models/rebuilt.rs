@@ -98,3 +98,34 @@ fn in_evaluation_mode() {
     let expected = output(&net);
     assert!(images(&[2, 3, 4, 4]).apply(&nn::eval(net)).equal(&expected));
 }
+
+/// What a derived model is narrowed by.
+#[derive(Debug, Prunable)]
+struct Shuffled {
+    conv: nn::Conv2D,
+    bn: nn::BatchNorm,
+    shuffle: nn::Shuffle,
+    last: nn::Conv2D,
+}
+
+#[test]
+fn an_order_is_in_the_plan_alone() {
+    let new = |vs: &VarStore| {
+        let p = &vs.root();
+        Shuffled {
+            conv: nn::conv2d(p / "conv", 3, 8, 1, Default::default()),
+            bn: nn::batch_norm2d(p / "bn", 8, Default::default()),
+            shuffle: nn::shuffle(8, 2),
+            last: nn::conv2d(p / "last", 8, 2, 1, Default::default()),
+        }
+    };
+    let output = |net: &Shuffled| images(&[1, 3, 2, 2]).apply(&net.conv).apply_t(&net.bn, false).apply(&net.shuffle).apply(&net.last);
+    let (vs, other) = (VarStore::new(Device::Cpu), VarStore::new(Device::Cpu));
+    let mut net = new(&vs);
+    fill(&vs);
+    let slimmed = net.slim(0.5).unwrap();
+    insta::assert_snapshot!(slimmed.cfg().narrowed(new(&VarStore::new(Device::Cpu))).unwrap_err(), @"cfg `[3]` does not fit this model: `shuffle` (shuffle) knows channels by their numbers, which the plan has and no cfg; use the plan");
+    let again = slimmed.plan().narrowed(new(&other)).unwrap();
+    copy(&vs, &other);
+    assert!(output(&again).equal(&output(&net)));
+}
