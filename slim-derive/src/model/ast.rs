@@ -1,5 +1,6 @@
 //! What is written in `model!`, typed: a header as of a struct, then statements.
 
+use proc_macro2::{Punct, Spacing, TokenStream, TokenTree};
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{Attribute, Expr, Ident, LitInt, Path, Token, Type, Visibility, braced, bracketed, parenthesized, token};
@@ -13,6 +14,8 @@ pub(crate) struct Definition {
     pub(crate) ident: Ident,
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) statements: Vec<Statement>,
+    /// What cannot be read of the statements.
+    pub(crate) errors: Vec<syn::Error>,
 }
 
 /// A parameter of the constructor.
@@ -46,6 +49,8 @@ pub(crate) enum Value {
     Concat(token::Bracket, Vec<Value>),
     /// `(a, b)`
     Tuple(token::Paren, Vec<Value>),
+    /// What cannot be read.
+    Wrong,
 }
 
 /// What stands in the parentheses of an operation.
@@ -87,12 +92,37 @@ impl Parse for Definition {
         }
         let content;
         braced!(content in input);
-        let mut statements = Vec::new();
-        while !content.is_empty() {
-            statements.push(content.parse()?);
-        }
-        Ok(Definition { krate, attrs, vis, ident, parameters, statements })
+        let (statements, errors) = statements(content.parse()?);
+        Ok(Definition { krate, attrs, vis, ident, parameters, statements, errors })
     }
+}
+
+/// Each by itself, so that a mistake in one, or one that is being written, leaves the others as they are.
+fn statements(tokens: TokenStream) -> (Vec<Statement>, Vec<syn::Error>) {
+    let (mut statements, mut errors, mut chunk) = (Vec::new(), Vec::new(), Vec::new());
+    let mut end = |chunk: Vec<TokenTree>| {
+        let name = match &chunk[..] {
+            [TokenTree::Ident(name), TokenTree::Punct(equals), ..] if equals.as_char() == '=' => Some(name.clone()),
+            _ => None,
+        };
+        statements.push(syn::parse2(chunk.into_iter().collect()).unwrap_or_else(|error| {
+            errors.push(error);
+            Statement { attrs: Vec::new(), name, value: Value::Wrong }
+        }));
+    };
+    for token in tokens {
+        let ends = matches!(&token, TokenTree::Punct(punct) if punct.as_char() == ';');
+        chunk.push(token);
+        if ends {
+            end(std::mem::take(&mut chunk));
+        }
+    }
+    if let Some(last) = chunk.last().map(TokenTree::span) {
+        chunk.push(Punct::new(';', Spacing::Alone).into());
+        end(chunk);
+        errors.push(syn::Error::new(last, "a statement ends with `;`"));
+    }
+    (statements, errors)
 }
 
 impl Parse for Parameter {

@@ -23,13 +23,17 @@ pub(crate) fn network(definition: &Definition, network: &Network) -> TokenStream
     parts.into_iter().collect()
 }
 
-/// A network with mistakes, without its fields, so that its uses make no further errors.
-pub(crate) fn fallback(definition: &Definition, network: &Network) -> TokenStream {
-    let Network { inputs, outputs, .. } = *network;
-    let steps = vec![quote!(::core::unreachable!())];
-    let (flow, result) = (FlowExpr::Input, TokenStream::new());
-    let empty = Network { fields: Vec::new(), values: Vec::new(), steps, checks: Vec::new(), inputs, output: flow, result, outputs };
-    self::network(definition, &empty)
+/// A network with mistakes: its fields, each once, and no data flow, so that its uses make no further errors and an editor still completes its names.
+pub(crate) fn fallback(definition: &Definition, network: Network) -> TokenStream {
+    let mut fields: Vec<FieldDef> = Vec::new();
+    for field in network.fields {
+        if fields.iter().all(|earlier| earlier.ident != field.ident) {
+            fields.push(FieldDef { from: FlowExpr::Input, ..field });
+        }
+    }
+    let (steps, result) = (vec![quote!(::core::unreachable!())], TokenStream::new());
+    let sound = Network { fields, values: Vec::new(), steps, checks: Vec::new(), output: FlowExpr::Input, result, ..network };
+    self::network(definition, &sound)
 }
 
 fn structure(definition: &Definition, fields: &[FieldDef]) -> TokenStream {

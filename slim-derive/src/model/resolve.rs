@@ -70,6 +70,7 @@ struct Resolver<'a> {
 }
 
 pub(crate) fn resolve(cx: &Ctxt, definition: &Definition) -> Network {
+    definition.errors.iter().for_each(|error| cx.syn_error(error.clone()));
     let input = local("input").into_token_stream();
     let input = Item { flow: FlowExpr::Input, tensor: quote!(#input.shallow_clone()), width: Width::Unknown, name: "the input".to_owned() };
     let mut resolver = Resolver {
@@ -120,11 +121,11 @@ impl<'a> Resolver<'a> {
             }
             let fields = self.fields.len();
             self.previous_read = false;
-            self.check_attributes(&statement.attrs);
+            let attrs = self.attributes(&statement.attrs);
             let value = self.value(&statement.value, Some((name, index)));
             self.check_previous(index);
             for field in &mut self.fields[fields..] {
-                field.attrs.extend(statement.attrs.iter().cloned());
+                field.attrs.extend(attrs.iter().map(|&attr| attr.clone()));
             }
             let Some(item) = value else {
                 // So that what reads it makes no further errors.
@@ -161,10 +162,13 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn check_attributes(&self, attrs: &[Attribute]) {
-        for attr in attrs.iter().filter(|attr| attr.path().is_ident("cfg") || attr.path().is_ident("cfg_attr")) {
+    /// Those that a field may have.
+    fn attributes(&self, attrs: &'a [Attribute]) -> Vec<&'a Attribute> {
+        let (wrong, right): (Vec<_>, _) = attrs.iter().partition(|attr| attr.path().is_ident("cfg") || attr.path().is_ident("cfg_attr"));
+        for attr in wrong {
             self.cx.error(attr, "this would take away the field alone, and not what reads it; put it on the whole model");
         }
+        right
     }
 
     fn check_name(&self, name: &Ident) {
@@ -224,6 +228,7 @@ impl<'a> Resolver<'a> {
                 let flow = FlowExpr::Tuple(items.iter().map(|item| item.flow.clone()).collect());
                 Some(Item { flow, tensor, width: Width::Unknown, name: "the outputs".to_owned() })
             }
+            Value::Wrong => None,
         }
     }
 
@@ -455,6 +460,7 @@ fn first_token(value: &Value) -> TokenStream {
         Value::Part(whole, _) => first_token(whole),
         Value::Call { operation, .. } => operation.to_token_stream(),
         Value::Add(a, _) | Value::Multiply(a, _) => first_token(a),
+        Value::Wrong => TokenStream::new(),
         Value::Concat(_, parts) | Value::Tuple(_, parts) => parts.first().map_or_else(TokenStream::new, first_token),
     }
 }

@@ -46,4 +46,15 @@ model! {
     struct NoBody;
 }
 
+model! {
+    #[derive(Debug)]
+    struct Several {
+        conv = conv2d(3 => 8, kernel = );
+        bn = conv.batch_norm(8)?;
+        sum = bn + conv;
+        last = conv3(8 => 2, kernel = 1);
+        open = relu
+    }
+}
+
 fn main() {}
