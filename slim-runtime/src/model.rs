@@ -24,7 +24,7 @@
 /// }
 ///
 /// let vs = nn::VarStore::new(Device::Cpu);
-/// let mut net = Tiny::new(vs.root(), 10); // variables `conv1.weight`, `conv1.bias`, …
+/// let mut net = Tiny::new(vs.root(), 10); // variables `conv1.weight`, `bn1.weight`, `bn1.bias`, …
 /// let slimmed = net.slim(0.5)?;
 /// assert_eq!(net.conv1.ws.size()[0], net.fc.ws.size()[1]); // one residual stream
 /// assert_eq!(Tensor::zeros([1, 3, 32, 32], tch::kind::FLOAT_CPU).apply_t(&net, false).size(), [1, 10]);
@@ -41,7 +41,7 @@
 /// | `name` | of an earlier statement |
 /// | `input`, or `input.0`, `input.1` | what the model is given: one tensor, or several |
 /// | `a + b`, `a * b`, `[a, b]` | a sum, a gate, a concatenation of channels |
-/// | `a.relu().chunk(2, 0)` | operations one after the other |
+/// | `a.relu().chunk(2, 0)` | functions one after the other; a layer is the last of them |
 ///
 /// | layers, which are fields | |
 /// | --- | --- |
@@ -60,17 +60,18 @@
 /// | `sigmoid`, `hardsigmoid` | do not, which the wiring knows: who reads them keeps their channels, unless they are a gate |
 /// | `map(\|xs\| xs.sin())` | any other that maps zero to zero, element by element |
 /// | `dropout(0.5)`, `interpolate(2)` | |
-/// | `flatten`, `flatten(49)` | of so many positions, which has to be said behind a concatenation |
+/// | `flatten`, `flatten(49)` | of so many positions, which has to be said if a concatenation is in front or behind, or anything but a linear layer reads it |
 /// | `chunk(2, 0)`, `shuffle(2)`, `pixel_shuffle(2)` | |
 ///
 /// # Widths
 ///
-/// Widths are literals, constants or parameters. Literals and constants are compared while compiling, and an error is at the number that is wrong; parameters are compared
-/// in `new`, which panics with the same words, as tch's constructors do.
+/// Widths are literals, constants or parameters. What a layer takes is compared with what it is given: literals and constants while compiling, with the error at the number
+/// that is wrong, parameters in `new`, which panics with the same words, as tch's constructors do. The rest, such as a sum of two parameters, is found by
+/// [`plan`](crate::Prunable::plan).
 ///
 /// # What it makes
 ///
-/// The struct, with a field for every layer; `new`; `from_plan` and `from_cfg`, which take a [`Plan`](crate::Plan) or a [`Cfg`](crate::Cfg) last and make a slimmed
+/// The struct, which derives `Debug`, since tch asks that of a module, with a field for every layer; `new`; `from_plan` and `from_cfg`, which take a [`Plan`](crate::Plan) or a [`Cfg`](crate::Cfg) last and make a slimmed
 /// network again; [`ModuleT`](tch::nn::ModuleT), or where there are several inputs or outputs a method `forward_t` that takes and
 /// returns as many; [`Prunable`](trait@crate::Prunable). Attributes and documentation are passed on.
 ///

@@ -68,7 +68,7 @@ pub(crate) fn apply(
             let train = crate::expand::local("train");
             Applied { tensor: quote!(#xs.dropout(#share, #train)), flow, width }
         }),
-        "flatten" if arguments.is_empty() => Some(Applied { tensor: quote!(#xs.flatten(1, -1)), flow, width }),
+        "flatten" if arguments.is_empty() => Some(Applied { tensor: quote!(#xs.flatten(1, -1)), flow, width: width.flattened() }),
         "flatten" => one(cx, operation, "flatten(49)", arguments).and_then(|positions| {
             let width = literal(positions).map_or(Width::Unknown, |positions| width.times(positions));
             Some(Applied { tensor: quote!(#xs.flatten(1, -1)), width, flow: cut("flatten", flow, vec![positions.clone()])? })

@@ -80,13 +80,17 @@ fn conv<'a>(cx: &'a Ctxt, krate: &Path, operation: &'a Path, arguments: &'a [Arg
     let form = "conv2d(3 => 32, kernel = 3, stride = 1, padding = 1, dilation = 1, groups = 1, bias = false)";
     let mut arguments = Arguments::new(cx, operation, form, arguments);
     let (widths, kernel) = (arguments.widths(), arguments.required("kernel"));
-    let whole = arguments.optional("whole_groups").map(|_| quote!(.whole_groups()));
+    let whole = arguments.optional("whole_groups");
     let config = arguments.config(CONV).into_iter().map(|(field, value)| quote!(#field: #value));
     let (make, ty) = (format_ident!("conv{rank}d"), format_ident!("Conv{rank}D"));
     let config = quote!(#krate::nn::ConvConfig { #(#config,)* ..::core::default::Default::default() });
     arguments.finish();
     let ((takes, gives), kernel) = (widths?, kernel?);
-    let make = quote!(#krate::nn::#make(#PATH, #takes, #gives, #kernel, #config) #whole);
+    let conv = quote!(#krate::nn::#make(#PATH, #takes, #gives, #kernel, #config));
+    let make = match whole {
+        None => conv,
+        Some(whole) => quote!(if #whole { #conv.whole_groups() } else { #conv }),
+    };
     Some(Layer {
         ty: parse_quote!(#krate::nn::#ty),
         make,

@@ -1,8 +1,9 @@
 //! What is meant, checked: statements as fields, as steps of the forward pass, and as a data flow.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote};
-use syn::{Attribute, Ident, LitInt, Path, Type};
+use syn::ext::IdentExt;
+use syn::{Attribute, Expr, Ident, LitInt, Path, Type};
 
 use super::ast::{Argument, Definition, Parameter, Value};
 use super::widths::{self, Check, Reader, Width};
@@ -139,7 +140,7 @@ impl<'a> Resolver<'a> {
                 self.previous = item;
                 continue;
             }
-            let variable = name.cloned().unwrap_or_else(|| local("previous"));
+            let variable = variable(name);
             let tensor = item.tensor;
             steps.push(quote!(let #variable = #tensor;));
             let label = name.map_or(item.name, |name| format!("`{name}`"));
@@ -160,6 +161,14 @@ impl<'a> Resolver<'a> {
                 FlowExpr::Value(self.values.len() - 1)
             }
         }
+    }
+
+    /// The name of a field for which none is written, and which no statement has.
+    fn free_name(&self, mut name: String, span: Span) -> Ident {
+        while self.definition.statements.iter().any(|statement| statement.name.as_ref().is_some_and(|given| *given == name)) {
+            name.push('_');
+        }
+        Ident::new(&name, span)
     }
 
     /// Those that a field may have.
@@ -264,6 +273,7 @@ impl<'a> Resolver<'a> {
         self.cx.error(
             word,
             match did_you_mean(&word.to_string(), &known) {
+                _ if super::ast::is_type(&path) => format!("a model that is a layer is called with its arguments; write `name = {word}()`"),
                 _ if LAYERS.iter().any(|layer| word == layer) => {
                     format!("`{word}` is a layer; write its arguments, and a name if it has variables: `name = {word}(…)`")
                 }
@@ -312,7 +322,12 @@ impl<'a> Resolver<'a> {
         }
         let (a, b) = (&left.tensor, &right.tensor);
         let tensor = if join == Join::Add { quote!(#a + #b) } else { quote!(#a * #b) };
-        let width = if matches!(left.width, Width::Literal(1) | Width::Unknown) { right.width } else { left.width };
+        let width = match (join, left.width, right.width) {
+            (Join::Add, Width::Unknown, width) | (Join::Add, width, _) => width,
+            (Join::Multiply, Width::Literal(a), Width::Literal(b)) => Width::Literal(a.max(b)),
+            // One of the two may be the one channel of a spatial gate.
+            (Join::Multiply, ..) => Width::Unknown,
+        };
         let name = if join == Join::Add { "the sum" } else { "the product" };
         Some(Item { flow: FlowExpr::Join(join, Box::new(left.flow), Box::new(right.flow)), tensor, width, name: name.to_owned() })
     }
@@ -329,7 +344,7 @@ impl<'a> Resolver<'a> {
         let ident = match field {
             Some((Some(name), _)) => name.clone(),
             Some((None, index)) if !layer.has_variables => {
-                Ident::new(&format!("{written}_{index}"), operation.segments.first()?.ident.span())
+                self.free_name(format!("{written}_{index}"), operation.segments.first()?.ident.span())
             }
             Some((None, _)) => {
                 self.cx.error(operation, format!("a layer has variables, so it needs a name; write `name = {written}(…)`"));
@@ -367,6 +382,12 @@ impl<'a> Resolver<'a> {
     fn function(&mut self, on: Item, operation: &Path, arguments: &[Argument]) -> Option<Item> {
         let krate = &self.definition.krate;
         for argument in arguments {
+            if let Argument::Plain(value) | Argument::Named(_, value) = argument
+                && let Some(name) = self.definition.statements.iter().filter_map(|s| s.name.as_ref()).find(|name| reads(value, name))
+            {
+                self.cx.error(value, format!("`{name}` is a statement and no number; what reads it is written behind it, `{name}.{}`, or joins it by `+`, `*` or `[a, b]`", functions::written(operation)));
+                return None;
+            }
             if let (Argument::Plain(value) | Argument::Named(_, value), parameters) = (argument, &self.definition.parameters)
                 && let Some(Parameter { ident, .. }) = parameters.iter().find(|parameter| mentions(value, &parameter.ident))
             {
@@ -408,8 +429,12 @@ impl<'a> Resolver<'a> {
     }
 
     fn check_inputs(&self) {
-        if let Some(index) = self.numbered_input.filter(|_| self.whole_input && self.cx.len() == 0) {
-            self.cx.error(index, "the input is one tensor, `input`, or several, `input.0` and so on; something here reads it as one");
+        if let Some(index) = self.numbered_input.filter(|_| self.cx.len() == 0) {
+            if self.whole_input {
+                self.cx.error(index, "the input is one tensor, `input`, or several, `input.0` and so on; something here reads it as one");
+            } else if self.inputs == 1 {
+                self.cx.error(index, "the only input is `input`");
+            }
         }
     }
 
@@ -443,10 +468,32 @@ const LAYERS: &[&str] = &[
     "batch_norm3d",
     "linear",
     "max_pool",
+    "max_pool1d",
+    "max_pool3d",
     "avg_pool",
+    "avg_pool1d",
+    "avg_pool3d",
     "adaptive_avg_pool",
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool3d",
     "repeat",
 ];
+
+/// Whether an argument means a statement, and not the argument of its own closure.
+fn reads(value: &Expr, name: &Ident) -> bool {
+    match value {
+        Expr::Closure(closure) => mentions(&closure.body, name) && !mentions(&closure.inputs, name),
+        value => mentions(value, name),
+    }
+}
+
+/// The variable of a statement. No text of the user's can name it, so what a closure reads is its argument; and it is no constant of the same name.
+fn variable(name: Option<&Ident>) -> Ident {
+    match name {
+        Some(name) => Ident::new(&format!("value_{}", name.unraw()), Span::mixed_site().located_at(name.span())),
+        None => local("previous"),
+    }
+}
 
 /// The parameter of `forward` that is input `number` of several.
 pub(crate) fn input_variable(number: usize) -> Ident {

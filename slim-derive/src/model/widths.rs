@@ -16,6 +16,8 @@ use super::ast::Parameter;
 pub(crate) enum Width {
     /// A literal.
     Literal(i64),
+    /// So many channels, flattened by a `flatten` that does not say of how many positions.
+    Flattened(i64),
     /// An expression of constants and parameters.
     Symbolic(TokenStream),
     /// Not known: of a model that is a layer, of the input.
@@ -37,7 +39,10 @@ impl Width {
             .cloned()
             .reduce(|a, b| match (a, b) {
                 (Width::Literal(a), Width::Literal(b)) => a.checked_add(b).map_or(Width::Unknown, Width::Literal),
-                (Width::Unknown, _) | (_, Width::Unknown) => Width::Unknown,
+                (Width::Literal(a) | Width::Flattened(a), Width::Literal(b) | Width::Flattened(b)) => {
+                    a.checked_add(b).map_or(Width::Unknown, Width::Flattened)
+                }
+                (Width::Unknown | Width::Flattened(_), _) | (_, Width::Unknown | Width::Flattened(_)) => Width::Unknown,
                 (a, b) => {
                     let (a, b) = (a.tokens(), b.tokens());
                     Width::Symbolic(quote!((#a) + (#b)))
@@ -54,6 +59,11 @@ impl Width {
         }
     }
 
+    /// Of a flatten that does not say of how many positions.
+    pub(crate) fn flattened(self) -> Self {
+        if let Width::Literal(width) = self { Width::Flattened(width) } else { Width::Unknown }
+    }
+
     /// Of a flatten of so many positions.
     pub(crate) fn times(&self, positions: i64) -> Self {
         match self {
@@ -66,7 +76,7 @@ impl Width {
         match self {
             Width::Literal(width) => proc_macro2::Literal::i64_unsuffixed(*width).into_token_stream(),
             Width::Symbolic(tokens) => tokens.clone(),
-            Width::Unknown => TokenStream::new(),
+            Width::Flattened(_) | Width::Unknown => TokenStream::new(),
         }
     }
 }
@@ -99,7 +109,15 @@ pub(crate) fn check(cx: &Ctxt, parameters: &[Parameter], reader: &Reader, source
             }
             None
         }
-        (Width::Unknown, _) | (_, Width::Unknown) => None,
+        (Width::Literal(takes), Width::Flattened(gives)) => {
+            let fits = takes == *gives || (reader.flattens && *gives > 0 && takes % gives == 0);
+            if !fits {
+                let hint = "if they were flattened of several positions, say how many: `flatten(positions)`";
+                cx.error(reader.takes, format!("`{name}` takes {takes} {verb}, but {source} gives {gives}; {hint}"));
+            }
+            None
+        }
+        (Width::Unknown | Width::Flattened(_), _) | (_, Width::Unknown | Width::Flattened(_)) => None,
         (takes, gives) => {
             let (takes, gives) = (takes.tokens(), gives.tokens());
             let (t, g) = (local("takes"), local("gives"));

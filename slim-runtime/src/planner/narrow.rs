@@ -64,18 +64,28 @@ fn narrow(graph: &Graph, layer: &LayerNode, width: i64, keep: &mut [Option<bool>
     let classes: Vec<_> = layer.axes.first().map(|axis| axis.ids.iter().map(|&id| graph.class(id)).collect()).unwrap_or_default();
     let known = |class: &usize| keep[*class].or(graph.held[*class].as_ref().map(|_| true));
     let staying = classes.iter().filter(|class| known(class) == Some(true)).count() as i64;
-    let open: Vec<_> = classes.iter().copied().filter(|class| known(class).is_none()).collect();
-    let (least, most) = (staying.max(1), staying + open.len() as i64);
+    // A class may be there several times: in each group, or at each position of a flatten.
+    let mut open: Vec<(usize, i64)> = Vec::new();
+    for &class in classes.iter().filter(|class| known(class).is_none()) {
+        match open.iter_mut().find(|(found, _)| *found == class) {
+            Some((_, times)) => *times += 1,
+            None => open.push((class, 1)),
+        }
+    }
+    let (least, most) = (staying.max(1), staying + open.iter().map(|(_, times)| times).sum::<i64>());
     if !(least..=most).contains(&width) {
         let may = if least == most { format!("{least}") } else { format!("{least} to {most}") };
         return Err(format!("it has {width} where `{}` keeps {may} of {} channels", layer.path, classes.len()));
     }
-    for (i, class) in open.into_iter().enumerate() {
-        keep[class].get_or_insert(staying + (i as i64) < width);
+    let mut kept = staying;
+    for (class, times) in open {
+        let stays = kept + times <= width;
+        kept += if stays { times } else { 0 };
+        keep[class] = Some(stays);
     }
-    // A class may be there several times, as behind a flatten.
-    match classes.iter().filter(|class| keep[**class].unwrap_or(true)).count() {
-        kept if kept as i64 == width => Ok(()),
-        kept => Err(format!("it has {width} where `{}` would keep {kept} channels at once", layer.path)),
+    if kept == width {
+        Ok(())
+    } else {
+        Err(format!("it has {width} where the channels of `{}` go several at once, and {kept} can stay", layer.path))
     }
 }

@@ -45,15 +45,17 @@ impl Tracer {
     /// [`Error::Tuple`], [`Error::OpenInput`].
     pub fn concat(&mut self, parts: &[Flow]) -> Result<Flow> {
         let parts = parts.iter().map(|part| self.channels(part, None)).collect::<Result<Vec<_>>>()?;
+        // Parts may have been flattened before, of unlike many positions.
+        let positions = match &parts[..] {
+            [part] => part.positions,
+            parts if parts.iter().all(|part| part.positions == Positions::One) => Positions::One,
+            _ => Positions::Mixed,
+        };
         Ok(Flow::Channels(Channels {
             ids: parts.iter().flat_map(|part| part.ids.iter().copied()).collect(),
             gated: parts.iter().flat_map(|part| part.gated.iter().copied()).collect(),
             source: self.source(),
-            positions: parts
-                .iter()
-                .map(|part| part.positions)
-                .reduce(|a, b| if a == b { a } else { Positions::Mixed })
-                .unwrap_or(Positions::Several),
+            positions,
         }))
     }
 

@@ -64,7 +64,7 @@ use shadows::*;
         gives = max_pool(2);
         new = gives.dropout(0.5);
         slim = new.interpolate(2);
-        flatten;
+        flatten(16);
         i = linear(8 * 16 => 2);
     }
 }

@@ -167,3 +167,47 @@ fn widths_that_are_parameters_are_compared_in_new() {
     let wrong = std::panic::catch_unwind(|| drop(Fitted::new(VarStore::new(Device::Cpu).root(), 8, 4))).unwrap_err();
     assert_eq!(wrong.downcast_ref::<String>().unwrap(), "`bn` takes 8 channels, but `conv` gives 4");
 }
+
+model! {
+    /// What is flattened apart has unlike positions.
+    #[derive(Debug)]
+    struct Unlike {
+        conv = conv2d(3 => 8, kernel = 2, stride = 2);
+        bn = batch_norm(8);
+        conv2 = conv2d(8 => 4, kernel = 2);
+        bn2 = batch_norm(4);
+        both = [bn.flatten, bn2.flatten];
+        fc = linear(36 => 2);
+    }
+}
+
+#[test]
+fn a_flatten_is_not_guessed_behind_a_concatenation() {
+    let vs = VarStore::new(Device::Cpu);
+    let error = Unlike::new(vs.root()).slim(0.2).unwrap_err();
+    assert!(error.to_string().contains("say what is flattened"), "{error}");
+}
+
+model! {
+    /// Names that are taken elsewhere, and a gate of one channel whose width is a constant.
+    #[derive(Debug)]
+    #[allow(non_snake_case)]
+    struct Names {
+        WIDE = conv2d(3 => 8, kernel = 1);
+        bn = batch_norm(8);
+        max_pool(2);
+        max_pool_2 = conv2d(8 => ONE, kernel = 1);
+        gated = max_pool_2.sigmoid() * bn.map(|bn: &Tensor| bn.max_pool2d_default(2));
+        last = conv2d(8 => 2, kernel = 1, groups = 2, whole_groups = false);
+    }
+}
+
+const ONE: i64 = 1;
+
+#[test]
+fn names_of_constants_and_of_unnamed_layers() {
+    let plan = check(|vs| Names::new(vs.root()), &[1, 3, 4, 4]);
+    let keep = &plan.layer("bn").unwrap().axes[0].keep;
+    let [front, back] = [0..4, 4..8].map(|group| keep.iter().filter(|&channel| group.contains(&channel)).count());
+    assert!(front == back && front > 0, "{keep}");
+}

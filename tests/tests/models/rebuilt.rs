@@ -129,3 +129,29 @@ fn an_order_is_in_the_plan_alone() {
     copy(&vs, &other);
     assert!(output(&again).equal(&output(&net)));
 }
+
+model! {
+    /// One class is there several times: in each of the groups, and in each half.
+    #[derive(Debug)]
+    struct Tied {
+        conv1 = conv2d(3 => 8, kernel = 1);
+        bn1 = batch_norm(8);
+        conv2 = conv2d(8 => 16, kernel = 1, groups = 2);
+        bn2 = batch_norm(16);
+        glu = bn2.chunk(2, 0) * bn2.chunk(2, 1).sigmoid();
+        last = conv2d(8 => 2, kernel = 1);
+    }
+}
+
+#[test]
+fn from_a_cfg_of_channels_that_are_tied() {
+    let (vs, other) = (VarStore::new(Device::Cpu), VarStore::new(Device::Cpu));
+    let mut net = Tied::new(vs.root());
+    fill(&vs);
+    let cfg = net.slim(0.5).unwrap().cfg();
+    assert!(cfg.widths().sum::<i64>() < 16, "{cfg}");
+    let again = Tied::from_cfg(other.root(), &cfg).unwrap();
+    copy(&vs, &other);
+    let images = images(&[2, 3, 4, 4]);
+    assert!(again.forward_t(&images, false).equal(&net.forward_t(&images, false)));
+}

@@ -241,6 +241,7 @@ fn concatenated_streams_shrink_by_themselves() {
             let b = cx.field("2", |cx| self.2.trace(cx, input.clone()))?;
             let b = cx.field("3", |cx| self.3.trace(cx, b))?;
             let both = cx.concat(&[a, input, b])?;
+            let both = cx.flatten(&both, 2)?;
             cx.field("4", |cx| self.4.trace(cx, both))
         }
     }

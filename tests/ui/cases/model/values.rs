@@ -35,4 +35,23 @@ model! {
     }
 }
 
+model! {
+    #[derive(Debug)]
+    struct OneOfOne {
+        a = input.0.conv2d(3 => 8, kernel = 3);
+    }
+}
+
+model! {
+    #[derive(Debug)]
+    struct BehindTheWiring {
+        a = conv2d(3 => 8, kernel = 3);
+        b = a.relu();
+        c = map(|xs: &tch::Tensor| xs * &a);
+        d = tanh(b);
+        e = Block;
+        f = [c, d, e];
+    }
+}
+
 fn main() {}

@@ -35,4 +35,14 @@ model! {
     }
 }
 
+model! {
+    #[derive(Debug)]
+    struct Flattened {
+        a = conv2d(3 => 8, kernel = 3);
+        flatten;
+        bn = batch_norm1d(128);
+        last = linear(128 => 2);
+    }
+}
+
 fn main() {}
