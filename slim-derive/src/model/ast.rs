@@ -1,6 +1,7 @@
 //! What is written in `model!`, typed: a header as of a struct, then statements.
 
 use proc_macro2::{Punct, Spacing, TokenStream, TokenTree};
+use quote::ToTokens;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{Attribute, Expr, Ident, LitInt, Path, Token, Type, Visibility, braced, bracketed, parenthesized, token};
@@ -154,6 +155,18 @@ impl Parse for Statement {
 }
 
 impl Value {
+    /// Where an error about a value is reported.
+    pub(crate) fn first_token(&self) -> TokenStream {
+        match self {
+            Value::Word(word) => word.to_token_stream(),
+            Value::Part(whole, _) => whole.first_token(),
+            Value::Call { operation, .. } => operation.to_token_stream(),
+            Value::Add(a, _) | Value::Multiply(a, _) => a.first_token(),
+            Value::Wrong => TokenStream::new(),
+            Value::Concat(_, parts) | Value::Tuple(_, parts) => parts.first().map_or_else(TokenStream::new, Value::first_token),
+        }
+    }
+
     fn parse_sum(input: ParseStream) -> syn::Result<Self> {
         let mut value = Self::parse_product(input)?;
         while input.peek(Token![+]) {

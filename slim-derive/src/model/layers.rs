@@ -48,6 +48,31 @@ const BATCH_NORM: &[(&str, &str)] =
     &[("eps", "eps"), ("momentum", "momentum"), ("affine", "affine"), ("gamma_init", "ws_init"), ("beta_init", "bs_init")];
 const LINEAR: &[(&str, &str)] = &[("bias", "bias"), ("weight_init", "ws_init")];
 
+/// All layers' words, for suggestions.
+pub(crate) const WORDS: &[&str] = &[
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "batch_norm",
+    "batch_norm1d",
+    "batch_norm2d",
+    "batch_norm3d",
+    "linear",
+    "max_pool",
+    "max_pool1d",
+    "max_pool3d",
+    "avg_pool",
+    "avg_pool1d",
+    "avg_pool3d",
+    "adaptive_avg_pool",
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool3d",
+    "repeat",
+];
+
 /// The layer of an operation; `None` if it is no layer. `path` stands for the layer's variable path.
 pub(crate) fn layer<'a>(
     cx: &'a Ctxt,

@@ -1,10 +1,11 @@
 //! `model!`: struct, constructor, forward and wiring from one text.
 //!
-//! Stages, each a file: tokens → `ast` (what is written, typed) → `resolve` (what it means, checked; with `layers`, `functions` and `widths`) → `expand` (tokens).
+//! Stages, each a file: tokens → `ast` (what is written, typed) → `resolve` (what it means, checked; with `layers`, `functions`, `widths` and `checks`) → `expand` (tokens).
 //! The wiring becomes the same `DataFlow` that the derive makes, and is expanded by the same code.
 
 mod arguments;
 mod ast;
+mod checks;
 mod expand;
 mod functions;
 mod layers;

@@ -43,31 +43,31 @@ pub(crate) struct FieldDef {
 
 /// What a value is: its channels, the tokens of its tensor, how wide it is, what an error calls it.
 #[derive(Clone)]
-struct Item {
+pub(super) struct Item {
     flow: FlowExpr,
     tensor: TokenStream,
     width: Width,
     name: String,
 }
 
-struct Resolver<'a> {
-    cx: &'a Ctxt,
-    definition: &'a Definition,
-    fields: Vec<FieldDef>,
-    values: Vec<Computed>,
-    checks: Vec<Check>,
+pub(super) struct Resolver<'a> {
+    pub(super) cx: &'a Ctxt,
+    pub(super) definition: &'a Definition,
+    pub(super) fields: Vec<FieldDef>,
+    pub(super) values: Vec<Computed>,
+    pub(super) checks: Vec<Check>,
     /// Named values so far.
-    known: Vec<(String, Item)>,
-    previous: Item,
-    inputs: usize,
+    pub(super) known: Vec<(String, Item)>,
+    pub(super) previous: Item,
+    pub(super) inputs: usize,
     /// Names that something has read.
-    read: Vec<String>,
+    pub(super) read: Vec<String>,
     /// Whether something has read the statement before.
-    previous_read: bool,
+    pub(super) previous_read: bool,
     /// Whether something reads `input` as the only one.
-    whole_input: bool,
+    pub(super) whole_input: bool,
     /// The first of the numbers of several inputs.
-    numbered_input: Option<&'a LitInt>,
+    pub(super) numbered_input: Option<&'a LitInt>,
 }
 
 pub(crate) fn resolve(cx: &Ctxt, definition: &Definition) -> Network {
@@ -163,38 +163,6 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// The name of a field for which none is written, and which no statement has.
-    fn free_name(&self, mut name: String, span: Span) -> Ident {
-        while self.definition.statements.iter().any(|statement| statement.name.as_ref().is_some_and(|given| *given == name)) {
-            name.push('_');
-        }
-        Ident::new(&name, span)
-    }
-
-    /// Those that a field may have.
-    fn attributes(&self, attrs: &'a [Attribute]) -> Vec<&'a Attribute> {
-        let (wrong, right): (Vec<_>, _) = attrs.iter().partition(|attr| attr.path().is_ident("cfg") || attr.path().is_ident("cfg_attr"));
-        for attr in wrong {
-            self.cx.error(attr, "this would take away the field alone, and not what reads it; put it on the whole model");
-        }
-        right
-    }
-
-    fn check_name(&self, name: &Ident) {
-        if self.known.iter().any(|(known, _)| name == known) {
-            self.cx.error(name, format!("`{name}` is there already; names are given once"));
-        }
-        if name == "input" {
-            self.cx.error(name, "`input` is what the model is given; choose another name");
-        }
-        if self.definition.parameters.iter().any(|parameter| parameter.ident == *name) {
-            self.cx.error(name, format!("`{name}` is a parameter of the constructor; choose another name"));
-        }
-        if functions::words().any(|word| name == word) {
-            self.cx.error(name, format!("`{name}` is an operation; choose another name"));
-        }
-    }
-
     /// `field` is the statement's name and place, where a layer here is its field.
     fn value(&mut self, value: &'a Value, field: Option<(Option<&Ident>, usize)>) -> Option<Item> {
         match value {
@@ -274,7 +242,7 @@ impl<'a> Resolver<'a> {
             word,
             match did_you_mean(&word.to_string(), &known) {
                 _ if super::ast::is_type(&path) => format!("a model that is a layer is called with its arguments; write `name = {word}()`"),
-                _ if LAYERS.iter().any(|layer| word == layer) => {
+                _ if layers::WORDS.iter().any(|layer| word == layer) => {
                     format!("`{word}` is a layer; write its arguments, and a name if it has variables: `name = {word}(…)`")
                 }
                 _ if later => format!("`{word}` comes later; a statement reads what stands before it"),
@@ -316,7 +284,7 @@ impl<'a> Resolver<'a> {
             let broadcast = join == Join::Multiply && (*one == 1 || *other == 1);
             if one != other && !broadcast {
                 let (sign, left, right) = (if join == Join::Add { "+" } else { "*" }, &left.name, &right.name);
-                self.cx.error(first_token(b), format!("{left} ({one} channels) {sign} {right} ({other} channels): widths differ"));
+                self.cx.error(b.first_token(), format!("{left} ({one} channels) {sign} {right} ({other} channels): widths differ"));
                 return None;
             }
         }
@@ -406,7 +374,7 @@ impl<'a> Resolver<'a> {
             }
             None => {
                 let written = functions::written(operation);
-                let known: Vec<_> = functions::words().chain(LAYERS.iter().copied()).collect();
+                let known: Vec<_> = functions::words().chain(layers::WORDS.iter().copied()).collect();
                 self.cx.error(
                     operation,
                     match did_you_mean(&written, &known) {
@@ -418,66 +386,10 @@ impl<'a> Resolver<'a> {
             }
         }
     }
-
-    /// An unnamed value that the next statement does not read is no part of the model.
-    fn check_previous(&self, index: usize) {
-        let before = index.checked_sub(1).and_then(|before| self.definition.statements.get(before));
-        if let Some(before) = before.filter(|before| before.name.is_none() && !self.previous_read && self.cx.len() == 0) {
-            self.cx
-                .error(first_token(&before.value), "this never reaches the output; name it and read it in a later statement, or remove it");
-        }
-    }
-
-    fn check_inputs(&self) {
-        if let Some(index) = self.numbered_input.filter(|_| self.cx.len() == 0) {
-            if self.whole_input {
-                self.cx.error(index, "the input is one tensor, `input`, or several, `input.0` and so on; something here reads it as one");
-            } else if self.inputs == 1 {
-                self.cx.error(index, "the only input is `input`");
-            }
-        }
-    }
-
-    /// A named value that nothing reads is no part of the model.
-    fn check_read(&self) {
-        if self.cx.len() > 0 {
-            return;
-        }
-        let last = self.definition.statements.last().and_then(|last| last.name.as_ref());
-        for name in self.definition.statements.iter().filter_map(|statement| statement.name.as_ref()).filter(|name| Some(*name) != last) {
-            if !self.read.iter().any(|read| name == read) {
-                self.cx.error(name, format!("`{name}` never reaches the output; read it in a later statement, or remove it"));
-            }
-        }
-    }
 }
 
 /// More would be a slip of the pen.
 const MOST_INPUTS: usize = 32;
-
-const LAYERS: &[&str] = &[
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
-    "batch_norm",
-    "batch_norm1d",
-    "batch_norm2d",
-    "batch_norm3d",
-    "linear",
-    "max_pool",
-    "max_pool1d",
-    "max_pool3d",
-    "avg_pool",
-    "avg_pool1d",
-    "avg_pool3d",
-    "adaptive_avg_pool",
-    "adaptive_avg_pool1d",
-    "adaptive_avg_pool3d",
-    "repeat",
-];
 
 /// Whether an argument means a statement, and not the argument of its own closure.
 fn reads(value: &Expr, name: &Ident) -> bool {
@@ -498,16 +410,4 @@ fn variable(name: Option<&Ident>) -> Ident {
 /// The parameter of `forward` that is input `number` of several.
 pub(crate) fn input_variable(number: usize) -> Ident {
     local(&format!("input{number}"))
-}
-
-/// Where an error about a value is reported.
-fn first_token(value: &Value) -> TokenStream {
-    match value {
-        Value::Word(word) => word.to_token_stream(),
-        Value::Part(whole, _) => first_token(whole),
-        Value::Call { operation, .. } => operation.to_token_stream(),
-        Value::Add(a, _) | Value::Multiply(a, _) => first_token(a),
-        Value::Wrong => TokenStream::new(),
-        Value::Concat(_, parts) | Value::Tuple(_, parts) => parts.first().map_or_else(TokenStream::new, first_token),
-    }
 }

@@ -10,5 +10,6 @@ mod readme;
 mod refusals;
 mod snapshots;
 mod sparsity;
+mod stored_numbers;
 mod surgery;
 mod wiring;
