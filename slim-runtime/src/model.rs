@@ -66,7 +66,7 @@
 /// # Widths
 ///
 /// Widths are literals, constants or parameters. What a layer takes is compared with what it is given: literals and constants while compiling, with the error at the number
-/// that is wrong, parameters in `new`, which panics with the same words, as tch's constructors do. The rest, such as a sum of two parameters, is found by
+/// that is wrong, parameters in `new`, which panics with the same words, as tch's constructors do. So are the sides of a sum. The rest, such as a product or a cut, is found by
 /// [`plan`](crate::Prunable::plan).
 ///
 /// # What it makes

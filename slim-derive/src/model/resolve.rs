@@ -3,6 +3,7 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
+use syn::spanned::Spanned;
 use syn::{Attribute, Expr, Ident, LitInt, Path, Type};
 
 use super::ast::{Argument, Definition, Parameter, Value};
@@ -287,6 +288,10 @@ impl<'a> Resolver<'a> {
                 self.cx.error(b.first_token(), format!("{left} ({one} channels) {sign} {right} ({other} channels): widths differ"));
                 return None;
             }
+        }
+        if join == Join::Add {
+            let sides = [(left.name.as_str(), &left.width), (right.name.as_str(), &right.width)];
+            self.checks.extend(widths::check_sum(&self.definition.parameters, b.first_token().span(), sides));
         }
         let (a, b) = (&left.tensor, &right.tensor);
         let tensor = if join == Join::Add { quote!(#a + #b) } else { quote!(#a * #b) };

@@ -1,6 +1,6 @@
 //! How many channels flow, as far as that is known while compiling.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Expr, ExprLit, Lit};
@@ -119,23 +119,49 @@ pub(crate) fn check(cx: &Ctxt, parameters: &[Parameter], reader: &Reader, source
         }
         (Width::Unknown | Width::Flattened(_), _) | (_, Width::Unknown | Width::Flattened(_)) => None,
         (takes, gives) => {
-            let (takes, gives) = (takes.tokens(), gives.tokens());
             let (t, g) = (local("takes"), local("gives"));
             let fits = if reader.flattens { quote!(#g > 0 && #t % #g == 0) } else { quote!(#t == #g) };
-            let runtime = [&takes, &gives].into_iter().any(|tokens| parameters.iter().any(|parameter| mentions(tokens, &parameter.ident)));
-            let assertion = if runtime {
-                let message = format!("`{name}` takes {{}} {verb}, but {source} gives {{}}");
-                quote_spanned!(reader.takes.span()=> ::core::assert!(#fits, #message, #t, #g))
-            } else {
-                // A message that is made while compiling cannot have numbers in it.
-                let message = format!("`{name}` takes `{takes}` {verb}, but {source} gives `{gives}`");
-                quote_spanned!(reader.takes.span()=> ::core::assert!(#fits, #message))
-            };
-            let check = quote! {{
-                let (#t, #g): (i64, i64) = (#takes, #gives);
-                #assertion;
-            }};
-            Some(if runtime { Check::Constructor(check) } else { Check::Constant(check) })
+            let text = |takes: &str, gives: &str| format!("`{name}` takes {takes} {verb}, but {source} gives {gives}");
+            Some(assertion(parameters, reader.takes.span(), [takes, gives.clone()], &fits, text))
         }
     }
+}
+
+/// Compares the two sides of a sum, as [`check`] does; two literals are compared where the sum is made.
+pub(crate) fn check_sum(parameters: &[Parameter], at: Span, [left, right]: [(&str, &Width); 2]) -> Option<Check> {
+    let compared = |width: &Width| matches!(width, Width::Literal(_) | Width::Symbolic(_));
+    let literals = matches!((left.1, right.1), (Width::Literal(_), Width::Literal(_)));
+    if literals || !compared(left.1) || !compared(right.1) {
+        return None;
+    }
+    let (t, g) = (local("takes"), local("gives"));
+    let text = |one: &str, other: &str| format!("{} ({one} channels) + {} ({other} channels): widths differ", left.0, right.0);
+    Some(assertion(parameters, at, [left.1.clone(), right.1.clone()], &quote!(#t == #g), text))
+}
+
+/// An assertion about two widths, where both are known: while compiling, or in the constructor.
+fn assertion(
+    parameters: &[Parameter],
+    at: Span,
+    [takes, gives]: [Width; 2],
+    fits: &TokenStream,
+    text: impl Fn(&str, &str) -> String,
+) -> Check {
+    let (takes, gives) = (takes.tokens(), gives.tokens());
+    let (t, g) = (local("takes"), local("gives"));
+    let runtime = [&takes, &gives].into_iter().any(|tokens| parameters.iter().any(|parameter| mentions(tokens, &parameter.ident)));
+    let assertion = if runtime {
+        let message = text("{}", "{}");
+        quote_spanned!(at=> ::core::assert!(#fits, #message, #t, #g))
+    } else {
+        // A message that is made while compiling cannot have numbers in it, so it has what is written; and braces mean a number.
+        let written = |tokens: &TokenStream| format!("`{tokens}`").replace('{', "{{").replace('}', "}}");
+        let message = text(&written(&takes), &written(&gives));
+        quote_spanned!(at=> ::core::assert!(#fits, #message))
+    };
+    let check = quote! {{
+        let (#t, #g): (i64, i64) = (#takes, #gives);
+        #assertion;
+    }};
+    if runtime { Check::Constructor(check) } else { Check::Constant(check) }
 }

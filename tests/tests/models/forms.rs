@@ -169,6 +169,23 @@ fn widths_that_are_parameters_are_compared_in_new() {
 }
 
 model! {
+    #[derive(Debug)]
+    struct Summed(width: i64) {
+        a = conv2d(3 => 8, kernel = 1);
+        b = input.conv2d(3 => width, kernel = 1);
+        sum = a + b;
+    }
+}
+
+#[test]
+fn the_sides_of_a_sum_are_compared_in_new() {
+    let vs = VarStore::new(Device::Cpu);
+    Summed::new(vs.root() / "fits", 8);
+    let wrong = std::panic::catch_unwind(|| drop(Summed::new(VarStore::new(Device::Cpu).root(), 1))).unwrap_err();
+    assert_eq!(wrong.downcast_ref::<String>().unwrap(), "`a` (8 channels) + `b` (1 channels): widths differ");
+}
+
+model! {
     /// What is flattened apart has unlike positions.
     #[derive(Debug)]
     struct Unlike {

@@ -11,4 +11,13 @@ model! {
     }
 }
 
+model! {
+    #[derive(Debug)]
+    struct Summed {
+        a = conv2d(3 => WIDE, kernel = 3);
+        b = input.conv2d(3 => { let half = WIDE; half / 2 }, kernel = 3);
+        sum = a + b;
+    }
+}
+
 fn main() {}
