@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::criterion::Masking;
 use crate::{Error, Prunable, planner};
 
 /// The widths of a network: an integer for each batch norm, `'M'` for each max-pool, in the order of the data flow.
@@ -48,7 +49,7 @@ impl Cfg {
     /// [`Error::CfgMismatch`] when it is not this model's, would have one stream keep two widths, or narrows what a split, a shuffle or a selection knows
     /// by number; [`Error::Cfg`] when a width is below 1; those of [`Prunable::apply`].
     pub fn narrowed<M: Prunable>(&self, model: M) -> Result<M, Error> {
-        planner::plan_for(&planner::trace(&model)?, self)?.narrowed(model)
+        planner::plan_for(&planner::trace(&model, Masking::BatchNorm)?, self)?.narrowed(model)
     }
 
     /// # Errors

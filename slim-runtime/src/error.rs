@@ -160,7 +160,7 @@ pub enum Error {
 
     /// A scale that ranks channels is NaN or infinite.
     #[error(
-        "`{path}.{tensor}`[{channel}] is {value}: scores must be finite; the training has diverged, so load an earlier checkpoint or lower the learning rate"
+        "`{path}.{tensor}`[{channel}] has the score {value}: scores must be finite; the training has diverged, so load an earlier checkpoint or lower the learning rate"
     )]
     NonFinite {
         /// Field path of the layer.
@@ -206,13 +206,64 @@ pub enum Error {
         found: String,
     },
 
-    /// All scales are equal, as in a network that has not been trained.
-    #[error(
-        "every |γ| that could go is {score}, so nothing tells the channels apart and the rule would remove all of them; train first, with `add_l1_subgradient` between `backward` and `step`"
-    )]
+    /// All scores are equal, as in a network that has not been trained.
+    #[error("every {} that could go is {score}, so nothing tells the channels apart and the rule would remove all of them; train first{}", if .criterion == "batch_norm_scale" { "|γ|" } else { "score" }, if .criterion == "batch_norm_scale" { ", with `add_l1_subgradient` between `backward` and `step`" } else { "" })]
     NoRanking {
         /// The one score.
         score: f64,
+        /// Name of the criterion.
+        criterion: String,
+    },
+
+    /// What is asked for cannot be.
+    #[error("{reason}")]
+    Slimming {
+        /// What cannot be, and the fix.
+        reason: String,
+    },
+
+    /// A pattern or path names no layer.
+    #[error("no layer is called `{pattern}`{}", known_layers(.pattern, .known))]
+    NoLayer {
+        /// The pattern or path.
+        pattern: String,
+        /// Paths of the layers that there are.
+        known: Vec<String>,
+    },
+
+    /// A number of channels or a budget that the network cannot come down to.
+    #[error(
+        "{target} is out of reach: that would be at most {most}, and {least} stay when all goes that may go; ask for more, or lift a bound or a hold that keeps them"
+    )]
+    OutOfReach {
+        /// The target.
+        target: String,
+        /// What is allowed.
+        most: u64,
+        /// What is left when all goes that may.
+        least: u64,
+    },
+
+    /// A criterion gave other scores than one for each channel.
+    #[error("the criterion `{criterion}` gives `{path}` scores of shape {found:?}, not one for each of its {channels} channels")]
+    Scores {
+        /// Name of the criterion.
+        criterion: String,
+        /// Field path of the layer.
+        path: String,
+        /// How many channels the layer has.
+        channels: usize,
+        /// The shape of the scores.
+        found: Vec<i64>,
+    },
+
+    /// A slimming was read from a file and its criterion is another program's.
+    #[error(
+        "the criterion `{name}` is not one of this crate's, and only its name is in the file; give it again with `Slimming::criterion`"
+    )]
+    UnknownCriterion {
+        /// Its name.
+        name: String,
     },
 
     /// `trace` declared state that `layers_mut` does not reach, or the other way round.
@@ -322,6 +373,22 @@ fn without_backtrace(error: &TchError) -> String {
     let text = error.to_string();
     text.split("\nException raised from").next().unwrap_or_default().to_owned()
 }
+
+/// Those that look alike, or the first.
+fn known_layers(pattern: &str, known: &[String]) -> String {
+    let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+    let alike = known.iter().filter(|path| last(path) == last(pattern) || path.starts_with(pattern) || path.contains(pattern));
+    let mut shown: Vec<_> = alike.take(MOST_LAYERS).collect();
+    if shown.is_empty() {
+        shown = known.iter().take(MOST_LAYERS).collect();
+    }
+    let shown: Vec<_> = shown.into_iter().map(|path| format!("`{path}`")).collect();
+    let more = if known.len() > shown.len() { ", …" } else { "" };
+    format!("; there are {}{more}", shown.join(", "))
+}
+
+/// How many layers an error names.
+const MOST_LAYERS: usize = 6;
 
 fn misfits(n: usize) -> String {
     if n == 1 { "1 tensor does not fit".to_owned() } else { format!("{n} tensors do not fit") }

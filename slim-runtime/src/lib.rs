@@ -58,7 +58,9 @@
 
 mod cfg;
 pub mod checkpoint;
+pub mod criterion;
 mod error;
+mod explanation;
 mod flow;
 pub mod functional;
 pub mod guide;
@@ -68,19 +70,22 @@ pub mod nn;
 mod plan;
 mod planner;
 mod prunable;
+mod slimming;
 mod sparsity;
 mod surgery;
 mod tracer;
 
 pub use cfg::{Cfg, Stage};
 pub use error::{Error, Result};
+pub use explanation::{ChannelFate, Explanation, Reason};
 pub use flow::{Channels, Flow, OpenFlow};
 pub use layers::{PerChannel, per_channel_scale, per_channel_shift};
 pub use plan::{
-    AxisPlan, Change, Coupling, Dim, Hold, KeepList, LayerKind, LayerPlan, Plan, Role, Scored, Slimmed, Slimming, TensorPlan, Unscored,
+    AxisPlan, Bounded, Change, Dim, Hold, KeepList, LayerKind, LayerPlan, Plan, Role, Scored, Slimmed, TensorPlan, Unscored, Warning,
 };
 pub use prunable::Prunable;
 pub use slim_derive::Prunable;
+pub use slimming::{Bounds, Coupling, Direction, Rounding, Rule, Scope, Slimming, Target};
 pub use surgery::LayerVisitor;
 pub use tracer::{Axis, LayerTracer, Tracer};
 

@@ -1,7 +1,9 @@
 //! The one trait: what depends on what, and a way to reach the layers.
 
-use crate::plan::{Plan, Slimmed, Slimming};
-use crate::{Flow, LayerVisitor, Result, Tracer, planner, sparsity, surgery};
+use crate::criterion::Masking;
+use crate::plan::{Plan, Slimmed};
+use crate::slimming::Slimming;
+use crate::{Explanation, Flow, LayerVisitor, Result, Tracer, planner, sparsity, surgery};
 
 /// A model, block or layer whose channels can be removed.
 ///
@@ -77,10 +79,19 @@ pub trait Prunable {
     /// Decides which channels stay, and changes nothing.
     ///
     /// # Errors
-    /// [`Error::Ratio`](crate::Error::Ratio), [`Error::NonFinite`](crate::Error::NonFinite) for a NaN or infinite γ,
-    /// [`Error::NoRanking`](crate::Error::NoRanking) for equal γ, [`Error::NothingToPrune`](crate::Error::NothingToPrune), and those of [`trace`](Self::trace).
+    /// [`Error::Ratio`](crate::Error::Ratio), [`Error::Slimming`](crate::Error::Slimming) and [`Error::NoLayer`](crate::Error::NoLayer) for what cannot be asked,
+    /// [`Error::NonFinite`](crate::Error::NonFinite) for a NaN or infinite score, [`Error::NoRanking`](crate::Error::NoRanking) for equal ones,
+    /// [`Error::OutOfReach`](crate::Error::OutOfReach) for a budget, [`Error::NothingToPrune`](crate::Error::NothingToPrune), those of the criterion and of [`trace`](Self::trace).
     fn plan(&self, slimming: &Slimming) -> Result<Plan> {
-        planner::plan(&planner::trace(self)?, slimming)
+        planner::plan(&planner::trace(self, slimming.masking)?, slimming)
+    }
+
+    /// Why each channel of the layer at `path` stays or goes. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::NoLayer`](crate::Error::NoLayer), those of [`plan`](Self::plan).
+    fn explain(&self, slimming: &Slimming, path: &str) -> Result<Explanation> {
+        planner::explain(&planner::trace(self, slimming.masking)?, slimming, path)
     }
 
     /// Carries out a plan, in place: layers, their `VarStore` and gradients shrink together.
@@ -92,18 +103,18 @@ pub trait Prunable {
     /// [`Error::PlanMismatch`](crate::Error::PlanMismatch) when the plan is another network's, [`Error::PlanInvalid`](crate::Error::PlanInvalid)
     /// when it contradicts itself, [`Error::Torch`](crate::Error::Torch) when memory runs out. The model is then as it was, to the bit.
     fn apply(&mut self, plan: &Plan) -> Result<Slimmed> {
-        let graph = planner::trace(self)?;
+        let graph = planner::trace(self, plan.masking())?;
         surgery::apply(self, &graph, plan)
     }
 
-    /// Sets γ and β of the channels that the plan removes to zero, and keeps every shape.
+    /// Sets γ and β of the channels that the plan removes to zero, or [what else](Slimming::masking) its criterion asks for, and keeps every shape.
     ///
     /// In evaluation mode this network and the slimmed one are the same function; its accuracy is what slimming costs before fine-tuning.
     ///
     /// # Errors
     /// Those of [`apply`](Self::apply); the model is then as it was.
     fn mask(&mut self, plan: &Plan) -> Result<()> {
-        surgery::mask::apply(&planner::trace(self)?, plan)
+        surgery::mask::apply(&planner::trace(self, plan.masking())?, plan)
     }
 
     /// Removes the share `ratio` of the model's channels: those with the smallest |γ| of all batch norms together.
@@ -115,8 +126,9 @@ pub trait Prunable {
     /// # Errors
     /// Those of [`plan`](Self::plan) and [`apply`](Self::apply).
     fn slim(&mut self, ratio: f64) -> Result<Slimmed> {
-        let graph = planner::trace(self)?;
-        let plan = planner::plan(&graph, &Slimming::ratio(ratio))?;
+        let slimming = Slimming::ratio(ratio);
+        let graph = planner::trace(self, slimming.masking)?;
+        let plan = planner::plan(&graph, &slimming)?;
         surgery::apply(self, &graph, &plan)
     }
 
@@ -129,6 +141,6 @@ pub trait Prunable {
     /// [`Error::SparsityFactor`](crate::Error::SparsityFactor); [`Error::NothingToPrune`](crate::Error::NothingToPrune) when the model has no γ;
     /// [`Error::NoGradient`](crate::Error::NoGradient) when no γ that is trained has a gradient, as before `backward`; those of [`trace`](Self::trace).
     fn add_l1_subgradient(&self, s: f64) -> Result<()> {
-        sparsity::add_l1_subgradient(&planner::trace(self)?, s)
+        sparsity::add_l1_subgradient(&planner::trace(self, Masking::BatchNorm)?, s)
     }
 }

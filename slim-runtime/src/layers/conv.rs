@@ -68,7 +68,7 @@ fn trace_whole(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias: Option<&Ten
     layer.parameter("weight", weight, &[(0, written)])?;
     let Some(bias) = bias else { return layer.pass(written) };
     layer.parameter("bias", bias, &[(0, written)])?;
-    layer.ungate(written)
+    layer.shift(written)
 }
 
 #[cfg(test)]

@@ -56,5 +56,5 @@ fn trace_depthwise(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias: Option<
     layer.parameter("weight", weight, &[(0, read)])?;
     let Some(bias) = bias else { return layer.pass(written) };
     layer.parameter("bias", bias, &[(0, written)])?;
-    layer.ungate(written)
+    layer.shift(written)
 }

@@ -57,5 +57,5 @@ fn trace_per_channel(tensor: &Tensor, cx: &mut Tracer, input: &Flow, maps_zero_t
     let mut layer = cx.layer(LayerKind::PerChannel);
     let channels = layer.follow("channels", input, width)?;
     layer.parameter("value", tensor, &[(dim, channels)])?;
-    if maps_zero_to_zero { layer.pass(channels) } else { layer.ungate(channels) }
+    if maps_zero_to_zero { layer.pass(channels) } else { layer.shift(channels) }
 }

@@ -60,7 +60,8 @@ impl Prunable for ChannelSelect {
         // Channels of their own: the batch norm behind removes them here and nowhere else.
         let kept = layer.write("out", self.kept.list.len() as i64)?;
         layer.indices("kept", stream, kept)?;
-        layer.pass(kept)
+        // What they carry is the stream's.
+        layer.ungate(kept)
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {

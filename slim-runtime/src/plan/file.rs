@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use super::{AxisPlan, Dim, LayerPlan, Plan, Slimming};
+use super::{AxisPlan, Dim, LayerPlan, Plan, Warning};
+use crate::slimming::Slimming;
 use crate::{Error, Result};
 
 /// So that sums over tensors and layers cannot overflow.
@@ -33,6 +34,8 @@ pub(super) struct PlanFile {
     format: u32,
     slimming: Slimming,
     threshold: Option<f64>,
+    #[serde(default)]
+    warnings: Vec<Warning>,
     layers: Vec<LayerPlan>,
 }
 
@@ -40,7 +43,7 @@ impl TryFrom<PlanFile> for Plan {
     type Error = String;
 
     fn try_from(file: PlanFile) -> Result<Self, String> {
-        let PlanFile { format, slimming, threshold, layers } = file;
+        let PlanFile { format, slimming, threshold, warnings, layers } = file;
         if format != Plan::FORMAT {
             return Err(format!("this is a plan of format {format}, but only format {} can be read", Plan::FORMAT));
         }
@@ -49,7 +52,7 @@ impl TryFrom<PlanFile> for Plan {
         if layers.iter().map(|layer| layer.tensors.len() + layer.axes.len()).sum::<usize>() > MOST_TENSORS {
             return Err("this network has more layers than any".to_owned());
         }
-        Ok(Plan { format, slimming, threshold, layers })
+        Ok(Plan { format, slimming, threshold, warnings, layers })
     }
 }
 

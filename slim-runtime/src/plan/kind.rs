@@ -44,6 +44,15 @@ impl LayerKind {
     pub fn other(name: impl Into<String>) -> Self {
         LayerKind::Other(name.into())
     }
+
+    /// Whether a layer is an entry of a [`Cfg`](crate::Cfg), given whether each of its tensors was met before: a norm that is applied twice is one.
+    pub(crate) fn is_cfg_entry(&self, mut tied: impl Iterator<Item = bool>) -> bool {
+        match self {
+            LayerKind::BatchNorm => tied.any(|tied| !tied),
+            LayerKind::MaxPool => true,
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for LayerKind {

@@ -4,15 +4,20 @@ mod file;
 mod keep;
 mod kind;
 mod report;
-mod slimming;
+mod warning;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cfg::{Cfg, Stage};
+use crate::criterion::Masking;
+use crate::slimming::{Rule, Slimming};
 use crate::{Prunable, Result};
 pub use keep::KeepList;
 pub use kind::{Hold, LayerKind, Role};
-pub use slimming::{Coupling, Slimming};
+pub(crate) use report::TABLE_STYLE;
+pub use warning::Warning;
 
 /// Which channels of a network stay.
 ///
@@ -21,10 +26,12 @@ pub use slimming::{Coupling, Slimming};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "file::PlanFile")]
 pub struct Plan {
-    /// Version of this format: 1.
+    /// Version of this format: 2.
     pub(crate) format: u32,
     pub(crate) slimming: Slimming,
     pub(crate) threshold: Option<f64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) warnings: Vec<Warning>,
     pub(crate) layers: Vec<LayerPlan>,
 }
 
@@ -110,9 +117,22 @@ pub struct Scored {
     /// Why the others may not: the reason of the first of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Hold>,
-    /// Whether the layer would have been left with fewer channels than it needs, and keeps some for that alone.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub floor: bool,
+    /// The threshold of the layer, where it is not the plan's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+    /// What the target alone would have left, where a bound said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bounded: Option<Bounded>,
+}
+
+/// A layer that does not keep as many channels as the target alone would have left.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Bounded {
+    /// How many the target alone would have left.
+    pub wanted: usize,
+    /// The bounds that said otherwise.
+    pub by: Vec<Rule>,
 }
 
 /// A number before and after slimming.
@@ -144,14 +164,16 @@ impl Slimmed {
 
 impl Plan {
     /// The version of plans that this crate writes, and reads.
-    pub(crate) const FORMAT: u32 = 1;
+    pub(crate) const FORMAT: u32 = 2;
 
     /// What was asked for.
     pub fn slimming(&self) -> &Slimming {
         &self.slimming
     }
 
-    /// A channel stays when its score is above this. `None` when nothing was to be removed.
+    /// A channel stays when its score is above this, unless a bound says otherwise. `None` when nothing was to be removed, and where every layer has a threshold of its own.
+    ///
+    /// Of a number of channels or a budget, it is the largest score that went, and of those equal to it the first may have stayed.
     pub fn threshold(&self) -> Option<f64> {
         self.threshold
     }
@@ -177,14 +199,12 @@ impl Plan {
 
     /// The widths of the slimmed network: an integer for each batch norm, `'M'` for each max-pool that is a field.
     pub fn cfg(&self) -> Cfg {
+        let entries = self.layers.iter().filter(|layer| layer.kind.is_cfg_entry(layer.tensors.iter().map(|tensor| tensor.tied.is_some())));
         let stage = |layer: &LayerPlan| match layer.kind {
-            // One that is applied twice is one entry.
-            LayerKind::BatchNorm if layer.tensors.iter().all(|tensor| tensor.tied.is_some()) => None,
-            LayerKind::BatchNorm => layer.axes.first().map(|axis| Stage::Channels(axis.keep.len() as i64)),
             LayerKind::MaxPool => Some(Stage::MaxPool),
-            _ => None,
+            _ => layer.axes.first().map(|axis| Stage::Channels(axis.keep.len() as i64)),
         };
-        self.layers.iter().filter_map(stage).collect()
+        entries.filter_map(stage).collect()
     }
 
     /// Scored channels: the γ entries of the network's batch norms.
@@ -197,20 +217,40 @@ impl Plan {
         self.layers.iter().map(LayerPlan::parameters).fold(Change { before: 0, after: 0 }, |sum, it| sum.plus(it.before, it.after))
     }
 
+    /// What in the scores speaks against this plan.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// What the target and its scores are masked by, in this pass and those before.
+    pub(crate) fn masking(&self) -> Masking {
+        self.slimming.masking
+    }
+
+    /// Multiply-accumulates, given how often each weight is used.
+    pub(crate) fn macs(&self, uses: &BTreeMap<String, u64>) -> Change {
+        let tensors = self.layers.iter().flat_map(|layer| layer.tensors.iter().map(move |tensor| (layer, tensor)));
+        tensors.fold(Change { before: 0, after: 0 }, |sum, (layer, tensor)| {
+            let uses = uses.get(&format!("{}.{}", layer.path, tensor.name)).copied().unwrap_or(0) as i64;
+            let elements = |shape: Vec<i64>| shape.iter().product::<i64>() * uses;
+            sum.plus(elements(layer.shape_before(tensor)), elements(layer.shape_after(tensor)))
+        })
+    }
+
     /// `N` of [`Slimming::ratio`]: how many scored channels may be removed.
     pub fn removable(&self) -> usize {
         self.scored().map(|(_, scored)| scored.removable).sum()
     }
 
-    /// The share of the removable channels that is removed; [`Slimming::ratio`] is what was asked for.
+    /// The share of the removable channels that is removed; the [target](Slimming::target) is what was asked for.
     pub fn reached(&self) -> f64 {
         let Change { before, after } = self.channels();
         (before - after) as f64 / self.removable().max(1) as f64
     }
 
-    /// Paths of the layers that would have been left with fewer channels than they need.
-    pub fn floored(&self) -> impl Iterator<Item = &str> {
-        self.layers.iter().filter(|layer| layer.scored.as_ref().is_some_and(|scored| scored.floor)).map(|layer| layer.path.as_str())
+    /// The layers that do not keep as many channels as the target alone would have left, by path.
+    pub fn bounded(&self) -> impl Iterator<Item = (&str, &Bounded)> {
+        self.layers.iter().filter_map(|layer| Some((layer.path.as_str(), layer.scored.as_ref()?.bounded.as_ref()?)))
     }
 
     /// Each scored axis.

@@ -4,10 +4,13 @@ use std::fmt;
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
-use super::{AxisPlan, Change, LayerPlan, Plan, Slimmed, Unscored};
+use super::{AxisPlan, Change, Hold, LayerKind, LayerPlan, Plan, Slimmed, Unscored, Warning};
+use crate::criterion::{BatchNormScale, Criterion, Masking};
+use crate::explanation::number;
+use crate::slimming::{Rule, Scope, Target};
 
 /// Rules above, below the header and below.
-const STYLE: TableStyle = {
+pub(crate) const TABLE_STYLE: TableStyle = {
     let rule = LineStyle::none().fill('─').junction('─');
     TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule)
 };
@@ -20,25 +23,18 @@ impl fmt::Display for Plan {
         writeln!(f, "{}\n", self.table().trim_fmt())?;
         writeln!(f, "channels    {} ({:.1} % removed)", self.channels(), 100.0 * self.channels().removed())?;
         writeln!(f, "parameters  {} ({:.1} % removed)", self.parameters(), 100.0 * self.parameters().removed())?;
-        let (asked, reached) = (100.0 * self.slimming.ratio, 100.0 * self.reached());
-        writeln!(
-            f,
-            "ratio       {asked:.1} % asked for, {reached:.1} % reached, of the {} channels that may go",
-            grouped(self.removable() as i64)
-        )?;
-        match self.threshold {
-            // Where training with sparsity worked, the threshold is close to zero.
-            Some(threshold) if threshold < 1e-3 => writeln!(f, "threshold   a channel stays when its |γ| > {threshold:.3e}")?,
-            Some(threshold) => writeln!(f, "threshold   a channel stays when its |γ| > {threshold:.6}")?,
-            None => writeln!(f, "threshold   none: nothing was to be removed")?,
+        for (label, line) in self.choice_lines() {
+            writeln!(f, "{label:<12}{line}")?;
         }
         write!(f, "cfg         {}", self.cfg())?;
-        let floor = self.floored().map(|path| {
+        let bounded = self.bounded().map(|(path, bounded)| {
             let kept = self.layer(path).and_then(|layer| layer.axis(&layer.scored.as_ref()?.axis)).map_or(0, |axis| axis.keep.len());
-            format!("`{path}` would have kept too few channels, and keeps {kept} with the largest |γ|")
+            let by: Vec<_> = bounded.by.iter().map(Rule::to_string).collect();
+            format!("`{path}` keeps {kept} channels, and not {}: {}", bounded.wanted, by.join(", "))
         });
-        let held = self.layers.iter().filter_map(LayerPlan::held);
-        for (label, lines) in [("floor", floor.collect::<Vec<_>>()), ("held", held.collect())] {
+        let warnings = self.warnings.iter().map(Warning::to_string);
+        let held = self.layers.iter().filter_map(|layer| layer.held(self.slimming.masking));
+        for (label, lines) in [("bound", bounded.collect::<Vec<_>>()), ("warning", warnings.collect()), ("held", held.collect())] {
             for line in lines.iter().take(MOST_LINES) {
                 write!(f, "\n{label:<12}{line}")?;
             }
@@ -57,9 +53,51 @@ impl fmt::Display for Slimmed {
 }
 
 impl Plan {
+    /// What was asked for, what was reached, and by which scores.
+    fn choice_lines(&self) -> Vec<(&'static str, String)> {
+        let slimming = &self.slimming;
+        let percent = |share: f64| format!("{:.1} %", 100. * share);
+        let of_before = |change: Change| percent(change.after as f64 / change.before.max(1) as f64);
+        let reached = format!("{} reached, of the {} channels that may go", percent(self.reached()), grouped(self.removable() as i64));
+        let mut lines = vec![match &slimming.target {
+            Target::Ratio(ratio) if slimming.scope == Scope::Local => {
+                ("ratio", format!("{} of each layer asked for, {reached}", percent(*ratio)))
+            }
+            Target::Ratio(ratio) => ("ratio", format!("{} asked for, {reached}", percent(*ratio))),
+            Target::Threshold(_) => ("ratio", reached),
+            Target::TopK(k) if slimming.scope == Scope::Local => {
+                ("top-k", format!("at most {} channels in each layer", grouped(*k as i64)))
+            }
+            Target::TopK(k) => {
+                ("top-k", format!("at most {} channels asked for, {} stay", grouped(*k as i64), grouped(self.channels().after)))
+            }
+            Target::Params(share) => {
+                ("budget", format!("{} of the parameters asked for, {} stay", percent(*share), of_before(self.parameters())))
+            }
+            Target::Macs { share, uses } => {
+                ("budget", format!("{} of the MACs asked for, {} stay", percent(*share), of_before(self.macs(uses))))
+            }
+        }];
+        let is_gamma = slimming.criterion.name() == BatchNormScale.name();
+        let what = if is_gamma { "|γ|" } else { "score" };
+        lines.push((
+            "threshold",
+            match self.threshold {
+                Some(threshold) => format!("a channel stays when its {what} > {}", number(threshold)),
+                None if self.channels().removed() > 0. => "each layer has its own".to_owned(),
+                None => "none: nothing was to be removed".to_owned(),
+            },
+        ));
+        if !is_gamma {
+            lines.push(("criterion", slimming.criterion.name()));
+        }
+        lines.extend(slimming.layers.iter().map(|(pattern, target)| ("layers", format!("`{pattern}`: {target}"))));
+        lines
+    }
+
     fn table(&self) -> Table {
         let mut table = Table::new();
-        table.load_style(STYLE).set_header(["layer", "kind", "inputs", "channels", "parameters"]);
+        table.load_style(TABLE_STYLE).set_header(["layer", "kind", "inputs", "channels", "parameters"]);
         for layer in self.layers.iter().filter(|layer| !layer.tensors.is_empty()) {
             let (inputs, channels) = layer.inputs_and_channels();
             let width = |axis: Option<&AxisPlan>| axis.map(|axis| axis.change().to_string()).unwrap_or_default();
@@ -79,12 +117,19 @@ impl LayerPlan {
     }
 
     /// Which channels may not go, and why.
-    fn held(&self) -> Option<String> {
+    fn held(&self, masking: Masking) -> Option<String> {
         if let Some(Unscored { axis, channels, held }) = &self.unscored {
+            let held = match (held, masking) {
+                (Hold::Unscored, Masking::Parameters) => "nothing ranks them".to_owned(),
+                (held, _) => held.to_string(),
+            };
             return Some(format!("`{}`: {channels} of {} channels stay: {held}", self.path, self.axis(axis)?.width));
         }
         let scored = self.scored.as_ref()?;
         let (width, hold) = (self.axis(&scored.axis)?.width, scored.held.as_ref()?);
+        if *hold == Hold::Output && self.kind != LayerKind::BatchNorm {
+            return None; // As everywhere.
+        }
         Some(format!("`{}`: {} of {width} channels stay: {hold}", self.path, width - scored.removable))
     }
 }

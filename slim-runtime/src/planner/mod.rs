@@ -1,19 +1,28 @@
 //! From a model to a plan: trace, score, choose. Nothing here changes the model.
 
+mod budget;
+mod explain;
+mod health;
 mod narrow;
+mod pools;
+mod round;
 mod scores;
 mod select;
+mod walk;
 
-use crate::plan::{AxisPlan, Hold, LayerPlan, Plan, Scored, Slimming, TensorPlan, Unscored};
-use crate::tracer::{Graph, LayerNode, Tracer};
+use crate::criterion::Masking;
+use crate::plan::{AxisPlan, Bounded, Hold, LayerPlan, Plan, Scored, TensorPlan, Unscored};
+use crate::slimming::{Rule, Slimming};
+use crate::tracer::{AxisNode, AxisRole, Graph, LayerNode, Tracer};
 use crate::{Prunable, Result};
+pub(crate) use explain::explain;
 pub(crate) use narrow::plan_for;
 use scores::Scores;
 use select::Choice;
 
 /// The channel dependencies of a whole model.
-pub(crate) fn trace<M: Prunable + ?Sized>(model: &M) -> Result<Graph> {
-    let mut cx = Tracer::default();
+pub(crate) fn trace<M: Prunable + ?Sized>(model: &M, masking: Masking) -> Result<Graph> {
+    let mut cx = Tracer::new(masking);
     let input = cx.open();
     let output = model.trace(&mut cx, input)?;
     Ok(cx.finish(&output))
@@ -21,13 +30,18 @@ pub(crate) fn trace<M: Prunable + ?Sized>(model: &M) -> Result<Graph> {
 
 pub(crate) fn plan(graph: &Graph, slimming: &Slimming) -> Result<Plan> {
     slimming.check()?;
-    let scores = Scores::read(graph, slimming.coupling)?;
-    let choice = select::by_threshold(graph, &scores, slimming.ratio)?;
-    let layers = graph.layers.iter().map(|layer| layer_plan(graph, &choice, layer)).collect();
-    Ok(Plan { format: Plan::FORMAT, slimming: *slimming, threshold: choice.threshold, layers })
+    let scores = Scores::read(graph, slimming)?;
+    let choice = select::select(graph, &scores, slimming)?;
+    let warnings = health::warnings(slimming, &scores, &choice);
+    Ok(Plan { warnings, ..plan_of(graph, slimming.clone(), &choice) })
 }
 
-fn layer_plan(graph: &Graph, choice: &Choice, layer: &LayerNode) -> LayerPlan {
+fn plan_of(graph: &Graph, slimming: Slimming, choice: &Choice) -> Plan {
+    let layers = graph.layers.iter().zip(&choice.ranked).map(|(layer, ranked)| layer_plan(graph, choice, layer, *ranked)).collect();
+    Plan { format: Plan::FORMAT, slimming, threshold: choice.threshold, warnings: Vec::new(), layers }
+}
+
+fn layer_plan(graph: &Graph, choice: &Choice, layer: &LayerNode, ranked: Option<(usize, Option<f64>)>) -> LayerPlan {
     let axes = layer.axes.iter().map(|axis| AxisPlan {
         name: axis.name.to_string(),
         width: axis.ids.len(),
@@ -39,21 +53,32 @@ fn layer_plan(graph: &Graph, choice: &Choice, layer: &LayerNode) -> LayerPlan {
         role: tensor.role,
         tied: tensor.tied.map(|owner| graph.tensor_path(owner)),
     });
-    let scored = layer.scale.as_ref().filter(|scale| scale.first).map(|scale| {
-        let axis = &layer.axes[scale.axis];
-        let classes = || axis.ids.iter().map(|&id| graph.class(id));
-        Scored {
-            axis: axis.name.to_string(),
-            removable: graph.removable(axis),
-            held: classes().find_map(|class| graph.held[class].as_deref().cloned()),
-            floor: classes().any(|class| choice.floored.contains(&class)),
-        }
-    });
-    let unscored = layer.axes.iter().find(|axis| axis.made).and_then(|axis| {
-        let staying = axis.ids.iter().map(|&id| graph.class(id)).filter(|&class| !choice.scored[class]);
-        let staying: Vec<_> = staying.filter(|&class| !matches!(graph.held[class].as_deref(), Some(Hold::Input | Hold::Output))).collect();
-        let held = graph.held[*staying.first()?].as_deref().cloned().unwrap_or(Hold::Unscored);
-        Some(Unscored { axis: axis.name.to_string(), channels: staying.len(), held })
-    });
+    let scored = ranked.map(|(axis, threshold)| scored(graph, choice, &layer.axes[axis], threshold));
+    let unscored = layer.axes.iter().find(|axis| axis.role == AxisRole::Made).and_then(|axis| unscored(graph, choice, axis));
     LayerPlan { path: layer.path.clone(), kind: layer.kind.clone(), axes: axes.collect(), tensors: tensors.collect(), scored, unscored }
+}
+
+fn scored(graph: &Graph, choice: &Choice, axis: &AxisNode, threshold: Option<f64>) -> Scored {
+    let classes = || axis.ids.iter().map(|&id| graph.class(id));
+    let mut by: Vec<Rule> = Vec::new();
+    for rule in classes().filter_map(|class| choice.bound[class]) {
+        if !by.contains(&rule) {
+            by.push(rule);
+        }
+    }
+    let bounded = Bounded { wanted: classes().filter(|&class| !choice.unwanted[class]).count(), by };
+    Scored {
+        axis: axis.name.to_string(),
+        removable: classes().filter(|&class| choice.held[class].is_none()).count(),
+        held: classes().find_map(|class| choice.held[class].as_deref().cloned()),
+        threshold,
+        bounded: (!bounded.by.is_empty()).then_some(bounded),
+    }
+}
+
+fn unscored(graph: &Graph, choice: &Choice, axis: &AxisNode) -> Option<Unscored> {
+    let staying = axis.ids.iter().map(|&id| graph.class(id)).filter(|&class| !choice.scored[class]);
+    let staying: Vec<_> = staying.filter(|&class| !matches!(graph.held[class].as_deref(), Some(Hold::Input | Hold::Output))).collect();
+    let held = graph.held[*staying.first()?].as_deref().cloned().unwrap_or(Hold::Unscored);
+    Some(Unscored { axis: axis.name.to_string(), channels: staying.len(), held })
 }

@@ -1,10 +1,9 @@
 //! From the widths of a slimmed network to a plan that makes a dense one as wide.
 
-use std::collections::HashSet;
-
 use super::select::Choice;
 use crate::cfg::{Cfg, Stage};
-use crate::plan::{LayerKind, Plan, Slimming};
+use crate::plan::{LayerKind, Plan};
+use crate::slimming::Slimming;
 use crate::tracer::{Graph, LayerNode, State};
 use crate::{Error, Result};
 
@@ -32,15 +31,23 @@ pub(crate) fn plan_for(graph: &Graph, cfg: &Cfg) -> Result<Plan> {
     if stages.next().is_some() {
         return Err(error("it has more entries than the model".to_owned()));
     }
-    let scored = keep.iter().map(Option::is_some).collect();
+    let scored: Vec<bool> = keep.iter().map(Option::is_some).collect();
     let keep: Vec<bool> = keep.into_iter().map(|keep| keep.unwrap_or(true)).collect();
     if let Some(layer) = graph.layers.iter().find(|layer| goes_by_number(graph, layer, &keep)) {
         let (path, kind) = (&layer.path, &layer.kind);
         return Err(error(format!("`{path}` ({kind}) knows channels by their numbers, which the plan has and no cfg; use the plan")));
     }
-    let choice = Choice { threshold: None, keep, scored, floored: HashSet::new() };
-    let layers = graph.layers.iter().map(|layer| super::layer_plan(graph, &choice, layer)).collect();
-    Ok(Plan { format: Plan::FORMAT, slimming: Slimming::ratio(0.), threshold: None, layers })
+    let ranked = graph.layers.iter().map(|layer| layer.ranked.as_ref().filter(|ranked| ranked.is_scale && ranked.first));
+    let choice = Choice {
+        threshold: None,
+        unwanted: keep.iter().map(|keep| !keep).collect(),
+        keep,
+        bound: vec![None; scored.len()],
+        held: graph.held.clone(),
+        scored,
+        ranked: ranked.map(|ranked| Some((ranked?.axis, None))).collect(),
+    };
+    Ok(super::plan_of(graph, Slimming::ratio(0.), &choice))
 }
 
 /// Whether what a layer does to channels that are removed is neither in its tensors nor in widths.
@@ -50,13 +57,8 @@ fn goes_by_number(graph: &Graph, layer: &LayerNode, keep: &[bool]) -> bool {
     numbers.flat_map(|(_, state)| state.axes()).any(loses)
 }
 
-/// Whether a layer is an entry of a cfg; a norm that is applied twice is one.
 fn is_entry(layer: &LayerNode) -> bool {
-    match layer.kind {
-        LayerKind::BatchNorm => layer.tensors.iter().any(|tensor| tensor.tied.is_none()),
-        LayerKind::MaxPool => true,
-        _ => false,
-    }
+    layer.kind.is_cfg_entry(layer.tensors.iter().map(|tensor| tensor.tied.is_some()))
 }
 
 /// Channels that must stay count first; of the others, those in front.

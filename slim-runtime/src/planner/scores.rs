@@ -1,60 +1,105 @@
-//! |γ| of every channel, read from the device in one go.
+//! The score of every channel, read from the device in one go.
 
 use tch::{Kind, Tensor};
 
-use crate::plan::Coupling;
-use crate::tracer::{Graph, LayerNode};
+use crate::criterion::{Candidate, Normalisation};
+use crate::slimming::{Coupling, Slimming};
+use crate::tracer::{Graph, LayerNode, Ranked};
 use crate::{Error, Result};
 
 /// How important the channels are.
 pub(super) struct Scores {
-    /// By class: its score, made of the |γ| of its channels; `None` where no batch norm scores it.
+    /// By class: its score, made of those of its channels; `None` where nothing scores it.
     pub(super) by_class: Vec<Option<f64>>,
-    /// The class of every γ entry, in the order of the data flow.
-    pub(super) entries: Vec<usize>,
+    /// What is scored, in the order of the data flow.
+    pub(super) layers: Vec<ScoredLayer>,
+}
+
+/// A layer whose channels the criterion scores.
+pub(super) struct ScoredLayer {
+    pub(super) layer: usize,
+    pub(super) axis: usize,
+    /// By position: the class of the channel.
+    pub(super) classes: Vec<usize>,
+    /// By position: the normalised score of the channel alone.
+    pub(super) scores: Vec<f64>,
 }
 
 impl Scores {
     /// # Errors
-    /// [`Error::NonFinite`], [`Error::Torch`].
-    pub(super) fn read(graph: &Graph, coupling: Coupling) -> Result<Self> {
-        let mut members: Vec<usize> = vec![0; graph.class.len()];
-        let mut scores = Scores { by_class: vec![None; graph.class.len()], entries: Vec::new() };
-        let scales = graph.scales().map(|(layer, scale)| &layer.tensors[scale.tensor].tensor);
-        let mut gammas = fetch(scales).map_err(Error::torch("reading the scales"))?.into_iter();
-        for (layer, scale) in graph.scales() {
-            for (channel, (&id, gamma)) in layer.axes[scale.axis].ids.iter().zip(&mut gammas).enumerate() {
-                let score = finite(layer, scale.tensor, channel, gamma)?.abs();
-                let class = graph.class(id);
-                members[class] += 1;
-                let so_far = &mut scores.by_class[class];
-                *so_far = Some(so_far.map_or(score, |so_far| if coupling == Coupling::Max { so_far.max(score) } else { so_far + score }));
-                scores.entries.push(class);
+    /// [`Error::NonFinite`], [`Error::Scores`], [`Error::Torch`], those of the criterion.
+    pub(super) fn read(graph: &Graph, slimming: &Slimming) -> Result<Self> {
+        let _no_grad = tch::no_grad_guard();
+        let mut scored = Vec::new();
+        for (index, layer) in graph.layers.iter().enumerate() {
+            let Some(ranked) = layer.ranked.as_ref().filter(|ranked| ranked.first) else { continue };
+            let candidate = Candidate::new(layer, ranked);
+            let Some(scores) = slimming.criterion.scores(&candidate)? else { continue };
+            if scores.size() != [candidate.channels() as i64] {
+                let (path, channels, found) = (layer.path.clone(), candidate.channels(), scores.size());
+                return Err(Error::Scores { criterion: slimming.criterion.name(), path, channels, found });
             }
+            scored.push((index, ranked, scores));
         }
-        if coupling == Coupling::Mean {
-            let sums = scores.by_class.iter_mut().zip(members);
-            sums.for_each(|(sum, members)| *sum = sum.map(|sum| sum / members as f64));
+        let mut values = fetch(scored.iter().map(|(.., scores)| scores)).map_err(Error::torch("reading the scores"))?.into_iter();
+        let mut layers = Vec::new();
+        for (index, ranked, _) in scored {
+            let layer = &graph.layers[index];
+            let classes: Vec<_> = layer.axes[ranked.axis].ids.iter().map(|&id| graph.class(id)).collect();
+            let scores = values.by_ref().take(classes.len()).enumerate().map(|(channel, value)| finite(layer, ranked, channel, value));
+            let scores = normalised(scores.collect::<Result<_>>()?, slimming.normalisation);
+            layers.push(ScoredLayer { layer: index, axis: ranked.axis, classes, scores });
         }
-        Ok(scores)
+        Ok(Scores { by_class: coupled(graph.class.len(), &layers, slimming.coupling), layers })
+    }
+
+    /// The class of every score, in the order of the data flow.
+    pub(super) fn entries(&self) -> impl Iterator<Item = usize> {
+        self.layers.iter().flat_map(|layer| layer.classes.iter().copied())
     }
 }
 
-/// All scales one after the other, exactly: every float kind fits into a double.
-fn fetch<'a>(gammas: impl Iterator<Item = &'a Tensor>) -> Result<Vec<f64>, tch::TchError> {
-    let _no_grad = tch::no_grad_guard();
-    let gammas = gammas.map(|gamma| gamma.f_to_kind(Kind::Double)).collect::<Result<Vec<_>, _>>()?;
-    let Some(first) = gammas.first() else { return Ok(Vec::new()) };
+/// All scores one after the other, exactly: every float kind fits into a double.
+fn fetch<'a>(scores: impl Iterator<Item = &'a Tensor>) -> Result<Vec<f64>, tch::TchError> {
+    let scores = scores.map(|scores| scores.f_detach()?.f_to_kind(Kind::Double)).collect::<Result<Vec<_>, _>>()?;
+    let Some(first) = scores.first() else { return Ok(Vec::new()) };
     // One transfer for a model on one device, the usual case; the others come to it.
     let device = first.device();
-    let gathered = gammas.iter().map(|gamma| gamma.f_to_device(device)).collect::<Result<Vec<_>, _>>()?;
+    let gathered = scores.iter().map(|scores| scores.f_to_device(device)).collect::<Result<Vec<_>, _>>()?;
     Vec::try_from(&Tensor::f_cat(&gathered, 0)?)
 }
 
-fn finite(layer: &LayerNode, tensor: usize, channel: usize, value: f64) -> Result<f64> {
+fn finite(layer: &LayerNode, ranked: &Ranked, channel: usize, value: f64) -> Result<f64> {
     if value.is_finite() {
         return Ok(value);
     }
-    let tensor = layer.tensors[tensor].name.to_owned();
+    let tensor = layer.tensors[ranked.tensor].name.to_owned();
     Err(Error::NonFinite { path: layer.path.clone(), tensor, channel, value })
+}
+
+/// A layer whose scores are all zero stays as it is.
+fn normalised(scores: Vec<f64>, normalisation: Normalisation) -> Vec<f64> {
+    let by = match normalisation {
+        Normalisation::None => return scores,
+        Normalisation::Max => scores.iter().copied().fold(0., f64::max),
+        Normalisation::Mean => scores.iter().sum::<f64>() / scores.len().max(1) as f64,
+        Normalisation::L2 => scores.iter().map(|score| score * score).sum::<f64>().sqrt(),
+    };
+    if by > 0. { scores.into_iter().map(|score| score / by).collect() } else { scores }
+}
+
+fn coupled(classes: usize, layers: &[ScoredLayer], coupling: Coupling) -> Vec<Option<f64>> {
+    let mut members: Vec<usize> = vec![0; classes];
+    let mut by_class: Vec<Option<f64>> = vec![None; classes];
+    for layer in layers {
+        for (&class, &score) in layer.classes.iter().zip(&layer.scores) {
+            members[class] += 1;
+            let join = |so_far: f64| if coupling == Coupling::Max { so_far.max(score) } else { so_far + score };
+            by_class[class] = Some(by_class[class].map_or(score, join));
+        }
+    }
+    if coupling == Coupling::Mean {
+        by_class.iter_mut().zip(members).for_each(|(sum, members)| *sum = sum.map(|sum| sum / members as f64));
+    }
+    by_class
 }

@@ -34,11 +34,9 @@ fn difference(graph: &Graph, node: &LayerNode, layer: &LayerPlan) -> Option<Stri
     if model != planned {
         return Some(format!("`{path}` has the tensors {model} in the model, {planned} in the plan"));
     }
-    let model = node.scale.as_ref().filter(|scale| scale.first).map(|scale| &node.axes[scale.axis]);
-    let model = model.map(|axis| (&*axis.name, graph.removable(axis)));
-    let planned = layer.scored.as_ref().map(|scored| (scored.axis.as_str(), scored.removable));
-    if model != planned {
-        return Some(format!("`{path}` does not score the same channels in the model and in the plan"));
+    let ranked = node.ranked.as_ref().filter(|ranked| ranked.first).map(|ranked| &*node.axes[ranked.axis].name);
+    if let Some(scored) = layer.scored.as_ref().filter(|scored| ranked != Some(scored.axis.as_str())) {
+        return Some(format!("`{path}` does not rank its channels `{}` in the model", scored.axis));
     }
     node.tensors.iter().zip(&layer.tensors).find_map(|(bound, planned)| {
         let name = bound.name;

@@ -28,14 +28,9 @@ impl Graph {
     }
 
     /// Every scale that ranks channels, once, however many layers share it.
-    pub(crate) fn scales(&self) -> impl Iterator<Item = (&LayerNode, &ScaleNode)> {
-        let scales = self.layers.iter().filter_map(|layer| layer.scale.as_ref().map(|scale| (layer, scale)));
-        scales.filter(|(_, scale)| scale.first)
-    }
-
-    /// How many channels of an axis may be removed.
-    pub(crate) fn removable(&self, axis: &AxisNode) -> usize {
-        axis.ids.iter().filter(|&&id| self.held[self.class(id)].is_none()).count()
+    pub(crate) fn scales(&self) -> impl Iterator<Item = (&LayerNode, &Ranked)> {
+        let ranked = self.layers.iter().filter_map(|layer| layer.ranked.as_ref().map(|ranked| (layer, ranked)));
+        ranked.filter(|(_, ranked)| ranked.is_scale && ranked.first)
     }
 }
 
@@ -50,17 +45,21 @@ pub(crate) struct LayerNode {
     pub(crate) kind: LayerKind,
     pub(crate) axes: Vec<AxisNode>,
     pub(crate) tensors: Vec<TensorNode>,
-    /// What ranks its channels.
-    pub(crate) scale: Option<ScaleNode>,
+    /// What its channels may be ranked by.
+    pub(crate) ranked: Option<Ranked>,
     /// State that is no tensor, by name.
     pub(crate) states: Vec<(&'static str, State)>,
 }
 
-/// A tensor of a layer whose magnitudes rank the channels of an axis.
-pub(crate) struct ScaleNode {
+/// A tensor of a layer that the channels of an axis may be ranked by: a scale, or the weights that make them.
+pub(crate) struct Ranked {
     pub(crate) tensor: usize,
+    /// Its dimension that follows the axis.
+    pub(crate) dim: usize,
     pub(crate) axis: usize,
-    /// Whether no layer before ranks by the same tensor.
+    /// Whether it scales the channels and does not make them.
+    pub(crate) is_scale: bool,
+    /// Whether no layer before is ranked by the same tensor.
     pub(crate) first: bool,
 }
 
@@ -93,10 +92,22 @@ impl LayerNode {
 pub(crate) struct AxisNode {
     pub(crate) name: Cow<'static, str>,
     pub(crate) ids: Rc<[ChannelId]>,
-    /// Whether the layer makes them.
-    pub(crate) made: bool,
+    pub(crate) role: AxisRole,
     /// How many of them the layer needs.
     pub(crate) least: usize,
+}
+
+/// What a layer does with the channels of an axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AxisRole {
+    /// Mixes them.
+    Read,
+    /// Treats each by itself.
+    Followed,
+    /// Makes them.
+    Made,
+    /// Makes them, in equal parts of which this is one.
+    MadePart,
 }
 
 /// A tensor of a layer.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Axis, LayerTracer};
+use super::{Axis, AxisRole, LayerTracer};
 use crate::Result;
 use crate::flow::{Channels, Flow};
 
@@ -16,7 +16,7 @@ impl LayerTracer<'_> {
         let channels = self.cx.resolve(input, width)?;
         self.hold_ungated(&channels);
         let part = self.one_part(&channels, groups)?;
-        self.axis(name, part)
+        self.axis(name, part, AxisRole::Read)
     }
 
     /// Like [`write`](Self::write), in `groups` equal parts that must lose the same number of channels.
@@ -43,9 +43,11 @@ impl LayerTracer<'_> {
     /// # Errors
     /// [`Error::Parts`](crate::Error::Parts).
     pub fn part_of(&mut self, name: impl Into<Cow<'static, str>>, axis: Axis, groups: i64) -> Result<Axis> {
-        let channels = self.axes[self.known(axis)?].clone();
+        let axis = self.known(axis)?;
+        let channels = self.axes[axis].clone();
+        let role = if self.node().axes[axis].role == AxisRole::Made { AxisRole::MadePart } else { AxisRole::Followed };
         let part = self.one_part(&channels, groups)?;
-        self.axis(name, part)
+        self.axis(name, part, role)
     }
 
     /// Whole groups stay or go: the `width` channels of `input` are `groups` parts, each one class. Returns the axes of all input channels and of the
@@ -60,7 +62,7 @@ impl LayerTracer<'_> {
         let mut heads = channels.select((0..channels.len()).step_by(size));
         heads.gated = channels.gated.chunks(size).map(|gates| gates.iter().all(|&gated| gated)).collect();
         let outputs = heads.repeated(usize::try_from(per_group).unwrap_or(0));
-        Ok((self.axis("in", channels)?, self.axis("out", outputs)?))
+        Ok((self.axis("in", channels, AxisRole::Followed)?, self.axis("out", outputs, AxisRole::Followed)?))
     }
 
     /// Ties equal parts, and returns the first of them.

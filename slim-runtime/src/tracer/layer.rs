@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::graph::{AxisNode, LayerNode, ScaleNode, State, TensorNode, tensor_path};
+use super::graph::{AxisNode, AxisRole, LayerNode, Ranked, State, TensorNode, tensor_path};
 use super::{Tracer, memory};
+use crate::criterion::Masking;
 use crate::flow::{ChannelId, Channels, Flow, Positions};
 use crate::plan::{Hold, LayerKind, Role};
 use crate::{Error, Result};
@@ -30,7 +31,7 @@ pub struct Axis {
 impl<'t> LayerTracer<'t> {
     pub(super) fn new(cx: &'t mut Tracer, kind: LayerKind) -> Self {
         let path = cx.path();
-        cx.layers.push(LayerNode { path, kind, axes: Vec::new(), tensors: Vec::new(), scale: None, states: Vec::new() });
+        cx.layers.push(LayerNode { path, kind, axes: Vec::new(), tensors: Vec::new(), ranked: None, states: Vec::new() });
         Self { index: cx.layers.len() - 1, cx, axes: Vec::new() }
     }
 
@@ -73,7 +74,7 @@ impl<'t> LayerTracer<'t> {
     /// [`Error::Width`], [`Error::Tuple`].
     pub fn follow(&mut self, name: impl Into<Cow<'static, str>>, input: &Flow, width: i64) -> Result<Axis> {
         let channels = self.cx.resolve(input, width)?;
-        self.axis(name, channels)
+        self.axis(name, channels, AxisRole::Followed)
     }
 
     /// The layer makes `width` new channels.
@@ -82,10 +83,10 @@ impl<'t> LayerTracer<'t> {
     /// [`Error::Layer`] when the layer has an axis of this name.
     pub fn write(&mut self, name: impl Into<Cow<'static, str>>, width: i64) -> Result<Axis> {
         let ids = self.cx.classes.fresh(usize::try_from(width).unwrap_or(0)).collect();
-        let channels = Channels::new(ids, false, self.cx.source());
-        let axis = self.axis(name, channels)?;
-        self.node().axes[axis.index].made = true;
-        Ok(axis)
+        // Where its weights are zero too, so is what it makes.
+        let gated = self.cx.masking == Masking::Parameters;
+        let channels = Channels::new(ids, gated, self.cx.source());
+        self.axis(name, channels, AxisRole::Made)
     }
 
     /// Like [`write`](Self::write), for channels that are one value each: behind them there is nothing to flatten.
@@ -126,7 +127,7 @@ impl<'t> LayerTracer<'t> {
             return Err(Error::Shape { path: self.cx.path(), tensor: name.to_owned(), shape, rule });
         }
         let node = self.node();
-        node.scale = Some(ScaleNode { tensor: node.tensors.len() - 1, axis: axis.index, first: true });
+        node.ranked = Some(Ranked { tensor: node.tensors.len() - 1, dim: 0, axis: axis.index, is_scale: true, first: true });
         Ok(())
     }
 
@@ -186,7 +187,7 @@ impl<'t> LayerTracer<'t> {
         positions: impl IntoIterator<Item = usize>,
     ) -> Result<Axis> {
         let channels = self.axes[self.known(axis)?].select(positions);
-        self.axis(name, channels)
+        self.axis(name, channels, AxisRole::Followed)
     }
 
     /// The layer needs so many channels of `axis`, where it has as many.
@@ -225,12 +226,20 @@ impl<'t> LayerTracer<'t> {
         self.with_gate(axis, true)
     }
 
-    /// The channels of `axis`, ungated: the layer adds something that no scale takes away.
+    /// The channels of `axis`, ungated: the layer adds something that is not zero when its parameters are.
     ///
     /// # Errors
     /// As for [`pass`](Self::pass).
     pub fn ungate(&self, axis: Axis) -> Result<Flow> {
         self.with_gate(axis, false)
+    }
+
+    /// The channels of `axis` with a parameter added to each: ungated, unless [all parameters](Masking::Parameters) are zero when a channel is gone.
+    ///
+    /// # Errors
+    /// As for [`pass`](Self::pass).
+    pub fn shift(&self, axis: Axis) -> Result<Flow> {
+        if self.cx.masking == Masking::Parameters { self.pass(axis) } else { self.ungate(axis) }
     }
 
     fn with_gate(&self, axis: Axis, gated: bool) -> Result<Flow> {
@@ -246,7 +255,7 @@ impl<'t> LayerTracer<'t> {
 
     fn read_channels(&mut self, name: impl Into<Cow<'static, str>>, channels: Channels) -> Result<Axis> {
         self.hold_ungated(&channels);
-        self.axis(name, channels)
+        self.axis(name, channels, AxisRole::Read)
     }
 
     pub(super) fn hold_ungated(&mut self, channels: &Channels) {
@@ -255,12 +264,12 @@ impl<'t> LayerTracer<'t> {
         self.cx.hold_ids(missed, Hold::Ungated { by: self.cx.path() });
     }
 
-    pub(super) fn axis(&mut self, name: impl Into<Cow<'static, str>>, channels: Channels) -> Result<Axis> {
+    pub(super) fn axis(&mut self, name: impl Into<Cow<'static, str>>, channels: Channels, role: AxisRole) -> Result<Axis> {
         let name = name.into();
         if self.node().axes.iter().any(|axis| axis.name == name) {
             return Err(self.cx.layer_error(format!("it has the axis `{name}` twice")));
         }
-        self.node().axes.push(AxisNode { name, ids: Rc::clone(&channels.ids), made: false, least: 1 });
+        self.node().axes.push(AxisNode { name, ids: Rc::clone(&channels.ids), role, least: 1 });
         self.axes.push(channels);
         Ok(Axis { layer: self.index, index: self.axes.len() - 1 })
     }
@@ -274,7 +283,14 @@ impl<'t> LayerTracer<'t> {
         }
         let tied = self.tie(name, tensor, &dims)?;
         let tensor = tensor.shallow_clone();
-        self.node().tensors.push(TensorNode { name, tensor, axes: dims, role, tied });
+        let node = self.node();
+        // What makes channels has a value for each of them and each of something else, which a bias has not.
+        let makes = |axis: &Option<usize>| axis.is_some_and(|axis| matches!(node.axes[axis].role, AxisRole::Made | AxisRole::MadePart));
+        if let (None, Role::Parameter, 2.., Some(dim)) = (&node.ranked, role, dims.len(), dims.iter().position(makes)) {
+            let axis = dims[dim].unwrap_or_default();
+            node.ranked = Some(Ranked { tensor: node.tensors.len(), dim, axis, is_scale: false, first: true });
+        }
+        node.tensors.push(TensorNode { name, tensor, axes: dims, role, tied });
         Ok(())
     }
 
@@ -328,7 +344,7 @@ impl<'t> LayerTracer<'t> {
         self.cx.hold_ids(ids.to_vec(), Hold::Tied { by: self.cx.path() });
     }
 
-    fn node(&mut self) -> &mut LayerNode {
+    pub(super) fn node(&mut self) -> &mut LayerNode {
         &mut self.cx.layers[self.index]
     }
 }

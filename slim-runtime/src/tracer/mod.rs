@@ -12,13 +12,14 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
+use crate::criterion::Masking;
 use crate::flow::{ChannelId, Channels, Flow, OpenFlow};
 use crate::plan::{Hold, LayerKind};
 use crate::{Error, Result};
-pub(crate) use graph::{Graph, LayerNode, State};
+pub(crate) use graph::{AxisNode, AxisRole, Graph, LayerNode, Ranked, State, TensorNode};
 pub use layer::{Axis, LayerTracer};
 pub(crate) use ops::shuffled;
-use union_find::UnionFind;
+pub(crate) use union_find::UnionFind;
 
 /// Records channel dependencies while a model's [`trace`](crate::Prunable::trace) runs.
 ///
@@ -26,6 +27,8 @@ use union_find::UnionFind;
 /// dimension of which tensor follows which channels.
 #[derive(Default)]
 pub struct Tracer {
+    /// What is zero when a channel is gone.
+    masking: Masking,
     scope: Vec<String>,
     layers: Vec<LayerNode>,
     classes: UnionFind,
@@ -50,6 +53,10 @@ fn memory(tensor: &Tensor) -> Option<(usize, Layout)> {
 }
 
 impl Tracer {
+    pub(crate) fn new(masking: Masking) -> Self {
+        Self { masking, ..Self::default() }
+    }
+
     /// Runs `trace` for a part, whose layers are then named `name` inside the current one.
     ///
     /// # Errors
@@ -200,17 +207,17 @@ impl Tracer {
                 held[class[id as usize] as usize].get_or_insert_with(|| Rc::clone(&hold));
             }
         }
-        mark_first_scales(&mut self.layers);
+        mark_first(&mut self.layers);
         Graph { layers: self.layers, class, held }
     }
 }
 
-/// A γ that several layers share ranks, and counts, once.
-fn mark_first_scales(layers: &mut [LayerNode]) {
+/// A tensor that several layers share ranks, and counts, once.
+fn mark_first(layers: &mut [LayerNode]) {
     let mut seen = HashSet::new();
     for (index, layer) in layers.iter_mut().enumerate() {
-        if let Some(scale) = &mut layer.scale {
-            scale.first = seen.insert(layer.tensors[scale.tensor].tied.unwrap_or((index, scale.tensor)));
+        if let Some(ranked) = &mut layer.ranked {
+            ranked.first = seen.insert(layer.tensors[ranked.tensor].tied.unwrap_or((index, ranked.tensor)));
         }
     }
 }

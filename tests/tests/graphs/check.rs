@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use slim_runtime::{Coupling, Error, Plan, Prunable, Slimming};
+use slim_runtime::{Error, Plan, Prunable, Slimming};
 use tch::Tensor;
 use tch::nn::VarStore;
 
 use crate::graph::{Op, Spec};
 use crate::net::{Net, name};
-use crate::oracle::{Expected, ExpectedLayer, expect};
+use crate::oracle::{Expected, ExpectedLayer, ExpectedScores, expect};
 
 /// The layers in the order in which a plan has them: once for each use.
 fn uses(net: &Net) -> impl Iterator<Item = usize> {
@@ -36,16 +36,20 @@ pub fn mask(net: &Net, plan: &Plan) {
 }
 
 /// What the oracle says of the network as it was built.
-pub fn expected(net: &Net, ratio: f64, coupling: Coupling) -> Option<Expected> {
+pub fn expected(net: &Net, slimming: &Slimming) -> Option<Expected> {
     let scales = |layer: usize| Vec::try_from(net.tensors[layer]["weight"].detach()).unwrap();
-    expect(&net.graph, scales, ratio, coupling)
+    expect(&net.graph, scales, slimming)
 }
 
 /// What a plan says, in the oracle's words.
 pub fn found(net: &Net, plan: &Plan) -> Expected {
     let layers = uses(net).zip(plan.layers()).map(|(layer, planned)| {
         let axes = planned.axes.iter().map(|axis| (known(&axis.name), axis.keep.iter().collect()));
-        let scored = planned.scored.as_ref().map(|scored| (scored.removable, scored.floor));
+        let scored = planned.scored.as_ref().map(|scored| ExpectedScores {
+            removable: scored.removable,
+            threshold: scored.threshold,
+            bounded: scored.bounded.as_ref().map(|bounded| (bounded.wanted, bounded.by.clone())),
+        });
         ExpectedLayer { layer, axes: axes.collect(), scored }
     });
     let layers: Vec<_> = layers.collect();

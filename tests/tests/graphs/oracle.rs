@@ -3,9 +3,9 @@
 //!
 //! Nothing of the library is used, and nothing is clever.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use slim_runtime::Coupling;
+use slim_runtime::{Coupling, Rule, Scope, Slimming, Target};
 
 use crate::graph::{Conv, Graph, Groups, Op, Spec, Value};
 use crate::links::{Cell, Links, links};
@@ -23,59 +23,134 @@ pub struct Expected {
 pub struct ExpectedLayer {
     pub layer: usize,
     pub axes: Vec<(&'static str, Vec<usize>)>,
-    /// How many of its scores may go, and whether it keeps a channel only so as not to be empty. `None` where it scores nothing.
-    pub scored: Option<(usize, bool)>,
+    /// `None` where it scores nothing.
+    pub scored: Option<ExpectedScores>,
+}
+
+#[derive(Debug, PartialEq)]
+pub struct ExpectedScores {
+    pub removable: usize,
+    /// Where it is not that of the whole network.
+    pub threshold: Option<f64>,
+    /// How many channels would stay without bounds, and the bounds that say otherwise.
+    pub bounded: Option<(usize, Vec<Rule>)>,
+}
+
+/// Channels that compete with each other: which scales they are of, and what is asked of them.
+struct Contest {
+    scales: Vec<usize>,
+    is_global: bool,
 }
 
 /// `None` where nothing may be removed. `scales` are the γ of a norm.
-pub fn expect(graph: &Graph, scales: impl Fn(usize) -> Vec<f64>, ratio: f64, coupling: Coupling) -> Option<Expected> {
+pub fn expect(graph: &Graph, scales: impl Fn(usize) -> Vec<f64>, slimming: &Slimming) -> Option<Expected> {
     let links = links(graph);
     let labels = spread(links.cells, &links.equal);
     // The channels that scales rank, each scale once however often its layer or tensor is used.
-    let mut entries: Vec<(usize, f64)> = Vec::new();
-    for &(layer, cell) in &links.scales {
-        entries.extend(scales(layer).into_iter().enumerate().map(|(channel, scale)| (labels[cell + channel], scale.abs())));
-    }
+    let entries: Vec<Vec<(usize, f64)>> = links
+        .scales
+        .iter()
+        .map(|&(layer, cell)| scales(layer).into_iter().enumerate().map(|(channel, scale)| (labels[cell + channel], scale.abs())).collect())
+        .collect();
     let score = |class: usize| {
-        let all: Vec<f64> = entries.iter().filter(|entry| entry.0 == class).map(|entry| entry.1).collect();
+        let all: Vec<f64> = entries.iter().flatten().filter(|entry| entry.0 == class).map(|entry| entry.1).collect();
         let sum: f64 = all.iter().sum();
-        match coupling {
+        match slimming.coupling {
             _ if all.is_empty() => None,
             Coupling::Max => all.iter().copied().reduce(f64::max),
             Coupling::Sum => Some(sum),
             _ => Some(sum / all.len() as f64),
         }
     };
-    let scores: HashMap<usize, f64> = entries.iter().filter_map(|&(class, _)| Some((class, score(class)?))).collect();
+    let scores: HashMap<usize, f64> = entries.iter().flatten().filter_map(|&(class, _)| Some((class, score(class)?))).collect();
     let removable: HashMap<usize, bool> = scores.keys().map(|&class| (class, may_go(graph, &links, &labels, class))).collect();
     let may_go = |class: usize| removable.get(&class).copied().unwrap_or(false);
-
-    let mut ranked: Vec<f64> = entries.iter().filter(|entry| may_go(entry.0)).map(|entry| scores[&entry.0]).collect();
-    ranked.sort_by(f64::total_cmp);
-    let count = ranked.len();
-    let threshold = match ratio {
-        _ if count == 0 => return None,
-        0. => None,
-        // Nothing tells the channels apart.
-        _ if ranked[0] == ranked[count - 1] && removable.values().filter(|&&may_go| may_go).count() > 1 => return None,
-        ratio => Some(ranked[((count as f64 * ratio) as usize).min(count - 1)]),
-    };
-    let mut keep: HashMap<usize, bool> = labels.iter().map(|&class| (class, true)).collect();
-    if let Some(threshold) = threshold {
-        keep.extend(scores.iter().map(|(&class, &score)| (class, !may_go(class) || score > threshold)));
+    let count = entries.iter().flatten().filter(|entry| may_go(entry.0)).count();
+    if count == 0 {
+        return None;
     }
-    // No list of channels that a layer has gets shorter than the layer needs, in the order of the layers.
-    let mut floored = Vec::new();
-    for (layer, axes) in &links.axes {
-        for (name, cells) in axes {
-            let classes: Vec<usize> = cells.iter().map(|&cell| labels[cell]).collect();
-            let needed = needed(&graph.layers[*layer].spec, name).min(classes.len());
-            while classes.iter().filter(|class| keep[class]).count() < needed {
-                let lost = classes.iter().copied().filter(|class| !keep[class]);
-                let best = lost.reduce(|best, class| if scores[&class] > scores[&best] { class } else { best });
-                keep.extend(best.map(|best| (best, true)));
-                floored.extend(best);
+
+    let mut contests = Vec::new();
+    match slimming.scope {
+        Scope::Global => contests.push(Contest { scales: (0..entries.len()).collect(), is_global: true }),
+        _ => {
+            // Scales that share a class compete together.
+            let share =
+                |a: usize, b: usize| entries[a].iter().any(|(class, _)| may_go(*class) && entries[b].iter().any(|entry| entry.0 == *class));
+            let pairs: Vec<_> = (0..entries.len()).flat_map(|a| (0..a).map(move |b| (a, b))).filter(|&(a, b)| share(a, b)).collect();
+            let group = spread(entries.len(), &pairs);
+            for first in 0..entries.len() {
+                let members: Vec<_> = (0..entries.len()).filter(|&scale| group[scale] == first).collect();
+                if !members.is_empty() {
+                    contests.push(Contest { scales: members, is_global: false });
+                }
             }
+        }
+    }
+    let ranked = |contest: &Contest| {
+        let all = contest.scales.iter().flat_map(|&scale| &entries[scale]);
+        all.map(|entry| entry.0).filter(|&class| may_go(class)).collect::<Vec<_>>()
+    };
+    // Nothing tells the channels apart, in any contest.
+    let distinct = |classes: &[usize]| classes.iter().collect::<BTreeSet<_>>().len();
+    let apart = |classes: &[usize]| classes.iter().any(|class| scores[class] != scores[&classes[0]]);
+    let contested: Vec<_> = contests.iter().map(ranked).filter(|classes| distinct(classes) > 1).collect();
+    let asks = !matches!(slimming.target, Target::Ratio(0.) | Target::Threshold(_));
+    if asks && !contested.is_empty() && !contested.iter().any(|classes| apart(classes)) {
+        return None;
+    }
+
+    let mut keep: HashMap<usize, bool> = labels.iter().map(|&class| (class, true)).collect();
+    let mut unwanted = BTreeSet::new();
+    let mut bound: HashMap<usize, Rule> = HashMap::new();
+    let (mut threshold, mut own) = (None, vec![None; entries.len()]);
+    for contest in &contests {
+        let classes = ranked(contest);
+        let mut sorted: Vec<f64> = classes.iter().map(|class| scores[class]).collect();
+        sorted.sort_by(f64::total_cmp);
+        // The smallest first, and of equal ones the last.
+        let mut order: Vec<usize> = Vec::new();
+        for &class in &classes {
+            if !order.contains(&class) {
+                order.insert(0, class);
+            }
+        }
+        order.sort_by(|a, b| scores[a].total_cmp(&scores[b]));
+        let mut cut = match slimming.target {
+            Target::Ratio(ratio) if ratio > 0. && !sorted.is_empty() => {
+                Some(sorted[((sorted.len() as f64 * ratio) as usize).min(sorted.len() - 1)])
+            }
+            Target::Threshold(threshold) if !sorted.is_empty() => Some(threshold),
+            _ => None,
+        };
+        let mut last = None;
+        for class in order {
+            let left = contest.scales.iter().flat_map(|&scale| &entries[scale]).filter(|entry| keep[&entry.0]).count();
+            let goes = match slimming.target {
+                Target::TopK(k) => left > k,
+                _ => cut.is_some_and(|cut| scores[&class] <= cut),
+            };
+            if !goes {
+                continue;
+            }
+            last = Some(scores[&class]);
+            unwanted.insert(class);
+            keep.insert(class, false);
+            if let Some(rule) = broken(graph, &links, &labels, &keep, class, slimming) {
+                keep.insert(class, true);
+                bound.insert(class, rule);
+            }
+        }
+        if let Target::TopK(k) = slimming.target {
+            cut = last;
+            if contest.scales.iter().flat_map(|&scale| &entries[scale]).filter(|entry| keep[&entry.0]).count() > k && !classes.is_empty() {
+                return None;
+            }
+        }
+        if contest.is_global {
+            threshold = cut;
+        } else {
+            contest.scales.iter().for_each(|&scale| own[scale] = cut);
         }
     }
 
@@ -98,8 +173,18 @@ pub fn expect(graph: &Graph, scales: impl Fn(usize) -> Vec<f64>, ratio: f64, cou
                 if affine && !counted.contains(&scale) {
                     counted.push(scale);
                     let classes = || axes[0].2.iter().map(|&cell| labels[cell]);
-                    let floor = classes().any(|class| floored.contains(&class));
-                    scored = Some((classes().filter(|&class| may_go(class)).count(), floor));
+                    let mut by: Vec<Rule> = Vec::new();
+                    for rule in classes().filter_map(|class| bound.get(&class)) {
+                        if !by.contains(rule) {
+                            by.push(*rule);
+                        }
+                    }
+                    let wanted = classes().filter(|class| !unwanted.contains(class)).count();
+                    scored = Some(ExpectedScores {
+                        removable: classes().filter(|&class| may_go(class)).count(),
+                        threshold: links.scales.iter().position(|scale| scale.0 == *layer).and_then(|scale| own[scale]),
+                        bounded: (!by.is_empty()).then_some((wanted, by)),
+                    });
                 }
             }
             Spec::MaxPool => cfg.push("'M'".to_owned()),
@@ -196,6 +281,42 @@ pub fn interleaved<T: Copy>(all: &[T], parts: usize) -> Vec<T> {
         shuffled.extend((0..parts).map(|part| all[part * size + position]));
     }
     shuffled
+}
+
+/// The first bound that a network without this class would break.
+fn broken(graph: &Graph, links: &Links, labels: &[usize], keep: &HashMap<usize, bool>, class: usize, slimming: &Slimming) -> Option<Rule> {
+    for (layer, axes) in &links.axes {
+        for (name, cells) in axes {
+            let classes: Vec<usize> = cells.iter().map(|&cell| labels[cell]).collect();
+            let left = classes.iter().filter(|class| keep[class]).count();
+            let spec = &graph.layers[*layer].spec;
+            let mut least = (needed(spec, name).min(classes.len()), Rule::Needed);
+            if is_layers_own(spec, name) {
+                let clamp =
+                    classes.len() - slimming.bounds.max_removed.map_or(classes.len(), |share| (classes.len() as f64 * share) as usize);
+                let user = [(slimming.bounds.at_least.unwrap_or(0).min(classes.len()), Rule::AtLeast), (clamp, Rule::MaxRemoved)];
+                for bound in user {
+                    if bound.0 > least.0 {
+                        least = bound;
+                    }
+                }
+            }
+            if classes.contains(&class) && left < least.0 {
+                return Some(least.1);
+            }
+        }
+    }
+    None
+}
+
+/// Whether a list of channels is what the layer makes, or scales by its γ.
+fn is_layers_own(spec: &Spec, axis: &str) -> bool {
+    match spec {
+        Spec::Conv(conv) | Spec::ConvTranspose(conv) => axis == "out" && matches!(conv.groups, Groups::Equal(_)),
+        Spec::Linear { .. } => axis == "out",
+        Spec::Norm { affine, .. } => *affine,
+        _ => false,
+    }
 }
 
 /// How many channels a layer needs: one, but two in each group of tch's own grouped convolutions, which with one would be taken for depthwise.

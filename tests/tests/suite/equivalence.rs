@@ -205,9 +205,9 @@ fn assert_kept_count(plan: &Plan, ratio: f64) {
     let n = plan.removable();
     let by_rule = n - (n as f64 * ratio) as usize - 1;
     let twice = plan.layers().iter().any(|layer| layer.path.ends_with("again") && layer.scored.is_some());
-    match plan.floored().next() {
+    match plan.bounded().next() {
         // Two norms of one channel are two entries with one score, hence ties.
-        _ if twice => assert!(plan.floored().next().is_some() || kept <= by_rule),
+        _ if twice => assert!(plan.bounded().next().is_some() || kept <= by_rule),
         None => assert_eq!(kept, by_rule),
         Some(_) => assert!(kept > by_rule),
     }

@@ -77,7 +77,7 @@ fn the_fixtures_hold_a_floor_and_ties() {
         let case = read(name);
         dense(&case).0.plan(&Slimming::ratio(case.get("percent"))).unwrap()
     };
-    assert!(reached("vgg16_one_layer_empty").floored().any(|path| path == "feature.3.bn"));
+    assert!(reached("vgg16_one_layer_empty").bounded().any(|(path, _)| path == "feature.3.bn"));
     let ties = reached("vgg11_ties");
     assert!(ties.channels().after < ties.removable() as i64 - (ties.removable() as f64 * 0.5) as i64 - 1);
 }
@@ -92,7 +92,7 @@ fn full_size_networks_have_the_papers_figures() {
         assert_eq!(plan.parameters().before, parameters);
         assert_eq!(plan.channels().before, 5504);
         assert_eq!(plan.channels().after, 2751);
-        assert_eq!(plan.floored().count(), 0);
+        assert_eq!(plan.bounded().count(), 0);
     }
 }
 

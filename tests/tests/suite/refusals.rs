@@ -33,7 +33,7 @@ fn the_ratio_just_below_one_leaves_every_layer_a_channel() {
     let (mut net, _vs) = net();
     let slimmed = net.slim(1. - f64::EPSILON / 2.).unwrap();
     assert_eq!(slimmed.cfg().to_string(), "[1, 1]");
-    assert_eq!(slimmed.plan().floored().collect::<Vec<_>>(), ["bn1", "bn2"]);
+    assert_eq!(slimmed.plan().bounded().map(|(path, _)| path).collect::<Vec<_>>(), ["bn1", "bn2"]);
 }
 
 #[test]

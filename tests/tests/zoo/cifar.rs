@@ -29,7 +29,7 @@ fn assert_the_references<M: ModuleT + Prunable>(case: &str, build: impl Fn(usize
     let slimmed = net.slim(case.get("percent")).unwrap();
     assert_eq!(slimmed.plan().threshold(), Some(case.get("threshold")));
     assert_eq!(slimmed.cfg().to_string(), case.metadata["cfg"]);
-    assert_eq!(slimmed.plan().floored().count(), case.get::<usize>("floored"));
+    assert_eq!(slimmed.plan().bounded().count(), case.get::<usize>("floored"));
     assert_eq!(parameters(&vs), case.get::<i64>("parameters"));
     assert_eq!(slimmed.plan().parameters().after, case.get::<i64>("parameters"));
     let output = forward(&net, &input);

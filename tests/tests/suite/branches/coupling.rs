@@ -32,7 +32,7 @@ fn the_largest_the_mean_or_the_sum() {
     let (net, _vs) = form.build();
     let plan = |coupling| {
         let plan = net.plan(&Slimming::ratio(0.5).coupling(coupling)).unwrap();
-        let floored: Vec<String> = plan.floored().map(str::to_owned).collect();
+        let floored: Vec<String> = plan.bounded().map(|(path, _)| path.to_owned()).collect();
         (plan.threshold().unwrap(), [kept(&plan, "0.first.bn"), kept(&plan, "0.inner.bn")], floored)
     };
     let lists = |stream: &str, inner: &str| [stream.to_owned(), inner.to_owned()];

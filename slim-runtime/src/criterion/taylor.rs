@@ -1,0 +1,29 @@
+//! What the loss would feel.
+
+use tch::{Kind, Tensor};
+
+use super::{Candidate, Criterion};
+use crate::Result;
+
+/// First-order Taylor expansion of the loss when a filter goes: `(Σ weight · gradient)²` (Molchanov et al., "Importance Estimation for Neural Network
+/// Pruning", CVPR 2019, equation 8).
+///
+/// It reads the gradients that `backward` has left: call it on a loss over a batch (or several, which add up) before [`plan`](crate::Prunable::plan).
+/// A layer without gradient has no scores.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Taylor;
+
+impl Criterion for Taylor {
+    fn name(&self) -> String {
+        "taylor".to_owned()
+    }
+
+    fn scores(&self, layer: &Candidate<'_>) -> Result<Option<Tensor>> {
+        let (Some(filters), Some(gradient)) = (layer.filters()?, layer.gradient()?) else { return Ok(None) };
+        let expansion = || {
+            let products = filters.f_to_kind(Kind::Double)?.f_mul(&gradient.f_to_kind(Kind::Double)?)?;
+            products.f_sum_dim_intlist([1].as_slice(), false, Kind::Double)?.f_square()
+        };
+        expansion().map(Some).map_err(layer.error())
+    }
+}

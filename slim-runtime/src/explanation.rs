@@ -1,0 +1,98 @@
+//! Why each channel of a layer stays or goes, for a person to read.
+
+use std::fmt;
+
+use comfy_table::{CellAlignment, Table};
+use serde::Serialize;
+
+use crate::plan::{Hold, TABLE_STYLE};
+use crate::slimming::Rule;
+
+/// Why each channel of a layer stays or goes. Made by [`Prunable::explain`](crate::Prunable::explain); prints as a table.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// Field path of the layer.
+    pub path: String,
+    /// Name of the axis whose channels these are: what the layer makes or scales.
+    pub axis: String,
+    /// Name of the [`Criterion`](crate::criterion::Criterion) that scores.
+    pub criterion: String,
+    /// The score above which a channel stays.
+    pub threshold: Option<f64>,
+    /// The channels, in order.
+    pub channels: Vec<ChannelFate>,
+}
+
+/// What becomes of a channel.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ChannelFate {
+    /// Its position in the layer.
+    pub position: usize,
+    /// Its score, joined with those of the channels that stay or go together with it; `None` where nothing scores it.
+    pub score: Option<f64>,
+    /// Whether it stays.
+    pub stays: bool,
+    /// Why.
+    pub reason: Reason,
+    /// Channels of other layers that stay or go together with it: `layer1.0.bn2[3]`.
+    pub together: Vec<String>,
+}
+
+/// Why a channel stays or goes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Reason {
+    /// Its score is above the threshold, or not; of equal scores at the threshold of a number or a budget, the first stay.
+    Score,
+    /// It may not go.
+    Held(Hold),
+    /// A bound has it stay although the target would have it go, or has it go although the target would have it stay.
+    Bound(Rule),
+    /// Nothing ranks it.
+    Unranked,
+}
+
+/// How many of the channels that stay or go together a line names.
+const MOST_NAMES: usize = 3;
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (staying, all) = (self.channels.iter().filter(|channel| channel.stays).count(), self.channels.len());
+        writeln!(f, "`{}`: {staying} of {all} channels stay; scores by {}", self.path, self.criterion)?;
+        let mut table = Table::new();
+        table.load_style(TABLE_STYLE).set_header(["channel", "score", "fate", "why", "together with"]);
+        for channel in &self.channels {
+            let score = channel.score.map(number).unwrap_or_default();
+            let fate = if channel.stays { "stays" } else { "goes" };
+            let mut names = channel.together.iter().take(MOST_NAMES).cloned().collect::<Vec<_>>().join(", ");
+            if channel.together.len() > MOST_NAMES {
+                names += &format!(" and {} more", channel.together.len() - MOST_NAMES);
+            }
+            table.add_row([channel.position.to_string(), score, fate.to_owned(), self.why(channel), names]);
+        }
+        table.column_iter_mut().take(2).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+        write!(f, "{}", table.trim_fmt())
+    }
+}
+
+impl Explanation {
+    fn why(&self, channel: &ChannelFate) -> String {
+        match (&channel.reason, self.threshold, channel.score) {
+            (Reason::Held(hold), ..) => hold.to_string(),
+            (Reason::Bound(rule), ..) => rule.to_string(),
+            (Reason::Unranked, ..) => "nothing ranks it".to_owned(),
+            (Reason::Score, None, _) => "nothing was to be removed".to_owned(),
+            (Reason::Score, Some(threshold), Some(score)) if score > threshold => format!("above {}", number(threshold)),
+            (Reason::Score, Some(threshold), _) if channel.stays => format!("the first of those at {}", number(threshold)),
+            (Reason::Score, Some(threshold), _) => format!("not above {}", number(threshold)),
+        }
+    }
+}
+
+/// Where training with sparsity worked, scores are close to zero.
+pub(crate) fn number(score: f64) -> String {
+    if score.abs() < 1e-3 && score != 0. { format!("{score:.3e}") } else { format!("{score:.6}") }
+}

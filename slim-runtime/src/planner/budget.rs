@@ -1,0 +1,58 @@
+//! What a network of given widths costs, from the shapes of its tensors alone.
+
+use std::collections::BTreeMap;
+
+use crate::plan::Role;
+use crate::tracer::{Graph, TensorNode};
+
+/// The cost of each layer as a function of its widths: a sum of products.
+pub(super) struct CostModel {
+    layers: Vec<Vec<Term>>,
+}
+
+/// A tensor's number of elements, so many times.
+struct Term {
+    /// Times the sizes of dimensions that follow no channels.
+    factor: u64,
+    /// The axes that the others follow.
+    axes: Vec<usize>,
+}
+
+impl CostModel {
+    /// Trained values; a shared tensor counts once.
+    pub(super) fn parameters(graph: &Graph) -> Self {
+        Self::new(graph, |_| 1, |is_tied| !is_tied)
+    }
+
+    /// Multiply-accumulates for one sample: weights, each as often as it is used. What `uses` does not name costs nothing.
+    pub(super) fn macs(graph: &Graph, uses: &BTreeMap<String, u64>) -> Self {
+        Self::new(graph, |path| uses.get(path).copied().unwrap_or(0), |_| true)
+    }
+
+    fn new(graph: &Graph, times: impl Fn(&str) -> u64, counts: impl Fn(bool) -> bool) -> Self {
+        let mut first_axis = 0;
+        let mut layers = Vec::new();
+        for layer in &graph.layers {
+            let tensors = layer.tensors.iter().filter(|tensor| tensor.role == Role::Parameter && counts(tensor.tied.is_some()));
+            let term = |tensor: &TensorNode| {
+                let sizes = tensor.tensor.size().into_iter().zip(&tensor.axes);
+                let fixed: u64 = sizes.filter(|(_, axis)| axis.is_none()).map(|(size, _)| size as u64).product();
+                let times = times(&format!("{}.{}", layer.path, tensor.name));
+                Term { factor: times * fixed, axes: tensor.axes.iter().flatten().map(|axis| first_axis + axis).collect() }
+            };
+            layers.push(tensors.map(term).filter(|term| term.factor > 0).collect());
+            first_axis += layer.axes.len();
+        }
+        Self { layers }
+    }
+
+    /// What each layer costs when so many channels are left of each axis of the network.
+    pub(super) fn of_layers(&self, left: &[usize]) -> Vec<u64> {
+        (0..self.layers.len()).map(|layer| self.of_layer(layer, left)).collect()
+    }
+
+    pub(super) fn of_layer(&self, layer: usize, left: &[usize]) -> u64 {
+        let elements = |term: &Term| term.axes.iter().map(|&axis| left[axis] as u64).product::<u64>() * term.factor;
+        self.layers[layer].iter().map(elements).sum()
+    }
+}

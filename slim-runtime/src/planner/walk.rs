@@ -1,0 +1,114 @@
+//! A network that loses its channels one class after the other, with what is left of every layer, and what it costs, kept up to date.
+
+use super::budget::CostModel;
+use crate::slimming::{Bounds, Rule};
+use crate::tracer::{AxisRole, Graph};
+
+/// What never changes on the way.
+pub(super) struct Terrain<'g> {
+    pub(super) graph: &'g Graph,
+    pub(super) axes: Vec<AxisBounds>,
+    /// By layer: its first axis among them.
+    first_axis: Vec<usize>,
+    /// By class: the axis of each of its channels, those of one layer in a row.
+    axes_of: Vec<Vec<u32>>,
+    costs: Option<CostModel>,
+}
+
+/// One list of channels of one layer.
+pub(super) struct AxisBounds {
+    pub(super) layer: usize,
+    pub(super) axis: usize,
+    pub(super) width: usize,
+    /// The fewest channels that stay, and why not fewer.
+    pub(super) least: (usize, Rule),
+    /// Whether it is what the layer makes or scales, and so what bounds are said of.
+    pub(super) is_layers: bool,
+}
+
+/// How far the walk has come.
+#[derive(Clone)]
+pub(super) struct Walk {
+    /// By class: whether it stays.
+    pub(super) keep: Vec<bool>,
+    /// By axis: how many channels are left.
+    pub(super) left: Vec<usize>,
+    /// What the layers cost, each and in total.
+    layer_costs: Vec<u64>,
+    pub(super) cost: u64,
+}
+
+impl<'g> Terrain<'g> {
+    pub(super) fn new(graph: &'g Graph, bounds: &Bounds, costs: Option<CostModel>) -> Self {
+        let (mut axes, mut first_axis, mut axes_of) = (Vec::new(), Vec::new(), vec![Vec::new(); graph.class.len()]);
+        for (layer, node) in graph.layers.iter().enumerate() {
+            first_axis.push(axes.len());
+            for (axis, list) in node.axes.iter().enumerate() {
+                let width = list.ids.len();
+                let scales = || node.ranked.as_ref().is_some_and(|ranked| ranked.is_scale && ranked.axis == axis);
+                let is_layers = (list.role == AxisRole::Made && !node.tensors.is_empty()) || scales();
+                let needed = (list.least.min(width), Rule::Needed);
+                let bound = if is_layers { bounds.least(width) } else { needed };
+                let least = if bound.0 > needed.0 { bound } else { needed };
+                list.ids.iter().for_each(|&id| axes_of[graph.class(id)].push(axes.len() as u32));
+                axes.push(AxisBounds { layer, axis, width, least, is_layers });
+            }
+        }
+        Self { graph, axes, first_axis, axes_of, costs }
+    }
+
+    /// The start, where nothing is gone.
+    pub(super) fn start(&self) -> Walk {
+        let left: Vec<_> = self.axes.iter().map(|axis| axis.width).collect();
+        let layer_costs: Vec<_> = self.costs.iter().flat_map(|costs| costs.of_layers(&left)).collect();
+        Walk { keep: vec![true; self.graph.class.len()], left, cost: layer_costs.iter().sum(), layer_costs }
+    }
+
+    /// An axis of a layer among those of the network.
+    pub(super) fn axis(&self, layer: usize, axis: usize) -> usize {
+        self.first_axis[layer] + axis
+    }
+
+    /// The classes of an axis's channels, in order.
+    pub(super) fn classes(&self, axis: usize) -> impl Iterator<Item = usize> {
+        let AxisBounds { layer, axis, .. } = self.axes[axis];
+        self.graph.layers[layer].axes[axis].ids.iter().map(|&id| self.graph.class(id))
+    }
+}
+
+impl Walk {
+    /// Removes a class, unless that would leave some layer with fewer channels than a bound allows.
+    pub(super) fn remove(&mut self, terrain: &Terrain, class: usize) -> Result<(), Rule> {
+        let axes = &terrain.axes_of[class];
+        for (done, &axis) in axes.iter().enumerate() {
+            let axis = axis as usize;
+            if self.left[axis] <= terrain.axes[axis].least.0 {
+                axes[..done].iter().for_each(|&axis| self.left[axis as usize] += 1);
+                return Err(terrain.axes[axis].least.1);
+            }
+            self.left[axis] -= 1;
+        }
+        self.keep[class] = false;
+        self.update_costs(terrain, class);
+        Ok(())
+    }
+
+    /// Takes a class back.
+    pub(super) fn restore(&mut self, terrain: &Terrain, class: usize) {
+        terrain.axes_of[class].iter().for_each(|&axis| self.left[axis as usize] += 1);
+        self.keep[class] = true;
+        self.update_costs(terrain, class);
+    }
+
+    fn update_costs(&mut self, terrain: &Terrain, class: usize) {
+        let Some(costs) = &terrain.costs else { return };
+        let mut layers = terrain.axes_of[class].iter().map(|&axis| terrain.axes[axis as usize].layer);
+        let mut before = None;
+        // Those of one layer are in a row.
+        for layer in layers.by_ref().filter(|&layer| before.replace(layer) != Some(layer)) {
+            let cost = costs.of_layer(layer, &self.left);
+            self.cost = self.cost - self.layer_costs[layer] + cost;
+            self.layer_costs[layer] = cost;
+        }
+    }
+}
