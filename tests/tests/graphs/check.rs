@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use slim_runtime::{Error, Plan, Prunable, Slimming};
+use slim_runtime::criterion::Masking;
+use slim_runtime::{Dim, Error, Plan, Prunable, Role, Slimming};
 use tch::Tensor;
 use tch::nn::VarStore;
 
@@ -18,9 +19,12 @@ fn uses(net: &Net) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Sets γ and β of removed channels to zero, and nothing else.
+/// Sets γ and β of removed channels to zero, and nothing else; or every parameter that makes or scales them, where the plan is by weights.
 pub fn mask(net: &Net, plan: &Plan) {
     let _no_grad = tch::no_grad_guard();
+    if plan.slimming().masking == Masking::Parameters {
+        return mask_parameters(net, plan);
+    }
     for (layer, planned) in uses(net).zip(plan.layers()) {
         assert_eq!(planned.path, name(layer));
         if let Spec::Norm { affine: true, .. } = net.graph.layers[layer].spec {
@@ -29,6 +33,23 @@ pub fn mask(net: &Net, plan: &Plan) {
             for position in (0..axis.width).filter(|position| !kept.contains(position)) {
                 for name in ["weight", "bias"] {
                     let _ = net.tensors[layer][name].get(position as i64).fill_(0.);
+                }
+            }
+        }
+    }
+}
+
+/// Whatever has a dimension of outputs or of channels that are treated one by one, and not only of inputs.
+fn mask_parameters(net: &Net, plan: &Plan) {
+    for (layer, planned) in uses(net).zip(plan.layers()) {
+        for tensor in planned.tensors.iter().filter(|tensor| tensor.role == Role::Parameter) {
+            for (dim, axis) in tensor.dims.iter().enumerate() {
+                let Dim::Axis(axis) = axis else { continue };
+                let axis = planned.axis(axis).unwrap();
+                if ["out", "out of a group", "channels"].contains(&axis.name.as_str()) {
+                    for position in (0..axis.width).filter(|&position| !axis.keep.iter().any(|kept| kept == position)) {
+                        let _ = net.tensors[layer][tensor.name.as_str()].select(dim as i64, position as i64).fill_(0.);
+                    }
                 }
             }
         }
@@ -121,7 +142,7 @@ pub fn assert_close(found: &[Tensor], expected: &[Tensor]) {
 pub fn assert_slimmed_is_masked(net: &mut Net, vs: &VarStore, slimming: &Slimming) -> bool {
     let plan = match net.plan(slimming) {
         Ok(plan) => plan,
-        Err(Error::NothingToPrune { .. } | Error::NoRanking { .. }) => return false,
+        Err(Error::NothingToPrune { .. } | Error::NoRanking { .. } | Error::OutOfReach { .. }) => return false,
         Err(error) => panic!("{error}"),
     };
     let (images, before) = (net.images(), values(vs));

@@ -7,6 +7,7 @@
 
 mod blocks;
 mod check;
+mod choosing;
 mod coverage;
 mod gene;
 mod graph;

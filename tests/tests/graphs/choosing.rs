@@ -1,0 +1,88 @@
+//! What can be asked for, on random networks: bounds and budgets hold, and what other masks leave is the slimmed network too.
+
+use proptest::prelude::*;
+use slim_runtime::criterion::{Fpgm, L1, L2, Masking, Random};
+use slim_runtime::{Error, Plan, Prunable, Slimming};
+
+use crate::check::{assert_close, assert_slimmed_is_masked, mask};
+use crate::net::Net;
+use crate::{cases, grow, rank};
+
+/// By weights and not by γ.
+fn by_weights() -> impl Strategy<Value = Slimming> {
+    (0.0..0.999, 0..4_u64, any::<bool>(), 0..100_u64).prop_map(|(ratio, which, bounded, seed)| {
+        let slimming = Slimming::ratio(ratio);
+        let slimming = if bounded { slimming.at_least(2).round_to(2) } else { slimming };
+        match which {
+            0 => slimming.criterion(L1),
+            1 => slimming.criterion(L2),
+            2 => slimming.criterion(Fpgm),
+            _ => slimming.criterion(Random { seed }),
+        }
+    })
+}
+
+/// Every width, before and after, of what a ranked layer makes or scales.
+fn widths(plan: &Plan) -> impl Iterator<Item = (usize, usize)> {
+    let axes = plan.layers().iter().filter(|layer| layer.scored.is_some()).flat_map(|layer| &layer.axes);
+    axes.filter(|axis| ["out", "channels"].contains(&axis.name.as_str())).map(|axis| (axis.width, axis.keep.len()))
+}
+
+fn planned(net: &Net, slimming: &Slimming) -> Result<Option<Plan>, TestCaseError> {
+    match net.plan(slimming) {
+        Ok(plan) => Ok(Some(plan)),
+        Err(Error::NothingToPrune { .. } | Error::NoRanking { .. } | Error::OutOfReach { .. }) => Ok(None),
+        Err(error) => Err(TestCaseError::fail(error.to_string())),
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(600))]
+
+    #[test]
+    fn slimmed_is_masked_by_every_parameter(graph in grow::graph(rank()), slimming in by_weights()) {
+        let (mut net, vs) = Net::new(&graph);
+        prop_assert_eq!(slimming.masking, Masking::Parameters);
+        if let Some(plan) = planned(&net, &slimming)? {
+            let ((ours, _our_vs), (mut theirs, _their_vs)) = (Net::new(&graph), Net::new(&graph));
+            mask(&ours, &plan);
+            theirs.mask(&plan).unwrap();
+            // Ours leaves alone what a group carries through, which is zero anyway.
+            assert_close(&theirs.forward(&theirs.images()), &ours.forward(&ours.images()));
+        }
+        assert_slimmed_is_masked(&mut net, &vs, &slimming);
+    }
+
+    #[test]
+    fn widths_are_multiples_and_within_bounds(
+        graph in grow::graph(rank()),
+        ratio in 0.0..0.999,
+        (multiple, down) in (1..6_usize, any::<bool>()),
+        (at_least, share) in (1..4_usize, 0.3..1.0),
+    ) {
+        let slimming = Slimming::ratio(ratio).at_least(at_least).max_removed(share);
+        let slimming = if down { slimming.round_down_to(multiple) } else { slimming.round_to(multiple) };
+        let (mut net, vs) = Net::new(&graph);
+        let Some(plan) = planned(&net, &slimming)? else { return Ok(()) };
+        for (before, after) in widths(&plan) {
+            prop_assert!(after == before || after.is_multiple_of(multiple), "{after} of {before}");
+            prop_assert!(after >= at_least.min(before) && after > 0, "{after} of {before}");
+            prop_assert!((before - after) as f64 <= before as f64 * share, "{after} of {before}");
+        }
+        assert_slimmed_is_masked(&mut net, &vs, &slimming);
+    }
+
+    #[test]
+    fn a_budget_is_kept_and_used(graph in grow::graph(rank()), share in 0.05..1.0, rounded in any::<bool>()) {
+        let slimming = if rounded { Slimming::params(share).round_to(2) } else { Slimming::params(share) };
+        let (net, _vs) = Net::new(&graph);
+        let Some(plan) = planned(&net, &slimming)? else { return Ok(()) };
+        let most = (plan.parameters().before as f64 * share) as i64;
+        prop_assert!(plan.parameters().after <= most, "{} of at most {most}", plan.parameters().after);
+        // With one score less to go, it is too much.
+        if let (Some(threshold), false) = (plan.threshold(), rounded) {
+            let larger = net.plan(&Slimming::threshold(threshold.next_down())).unwrap().parameters().after;
+            prop_assert!(larger > most, "{larger} of at most {most} would do");
+        }
+    }
+}
