@@ -160,7 +160,7 @@ pub enum Error {
 
     /// A scale that ranks channels is NaN or infinite.
     #[error(
-        "`{path}.{tensor}`[{channel}] has the score {value}: scores must be finite; the training has diverged, so load an earlier checkpoint or lower the learning rate"
+        "by `{path}.{tensor}`, channel {channel} has the score {value}: scores must be finite; the training has diverged, so load an earlier checkpoint or lower the learning rate"
     )]
     NonFinite {
         /// Field path of the layer.

@@ -82,7 +82,7 @@ impl Explanation {
     fn why(&self, channel: &ChannelFate) -> String {
         match (&channel.reason, self.threshold, channel.score) {
             (Reason::Held(hold), ..) => hold.to_string(),
-            (Reason::Bound(rule), ..) => rule.to_string(),
+            (Reason::Bound(rule), ..) => format!("bound: {rule}"),
             (Reason::Unranked, ..) => "nothing ranks it".to_owned(),
             (Reason::Score, None, _) => "nothing was to be removed".to_owned(),
             (Reason::Score, Some(threshold), Some(score)) if score > threshold => format!("above {}", number(threshold)),

@@ -67,6 +67,11 @@ pub trait Criterion: Debug + Send + Sync {
     /// What it cannot do, with the layer's [path](Candidate::path).
     fn scores(&self, layer: &Candidate<'_>) -> Result<Option<Tensor>>;
 
+    /// What to see to when no layer has scores; the end of a sentence.
+    fn requirement(&self) -> Option<&'static str> {
+        None
+    }
+
     /// What has to be zero for a channel to be gone, and thus which channels may go at all.
     fn masking(&self) -> Masking {
         Masking::Parameters

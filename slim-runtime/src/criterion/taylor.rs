@@ -26,4 +26,8 @@ impl Criterion for Taylor {
         };
         expansion().map(Some).map_err(layer.error())
     }
+
+    fn requirement(&self) -> Option<&'static str> {
+        Some("it reads gradients, so call `backward` on a loss before planning")
+    }
 }

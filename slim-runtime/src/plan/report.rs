@@ -30,7 +30,8 @@ impl fmt::Display for Plan {
         let bounded = self.bounded().map(|(path, bounded)| {
             let kept = self.layer(path).and_then(|layer| layer.axis(&layer.scored.as_ref()?.axis)).map_or(0, |axis| axis.keep.len());
             let by: Vec<_> = bounded.by.iter().map(Rule::to_string).collect();
-            format!("`{path}` keeps {kept} channels, and not {}: {}", bounded.wanted, by.join(", "))
+            let channels = if kept == 1 { "channel" } else { "channels" };
+            format!("`{path}` keeps {kept} {channels}, and not {}: {}", bounded.wanted, by.join(", "))
         });
         let warnings = self.warnings.iter().map(Warning::to_string);
         let held = self.layers.iter().filter_map(|layer| layer.held(self.slimming.masking));

@@ -27,7 +27,7 @@ pub(super) struct Pool<'s> {
 pub(super) fn held(graph: &Graph, slimming: &Slimming) -> Result<Vec<Option<Rc<Hold>>>> {
     let mut held = graph.held.clone();
     for pattern in &slimming.keep {
-        let hold = Rc::new(Hold::Keep { by: format!("keep {pattern}") });
+        let hold = Rc::new(Hold::Keep { by: format!("keep(\"{pattern}\")") });
         for layer in matching(graph, pattern)? {
             for class in given(graph, layer) {
                 held[class].get_or_insert_with(|| Rc::clone(&hold));

@@ -201,6 +201,9 @@ fn why_nothing(slimming: &Slimming, scores: &Scores, held: &[Option<Rc<Hold>>]) 
     match (hold, slimming.masking) {
         (Some(hold), _) => format!("every channel that is ranked must stay, the first of them for this reason: {hold}"),
         (None, Masking::BatchNorm) => "the data flow has no batch norm with a scale (γ) to rank channels by; put one behind a convolution, check that its field is not marked `#[prune(skip)]`, or rank by weights: `Slimming::ratio(0.5).criterion(criterion::L2)`".to_owned(),
-        (None, Masking::Parameters) => format!("the criterion `{}` scores no layer of the data flow", slimming.criterion.name()),
+        (None, Masking::Parameters) => {
+            let requirement = slimming.criterion.requirement().map(|requirement| format!("; {requirement}")).unwrap_or_default();
+            format!("the criterion `{}` scores no layer of the data flow{requirement}", slimming.criterion.name())
+        }
     }
 }

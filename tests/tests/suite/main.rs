@@ -3,6 +3,7 @@
 
 mod branches;
 mod checkpoints;
+mod choosing;
 mod common;
 mod equivalence;
 mod parity;

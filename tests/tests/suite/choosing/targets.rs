@@ -1,0 +1,91 @@
+//! How much is to go.
+
+use slim_examples::zoo::vgg::{self, Vgg};
+use slim_runtime::{Prunable, Slimming};
+use slim_tests::fill::fill;
+use tch::Device;
+use tch::nn::VarStore;
+
+use super::{plan, widths};
+
+#[test]
+fn a_threshold_is_absolute_and_strict() {
+    // γ is a float, a threshold a double.
+    assert_eq!(widths(&plan(&Slimming::threshold(f64::from(0.05_f32)))), [3, 6]);
+    assert_eq!(widths(&plan(&Slimming::threshold(0.0499))), [4, 6]);
+    assert_eq!(widths(&plan(&Slimming::threshold(-1.))), [8, 6]);
+    // All of the first are below, and one stays.
+    let plan = plan(&Slimming::threshold(f64::from(0.1_f32)));
+    assert_eq!(widths(&plan), [1, 4]);
+    assert_eq!(plan.bounded().map(|(path, bounded)| (path, bounded.wanted)).collect::<Vec<_>>(), [("bn1", 0)]);
+}
+
+#[test]
+fn top_k_is_exact_where_nothing_is_coupled() {
+    for k in [2, 3, 7, 13, 14, 100] {
+        let plan = plan(&Slimming::top_k(k));
+        assert_eq!(plan.channels().after as usize, k.min(14), "{k}");
+    }
+    assert_eq!(widths(&plan(&Slimming::top_k(9))), [3, 6]);
+}
+
+#[test]
+fn of_equal_scores_the_first_stay() {
+    let vs = VarStore::new(Device::Cpu);
+    let net = crate::common::Net::new(&vs.root());
+    crate::common::set(&net.bn1, &[0.5, 0.5, 0.1, 0.5, 0.5, 0.5, 0.5, 0.5]);
+    crate::common::set(&net.bn2, &[0.5; 6]);
+    let plan = net.plan(&Slimming::top_k(10)).unwrap();
+    assert_eq!(plan.layer("bn1").unwrap().axis("channels").unwrap().keep.to_string(), "0-1,3-7");
+    assert_eq!(plan.layer("bn2").unwrap().axis("channels").unwrap().keep.to_string(), "0-2");
+    // The rule of the paper has all of them go, and the floor keeps the first.
+    let plan = net.plan(&Slimming::ratio(0.5)).unwrap();
+    assert_eq!(plan.layer("bn1").unwrap().axis("channels").unwrap().keep.to_string(), "0");
+}
+
+#[test]
+fn local_is_layer_by_layer() {
+    // y[⌊8 · 0.5⌋] and y[⌊6 · 0.5⌋] of each, and what is above.
+    let halved = plan(&Slimming::ratio(0.5).local());
+    assert_eq!(widths(&halved), [3, 2]);
+    assert_eq!(halved.threshold(), None);
+    let thresholds: Vec<_> = ["bn1", "bn2"].map(|path| halved.layer(path).unwrap().scored.as_ref().unwrap().threshold).into();
+    assert_eq!(thresholds, [Some(f64::from(0.05_f32)), Some(f64::from(0.12_f32))]);
+    assert_eq!(widths(&plan(&Slimming::top_k(5).local())), [5, 5]);
+}
+
+/// VGG-19 with distinct scores.
+fn vgg19() -> (Vgg, VarStore) {
+    let vs = VarStore::new(Device::Cpu);
+    let net = Vgg::new(vs.root(), &vgg::cfg(19).unwrap(), 10).unwrap();
+    fill(&vs);
+    (net, vs)
+}
+
+#[test]
+fn a_budget_of_parameters_is_the_largest_network_within_it() {
+    let (mut net, vs) = vgg19();
+    let plan = net.plan(&Slimming::params(0.4)).unwrap();
+    let parameters = plan.parameters();
+    assert_eq!(parameters.before, 20_035_018);
+    assert!(parameters.after <= 8_014_007, "{}", parameters.after);
+    let larger = net.plan(&Slimming::top_k(plan.channels().after as usize + 1)).unwrap();
+    assert!(larger.parameters().after > 8_014_007, "{}", larger.parameters().after);
+
+    net.apply(&plan).unwrap();
+    let stored: usize = vs.trainable_variables().iter().map(tch::Tensor::numel).sum();
+    assert_eq!(stored as i64, parameters.after);
+}
+
+#[test]
+fn a_budget_holds_when_widths_are_rounded() {
+    let (net, _vs) = vgg19();
+    let exact = net.plan(&Slimming::params(0.4)).unwrap().parameters().after;
+    for slimming in [Slimming::params(0.4).round_to(32), Slimming::params(0.4).round_down_to(32)] {
+        let plan = net.plan(&slimming).unwrap();
+        assert!(plan.parameters().after <= 8_014_007);
+        // And is used: a layer more or less is a few per cent.
+        assert!(plan.parameters().after > exact * 95 / 100, "{}", plan.parameters().after);
+        assert!(plan.cfg().widths().all(|width| width % 32 == 0), "{}", plan.cfg());
+    }
+}
