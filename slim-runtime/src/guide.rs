@@ -258,3 +258,5 @@
 //! | in front of a group norm or a layer norm | its statistics mix channels |
 //! | the stream in front of a [`ChannelSelect`](crate::nn::ChannelSelect) | each block picks from it, as in the reference's pre-activation networks |
 //! | `#[prune(keep)]` | |
+
+pub mod choosing;
