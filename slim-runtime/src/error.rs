@@ -279,6 +279,33 @@ pub enum Error {
         missing: &'static str,
     },
 
+    /// A layer was given a batch where the cost of one sample is asked for.
+    #[error(
+        "`{path}` is given a batch of {batch}, and a cost is that of one sample: run `forward` on a batch of one, or say with `cost_of_batch` how many samples it runs (one, if the batch is made of parts of a sample)"
+    )]
+    Batch {
+        /// Field path of the layer.
+        path: String,
+        /// Size of the first dimension of its input.
+        batch: i64,
+    },
+
+    /// A forward pass cannot be one of so many samples.
+    #[error("{samples} samples: {reason}")]
+    Samples {
+        /// How many they are said to be.
+        samples: i64,
+        /// Why they cannot be, and the fix.
+        reason: String,
+    },
+
+    /// The MACs of a network are asked for, and not all of its layers are counted.
+    #[error("the MACs of this network are not all counted:\n  {}", .reasons.join("\n  "))]
+    Uncounted {
+        /// Each layer that is not counted, why, and the fix.
+        reasons: Vec<String>,
+    },
+
     /// The plan was made for another network.
     #[error("the plan does not fit this model: {difference}")]
     PlanMismatch {

@@ -58,6 +58,7 @@
 
 mod cfg;
 pub mod checkpoint;
+mod cost;
 pub mod criterion;
 mod error;
 mod explanation;
@@ -73,9 +74,11 @@ mod prunable;
 mod slimming;
 mod sparsity;
 mod surgery;
+mod table;
 mod tracer;
 
 pub use cfg::{Cfg, Stage};
+pub use cost::{Cost, LayerCost, TensorCost};
 pub use error::{Error, Result};
 pub use explanation::{ChannelFate, Explanation, Reason};
 pub use flow::{Channels, Flow, OpenFlow};

@@ -3,7 +3,7 @@
 use crate::criterion::Masking;
 use crate::plan::{Plan, Slimmed};
 use crate::slimming::Slimming;
-use crate::{Explanation, Flow, LayerVisitor, Result, Tracer, planner, sparsity, surgery};
+use crate::{Cost, Explanation, Flow, LayerVisitor, Result, Tracer, cost, planner, sparsity, surgery};
 
 /// A model, block or layer whose channels can be removed.
 ///
@@ -142,5 +142,66 @@ pub trait Prunable {
     /// [`Error::NoGradient`](crate::Error::NoGradient) when no γ that is trained has a gradient, as before `backward`; those of [`trace`](Self::trace).
     fn add_l1_subgradient(&self, s: f64) -> Result<()> {
         sparsity::add_l1_subgradient(&planner::trace(self, Masking::BatchNorm)?, s)
+    }
+
+    /// Parameters and MACs, by layer and in total, for one sample: recorded while `forward` runs, without gradients, on a batch of one.
+    ///
+    /// Counted are the drop-in layers of [`nn`](crate::nn), so a network from [`model!`](crate::model) is counted whole, and hand-written layers that
+    /// [report](crate::nn::record_macs). tch's own convolutions and linear layers, and layers that did not run, are named as uncounted.
+    ///
+    /// ```
+    /// use slim_runtime::{Prunable, Slimming, model, nn};
+    /// use tch::{Device, Tensor, nn::ModuleT};
+    ///
+    /// model! {
+    ///     struct Net {
+    ///         conv = conv2d(3 => 8, kernel = 3, padding = 1, bias = false);
+    ///         bn = batch_norm(8);
+    ///         relu;
+    ///         adaptive_avg_pool(1);
+    ///         flatten;
+    ///         fc = linear(8 => 10);
+    ///     }
+    /// }
+    ///
+    /// let net = Net::new(nn::VarStore::new(Device::Cpu).root());
+    /// let sample = Tensor::zeros([1, 3, 32, 32], tch::kind::FLOAT_CPU);
+    /// let cost = net.cost(|net| net.forward_t(&sample, false))?;
+    /// assert_eq!(cost.layer("conv").unwrap().macs, Some(3 * 3 * 3 * 8 * 32 * 32));
+    /// assert_eq!(cost.macs()?, 3 * 3 * 3 * 8 * 32 * 32 + 8 * 10);
+    /// assert_eq!(cost.parameters(), 3 * 3 * 3 * 8 + 2 * 8 + 8 * 10 + 10);
+    ///
+    /// // What it will be, exactly, before anything is removed.
+    /// let plan = net.plan(&Slimming::ratio(0.5))?;
+    /// assert!(cost.after(&plan)?.macs()? < cost.macs()? / 2);
+    /// # Ok::<(), slim_runtime::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Batch`](crate::Error::Batch) when a layer was given more than one sample, [`Error::Layer`](crate::Error::Layer) when one reports what cannot be, those of
+    /// [`trace`](Self::trace). Uncounted layers are no error here, but one of [`Cost::macs`].
+    ///
+    /// # Panics
+    /// When `forward` does.
+    fn cost<T>(&self, forward: impl FnOnce(&Self) -> T) -> Result<Cost>
+    where
+        Self: Sized,
+    {
+        cost::of_one(self, forward)
+    }
+
+    /// Like [`cost`](Self::cost), where `forward` runs `samples` samples alike; what is returned is for one of them. With 1, also where layers see something else in
+    /// their batch dimension: the words of one text, the frames of one film.
+    ///
+    /// # Errors
+    /// [`Error::Samples`](crate::Error::Samples) when there are none, or a count is no multiple of them, and those of [`cost`](Self::cost).
+    ///
+    /// # Panics
+    /// When `forward` does.
+    fn cost_of_batch<T>(&self, samples: i64, forward: impl FnOnce(&Self) -> T) -> Result<Cost>
+    where
+        Self: Sized,
+    {
+        cost::of_each(self, samples, forward)
     }
 }

@@ -6,9 +6,9 @@
 use std::borrow::Borrow;
 
 use anyhow::{Result, bail};
-use slim_runtime::nn::{AvgPool2d, MaxPool2d, avg_pool2d, max_pool2d};
+use slim_runtime::nn::{self, AvgPool2d, MaxPool2d, avg_pool2d, max_pool2d};
 use slim_runtime::{Cfg, Prunable, Stage, channels};
-use tch::{Tensor, nn};
+use tch::Tensor;
 
 /// VGG: stages of 3×3 convolutions, then one linear layer.
 #[derive(Debug, Prunable)]

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use tch::Tensor;
 use tch::nn::Conv;
 
+use crate::tracer::Maker;
 use crate::{Error, Flow, LayerKind, Prunable, Result, Tracer};
 
 /// What becomes of a convolution's groups.
@@ -35,11 +36,18 @@ impl<ND: Debug> Prunable for Conv<ND> {
         }
         // With one channel left in each group it would look depthwise the next time.
         let least = if groups > 1 { 2 } else { 1 };
-        trace_conv(cx, &input, &self.ws, self.bs.as_ref(), Groups::Equal { groups, least })
+        trace_conv(cx, &input, &self.ws, self.bs.as_ref(), Groups::Equal { groups, least }, Maker::Tch)
     }
 }
 
-pub(crate) fn trace_conv(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias: Option<&Tensor>, groups: Groups) -> Result<Flow> {
+pub(crate) fn trace_conv(
+    cx: &mut Tracer,
+    input: &Flow,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    groups: Groups,
+    maker: Maker,
+) -> Result<Flow> {
     let shape = weight.size();
     let [outputs, group_inputs, ..] = shape[..] else {
         let rule = "has fewer than the two dimensions [out, in, …]".to_owned();
@@ -49,7 +57,7 @@ pub(crate) fn trace_conv(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias: O
         Groups::Whole { per_group } => return trace_whole(cx, input, weight, bias, per_group, group_inputs),
         Groups::Equal { groups, least } => (groups, least),
     };
-    let mut layer = cx.layer(LayerKind::Conv);
+    let mut layer = cx.layer_by(maker, LayerKind::Conv);
     let read = layer.read_grouped("in", input, groups * group_inputs, groups)?;
     layer.at_least(read, least)?;
     let written = layer.write_grouped("out", outputs, groups)?;
@@ -60,10 +68,10 @@ pub(crate) fn trace_conv(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias: O
     layer.pass(written)
 }
 
-/// Channels pass through their group, and what arrives as zero leaves as zero unless a bias is added.
+/// Channels pass through their group, and what arrives as zero leaves as zero unless a bias is added. Only the drop-in has such groups.
 fn trace_whole(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias: Option<&Tensor>, per_group: i64, group_inputs: i64) -> Result<Flow> {
     let groups = weight.size()[0] / per_group;
-    let mut layer = cx.layer(LayerKind::Conv);
+    let mut layer = cx.layer_by(Maker::Slim, LayerKind::Conv);
     let written = layer.follow_groups(input, groups * group_inputs, groups, per_group)?.1;
     layer.parameter("weight", weight, &[(0, written)])?;
     let Some(bias) = bias else { return layer.pass(written) };

@@ -4,6 +4,7 @@ use tch::Tensor;
 use tch::nn::{ConvTranspose1D, ConvTranspose2D, ConvTranspose3D};
 
 use super::conv::{Groups, tch_groups};
+use crate::tracer::Maker;
 use crate::{Error, Flow, LayerKind, Prunable, Result, Tracer};
 
 macro_rules! tch_layers {
@@ -17,7 +18,7 @@ macro_rules! tch_layers {
                 }
                 let least = if groups > 1 { 2 } else { 1 };
                 let groups = Groups::Equal { groups, least };
-                trace_conv_transpose(cx, &input, &self.ws, self.bs.as_ref(), groups)
+                trace_conv_transpose(cx, &input, &self.ws, self.bs.as_ref(), groups, Maker::Tch)
             }
         })+
     };
@@ -25,7 +26,14 @@ macro_rules! tch_layers {
 
 tch_layers!(ConvTranspose1D, ConvTranspose2D, ConvTranspose3D);
 
-pub(crate) fn trace_conv_transpose(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias: Option<&Tensor>, groups: Groups) -> Result<Flow> {
+pub(crate) fn trace_conv_transpose(
+    cx: &mut Tracer,
+    input: &Flow,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    groups: Groups,
+    maker: Maker,
+) -> Result<Flow> {
     let shape = weight.size();
     let [inputs, group_outputs, ..] = shape[..] else {
         let rule = "has fewer than the two dimensions [in, out / groups, …]".to_owned();
@@ -35,7 +43,7 @@ pub(crate) fn trace_conv_transpose(cx: &mut Tracer, input: &Flow, weight: &Tenso
         Groups::Whole { per_group } => return trace_depthwise(cx, input, weight, bias, per_group),
         Groups::Equal { groups, least } => (groups, least),
     };
-    let mut layer = cx.layer(LayerKind::ConvTranspose);
+    let mut layer = cx.layer_by(maker, LayerKind::ConvTranspose);
     let read = layer.read("in", input, inputs)?;
     layer.tie_groups(read, groups)?;
     layer.at_least(read, least * usize::try_from(groups).unwrap_or(1))?;
@@ -48,10 +56,10 @@ pub(crate) fn trace_conv_transpose(cx: &mut Tracer, input: &Flow, weight: &Tenso
     layer.pass(written)
 }
 
-/// Each input channel makes `per_group` outputs of its own.
+/// Each input channel makes `per_group` outputs of its own. Only the drop-in has such groups.
 fn trace_depthwise(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias: Option<&Tensor>, per_group: i64) -> Result<Flow> {
     let groups = weight.size()[0];
-    let mut layer = cx.layer(LayerKind::ConvTranspose);
+    let mut layer = cx.layer_by(Maker::Slim, LayerKind::ConvTranspose);
     let (read, written) = layer.follow_groups(input, groups, groups, per_group)?;
     layer.parameter("weight", weight, &[(0, read)])?;
     let Some(bias) = bias else { return layer.pass(written) };

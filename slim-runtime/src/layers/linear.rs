@@ -1,22 +1,28 @@
+use tch::Tensor;
 use tch::nn::Linear;
 
+use crate::tracer::Maker;
 use crate::{Error, Flow, LayerKind, Prunable, Result, Tracer};
 
-/// Weight `[out, in]`, bias `[out]`. Behind a flatten, each channel is `in / channels` columns in a row.
 impl Prunable for Linear {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-        let shape = self.ws.size();
-        let [out_features, in_features] = shape[..] else {
-            let rule = "has not the two dimensions [out, in]".to_owned();
-            return Err(Error::Shape { path: cx.path(), tensor: "weight".to_owned(), shape, rule });
-        };
-        let mut layer = cx.layer(LayerKind::Linear);
-        let read = layer.read_flattened("in", &input, in_features)?;
-        let written = layer.write_features("out", out_features)?;
-        layer.parameter("weight", &self.ws, &[(0, written), (1, read)])?;
-        if let Some(bias) = &self.bs {
-            layer.parameter("bias", bias, &[(0, written)])?;
-        }
-        layer.pass(written)
+        trace_linear(cx, &input, &self.ws, self.bs.as_ref(), Maker::Tch)
     }
+}
+
+/// Weight `[out, in]`, bias `[out]`. Behind a flatten, each channel is `in / channels` columns in a row.
+pub(crate) fn trace_linear(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias: Option<&Tensor>, maker: Maker) -> Result<Flow> {
+    let shape = weight.size();
+    let [out_features, in_features] = shape[..] else {
+        let rule = "has not the two dimensions [out, in]".to_owned();
+        return Err(Error::Shape { path: cx.path(), tensor: "weight".to_owned(), shape, rule });
+    };
+    let mut layer = cx.layer_by(maker, LayerKind::Linear);
+    let read = layer.read_flattened("in", input, in_features)?;
+    let written = layer.write_features("out", out_features)?;
+    layer.parameter("weight", weight, &[(0, written), (1, read)])?;
+    if let Some(bias) = bias {
+        layer.parameter("bias", bias, &[(0, written)])?;
+    }
+    layer.pass(written)
 }

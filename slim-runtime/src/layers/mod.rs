@@ -6,7 +6,7 @@ pub(crate) mod conv;
 pub(crate) mod conv_transpose;
 mod embedding;
 mod identity;
-mod linear;
+pub(crate) mod linear;
 mod norms;
 mod per_channel;
 

@@ -5,7 +5,9 @@ use std::borrow::Borrow;
 use tch::Tensor;
 use tch::nn::{ConvConfig, ConvConfigND, Module, PaddingMode, Path};
 
+use super::recorder::report_positions;
 use crate::layers::conv::{Groups, trace_conv};
+use crate::tracer::Maker;
 use crate::{Flow, Prunable, Result, Tracer};
 
 /// A convolution layer of any rank: tch's, with a config that can be read and groups that follow the weight.
@@ -105,7 +107,9 @@ impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for Conv<ND> {
             2 => Tensor::conv2d,
             _ => Tensor::conv3d,
         };
-        convolve(&xs, &self.ws, self.bs.as_ref(), stride, padding.as_slice(), dilation, self.groups())
+        let ys = convolve(&xs, &self.ws, self.bs.as_ref(), stride, padding.as_slice(), dilation, self.groups());
+        report_positions(&self.ws, &ys);
+        ys
     }
 }
 
@@ -115,6 +119,6 @@ impl<ND> Prunable for Conv<ND> {
             Some(per_group) => Groups::Whole { per_group },
             None => Groups::Equal { groups: self.config.groups, least: 1 },
         };
-        trace_conv(cx, &input, &self.ws, self.bs.as_ref(), groups)
+        trace_conv(cx, &input, &self.ws, self.bs.as_ref(), groups, Maker::Slim)
     }
 }

@@ -5,8 +5,10 @@ use std::borrow::Borrow;
 use tch::Tensor;
 use tch::nn::{ConvTransposeConfig, ConvTransposeConfigND, Module, Path};
 
+use super::recorder::report_positions;
 use crate::layers::conv::Groups;
 use crate::layers::conv_transpose::trace_conv_transpose;
+use crate::tracer::Maker;
 use crate::{Flow, Prunable, Result, Tracer};
 
 /// A transposed convolution layer of any rank: tch's, with a config that can be read and groups that follow the weight.
@@ -105,6 +107,7 @@ pub fn conv_transpose3d<'a>(
 
 impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for ConvTranspose<ND> {
     fn forward(&self, xs: &Tensor) -> Tensor {
+        report_positions(&self.ws, xs);
         let config = &self.config;
         let (stride, padding) = (config.stride.as_ref(), config.padding.as_ref());
         let (output_padding, dilation) = (config.output_padding.as_ref(), config.dilation.as_ref());
@@ -121,6 +124,6 @@ impl<ND> Prunable for ConvTranspose<ND> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         let per_group = self.ws.size().get(1).copied().unwrap_or(1);
         let groups = if self.depthwise { Groups::Whole { per_group } } else { Groups::Equal { groups: self.config.groups, least: 1 } };
-        trace_conv_transpose(cx, &input, &self.ws, self.bs.as_ref(), groups)
+        trace_conv_transpose(cx, &input, &self.ws, self.bs.as_ref(), groups, Maker::Slim)
     }
 }

@@ -4,14 +4,18 @@
 //! tch's own layers work too, but for depthwise convolutions (and its grouped ones keep two inputs in each group): tch keeps a convolution's number of groups private, and it would be wrong
 //! afterwards. Here groups follow the weight. [`Split`], [`Shuffle`] and [`ChannelSelect`] store sizes and positions, which pruning updates, where
 //! `chunk` and `view` in a `forward` cut by count and so tie channels together.
+//!
+//! Convolutions and linear layers of this module are counted by [`Prunable::cost`](crate::Prunable::cost), which tch's are not.
 
 mod batch_norm;
 mod channel_select;
 mod conv;
 mod conv_transpose;
 mod eval;
+mod linear;
 mod pool;
 mod positions;
+pub(crate) mod recorder;
 mod shuffle;
 mod split;
 
@@ -22,11 +26,13 @@ pub use conv_transpose::{
     ConvTranspose, ConvTranspose1D, ConvTranspose2D, ConvTranspose3D, conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d,
 };
 pub use eval::{Eval, eval};
+pub use linear::{Linear, linear};
 pub use pool::{
     AdaptiveAvgPool, AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d, AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, MaxPool, MaxPool1d,
     MaxPool2d, MaxPool3d, adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d, avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d,
     max_pool2d, max_pool3d,
 };
+pub use recorder::record_macs;
 pub use shuffle::{Shuffle, shuffle};
 pub use split::{Split, split};
 // What is named above hides tch's own.

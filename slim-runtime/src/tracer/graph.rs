@@ -43,12 +43,24 @@ pub(super) fn tensor_path(layers: &[LayerNode], (layer, tensor): (usize, usize))
 pub(crate) struct LayerNode {
     pub(crate) path: String,
     pub(crate) kind: LayerKind,
+    pub(crate) maker: Maker,
     pub(crate) axes: Vec<AxisNode>,
     pub(crate) tensors: Vec<TensorNode>,
     /// What its channels may be ranked by.
     pub(crate) ranked: Option<Ranked>,
     /// State that is no tensor, by name.
     pub(crate) states: Vec<(&'static str, State)>,
+}
+
+/// Whose code runs a layer, and so whether it reports how often its weight is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Maker {
+    /// This crate's, which reports.
+    Slim,
+    /// tch's, which cannot.
+    Tch,
+    /// A user's, which may.
+    User,
 }
 
 /// A tensor of a layer that the channels of an axis may be ranked by: a scale, or the weights that make them.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::graph::{AxisNode, AxisRole, LayerNode, Ranked, State, TensorNode, tensor_path};
+use super::graph::{AxisNode, AxisRole, LayerNode, Maker, Ranked, State, TensorNode, tensor_path};
 use super::{Tracer, memory};
 use crate::criterion::Masking;
 use crate::flow::{ChannelId, Channels, Flow, Positions};
@@ -29,9 +29,9 @@ pub struct Axis {
 }
 
 impl<'t> LayerTracer<'t> {
-    pub(super) fn new(cx: &'t mut Tracer, kind: LayerKind) -> Self {
+    pub(super) fn new(cx: &'t mut Tracer, maker: Maker, kind: LayerKind) -> Self {
         let path = cx.path();
-        cx.layers.push(LayerNode { path, kind, axes: Vec::new(), tensors: Vec::new(), ranked: None, states: Vec::new() });
+        cx.layers.push(LayerNode { path, kind, maker, axes: Vec::new(), tensors: Vec::new(), ranked: None, states: Vec::new() });
         Self { index: cx.layers.len() - 1, cx, axes: Vec::new() }
     }
 

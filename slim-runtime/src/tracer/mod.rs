@@ -16,7 +16,7 @@ use crate::criterion::Masking;
 use crate::flow::{ChannelId, Channels, Flow, OpenFlow};
 use crate::plan::{Hold, LayerKind};
 use crate::{Error, Result};
-pub(crate) use graph::{AxisNode, AxisRole, Graph, LayerNode, Ranked, State, TensorNode};
+pub(crate) use graph::{AxisNode, AxisRole, Graph, LayerNode, Maker, Ranked, State, TensorNode};
 pub use layer::{Axis, LayerTracer};
 pub(crate) use ops::shuffled;
 pub(crate) use union_find::UnionFind;
@@ -43,10 +43,10 @@ pub struct Tracer {
 }
 
 /// Sizes and strides.
-type Layout = (Vec<i64>, Vec<i64>);
+pub(crate) type Layout = (Vec<i64>, Vec<i64>);
 
 /// Where a tensor's values are and how they lie. Two handles of one tensor agree in both; `None` for a tensor without memory, which is no other.
-fn memory(tensor: &Tensor) -> Option<(usize, Layout)> {
+pub(crate) fn memory(tensor: &Tensor) -> Option<(usize, Layout)> {
     let size = tensor.size();
     let none = tensor.is_sparse() || tensor.is_mkldnn() || size.contains(&0);
     (!none).then(|| (tensor.data_ptr() as usize, (size, tensor.stride())))
@@ -86,9 +86,14 @@ impl Tracer {
         Ok(flow)
     }
 
-    /// Starts a layer at the current path.
+    /// Starts a layer at the current path. If it has a weight, its forward pass says how often that is used: see [`nn::record_macs`](crate::nn::record_macs).
     pub fn layer(&mut self, kind: LayerKind) -> LayerTracer<'_> {
-        LayerTracer::new(self, kind)
+        self.layer_by(Maker::User, kind)
+    }
+
+    /// Starts a layer of this crate's or of tch's.
+    pub(crate) fn layer_by(&mut self, maker: Maker, kind: LayerKind) -> LayerTracer<'_> {
+        LayerTracer::new(self, maker, kind)
     }
 
     /// Never removes these channels. An open flow is held anyway, as the model's input.

@@ -1,0 +1,161 @@
+//! How often each weight is used while a forward pass runs.
+
+use std::cell::RefCell;
+
+use tch::Tensor;
+
+thread_local! {
+    /// What layers of this thread have reported, while a recording is on.
+    static RECORDS: RefCell<Option<Vec<Record>>> = const { RefCell::new(None) };
+}
+
+/// What one layer reported, once that it ran.
+pub(crate) struct Record {
+    /// A handle, so that its memory becomes no other tensor's while the recording lasts.
+    pub(crate) weight: Tensor,
+    /// How often each of its values was multiplied.
+    pub(crate) times: i64,
+    /// How many samples there were, where a dimension of the layer's input counts them.
+    pub(crate) batch: Option<i64>,
+}
+
+/// Runs `forward`, and returns what the layers that it ran in this thread reported. A recording in a recording has its own records.
+pub(crate) fn record<T>(forward: impl FnOnce() -> T) -> Vec<Record> {
+    let _recording = Recording { outer: RECORDS.replace(Some(Vec::new())) };
+    drop(forward());
+    RECORDS.take().unwrap_or_default()
+}
+
+/// Ends with its scope, also when `forward` panics.
+struct Recording {
+    outer: Option<Vec<Record>>,
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        RECORDS.set(self.outer.take());
+    }
+}
+
+/// Says, from the forward pass of a hand-written layer, that each value of `weight` is multiplied `times` times in this call; what
+/// [`Prunable::cost`](crate::Prunable::cost) counts.
+///
+/// `times` is a number of positions, over all samples of the batch: outputs of a convolution (positions of its input, if it is transposed), rows of a
+/// linear layer. It must not depend on the number of channels that may be removed. The MACs of the call are `times · weight.numel()`. Tensors with one value
+/// per channel need no report; any other that costs nothing by the convention of [`Cost`](crate::Cost), such as a positional embedding, says 0. `weight` is the tensor that
+/// the layer's `trace` names, also where the product is with one that is computed from it. While nothing is recorded the call does nothing.
+///
+/// ```
+/// use slim_runtime::{Flow, LayerKind, Prunable, Result, Tracer, nn};
+/// use tch::{Device, Tensor};
+///
+/// /// A 1×1 convolution whose weight is ternary.
+/// #[derive(Debug)]
+/// struct Ternary { weight: Tensor }
+///
+/// impl Ternary {
+///     fn forward(&self, images: &Tensor) -> Tensor {
+///         let positions = images.numel() as i64 / images.size()[1];
+///         nn::record_macs(&self.weight, positions);
+///         images.conv2d::<Tensor>(&self.weight.sign().unsqueeze(-1).unsqueeze(-1), None, 1, 0, 1, 1)
+///     }
+/// }
+///
+/// impl Prunable for Ternary {
+///     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+///         let mut layer = cx.layer(LayerKind::other("ternary"));
+///         let written = layer.write("out", self.weight.size()[0])?;
+///         let read = layer.read("in", &input, self.weight.size()[1])?;
+///         layer.parameter("weight", &self.weight, &[(0, written), (1, read)])?;
+///         layer.pass(written)
+///     }
+/// }
+///
+/// let vs = nn::VarStore::new(Device::Cpu);
+/// let layer = Ternary { weight: vs.root().var("weight", &[8, 3], nn::Init::Const(1.)) };
+/// let cost = layer.cost(|layer| layer.forward(&Tensor::zeros([1, 3, 4, 4], tch::kind::FLOAT_CPU)))?;
+/// assert_eq!(cost.macs()?, 8 * 3 * 4 * 4);
+/// # Ok::<(), slim_runtime::Error>(())
+/// ```
+pub fn record_macs(weight: &Tensor, times: i64) {
+    report(weight, || (times, None));
+}
+
+/// A convolution: each value of its weight is multiplied once at each position of `images`, `[N, C, …]` or `[C, …]`.
+pub(super) fn report_positions(weight: &Tensor, images: &Tensor) {
+    report(weight, || {
+        let (size, sides) = (images.size(), weight.dim().saturating_sub(2));
+        let spatial: i64 = size[size.len().saturating_sub(sides)..].iter().product();
+        let batch = (size.len() == sides + 2).then(|| size[0]);
+        (spatial * batch.unwrap_or(1), batch)
+    });
+}
+
+/// A linear layer: each value of its weight is multiplied once for each row of `features`, `[…, C]`.
+pub(super) fn report_rows(weight: &Tensor, features: &Tensor) {
+    report(weight, || match &features.size()[..] {
+        [rows @ .., _] => (rows.iter().product(), rows.first().copied()),
+        [] => (0, None),
+    });
+}
+
+fn report(weight: &Tensor, uses: impl FnOnce() -> (i64, Option<i64>)) {
+    RECORDS.with_borrow_mut(|records| {
+        let Some(records) = records else { return };
+        let (times, batch) = uses();
+        records.push(Record { weight: weight.shallow_clone(), times, batch });
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::kind::FLOAT_CPU;
+
+    use super::*;
+
+    fn times(records: &[Record]) -> Vec<i64> {
+        records.iter().map(|record| record.times).collect()
+    }
+
+    #[test]
+    fn a_recording_has_what_runs_in_it_and_in_no_other() {
+        let weight = Tensor::zeros([2, 3], FLOAT_CPU);
+        record_macs(&weight, 1);
+        let mut inner = Vec::new();
+        let outer = record(|| {
+            record_macs(&weight, 2);
+            inner = record(|| record_macs(&weight, 3));
+            record_macs(&weight, 4);
+            std::thread::scope(|scope| _ = scope.spawn(|| record_macs(&Tensor::zeros([1], FLOAT_CPU), 5)));
+        });
+        assert_eq!((times(&outer), times(&inner)), (vec![2, 4], vec![3]));
+    }
+
+    #[test]
+    fn a_panic_ends_its_recording_alone() {
+        let weight = Tensor::zeros([2, 3], FLOAT_CPU);
+        let outer = record(|| {
+            let inner = std::panic::catch_unwind(|| record(|| -> () { panic!("a shape that does not fit") }));
+            assert!(inner.is_err());
+            record_macs(&weight, 1);
+        });
+        assert_eq!(times(&outer), [1]);
+        assert!(std::panic::catch_unwind(|| record(|| -> () { panic!("again") })).is_err());
+        assert!(RECORDS.take().is_none());
+    }
+
+    #[test]
+    fn positions_are_those_of_all_samples() {
+        let (image, batch) = (Tensor::zeros([3, 4, 5], FLOAT_CPU), Tensor::zeros([2, 3, 4, 5], FLOAT_CPU));
+        let weight = Tensor::zeros([6, 3, 1, 1], FLOAT_CPU);
+        let records = record(|| [&image, &batch].map(|images| report_positions(&weight, images)));
+        assert_eq!(records.iter().map(|record| (record.times, record.batch)).collect::<Vec<_>>(), [(20, None), (40, Some(2))]);
+
+        let weight = Tensor::zeros([6, 5], FLOAT_CPU);
+        let records = record(|| [&image.get(0).get(0), &image, &batch].map(|features| report_rows(&weight, features)));
+        assert_eq!(
+            records.iter().map(|record| (record.times, record.batch)).collect::<Vec<_>>(),
+            [(1, None), (12, Some(3)), (24, Some(2))]
+        );
+    }
+}
