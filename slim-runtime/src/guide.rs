@@ -248,6 +248,8 @@
 //! }
 //! ```
 //!
+//! Its forward pass says how often a weight is used, with [`nn::record_macs`](crate::nn::record_macs), or [`cost`](crate::Prunable::cost) names it as uncounted.
+//!
 //! ## What stays
 //!
 //! | | |

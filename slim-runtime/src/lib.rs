@@ -47,7 +47,7 @@
 //!    [`guide`]. Or define the network once with [`model!`], from which struct, constructor, forward pass and wiring come. tch's layers, containers and derived types can be fields; [`nn`] has drop-ins whose groups follow the weight, a split and a shuffle.
 //! 2. **Train with sparsity.** [`add_l1_subgradient`](Prunable::add_l1_subgradient) between `backward` and `step`.
 //! 3. **Slim.** [`slim`](Prunable::slim) is [`plan`](Prunable::plan) and [`apply`](Prunable::apply) in one. A [`Plan`] is data: print it, save it,
-//!    keep a snapshot of it in a test, apply it to a replica.
+//!    keep a snapshot of it in a test, apply it to a replica. [`cost`](Prunable::cost) counts parameters and MACs, and [`Cost::after`] what a plan leaves of them.
 //! 4. **Fine-tune** with a new optimizer, and save with [`checkpoint`]. A [`Cfg`] holds the widths by which the network is built again.
 //!
 //! # What is guaranteed

@@ -154,6 +154,7 @@ pub trait Prunable {
     /// use tch::{Device, Tensor, nn::ModuleT};
     ///
     /// model! {
+    ///     #[derive(Debug)]
     ///     struct Net {
     ///         conv = conv2d(3 => 8, kernel = 3, padding = 1, bias = false);
     ///         bn = batch_norm(8);

@@ -1,6 +1,6 @@
 //! From what layers reported to what each tensor of the graph is used for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{Cost, LayerCost, TensorCost};
 use crate::nn::recorder::Record;
@@ -24,7 +24,7 @@ pub(super) fn check_batch(graph: &Graph, records: &[Record]) -> Result<()> {
 /// [`Error::Samples`] when a number of uses is no multiple of `samples`, [`Error::Layer`] when a layer reports what cannot be.
 pub(super) fn count(graph: &Graph, records: &[Record], samples: i64) -> Result<Cost> {
     let places = Places::of(graph);
-    let mut reports: HashMap<Place, Reports> = HashMap::new();
+    let mut reports: BTreeMap<Place, Reports> = BTreeMap::new();
     let mut outside = Vec::new();
     for record in records {
         match places.find(record) {
@@ -42,7 +42,7 @@ pub(super) fn count(graph: &Graph, records: &[Record], samples: i64) -> Result<C
     let outside = outside.first().map(|first| {
         let (count, shape) = (outside.len(), first.size());
         format!(
-            "{count} uses of weights are outside the data flow, the first of shape {shape:?}: layers in fields marked `#[prune(skip)]`, or another model's; run them outside `forward`"
+            "{count} uses of weights are outside the data flow, the first of shape {shape:?}: layers in fields marked `#[prune(skip)]`, or another model's; let `forward` run the data flow alone"
         )
     });
     Ok(Cost { layers, outside })
@@ -121,7 +121,7 @@ fn must_report(layer: &LayerNode, tensor: &TensorNode) -> bool {
 
 struct Counter<'g> {
     graph: &'g Graph,
-    reports: HashMap<Place, Reports>,
+    reports: BTreeMap<Place, Reports>,
     users: HashMap<Place, Vec<&'g str>>,
 }
 
@@ -152,13 +152,14 @@ impl Counter<'_> {
             // Somebody reported it, and it was not this one.
             Some(_) if layer.maker == Maker::Tch && users.len() > 1 => Some(tchs_own(layer, tensor)),
             Some(reports) if reports.calls < users.len() => {
-                let (shared, calls) = (users.join("`, `"), reports.calls);
-                Some(format!("`{path}.{name}` is shared by `{shared}`, and `forward` reports {calls} of these uses"))
+                let (shared, layers, calls) = (users.join("`, `"), users.len(), reports.calls);
+                let uses = if calls == 1 { "1 use".to_owned() } else { format!("{calls} uses") };
+                Some(format!("`{path}.{name}` is shared by {layers} layers (`{shared}`), and `forward` reports {uses} of it; run each"))
             }
             Some(_) => None,
             None => Some(match layer.maker {
                 Maker::Tch => tchs_own(layer, tensor),
-                Maker::Slim => format!("`{path}` was not run by `forward`, in the thread that called it"),
+                Maker::Slim => format!("`{path}` was not run by `forward`, which must run the whole network"),
                 Maker::User => format!(
                     "`{path}` does not say how often it uses `{name}`; call `slim_runtime::nn::record_macs` in its forward pass, and run it"
                 ),

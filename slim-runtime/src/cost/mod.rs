@@ -17,6 +17,8 @@ use crate::{Error, Prunable, Result, planner};
 /// of its weight once for each position of its output, a transposed one for each of its input, a linear layer for each row; these numbers are recorded
 /// while the layers run. What cannot be counted is named, with the reason, and no total is given.
 ///
+/// It is that of the data flow: what fields hold that are marked `#[prune(skip)]` is in neither figure, and neither is what `forward` computes with tensors that are in no layer.
+///
 /// It prints as a table, serialises with serde, and is equal for equal networks on inputs of equal size.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cost {
