@@ -47,7 +47,7 @@ pub struct Tie {
 pub enum Spec {
     Conv(Conv),
     ConvTranspose(Conv),
-    Linear { inputs: i64, outputs: i64, bias: bool },
+    Linear { inputs: i64, outputs: i64, bias: bool, plain: bool },
     Norm { shape: Shape, affine: bool, plain: bool },
     Scale { shape: Shape },
     Shift { shape: Shape },

@@ -121,7 +121,7 @@ impl Grower {
     pub fn linear(&mut self, gene: &Gene, from: Value, outputs: i64) -> Value {
         let shape = self.shape(from);
         let inputs = if shape.flat { shape.width } else { shape.width * self.graph.positions() };
-        self.layer(Spec::Linear { inputs, outputs, bias: gene.flag(1) }, from)
+        self.layer(Spec::Linear { inputs, outputs, bias: gene.flag(1), plain: gene.flag(3) }, from)
     }
 
     fn grow(&mut self, gene: &Gene) {
@@ -238,7 +238,7 @@ impl Grower {
             let head = match flat || choice >> 10 & 1 == 0 {
                 true => {
                     let inputs = if flat { width } else { width * self.graph.positions() };
-                    Spec::Linear { inputs, outputs: 2, bias: true }
+                    Spec::Linear { inputs, outputs: 2, bias: true, plain: choice >> 11 & 1 == 0 }
                 }
                 false => Spec::Conv(Conv { inputs: width, outputs: 2, kernel: 1, groups: Groups::Equal(1), bias: false, plain: true }),
             };

@@ -8,6 +8,7 @@
 mod blocks;
 mod check;
 mod choosing;
+mod cost;
 mod coverage;
 mod gene;
 mod graph;
@@ -92,6 +93,18 @@ proptest! {
         assert_same_bits(&values(&vs), &before);
         prop_assert_eq!(plan.threshold(), None);
         prop_assert_eq!(net.forward(&images), outputs);
+    }
+
+    #[test]
+    fn a_cost_is_what_formulas_say_and_follows_the_plan(graph in grow::graph(rank()), ratio in 0.0..0.999) {
+        let (mut net, _vs) = Net::new(&graph);
+        let cost = cost::found(&net);
+        prop_assert_eq!(cost.macs().ok(), cost::expected(&graph));
+        let Ok(plan) = net.plan(&Slimming::ratio(ratio)) else { return Ok(()) };
+        let after = cost.after(&plan).unwrap();
+        prop_assert_eq!((cost.parameters(), after.parameters()), (plan.parameters().before, plan.parameters().after));
+        net.apply(&plan).unwrap();
+        prop_assert_eq!(after, cost::found(&net));
     }
 
     #[test]

@@ -37,6 +37,12 @@ impl Part for nn::Linear {
     }
 }
 
+impl Part for own::Linear {
+    fn forward(&self, xs: &Tensor) -> Vec<Tensor> {
+        vec![Module::forward(self, &xs.flatten(1, -1))]
+    }
+}
+
 impl Part for nn::BatchNorm {
     fn forward(&self, xs: &Tensor) -> Vec<Tensor> {
         vec![self.forward_t(xs, false)]
@@ -108,9 +114,12 @@ pub fn make(p: nn::Path, rank: usize, side: i64, spec: &Spec, tied: Tied) -> Mad
     match spec {
         Spec::Conv(conv) => make_conv(&p, rank, conv, tied),
         Spec::ConvTranspose(conv) => make_conv_transpose(&p, rank, conv, tied),
-        Spec::Linear { inputs, outputs, bias } => {
+        Spec::Linear { inputs, outputs, bias, plain } => {
             let config = nn::LinearConfig { bias: *bias, ..Default::default() };
-            made!(nn::linear(p, *inputs, *outputs, config), tied, [ws "weight"], [bs "bias"])
+            match plain {
+                true => made!(nn::linear(p, *inputs, *outputs, config), tied, [ws "weight"], [bs "bias"]),
+                false => made!(own::linear(p, *inputs, *outputs, config), tied, [ws "weight"], [bs "bias"]),
+            }
         }
         Spec::Norm { shape, affine, plain } => make_norm(&p, rank, *shape, *affine, *plain, tied),
         Spec::Scale { shape } => make_per_channel(&p, *shape, false, tied),

@@ -16,7 +16,10 @@ fn check<M: ModuleT + Prunable>(new: impl Fn(&VarStore) -> M, input: &[i64]) -> 
         vs.double();
         (model, vs)
     };
-    let plan = assert_slimmed_is_masked(build, &images(input).to_kind(Kind::Double), 0.5, 1e-9);
+    let images = images(input).to_kind(Kind::Double);
+    let plan = assert_slimmed_is_masked(build, &images, 0.5, 1e-9);
+    let (net, _vs) = build();
+    assert!(super::cost(&net, &images).macs().unwrap() > 0, "every layer is counted");
     assert!(plan.channels().removed() > 0.3, "{plan}");
     plan
 }
@@ -147,6 +150,8 @@ fn several_inputs_and_outputs() {
     let net = Pair::new(vs.root());
     let (head, both): (Tensor, Tensor) = net.forward_t(&images(&[1, 3, 2, 2]), &images(&[1, 1, 2, 2]), false);
     assert_eq!((head.size(), both.size()), (vec![1, 2, 2, 2], vec![1, 10, 2, 2]));
+    let cost = net.cost(|net| net.forward_t(&images(&[1, 3, 2, 2]), &images(&[1, 1, 2, 2]), false)).unwrap();
+    assert_eq!(cost.macs().unwrap(), 4 * (3 * 4 + 6 + 10 * 2));
     // All of it is output.
     assert!(net.plan(&Slimming::ratio(0.5)).is_err());
 }

@@ -1,4 +1,4 @@
-//! `model!`: the networks of the zoo written once more, with equal outputs and equal plans; and each form of a statement.
+//! `model!`: the networks of the zoo written once more, with equal outputs, plans and costs; and each form of a statement.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod forms;
@@ -8,9 +8,14 @@ mod resnet18;
 mod unet;
 mod vgg16;
 
-use slim_runtime::{Prunable, Slimming};
+use slim_runtime::{Cost, Prunable, Slimming};
 use tch::nn::{ModuleT, VarStore};
 use tch::{Device, Tensor};
+
+/// Of one of the images.
+fn cost<M: ModuleT + Prunable>(net: &M, images: &Tensor) -> Cost {
+    net.cost_of_batch(images.size()[0], |net| net.forward_t(images, false)).unwrap()
+}
 
 /// Two networks with the same layers in the same order: what one was written by hand for, `model!` makes.
 fn assert_same_network<A, B>(ours: impl Fn(&VarStore) -> A, theirs: impl Fn(&VarStore) -> B, images: &Tensor)
@@ -45,8 +50,12 @@ where
     };
     assert_eq!(layers(&a), layers(&b));
 
+    let (our_cost, their_cost) = (cost(&ours, images), cost(&theirs, images));
+    assert_eq!((our_cost.parameters(), our_cost.macs().unwrap()), (their_cost.parameters(), their_cost.macs().unwrap()));
+
     ours.apply(&a).unwrap();
     theirs.apply(&b).unwrap();
+    assert_eq!(our_cost.after(&a).unwrap(), cost(&ours, images));
     let (a, b) = outputs(&ours, &theirs);
     assert!(a.equal(&b));
 }

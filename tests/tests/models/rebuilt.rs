@@ -96,6 +96,7 @@ fn a_cfg_in_which_one_stream_has_two_widths() {
 fn in_evaluation_mode() {
     let (net, _vs, _plan) = slimmed();
     let expected = output(&net);
+    assert!(super::cost(&net, &images(&[2, 3, 4, 4])).macs().is_ok());
     assert!(images(&[2, 3, 4, 4]).apply(&nn::eval(net)).equal(&expected));
 }
 

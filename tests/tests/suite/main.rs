@@ -5,6 +5,7 @@ mod branches;
 mod checkpoints;
 mod choosing;
 mod common;
+mod cost;
 mod equivalence;
 mod parity;
 mod readme;
