@@ -2,21 +2,12 @@
 
 use std::fmt;
 
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use comfy_table::{CellAlignment, Table};
 
 use super::{AxisPlan, Change, Hold, LayerKind, LayerPlan, Plan, Slimmed, Unscored, Warning};
 use crate::criterion::{BatchNormScale, Criterion, Masking};
-use crate::explanation::number;
 use crate::slimming::{Rule, Scope, Target};
-
-/// Rules above, below the header and below.
-pub(crate) const TABLE_STYLE: TableStyle = {
-    let rule = LineStyle::none().fill('─').junction('─');
-    TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule)
-};
-
-/// How many lines of a sort a report shows.
-const MOST_LINES: usize = 8;
+use crate::table::{MOST_LINES, STYLE, grouped, number};
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -148,11 +139,4 @@ impl fmt::Display for Change {
             false => write!(f, "{} → {}", grouped(self.before), grouped(self.after)),
         }
     }
-}
-
-/// `20,035,018`
-fn grouped(number: i64) -> String {
-    let digits = number.to_string();
-    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
-    groups.join(",")
 }
