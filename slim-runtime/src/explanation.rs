@@ -5,8 +5,9 @@ use std::fmt;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
-use crate::plan::{Hold, TABLE_STYLE};
+use crate::plan::Hold;
 use crate::slimming::Rule;
+use crate::table::{STYLE, number};
 
 /// Why each channel of a layer stays or goes. Made by [`Prunable::explain`](crate::Prunable::explain); prints as a table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -63,7 +64,7 @@ impl fmt::Display for Explanation {
         let (staying, all) = (self.channels.iter().filter(|channel| channel.stays).count(), self.channels.len());
         writeln!(f, "`{}`: {staying} of {all} channels stay; scores by {}", self.path, self.criterion)?;
         let mut table = Table::new();
-        table.load_style(TABLE_STYLE).set_header(["channel", "score", "fate", "why", "together with"]);
+        table.load_style(STYLE).set_header(["channel", "score", "fate", "why", "together with"]);
         for channel in &self.channels {
             let score = channel.score.map(number).unwrap_or_default();
             let fate = if channel.stays { "stays" } else { "goes" };
@@ -90,9 +91,4 @@ impl Explanation {
             (Reason::Score, Some(threshold), _) => format!("not above {}", number(threshold)),
         }
     }
-}
-
-/// Where training with sparsity worked, scores are close to zero.
-pub(crate) fn number(score: f64) -> String {
-    if score.abs() < 1e-3 && score != 0. { format!("{score:.3e}") } else { format!("{score:.6}") }
 }

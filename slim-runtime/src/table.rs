@@ -17,3 +17,8 @@ pub(crate) fn grouped(number: i64) -> String {
     let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
     groups.join(",")
 }
+
+/// Where training with sparsity worked, scores are close to zero.
+pub(crate) fn number(score: f64) -> String {
+    if score.abs() < 1e-3 && score != 0. { format!("{score:.3e}") } else { format!("{score:.6}") }
+}

@@ -4,8 +4,11 @@ mod after;
 mod count;
 mod report;
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
+use crate::criterion::Masking;
 use crate::nn::recorder;
 use crate::plan::{LayerKind, Role};
 use crate::{Error, Prunable, Result, planner};
@@ -94,6 +97,17 @@ impl Cost {
         sum.ok_or_else(|| Error::Custom("the network has more MACs than an `i64` can count".to_owned()))
     }
 
+    /// How often each weight is used for one sample, by field path and tensor.
+    ///
+    /// # Errors
+    /// [`Error::Uncounted`].
+    pub(crate) fn uses(&self) -> Result<BTreeMap<String, u64>> {
+        self.macs()?;
+        let tensors = self.layers.iter().flat_map(|layer| layer.tensors.iter().map(move |tensor| (&layer.path, tensor)));
+        let used = tensors.filter_map(|(path, tensor)| Some((path, tensor, u64::try_from(tensor.uses).ok().filter(|&uses| uses > 0)?)));
+        Ok(used.map(|(path, tensor, uses)| (format!("{path}.{}", tensor.name), uses)).collect())
+    }
+
     /// Why the MACs are not all counted: a sentence for each layer that is not.
     pub fn uncounted(&self) -> impl Iterator<Item = &str> {
         self.layers.iter().filter_map(|layer| layer.uncounted.as_deref()).chain(self.outside.as_deref())
@@ -119,7 +133,7 @@ impl TensorCost {
 
 /// What the forward pass of a batch of one takes.
 pub(crate) fn of_one<M: Prunable, T>(model: &M, forward: impl FnOnce(&M) -> T) -> Result<Cost> {
-    let graph = planner::trace(model)?;
+    let graph = planner::trace(model, Masking::BatchNorm)?;
     let records = recorder::record(|| tch::no_grad(|| forward(model)));
     count::check_batch(&graph, &records)?;
     count::count(&graph, &records, 1)
@@ -130,6 +144,6 @@ pub(crate) fn of_each<M: Prunable, T>(model: &M, samples: i64, forward: impl FnO
     if samples < 1 {
         return Err(Error::Samples { samples, reason: "there must be at least one".to_owned() });
     }
-    let graph = planner::trace(model)?;
+    let graph = planner::trace(model, Masking::BatchNorm)?;
     count::count(&graph, &recorder::record(|| tch::no_grad(|| forward(model))), samples)
 }

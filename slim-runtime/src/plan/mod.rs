@@ -16,7 +16,6 @@ use crate::slimming::{Rule, Slimming};
 use crate::{Prunable, Result};
 pub use keep::KeepList;
 pub use kind::{Hold, LayerKind, Role};
-pub(crate) use report::TABLE_STYLE;
 pub use warning::Warning;
 
 /// Which channels of a network stay.
@@ -230,10 +229,11 @@ impl Plan {
     /// Multiply-accumulates, given how often each weight is used.
     pub(crate) fn macs(&self, uses: &BTreeMap<String, u64>) -> Change {
         let tensors = self.layers.iter().flat_map(|layer| layer.tensors.iter().map(move |tensor| (layer, tensor)));
-        tensors.fold(Change { before: 0, after: 0 }, |sum, (layer, tensor)| {
+        // A shared tensor is used where it is met first. The numbers may be a file's, so they saturate.
+        tensors.filter(|(_, tensor)| tensor.tied.is_none()).fold(Change { before: 0, after: 0 }, |sum, (layer, tensor)| {
             let uses = uses.get(&format!("{}.{}", layer.path, tensor.name)).copied().unwrap_or(0) as i64;
-            let elements = |shape: Vec<i64>| shape.iter().product::<i64>() * uses;
-            sum.plus(elements(layer.shape_before(tensor)), elements(layer.shape_after(tensor)))
+            let macs = |shape: Vec<i64>| shape.iter().product::<i64>().saturating_mul(uses);
+            sum.plus(macs(layer.shape_before(tensor)), macs(layer.shape_after(tensor)))
         })
     }
 
@@ -294,7 +294,7 @@ impl LayerPlan {
 
 impl Change {
     fn plus(self, before: i64, after: i64) -> Self {
-        Change { before: self.before + before, after: self.after + after }
+        Change { before: self.before.saturating_add(before), after: self.after.saturating_add(after) }
     }
 
     /// The share that is gone, in `[0, 1]`.

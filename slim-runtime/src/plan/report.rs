@@ -89,7 +89,7 @@ impl Plan {
 
     fn table(&self) -> Table {
         let mut table = Table::new();
-        table.load_style(TABLE_STYLE).set_header(["layer", "kind", "inputs", "channels", "parameters"]);
+        table.load_style(STYLE).set_header(["layer", "kind", "inputs", "channels", "parameters"]);
         for layer in self.layers.iter().filter(|layer| !layer.tensors.is_empty()) {
             let (inputs, channels) = layer.inputs_and_channels();
             let width = |axis: Option<&AxisPlan>| axis.map(|axis| axis.change().to_string()).unwrap_or_default();

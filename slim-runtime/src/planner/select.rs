@@ -32,12 +32,12 @@ pub(super) struct Choice {
 }
 
 /// # Errors
-/// [`Error::NothingToPrune`], [`Error::NoRanking`], [`Error::NoLayer`], [`Error::OutOfReach`].
+/// [`Error::NothingToPrune`], [`Error::NoRanking`], [`Error::NoLayer`], [`Error::OutOfReach`], [`Error::Slimming`] for the cost of another network.
 pub(super) fn select(graph: &Graph, scores: &Scores, slimming: &Slimming) -> Result<Choice> {
     let held = pools::held(graph, slimming)?;
     let costs = match &slimming.target {
         Target::Params(_) => Some(CostModel::parameters(graph)),
-        Target::Macs { uses, .. } => Some(CostModel::macs(graph, uses)),
+        Target::Macs { uses, .. } => Some(CostModel::macs(graph, uses)?),
         _ => None,
     };
     let terrain = Terrain::new(graph, &slimming.bounds, costs);

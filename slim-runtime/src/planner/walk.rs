@@ -61,7 +61,12 @@ impl<'g> Terrain<'g> {
     pub(super) fn start(&self) -> Walk {
         let left: Vec<_> = self.axes.iter().map(|axis| axis.width).collect();
         let layer_costs: Vec<_> = self.costs.iter().flat_map(|costs| costs.of_layers(&left)).collect();
-        Walk { keep: vec![true; self.graph.class.len()], left, cost: layer_costs.iter().sum(), layer_costs }
+        Walk {
+            keep: vec![true; self.graph.class.len()],
+            left,
+            cost: layer_costs.iter().fold(0, |sum: u64, &cost| sum.saturating_add(cost)),
+            layer_costs,
+        }
     }
 
     /// An axis of a layer among those of the network.
@@ -107,7 +112,7 @@ impl Walk {
         // Those of one layer are in a row.
         for layer in layers.by_ref().filter(|&layer| before.replace(layer) != Some(layer)) {
             let cost = costs.of_layer(layer, &self.left);
-            self.cost = self.cost - self.layer_costs[layer] + cost;
+            self.cost = self.cost.saturating_sub(self.layer_costs[layer]).saturating_add(cost);
             self.layer_costs[layer] = cost;
         }
     }

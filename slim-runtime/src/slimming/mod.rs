@@ -8,13 +8,14 @@ mod target;
 use serde::{Deserialize, Serialize};
 
 use crate::criterion::{Criterion, Masking, Normalisation, Ranking};
+use crate::{Cost, Result};
 pub use bounds::{Bounds, Direction, Rounding, Rule};
 pub(crate) use pattern::Pattern;
 pub use target::{Scope, Target};
 
 /// Which channels to remove: how many, by which criterion, within which bounds. Every [`Plan`](crate::Plan) keeps it.
 ///
-/// One of [`ratio`](Self::ratio), [`threshold`](Self::threshold), [`top_k`](Self::top_k), [`params`](Self::params) and `macs` starts it; what else is said is
+/// One of [`ratio`](Self::ratio), [`threshold`](Self::threshold), [`top_k`](Self::top_k), [`params`](Self::params) and [`macs`](Self::macs) starts it; what else is said is
 /// in addition. All of it is explained in [choosing what to remove](crate::guide::choosing).
 ///
 /// ```
@@ -123,6 +124,16 @@ impl Slimming {
     /// ```
     pub fn params(share: f64) -> Self {
         Self::new(Target::Params(share))
+    }
+
+    /// At most the share `share` of the multiply-accumulates stays: channels go in the order of their scores until that is so, and no more.
+    ///
+    /// `cost` is what [`cost`](crate::Prunable::cost) recorded of this network, on samples of the size that it will see.
+    ///
+    /// # Errors
+    /// [`Error::Uncounted`](crate::Error::Uncounted) when `cost` has a layer that could not be counted.
+    pub fn macs(share: f64, cost: &Cost) -> Result<Self> {
+        Ok(Self::new(Target::Macs { share, uses: cost.uses()? }))
     }
 
     fn new(target: Target) -> Self {

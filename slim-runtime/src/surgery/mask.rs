@@ -1,39 +1,46 @@
 //! The masked network: what the slimmed one must compute.
 
+use std::collections::BTreeMap;
+
 use tch::{TchError, Tensor};
 
 use super::{matching, swap::Swaps};
 use crate::Result;
 use crate::criterion::Masking;
 use crate::plan::{AxisPlan, Plan, Role};
-use crate::tracer::{AxisRole, Graph, LayerNode, TensorNode};
+use crate::tracer::{AxisRole, Graph};
 
 /// Sets what the plan's masking names to zero in the removed channels.
 pub(crate) fn apply(graph: &Graph, plan: &Plan) -> Result<()> {
     matching::check(graph, plan)?;
     let _no_grad = tch::no_grad_guard();
     let mut swaps = Swaps::default();
-    for (node, layer) in graph.layers.iter().zip(&plan.layers) {
-        for bound in node.tensors.iter().filter(|bound| bound.role == Role::Parameter) {
-            let dims = masked_dims(plan.masking(), node, bound);
-            let dims: Vec<_> = dims.map(|(dim, axis)| (dim, &layer.axes[axis])).filter(|(_, axis)| axis.keep.len() < axis.width).collect();
-            if !dims.is_empty() {
-                swaps.add(&format!("{}.{}", node.path, bound.name), &bound.tensor, |tensor| masked(tensor, &dims))?;
-            }
-        }
+    for ((layer, tensor), dims) in masked_dims(graph, plan) {
+        let bound = &graph.layers[layer].tensors[tensor].tensor;
+        swaps.add(&graph.tensor_path((layer, tensor)), bound, |tensor| masked(tensor, &dims))?;
     }
     swaps.commit().inspect_err(|_| swaps.roll_back())
 }
 
-/// The dimensions of a parameter along which it belongs to the channels of an axis, as against reading them.
-fn masked_dims(masking: Masking, node: &LayerNode, bound: &TensorNode) -> impl Iterator<Item = (i64, usize)> {
-    let scale = node.ranked.as_ref().filter(|ranked| ranked.is_scale).map(|ranked| ranked.axis);
-    let axes = bound.axes.iter().enumerate().filter_map(|(dim, axis)| Some((dim as i64, (*axis)?)));
-    axes.filter(move |&(_, axis)| match masking {
-        // γ, and β beside it.
-        Masking::BatchNorm => scale == Some(axis),
-        Masking::Parameters => node.axes[axis].role != AxisRole::Read,
-    })
+/// By tensor, where it is met first: the dimensions along which it belongs to removed channels, as against reading them, in all places that share it.
+fn masked_dims<'p>(graph: &Graph, plan: &'p Plan) -> BTreeMap<(usize, usize), Vec<(i64, &'p AxisPlan)>> {
+    let mut masked: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (index, (node, layer)) in graph.layers.iter().zip(&plan.layers).enumerate() {
+        let scale = node.ranked.as_ref().filter(|ranked| ranked.is_scale).map(|ranked| ranked.axis);
+        let belongs = |axis: usize| match plan.masking() {
+            // γ, and β beside it.
+            Masking::BatchNorm => scale == Some(axis),
+            Masking::Parameters => node.axes[axis].role != AxisRole::Read,
+        };
+        for (tensor, bound) in node.tensors.iter().enumerate().filter(|(_, bound)| bound.role == Role::Parameter) {
+            let axes = bound.axes.iter().enumerate().filter_map(|(dim, axis)| Some((dim as i64, (*axis)?)));
+            let dims = axes.filter(|&(_, axis)| belongs(axis)).map(|(dim, axis)| (dim, &layer.axes[axis]));
+            for dim in dims.filter(|(_, axis)| axis.keep.len() < axis.width) {
+                masked.entry(bound.tied.unwrap_or((index, tensor))).or_default().push(dim);
+            }
+        }
+    }
+    masked
 }
 
 fn masked(tensor: &Tensor, dims: &[(i64, &AxisPlan)]) -> Result<Tensor, TchError> {

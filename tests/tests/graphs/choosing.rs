@@ -6,7 +6,7 @@ use slim_runtime::{Error, Plan, Prunable, Slimming};
 
 use crate::check::{assert_close, assert_slimmed_is_masked, mask};
 use crate::net::Net;
-use crate::{cases, grow, rank};
+use crate::{cases, cost, grow, rank};
 
 /// By weights and not by γ.
 fn by_weights() -> impl Strategy<Value = Slimming> {
@@ -82,6 +82,21 @@ proptest! {
         // With one score less to go, it is too much.
         if let (Some(threshold), false) = (plan.threshold(), rounded) {
             let larger = net.plan(&Slimming::threshold(threshold.next_down())).unwrap().parameters().after;
+            prop_assert!(larger > most, "{larger} of at most {most} would do");
+        }
+    }
+
+    #[test]
+    fn a_budget_of_macs_is_kept_and_used(graph in grow::graph(rank()), share in 0.05..1.0) {
+        let (net, _vs) = Net::new(&graph);
+        let cost = cost::found(&net);
+        let Ok(slimming) = Slimming::macs(share, &cost) else { return Ok(()) };
+        let Some(plan) = planned(&net, &slimming)? else { return Ok(()) };
+        let most = (cost.macs().unwrap() as f64 * share) as i64;
+        let after = |plan: &Plan| cost.after(plan).unwrap().macs().unwrap();
+        prop_assert!(after(&plan) <= most, "{} of at most {most}", after(&plan));
+        if let Some(threshold) = plan.threshold() {
+            let larger = after(&net.plan(&Slimming::threshold(threshold.next_down())).unwrap());
             prop_assert!(larger > most, "{larger} of at most {most} would do");
         }
     }

@@ -1,10 +1,10 @@
 //! How much is to go.
 
 use slim_examples::zoo::vgg::{self, Vgg};
-use slim_runtime::{Prunable, Slimming};
+use slim_runtime::{Error, Prunable, Slimming};
 use slim_tests::fill::fill;
-use tch::Device;
-use tch::nn::VarStore;
+use tch::nn::{ModuleT, VarStore};
+use tch::{Device, Tensor};
 
 use super::{plan, widths};
 
@@ -73,8 +73,35 @@ fn a_budget_of_parameters_is_the_largest_network_within_it() {
     assert!(larger.parameters().after > 8_014_007, "{}", larger.parameters().after);
 
     net.apply(&plan).unwrap();
-    let stored: usize = vs.trainable_variables().iter().map(tch::Tensor::numel).sum();
+    let stored: usize = vs.trainable_variables().iter().map(Tensor::numel).sum();
     assert_eq!(stored as i64, parameters.after);
+}
+
+#[test]
+fn a_budget_of_macs_is_what_the_slimmed_network_takes() {
+    let images = Tensor::zeros([1, 3, 32, 32], tch::kind::FLOAT_CPU);
+    let (mut net, _vs) = vgg19();
+    let cost = net.cost(|net| net.forward_t(&images, false)).unwrap();
+    let plan = net.plan(&Slimming::macs(0.5, &cost).unwrap()).unwrap();
+    let after = cost.after(&plan).unwrap().macs().unwrap();
+    assert!(after <= 398_136_320 / 2, "{after}");
+    let larger = net.plan(&Slimming::top_k(plan.channels().after as usize + 1)).unwrap();
+    assert!(cost.after(&larger).unwrap().macs().unwrap() > 398_136_320 / 2);
+    let report = plan.to_string();
+    assert!(
+        report.contains(&format!("budget      50.0 % of the MACs asked for, {:.1} % stay", 100. * after as f64 / 398_136_320.)),
+        "{report}"
+    );
+
+    net.apply(&plan).unwrap();
+    assert_eq!(net.cost(|net| net.forward_t(&images, false)).unwrap().macs().unwrap(), after);
+
+    // Of another network, or of one that cannot be counted.
+    let vs = VarStore::new(Device::Cpu);
+    let other = crate::common::Net::new(&vs.root());
+    insta::assert_snapshot!(other.plan(plan.slimming()).unwrap_err(), @"the cost is another network's, which has the tensor `classifier.weight`; record it of this one, with `cost`");
+    let cost = other.cost(|net| net.forward_t(&images, false)).unwrap();
+    assert!(matches!(Slimming::macs(0.5, &cost), Err(Error::Uncounted { .. })));
 }
 
 #[test]
