@@ -306,6 +306,13 @@ pub enum Error {
         reasons: Vec<String>,
     },
 
+    /// A closure that was to measure the network has changed its running statistics. They are what they were again.
+    #[error("the closure changed `{tensor}`, so it runs the network in training mode; call its forward pass with `train = false`")]
+    TrainingMode {
+        /// Path of the first tensor that changed.
+        tensor: String,
+    },
+
     /// The plan was made for another network.
     #[error("the plan does not fit this model: {difference}")]
     PlanMismatch {

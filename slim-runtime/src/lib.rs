@@ -56,12 +56,16 @@
 //! provided that its activations map zero to zero (ReLU, SiLU, tanh; not the sigmoid), and that `forward` does what the fields say.
 //! A channel that some layer reads without a batch norm in between is never removed. After an error the model is what it was, to the bit.
 
+#[cfg(test)]
+extern crate self as slim_runtime; // the derive's code, in this crate's own tests
+
 mod cfg;
 pub mod checkpoint;
 mod cost;
 pub mod criterion;
 mod error;
 mod explanation;
+mod fault;
 mod flow;
 pub mod functional;
 pub mod guide;

@@ -114,7 +114,8 @@ pub trait Prunable {
     /// # Errors
     /// Those of [`apply`](Self::apply); the model is then as it was.
     fn mask(&mut self, plan: &Plan) -> Result<()> {
-        surgery::mask::apply(&planner::trace(self, plan.masking())?, plan)
+        let graph = planner::trace(self, plan.masking())?;
+        surgery::mask(self, &graph, plan)
     }
 
     /// Removes the share `ratio` of the model's channels: those with the smallest |γ| of all batch norms together.

@@ -4,22 +4,24 @@ use std::collections::BTreeMap;
 
 use tch::{TchError, Tensor};
 
-use super::{matching, swap::Swaps};
+use super::swap::Swaps;
 use crate::Result;
 use crate::criterion::Masking;
 use crate::plan::{AxisPlan, Plan, Role};
 use crate::tracer::{AxisRole, Graph};
 
-/// Sets what the plan's masking names to zero in the removed channels.
-pub(crate) fn apply(graph: &Graph, plan: &Plan) -> Result<()> {
-    matching::check(graph, plan)?;
+/// Zero for what the masking of the plan names, in the removed channels.
+///
+/// # Errors
+/// [`Error::Torch`](crate::Error::Torch), with the tensor at hand.
+pub(super) fn swaps(graph: &Graph, plan: &Plan) -> Result<Swaps> {
     let _no_grad = tch::no_grad_guard();
     let mut swaps = Swaps::default();
     for ((layer, tensor), dims) in masked_dims(graph, plan) {
         let bound = &graph.layers[layer].tensors[tensor].tensor;
         swaps.add(&graph.tensor_path((layer, tensor)), bound, |tensor| masked(tensor, &dims))?;
     }
-    swaps.commit().inspect_err(|_| swaps.roll_back())
+    Ok(swaps)
 }
 
 /// By tensor, where it is met first: the dimensions along which it belongs to removed channels, as against reading them, in all places that share it.

@@ -1,42 +1,28 @@
 //! Carrying out a plan: every new tensor first, then the commit, and back again if anything disagrees.
 
-pub(crate) mod mask;
+mod mask;
 mod matching;
 mod states;
 mod swap;
+#[cfg(test)]
+mod tests;
+mod transaction;
+mod trial;
 
 use crate::plan::{Plan, Slimmed};
 use crate::tracer::Graph;
-use crate::{Error, Prunable, Result};
+use crate::{Prunable, Result};
 pub use states::LayerVisitor;
-use states::States;
-use swap::Swaps;
+use transaction::Transaction;
+pub(crate) use trial::{Form, observe, temporarily};
 
 /// Selects, in every bound dimension of every tensor, the positions that stay.
 pub(crate) fn apply<M: Prunable + ?Sized>(model: &mut M, graph: &Graph, plan: &Plan) -> Result<Slimmed> {
-    matching::check(graph, plan)?;
-    let mut states = States::collect(graph, plan);
-    states.check(model)?;
-    let mut swaps = Swaps::selecting(graph, plan)?;
-
-    let committed = swaps.commit().and_then(|()| check_shapes(graph, plan)).and_then(|()| states.write(model));
-    if let Err(error) = committed {
-        states.restore(model);
-        swaps.roll_back();
-        return Err(error);
-    }
+    Transaction::slimming(model, graph, plan)?.commit(model)?;
     Ok(Slimmed { plan: plan.clone() })
 }
 
-/// Every handle of a tensor must have followed it.
-fn check_shapes(graph: &Graph, plan: &Plan) -> Result<()> {
-    for (node, layer) in graph.layers.iter().zip(&plan.layers) {
-        for (bound, planned) in node.tensors.iter().zip(&layer.tensors) {
-            if bound.tensor.size() != layer.shape_after(planned) {
-                let owner = bound.tied.map_or_else(|| "another tensor".to_owned(), |owner| graph.tensor_path(owner));
-                return Err(Error::NotShared { path: node.path.clone(), tensor: bound.name.to_owned(), owner });
-            }
-        }
-    }
-    Ok(())
+/// Takes what the removed channels carry to zero, and keeps every shape.
+pub(crate) fn mask<M: Prunable + ?Sized>(model: &mut M, graph: &Graph, plan: &Plan) -> Result<()> {
+    Transaction::masking(graph, plan)?.commit(model)
 }

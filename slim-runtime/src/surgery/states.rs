@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use crate::plan::{KeepList, LayerPlan, Plan};
 use crate::tracer::{Graph, State};
-use crate::{Error, Prunable, Result};
+use crate::{Error, Prunable, Result, fault};
 
 /// Reaches the state of a model's layers, by field path and name. What [`Prunable::layers_mut`] is called with.
 pub struct LayerVisitor<'s> {
@@ -60,18 +60,20 @@ impl LayerVisitor<'_> {
     /// As for [`size`](Self::size).
     pub fn sizes(&mut self, name: &'static str, sizes: &mut [i64]) -> Result<()> {
         let (path, mode) = (self.path(), self.mode);
+        self.step()?;
         match &mut self.known(name)?.kind {
             Kind::Sizes { before, after } => match mode {
-                Mode::Check if sizes != before => {
+                Mode::Check | Mode::Write if sizes != before => {
                     return Err(Error::State { path, name: name.to_owned(), expected: list(before), found: list(sizes) });
                 }
                 Mode::Check => {}
                 Mode::Write => sizes.copy_from_slice(after),
-                Mode::Restore => sizes.copy_from_slice(before),
+                Mode::Restore if sizes.len() == before.len() => sizes.copy_from_slice(before),
+                Mode::Restore => {}
             },
             Kind::Indices { .. } => return Err(unreached(path, name, "layers_mut", "trace")),
         }
-        Ok(())
+        self.step()
     }
 
     /// Stored positions of channels, under the name that [`LayerTracer::indices`](crate::LayerTracer::indices) gave them.
@@ -80,6 +82,7 @@ impl LayerVisitor<'_> {
     /// [`Error::State`] when there are not as many as the flow has channels, [`Error::UnreachedState`] when `trace` did not name them.
     pub fn indices(&mut self, name: &'static str, indices: &mut Vec<i64>) -> Result<()> {
         let (path, mode) = (self.path(), self.mode);
+        self.step()?;
         match &mut self.known(name)?.kind {
             Kind::Indices { from, to, width, old } => match mode {
                 Mode::Check if indices.len() != *width => {
@@ -92,7 +95,15 @@ impl LayerVisitor<'_> {
             },
             Kind::Sizes { .. } => return Err(unreached(path, name, "layers_mut", "trace")),
         }
-        Ok(())
+        self.step()
+    }
+
+    /// A user's code runs before and after a state is written, and may fail.
+    fn step(&self) -> Result<()> {
+        match self.mode {
+            Mode::Check | Mode::Write => fault::point().map_err(|cause| Error::torch(self.path())(cause)),
+            Mode::Restore => Ok(()),
+        }
     }
 
     fn path(&self) -> String {
@@ -102,7 +113,7 @@ impl LayerVisitor<'_> {
     fn known(&mut self, name: &'static str) -> Result<&mut Change> {
         let path = self.path();
         match self.states.get_mut(&(path.clone(), name)) {
-            Some(change) if change.reached && matches!(self.mode, Mode::Check) => {
+            Some(change) if change.reached && !matches!(self.mode, Mode::Restore) => {
                 Err(Error::Layer { path, reason: format!("two layers have `{name}` here; give each a name of its own with `field`") })
             }
             Some(change) => {
@@ -130,6 +141,7 @@ fn unreached(path: String, name: &str, declared: &'static str, missing: &'static
 }
 
 /// The state that a plan changes.
+#[derive(Default)]
 pub(super) struct States {
     states: HashMap<(String, &'static str), Change>,
 }
@@ -147,23 +159,35 @@ impl States {
     /// # Errors
     /// Those of [`LayerVisitor`], and [`Error::UnreachedState`] when `layers_mut` leaves something out.
     pub(super) fn check<M: Prunable + ?Sized>(&mut self, model: &mut M) -> Result<()> {
-        self.visit(model, Mode::Check)?;
+        self.visit_all(model, Mode::Check)
+    }
+
+    /// # Errors
+    /// As for [`check`](Self::check). Some of the state may be written then.
+    pub(super) fn write<M: Prunable + ?Sized>(&mut self, model: &mut M) -> Result<()> {
+        self.visit_all(model, Mode::Write)
+    }
+
+    /// # Errors
+    /// Those of a hand-written `layers_mut`.
+    pub(super) fn restore<M: Prunable + ?Sized>(&mut self, model: &mut M) -> Result<()> {
+        self.visit(model, Mode::Restore)
+    }
+
+    fn visit_all<M: Prunable + ?Sized>(&mut self, model: &mut M, mode: Mode) -> Result<()> {
+        self.states.values_mut().for_each(|change| change.reached = false);
+        self.visit(model, mode)?;
         match self.states.iter().filter(|(_, change)| !change.reached).map(|(key, _)| key).min() {
             None => Ok(()),
             Some((path, name)) => Err(unreached(path.clone(), name, "trace", "layers_mut")),
         }
     }
 
-    pub(super) fn write<M: Prunable + ?Sized>(&mut self, model: &mut M) -> Result<()> {
-        self.visit(model, Mode::Write)
-    }
-
-    pub(super) fn restore<M: Prunable + ?Sized>(&mut self, model: &mut M) {
-        // Whatever stopped `write` stops this in the same place, behind the last state that was written.
-        let _ = self.visit(model, Mode::Restore);
-    }
-
     fn visit<M: Prunable + ?Sized>(&mut self, model: &mut M, mode: Mode) -> Result<()> {
+        // A mask changes none, and what `layers_mut` says would then be unknown.
+        if self.states.is_empty() && !matches!(mode, Mode::Check) {
+            return Ok(());
+        }
         model.layers_mut(&mut LayerVisitor { scope: Vec::new(), states: &mut self.states, mode })
     }
 }

@@ -7,12 +7,14 @@ use tch::{Kind, TchError, Tensor};
 use crate::flow::ChannelId;
 use crate::plan::Plan;
 use crate::tracer::Graph;
-use crate::{Error, Result};
+use crate::{Error, Result, fault};
 
 /// The tensors that change, computed before any of them does.
 #[derive(Default)]
 pub(super) struct Swaps {
     swaps: Vec<Swap>,
+    /// How many of them have begun.
+    begun: usize,
 }
 
 struct Swap {
@@ -20,6 +22,9 @@ struct Swap {
     target: Tensor,
     old: Tensor,
     new: Tensor,
+    /// An empty tensor of another kind, by way of which data are replaced. A loss that is still alive keeps the tensor's gradient
+    /// accumulator, which remembers the old shape and would make the next backward pass fail; libtorch renews it when the data
+    /// change kind, but not when they change shape.
     reset: Tensor,
 }
 
@@ -65,24 +70,42 @@ impl Swaps {
     /// # Errors
     /// [`Error::Torch`], with the tensor's name.
     pub(super) fn add(&mut self, name: &str, target: &Tensor, new: impl FnOnce(&Tensor) -> Result<Tensor, TchError>) -> Result<()> {
-        let swap = new(target).and_then(|new| Swap::new(name.to_owned(), target, new)).map_err(Error::torch(name))?;
+        let new = fault::point().and_then(|()| new(target));
+        let swap = new.and_then(|new| Swap::new(name.to_owned(), target, new)).map_err(Error::torch(name))?;
         self.swaps.push(swap);
         Ok(())
     }
 
+    /// Puts the new data in place. What panics or fails in between leaves a part of it done, for [`roll_back`](Self::roll_back) to undo.
+    ///
     /// # Errors
-    /// [`Error::Torch`], with the tensor at hand. The caller then rolls back.
+    /// [`Error::Torch`], with the tensor at hand.
     pub(super) fn commit(&mut self) -> Result<()> {
-        self.swaps.iter_mut().try_for_each(|swap| swap.put_new().map_err(Error::torch(&swap.name)))
+        for swap in &mut self.swaps {
+            self.begun += 1;
+            swap.put_new().map_err(Error::torch(&swap.name))?;
+        }
+        Ok(())
     }
 
-    /// Gives every tensor its old data back: the same memory, so the same bits.
+    /// Gives every tensor that [`commit`](Self::commit) has touched its old data back: the same memory, so the same bits.
     pub(super) fn roll_back(&mut self) {
-        for swap in &mut self.swaps {
-            // Pointers are exchanged and nothing is allocated, and the same exchange has just succeeded in the other
-            // direction; there is also nothing left to do about a failure.
-            let _ = swap.put_old();
+        for swap in self.swaps[..std::mem::take(&mut self.begun)].iter_mut().rev() {
+            swap.put_old();
         }
+    }
+
+    /// The first of the tensors whose present values are not the old ones.
+    ///
+    /// # Errors
+    /// [`Error::Torch`], with the tensor at hand.
+    pub(super) fn first_changed(&self) -> Result<Option<&str>> {
+        for swap in &self.swaps {
+            if swap.changed().map_err(Error::torch(&swap.name))? {
+                return Ok(Some(&swap.name));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -99,21 +122,24 @@ impl Swap {
     }
 
     fn put_new(&mut self) -> Result<(), TchError> {
-        exchange(&mut self.target, &self.reset, &self.new)
+        fault::point()?;
+        self.target.f_set_data(&self.reset)?;
+        fault::point()?;
+        self.target.f_set_data(&self.new)?;
+        fault::point()
     }
 
-    fn put_old(&mut self) -> Result<(), TchError> {
-        exchange(&mut self.target, &self.reset, &self.old)
+    /// Pointers are exchanged and nothing is allocated, so this does not fail; nor would there be anything left to do about it.
+    fn put_old(&mut self) {
+        let _ = self.target.f_set_data(&self.reset);
+        let _ = self.target.f_set_data(&self.old);
     }
-}
 
-/// Replaces a tensor's data by way of an empty tensor of another kind.
-///
-/// A loss that is still alive keeps the tensor's gradient accumulator, which remembers the old shape and would make the
-/// next backward pass fail. libtorch renews the accumulator when the data changes kind, but not when it changes shape.
-fn exchange(target: &mut Tensor, reset: &Tensor, data: &Tensor) -> Result<(), TchError> {
-    target.f_set_data(reset)?;
-    target.f_set_data(data)
+    /// A NaN that stays one is no change.
+    fn changed(&self) -> Result<bool, TchError> {
+        let same = self.target.size() == self.old.size() && self.target.f_allclose(&self.old, 0., 0., true)?;
+        Ok(!same)
+    }
 }
 
 /// One index tensor per list of channels and device, however many tensors follow the list.

@@ -1,0 +1,82 @@
+//! All or nothing: every new value is computed before the first is put in place, and whatever fails then is undone.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use super::states::States;
+use super::swap::Swaps;
+use super::{mask, matching};
+use crate::plan::Plan;
+use crate::tracer::{Graph, memory};
+use crate::{Error, Prunable, Result, fault};
+
+/// What a plan changes in a model, computed.
+pub(super) struct Transaction<'g> {
+    graph: &'g Graph,
+    swaps: Swaps,
+    states: States,
+}
+
+impl<'g> Transaction<'g> {
+    /// Removes the channels that do not stay.
+    ///
+    /// # Errors
+    /// A plan or a state that does not fit, [`Error::Torch`].
+    pub(super) fn slimming<M: Prunable + ?Sized>(model: &mut M, graph: &'g Graph, plan: &Plan) -> Result<Self> {
+        matching::check(graph, plan)?;
+        let mut states = States::collect(graph, plan);
+        states.check(model)?;
+        Ok(Self { graph, swaps: Swaps::selecting(graph, plan)?, states })
+    }
+
+    /// Takes what the channels that do not stay carry to zero.
+    ///
+    /// # Errors
+    /// A plan that does not fit, [`Error::Torch`].
+    pub(super) fn masking(graph: &'g Graph, plan: &Plan) -> Result<Self> {
+        matching::check(graph, plan)?;
+        Ok(Self { graph, swaps: mask::swaps(graph, plan)?, states: States::default() })
+    }
+
+    /// Changes the model.
+    ///
+    /// # Errors
+    /// [`Error::Torch`], [`Error::NotShared`], those of a hand-written `layers_mut`. The model is then as it was.
+    ///
+    /// # Panics
+    /// When a hand-written `layers_mut` does. The model is then as it was, too.
+    pub(super) fn commit<M: Prunable + ?Sized>(&mut self, model: &mut M) -> Result<()> {
+        let committed = catch_unwind(AssertUnwindSafe(|| {
+            self.swaps.commit()?;
+            check_shared(self.graph)?;
+            self.states.write(model)
+        }));
+        if !matches!(committed, Ok(Ok(()))) {
+            self.roll_back(model);
+        }
+        committed.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// Puts everything back that [`commit`](Self::commit) has changed.
+    pub(super) fn roll_back<M: Prunable + ?Sized>(&mut self, model: &mut M) {
+        // Whatever stopped `write` may stop this, in the same place: behind the last state that was written.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.states.restore(model)));
+        self.swaps.roll_back();
+    }
+}
+
+/// Every handle of a tensor must have followed it.
+fn check_shared(graph: &Graph) -> Result<()> {
+    for node in &graph.layers {
+        for bound in &node.tensors {
+            let path = || format!("{}.{}", node.path, bound.name);
+            fault::point().map_err(Error::torch(path()))?;
+            let Some(owner) = bound.tied else { continue };
+            let (layer, tensor) = owner;
+            if memory(&bound.tensor) != memory(&graph.layers[layer].tensors[tensor].tensor) {
+                let owner = graph.tensor_path(owner);
+                return Err(Error::NotShared { path: node.path.clone(), tensor: bound.name.to_owned(), owner });
+            }
+        }
+    }
+    Ok(())
+}

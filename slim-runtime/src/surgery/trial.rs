@@ -1,0 +1,77 @@
+//! Surgery on trial: a closure sees the model as a plan makes it, and everything is put back.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use tch::{TchError, Tensor};
+
+use super::swap::Swaps;
+use super::transaction::Transaction;
+use crate::plan::{Plan, Role};
+use crate::tracer::Graph;
+use crate::{Error, Prunable, Result};
+
+/// What a plan makes of a model.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Form {
+    /// γ and β of the removed channels are zero.
+    Masked,
+    /// The removed channels are gone.
+    Slimmed,
+}
+
+/// Runs `body` on the model in this form, without gradients. Whatever happens, the model is then as it was.
+///
+/// # Errors
+/// Those of [`apply`](super::apply) and [`observe`].
+///
+/// # Panics
+/// When `body` does.
+pub(crate) fn temporarily<M: Prunable + ?Sized, T>(
+    model: &mut M,
+    graph: &Graph,
+    plan: &Plan,
+    form: Form,
+    body: impl FnOnce(&M) -> T,
+) -> Result<T> {
+    let mut transaction = match form {
+        Form::Masked => Transaction::masking(graph, plan)?,
+        Form::Slimmed => Transaction::slimming(model, graph, plan)?,
+    };
+    transaction.commit(model)?;
+    let seen = catch_unwind(AssertUnwindSafe(|| observe(model, graph, body)));
+    transaction.roll_back(model);
+    seen.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// Runs `body` on the model as it is, without gradients and on copies of its running statistics, which a forward pass in training mode would change.
+///
+/// # Errors
+/// [`Error::TrainingMode`] when it did, [`Error::Torch`].
+///
+/// # Panics
+/// When `body` does.
+pub(crate) fn observe<M: ?Sized, T>(model: &M, graph: &Graph, body: impl FnOnce(&M) -> T) -> Result<T> {
+    let _no_grad = tch::no_grad_guard();
+    let mut copies = Swaps::default();
+    for node in &graph.layers {
+        for bound in node.tensors.iter().filter(|bound| bound.role == Role::Buffer && bound.tied.is_none()) {
+            copies.add(&format!("{}.{}", node.path, bound.name), &bound.tensor, copy)?;
+        }
+    }
+    let seen = catch_unwind(AssertUnwindSafe(|| {
+        copies.commit()?;
+        let seen = body(model);
+        match copies.first_changed()? {
+            None => Ok(seen),
+            Some(tensor) => Err(Error::TrainingMode { tensor: tensor.to_owned() }),
+        }
+    }));
+    copies.roll_back();
+    seen.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+fn copy(tensor: &Tensor) -> Result<Tensor, TchError> {
+    let mut copy = Tensor::f_empty_like(tensor)?;
+    copy.f_copy_(tensor)?;
+    Ok(copy)
+}
