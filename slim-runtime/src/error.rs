@@ -306,6 +306,27 @@ pub enum Error {
         reasons: Vec<String>,
     },
 
+    /// The slimmed network is not the masked one: the wiring and `forward` disagree. The model is as it was.
+    #[error(
+        "the slimmed network is not the masked one, so `forward` does something that the fields do not say (another order, another reader, an activation that does not map zero to zero); compare the two here:\n  {}",
+        .places.join("\n  ")
+    )]
+    Diverged {
+        /// For each set of channels that makes a difference by itself: their layers, by path, and the difference.
+        places: Vec<String>,
+    },
+
+    /// The tolerance of a comparison is negative, infinite or NaN.
+    #[error("tolerance {0}: it must be finite and not negative, for instance 1e-4 of the largest output")]
+    Tolerance(f64),
+
+    /// The output on a sample cannot tell whether two networks are the same.
+    #[error("nothing was verified: {reason}")]
+    Unverified {
+        /// Why not, and the fix.
+        reason: String,
+    },
+
     /// A closure that was to measure the network has changed its running statistics. They are what they were again.
     #[error("the closure changed `{tensor}`, so it runs the network in training mode; call its forward pass with `train = false`")]
     TrainingMode {

@@ -80,6 +80,7 @@ mod sparsity;
 mod surgery;
 mod table;
 mod tracer;
+mod verify;
 
 pub use cfg::{Cfg, Stage};
 pub use cost::{Cost, LayerCost, TensorCost};
@@ -95,6 +96,7 @@ pub use slim_derive::Prunable;
 pub use slimming::{Bounds, Coupling, Direction, Rounding, Rule, Scope, Slimming, Target};
 pub use surgery::LayerVisitor;
 pub use tracer::{Axis, LayerTracer, Tracer};
+pub use verify::{Verified, Verify};
 
 /// What macros need, whatever a user's crate depends on.
 #[doc(hidden)]

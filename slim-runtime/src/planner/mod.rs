@@ -5,6 +5,7 @@ mod explain;
 mod health;
 mod narrow;
 mod pools;
+mod restrict;
 mod round;
 mod scores;
 mod select;
@@ -17,6 +18,7 @@ use crate::tracer::{AxisNode, AxisRole, Graph, LayerNode, Tracer};
 use crate::{Prunable, Result};
 pub(crate) use explain::explain;
 pub(crate) use narrow::plan_for;
+pub(crate) use restrict::{removed, restricted};
 use scores::Scores;
 use select::Choice;
 

@@ -14,7 +14,7 @@ use crate::tracer::Graph;
 use crate::{Prunable, Result};
 pub use states::LayerVisitor;
 use transaction::Transaction;
-pub(crate) use trial::{Form, observe, temporarily};
+pub(crate) use trial::{Form, temporarily};
 
 /// Selects, in every bound dimension of every tensor, the positions that stay.
 pub(crate) fn apply<M: Prunable + ?Sized>(model: &mut M, graph: &Graph, plan: &Plan) -> Result<Slimmed> {

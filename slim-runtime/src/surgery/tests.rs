@@ -4,6 +4,7 @@ use tch::nn::{self, Module, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
 
 use super::{Form, temporarily};
+use crate::criterion::Masking;
 use crate::fault::{self, Failure};
 use crate::nn as slim_nn;
 use crate::{Flow, LayerKind, LayerVisitor, Plan, Prunable, Result, Slimming, Tracer, planner};

@@ -14,4 +14,5 @@ mod snapshots;
 mod sparsity;
 mod stored_numbers;
 mod surgery;
+mod verify;
 mod wiring;

@@ -7,3 +7,4 @@ mod coupling;
 mod imagenet;
 mod mobile;
 mod oracle;
+mod verify;

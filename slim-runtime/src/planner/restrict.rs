@@ -1,0 +1,25 @@
+//! A part of a plan: some of its channels go, the others stay after all.
+
+use crate::plan::{KeepList, Plan};
+use crate::tracer::Graph;
+
+/// The plan, as far as it removes channels of classes that `removes` names. More stays than before, so what was sound still is.
+pub(crate) fn restricted(graph: &Graph, plan: &Plan, removes: impl Fn(usize) -> bool) -> Plan {
+    let mut part = plan.clone();
+    for (node, layer) in graph.layers.iter().zip(&mut part.layers) {
+        for (axis, planned) in node.axes.iter().zip(&mut layer.axes) {
+            let back = removed(&planned.keep, planned.width).filter(|&position| !removes(graph.class(axis.ids[position])));
+            let back: Vec<_> = back.collect();
+            if !back.is_empty() {
+                planned.keep = planned.keep.iter().chain(back).collect();
+            }
+        }
+    }
+    part
+}
+
+/// The positions that go.
+pub(crate) fn removed(keep: &KeepList, width: usize) -> impl Iterator<Item = usize> {
+    let mut kept = keep.iter().peekable();
+    (0..width).filter(move |position| kept.next_if_eq(position).is_none())
+}

@@ -1,0 +1,61 @@
+//! A panic as a finding.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
+
+thread_local! {
+    /// Whether a panic of this thread is expected, and would only fill the screen with libtorch's backtraces.
+    static EXPECTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `body`; a panic is returned as its message, and is not printed.
+pub(super) fn caught<T>(body: impl FnOnce() -> T) -> Result<T, String> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let print = take_hook();
+        set_hook(Box::new(move |info| {
+            if !EXPECTED.get() {
+                print(info);
+            }
+        }));
+    });
+    let before = EXPECTED.replace(true);
+    let done = catch_unwind(AssertUnwindSafe(body));
+    EXPECTED.set(before);
+    done.map_err(|panic| message(&*panic))
+}
+
+/// What a panic says. Of one of tch's it is libtorch's own words, without where in its own code it was.
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = text.unwrap_or("a value that is no text");
+    // tch unwraps, so its errors arrive in their `Debug` form, with line breaks written out.
+    let words = text.strip_prefix("called `Result::unwrap()` on an `Err` value: ").unwrap_or(text);
+    let words = words.strip_prefix("Torch(\"").unwrap_or(words);
+    let end = ["\\nException raised from", "\nException raised from"].iter().filter_map(|mark| words.find(mark)).min();
+    words[..end.unwrap_or(words.len())].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Tensor;
+
+    use super::*;
+
+    #[test]
+    fn tchs_panics_are_libtorchs_words() {
+        let sum = caught(|| Tensor::from_slice(&[1., 2.]) + Tensor::from_slice(&[1., 2., 3.]));
+        assert_eq!(sum.unwrap_err(), "The size of tensor a (2) must match the size of tensor b (3) at non-singleton dimension 0");
+    }
+
+    #[test]
+    fn other_panics_are_their_text() {
+        let number = 3;
+        assert_eq!(caught(|| panic!("{number} is odd")), Err::<(), _>("3 is odd".to_owned()));
+        assert_eq!(caught(|| std::panic::panic_any(3)), Err::<(), _>("a value that is no text".to_owned()));
+        assert_eq!(caught(|| number), Ok(3));
+        assert!(!EXPECTED.get());
+    }
+}
