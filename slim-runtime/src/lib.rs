@@ -78,6 +78,7 @@ mod prunable;
 mod slimming;
 mod sparsity;
 mod surgery;
+mod sweep;
 mod table;
 mod tracer;
 mod verify;
@@ -95,6 +96,7 @@ pub use prunable::Prunable;
 pub use slim_derive::Prunable;
 pub use slimming::{Bounds, Coupling, Direction, Rounding, Rule, Scope, Slimming, Target};
 pub use surgery::LayerVisitor;
+pub use sweep::{Evaluation, Point, Sweep, Swept};
 pub use tracer::{Axis, LayerTracer, Tracer};
 pub use verify::{Verified, Verify};
 

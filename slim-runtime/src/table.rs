@@ -1,6 +1,6 @@
-//! How tables look that a person reads.
+//! Tables that a person reads.
 
-use comfy_table::{LineStyle, TableStyle};
+use comfy_table::{CellAlignment, LineStyle, Row, Table, TableStyle};
 
 /// Rules above, below the header and below.
 pub(crate) const STYLE: TableStyle = {
@@ -10,6 +10,18 @@ pub(crate) const STYLE: TableStyle = {
 
 /// How many lines of a sort a report shows.
 pub(crate) const MOST_LINES: usize = 8;
+
+/// A table whose columns from `first_number` on are numbers.
+pub(crate) fn table<Header: Into<Row>, Line: Into<Row>>(
+    header: Header,
+    first_number: usize,
+    lines: impl IntoIterator<Item = Line>,
+) -> Table {
+    let mut table = Table::new();
+    table.load_style(STYLE).set_header(header).add_rows(lines);
+    table.column_iter_mut().skip(first_number).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    table
+}
 
 /// `20,035,018`
 pub(crate) fn grouped(number: i64) -> String {

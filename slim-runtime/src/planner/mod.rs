@@ -18,7 +18,7 @@ use crate::tracer::{AxisNode, AxisRole, Graph, LayerNode, Tracer};
 use crate::{Prunable, Result};
 pub(crate) use explain::explain;
 pub(crate) use narrow::plan_for;
-pub(crate) use restrict::{removed, restricted};
+pub(crate) use restrict::{removed, restricted, without_removals};
 use scores::Scores;
 use select::Choice;
 

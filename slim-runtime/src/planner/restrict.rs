@@ -1,6 +1,7 @@
 //! A part of a plan: some of its channels go, the others stay after all.
 
 use crate::plan::{KeepList, Plan};
+use crate::slimming::Slimming;
 use crate::tracer::Graph;
 
 /// The plan, as far as it removes channels of classes that `removes` names. More stays than before, so what was sound still is.
@@ -16,6 +17,18 @@ pub(crate) fn restricted(graph: &Graph, plan: &Plan, removes: impl Fn(usize) -> 
         }
     }
     part
+}
+
+/// The plan of the same network that removes nothing.
+pub(crate) fn without_removals(plan: &Plan) -> Plan {
+    let mut dense = Plan { slimming: Slimming::ratio(0.), threshold: None, warnings: Vec::new(), ..plan.clone() };
+    for layer in &mut dense.layers {
+        layer.axes.iter_mut().for_each(|axis| axis.keep = (0..axis.width).collect());
+        if let Some(scored) = &mut layer.scored {
+            (scored.threshold, scored.bounded) = (None, None);
+        }
+    }
+    dense
 }
 
 /// The positions that go.

@@ -14,5 +14,6 @@ mod snapshots;
 mod sparsity;
 mod stored_numbers;
 mod surgery;
+mod sweep;
 mod verify;
 mod wiring;

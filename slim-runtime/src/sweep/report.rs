@@ -1,0 +1,33 @@
+//! The table that a person reads.
+
+use std::fmt;
+
+use super::{Point, Swept};
+use crate::plan::Change;
+use crate::table::table;
+
+impl fmt::Display for Swept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dense = &self.dense;
+        let row = |point: &Point| {
+            let macs = dense.macs.zip(point.macs).map(|(before, after)| share(before, after));
+            [
+                point.name.clone(),
+                format!("{:.4}", point.accuracy),
+                share(dense.channels, point.channels),
+                share(dense.parameters, point.parameters),
+            ]
+            .into_iter()
+            .chain(macs)
+        };
+        let header = ["slimming", "accuracy", "channels", "parameters"].into_iter().chain(dense.macs.map(|_| "MACs"));
+        let rows = std::iter::once(dense).chain(&self.points).map(row);
+        write!(f, "{}", table(header, 1, rows).trim_fmt())
+    }
+}
+
+/// `201,856 (24.2 %)`: what is left, and how much of what was there that is.
+fn share(before: i64, after: i64) -> String {
+    let left = Change { before: after, after };
+    format!("{left} ({:5.1} %)", 100.0 * after as f64 / before.max(1) as f64)
+}
