@@ -99,6 +99,10 @@ pub trait Prunable {
     /// The plan may have been made on a replica, or read from a file. Fields must hold the store's own variables (`shallow_clone` is one, `detach` is
     /// not). Optimizers built before keep momentum of the old shapes: build a new one.
     ///
+    /// This is a transaction: every new tensor is computed and checked before the first is put in place, and what fails then, or panics in a hand-written
+    /// [`layers_mut`](Self::layers_mut), is undone. The `&mut` is what keeps other threads out: tensors are not [`Sync`], so whoever else reads the
+    /// model waits for a lock, and sees it as it was or as it is then. A thread with handles of its own (`VarStore::variables`) is not kept out.
+    ///
     /// # Errors
     /// [`Error::PlanMismatch`](crate::Error::PlanMismatch) when the plan is another network's, [`Error::PlanInvalid`](crate::Error::PlanInvalid)
     /// when it contradicts itself, [`Error::Torch`](crate::Error::Torch) when memory runs out. The model is then as it was, to the bit.

@@ -15,5 +15,6 @@ mod sparsity;
 mod stored_numbers;
 mod surgery;
 mod sweep;
+mod threads;
 mod verify;
 mod wiring;
