@@ -47,14 +47,17 @@
 //!    [`guide`]. Or define the network once with [`model!`], from which struct, constructor, forward pass and wiring come. tch's layers, containers and derived types can be fields; [`nn`] has drop-ins whose groups follow the weight, a split and a shuffle.
 //! 2. **Train with sparsity.** [`add_l1_subgradient`](Prunable::add_l1_subgradient) between `backward` and `step`.
 //! 3. **Slim.** [`slim`](Prunable::slim) is [`plan`](Prunable::plan) and [`apply`](Prunable::apply) in one. A [`Plan`] is data: print it, save it,
-//!    keep a snapshot of it in a test, apply it to a replica. [`cost`](Prunable::cost) counts parameters and MACs, and [`Cost::after`] what a plan leaves of them.
+//!    keep a snapshot of it in a test, apply it to a replica. [`Slimming`] says [how much goes, and which channels first](guide::choosing); [`Slimming::verify`] slims only what a
+//!    sample shows to be wired as it runs; [`cost`](Prunable::cost) counts parameters and MACs, and [`Cost::after`] what a plan leaves of them; a [`Sweep`] measures
+//!    how accurate the network is at several ratios.
 //! 4. **Fine-tune** with a new optimizer, and save with [`checkpoint`]. A [`Cfg`] holds the widths by which the network is built again.
 //!
 //! # What is guaranteed
 //!
 //! In evaluation mode the slimmed network computes what the network computes when γ and β of the removed channels are zero,
 //! provided that its activations map zero to zero (ReLU, SiLU, tanh; not the sigmoid), and that `forward` does what the fields say.
-//! A channel that some layer reads without a batch norm in between is never removed. After an error the model is what it was, to the bit.
+//! [`Slimming::verify`] shows both on a sample. A channel that some layer reads without a batch norm in between is never removed.
+//! After an error or a panic the model is what it was, to the bit.
 
 #[cfg(test)]
 extern crate self as slim_runtime; // the derive's code, in this crate's own tests

@@ -1,6 +1,7 @@
 //! Channels whose fates are one in a person's mind: those that a layer makes, with all that are added to them.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 
 use crate::plan::Plan;
 use crate::planner;
@@ -69,4 +70,35 @@ fn is_made(axis: &AxisNode) -> bool {
 fn once(paths: Vec<String>) -> Vec<String> {
     let mut seen = HashSet::new();
     paths.into_iter().filter(|path| seen.insert(path.clone())).collect()
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Group { names, makers, readers, .. } = self;
+        write!(f, "channels of {}, which by the fields ", list(names))?;
+        if !makers.is_empty() {
+            write!(f, "{} make{} and ", list(makers), if makers.len() == 1 { "s" } else { "" })?;
+        }
+        if readers.is_empty() {
+            f.write_str("nothing reads")
+        } else {
+            write!(f, "{} read{}", list(readers), if readers.len() == 1 { "s" } else { "" })
+        }
+    }
+}
+
+/// How many layers are named.
+const MOST_NAMES: usize = 4;
+
+/// `a`, `b` and 3 more
+fn list(paths: &[String]) -> String {
+    let mut names: Vec<_> = paths.iter().take(MOST_NAMES).map(|path| format!("`{path}`")).collect();
+    if paths.len() > MOST_NAMES {
+        names.push(format!("{} more", paths.len() - MOST_NAMES));
+    }
+    match names.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None => String::new(),
+    }
 }

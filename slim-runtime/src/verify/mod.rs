@@ -15,7 +15,6 @@ use crate::surgery::{Form, temporarily};
 use crate::tracer::Graph;
 use crate::{Error, Prunable, Result, planner, surgery};
 use compare::{Closeness, Divergence};
-use groups::Group;
 
 impl Slimming {
     /// Slims only what a sample shows to compute what the masked network does.
@@ -26,7 +25,8 @@ impl Slimming {
     /// found by bisection, with the layers that should know them.
     ///
     /// `forward` runs the network in evaluation mode on `sample`, without gradients, and returns floats: logits, say, but not classes. A network with several outputs
-    /// returns them concatenated. A real image or two will do; a sample on which the output is zero or not finite shows nothing, and is an error.
+    /// returns them concatenated. A few real images will do. What does not reach the output on them is not seen: behind a ReLU that lets nothing through, a mistake
+    /// makes no difference. A sample on which the output is zero or not finite shows nothing at all, and is an error.
     ///
     /// ```
     /// # use slim_runtime::{Prunable, Slimming};
@@ -159,6 +159,9 @@ impl fmt::Display for Verified {
     }
 }
 
+/// How many sets of channels are named that make a difference only together.
+const MOST_GROUPS: usize = 4;
+
 /// Masked against slimmed, for one plan or parts of it.
 struct Trial<'t, X: ?Sized, F> {
     graph: &'t Graph,
@@ -189,9 +192,9 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
         F: Fn(&M, &X) -> Tensor,
     {
         let (masked, tolerance) = self.masked(model, plan)?;
-        let run = |model: &M| panics::caught(|| (self.forward)(model, self.sample).detach());
+        let run = |model: &M| panics::caught(|| (self.forward)(model, self.sample).f_detach());
         match temporarily(model, self.graph, plan, Form::Slimmed, run)? {
-            Ok(slimmed) => compare::compare(&masked, &slimmed, tolerance),
+            Ok(slimmed) => compare::compare(&masked, &slimmed.map_err(Error::torch("the slimmed output"))?, tolerance),
             Err(message) => Ok(Err(Divergence::Panic { message })),
         }
     }
@@ -201,7 +204,9 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
     where
         F: Fn(&M, &X) -> Tensor,
     {
-        let masked = temporarily(model, self.graph, plan, Form::Masked, |model| (self.forward)(model, self.sample).detach())?;
+        // Detached while the network is masked: an output that is a tensor of the network itself is put back with it.
+        let masked = temporarily(model, self.graph, plan, Form::Masked, |model| (self.forward)(model, self.sample).f_detach())?;
+        let masked = masked.map_err(Error::torch("the masked output"))?;
         let tolerance = self.tolerance.unwrap_or_else(|| compare::default_tolerance(self.graph, &masked));
         Ok((compare::usable(&masked)?, tolerance))
     }
@@ -211,14 +216,14 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
     where
         F: Fn(&M, &X) -> Tensor,
     {
+        let groups = groups::coupled(self.graph, plan);
         // A dropout that is on would make any two passes differ.
         let (once, tolerance) = self.masked(model, plan)?;
         let (again, _) = self.masked(model, plan)?;
-        if compare::compare(&once, &again, tolerance)?.is_err() {
+        if groups.is_empty() || compare::compare(&once, &again, tolerance)?.is_err() {
             let reason = "the same network gives another output each time; call its forward pass with `train = false`".to_owned();
             return Ok(Error::Unverified { reason });
         }
-        let groups = groups::coupled(self.graph, plan);
         let culprits = bisect::culprits(groups.len(), divergence, |part| {
             let removes = |class| part.iter().any(|&group| groups[group].classes.contains(&class));
             match self.compare(model, &planner::restricted(self.graph, plan, removes)) {
@@ -229,40 +234,12 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
             }
         })?;
         let place = |(part, how): (Vec<usize>, Divergence)| {
-            let groups: Vec<_> = part.into_iter().map(|group| groups[group].to_string()).collect();
-            format!("without {}: {how}", groups.join(", and without "))
+            let mut names: Vec<_> = part.iter().take(MOST_GROUPS).map(|&group| groups[group].to_string()).collect();
+            if part.len() > MOST_GROUPS {
+                names.push(format!("{} other sets of channels", part.len() - MOST_GROUPS));
+            }
+            format!("without {}: {how}", names.join(", and without "))
         };
         Ok(Error::Diverged { places: culprits.into_iter().map(place).collect() })
-    }
-}
-
-impl fmt::Display for Group {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Group { names, makers, readers, .. } = self;
-        write!(f, "channels of {}, which by the fields ", list(names))?;
-        if !makers.is_empty() {
-            write!(f, "{} make{} and ", list(makers), if makers.len() == 1 { "s" } else { "" })?;
-        }
-        if readers.is_empty() {
-            f.write_str("nothing reads")
-        } else {
-            write!(f, "{} read{}", list(readers), if readers.len() == 1 { "s" } else { "" })
-        }
-    }
-}
-
-/// How many layers are named.
-const MOST_NAMES: usize = 4;
-
-/// `a`, `b` and 3 more
-fn list(paths: &[String]) -> String {
-    let mut names: Vec<_> = paths.iter().take(MOST_NAMES).map(|path| format!("`{path}`")).collect();
-    if paths.len() > MOST_NAMES {
-        names.push(format!("{} more", paths.len() - MOST_NAMES));
-    }
-    match names.split_last() {
-        Some((last, [])) => last.clone(),
-        Some((last, others)) => format!("{} and {last}", others.join(", ")),
-        None => String::new(),
     }
 }

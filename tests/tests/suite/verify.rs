@@ -3,10 +3,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use slim_runtime::{Error, Plan, Prunable, Slimming, functional};
+use slim_tests::fill::{self, fill};
 use tch::nn::{self, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
 
-use crate::common::{assert_same, images, randomise, values};
+use crate::common::{assert_same, values};
 
 /// What `forward` does otherwise than the fields say.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,7 +47,7 @@ impl Net {
     fn new(p: &nn::Path, wrong: &[Wrong]) -> Self {
         let conv = |name: &str, inputs| nn::conv2d(p / name, inputs, 8, 3, nn::ConvConfig { padding: 1, ..Default::default() });
         let bn = |name: &str| nn::batch_norm2d(p / name, 8, Default::default());
-        let net = Net {
+        Net {
             conv1: conv("conv1", 3),
             bn1: bn("bn1"),
             conv2: conv("conv2", 8),
@@ -57,9 +58,7 @@ impl Net {
             right: (conv("right0", 8), bn("right1")),
             fc: nn::linear(p / "fc", 16, 5, Default::default()),
             wrong: wrong.to_vec(),
-        };
-        randomise(&[&net.bn1, &net.bn2, &net.bn3, &net.left.1, &net.right.1]);
-        net
+        }
     }
 
     fn does(&self, wrong: Wrong) -> bool {
@@ -88,9 +87,14 @@ impl ModuleT for Net {
 }
 
 fn net(wrong: &[Wrong]) -> (Net, VarStore) {
-    tch::manual_seed(11);
     let vs = VarStore::new(Device::Cpu);
-    (Net::new(&vs.root(), wrong), vs)
+    let net = Net::new(&vs.root(), wrong);
+    fill(&vs);
+    (net, vs)
+}
+
+fn images(n: i64) -> Tensor {
+    fill::images(&[n, 3, 6, 6])
 }
 
 fn forward(net: &Net, images: &Tensor) -> Tensor {
@@ -210,8 +214,8 @@ fn the_error_says_what_disagrees() {
         Error::Diverged { places: refused(&[Wrong::Residual], 0.5) },
         @"
     the slimmed network is not the masked one, so `forward` does something that the fields do not say (another order, another reader, an activation that does not map zero to zero); compare the two here:
-      without channels of `bn1`, which by the fields `conv1` makes and `conv2` reads: it panics: The size of tensor a (8) must match the size of tensor b (5) at non-singleton dimension 1
-      without channels of `bn2`, which by the fields `conv2` makes and `conv3` reads: it panics: The size of tensor a (5) must match the size of tensor b (8) at non-singleton dimension 1
+      without channels of `bn1`, which by the fields `conv1` makes and `conv2` reads: it panics: The size of tensor a (8) must match the size of tensor b (6) at non-singleton dimension 1
+      without channels of `bn2`, which by the fields `conv2` makes and `conv3` reads: it panics: Given groups=1, weight of size [8, 1, 3, 3], expected input[2, 8, 6, 6] to have 1 channels, but got 8 channels instead
     "
     );
 }
@@ -229,7 +233,6 @@ struct Stream {
 
 #[test]
 fn norms_whose_channels_go_together_are_named_together() {
-    tch::manual_seed(3);
     let vs = VarStore::new(Device::Cpu);
     let p = vs.root();
     let mut net = Stream {
@@ -238,7 +241,7 @@ fn norms_whose_channels_go_together_are_named_together() {
         bn: nn::batch_norm2d(&p / 3, 8, Default::default()),
         last: nn::conv2d(&p / 4, 8, 2, 1, Default::default()),
     };
-    randomise(&[&net.stem.1, &net.bn]);
+    fill(&vs);
     let forward = |net: &Stream, xs: &Tensor| {
         let stem = xs.apply(&net.stem.0).apply_t(&net.stem.1, false);
         (stem.apply(&net.conv).apply_t(&net.bn, false) + stem).sigmoid().apply(&net.last)
@@ -248,6 +251,39 @@ fn norms_whose_channels_go_together_are_named_together() {
         error.contains("without channels of `stem.1` and `bn`, which by the fields `stem.0` and `conv` make and `conv` and `last` read"),
         "{error}"
     );
+}
+
+/// A deep chain, one of whose activations is the one that the fields do not allow.
+#[derive(Debug, Prunable)]
+struct Deep(Vec<(nn::Conv2D, nn::BatchNorm)>, nn::Conv2D);
+
+#[test]
+fn one_layer_of_many_is_named_by_its_path() {
+    for wrong in [0, 17, 29] {
+        let vs = VarStore::new(Device::Cpu);
+        let p = vs.root();
+        let layer = |i: i64| {
+            let conv = nn::conv2d(&p / i / 0, if i == 0 { 3 } else { 6 }, 6, 1, nn::no_bias());
+            (conv, nn::batch_norm2d(&p / i / 1, 6, Default::default()))
+        };
+        let mut net = Deep((0..30).map(layer).collect(), nn::conv2d(&p / "last", 6, 2, 1, nn::no_bias()));
+        fill(&vs);
+        let forward = |net: &Deep, xs: &Tensor| {
+            let layers = net.0.iter().enumerate();
+            let xs = layers.fold(xs.shallow_clone(), |xs, (i, (conv, bn))| {
+                let xs = xs.apply(conv).apply_t(bn, false);
+                if i == wrong { xs.sigmoid() } else { xs.tanh() }
+            });
+            xs.apply(&net.1)
+        };
+        let error = Slimming::ratio(0.3).verify(&images(1), forward).slim(&mut net).unwrap_err();
+        let Error::Diverged { places } = error else { panic!("{error}") };
+        assert_eq!(places.len(), 1, "{places:?}");
+        assert!(
+            places[0].starts_with(&format!("without channels of `0.{wrong}.1`, which by the fields `0.{wrong}.0` makes")),
+            "{places:?}"
+        );
+    }
 }
 
 /// The error of a closure with which nothing can be told, and that the network is as it was.
@@ -308,8 +344,12 @@ fn tolerances() {
         let error = Slimming::ratio(0.5).verify(&images(2), forward).tolerance(tolerance).slim(&mut net).unwrap_err();
         assert!(matches!(error, Error::Tolerance(_)), "{error}");
     }
+    // Where nothing is removed, only the closure can make a difference.
+    let (mut net, _vs) = net(&[]);
+    let random = |net: &Net, images: &Tensor| forward(net, images).dropout(0.5, true);
+    assert!(matches!(Slimming::ratio(0.).verify(&images(2), random).slim(&mut net), Err(Error::Unverified { .. })));
     // A sigmoid is off by less than this.
-    let (mut net, _vs) = net(&[Wrong::Sigmoid]);
+    let (mut net, _vs) = self::net(&[Wrong::Sigmoid]);
     let verified = Slimming::ratio(0.5).verify(&images(2), forward).tolerance(1e6).slim(&mut net).unwrap();
     assert!(verified.difference > 1e-3 * verified.magnitude);
 }
