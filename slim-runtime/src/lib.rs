@@ -77,7 +77,8 @@ pub use error::{Error, Result};
 pub use flow::{Channels, Flow, OpenFlow};
 pub use layers::{PerChannel, per_channel_scale, per_channel_shift};
 pub use plan::{
-    AxisPlan, Change, Coupling, Dim, Hold, KeepList, LayerKind, LayerPlan, Plan, Role, Scored, Slimmed, Slimming, TensorPlan, Unscored,
+    AxisPlan, Change, Coupling, Dim, Hold, KeepList, LayerKind, LayerPlan, Pass, Plan, Role, Scored, Slimmed, Slimming, TensorPlan,
+    Unscored,
 };
 pub use prunable::Prunable;
 pub use slim_derive::Prunable;

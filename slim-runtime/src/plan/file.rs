@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{AxisPlan, Dim, LayerPlan, Plan, Slimming};
+use super::{AxisPlan, Dim, LayerPlan, Pass, Plan, Slimming};
 use crate::{Error, Result};
 
 /// So that sums over tensors and layers cannot overflow.
@@ -33,6 +33,8 @@ pub(super) struct PlanFile {
     format: u32,
     slimming: Slimming,
     threshold: Option<f64>,
+    #[serde(default)]
+    passes: Vec<Pass>,
     layers: Vec<LayerPlan>,
 }
 
@@ -40,21 +42,22 @@ impl TryFrom<PlanFile> for Plan {
     type Error = String;
 
     fn try_from(file: PlanFile) -> Result<Self, String> {
-        let PlanFile { format, slimming, threshold, layers } = file;
+        let PlanFile { format, slimming, threshold, passes, layers } = file;
         if format != Plan::FORMAT {
             return Err(format!("this is a plan of format {format}, but only format {} can be read", Plan::FORMAT));
         }
-        slimming.check().map_err(|error| error.to_string())?;
+        let slimmings = passes.iter().map(|pass| &pass.slimming).chain([&slimming]);
+        slimmings.map(Slimming::check).collect::<Result<(), _>>().map_err(|error| error.to_string())?;
         layers.iter().try_for_each(|layer| layer.check().map_err(|reason| format!("layer `{}`: {reason}", layer.path)))?;
         if layers.iter().map(|layer| layer.tensors.len() + layer.axes.len()).sum::<usize>() > MOST_TENSORS {
             return Err("this network has more layers than any".to_owned());
         }
-        Ok(Plan { format, slimming, threshold, layers })
+        Ok(Plan { format, slimming, threshold, passes, layers })
     }
 }
 
 impl LayerPlan {
-    fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
         for axis in &self.axes {
             if let Some(last) = axis.keep.last().filter(|&last| last >= axis.width) {
                 return Err(format!("axis `{}` keeps position {last} of {}", axis.name, axis.width));

@@ -1,18 +1,27 @@
 //! What stays of a network, as data: printed, saved, compared, applied to any replica.
 
+mod compose;
+mod expand;
 mod file;
 mod keep;
 mod kind;
+pub(crate) mod outline;
 mod report;
+mod slimmed;
 mod slimming;
+mod variables;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cfg::{Cfg, Stage};
 use crate::{Prunable, Result};
+pub use compose::Pass;
 pub use keep::KeepList;
 pub use kind::{Hold, LayerKind, Role};
+pub(crate) use slimmed::Positions;
+pub use slimmed::Slimmed;
 pub use slimming::{Coupling, Slimming};
+pub(crate) use variables::Variables;
 
 /// Which channels of a network stay.
 ///
@@ -25,6 +34,9 @@ pub struct Plan {
     pub(crate) format: u32,
     pub(crate) slimming: Slimming,
     pub(crate) threshold: Option<f64>,
+    /// The slimmings before the last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) passes: Vec<Pass>,
     pub(crate) layers: Vec<LayerPlan>,
 }
 
@@ -74,8 +86,8 @@ pub struct AxisPlan {
     pub keep: KeepList,
 }
 
-/// A tensor of a layer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A tensor of a layer. Two are equal whatever the store's names for them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TensorPlan {
     /// Its name in the layer: `weight`, `running_mean`.
@@ -87,6 +99,9 @@ pub struct TensorPlan {
     /// Path of the tensor that this is, where it was met before in the network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tied: Option<String>,
+    /// Its name in the variable store, where that is known; see [`Plan::with_variables`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variable: Option<String>,
 }
 
 /// A dimension of a tensor.
@@ -122,24 +137,6 @@ pub struct Change {
     pub before: i64,
     /// In the slimmed network.
     pub after: i64,
-}
-
-/// What [`Prunable::slim`](crate::Prunable::slim) did: the plan that was carried out. Prints as a table.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Slimmed {
-    pub(crate) plan: Plan,
-}
-
-impl Slimmed {
-    /// The plan that was carried out.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    /// The widths of the network now.
-    pub fn cfg(&self) -> Cfg {
-        self.plan.cfg()
-    }
 }
 
 impl Plan {

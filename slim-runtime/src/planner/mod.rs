@@ -24,7 +24,7 @@ pub(crate) fn plan(graph: &Graph, slimming: &Slimming) -> Result<Plan> {
     let scores = Scores::read(graph, slimming.coupling)?;
     let choice = select::by_threshold(graph, &scores, slimming.ratio)?;
     let layers = graph.layers.iter().map(|layer| layer_plan(graph, &choice, layer)).collect();
-    Ok(Plan { format: Plan::FORMAT, slimming: *slimming, threshold: choice.threshold, layers })
+    Ok(Plan { format: Plan::FORMAT, slimming: *slimming, threshold: choice.threshold, passes: Vec::new(), layers })
 }
 
 fn layer_plan(graph: &Graph, choice: &Choice, layer: &LayerNode) -> LayerPlan {
@@ -38,6 +38,7 @@ fn layer_plan(graph: &Graph, choice: &Choice, layer: &LayerNode) -> LayerPlan {
         dims: layer.dims(tensor),
         role: tensor.role,
         tied: tensor.tied.map(|owner| graph.tensor_path(owner)),
+        variable: None,
     });
     let scored = layer.scale.as_ref().filter(|scale| scale.first).map(|scale| {
         let axis = &layer.axes[scale.axis];

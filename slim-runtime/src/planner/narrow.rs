@@ -40,7 +40,7 @@ pub(crate) fn plan_for(graph: &Graph, cfg: &Cfg) -> Result<Plan> {
     }
     let choice = Choice { threshold: None, keep, scored, floored: HashSet::new() };
     let layers = graph.layers.iter().map(|layer| super::layer_plan(graph, &choice, layer)).collect();
-    Ok(Plan { format: Plan::FORMAT, slimming: Slimming::ratio(0.), threshold: None, layers })
+    Ok(Plan { format: Plan::FORMAT, slimming: Slimming::ratio(0.), threshold: None, passes: Vec::new(), layers })
 }
 
 /// Whether what a layer does to channels that are removed is neither in its tensors nor in widths.

@@ -15,6 +15,24 @@ pub(super) struct Swaps {
     swaps: Vec<Swap>,
 }
 
+/// What a tensor is to hold.
+pub(crate) struct Value {
+    pub(crate) name: String,
+    pub(crate) target: Tensor,
+    /// Has memory of its own.
+    pub(crate) value: Tensor,
+}
+
+/// Gives tensors new values, all or none.
+///
+/// # Errors
+/// [`Error::Torch`], with the tensor at hand. All are then as they were.
+pub(crate) fn replace(values: Vec<Value>) -> Result<()> {
+    let mut swaps = Swaps::default();
+    swaps.add_values(values)?;
+    swaps.commit().inspect_err(|_| swaps.roll_back())
+}
+
 struct Swap {
     name: String,
     target: Tensor,
@@ -68,6 +86,15 @@ impl Swaps {
         let swap = new(target).and_then(|new| Swap::new(name.to_owned(), target, new)).map_err(Error::torch(name))?;
         self.swaps.push(swap);
         Ok(())
+    }
+
+    /// Adds tensors and what they are to hold, whatever swaps were added for them before.
+    ///
+    /// # Errors
+    /// [`Error::Torch`], with the tensor's name.
+    pub(super) fn add_values(&mut self, values: Vec<Value>) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        values.into_iter().try_for_each(|Value { name, target, value }| self.add(&name, &target, |_| Ok(value)))
     }
 
     /// # Errors

@@ -20,7 +20,7 @@ mod reuse;
 use proptest::prelude::*;
 use slim_runtime::{Coupling, Error, Plan, Prunable, Slimming};
 
-use check::{assert_same_bits, assert_slimmed_is_masked, expected, found, mask, values};
+use check::{assert_close, assert_same_bits, assert_slimmed_is_masked, expected, found, mask, values};
 use net::Net;
 
 /// Mostly two dimensions.
@@ -91,5 +91,38 @@ proptest! {
         mask(&ours, &plan);
         theirs.mask(&plan).unwrap();
         assert_same_bits(&values(&their_vs), &values(&our_vs));
+    }
+
+    #[test]
+    fn slimmed_twice_is_slimmed_by_the_composed_plan(graph in grow::graph(rank()), ratios in [0.0..0.999, 0.0..0.999, 0.0..0.5]) {
+        let (mut net, vs) = Net::new(&graph);
+        let slimmed = ratios.iter().map_while(|&ratio| net.slim(ratio).ok()).reduce(|all, next| all.then(&next).unwrap());
+        let Some(all) = slimmed else { return Ok(()) };
+        let (mut replica, replica_vs) = Net::new(&graph);
+        let dense = values(&replica_vs);
+        let again = replica.apply(all.plan()).unwrap();
+        prop_assert_eq!(&again, &all);
+        assert_same_bits(&values(&replica_vs), &values(&vs));
+        let images = net.images();
+        prop_assert_eq!(replica.forward(&images), net.forward(&images));
+        check::assert_original_channels(&net, all.plan(), &dense);
+        let read: Plan = serde_json::from_str(&serde_json::to_string(all.plan()).unwrap()).unwrap();
+        prop_assert_eq!(&read, all.plan());
+    }
+
+    #[test]
+    fn expanded_is_the_slim_function_in_the_dense_shape(graph in grow::graph(rank()), ratios in [0.0..0.999, 0.0..0.999]) {
+        let (mut net, vs) = Net::new(&graph);
+        let slimmed = ratios.iter().map_while(|&ratio| net.slim(ratio).ok()).reduce(|all, next| all.then(&next).unwrap());
+        let Some(slimmed) = slimmed else { return Ok(()) };
+        let (mut dense, dense_vs) = Net::new(&graph);
+        let unbound = values(&dense_vs);
+        slimmed.plan().expand(&net, &mut dense).unwrap();
+        let images = net.images();
+        assert_close(&dense.forward(&images), &net.forward(&images));
+        check::assert_store_is_expanded(&dense, &dense_vs, slimmed.plan(), &unbound);
+        // And back, to the bit.
+        dense.apply(slimmed.plan()).unwrap();
+        assert_same_bits(&values(&dense_vs), &values(&vs));
     }
 }
