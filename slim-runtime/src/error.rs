@@ -279,7 +279,7 @@ pub enum Error {
     },
 
     /// The tensors of a file and of the store are not the same. Nothing was written to the store.
-    #[error("{}: {} the store; build the network as the file's was built, from its cfg, or slimmed by its plan as `checkpoint::load` does:\n  {}", .file.display(), misfits(.problems.len()), .problems.join("\n  "))]
+    #[error("{}: {} the store; build the network as the file's was (`checkpoint::load` then slims it by the file's plan):\n  {}", .file.display(), misfits(.problems.len()), .problems.join("\n  "))]
     Checkpoint {
         /// The file.
         file: PathBuf,
@@ -289,7 +289,7 @@ pub enum Error {
 
     /// A file was saved of another network: the model is neither what was slimmed nor what came of it.
     #[error(
-        "{}: it is of another network; the model is not the dense one, since {dense}, and not the slim one, since {slim}", .file.display()
+        "{}: the model is neither the network that the file's was slimmed from nor the slimmed one; build it as the file's was built, and save what was slimmed twice with both, `first.then(&second)`:\n  dense: {dense}\n  slim: {slim}", .file.display()
     )]
     CheckpointModel {
         /// The file.

@@ -56,6 +56,7 @@
 //! provided that its activations map zero to zero (ReLU, SiLU, tanh; not the sigmoid), and that `forward` does what the fields say.
 //! A channel that some layer reads without a batch norm in between is never removed. After an error the model is what it was, to the bit.
 
+mod atomic;
 mod cfg;
 pub mod checkpoint;
 mod error;

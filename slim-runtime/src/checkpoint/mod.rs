@@ -1,89 +1,170 @@
-//! Weights in a safetensors file, with the cfg of the network they fit.
+//! Networks in safetensors files: their weights, and what was slimmed of them.
 //!
-//! A cfg rebuilds a network that is made from widths, and narrows any other that is built as it was ([`Cfg::narrowed`]). What is no tensor and no width, the order of
-//! a shuffle or the sizes of a split, is in the [`Plan`](crate::Plan) alone, and such a network takes that before the weights are loaded.
+//! ```
+//! # #[derive(Debug, slim_runtime::Prunable)]
+//! # struct Net { conv: nn::Conv2D, bn: nn::BatchNorm, fc: nn::Linear }
+//! # impl Net { fn new(p: nn::Path) -> Net { Net {
+//! #     conv: nn::conv2d(&p / "conv", 3, 8, 3, Default::default()), bn: nn::batch_norm2d(&p / "bn", 8, Default::default()), fc: nn::linear(&p / "fc", 8, 10, Default::default()) } } }
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let file = folder.path().join("slim.safetensors");
+//! use slim_runtime::{Prunable, checkpoint};
+//! use tch::{Device, nn};
 //!
-//! Tensors have the names of the variable store, which are PyTorch's when the store's paths are, so Python's `safetensors` reads
-//! the file and a `state_dict` saved from Python loads here.
+//! let vs = nn::VarStore::new(Device::Cpu);
+//! let mut net = Net::new(vs.root());
+//! let slimmed = net.slim(0.5)?;
+//! checkpoint::save(&file, &vs, &slimmed)?;
 //!
-//! Loading checks every name and shape before the first write. (tch's `VarStore::load` does not: it broadcasts a tensor of one
-//! channel into one of 64 without a word.)
+//! // In another program, on any device: built as it was, it becomes as narrow as the file's.
+//! let mut vs = nn::VarStore::new(Device::cuda_if_available());
+//! let mut net = Net::new(vs.root());
+//! let slimmed = checkpoint::load(&file, &mut vs, &mut net)?;
+//!
+//! // Slimmed further, it still knows its original channels.
+//! let both = slimmed.then(&net.slim(0.3)?)?;
+//! checkpoint::save(&file, &vs, &both)?;
+//! # Ok::<(), slim_runtime::Error>(())
+//! ```
+//!
+//! | | |
+//! | --- | --- |
+//! | [`save`], [`load`] | a slimmed network: the file carries all that a dense network of the same definition needs to become it |
+//! | [`save_weights`], [`load_weights`] | weights alone: of a dense network, or of PyTorch |
+//! | [`cfg()`], [`plan`] | what a file of `save` says, to build the network from, or to read |
+//!
+//! # The file
+//!
+//! Tensors have the names of the variable store, which are PyTorch's when the store's paths are. They are plain safetensors: Python's library reads the file
+//! (`safetensors.torch.load_file`), and a `state_dict` saved from Python loads here. They are written row by row, whatever their strides.
+//!
+//! | metadata | |
+//! | --- | --- |
+//! | `slim_format` | version of this table: 1. A file of a later version is refused |
+//! | `cfg` | the widths, as [`Cfg`] prints them |
+//! | `plan` | the [`Plan`] as JSON, from the original network, with the names of the variables ([`Plan::tensors`]) and earlier slimmings ([`Plan::passes`]) |
+//! | `positions` | a JSON object: the channels that each shuffle and selection picks, by field path; absent where there are none |
+//!
+//! # Whole or not at all
+//!
+//! A file is written beside `path`, flushed to the disk and then renamed, so that whatever happens, be it a loss of power, a whole file is there: the old one or the new.
+//! A symbolic link is followed. Where the process is killed while it writes, the temporary file stays behind, `.NAME.*.tmp`, and can be removed; nothing else is left.
+//!
+//! Loading checks names, shapes, types and the plan before the first write. (tch's `VarStore::load` does not: it broadcasts a tensor of one
+//! channel into one of 64 without a word.) Then model and store change together or not at all. Variables take new memory, as they do when they are slimmed: a view of one, made before, keeps
+//! the old values.
 
-use std::collections::{BTreeMap, HashMap};
+mod metadata;
+mod tensors;
+mod write;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
+use safetensors::tensor::{SafeTensorError, SafeTensors};
+use tch::Tensor;
 use tch::nn::VarStore;
-use tch::{Device, Kind, TchError, Tensor};
 
-use crate::{Cfg, Error, Result};
-
-/// Where the cfg is kept among the file's metadata.
-const CFG: &str = "cfg";
+use crate::plan::{Plan, Slimmed, Variables};
+use crate::surgery::{self, Fit, Value};
+use crate::tracer::{Graph, memory};
+use crate::{Cfg, Error, Prunable, Result, planner};
+use metadata::Metadata;
+use tensors::Variable;
 
 /// PyTorch's count of batches, which no float network needs and tch does not keep.
 const BATCH_COUNT: &str = "num_batches_tracked";
 
-/// Writes all variables of `vs`, and `cfg` as metadata. The file appears whole or not at all: it is written beside `path` and then renamed.
+/// Writes all variables of `vs`, and what was done to the network: cfg, plan, names. [`load`] reads it.
+///
+/// `slimmed` is of the model whose variables `vs` has. One that was slimmed several times takes all of it, [`first.then(&second)`](Slimmed::then).
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Format`] for a kind of tensor that is no float, [`Error::Cfg`] for a width below 1, [`Error::Torch`].
-pub fn save(path: impl AsRef<Path>, vs: &VarStore, cfg: &Cfg) -> Result<()> {
-    let path = path.as_ref();
-    cfg.check()?;
-    let tensors = sorted_variables(vs);
-    let bytes = tensors.iter().map(|(name, tensor)| bytes(path, name, tensor)).collect::<Result<Vec<_>>>()?;
-    let views = tensors.iter().zip(&bytes).map(|((name, tensor), bytes)| {
-        let view = view(tensor, bytes).map_err(format_error(path))?;
-        Ok((name, view))
-    });
-    let views = views.collect::<Result<Vec<_>>>()?;
-    let metadata = HashMap::from([(CFG.to_owned(), cfg.to_string())]);
-    safetensors::serialize_to_file(views, Some(metadata), path).map_err(|error| match error {
-        SafeTensorError::IoError(cause) => Error::Io { file: path.to_owned(), action: "write", cause },
-        error => format_error(path)(error),
-    })
+/// [`Error::NotInStore`] when a layer's tensor is not among the variables, [`Error::PlanMismatch`] when the model was slimmed again in the meantime;
+/// [`Error::Io`], [`Error::Format`] for a kind of tensor that is no float, [`Error::Torch`]. What `path` held is then still there.
+pub fn save(path: impl AsRef<Path>, vs: &VarStore, slimmed: &Slimmed) -> Result<()> {
+    let plan = slimmed.named_plan(vs)?;
+    write::write(path.as_ref(), vs, metadata::of_slimmed(slimmed, &plan)?)
 }
 
-/// Reads all variables of `vs` from a file with exactly these names and shapes. Values are converted to the store's float kind and device.
+/// Reads a slimmed network that [`save`] wrote into a model of the same definition, whose variables `vs` has.
+///
+/// A dense model is slimmed by the file's plan and takes its weights in one step; one that is as narrow as the file's already, as one built from its [`cfg()`] or [`plan`],
+/// takes the weights. Values are converted to the store's float kind and device. Returned is what [`Prunable::apply`] would: print it, or slim further and [compose](Slimmed::then).
+///
+/// PyTorch's `num_batches_tracked` may be there and is not read.
+///
+/// # Errors
+/// [`Error::CheckpointModel`] when the model is neither of the two, with the first difference from each; [`Error::Checkpoint`] with every tensor that is missing, surplus or of another shape or name;
+/// [`Error::CheckpointPositions`] when a shuffle or a selection picks others; [`Error::NotInStore`]; [`Error::Format`], [`Error::Io`]; those of [`Prunable::apply`].
+/// Model and store are then as they were, to the bit.
+pub fn load<M: Prunable + ?Sized>(path: impl AsRef<Path>, vs: &mut VarStore, model: &mut M) -> Result<Slimmed> {
+    let path = path.as_ref();
+    let buffer = read(path)?;
+    let (file, metadata) = parse(path, &buffer)?;
+    let plan = metadata.plan()?;
+
+    let graph = planner::trace(model)?;
+    let fit = surgery::fit(&graph, &plan);
+    let fit = fit.map_err(|misfit| Error::CheckpointModel { file: path.to_owned(), dense: misfit.dense, slim: misfit.slim })?;
+    let step = match fit {
+        Fit::Dense => plan.clone(),
+        Fit::Slim => plan.keeping_what_is_left(),
+    };
+    let positions = surgery::positions(model, &graph, &step)?;
+    let stored = metadata.positions()?;
+    if let Some(state) = positions.keys().chain(stored.keys()).find(|state| positions.get(*state) != stored.get(*state)) {
+        return Err(Error::CheckpointPositions { file: path.to_owned(), state: state.clone() });
+    }
+    let misnamed = misnamed(&graph, &plan, &Variables::new(vs))?;
+    let values = values(path, &file, &variables(vs, &graph, &step), misnamed)?;
+
+    match fit {
+        Fit::Dense => surgery::apply_with(model, &graph, &plan, values),
+        Fit::Slim => surgery::replace(values).map(|()| Slimmed::new(plan, &graph, positions)),
+    }
+}
+
+/// Writes all variables of `vs`, and nothing about the network: of a dense one, or of one whose `forward` no derive knows.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Format`] for a kind of tensor that is no float, [`Error::Torch`]. What `path` held is then still there.
+pub fn save_weights(path: impl AsRef<Path>, vs: &VarStore) -> Result<()> {
+    write::write(path.as_ref(), vs, metadata::of_weights())
+}
+
+/// Reads all variables of `vs` from a file with exactly these names and shapes: of [`save_weights`], of [`save`] where the network is as narrow already, or of PyTorch.
+/// Values are converted to the store's float kind and device.
 ///
 /// PyTorch's `num_batches_tracked` may be there and is not read.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] with every tensor that is missing, surplus or of another shape; [`Error::Format`], [`Error::Io`], [`Error::Torch`].
-/// The store is then as it was.
-pub fn load(path: impl AsRef<Path>, vs: &mut VarStore) -> Result<()> {
+/// The store is then as it was, to the bit.
+pub fn load_weights(path: impl AsRef<Path>, vs: &mut VarStore) -> Result<()> {
     let path = path.as_ref();
     let buffer = read(path)?;
-    let file = SafeTensors::deserialize(&buffer).map_err(format_error(path))?;
-    let mut variables = sorted_variables(vs);
-
-    let problems = differences(&file, &variables);
-    if !problems.is_empty() {
-        return Err(Error::Checkpoint { file: path.to_owned(), problems });
-    }
-    let value = |(name, variable): (&String, &Tensor)| {
-        let value = file.tensor(name).map_err(format_error(path))?;
-        tensor(&value, variable).map_err(Error::torch(name))
-    };
-    let values = variables.iter().map(value).collect::<Result<Vec<_>>>()?;
-
-    let _no_grad = tch::no_grad_guard();
-    variables.iter_mut().zip(&values).try_for_each(|((name, variable), value)| variable.f_copy_(value).map_err(Error::torch(name)))
+    let (file, _) = parse(path, &buffer)?;
+    let as_they_are = |(name, tensor): (String, Tensor)| (name, Variable { shape: tensor.size(), tensor });
+    let variables = sorted_variables(vs).into_iter().map(as_they_are).collect();
+    surgery::replace(values(path, &file, &variables, Vec::new())?)
 }
 
-/// Reads the cfg of a file that [`save`] wrote. Build a network that is made from widths from it, then [`load`] the weights.
+/// The cfg of a file that [`save`] wrote, to build a network from that is made from widths; then [`load`].
 ///
 /// # Errors
 /// [`Error::Format`] when the file has none, [`Error::Cfg`], [`Error::Io`].
 pub fn cfg(path: impl AsRef<Path>) -> Result<Cfg> {
     let path = path.as_ref();
-    let buffer = read(path)?;
-    let (_, metadata) = SafeTensors::read_metadata(&buffer).map_err(format_error(path))?;
-    match metadata.metadata().as_ref().and_then(|entries| entries.get(CFG)) {
-        Some(cfg) => cfg.parse(),
-        None => Err(Error::Format { file: path.to_owned(), reason: "its metadata has no cfg; `checkpoint::save` writes one".to_owned() }),
-    }
+    parse(path, &read(path)?)?.1.cfg()
+}
+
+/// The plan of a file that [`save`] wrote: which of the original's channels are left, and under which names.
+///
+/// # Errors
+/// [`Error::Format`] when the file has none, or one that cannot be; [`Error::Io`].
+pub fn plan(path: impl AsRef<Path>) -> Result<Plan> {
+    let path = path.as_ref();
+    parse(path, &read(path)?)?.1.plan()
 }
 
 fn sorted_variables(vs: &VarStore) -> BTreeMap<String, Tensor> {
@@ -94,78 +175,63 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|cause| Error::Io { file: path.to_owned(), action: "read", cause })
 }
 
+fn parse<'f>(path: &'f Path, buffer: &'f [u8]) -> Result<(SafeTensors<'f>, Metadata<'f>)> {
+    let file = SafeTensors::deserialize(buffer).map_err(format_error(path))?;
+    let (_, header) = SafeTensors::read_metadata(buffer).map_err(format_error(path))?;
+    Ok((file, Metadata::new(path, header.metadata().clone())?))
+}
+
 fn format_error(path: &Path) -> impl FnOnce(SafeTensorError) -> Error {
     let file = path.to_owned();
     move |error| Error::Format { file, reason: format!("no sound safetensors file ({error})") }
 }
 
-/// Every tensor that keeps the file from fitting, by name.
-fn differences(file: &SafeTensors, variables: &BTreeMap<String, Tensor>) -> Vec<String> {
+/// The variables of a store, with their shapes once `plan` is carried out. One that no layer binds keeps its own.
+fn variables(vs: &VarStore, graph: &Graph, plan: &Plan) -> BTreeMap<String, Variable> {
+    let layers = graph.layers.iter().zip(&plan.layers);
+    let shapes = layers.flat_map(|(node, layer)| {
+        let tensors = node.tensors.iter().zip(&layer.tensors);
+        tensors.filter_map(|(bound, planned)| Some((memory(&bound.tensor)?, layer.shape_after(planned))))
+    });
+    let shapes: BTreeMap<_, _> = shapes.collect();
+    let variable = |(name, tensor): (String, Tensor)| {
+        let shape = memory(&tensor).and_then(|memory| shapes.get(&memory).cloned());
+        (name, Variable { shape: shape.unwrap_or_else(|| tensor.size()), tensor })
+    };
+    vs.variables().into_iter().map(variable).collect()
+}
+
+/// Tensors that the store has under another name than the file, which might be that of another layer with the same shapes.
+///
+/// # Errors
+/// [`Error::NotInStore`].
+fn misnamed(graph: &Graph, plan: &Plan, variables: &Variables) -> Result<Vec<String>> {
     let mut problems = Vec::new();
-    for (name, variable) in variables {
-        if variable.stride().iter().zip(variable.size()).any(|(&stride, size)| stride == 0 && size > 1) {
-            problems.push(format!("`{name}` is an expanded view in the store, which cannot be written"));
-        }
-        match file.tensor(name) {
-            Err(_) => problems.push(format!("`{name}` is missing in the file")),
-            Ok(value) => {
-                let (shape, expected) = (size(&value), variable.size());
-                if shape != expected {
-                    problems.push(format!("`{name}` has shape {shape:?} in the file, {expected:?} in the store"));
-                }
-                if kind(value.dtype()).is_none() {
-                    problems.push(format!("`{name}` is of type {:?}, which is not supported", value.dtype()));
-                }
+    for (node, layer) in graph.layers.iter().zip(&plan.layers) {
+        for (bound, planned) in node.tensors.iter().zip(&layer.tensors) {
+            let name = variables.require(&node.path, bound.name, &bound.tensor)?;
+            if let Some(other) = planned.variable.as_deref().filter(|&other| other != name) {
+                problems.push(format!("`{}.{}` is `{name}` in the store, `{other}` in the file", node.path, bound.name));
             }
         }
     }
-    let mut surplus: Vec<_> =
-        file.names().into_iter().filter(|name| !variables.contains_key(*name) && !name.ends_with(BATCH_COUNT)).collect();
-    surplus.sort_unstable();
-    problems.extend(surplus.into_iter().map(|name| format!("`{name}` is not in the store")));
-    problems
+    Ok(problems)
 }
 
-fn size(value: &TensorView) -> Vec<i64> {
-    value.shape().iter().map(|&size| size as i64).collect()
-}
-
-fn kind(dtype: Dtype) -> Option<Kind> {
-    match dtype {
-        Dtype::F16 => Some(Kind::Half),
-        Dtype::BF16 => Some(Kind::BFloat16),
-        Dtype::F32 => Some(Kind::Float),
-        Dtype::F64 => Some(Kind::Double),
-        _ => None,
+/// What each variable is to hold, by the file; `problems` are those that are known already.
+///
+/// # Errors
+/// [`Error::Checkpoint`] when there are any; [`Error::Torch`].
+fn values(path: &Path, file: &SafeTensors, variables: &BTreeMap<String, Variable>, mut problems: Vec<String>) -> Result<Vec<Value>> {
+    problems.extend(tensors::differences(file, variables));
+    if !problems.is_empty() {
+        return Err(Error::Checkpoint { file: path.to_owned(), problems });
     }
-}
-
-fn dtype(kind: Kind) -> Option<Dtype> {
-    [Dtype::F16, Dtype::BF16, Dtype::F32, Dtype::F64].into_iter().find(|&dtype| self::kind(dtype) == Some(kind))
-}
-
-/// The file's values as the variable holds them.
-fn tensor(value: &TensorView, like: &Tensor) -> Result<Tensor, TchError> {
-    // `differences` has found a kind.
-    let kind = kind(value.dtype()).unwrap_or(Kind::Float);
-    Tensor::f_from_data_size(value.data(), &size(value), kind)?.f_to_kind(like.f_kind()?)?.f_to_device(like.device())
-}
-
-fn bytes(path: &Path, name: &str, tensor: &Tensor) -> Result<Vec<u8>> {
-    let kind = tensor.f_kind().map_err(Error::torch(name))?;
-    if dtype(kind).is_none() {
-        return Err(Error::Format { file: path.to_owned(), reason: format!("`{name}` is of kind {kind:?}; variables must be floats") });
-    }
-    let copy = || {
-        let mut bytes = vec![0; tensor.numel() * kind.elt_size_in_bytes()];
-        tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?.f_copy_data_u8(&mut bytes, tensor.numel())?;
-        Ok(bytes)
+    let _no_grad = tch::no_grad_guard();
+    let value = |(name, variable): (&String, &Variable)| {
+        let value = file.tensor(name).map_err(format_error(path))?;
+        let value = tensors::value(&value, variable).map_err(Error::torch(name))?;
+        Ok(Value { name: name.clone(), target: variable.tensor.shallow_clone(), value })
     };
-    copy().map_err(Error::torch(name))
-}
-
-fn view<'b>(tensor: &Tensor, bytes: &'b [u8]) -> Result<TensorView<'b>, SafeTensorError> {
-    // `bytes` has refused kinds without a type.
-    let dtype = dtype(tensor.kind()).unwrap_or(Dtype::F32);
-    TensorView::new(dtype, tensor.size().iter().map(|&size| size as usize).collect(), bytes)
+    variables.iter().map(value).collect()
 }

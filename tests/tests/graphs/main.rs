@@ -18,7 +18,7 @@ mod parts;
 mod reuse;
 
 use proptest::prelude::*;
-use slim_runtime::{Coupling, Error, Plan, Prunable, Slimming};
+use slim_runtime::{Coupling, Error, Plan, Prunable, Slimming, checkpoint};
 
 use check::{assert_close, assert_same_bits, assert_slimmed_is_masked, expected, found, mask, values};
 use net::Net;
@@ -124,5 +124,24 @@ proptest! {
         // And back, to the bit.
         dense.apply(slimmed.plan()).unwrap();
         assert_same_bits(&values(&dense_vs), &values(&vs));
+    }
+
+    #[test]
+    fn a_file_makes_a_dense_network_the_slimmed_one(graph in grow::graph(rank()), ratio in 0.0..0.999) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("slim.safetensors");
+        let (mut net, vs) = Net::new(&graph);
+        let Ok(slimmed) = net.slim(ratio) else { return Ok(()) };
+        tch::no_grad(|| vs.variables().values_mut().for_each(|variable| _ = variable.g_mul_scalar_(1.5)));
+        checkpoint::save(&file, &vs, &slimmed).unwrap();
+        let (mut other, mut other_vs) = Net::new(&graph);
+        for _ in 0..2 {
+            // Dense at first, and then slim already.
+            prop_assert_eq!(&checkpoint::load(&file, &mut other_vs, &mut other).unwrap(), &slimmed);
+            assert_same_bits(&values(&other_vs), &values(&vs));
+            let images = net.images();
+            prop_assert_eq!(other.forward(&images), net.forward(&images));
+            tch::no_grad(|| other_vs.variables().values_mut().for_each(|variable| _ = variable.zero_()));
+        }
     }
 }
