@@ -48,7 +48,8 @@ impl Plan {
     /// [`slimming`](Self::slimming) and [`threshold`](Self::threshold) are the later plan's; [`passes`](Self::passes) has those of the earlier.
     ///
     /// # Errors
-    /// [`Error::PlanSequence`] with the first difference when the later plan was not made for what this one leaves.
+    /// [`Error::PlanSequence`] with the first difference when the later plan was not made for what this one leaves; [`Error::PlanInvalid`] when the two
+    /// remove more than may go, as only edited plans do.
     pub fn then(&self, later: &Plan) -> Result<Plan> {
         let names = ["what the earlier plan leaves", "the later plan"];
         if let Some(difference) = outline::difference(&self.outlines_after(), &later.outlines_before(), names) {
@@ -56,7 +57,7 @@ impl Plan {
         }
         let layers = self.layers.iter().zip(&later.layers).map(|(layer, later)| layer.then(later)).collect::<Vec<_>>();
         for layer in &layers {
-            layer.check().map_err(|reason| Error::PlanSequence { difference: format!("layer `{}`: {reason}", layer.path) })?;
+            layer.check().map_err(|reason| Error::PlanInvalid { reason: format!("layer `{}`: {reason}", layer.path) })?;
         }
         let Plan { format, slimming, threshold, mut passes, .. } = self.clone();
         passes.push(Pass { slimming, threshold });

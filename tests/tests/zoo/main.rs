@@ -6,3 +6,4 @@ mod coupling;
 mod imagenet;
 mod mobile;
 mod oracle;
+mod provenance;
