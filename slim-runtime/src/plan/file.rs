@@ -11,7 +11,14 @@ const MOST_ELEMENTS: i64 = 1 << 42;
 const MOST_TENSORS: usize = 1 << 20;
 
 impl Plan {
-    /// The plan as JSON, indented. Any other format of serde's will do too.
+    #[doc = concat!(
+        "The JSON Schema (draft 2020-12) of what [`to_json`](Self::to_json) writes, for readers in other languages:\n\n```json\n",
+        include_str!("../../docs/plan.schema.json"),
+        "```"
+    )]
+    pub const JSON_SCHEMA: &str = include_str!("../../docs/plan.schema.json");
+
+    /// The plan as JSON, indented. Any other format of serde's will do too. [`JSON_SCHEMA`](Self::JSON_SCHEMA) describes it. Any other format of serde's will do too.
     ///
     /// # Errors
     /// None that is known: every value of a plan has a place in JSON.

@@ -10,6 +10,7 @@ mod provenance;
 mod readme;
 mod refusals;
 mod replicas;
+mod schema;
 mod snapshots;
 mod sparsity;
 mod stored_numbers;
