@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// More links than this in a row are a circle.
 const MOST_LINKS: usize = 40;
 
-/// Writes a file: a temporary one in the same folder, `.NAME.*.tmp`, which is flushed to the disk and then takes the name.
+/// Writes a file: a temporary one in the same folder, `.slim-*.tmp`, which is flushed to the disk and then takes the name.
 ///
 /// A crash or an error leaves what was there before. A link is followed, permissions are kept; a new file has those of any other. Where the process is killed
 /// the temporary file stays behind.
@@ -22,9 +22,8 @@ pub(crate) fn write(path: &Path, content: impl FnOnce(&mut BufWriter<&mut File>)
         Err(error) => return Err(error),
     };
     let folder = folder(&path);
-    let prefix = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
     let create = |path: &Path| File::options().write(true).create_new(true).open(path);
-    let mut temporary = tempfile::Builder::new().prefix(&prefix).suffix(".tmp").make_in(folder, create)?;
+    let mut temporary = tempfile::Builder::new().prefix(".slim-").suffix(".tmp").make_in(folder, create)?;
 
     let mut buffer = BufWriter::new(temporary.as_file_mut());
     content(&mut buffer)?;

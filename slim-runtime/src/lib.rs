@@ -48,7 +48,10 @@
 //! 2. **Train with sparsity.** [`add_l1_subgradient`](Prunable::add_l1_subgradient) between `backward` and `step`.
 //! 3. **Slim.** [`slim`](Prunable::slim) is [`plan`](Prunable::plan) and [`apply`](Prunable::apply) in one. A [`Plan`] is data: print it, save it,
 //!    keep a snapshot of it in a test, apply it to a replica.
-//! 4. **Fine-tune** with a new optimizer, and save with [`checkpoint`]. A [`Cfg`] holds the widths by which the network is built again.
+//! 4. **Fine-tune** with a new optimizer, and save with [`checkpoint`]: a dense network of the same definition loads the file in one call. A [`Cfg`] holds the widths by which
+//!    it can be built narrow.
+//! 5. **Slim again.** [`Slimmed::then`] and [`Plan::then`] compose, so a network always knows [its original channels](Plan::original_channels); [`Plan::expand`] puts its weights
+//!    back into the original's shapes.
 //!
 //! # What is guaranteed
 //!

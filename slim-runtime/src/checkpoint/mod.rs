@@ -47,7 +47,7 @@
 //! # Whole or not at all
 //!
 //! A file is written beside `path`, flushed to the disk and then renamed, so that whatever happens, be it a loss of power, a whole file is there: the old one or the new.
-//! A symbolic link is followed. Where the process is killed while it writes, the temporary file stays behind, `.NAME.*.tmp`, and can be removed; nothing else is left.
+//! A symbolic link is followed. Where the process is killed while it writes, the temporary file stays behind, `.slim-*.tmp`, and can be removed; nothing else is left.
 //!
 //! Loading checks names, shapes, types and the plan before the first write. (tch's `VarStore::load` does not: it broadcasts a tensor of one
 //! channel into one of 64 without a word.) Then model and store change together or not at all. Variables take new memory, as they do when they are slimmed: a view of one, made before, keeps
@@ -76,7 +76,8 @@ const BATCH_COUNT: &str = "num_batches_tracked";
 
 /// Writes all variables of `vs`, and what was done to the network: cfg, plan, names. [`load`] reads it.
 ///
-/// `slimmed` is of the model whose variables `vs` has. One that was slimmed several times takes all of it, [`first.then(&second)`](Slimmed::then).
+/// `slimmed` is of the model whose variables `vs` has; a replica that took the same plan has its own, from [`Prunable::apply`]. Slimmed several times, it is all of it,
+/// [`first.then(&second)`](Slimmed::then). A model whose variables are in several stores is saved as weights, [`save_weights`] for each, and its plan as JSON.
 ///
 /// # Errors
 /// [`Error::NotInStore`] when a layer's tensor is not among the variables, [`Error::PlanMismatch`] when the model was slimmed again in the meantime;

@@ -62,12 +62,12 @@ pub(super) fn value(value: &TensorView, variable: &Variable) -> Result<Tensor, T
     // `differences` has found a kind.
     let kind = kind(value.dtype()).unwrap_or(Kind::Float);
     let value = Tensor::f_from_data_size(value.data(), &size(value), kind)?;
-    if like.is_contiguous() || like.size() != variable.shape {
-        return value.f_to_kind(like.f_kind()?)?.f_to_device(like.device());
-    }
-    let mut laid_out = like.f_detach()?.f_empty_like()?;
-    laid_out.f_copy_(&value)?;
-    Ok(laid_out)
+    let mut held = match like.size() == variable.shape {
+        true => like.f_detach()?.f_empty_like()?,
+        false => Tensor::f_empty(&variable.shape, (like.f_kind()?, like.device()))?,
+    };
+    held.f_copy_(&value)?;
+    Ok(held)
 }
 
 /// A tensor's values in row-major order, whatever its strides.

@@ -36,7 +36,7 @@ impl Plan {
     /// # let scales = tch::Tensor::from_slice(&[0.1_f32, 0.9, 0.2, 0.8, 0.3, 0.7, 0.4, 0.6]);
     /// # tch::no_grad(|| net.bn.ws.as_mut().unwrap().copy_(&scales));
     /// let first = net.slim(0.5)?; // of 8 channels 1, 3 and 5 stay
-    /// let second = net.slim(0.4)?; // of those, the first two
+    /// let second = net.slim(0.1)?; // of those, the first two
     /// assert_eq!(second.plan().original_channels("conv").unwrap().to_string(), "0-1");
     ///
     /// let both = first.plan().then(second.plan())?;

@@ -53,8 +53,8 @@ impl TryFrom<PlanFile> for Plan {
         if format != Plan::FORMAT {
             return Err(format!("this is a plan of format {format}, but only format {} can be read", Plan::FORMAT));
         }
-        let slimmings = passes.iter().map(|pass| &pass.slimming).chain([&slimming]);
-        slimmings.map(Slimming::check).collect::<Result<(), _>>().map_err(|error| error.to_string())?;
+        let check = |slimming: &Slimming| slimming.check().map_err(|error| error.to_string());
+        passes.iter().map(|pass| &pass.slimming).chain([&slimming]).try_for_each(check)?;
         layers.iter().try_for_each(|layer| layer.check().map_err(|reason| format!("layer `{}`: {reason}", layer.path)))?;
         if layers.iter().map(|layer| layer.tensors.len() + layer.axes.len()).sum::<usize>() > MOST_TENSORS {
             return Err("this network has more layers than any".to_owned());

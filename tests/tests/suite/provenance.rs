@@ -1,6 +1,6 @@
 //! Which original channels a network has, and the way back to them.
 
-use slim_runtime::{Error, Plan, Prunable, Slimming};
+use slim_runtime::{Error, Plan, Prunable, Slimming, checkpoint};
 use tch::nn::{self, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
 
@@ -97,6 +97,20 @@ fn expanding_leaves_the_slim_model_alone_and_takes_no_other() {
     slimmed.plan().expand(&slim, &mut dense).unwrap();
     tch::no_grad(|| dense_vs.variables().values_mut().for_each(|variable| _ = variable.fill_(1.)));
     assert_same(&values(&slim_vs), &before.0);
+}
+
+#[test]
+fn what_was_done_is_shared_between_threads() {
+    let (mut net, vs) = net();
+    let slimmed = net.slim(0.25).unwrap();
+    let (folder, of) = (tempfile::tempdir().unwrap(), std::sync::Arc::new(slimmed));
+    let file = folder.path().join("slim.safetensors");
+    let saved = std::thread::spawn({
+        let (file, slimmed) = (file.clone(), of.clone());
+        move || checkpoint::save(&file, &vs, &slimmed)
+    });
+    saved.join().unwrap().unwrap();
+    assert_eq!(&checkpoint::plan(&file).unwrap(), of.plan());
 }
 
 /// Names of PyTorch's, a tensor that is no variable, and one weight in two layers.
