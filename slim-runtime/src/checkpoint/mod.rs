@@ -50,8 +50,7 @@
 //! A symbolic link is followed. Where the process is killed while it writes, the temporary file stays behind, `.slim-*.tmp`, and can be removed; nothing else is left.
 //!
 //! Loading checks names, shapes, types and the plan before the first write. (tch's `VarStore::load` does not: it broadcasts a tensor of one
-//! channel into one of 64 without a word.) Then model and store change together or not at all. Variables take new memory, as they do when they are slimmed: a view of one, made before, keeps
-//! the old values.
+//! channel into one of 64 without a word.) Then model and store change together or not at all. A variable whose shape stays keeps its memory and strides.
 
 mod metadata;
 mod tensors;
@@ -231,7 +230,7 @@ fn values(path: &Path, file: &SafeTensors, variables: &BTreeMap<String, Variable
     let _no_grad = tch::no_grad_guard();
     let value = |(name, variable): (&String, &Variable)| {
         let value = file.tensor(name).map_err(format_error(path))?;
-        let value = tensors::value(&value, variable).map_err(Error::torch(name))?;
+        let value = tensors::value(&value, &variable.tensor).map_err(Error::torch(name))?;
         Ok(Value { name: name.clone(), target: variable.tensor.shallow_clone(), value })
     };
     variables.iter().map(value).collect()

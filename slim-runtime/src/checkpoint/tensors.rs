@@ -18,6 +18,10 @@ pub(super) struct Variable {
 pub(super) fn differences(file: &SafeTensors, variables: &BTreeMap<String, Variable>) -> Vec<String> {
     let mut problems = Vec::new();
     for (name, variable) in variables {
+        let (strides, sizes) = (variable.tensor.stride(), variable.tensor.size());
+        if strides.iter().zip(sizes).any(|(&stride, size)| stride == 0 && size > 1) {
+            problems.push(format!("`{name}` is an expanded view in the store, which cannot be written"));
+        }
         match file.tensor(name) {
             Err(_) => problems.push(format!("`{name}` is missing in the file")),
             Ok(value) => {
@@ -56,18 +60,11 @@ pub(super) fn dtype(kind: Kind) -> Option<Dtype> {
     [Dtype::F16, Dtype::BF16, Dtype::F32, Dtype::F64].into_iter().find(|&dtype| self::kind(dtype) == Some(kind))
 }
 
-/// The file's values as the variable holds them: its kind, device and, where it keeps its shape, memory layout.
-pub(super) fn value(value: &TensorView, variable: &Variable) -> Result<Tensor, TchError> {
-    let like = &variable.tensor;
+/// The file's values in the kind and on the device of the variable.
+pub(super) fn value(value: &TensorView, variable: &Tensor) -> Result<Tensor, TchError> {
     // `differences` has found a kind.
     let kind = kind(value.dtype()).unwrap_or(Kind::Float);
-    let value = Tensor::f_from_data_size(value.data(), &size(value), kind)?;
-    let mut held = match like.size() == variable.shape {
-        true => like.f_detach()?.f_empty_like()?,
-        false => Tensor::f_empty(&variable.shape, (like.f_kind()?, like.device()))?,
-    };
-    held.f_copy_(&value)?;
-    Ok(held)
+    Tensor::f_from_data_size(value.data(), &size(value), kind)?.f_to_kind(variable.f_kind()?)?.f_to_device(variable.device())
 }
 
 /// A tensor's values in row-major order, whatever its strides.

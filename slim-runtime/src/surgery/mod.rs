@@ -4,6 +4,7 @@ mod expand;
 mod fit;
 pub(crate) mod mask;
 mod matching;
+mod sharing;
 mod states;
 mod swap;
 
@@ -12,6 +13,7 @@ use crate::tracer::Graph;
 use crate::{Error, Prunable, Result};
 pub(crate) use expand::expand;
 pub(crate) use fit::{Fit, fit};
+use sharing::Sharing;
 pub use states::LayerVisitor;
 use states::States;
 use swap::Swaps;
@@ -28,9 +30,11 @@ pub(crate) fn apply_with<M: Prunable + ?Sized>(model: &mut M, graph: &Graph, pla
     let mut states = States::collect(graph, plan);
     states.check(model)?;
     let mut swaps = Swaps::selecting(graph, plan)?;
+    let sharing = Sharing::of(graph, &values);
     swaps.add_values(values)?;
 
-    let committed = swaps.commit().and_then(|()| check_shapes(graph, plan)).and_then(|()| states.write(model));
+    let committed =
+        swaps.commit().and_then(|()| check_shapes(graph, plan)).and_then(|()| sharing.check()).and_then(|()| states.write(model));
     if let Err(error) = committed {
         states.restore(model);
         swaps.roll_back();

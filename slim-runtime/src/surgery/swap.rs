@@ -15,7 +15,7 @@ pub(super) struct Swaps {
     swaps: Vec<Swap>,
 }
 
-/// What a tensor is to hold.
+/// What a tensor is to hold. Where the shape stays, so does its memory.
 pub(crate) struct Value {
     pub(crate) name: String,
     pub(crate) target: Tensor,
@@ -38,7 +38,15 @@ struct Swap {
     target: Tensor,
     old: Tensor,
     new: Tensor,
-    reset: Tensor,
+    way: Way,
+}
+
+/// How a tensor gets its values.
+enum Way {
+    /// By other memory, of any shape.
+    Exchange { reset: Tensor },
+    /// In the memory that it has, so that views and a `detach` of it follow.
+    Copy,
 }
 
 impl Swaps {
@@ -94,7 +102,14 @@ impl Swaps {
     /// [`Error::Torch`], with the tensor's name.
     pub(super) fn add_values(&mut self, values: Vec<Value>) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
-        values.into_iter().try_for_each(|Value { name, target, value }| self.add(&name, &target, |_| Ok(value)))
+        values.into_iter().try_for_each(|Value { name, target, value }| {
+            if target.size() != value.size() {
+                return self.add(&name, &target, |_| Ok(value));
+            }
+            let swap = Swap::in_place(name.clone(), &target, value).map_err(Error::torch(name))?;
+            self.swaps.push(swap);
+            Ok(())
+        })
     }
 
     /// # Errors
@@ -103,10 +118,10 @@ impl Swaps {
         self.swaps.iter_mut().try_for_each(|swap| swap.put_new().map_err(Error::torch(&swap.name)))
     }
 
-    /// Gives every tensor its old data back: the same memory, so the same bits.
+    /// Gives every tensor its old data back: the same memory, and the same bits.
     pub(super) fn roll_back(&mut self) {
         for swap in &mut self.swaps {
-            // Pointers are exchanged and nothing is allocated, and the same exchange has just succeeded in the other
+            // Pointers are exchanged or values copied and nothing is allocated, and the same has just succeeded in the other
             // direction; there is also nothing left to do about a failure.
             let _ = swap.put_old();
         }
@@ -116,21 +131,32 @@ impl Swaps {
 impl Swap {
     fn new(name: String, target: &Tensor, new: Tensor) -> Result<Self, TchError> {
         let kind = if target.kind() == Kind::Float { Kind::Double } else { Kind::Float };
-        Ok(Self {
-            name,
-            old: target.f_detach()?,
-            reset: Tensor::f_empty([0], (kind, target.device()))?,
-            target: target.shallow_clone(),
-            new,
-        })
+        let reset = Tensor::f_empty([0], (kind, target.device()))?;
+        Ok(Self { name, old: target.f_detach()?, target: target.shallow_clone(), new, way: Way::Exchange { reset } })
+    }
+
+    fn in_place(name: String, target: &Tensor, new: Tensor) -> Result<Self, TchError> {
+        Ok(Self { name, old: target.f_detach_copy()?, target: target.shallow_clone(), new, way: Way::Copy })
     }
 
     fn put_new(&mut self) -> Result<(), TchError> {
-        exchange(&mut self.target, &self.reset, &self.new)
+        self.way.put(&mut self.target, &self.new)
     }
 
     fn put_old(&mut self) -> Result<(), TchError> {
-        exchange(&mut self.target, &self.reset, &self.old)
+        self.way.put(&mut self.target, &self.old)
+    }
+}
+
+impl Way {
+    fn put(&self, target: &mut Tensor, data: &Tensor) -> Result<(), TchError> {
+        match self {
+            Way::Exchange { reset } => exchange(target, reset, data),
+            Way::Copy => {
+                let _no_grad = tch::no_grad_guard();
+                target.f_copy_(data)
+            }
+        }
     }
 }
 

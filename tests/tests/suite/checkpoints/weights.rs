@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use slim_runtime::{Error, checkpoint};
+use slim_runtime::{Error, Prunable, checkpoint};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
@@ -78,16 +78,36 @@ fn a_store_keeps_its_strides() {
 }
 
 #[test]
-fn an_expanded_variable_takes_all_its_values() {
+fn an_expanded_variable_is_named_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("good.safetensors");
+    let (_net, mut vs) = net();
+    checkpoint::save_weights(&file, &vs).unwrap();
+    let bias = &vs.variables()["fc.bias"];
+    bias.shallow_clone().set_data(&Tensor::zeros([1], (Kind::Float, Device::Cpu)).expand([5], false));
+    let before = values(&vs);
+    let error = checkpoint::load_weights(&file, &mut vs).unwrap_err();
+    assert!(error.to_string().contains("`fc.bias` is an expanded view"), "{error}");
+    assert_same(&values(&vs), &before);
+}
+
+#[test]
+fn a_layer_that_is_frozen_by_a_detach_follows() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("weights.safetensors");
-    let (_net, vs) = net();
-    checkpoint::save_weights(&file, &vs).unwrap();
-    let (_other, mut other_vs) = net();
-    let bias = &other_vs.variables()["fc.bias"];
-    bias.shallow_clone().set_data(&Tensor::zeros([1], (Kind::Float, Device::Cpu)).expand([5], false));
-    checkpoint::load_weights(&file, &mut other_vs).unwrap();
-    assert_same(&values(&other_vs), &values(&vs));
+    let (mut trained, trained_vs) = net();
+    checkpoint::save_weights(&file, &trained_vs).unwrap();
+    let (mut net, mut vs) = net();
+    net.conv1.ws = net.conv1.ws.detach();
+    checkpoint::load_weights(&file, &mut vs).unwrap();
+    assert_eq!(net.conv1.ws, trained.conv1.ws);
+
+    // Where it would be slimmed without its variable, nothing is.
+    checkpoint::save(&file, &trained_vs, &trained.slim(0.3).unwrap()).unwrap();
+    let before = values(&vs);
+    assert!(matches!(checkpoint::load(&file, &mut vs, &mut net), Err(Error::NotShared { .. })));
+    assert_same(&values(&vs), &before);
+    assert_eq!(net.conv1.ws.size(), [8, 3, 3, 3]);
 }
 
 #[test]
