@@ -27,10 +27,10 @@ fn main() -> slim_runtime::Result<()> {
     println!("{slimmed}");
 
     let file = std::env::temp_dir().join("tiny.safetensors");
-    checkpoint::save(&file, &vs, &slimmed.cfg())?;
+    checkpoint::save(&file, &vs, &slimmed)?;
     let mut other = nn::VarStore::new(vs.device());
-    let again = Tiny::from_cfg(other.root(), 10, &checkpoint::cfg(&file)?)?;
-    checkpoint::load(&file, &mut other)?;
+    let mut again = Tiny::new(other.root(), 10);
+    checkpoint::load(&file, &mut other, &mut again)?;
 
     let images = Tensor::zeros([1, 3, 32, 32], (Kind::Float, vs.device()));
     println!("built again, it is the same network: {}", images.apply_t(&net, false).equal(&images.apply_t(&again, false)));

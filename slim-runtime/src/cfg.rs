@@ -43,7 +43,7 @@ impl Cfg {
     ///
     /// A cfg has no more than widths. Where they do not say what a split, a shuffle or a selection does, that is an error, and the network is built again from its plan, by
     /// [`Plan::narrowed`](crate::Plan::narrowed). Which of the parts of a concatenation that one batch norm reads have become narrower is a guess: where it is wrong,
-    /// [`checkpoint::load`](crate::checkpoint::load) says that shapes differ.
+    /// [`checkpoint::load`](crate::checkpoint::load) says what differs.
     ///
     /// # Errors
     /// [`Error::CfgMismatch`] when it is not this model's, would have one stream keep two widths, or narrows what a split, a shuffle or a selection knows

@@ -348,6 +348,24 @@ pub enum Error {
         reason: String,
     },
 
+    /// A later plan was not made for what the earlier one leaves.
+    #[error("the plans do not follow each other: {difference}; make the later plan of the network that the earlier one was applied to")]
+    PlanSequence {
+        /// The first difference.
+        difference: String,
+    },
+
+    /// A tensor of the model is in none of the store's variables.
+    #[error(
+        "`{path}.{tensor}` is no variable of this store, so a file of the store would be without it; pass the store that the model was built with"
+    )]
+    NotInStore {
+        /// Field path of the layer.
+        path: String,
+        /// Name of the tensor in it.
+        tensor: String,
+    },
+
     /// A cfg is not of the form `[64, 'M', 128]`.
     #[error("cfg `{text}`: {reason}; write `[64, 'M', 128]`: widths of at least 1, and 'M' for a max-pool")]
     Cfg {
@@ -367,12 +385,34 @@ pub enum Error {
     },
 
     /// The tensors of a file and of the store are not the same. Nothing was written to the store.
-    #[error("{}: {} the store; build the network from the file's cfg, or apply its plan, and then load:\n  {}", .file.display(), misfits(.problems.len()), .problems.join("\n  "))]
+    #[error("{}: {} the store; build the network as the file's was (`checkpoint::load` then slims it by the file's plan):\n  {}", .file.display(), misfits(.problems.len()), .problems.join("\n  "))]
     Checkpoint {
         /// The file.
         file: PathBuf,
         /// Each missing, surplus or misshapen tensor, by name.
         problems: Vec<String>,
+    },
+
+    /// A file was saved of another network: the model is neither what was slimmed nor what came of it.
+    #[error(
+        "{}: the model is neither the network that the file's was slimmed from nor the slimmed one; build it as the file's was built, and save what was slimmed twice with both, `first.then(&second)`:\n  dense: {dense}\n  slim: {slim}", .file.display()
+    )]
+    CheckpointModel {
+        /// The file.
+        file: PathBuf,
+        /// The first difference from the network that was slimmed.
+        dense: String,
+        /// The first difference from the slimmed network.
+        slim: String,
+    },
+
+    /// A layer of the model stores another order of channels than the one in the file.
+    #[error("{}: `{state}` picks other channels in the model than in the file; build the network as the file's was built, and leave it dense or slim it by the plan of this file", .file.display())]
+    CheckpointPositions {
+        /// The file.
+        file: PathBuf,
+        /// Field path of the layer, and the name of what it stores.
+        state: String,
     },
 
     /// The file is no sound safetensors file.

@@ -50,7 +50,10 @@
 //!    keep a snapshot of it in a test, apply it to a replica. [`Slimming`] says [how much goes, and which channels first](guide::choosing); [`Slimming::verify`] slims only what a
 //!    sample shows to be wired as it runs; [`cost`](Prunable::cost) counts parameters and MACs, and [`Cost::after`] what a plan leaves of them; a [`Sweep`] measures
 //!    how accurate the network is at several ratios.
-//! 4. **Fine-tune** with a new optimizer, and save with [`checkpoint`]. A [`Cfg`] holds the widths by which the network is built again.
+//! 4. **Fine-tune** with a new optimizer, and save with [`checkpoint`]: a dense network of the same definition loads the file in one call. A [`Cfg`] holds the widths by which
+//!    it can be built narrow.
+//! 5. **Slim again.** [`Slimmed::then`] and [`Plan::then`] compose, so a network always knows [its original channels](Plan::original_channels); [`Plan::expand`] puts its weights
+//!    back into the original's shapes.
 //!
 //! # What is guaranteed
 //!
@@ -62,6 +65,7 @@
 #[cfg(test)]
 extern crate self as slim_runtime; // the derive's code, in this crate's own tests
 
+mod atomic;
 mod cfg;
 pub mod checkpoint;
 mod cost;
@@ -93,7 +97,7 @@ pub use explanation::{ChannelFate, Explanation, Reason};
 pub use flow::{Channels, Flow, OpenFlow};
 pub use layers::{PerChannel, per_channel_scale, per_channel_shift};
 pub use plan::{
-    AxisPlan, Bounded, Change, Dim, Hold, KeepList, LayerKind, LayerPlan, Plan, Role, Scored, Slimmed, TensorPlan, Unscored, Warning,
+    AxisPlan, Bounded, Change, Dim, Hold, KeepList, LayerKind, LayerPlan, Pass, Plan, Role, Scored, Slimmed, TensorPlan, Unscored, Warning,
 };
 pub use prunable::Prunable;
 pub use slim_derive::Prunable;

@@ -11,7 +11,7 @@ use slim_examples::digits::{self, Digits};
 use slim_examples::measure::{kilobytes, latency};
 use slim_examples::training::{Schedule, accuracy, fit};
 use slim_examples::zoo::vgg::Vgg;
-use slim_runtime::{Cfg, Plan, Prunable, Slimming, channels, checkpoint};
+use slim_runtime::{Cfg, Plan, Prunable, Slimmed, Slimming, channels, checkpoint};
 use tch::nn::{ModuleT, VarStore};
 use tch::{Device, Tensor};
 
@@ -70,11 +70,11 @@ fn main() -> Result<()> {
     let schedule = Schedule { epochs: options.epochs, sparsity: options.sparsity, ..Schedule::default() };
     fit(&model, &vs, &data.train, &schedule)?;
     println!("trained {} epochs with sparsity {} in {:.0} s", options.epochs, options.sparsity, start.elapsed().as_secs_f64());
-    stages.add("dense", &model, &vs, &cfg)?;
+    stages.add("dense", &model, &vs)?;
 
     let plan = model.plan(&Slimming::ratio(options.ratio))?;
     let masked = masked_replica(&cfg, &vs, &plan)?;
-    stages.add("masked", &masked.0, &masked.1, &cfg)?;
+    stages.add("masked", &masked.0, &masked.1)?;
 
     let start = Instant::now();
     // Surgery that stays only if the test images show that the slimmed network computes what the masked one does.
@@ -82,16 +82,16 @@ fn main() -> Result<()> {
     let slimmed = &verified.slimmed;
     println!("verified and slimmed in {:.0} ms\n\n{slimmed}\n", 1e3 * start.elapsed().as_secs_f64());
     println!("same function: on the {} test images, {verified}", data.test.len());
-    stages.add("slimmed", &model, &vs, &slimmed.cfg())?;
+    stages.add("slimmed", &model, &vs)?;
 
     let start = Instant::now();
     let schedule = Schedule { epochs: options.fine_tune_epochs, learning_rate: 0.02, sparsity: 0., ..Schedule::default() };
     fit(&model, &vs, &data.train, &schedule)?;
     println!("fine-tuned {} epochs in {:.0} s", options.fine_tune_epochs, start.elapsed().as_secs_f64());
-    let tuned = stages.add("fine-tuned", &model, &vs, &slimmed.cfg())?;
+    let tuned = stages.add("fine-tuned", &model, &vs)?;
     println!("\n{}\n", stages.table.trim_fmt());
 
-    let file = write_files(&options.out, &plan, stages.accuracy("masked"), &vs, &slimmed.cfg())?;
+    let file = write_files(&options.out, &slimmed.plan().with_variables(&model, &vs)?, stages.accuracy("masked"), &vs, slimmed)?;
     let reloaded = reloaded_accuracy(&file, &data, device)?;
     println!("wrote {0}/plan.json, {0}/prune.txt, {0}/pruned.safetensors", options.out.display());
     println!("read pruned.safetensors back through its cfg: accuracy {reloaded:.2} %, fine-tuned was {tuned:.2} %");
@@ -108,21 +108,25 @@ fn masked_replica(cfg: &Cfg, vs: &VarStore, plan: &Plan) -> Result<(Vgg, VarStor
     Ok((replica, replica_vs))
 }
 
-fn write_files(out: &Path, plan: &Plan, masked_accuracy: f64, vs: &VarStore, cfg: &Cfg) -> Result<PathBuf> {
+fn write_files(out: &Path, plan: &Plan, masked_accuracy: f64, vs: &VarStore, slimmed: &Slimmed) -> Result<PathBuf> {
     fs::write(out.join("plan.json"), plan.to_json()? + "\n").context("plan.json")?;
     // The reference's form; its accuracy is a share, measured on the masked network.
-    let report =
-        format!("Configuration: \n{cfg}\nNumber of parameters: \n{}\nTest accuracy: \n{}", plan.parameters().after, masked_accuracy / 100.);
+    let report = format!(
+        "Configuration: \n{}\nNumber of parameters: \n{}\nTest accuracy: \n{}",
+        plan.cfg(),
+        plan.parameters().after,
+        masked_accuracy / 100.
+    );
     fs::write(out.join("prune.txt"), report).context("prune.txt")?;
     let file = out.join("pruned.safetensors");
-    checkpoint::save(&file, vs, cfg)?;
+    checkpoint::save(&file, vs, slimmed)?;
     Ok(file)
 }
 
 fn reloaded_accuracy(file: &Path, data: &Digits, device: Device) -> Result<f64> {
     let mut vs = VarStore::new(device);
-    let model = Vgg::new(vs.root(), &checkpoint::cfg(file)?, CLASSES)?;
-    checkpoint::load(file, &mut vs)?;
+    let mut model = Vgg::new(vs.root(), &checkpoint::cfg(file)?, CLASSES)?;
+    checkpoint::load(file, &mut vs, &mut model)?;
     Ok(accuracy(&model, &data.test))
 }
 
@@ -144,11 +148,11 @@ impl<'a> Stages<'a> {
         Self { data, out, table, accuracies: Vec::new() }
     }
 
-    fn add(&mut self, name: &'static str, model: &Vgg, vs: &VarStore, cfg: &Cfg) -> Result<f64> {
+    fn add(&mut self, name: &'static str, model: &Vgg, vs: &VarStore) -> Result<f64> {
         let accuracy = accuracy(model, &self.data.test);
         let parameters: usize = vs.trainable_variables().iter().map(Tensor::numel).sum();
         let file = self.out.join(format!("{name}.safetensors"));
-        checkpoint::save(&file, vs, cfg)?;
+        checkpoint::save_weights(&file, vs)?;
         let milliseconds = |images| format!("{:.2} ms", 1e3 * latency(model, &self.data.test.images.narrow(0, 0, images)).as_secs_f64());
         self.table.add_row([
             name.to_owned(),

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{AxisPlan, Dim, LayerPlan, Plan, Warning};
+use super::{AxisPlan, Dim, LayerPlan, Pass, Plan, Warning};
 use crate::slimming::Slimming;
 use crate::{Error, Result};
 
@@ -12,7 +12,14 @@ const MOST_ELEMENTS: i64 = 1 << 42;
 const MOST_TENSORS: usize = 1 << 20;
 
 impl Plan {
-    /// The plan as JSON, indented. Any other format of serde's will do too.
+    #[doc = concat!(
+        "The JSON Schema (draft 2020-12) of what [`to_json`](Self::to_json) writes, for readers in other languages:\n\n```json\n",
+        include_str!("../../docs/plan.schema.json"),
+        "```"
+    )]
+    pub const JSON_SCHEMA: &str = include_str!("../../docs/plan.schema.json");
+
+    /// The plan as JSON, indented. Any other format of serde's will do too. [`JSON_SCHEMA`](Self::JSON_SCHEMA) describes it. Any other format of serde's will do too.
     ///
     /// # Errors
     /// None that is known: every value of a plan has a place in JSON.
@@ -36,6 +43,8 @@ pub(super) struct PlanFile {
     threshold: Option<f64>,
     #[serde(default)]
     warnings: Vec<Warning>,
+    #[serde(default)]
+    passes: Vec<Pass>,
     layers: Vec<LayerPlan>,
 }
 
@@ -43,21 +52,22 @@ impl TryFrom<PlanFile> for Plan {
     type Error = String;
 
     fn try_from(file: PlanFile) -> Result<Self, String> {
-        let PlanFile { format, slimming, threshold, warnings, layers } = file;
+        let PlanFile { format, slimming, threshold, warnings, passes, layers } = file;
         if format != Plan::FORMAT {
             return Err(format!("this is a plan of format {format}, but only format {} can be read", Plan::FORMAT));
         }
-        slimming.check().map_err(|error| error.to_string())?;
+        let check = |slimming: &Slimming| slimming.check().map_err(|error| error.to_string());
+        passes.iter().map(|pass| &pass.slimming).chain([&slimming]).try_for_each(check)?;
         layers.iter().try_for_each(|layer| layer.check().map_err(|reason| format!("layer `{}`: {reason}", layer.path)))?;
         if layers.iter().map(|layer| layer.tensors.len() + layer.axes.len()).sum::<usize>() > MOST_TENSORS {
             return Err("this network has more layers than any".to_owned());
         }
-        Ok(Plan { format, slimming, threshold, warnings, layers })
+        Ok(Plan { format, slimming, threshold, warnings, passes, layers })
     }
 }
 
 impl LayerPlan {
-    fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
         for axis in &self.axes {
             if let Some(last) = axis.keep.last().filter(|&last| last >= axis.width) {
                 return Err(format!("axis `{}` keeps position {last} of {}", axis.name, axis.width));

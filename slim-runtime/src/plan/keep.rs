@@ -43,6 +43,31 @@ impl KeepList {
         self.runs.last().map(|run| run.1)
     }
 
+    /// The first `len` positions.
+    pub(crate) fn all(len: usize) -> Self {
+        Self { runs: len.checked_sub(1).map(|last| (0, last)).into_iter().collect() }
+    }
+
+    /// What is left of these positions when, counted among themselves, those in `later` stay.
+    pub(crate) fn then(&self, later: &KeepList) -> KeepList {
+        let mut kept = KeepList::default();
+        let mut runs = later.runs.iter().peekable();
+        // How many positions are in front of the run.
+        let mut before = 0;
+        for &(first, last) in &self.runs {
+            let end = before + last - first + 1;
+            while let Some(&&(from, to)) = runs.peek().filter(|run| run.0 < end) {
+                kept.push(first + from.max(before) - before, first + to.min(end - 1) - before);
+                if to >= end {
+                    break;
+                }
+                runs.next();
+            }
+            before = end;
+        }
+        kept
+    }
+
     /// Appends a position. `false` if it is not beyond all others.
     fn push(&mut self, first: usize, last: usize) -> bool {
         match self.runs.last_mut() {
@@ -132,6 +157,20 @@ mod tests {
             assert_eq!(keep.to_string(), text);
             assert_eq!(positions.into_iter().rev().collect::<KeepList>(), keep);
         }
+    }
+
+    #[test]
+    fn lists_one_after_the_other() {
+        let list = |bits: u32| -> KeepList { (0..32).filter(|&position| bits >> position & 1 == 1).collect() };
+        assert_eq!(list(0b1011).to_string(), "0-1,3");
+        for (bits, later_bits) in (0..64).flat_map(|bits| (0..64).map(move |later| (bits, later))) {
+            let (keep, later) = (list(bits), list(later_bits));
+            let expected = keep.iter().enumerate().filter(|(rank, _)| later_bits >> rank & 1 == 1).map(|(_, position)| position).collect();
+            assert_eq!(keep.then(&later), expected, "{keep} and then {later}");
+            assert_eq!(keep.then(&KeepList::all(keep.len())), keep);
+        }
+        let huge: KeepList = "0-9,20-999999999999".parse().expect("is well formed");
+        assert_eq!(huge.then(&huge).to_string(), "0-9,30-999999999999");
     }
 
     #[test]

@@ -1,9 +1,14 @@
 //! What stays of a network, as data: printed, saved, compared, applied to any replica.
 
+mod compose;
+mod expand;
 mod file;
 mod keep;
 mod kind;
+pub(crate) mod outline;
 mod report;
+mod slimmed;
+mod variables;
 mod warning;
 
 use std::collections::BTreeMap;
@@ -14,8 +19,12 @@ use crate::cfg::{Cfg, Stage};
 use crate::criterion::Masking;
 use crate::slimming::{Rule, Slimming};
 use crate::{Prunable, Result};
+pub use compose::Pass;
 pub use keep::KeepList;
 pub use kind::{Hold, LayerKind, Role};
+pub(crate) use slimmed::Positions;
+pub use slimmed::Slimmed;
+pub(crate) use variables::Variables;
 pub use warning::Warning;
 
 /// Which channels of a network stay.
@@ -31,6 +40,9 @@ pub struct Plan {
     pub(crate) threshold: Option<f64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<Warning>,
+    /// The slimmings before the last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) passes: Vec<Pass>,
     pub(crate) layers: Vec<LayerPlan>,
 }
 
@@ -80,8 +92,8 @@ pub struct AxisPlan {
     pub keep: KeepList,
 }
 
-/// A tensor of a layer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A tensor of a layer. Two are equal whatever the store's names for them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TensorPlan {
     /// Its name in the layer: `weight`, `running_mean`.
@@ -93,6 +105,9 @@ pub struct TensorPlan {
     /// Path of the tensor that this is, where it was met before in the network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tied: Option<String>,
+    /// Its name in the variable store, where that is known; see [`Plan::with_variables`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variable: Option<String>,
 }
 
 /// A dimension of a tensor.
@@ -141,24 +156,6 @@ pub struct Change {
     pub before: i64,
     /// In the slimmed network.
     pub after: i64,
-}
-
-/// What [`Prunable::slim`](crate::Prunable::slim) did: the plan that was carried out. Prints as a table.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Slimmed {
-    pub(crate) plan: Plan,
-}
-
-impl Slimmed {
-    /// The plan that was carried out.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    /// The widths of the network now.
-    pub fn cfg(&self) -> Cfg {
-        self.plan.cfg()
-    }
 }
 
 impl Plan {
@@ -221,9 +218,10 @@ impl Plan {
         &self.warnings
     }
 
-    /// What the target and its scores are masked by, in this pass and those before.
+    /// What is zero when a channel is gone: that of the pass, of this and those before, by which the most may go.
     pub(crate) fn masking(&self) -> Masking {
-        self.slimming.masking
+        let passes = self.passes.iter().map(|pass| &pass.slimming).chain([&self.slimming]);
+        passes.map(|slimming| slimming.masking).find(|masking| *masking == Masking::Parameters).unwrap_or(self.slimming.masking)
     }
 
     /// Multiply-accumulates, given how often each weight is used.

@@ -48,6 +48,11 @@ impl Plan {
     /// What was asked for, what was reached, and by which scores.
     fn choice_lines(&self) -> Vec<(&'static str, String)> {
         let slimming = &self.slimming;
+        if !self.passes.is_empty() {
+            let passes = self.passes.iter().map(|pass| &pass.slimming).chain([slimming]);
+            let passes: Vec<_> = passes.map(|slimming| slimming.target.to_string()).collect();
+            return vec![("passes", format!("{}: {}", passes.len(), passes.join(", then ")))];
+        }
         let percent = |share: f64| format!("{:.1} %", 100. * share);
         let of_before = |change: Change| percent(change.after as f64 / change.before.max(1) as f64);
         let reached = format!("{} reached, of the {} channels that may go", percent(self.reached()), grouped(self.removable() as i64));

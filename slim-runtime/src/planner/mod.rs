@@ -40,7 +40,7 @@ pub(crate) fn plan(graph: &Graph, slimming: &Slimming) -> Result<Plan> {
 
 fn plan_of(graph: &Graph, slimming: Slimming, choice: &Choice) -> Plan {
     let layers = graph.layers.iter().zip(&choice.ranked).map(|(layer, ranked)| layer_plan(graph, choice, layer, *ranked)).collect();
-    Plan { format: Plan::FORMAT, slimming, threshold: choice.threshold, warnings: Vec::new(), layers }
+    Plan { format: Plan::FORMAT, slimming, threshold: choice.threshold, warnings: Vec::new(), passes: Vec::new(), layers }
 }
 
 fn layer_plan(graph: &Graph, choice: &Choice, layer: &LayerNode, ranked: Option<(usize, Option<f64>)>) -> LayerPlan {
@@ -54,6 +54,7 @@ fn layer_plan(graph: &Graph, choice: &Choice, layer: &LayerNode, ranked: Option<
         dims: layer.dims(tensor),
         role: tensor.role,
         tied: tensor.tied.map(|owner| graph.tensor_path(owner)),
+        variable: None,
     });
     let scored = ranked.map(|(axis, threshold)| scored(graph, choice, &layer.axes[axis], threshold));
     let unscored = layer.axes.iter().find(|axis| axis.role == AxisRole::Made).and_then(|axis| unscored(graph, choice, axis));

@@ -1,57 +1,45 @@
 //! Whether a plan is this network's, and sound.
 
-use crate::plan::{LayerPlan, Plan};
-use crate::tracer::{Graph, LayerNode};
+use crate::plan::Plan;
+use crate::plan::outline::{self, Outline, TensorOutline};
+use crate::tracer::{Graph, LayerNode, TensorNode};
 use crate::{Error, Result};
 
 /// # Errors
 /// [`Error::PlanMismatch`] with the first difference, [`Error::PlanInvalid`].
 pub(super) fn check(graph: &Graph, plan: &Plan) -> Result<()> {
-    let mut pairs = graph.layers.iter().zip(&plan.layers);
-    if let Some(difference) = pairs.find_map(|(node, layer)| difference(graph, node, layer)) {
+    if let Some(difference) = difference(graph, plan, "the model") {
         return Err(Error::PlanMismatch { difference });
-    }
-    let (model, planned) = (graph.layers.len(), plan.layers.len());
-    if model != planned {
-        return Err(Error::PlanMismatch { difference: format!("the model has {model} layers, the plan {planned}") });
     }
     check_keep(graph, plan).map_err(|reason| Error::PlanInvalid { reason })
 }
 
-fn difference(graph: &Graph, node: &LayerNode, layer: &LayerPlan) -> Option<String> {
-    let path = &node.path;
-    if (path, &node.kind) != (&layer.path, &layer.kind) {
-        return Some(format!("the model has `{path}` ({}) where the plan has `{}` ({})", node.kind, layer.path, layer.kind));
-    }
-    let model: Vec<_> = node.axes.iter().map(|axis| (&*axis.name, axis.ids.len())).collect();
-    let planned: Vec<_> = layer.axes.iter().map(|axis| (axis.name.as_str(), axis.width)).collect();
-    if model != planned {
-        return Some(format!("`{path}` has the channels {} in the model, {} in the plan", list(&model), list(&planned)));
-    }
-    let names = |names: Vec<&str>| names.join(", ");
-    let model = names(node.tensors.iter().map(|tensor| tensor.name).collect());
-    let planned = names(layer.tensors.iter().map(|tensor| tensor.name.as_str()).collect());
-    if model != planned {
-        return Some(format!("`{path}` has the tensors {model} in the model, {planned} in the plan"));
-    }
-    let ranked = node.ranked.as_ref().filter(|ranked| ranked.first).map(|ranked| &*node.axes[ranked.axis].name);
-    if let Some(scored) = layer.scored.as_ref().filter(|scored| ranked != Some(scored.axis.as_str())) {
-        return Some(format!("`{path}` does not rank its channels `{}` in the model", scored.axis));
-    }
-    node.tensors.iter().zip(&layer.tensors).find_map(|(bound, planned)| {
-        let name = bound.name;
-        if node.dims(bound) != planned.dims {
-            let (model, plan) = (bound.tensor.size(), layer.shape_before(planned));
-            return Some(format!("`{path}.{name}` has shape {model:?} in the model, {plan:?} in the plan"));
-        }
-        let tied = bound.tied.map(|owner| graph.tensor_path(owner));
-        (tied != planned.tied).then(|| format!("`{path}.{name}` is shared in one of them and not in the other"))
+/// What keeps a model from being the one that a plan was made for.
+pub(super) fn difference(graph: &Graph, plan: &Plan, model: &str) -> Option<String> {
+    outline::difference(&outlines(graph), &plan.outlines_before(), [model, "the plan"]).or_else(|| {
+        let mut layers = graph.layers.iter().zip(&plan.layers);
+        layers.find_map(|(node, layer)| {
+            let ranked = node.ranked.as_ref().filter(|ranked| ranked.first).map(|ranked| &*node.axes[ranked.axis].name);
+            let scored = layer.scored.as_ref().filter(|scored| ranked != Some(scored.axis.as_str()))?;
+            Some(format!("`{}` does not rank its channels `{}` in {model}", node.path, scored.axis))
+        })
     })
 }
 
-fn list(axes: &[(&str, usize)]) -> String {
-    let axes: Vec<_> = axes.iter().map(|(name, width)| format!("{name} {width}")).collect();
-    format!("({})", axes.join(", "))
+pub(super) fn outlines(graph: &Graph) -> Vec<Outline<'_>> {
+    let tensor = |node: &LayerNode, bound: &'_ TensorNode| TensorOutline {
+        name: bound.name,
+        dims: node.dims(bound),
+        shape: bound.tensor.size(),
+        tied: bound.tied.map(|owner| graph.tensor_path(owner)),
+    };
+    let outlines = graph.layers.iter().map(|node| Outline {
+        path: &node.path,
+        kind: &node.kind,
+        axes: node.axes.iter().map(|axis| (&*axis.name, axis.ids.len())).collect(),
+        tensors: node.tensors.iter().map(|bound| tensor(node, bound)).collect(),
+    });
+    outlines.collect()
 }
 
 /// One channel has one fate, held channels stay, and nothing ends up empty.

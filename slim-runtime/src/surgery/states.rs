@@ -1,6 +1,6 @@
 //! State of a model that depends on channels and is no tensor: numbers that count them, positions among them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 
 use crate::plan::{KeepList, LayerPlan, Plan};
@@ -181,6 +181,15 @@ impl States {
             None => Ok(()),
             Some((path, name)) => Err(unreached(path.clone(), name, "trace", "layers_mut")),
         }
+    }
+
+    /// The positions that are stored once the plan is carried out, by path and name. Known when [`check`](Self::check) has been there.
+    pub(super) fn positions(&self) -> BTreeMap<String, Vec<i64>> {
+        let indices = self.states.iter().filter_map(|((path, name), change)| match &change.kind {
+            Kind::Indices { from, to, old, .. } => Some((format!("{path}.{name}"), renumbered(old, from, to))),
+            Kind::Sizes { .. } => None,
+        });
+        indices.collect()
     }
 
     fn visit<M: Prunable + ?Sized>(&mut self, model: &mut M, mode: Mode) -> Result<()> {

@@ -17,15 +17,40 @@ pub(super) struct Swaps {
     begun: usize,
 }
 
+/// What a tensor is to hold. Where the shape stays, so does its memory.
+pub(crate) struct Value {
+    pub(crate) name: String,
+    pub(crate) target: Tensor,
+    /// Has memory of its own.
+    pub(crate) value: Tensor,
+}
+
+/// Gives tensors new values, all or none.
+///
+/// # Errors
+/// [`Error::Torch`], with the tensor at hand. All are then as they were.
+pub(crate) fn replace(values: Vec<Value>) -> Result<()> {
+    let mut swaps = Swaps::default();
+    swaps.add_values(values)?;
+    swaps.commit().inspect_err(|_| swaps.roll_back())
+}
+
 struct Swap {
     name: String,
     target: Tensor,
     old: Tensor,
     new: Tensor,
-    /// An empty tensor of another kind, by way of which data are replaced. A loss that is still alive keeps the tensor's gradient
+    way: Way,
+}
+
+/// How a tensor gets its values.
+enum Way {
+    /// By other memory, of any shape, and by way of an empty tensor of another kind. A loss that is still alive keeps the tensor's gradient
     /// accumulator, which remembers the old shape and would make the next backward pass fail; libtorch renews it when the data
     /// change kind, but not when they change shape.
-    reset: Tensor,
+    Exchange { reset: Tensor },
+    /// In the memory that it has, so that views and a `detach` of it follow.
+    Copy,
 }
 
 impl Swaps {
@@ -76,6 +101,22 @@ impl Swaps {
         Ok(())
     }
 
+    /// Adds tensors and what they are to hold, whatever swaps were added for them before.
+    ///
+    /// # Errors
+    /// [`Error::Torch`], with the tensor's name.
+    pub(super) fn add_values(&mut self, values: Vec<Value>) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        values.into_iter().try_for_each(|Value { name, target, value }| {
+            if target.size() != value.size() {
+                return self.add(&name, &target, |_| Ok(value));
+            }
+            let swap = Swap::in_place(name.clone(), &target, value).map_err(Error::torch(name))?;
+            self.swaps.push(swap);
+            Ok(())
+        })
+    }
+
     /// Puts the new data in place. What panics or fails in between leaves a part of it done, for [`roll_back`](Self::roll_back) to undo.
     ///
     /// # Errors
@@ -88,7 +129,7 @@ impl Swaps {
         Ok(())
     }
 
-    /// Gives every tensor that [`commit`](Self::commit) has touched its old data back: the same memory, so the same bits.
+    /// Gives every tensor that [`commit`](Self::commit) has touched its old data back: the same memory, and the same bits.
     pub(super) fn roll_back(&mut self) {
         for swap in self.swaps[..std::mem::take(&mut self.begun)].iter_mut().rev() {
             swap.put_old();
@@ -112,33 +153,44 @@ impl Swaps {
 impl Swap {
     fn new(name: String, target: &Tensor, new: Tensor) -> Result<Self, TchError> {
         let kind = if target.kind() == Kind::Float { Kind::Double } else { Kind::Float };
-        Ok(Self {
-            name,
-            old: target.f_detach()?,
-            reset: Tensor::f_empty([0], (kind, target.device()))?,
-            target: target.shallow_clone(),
-            new,
-        })
+        let reset = Tensor::f_empty([0], (kind, target.device()))?;
+        Ok(Self { name, old: target.f_detach()?, target: target.shallow_clone(), new, way: Way::Exchange { reset } })
+    }
+
+    fn in_place(name: String, target: &Tensor, new: Tensor) -> Result<Self, TchError> {
+        Ok(Self { name, old: target.f_detach_copy()?, target: target.shallow_clone(), new, way: Way::Copy })
     }
 
     fn put_new(&mut self) -> Result<(), TchError> {
-        fault::point()?;
-        self.target.f_set_data(&self.reset)?;
-        fault::point()?;
-        self.target.f_set_data(&self.new)?;
-        fault::point()
+        self.way.put(&mut self.target, &self.new, fault::point)
     }
 
-    /// Pointers are exchanged and nothing is allocated, so this does not fail; nor would there be anything left to do about it.
+    /// Pointers are exchanged or values copied and nothing is allocated, so this does not fail; nor would there be anything left to do about it.
     fn put_old(&mut self) {
-        let _ = self.target.f_set_data(&self.reset);
-        let _ = self.target.f_set_data(&self.old);
+        let _ = self.way.put(&mut self.target, &self.old, || Ok(()));
     }
 
     /// A NaN that stays one is no change.
     fn changed(&self) -> Result<bool, TchError> {
         let same = self.target.size() == self.old.size() && self.target.f_allclose(&self.old, 0., 0., true)?;
         Ok(!same)
+    }
+}
+
+impl Way {
+    /// `step` is asked between the steps, and may stop.
+    fn put(&self, target: &mut Tensor, data: &Tensor, step: impl Fn() -> Result<(), TchError>) -> Result<(), TchError> {
+        let _no_grad = tch::no_grad_guard();
+        step()?;
+        match self {
+            Way::Exchange { reset } => {
+                target.f_set_data(reset)?;
+                step()?;
+                target.f_set_data(data)?;
+            }
+            Way::Copy => target.f_copy_(data)?,
+        }
+        step()
     }
 }
 

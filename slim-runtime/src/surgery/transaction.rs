@@ -2,10 +2,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use super::sharing::Sharing;
 use super::states::States;
-use super::swap::Swaps;
+use super::swap::{Swaps, Value};
 use super::{mask, matching};
-use crate::plan::Plan;
+use crate::plan::{Plan, Positions};
 use crate::tracer::{Graph, memory};
 use crate::{Error, Prunable, Result, fault};
 
@@ -14,18 +15,23 @@ pub(super) struct Transaction<'g> {
     graph: &'g Graph,
     swaps: Swaps,
     states: States,
+    /// What has to have followed when the tensors are changed.
+    sharing: Sharing<'g>,
 }
 
 impl<'g> Transaction<'g> {
-    /// Removes the channels that do not stay.
+    /// Removes the channels that do not stay, and then gives tensors other values. Those of a tensor that shrinks have its shape of afterwards.
     ///
     /// # Errors
     /// A plan or a state that does not fit, [`Error::Torch`].
-    pub(super) fn slimming<M: Prunable + ?Sized>(model: &mut M, graph: &'g Graph, plan: &Plan) -> Result<Self> {
+    pub(super) fn slimming<M: Prunable + ?Sized>(model: &mut M, graph: &'g Graph, plan: &Plan, values: Vec<Value>) -> Result<Self> {
         matching::check(graph, plan)?;
         let mut states = States::collect(graph, plan);
         states.check(model)?;
-        Ok(Self { graph, swaps: Swaps::selecting(graph, plan)?, states })
+        let mut swaps = Swaps::selecting(graph, plan)?;
+        let sharing = Sharing::of(graph, &values);
+        swaps.add_values(values)?;
+        Ok(Self { graph, swaps, states, sharing })
     }
 
     /// Takes what the channels that do not stay carry to zero.
@@ -34,7 +40,7 @@ impl<'g> Transaction<'g> {
     /// A plan that does not fit, [`Error::Torch`].
     pub(super) fn masking(graph: &'g Graph, plan: &Plan) -> Result<Self> {
         matching::check(graph, plan)?;
-        Ok(Self { graph, swaps: mask::swaps(graph, plan)?, states: States::default() })
+        Ok(Self { graph, swaps: mask::swaps(graph, plan)?, states: States::default(), sharing: Sharing::default() })
     }
 
     /// Changes the model.
@@ -48,12 +54,18 @@ impl<'g> Transaction<'g> {
         let committed = catch_unwind(AssertUnwindSafe(|| {
             self.swaps.commit()?;
             check_shared(self.graph)?;
+            self.sharing.check()?;
             self.states.write(model)
         }));
         if !matches!(committed, Ok(Ok(()))) {
             self.roll_back(model);
         }
         committed.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// The positions that the model stores when this is done.
+    pub(super) fn positions(&self) -> Positions {
+        self.states.positions()
     }
 
     /// Puts everything back that [`commit`](Self::commit) has changed.

@@ -35,7 +35,7 @@ pub(crate) fn temporarily<M: Prunable + ?Sized, T>(
 ) -> Result<T> {
     let mut transaction = match form {
         Form::Masked => Transaction::masking(graph, plan)?,
-        Form::Slimmed => Transaction::slimming(model, graph, plan)?,
+        Form::Slimmed => Transaction::slimming(model, graph, plan, Vec::new())?,
     };
     transaction.commit(model)?;
     let seen = catch_unwind(AssertUnwindSafe(|| observe(model, graph, body)));

@@ -45,8 +45,11 @@ pub struct Tracer {
 /// Sizes and strides.
 pub(crate) type Layout = (Vec<i64>, Vec<i64>);
 
-/// Where a tensor's values are and how they lie. Two handles of one tensor agree in both; `None` for a tensor without memory, which is no other.
-pub(crate) fn memory(tensor: &Tensor) -> Option<(usize, Layout)> {
+/// Where a tensor's values are and how they lie.
+pub(crate) type Memory = (usize, Layout);
+
+/// Two handles of one tensor have the same; `None` for a tensor without memory, which is no other.
+pub(crate) fn memory(tensor: &Tensor) -> Option<Memory> {
     let size = tensor.size();
     let none = tensor.is_sparse() || tensor.is_mkldnn() || size.contains(&0);
     (!none).then(|| (tensor.data_ptr() as usize, (size, tensor.stride())))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use slim_runtime::criterion::Masking;
-use slim_runtime::{Dim, Error, Plan, Prunable, Role, Slimming};
+use slim_runtime::{Dim, Error, LayerPlan, Plan, Prunable, Role, Slimming, TensorPlan};
 use tch::Tensor;
 use tch::nn::VarStore;
 
@@ -100,6 +100,53 @@ pub fn assert_store_agrees(net: &Net, vs: &VarStore, plan: &Plan, before: &BTree
     for (name, variable) in variables.iter().filter(|(name, _)| !planned_names.contains(name)) {
         assert_eq!(variable.size(), before[name].size(), "{name}");
     }
+}
+
+/// Every tensor holds, of the network as it was, the positions that the plan says.
+pub fn assert_original_channels(net: &Net, plan: &Plan, dense: &BTreeMap<String, Tensor>) {
+    for_each_planned(net, plan, |name, tensor, layer, planned| {
+        let positions = kept(layer, planned);
+        let original = positions.iter().enumerate().fold(dense[&name].shallow_clone(), |original, (dim, positions)| match positions {
+            Some(positions) => original.index_select(dim as i64, &Tensor::from_slice(positions)),
+            None => original,
+        });
+        assert_eq!(*tensor, original, "{name}");
+    });
+}
+
+/// Every tensor is zero but for the positions that stay, and variables without a layer are as they were.
+pub fn assert_store_is_expanded(net: &Net, vs: &VarStore, plan: &Plan, before: &BTreeMap<String, Tensor>) {
+    let mut left = vs.variables();
+    for_each_planned(net, plan, |name, tensor, layer, planned| {
+        for (dim, positions) in kept(layer, planned).into_iter().enumerate() {
+            let Some(positions) = positions else { continue };
+            let emptied = tensor.detach().copy().index_fill(dim as i64, &Tensor::from_slice(&positions), 0.);
+            assert_eq!(emptied.abs().sum(tensor.kind()).double_value(&[]), 0., "{name}");
+        }
+        assert_eq!(tensor.size(), before[&name].size());
+        left.remove(&name);
+    });
+    for (name, variable) in left {
+        assert_eq!(variable, before[&name], "{name}");
+    }
+}
+
+fn for_each_planned(net: &Net, plan: &Plan, mut check: impl FnMut(String, &Tensor, &LayerPlan, &TensorPlan)) {
+    for (layer, planned) in uses(net).zip(plan.layers()) {
+        for tensor in &planned.tensors {
+            let (owner, owned) = net.graph.owner(layer, tensor_name(&tensor.name));
+            check(format!("{}.{owned}", name(owner)), &net.tensors[layer][tensor.name.as_str()], planned, tensor);
+        }
+    }
+}
+
+/// By dimension: the positions that stay.
+fn kept(layer: &LayerPlan, tensor: &TensorPlan) -> Vec<Option<Vec<i64>>> {
+    let positions = |dim: &Dim| match dim {
+        Dim::Axis(name) => Some(layer.axis(name).unwrap().keep.iter().map(|position| position as i64).collect()),
+        Dim::Size(_) => None,
+    };
+    tensor.dims.iter().map(positions).collect()
 }
 
 fn tensor_name(name: &str) -> &'static str {

@@ -20,9 +20,9 @@ mod parts;
 mod reuse;
 
 use proptest::prelude::*;
-use slim_runtime::{Coupling, Error, Plan, Prunable, Slimming};
+use slim_runtime::{Coupling, Error, Plan, Prunable, Slimming, checkpoint};
 
-use check::{assert_same_bits, assert_slimmed_is_masked, expected, found, mask, values};
+use check::{assert_close, assert_same_bits, assert_slimmed_is_masked, expected, found, mask, values};
 use net::Net;
 
 /// Mostly two dimensions.
@@ -126,5 +126,57 @@ proptest! {
         mask(&ours, &plan);
         theirs.mask(&plan).unwrap();
         assert_same_bits(&values(&their_vs), &values(&our_vs));
+    }
+
+    #[test]
+    fn slimmed_twice_is_slimmed_by_the_composed_plan(graph in grow::graph(rank()), ratios in [0.0..0.999, 0.0..0.999, 0.0..0.5]) {
+        let (mut net, vs) = Net::new(&graph);
+        let slimmed = ratios.iter().map_while(|&ratio| net.slim(ratio).ok()).reduce(|all, next| all.then(&next).unwrap());
+        let Some(all) = slimmed else { return Ok(()) };
+        let (mut replica, replica_vs) = Net::new(&graph);
+        let dense = values(&replica_vs);
+        let again = replica.apply(all.plan()).unwrap();
+        prop_assert_eq!(&again, &all);
+        assert_same_bits(&values(&replica_vs), &values(&vs));
+        let images = net.images();
+        prop_assert_eq!(replica.forward(&images), net.forward(&images));
+        check::assert_original_channels(&net, all.plan(), &dense);
+        let read: Plan = serde_json::from_str(&serde_json::to_string(all.plan()).unwrap()).unwrap();
+        prop_assert_eq!(&read, all.plan());
+    }
+
+    #[test]
+    fn expanded_is_the_slim_function_in_the_dense_shape(graph in grow::graph(rank()), ratios in [0.0..0.999, 0.0..0.999]) {
+        let (mut net, vs) = Net::new(&graph);
+        let slimmed = ratios.iter().map_while(|&ratio| net.slim(ratio).ok()).reduce(|all, next| all.then(&next).unwrap());
+        let Some(slimmed) = slimmed else { return Ok(()) };
+        let (mut dense, dense_vs) = Net::new(&graph);
+        let unbound = values(&dense_vs);
+        slimmed.plan().expand(&net, &mut dense).unwrap();
+        let images = net.images();
+        assert_close(&dense.forward(&images), &net.forward(&images));
+        check::assert_store_is_expanded(&dense, &dense_vs, slimmed.plan(), &unbound);
+        // And back, to the bit.
+        dense.apply(slimmed.plan()).unwrap();
+        assert_same_bits(&values(&dense_vs), &values(&vs));
+    }
+
+    #[test]
+    fn a_file_makes_a_dense_network_the_slimmed_one(graph in grow::graph(rank()), ratio in 0.0..0.999) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("slim.safetensors");
+        let (mut net, vs) = Net::new(&graph);
+        let Ok(slimmed) = net.slim(ratio) else { return Ok(()) };
+        tch::no_grad(|| vs.variables().values_mut().for_each(|variable| _ = variable.g_mul_scalar_(1.5)));
+        checkpoint::save(&file, &vs, &slimmed).unwrap();
+        let (mut other, mut other_vs) = Net::new(&graph);
+        for _ in 0..2 {
+            // Dense at first, and then slim already.
+            prop_assert_eq!(&checkpoint::load(&file, &mut other_vs, &mut other).unwrap(), &slimmed);
+            assert_same_bits(&values(&other_vs), &values(&vs));
+            let images = net.images();
+            prop_assert_eq!(other.forward(&images), net.forward(&images));
+            tch::no_grad(|| other_vs.variables().values_mut().for_each(|variable| _ = variable.zero_()));
+        }
     }
 }

@@ -7,4 +7,5 @@ mod coupling;
 mod imagenet;
 mod mobile;
 mod oracle;
+mod provenance;
 mod verify;

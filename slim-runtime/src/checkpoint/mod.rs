@@ -1,0 +1,237 @@
+//! Networks in safetensors files: their weights, and what was slimmed of them.
+//!
+//! ```
+//! # #[derive(Debug, slim_runtime::Prunable)]
+//! # struct Net { conv: nn::Conv2D, bn: nn::BatchNorm, fc: nn::Linear }
+//! # impl Net { fn new(p: nn::Path) -> Net { Net {
+//! #     conv: nn::conv2d(&p / "conv", 3, 8, 3, Default::default()), bn: nn::batch_norm2d(&p / "bn", 8, Default::default()), fc: nn::linear(&p / "fc", 8, 10, Default::default()) } } }
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let file = folder.path().join("slim.safetensors");
+//! use slim_runtime::{Prunable, checkpoint};
+//! use tch::{Device, nn};
+//!
+//! let vs = nn::VarStore::new(Device::Cpu);
+//! let mut net = Net::new(vs.root());
+//! let slimmed = net.slim(0.5)?;
+//! checkpoint::save(&file, &vs, &slimmed)?;
+//!
+//! // In another program, on any device: built as it was, it becomes as narrow as the file's.
+//! let mut vs = nn::VarStore::new(Device::cuda_if_available());
+//! let mut net = Net::new(vs.root());
+//! let slimmed = checkpoint::load(&file, &mut vs, &mut net)?;
+//!
+//! // Slimmed further, it still knows its original channels.
+//! let both = slimmed.then(&net.slim(0.3)?)?;
+//! checkpoint::save(&file, &vs, &both)?;
+//! # Ok::<(), slim_runtime::Error>(())
+//! ```
+//!
+//! | | |
+//! | --- | --- |
+//! | [`save`], [`load`] | a slimmed network: the file carries all that a dense network of the same definition needs to become it |
+//! | [`save_weights`], [`load_weights`] | weights alone: of a dense network, or of PyTorch |
+//! | [`cfg()`], [`plan`] | what a file of `save` says, to build the network from, or to read |
+//!
+//! # The file
+//!
+//! Tensors have the names of the variable store, which are PyTorch's when the store's paths are. They are plain safetensors: Python's library reads the file
+//! (`safetensors.torch.load_file`), and a `state_dict` saved from Python loads here. They are written row by row, whatever their strides.
+//!
+//! | metadata | |
+//! | --- | --- |
+//! | `slim_format` | version of this table: 1. A file of a later version is refused |
+//! | `cfg` | the widths, as [`Cfg`] prints them |
+//! | `plan` | the [`Plan`] as JSON, from the original network, with the names of the variables ([`Plan::tensors`]) and earlier slimmings ([`Plan::passes`]) |
+//! | `positions` | a JSON object: the channels that each shuffle and selection picks, by field path; absent where there are none |
+//!
+//! # Whole or not at all
+//!
+//! A file is written beside `path`, flushed to the disk and then renamed, so that whatever happens, be it a loss of power, a whole file is there: the old one or the new.
+//! A symbolic link is followed. Where the process is killed while it writes, the temporary file stays behind, `.slim-*.tmp`, and can be removed; nothing else is left.
+//!
+//! Loading checks names, shapes, types and the plan before the first write. (tch's `VarStore::load` does not: it broadcasts a tensor of one
+//! channel into one of 64 without a word.) Then model and store change together or not at all. A variable whose shape stays keeps its memory and strides.
+
+mod metadata;
+mod tensors;
+mod write;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use safetensors::tensor::{SafeTensorError, SafeTensors};
+use tch::Tensor;
+use tch::nn::VarStore;
+
+use crate::plan::{Plan, Slimmed, Variables};
+use crate::surgery::{self, Fit, Value};
+use crate::tracer::{Graph, memory};
+use crate::{Cfg, Error, Prunable, Result, planner};
+use metadata::Metadata;
+use tensors::Variable;
+
+/// PyTorch's count of batches, which no float network needs and tch does not keep.
+const BATCH_COUNT: &str = "num_batches_tracked";
+
+/// Writes all variables of `vs`, and what was done to the network: cfg, plan, names. [`load`] reads it.
+///
+/// `slimmed` is of the model whose variables `vs` has; a replica that took the same plan has its own, from [`Prunable::apply`]. Slimmed several times, it is all of it,
+/// [`first.then(&second)`](Slimmed::then). A model whose variables are in several stores is saved as weights, [`save_weights`] for each, and its plan as JSON.
+///
+/// # Errors
+/// [`Error::NotInStore`] when a layer's tensor is not among the variables, [`Error::PlanMismatch`] when the model was slimmed again in the meantime;
+/// [`Error::Io`], [`Error::Format`] for a kind of tensor that is no float, [`Error::Torch`]. What `path` held is then still there.
+pub fn save(path: impl AsRef<Path>, vs: &VarStore, slimmed: &Slimmed) -> Result<()> {
+    let plan = slimmed.named_plan(vs)?;
+    write::write(path.as_ref(), vs, metadata::of_slimmed(slimmed, &plan)?)
+}
+
+/// Reads a slimmed network that [`save`] wrote into a model of the same definition, whose variables `vs` has.
+///
+/// A dense model is slimmed by the file's plan and takes its weights in one step; one that is as narrow as the file's already, as one built from its [`cfg()`] or [`plan`],
+/// takes the weights. Values are converted to the store's float kind and device. Returned is what [`Prunable::apply`] would: print it, or slim further and [compose](Slimmed::then).
+///
+/// PyTorch's `num_batches_tracked` may be there and is not read.
+///
+/// # Errors
+/// [`Error::CheckpointModel`] when the model is neither of the two, with the first difference from each; [`Error::Checkpoint`] with every tensor that is missing, surplus or of another shape or name;
+/// [`Error::CheckpointPositions`] when a shuffle or a selection picks others; [`Error::NotInStore`]; [`Error::Format`], [`Error::Io`]; those of [`Prunable::apply`].
+/// Model and store are then as they were, to the bit.
+pub fn load<M: Prunable + ?Sized>(path: impl AsRef<Path>, vs: &mut VarStore, model: &mut M) -> Result<Slimmed> {
+    let path = path.as_ref();
+    let buffer = read(path)?;
+    let (file, metadata) = parse(path, &buffer)?;
+    let plan = metadata.plan()?;
+
+    let graph = planner::trace(model, plan.masking())?;
+    let fit = surgery::fit(&graph, &plan);
+    let fit = fit.map_err(|misfit| Error::CheckpointModel { file: path.to_owned(), dense: misfit.dense, slim: misfit.slim })?;
+    let step = match fit {
+        Fit::Dense => plan.clone(),
+        Fit::Slim => plan.keeping_what_is_left(),
+    };
+    let positions = surgery::positions(model, &graph, &step)?;
+    let stored = metadata.positions()?;
+    if let Some(state) = positions.keys().chain(stored.keys()).find(|state| positions.get(*state) != stored.get(*state)) {
+        return Err(Error::CheckpointPositions { file: path.to_owned(), state: state.clone() });
+    }
+    let misnamed = misnamed(&graph, &plan, &Variables::new(vs))?;
+    let values = values(path, &file, &variables(vs, &graph, &step), misnamed)?;
+
+    match fit {
+        Fit::Dense => surgery::apply_with(model, &graph, &plan, values),
+        Fit::Slim => surgery::replace(values).map(|()| Slimmed::new(plan, &graph, positions)),
+    }
+}
+
+/// Writes all variables of `vs`, and nothing about the network: of a dense one, or of one whose `forward` no derive knows.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Format`] for a kind of tensor that is no float, [`Error::Torch`]. What `path` held is then still there.
+pub fn save_weights(path: impl AsRef<Path>, vs: &VarStore) -> Result<()> {
+    write::write(path.as_ref(), vs, metadata::of_weights())
+}
+
+/// Reads all variables of `vs` from a file with exactly these names and shapes: of [`save_weights`], of [`save`] where the network is as narrow already, or of PyTorch.
+/// Values are converted to the store's float kind and device.
+///
+/// PyTorch's `num_batches_tracked` may be there and is not read.
+///
+/// # Errors
+/// [`Error::Checkpoint`] with every tensor that is missing, surplus or of another shape; [`Error::Format`], [`Error::Io`], [`Error::Torch`].
+/// The store is then as it was, to the bit.
+pub fn load_weights(path: impl AsRef<Path>, vs: &mut VarStore) -> Result<()> {
+    let path = path.as_ref();
+    let buffer = read(path)?;
+    let (file, _) = parse(path, &buffer)?;
+    let as_they_are = |(name, tensor): (String, Tensor)| (name, Variable { shape: tensor.size(), tensor });
+    let variables = sorted_variables(vs).into_iter().map(as_they_are).collect();
+    surgery::replace(values(path, &file, &variables, Vec::new())?)
+}
+
+/// The cfg of a file that [`save`] wrote, to build a network from that is made from widths; then [`load`].
+///
+/// # Errors
+/// [`Error::Format`] when the file has none, [`Error::Cfg`], [`Error::Io`].
+pub fn cfg(path: impl AsRef<Path>) -> Result<Cfg> {
+    let path = path.as_ref();
+    parse(path, &read(path)?)?.1.cfg()
+}
+
+/// The plan of a file that [`save`] wrote: which of the original's channels are left, and under which names.
+///
+/// # Errors
+/// [`Error::Format`] when the file has none, or one that cannot be; [`Error::Io`].
+pub fn plan(path: impl AsRef<Path>) -> Result<Plan> {
+    let path = path.as_ref();
+    parse(path, &read(path)?)?.1.plan()
+}
+
+fn sorted_variables(vs: &VarStore) -> BTreeMap<String, Tensor> {
+    vs.variables().into_iter().collect()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|cause| Error::Io { file: path.to_owned(), action: "read", cause })
+}
+
+fn parse<'f>(path: &'f Path, buffer: &'f [u8]) -> Result<(SafeTensors<'f>, Metadata<'f>)> {
+    let file = SafeTensors::deserialize(buffer).map_err(format_error(path))?;
+    let (_, header) = SafeTensors::read_metadata(buffer).map_err(format_error(path))?;
+    Ok((file, Metadata::new(path, header.metadata().clone())?))
+}
+
+fn format_error(path: &Path) -> impl FnOnce(SafeTensorError) -> Error {
+    let file = path.to_owned();
+    move |error| Error::Format { file, reason: format!("no sound safetensors file ({error})") }
+}
+
+/// The variables of a store, with their shapes once `plan` is carried out. One that no layer binds keeps its own.
+fn variables(vs: &VarStore, graph: &Graph, plan: &Plan) -> BTreeMap<String, Variable> {
+    let layers = graph.layers.iter().zip(&plan.layers);
+    let shapes = layers.flat_map(|(node, layer)| {
+        let tensors = node.tensors.iter().zip(&layer.tensors);
+        tensors.filter_map(|(bound, planned)| Some((memory(&bound.tensor)?, layer.shape_after(planned))))
+    });
+    let shapes: BTreeMap<_, _> = shapes.collect();
+    let variable = |(name, tensor): (String, Tensor)| {
+        let shape = memory(&tensor).and_then(|memory| shapes.get(&memory).cloned());
+        (name, Variable { shape: shape.unwrap_or_else(|| tensor.size()), tensor })
+    };
+    vs.variables().into_iter().map(variable).collect()
+}
+
+/// Tensors that the store has under another name than the file, which might be that of another layer with the same shapes.
+///
+/// # Errors
+/// [`Error::NotInStore`].
+fn misnamed(graph: &Graph, plan: &Plan, variables: &Variables) -> Result<Vec<String>> {
+    let mut problems = Vec::new();
+    for (node, layer) in graph.layers.iter().zip(&plan.layers) {
+        for (bound, planned) in node.tensors.iter().zip(&layer.tensors) {
+            let name = variables.require(&node.path, bound.name, &bound.tensor)?;
+            if let Some(other) = planned.variable.as_deref().filter(|&other| other != name) {
+                problems.push(format!("`{}.{}` is `{name}` in the store, `{other}` in the file", node.path, bound.name));
+            }
+        }
+    }
+    Ok(problems)
+}
+
+/// What each variable is to hold, by the file; `problems` are those that are known already.
+///
+/// # Errors
+/// [`Error::Checkpoint`] when there are any; [`Error::Torch`].
+fn values(path: &Path, file: &SafeTensors, variables: &BTreeMap<String, Variable>, mut problems: Vec<String>) -> Result<Vec<Value>> {
+    problems.extend(tensors::differences(file, variables));
+    if !problems.is_empty() {
+        return Err(Error::Checkpoint { file: path.to_owned(), problems });
+    }
+    let _no_grad = tch::no_grad_guard();
+    let value = |(name, variable): (&String, &Variable)| {
+        let value = file.tensor(name).map_err(format_error(path))?;
+        let value = tensors::value(&value, &variable.tensor).map_err(Error::torch(name))?;
+        Ok(Value { name: name.clone(), target: variable.tensor.shallow_clone(), value })
+    };
+    variables.iter().map(value).collect()
+}

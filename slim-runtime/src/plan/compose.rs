@@ -1,0 +1,110 @@
+//! Plans one after the other: which channels of the original network are left.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AxisPlan, KeepList, LayerPlan, Plan, Scored, TensorPlan, outline};
+use crate::slimming::Slimming;
+use crate::{Error, Result};
+
+/// An earlier slimming that a composed [`Plan`] contains.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Pass {
+    /// What was asked for.
+    pub slimming: Slimming,
+    /// A channel stayed when its score was above this. `None` when nothing was to be removed.
+    pub threshold: Option<f64>,
+}
+
+impl Plan {
+    /// This plan and then a `later` one, in one: the plan from the network as it was to the network that was slimmed twice.
+    ///
+    /// Applied to a replica of the original it leaves the very bits that the two leave one after the other. Positions are those of
+    /// the original channels:
+    ///
+    /// ```
+    /// # use slim_runtime::{Prunable, Slimming};
+    /// # use tch::nn;
+    /// # #[derive(Debug, Prunable)]
+    /// # struct Net { conv: nn::Conv2D, bn: nn::BatchNorm, fc: nn::Linear }
+    /// # let vs = nn::VarStore::new(tch::Device::Cpu);
+    /// # let p = &vs.root();
+    /// # let mut net = Net {
+    /// #     conv: nn::conv2d(p / "conv", 3, 8, 3, Default::default()),
+    /// #     bn: nn::batch_norm2d(p / "bn", 8, Default::default()),
+    /// #     fc: nn::linear(p / "fc", 8, 10, Default::default()),
+    /// # };
+    /// # let scales = tch::Tensor::from_slice(&[0.1_f32, 0.9, 0.2, 0.8, 0.3, 0.7, 0.4, 0.6]);
+    /// # tch::no_grad(|| net.bn.ws.as_mut().unwrap().copy_(&scales));
+    /// let first = net.slim(0.5)?; // of 8 channels 1, 3 and 5 stay
+    /// let second = net.slim(0.1)?; // of those, the first two
+    /// assert_eq!(second.plan().original_channels("conv").unwrap().to_string(), "0-1");
+    ///
+    /// let both = first.plan().then(second.plan())?;
+    /// assert_eq!(both.original_channels("conv").unwrap().to_string(), "1,3");
+    /// assert_eq!((both.channels().before, both.channels().after), (8, 2));
+    /// # Ok::<(), slim_runtime::Error>(())
+    /// ```
+    ///
+    /// [`slimming`](Self::slimming) and [`threshold`](Self::threshold) are the later plan's; [`passes`](Self::passes) has those of the earlier.
+    ///
+    /// # Errors
+    /// [`Error::PlanSequence`] with the first difference when the later plan was not made for what this one leaves.
+    pub fn then(&self, later: &Plan) -> Result<Plan> {
+        let names = ["what the earlier plan leaves", "the later plan"];
+        if let Some(difference) = outline::difference(&self.outlines_after(), &later.outlines_before(), names) {
+            return Err(Error::PlanSequence { difference });
+        }
+        let layers = self.layers.iter().zip(&later.layers).map(|(layer, later)| layer.then(later)).collect();
+        let Plan { format, slimming, threshold, mut passes, .. } = self.clone();
+        passes.push(Pass { slimming, threshold });
+        passes.extend(later.passes.iter().cloned());
+        let Plan { slimming, threshold, warnings, .. } = later.clone();
+        Ok(Plan { format, slimming, threshold, warnings, passes, layers })
+    }
+
+    /// The slimmings before the last, the first of them first; empty unless the plan was composed by [`then`](Self::then).
+    pub fn passes(&self) -> &[Pass] {
+        &self.passes
+    }
+
+    /// Which of its original channels a layer has in the slimmed network: its output channels, where it makes any, or else those that pass through it.
+    ///
+    /// After slimming several times, those of the original network are in the plan that [`then`](Self::then) composes. Of each list of channels that the layer has,
+    /// [`LayerPlan::axis`] tells the same.
+    pub fn original_channels(&self, path: &str) -> Option<&KeepList> {
+        let layer = self.layer(path)?;
+        let named = ["out", "channels", "in"].into_iter().find_map(|name| layer.axis(name));
+        named.or(layer.axes.first()).map(|axis| &axis.keep)
+    }
+
+    /// The plan that keeps all of what this one leaves: for a model that is slim already.
+    pub(crate) fn keeping_what_is_left(&self) -> Plan {
+        let mut plan = self.clone();
+        for axis in plan.layers.iter_mut().flat_map(|layer| &mut layer.axes) {
+            axis.width = axis.keep.len();
+            axis.keep = KeepList::all(axis.width);
+        }
+        plan
+    }
+}
+
+impl LayerPlan {
+    /// Two plans of one layer. What held channels back is said of the original network, where the reasons are.
+    fn then(&self, later: &LayerPlan) -> LayerPlan {
+        let axes = self.axes.iter().zip(&later.axes).map(|(axis, later)| AxisPlan { keep: axis.keep.then(&later.keep), ..axis.clone() });
+        let tensors = self
+            .tensors
+            .iter()
+            .zip(&later.tensors)
+            .map(|(tensor, later)| TensorPlan { variable: tensor.variable.clone().or_else(|| later.variable.clone()), ..tensor.clone() });
+        let axes: Vec<_> = axes.collect();
+        let scored = self.scored.clone().map(|scored| {
+            // The earlier pass may have kept what the later one did not.
+            let axis = axes.iter().find(|axis| axis.name == scored.axis);
+            let removed = axis.map_or(0, |axis| axis.width - axis.keep.len());
+            Scored { removable: scored.removable.max(removed), threshold: None, bounded: None, ..scored }
+        });
+        LayerPlan { axes, tensors: tensors.collect(), scored, ..self.clone() }
+    }
+}

@@ -1,0 +1,83 @@
+//! What two networks are compared by: their layers, and the names, widths and ties of their tensors.
+
+use super::{Dim, LayerKind, LayerPlan, Plan};
+
+/// A layer without what a plan decides of it.
+pub(crate) struct Outline<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) kind: &'a LayerKind,
+    /// Names and widths.
+    pub(crate) axes: Vec<(&'a str, usize)>,
+    pub(crate) tensors: Vec<TensorOutline<'a>>,
+}
+
+pub(crate) struct TensorOutline<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) dims: Vec<Dim>,
+    pub(crate) shape: Vec<i64>,
+    /// Path of the tensor that it is, where it was met before.
+    pub(crate) tied: Option<String>,
+}
+
+impl Plan {
+    /// The network that the plan was made for.
+    pub(crate) fn outlines_before(&self) -> Vec<Outline<'_>> {
+        self.layers.iter().map(|layer| layer.outline(|axis| axis.width, LayerPlan::shape_before)).collect()
+    }
+
+    /// The network that the plan leaves.
+    pub(crate) fn outlines_after(&self) -> Vec<Outline<'_>> {
+        self.layers.iter().map(|layer| layer.outline(|axis| axis.keep.len(), LayerPlan::shape_after)).collect()
+    }
+}
+
+impl LayerPlan {
+    fn outline(&self, width: impl Fn(&super::AxisPlan) -> usize, shape: impl Fn(&Self, &super::TensorPlan) -> Vec<i64>) -> Outline<'_> {
+        let tensors = self.tensors.iter().map(|tensor| TensorOutline {
+            name: &tensor.name,
+            dims: tensor.dims.clone(),
+            shape: shape(self, tensor),
+            tied: tensor.tied.clone(),
+        });
+        Outline {
+            path: &self.path,
+            kind: &self.kind,
+            axes: self.axes.iter().map(|axis| (axis.name.as_str(), width(axis))).collect(),
+            tensors: tensors.collect(),
+        }
+    }
+}
+
+/// The first difference between two networks, which `names` says what they are.
+pub(crate) fn difference(a: &[Outline], b: &[Outline], names: [&str; 2]) -> Option<String> {
+    let [name_a, name_b] = names;
+    let in_layer = a.iter().zip(b).find_map(|(a, b)| layer_difference(a, b, names));
+    in_layer.or_else(|| (a.len() != b.len()).then(|| format!("{name_a} has {} layers, {name_b} {}", a.len(), b.len())))
+}
+
+fn layer_difference(a: &Outline, b: &Outline, [name_a, name_b]: [&str; 2]) -> Option<String> {
+    let path = a.path;
+    if (path, a.kind) != (b.path, b.kind) {
+        return Some(format!("{name_a} has `{path}` ({}) where {name_b} has `{}` ({})", a.kind, b.path, b.kind));
+    }
+    if a.axes != b.axes {
+        return Some(format!("`{path}` has the channels {} in {name_a}, {} in {name_b}", list(&a.axes), list(&b.axes)));
+    }
+    let tensor_names = |outline: &Outline| outline.tensors.iter().map(|tensor| tensor.name).collect::<Vec<_>>().join(", ");
+    if tensor_names(a) != tensor_names(b) {
+        return Some(format!("`{path}` has the tensors {} in {name_a}, {} in {name_b}", tensor_names(a), tensor_names(b)));
+    }
+    a.tensors.iter().zip(&b.tensors).find_map(|(a, b)| {
+        let name = a.name;
+        if a.dims != b.dims {
+            return Some(format!("`{path}.{name}` has shape {:?} in {name_a}, {:?} in {name_b}", a.shape, b.shape));
+        }
+        (a.tied != b.tied).then(|| format!("`{path}.{name}` is shared in one of them and not in the other"))
+    })
+}
+
+/// `(in 3, out 8)`
+fn list(axes: &[(&str, usize)]) -> String {
+    let axes: Vec<_> = axes.iter().map(|(name, width)| format!("{name} {width}")).collect();
+    format!("({})", axes.join(", "))
+}

@@ -1,0 +1,107 @@
+//! What was done to a model, and to which.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tch::Tensor;
+use tch::nn::VarStore;
+
+use super::{Plan, Variables};
+use crate::tracer::Graph;
+use crate::{Cfg, Error, Result};
+
+/// Stored positions of channels, by field path and name: `stage2.0.shuffle.order`.
+pub(crate) type Positions = BTreeMap<String, Vec<i64>>;
+
+/// What [`Prunable::slim`](crate::Prunable::slim) did: the plan that was carried out. Prints as a table.
+///
+/// It knows the tensors of the model that was slimmed, and so does [`checkpoint::save`](crate::checkpoint::save).
+#[derive(Debug, Clone)]
+pub struct Slimmed {
+    pub(super) plan: Plan,
+    positions: Positions,
+    tensors: Handles,
+}
+
+impl PartialEq for Slimmed {
+    fn eq(&self, other: &Self) -> bool {
+        self.plan == other.plan && self.positions == other.positions
+    }
+}
+
+impl Slimmed {
+    pub(crate) fn new(plan: Plan, graph: &Graph, positions: Positions) -> Self {
+        Self { plan, positions, tensors: Handles::of(graph) }
+    }
+
+    /// The plan that was carried out.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The widths of the network now.
+    pub fn cfg(&self) -> Cfg {
+        self.plan.cfg()
+    }
+
+    /// This slimming and then a `later` one of the same model, as one of the original network: see [`Plan::then`].
+    ///
+    /// # Errors
+    /// Those of [`Plan::then`].
+    pub fn then(&self, later: &Slimmed) -> Result<Slimmed> {
+        Ok(Slimmed { plan: self.plan.then(&later.plan)?, ..later.clone() })
+    }
+
+    /// The plan with the names that `vs` has for the model's tensors.
+    ///
+    /// # Errors
+    /// [`Error::NotInStore`] when a tensor has none; [`Error::PlanMismatch`] when the model has been slimmed again.
+    pub(crate) fn named_plan(&self, vs: &VarStore) -> Result<Plan> {
+        let mut plan = self.plan.clone();
+        let variables = Variables::new(vs);
+        self.tensors.with(|tensors| {
+            for (layer, handles) in plan.layers.iter_mut().zip(tensors) {
+                let shapes: Vec<_> = layer.tensors.iter().map(|tensor| layer.shape_after(tensor)).collect();
+                for ((tensor, handle), shape) in layer.tensors.iter_mut().zip(handles).zip(shapes) {
+                    tensor.variable = Some(variables.require(&layer.path, &tensor.name, handle)?.to_owned());
+                    if handle.size() != shape {
+                        let (path, name, now) = (&layer.path, &tensor.name, handle.size());
+                        let fix = "a model that is slimmed again takes both slimmings, `first.then(&second)`";
+                        let difference = format!("`{path}.{name}` has shape {now:?}, and the plan leaves {shape:?}; {fix}");
+                        return Err(Error::PlanMismatch { difference });
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        Ok(plan)
+    }
+
+    pub(crate) fn positions(&self) -> &Positions {
+        &self.positions
+    }
+}
+
+/// A model's tensors, by layer, in the order of its plan. Handles share the model's memory and have none of their own.
+#[derive(Clone)]
+struct Handles(Arc<Mutex<Vec<Vec<Tensor>>>>);
+
+impl Handles {
+    fn of(graph: &Graph) -> Self {
+        let tensors = graph.layers.iter().map(|layer| layer.tensors.iter().map(|bound| bound.tensor.shallow_clone()).collect());
+        // A tensor may be sent to another thread, but not shared with it: hence the lock.
+        Self(Arc::new(Mutex::new(tensors.collect())))
+    }
+
+    fn with<T>(&self, read: impl FnOnce(&[Vec<Tensor>]) -> T) -> T {
+        // Nothing is ever written here, so a thread that panicked has left it whole.
+        read(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl fmt::Debug for Handles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handles")
+    }
+}

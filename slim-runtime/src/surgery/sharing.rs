@@ -1,0 +1,47 @@
+//! Fields that hold a `detach` of a variable: the same memory, until one of the two is given other.
+
+use std::collections::HashMap;
+
+use tch::Tensor;
+
+use super::swap::Value;
+use crate::tracer::{Graph, memory};
+use crate::{Error, Result};
+
+/// The variables that fields share their memory with, before anything changes.
+#[derive(Default)]
+pub(super) struct Sharing<'g> {
+    pairs: Vec<Pair<'g>>,
+}
+
+struct Pair<'g> {
+    path: &'g str,
+    name: &'static str,
+    field: &'g Tensor,
+    owner: String,
+    variable: Tensor,
+}
+
+impl<'g> Sharing<'g> {
+    pub(super) fn of(graph: &'g Graph, variables: &[Value]) -> Self {
+        let by_memory: HashMap<_, _> = variables.iter().filter_map(|value| Some((memory(&value.target)?, value))).collect();
+        let bound = graph.layers.iter().flat_map(|node| node.tensors.iter().map(|bound| (node.path.as_str(), bound)));
+        let pairs = bound.filter_map(|(path, bound)| {
+            let value = by_memory.get(&memory(&bound.tensor)?)?;
+            let (owner, variable) = (value.name.clone(), value.target.shallow_clone());
+            Some(Pair { path, name: bound.name, field: &bound.tensor, owner, variable })
+        });
+        Self { pairs: pairs.collect() }
+    }
+
+    /// # Errors
+    /// [`Error::NotShared`] when a field has not followed its variable.
+    pub(super) fn check(&self) -> Result<()> {
+        match self.pairs.iter().find(|pair| memory(pair.field) != memory(&pair.variable)) {
+            None => Ok(()),
+            Some(Pair { path, name, owner, .. }) => {
+                Err(Error::NotShared { path: (*path).to_owned(), tensor: (*name).to_owned(), owner: owner.clone() })
+            }
+        }
+    }
+}
