@@ -6,6 +6,7 @@ mod libtorch;
 mod lock;
 mod setup;
 mod tasks;
+mod versions;
 mod workspace;
 
 use clap::{Parser, Subcommand};
@@ -68,7 +69,8 @@ enum Task {
 
     /// Run every check, in order, up to the first that fails
     ///
-    /// setup, rustfmt, clippy, all tests, the documentation, and smoke runs of the examples. Warnings are errors.
+    /// setup, rustfmt, clippy, all tests, the documentation, smoke runs of the examples, and every version
+    /// of tch that slim-runtime works with. Warnings are errors.
     #[command(verbatim_doc_comment)]
     Ci,
 }
