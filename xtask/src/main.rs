@@ -4,6 +4,7 @@ mod host;
 mod install;
 mod libtorch;
 mod lock;
+mod publish;
 mod setup;
 mod tasks;
 mod versions;
@@ -69,8 +70,8 @@ enum Task {
 
     /// Run every check, in order, up to the first that fails
     ///
-    /// setup, rustfmt, clippy, all tests, the documentation, smoke runs of the examples, and every version
-    /// of tch that slim-runtime works with. Warnings are errors.
+    /// setup, rustfmt, clippy, all tests, the documentation, smoke runs of the examples, every version of tch
+    /// that slim-runtime works with, and a dry run of publishing. Warnings are errors.
     #[command(verbatim_doc_comment)]
     Ci,
 }

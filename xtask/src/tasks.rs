@@ -1,6 +1,7 @@
 //! demo, test and ci: setup, and then cargo.
 
 use crate::{
+    publish,
     setup::{self, Report},
     versions,
     workspace::{cargo, spell_time, target},
@@ -56,6 +57,7 @@ fn checks() -> Result<Vec<Step>> {
         // What crates.io has of slim-runtime's range: there is no tch 0.25.
         ("tch 0.24", versions::check("0.24.0")?),
         ("tch 0.26", versions::check("0.26.0")?),
+        ("publishing", publish::dry_run()?),
     ])
 }
 
