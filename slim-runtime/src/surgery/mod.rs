@@ -1,5 +1,6 @@
 //! Carrying out a plan: every new tensor first, then the commit, and back again if anything disagrees.
 
+mod layout;
 pub(crate) mod mask;
 mod matching;
 mod states;
