@@ -52,7 +52,13 @@ impl<'a> Model<'a> {
 
 impl<'a> Field<'a> {
     fn parse_all(cx: &Ctxt, fields: &'a Fields) -> Vec<Self> {
-        let parse = |(field, member): (&'a syn::Field, Member)| Field { member, ty: &field.ty, attrs: FieldAttrs::parse(cx, &field.attrs) };
+        let parse = |(field, member): (&'a syn::Field, Member)| {
+            // syn takes it for a name.
+            if let Some(ident) = field.ident.as_ref().filter(|ident| *ident == "_") {
+                cx.error(ident, "a field has a name; write one instead of `_`");
+            }
+            Field { member, ty: &field.ty, attrs: FieldAttrs::parse(cx, &field.attrs) }
+        };
         fields.iter().zip(fields.members()).map(parse).collect()
     }
 
