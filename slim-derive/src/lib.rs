@@ -87,4 +87,6 @@ fn prunable(input: &DeriveInput) -> TokenStream {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

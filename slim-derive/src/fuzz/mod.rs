@@ -1,0 +1,145 @@
+//! Tokens from anywhere: they become Rust or errors, never a panic, a hang, or a flood of code.
+//!
+//! Inputs are made by a grammar that is wrong often enough, or are the cases of other tests with some tokens changed. A run tries a few thousand;
+//! `SLIM_FUZZ_CASES=1000000 cargo test -p slim-derive fuzz` tries as many of each kind.
+
+mod changes;
+mod grammar;
+
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use proc_macro2::TokenStream;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use quote::quote;
+use syn::{File, Item};
+
+use super::{derive, model};
+use changes::{changed, definitions, types};
+use grammar::{definition, derive_input};
+
+/// Far more than any input takes on the slowest machine.
+const HANG: Duration = Duration::from_secs(60);
+/// As the compiler's.
+const STACK: usize = 8 << 20;
+
+fn derived(tokens: TokenStream) -> TokenStream {
+    derive(tokens)
+}
+
+fn defined(tokens: TokenStream) -> TokenStream {
+    model::model(quote!(::slim_runtime; #tokens))
+}
+
+/// Whether `expand` makes no error of it. Whatever it makes is Rust, and not much more than there was.
+fn accepted(text: &str, expand: fn(TokenStream) -> TokenStream) -> bool {
+    let Ok(tokens) = text.parse::<TokenStream>() else { return false };
+    let expanded = expand(tokens).to_string();
+    // A name is written once, and used in the messages, the constructor and the wiring.
+    assert!(expanded.len() <= 10_000 + 200 * text.len(), "{} bytes of {}", expanded.len(), text.len());
+    let file: File = syn::parse_str(&expanded).unwrap_or_else(|error| panic!("{error}: {expanded}"));
+    assert!(!file.items.is_empty());
+    !file
+        .items
+        .iter()
+        .any(|item| matches!(item, Item::Macro(item) if item.mac.path.segments.last().is_some_and(|last| last.ident == "compile_error")))
+}
+
+fn fuzz<S: Strategy<Value = String> + 'static>(inputs: fn() -> S, expand: fn(TokenStream) -> TokenStream) {
+    let cases = std::env::var("SLIM_FUZZ_CASES").map_or(800, |cases| cases.parse().expect("SLIM_FUZZ_CASES is a number"));
+    let at_hand = Arc::new(Mutex::new(String::new()));
+    let (alive, signs) = mpsc::channel();
+    let work = {
+        let at_hand = Arc::clone(&at_hand);
+        move || {
+            let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+            let mut good = 0;
+            let run = {
+                let good = std::cell::RefCell::new(&mut good);
+                TestRunner::new(config).run(&inputs(), |text| {
+                    at_hand.lock().expect("is sound").clone_from(&text);
+                    let accepted = accepted(&text, expand);
+                    **good.borrow_mut() += u32::from(accepted);
+                    let _ = alive.send(());
+                    Ok(())
+                })
+            };
+            run.unwrap_or_else(|failure| panic!("{failure}"));
+            println!("{good} of {cases} inputs were accepted");
+            assert!((1..cases).contains(&good));
+        }
+    };
+    let worker = thread::Builder::new().stack_size(STACK).spawn(work).expect("a thread starts");
+    loop {
+        match signs.recv_timeout(HANG) {
+            Ok(()) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("a hang: {}", at_hand.lock().expect("is sound")),
+        }
+    }
+    worker.join().expect("no input fails");
+}
+
+#[test]
+fn any_type() {
+    fuzz(derive_input, derived);
+}
+
+#[test]
+fn changed_types() {
+    fuzz(|| changed(types()), derived);
+}
+
+#[test]
+fn any_definition() {
+    fuzz(definition, defined);
+}
+
+#[test]
+fn changed_definitions() {
+    fuzz(|| changed(definitions()), defined);
+}
+
+#[test]
+fn what_is_deep_fits_the_stack_or_is_refused() {
+    let deep = || {
+        for (piece, end) in [
+            ("(", ")"),
+            ("[", "]"),
+            ("{", "}"),
+            ("conv(", ")"),
+            ("if a {", "}"),
+            ("match a { _ => ", "}"),
+            ("a::<A<", ">>::b"),
+            ("|x| ", ""),
+            ("|x, y| ", ""),
+            ("!", ""),
+            ("& ", ""),
+            ("bn + ", ""),
+            ("bn.", "relu()"),
+            ("return ", ""),
+            ("else if a {} ", ""),
+        ] {
+            for depth in [10, 40, 80, 130, 200, 390, 20_000] {
+                let nested = format!("{}bn{}", piece.repeat(depth), end.repeat(depth));
+                for text in [
+                    format!("#[prune(output = {nested})] struct Net {{ conv: A, bn: B }}"),
+                    format!("struct Net {{ #[prune(skip)] a: [u8; {nested}], bn: B }}"),
+                ] {
+                    accepted(&text, derived);
+                }
+                accepted(&format!("struct Net {{ bn = batch_norm(3); x = {nested}; conv = conv2d(3 => 4, kernel = {nested}); }}"), defined);
+            }
+        }
+    };
+    thread::Builder::new().stack_size(STACK).spawn(deep).expect("a thread starts").join().expect("nothing fails");
+}
+
+#[test]
+fn widths_that_double_do_not_flood() {
+    let doubled: String = (0..60).map(|i| format!("x{} = [x{i}, x{i}]; ", i + 1)).collect();
+    let text = format!("struct Net {{ x0 = conv2d(3 => W, kernel = 3); {doubled} fc = linear(64 => 10); }}");
+    assert!(accepted(&text, defined));
+}
