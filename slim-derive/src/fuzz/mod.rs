@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream, TokenTree};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use quote::quote;
-use syn::{File, Item};
+use syn::File;
 
 use super::{derive, model};
 use changes::{changed, definitions, types};
@@ -33,18 +33,31 @@ fn defined(tokens: TokenStream) -> TokenStream {
     model::model(quote!(::slim_runtime; #tokens))
 }
 
-/// Whether `expand` makes no error of it. Whatever it makes is Rust, and not much more than there was.
+/// Whether `expand` makes no error of it. Whatever it makes is Rust, and not much more than there was; every error has a place.
 fn accepted(text: &str, expand: fn(TokenStream) -> TokenStream) -> bool {
-    let Ok(tokens) = text.parse::<TokenStream>() else { return false };
-    let expanded = expand(tokens).to_string();
+    // What has no place is in the first line.
+    let Ok(tokens) = format!("\n{text}").parse::<TokenStream>() else { return false };
+    let expanded = expand(tokens);
+    let errors = errors(expanded.clone());
+    for (error, message) in &errors {
+        assert!(error.start().line > 1 || message.contains("unexpected end of input"), "{message} has no place");
+    }
+    let expanded = expanded.to_string();
     // A name is written once, and used in the messages, the constructor and the wiring.
     assert!(expanded.len() <= 10_000 + 200 * text.len(), "{} bytes of {}", expanded.len(), text.len());
     let file: File = syn::parse_str(&expanded).unwrap_or_else(|error| panic!("{error}: {expanded}"));
     assert!(!file.items.is_empty());
-    !file
-        .items
-        .iter()
-        .any(|item| matches!(item, Item::Macro(item) if item.mac.path.segments.last().is_some_and(|last| last.ident == "compile_error")))
+    errors.is_empty()
+}
+
+/// Places and messages.
+fn errors(expanded: TokenStream) -> Vec<(Span, String)> {
+    let tokens: Vec<_> = expanded.into_iter().collect();
+    let error = |tokens: &[TokenTree]| match tokens {
+        [TokenTree::Ident(ident), _, message] if ident == "compile_error" => Some((ident.span(), message.to_string())),
+        _ => None,
+    };
+    tokens.windows(3).filter_map(error).collect()
 }
 
 fn fuzz<S: Strategy<Value = String> + 'static>(inputs: fn() -> S, expand: fn(TokenStream) -> TokenStream) {
