@@ -2,8 +2,10 @@
 
 use slim_runtime::nn::{Shuffle, Split, shuffle, split};
 use slim_runtime::{Prunable, model};
-use tch::Tensor;
-use tch::nn::{self, ModuleT};
+use tch::nn::{self, ModuleT, VarStore};
+use tch::{Device, Tensor};
+
+use crate::fill::fill;
 
 model! {
     /// Two convolutions and a linear layer over 2×2 positions.
@@ -147,4 +149,14 @@ impl ModuleT for Tied {
         let xs = xs.apply(&self.conv2).apply_t(&self.bn2, train).relu();
         head(&xs.apply(&self.conv3).apply_t(&self.bn3, train), &self.fc)
     }
+}
+
+/// A network whose values are the same each time.
+pub fn built<N: Network>() -> (N, VarStore) {
+    // Tensors this small are not worth threads.
+    tch::set_num_threads(1);
+    let vs = VarStore::new(Device::Cpu);
+    let net = N::new(&vs.root());
+    fill(&vs);
+    (net, vs)
 }

@@ -17,7 +17,6 @@ pub(super) fn name() -> BoxedStrategy<String> {
         "conv", "bn", "bn2", "input", "r#type", "output", "self", "Self", "crate", "_", "x", "T", "é", "relu", "chunk", "prune", "fn", "0",
         "1",
     ])
-    .boxed()
 }
 
 pub(super) fn number() -> BoxedStrategy<String> {
@@ -47,7 +46,6 @@ pub(super) fn number() -> BoxedStrategy<String> {
         "b'3'",
         "self.0",
     ])
-    .boxed()
 }
 
 /// An expression: of flows, of numbers, or of neither.

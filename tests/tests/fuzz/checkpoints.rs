@@ -6,21 +6,12 @@ use std::path::Path;
 use proptest::prelude::*;
 use proptest::sample::select;
 use slim_runtime::checkpoint;
-use slim_tests::fill::fill;
-use slim_tests::networks::{Chain, Network, Shuffled};
+use slim_tests::networks::{Chain, Network, Shuffled, built};
 use tch::nn::VarStore;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::guard::{corpus, fuzz};
 use crate::mutation::{Mutation, mutated, mutations, pieces};
-
-fn built<N: Network>() -> (N, VarStore) {
-    tch::set_num_threads(1);
-    let vs = VarStore::new(Device::Cpu);
-    let net = N::new(&vs.root());
-    fill(&vs);
-    (net, vs)
-}
 
 /// As it is saved: whole, slimmed, in other kinds.
 fn sound<N: Network>(ratio: f64, kind: Kind) -> Vec<u8> {

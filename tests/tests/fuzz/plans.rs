@@ -5,21 +5,13 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::sample::select;
 use slim_runtime::{Plan, Slimming};
-use slim_tests::fill::{fill, images};
-use slim_tests::networks::{Chain, Network, Residual, Shuffled, Tied};
+use slim_tests::fill::images;
+use slim_tests::networks::{Chain, Network, Residual, Shuffled, Tied, built};
+use tch::Tensor;
 use tch::nn::VarStore;
-use tch::{Device, Tensor};
 
 use crate::guard::{corpus, fuzz};
 use crate::mutation::{mutated, mutations, pieces};
-
-fn built<N: Network>() -> (N, VarStore) {
-    tch::set_num_threads(1);
-    let vs = VarStore::new(Device::Cpu);
-    let net = N::new(&vs.root());
-    fill(&vs);
-    (net, vs)
-}
 
 fn plan<N: Network>(ratio: f64) -> String {
     built::<N>().0.plan(&Slimming::ratio(ratio)).unwrap().to_json().unwrap()
@@ -125,7 +117,7 @@ fn check(text: &[u8]) -> bool {
 #[test]
 fn plans() {
     let input = (select(sound()), mutations(dictionary())).prop_map(|(text, mutations)| mutated(text.as_bytes(), &mutations));
-    fuzz(2000, input, |text| check(text));
+    fuzz(1500, input, |text| check(text));
 }
 
 #[test]

@@ -3,9 +3,7 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 use slim_runtime::{Cfg, KeepList};
-use slim_tests::networks::{Chain, Network, Residual, Shuffled, Tied};
-use tch::Device;
-use tch::nn::VarStore;
+use slim_tests::networks::{Chain, Network, Residual, Shuffled, Tied, built};
 
 use crate::guard::{corpus, fuzz};
 use crate::mutation::{mutated, mutations, pieces};
@@ -49,8 +47,7 @@ fn dictionary() -> Vec<Vec<u8>> {
 }
 
 fn narrow<N: Network>(cfg: &Cfg) {
-    let vs = VarStore::new(Device::Cpu);
-    let net = N::new(&vs.root());
+    let (net, _vs) = built::<N>();
     if let Ok(net) = cfg.narrowed(net) {
         assert_eq!(
             net.plan(&slim_runtime::Slimming::ratio(0.)).unwrap().cfg().widths().collect::<Vec<_>>(),
@@ -100,12 +97,12 @@ fn inputs(sound: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
 
 #[test]
 fn cfgs() {
-    fuzz(2000, inputs(&CFGS), |text| check_cfg(text));
+    fuzz(1500, inputs(&CFGS), |text| check_cfg(text));
     corpus("cfgs", check_cfg);
 }
 
 #[test]
 fn keep_lists() {
-    fuzz(5000, inputs(&KEEP_LISTS), |text| check_keep(text));
+    fuzz(3000, inputs(&KEEP_LISTS), |text| check_keep(text));
     corpus("keep_lists", check_keep);
 }

@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 
 use slim_runtime::{Dim, Plan, Prunable, Slimming};
-use slim_tests::fill::fill;
-use slim_tests::networks::{Chain, Network, Residual, Shuffled, Tied};
+use slim_tests::networks::{Chain, Network, Residual, Shuffled, Tied, built};
 use tch::nn::{self, OptimizerConfig, VarStore};
 use tch::{Device, Kind, Tensor};
 
@@ -77,10 +76,7 @@ fn give_gradients(vs: &VarStore) {
 }
 
 fn build<N: Network>(kind: Kind, condition: Condition) -> (N, VarStore) {
-    tch::set_num_threads(1);
-    let mut vs = VarStore::new(Device::Cpu);
-    let net = N::new(&vs.root());
-    fill(&vs);
+    let (net, mut vs) = built::<N>();
     vs.set_kind(kind);
     condition.prepare(&mut vs);
     (net, vs)
