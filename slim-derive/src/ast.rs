@@ -52,7 +52,16 @@ impl<'a> Model<'a> {
 
 impl<'a> Field<'a> {
     fn parse_all(cx: &Ctxt, fields: &'a Fields) -> Vec<Self> {
-        let parse = |(field, member): (&'a syn::Field, Member)| Field { member, ty: &field.ty, attrs: FieldAttrs::parse(cx, &field.attrs) };
+        let parse = |(field, member): (&'a syn::Field, Member)| {
+            // syn takes these for a name and a type.
+            if let Some(ident) = field.ident.as_ref().filter(|ident| *ident == "_") {
+                cx.error(ident, "a field has a name; write one instead of `_`");
+            }
+            if matches!(&field.ty, Type::TraitObject(object) if object.dyn_token.is_none()) {
+                cx.error(&field.ty, "this is no type; a trait object is written `dyn A + B`");
+            }
+            Field { member, ty: &field.ty, attrs: FieldAttrs::parse(cx, &field.attrs) }
+        };
         fields.iter().zip(fields.members()).map(parse).collect()
     }
 

@@ -9,6 +9,7 @@ mod ctxt;
 mod expand;
 mod flow_expr;
 mod model;
+mod nesting;
 mod suggest;
 mod wiring;
 
@@ -55,8 +56,7 @@ use syn::DeriveInput;
 /// Field types that mention a type parameter get a `Prunable` bound.
 #[proc_macro_derive(Prunable, attributes(prune))]
 pub fn derive_prunable(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
-    let input = syn::parse_macro_input!(input as DeriveInput);
-    prunable(&input).into()
+    derive(input.into()).into()
 }
 
 /// What `slim_runtime::model!` calls with the path of the runtime; see there.
@@ -64,6 +64,13 @@ pub fn derive_prunable(input: proc_macro::TokenStream) -> proc_macro::TokenStrea
 #[proc_macro]
 pub fn model(tokens: proc_macro::TokenStream) -> proc_macro::TokenStream {
     model::model(tokens.into()).into()
+}
+
+fn derive(tokens: TokenStream) -> TokenStream {
+    match nesting::check(tokens).and_then(syn::parse2) {
+        Ok(input) => prunable(&input),
+        Err(error) => error.into_compile_error(),
+    }
 }
 
 fn prunable(input: &DeriveInput) -> TokenStream {
@@ -79,5 +86,7 @@ fn prunable(input: &DeriveInput) -> TokenStream {
     }
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 pub mod check;
 pub mod fill;
 pub mod fixture;
+pub mod networks;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

@@ -4,8 +4,10 @@ mod host;
 mod install;
 mod libtorch;
 mod lock;
+mod publish;
 mod setup;
 mod tasks;
+mod versions;
 mod workspace;
 
 use clap::{Parser, Subcommand};
@@ -68,7 +70,8 @@ enum Task {
 
     /// Run every check, in order, up to the first that fails
     ///
-    /// setup, rustfmt, clippy, all tests, the documentation, and smoke runs of the examples. Warnings are errors.
+    /// setup, rustfmt, clippy, all tests, the documentation, smoke runs of the examples, every version of tch
+    /// that slim-runtime works with, and a dry run of publishing. Warnings are errors.
     #[command(verbatim_doc_comment)]
     Ci,
 }

@@ -1,7 +1,9 @@
 //! demo, test and ci: setup, and then cargo.
 
 use crate::{
+    publish,
     setup::{self, Report},
+    versions,
     workspace::{cargo, spell_time, target},
 };
 use anyhow::{Context, Result, bail};
@@ -36,13 +38,13 @@ pub(crate) fn test(args: &[OsString], test_args: &[OsString]) -> Result<ExitCode
 /// A check's name, and the command that makes it.
 type Step = (&'static str, Command);
 
-fn checks() -> Vec<Step> {
+fn checks() -> Result<Vec<Step>> {
     let deny = ["--all-targets", "--", "--deny", "warnings"];
     let mut doc = cargo_on("doc", &LINKED, &["--no-deps"]);
     doc.env("RUSTDOCFLAGS", "--deny warnings");
     let mut demo = cargo(["run", "--package", "slim-examples", "--bin", "demo", "--", "--smoke", "--out"]);
     demo.arg(target().join("ci-demo"));
-    vec![
+    Ok(vec![
         ("format", cargo(["fmt", "--all", "--check"])),
         ("clippy", cargo_on("clippy", &LINKED, &deny)),
         ("clippy, compile errors", cargo_on("clippy", &UI, &deny)),
@@ -52,7 +54,11 @@ fn checks() -> Vec<Step> {
         ("demo", demo),
         ("quickstart", cargo(["run", "--package", "slim-examples", "--example", "quickstart"])),
         ("residual", cargo(["run", "--package", "slim-examples", "--example", "residual"])),
-    ]
+        // What crates.io has of slim-runtime's range: there is no tch 0.25.
+        ("tch 0.24", versions::check("0.24.0")?),
+        ("tch 0.26", versions::check("0.26.0")?),
+        ("publishing", publish::dry_run()?),
+    ])
 }
 
 pub(crate) fn ci() -> Result<ExitCode> {
@@ -64,7 +70,7 @@ pub(crate) fn ci() -> Result<ExitCode> {
     }
     let mut summary = Summary::default();
     summary.step("setup", || setup::run(false, Report::Always).map(|()| ExitCode::SUCCESS))?;
-    for (name, mut command) in checks() {
+    for (name, mut command) in checks()? {
         let code = summary.step(name, || run(&mut command))?;
         if code != ExitCode::SUCCESS {
             return Ok(code);

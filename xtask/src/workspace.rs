@@ -17,7 +17,7 @@ pub(crate) fn root() -> &'static Path {
 
 /// Where compiled programs go.
 pub(crate) fn target() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+    root().join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
 /// The cargo that runs this program, in the workspace's root.

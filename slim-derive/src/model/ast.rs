@@ -119,7 +119,9 @@ fn statements(tokens: TokenStream) -> (Vec<Statement>, Vec<syn::Error>) {
         }
     }
     if let Some(last) = chunk.last().map(TokenTree::span) {
-        chunk.push(Punct::new(';', Spacing::Alone).into());
+        let mut end_of_it = Punct::new(';', Spacing::Alone);
+        end_of_it.set_span(last);
+        chunk.push(end_of_it.into());
         end(chunk);
         errors.push(syn::Error::new(last, "a statement ends with `;`"));
     }

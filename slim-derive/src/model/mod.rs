@@ -15,9 +15,10 @@ mod widths;
 use proc_macro2::TokenStream;
 
 use crate::ctxt::Ctxt;
+use crate::nesting;
 
 pub(crate) fn model(tokens: TokenStream) -> TokenStream {
-    let definition = match syn::parse2::<ast::Definition>(tokens) {
+    let definition = match nesting::check(tokens).and_then(syn::parse2::<ast::Definition>) {
         Ok(definition) => definition,
         Err(error) => return error.into_compile_error(),
     };

@@ -1,6 +1,6 @@
 //! How many channels flow, as far as that is known while compiling.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Expr, ExprLit, Lit};
@@ -45,7 +45,8 @@ impl Width {
                 (Width::Unknown | Width::Flattened(_), _) | (_, Width::Unknown | Width::Flattened(_)) => Width::Unknown,
                 (a, b) => {
                     let (a, b) = (a.tokens(), b.tokens());
-                    Width::Symbolic(quote!((#a) + (#b)))
+                    let sum = quote!((#a) + (#b));
+                    if count(sum.clone()) > MOST_TOKENS { Width::Unknown } else { Width::Symbolic(sum) }
                 }
             })
             .unwrap_or(Width::Unknown)
@@ -79,6 +80,14 @@ impl Width {
             Width::Flattened(_) | Width::Unknown => TokenStream::new(),
         }
     }
+}
+
+/// A sum of sums doubles with each statement. What is longer than this is left for `plan` to compare.
+const MOST_TOKENS: usize = 1000;
+
+fn count(tokens: TokenStream) -> usize {
+    let inside = |token| if let TokenTree::Group(group) = token { count(group.stream()) } else { 0 };
+    tokens.into_iter().map(|token| 1 + inside(token)).sum()
 }
 
 /// A layer that reads channels.

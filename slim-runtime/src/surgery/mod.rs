@@ -2,6 +2,7 @@
 
 mod expand;
 mod fit;
+mod layout;
 mod mask;
 mod matching;
 mod sharing;

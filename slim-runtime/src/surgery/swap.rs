@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use tch::{Kind, TchError, Tensor};
 
+use super::layout;
 use crate::flow::ChannelId;
 use crate::plan::Plan;
 use crate::tracer::Graph;
@@ -78,7 +79,7 @@ impl Swaps {
                     for &(dim, ids, keep) in &shrinking {
                         new = new.f_index_select(dim, indices.get(ids, keep.iter(), tensor)?)?;
                     }
-                    Ok(new)
+                    layout::laid_out_as(tensor, new)
                 };
                 swaps.add(&name, &bound.tensor, &mut select)?;
                 let grad = bound.tensor.f_grad().map_err(Error::torch(&name))?;

@@ -7,6 +7,7 @@ mod choosing;
 mod common;
 mod cost;
 mod equivalence;
+mod matrix;
 mod parity;
 mod provenance;
 mod readme;

@@ -1,0 +1,80 @@
+//! Runs inputs, one at a time, and watches over time and memory.
+
+use std::cell::Cell;
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use peak_alloc::PeakAlloc;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// So that what one input takes is not counted as another's.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Far more than any input takes on the slowest machine.
+const HANG: Duration = Duration::from_secs(60);
+
+/// What may be taken for nothing at all, here and where other tests make their inputs, and for each byte of an input.
+const MEMORY_FOR_ANY: usize = 8 << 20;
+const MEMORY_PER_BYTE: usize = 64;
+
+/// Runs `check`, which says whether an input was accepted, on as many as are asked for. Of changed inputs some are, and some are not.
+pub fn fuzz<S: Strategy>(cases: u32, inputs: S, check: impl Fn(&S::Value) -> bool)
+where
+    S::Value: AsRef<[u8]> + Debug,
+{
+    let cases = std::env::var("SLIM_FUZZ_CASES").map_or(cases, |cases| cases.parse().expect("SLIM_FUZZ_CASES is a number"));
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let accepted = Cell::new(0);
+    let run = TestRunner::new(config).run(&inputs, |input| {
+        guarded(input.as_ref(), || accepted.set(accepted.get() + u32::from(check(&input))));
+        Ok(())
+    });
+    run.unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{} of {cases} inputs were accepted", accepted.get());
+    assert!((1..cases).contains(&accepted.get()));
+}
+
+/// Runs `check` on the files of a folder of the corpus.
+pub fn corpus(folder: &str, check: impl Fn(&[u8]) -> bool) {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(folder);
+    let mut files: Vec<_> = folder.read_dir().unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    for file in files {
+        println!("{}", file.display());
+        let input = std::fs::read(file).unwrap();
+        guarded(&input, || {
+            check(&input);
+        });
+    }
+}
+
+/// Ends the program, which no test can, when an input takes too long; fails when it takes too much memory.
+fn guarded(input: &[u8], check: impl FnOnce()) {
+    // A failed input poisons it, and says nothing of the next.
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let (done, ends) = mpsc::channel::<()>();
+    let taken = thread::scope(|scope| {
+        scope.spawn(move || {
+            if ends.recv_timeout(HANG) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("a hang: {:?}", String::from_utf8_lossy(input));
+                std::process::abort();
+            }
+        });
+        let _ends_with_the_check = done;
+        MEMORY.reset_peak_usage();
+        let before = MEMORY.current_usage();
+        check();
+        MEMORY.peak_usage().saturating_sub(before)
+    });
+    let most = MEMORY_FOR_ANY + MEMORY_PER_BYTE * input.len();
+    assert!(taken <= most, "it takes {taken} bytes of memory, and {most} are enough");
+}
