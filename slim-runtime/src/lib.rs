@@ -56,6 +56,8 @@
 //! provided that its activations map zero to zero (ReLU, SiLU, tanh; not the sigmoid), and that `forward` does what the fields say.
 //! A channel that some layer reads without a batch norm in between is never removed. After an error the model is what it was, to the bit.
 
+mod absorb;
+mod activation;
 mod cfg;
 pub mod checkpoint;
 mod error;
@@ -68,10 +70,13 @@ pub mod nn;
 mod plan;
 mod planner;
 mod prunable;
+mod recalibrate;
 mod sparsity;
 mod surgery;
 mod tracer;
 
+pub use absorb::{Absorb, Absorbed, Absorption};
+pub use activation::Activation;
 pub use cfg::{Cfg, Stage};
 pub use error::{Error, Result};
 pub use flow::{Channels, Flow, OpenFlow};
@@ -80,6 +85,7 @@ pub use plan::{
     AxisPlan, Change, Coupling, Dim, Hold, KeepList, LayerKind, LayerPlan, Plan, Role, Scored, Slimmed, Slimming, TensorPlan, Unscored,
 };
 pub use prunable::Prunable;
+pub use recalibrate::recalibrate;
 pub use slim_derive::Prunable;
 pub use surgery::LayerVisitor;
 pub use tracer::{Axis, LayerTracer, Tracer};

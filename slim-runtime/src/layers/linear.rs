@@ -1,5 +1,6 @@
 use tch::nn::Linear;
 
+use crate::tracer::Reach;
 use crate::{Error, Flow, LayerKind, Prunable, Result, Tracer};
 
 /// Weight `[out, in]`, bias `[out]`. Behind a flatten, each channel is `in / channels` columns in a row.
@@ -17,6 +18,7 @@ impl Prunable for Linear {
         if let Some(bias) = &self.bs {
             layer.parameter("bias", bias, &[(0, written)])?;
         }
+        layer.mixes(1, Reach::Everywhere);
         layer.pass(written)
     }
 }

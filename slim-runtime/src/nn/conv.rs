@@ -6,6 +6,7 @@ use tch::Tensor;
 use tch::nn::{ConvConfig, ConvConfigND, Module, PaddingMode, Path};
 
 use crate::layers::conv::{Groups, trace_conv};
+use crate::tracer::Reach;
 use crate::{Flow, Prunable, Result, Tracer};
 
 /// A convolution layer of any rank: tch's, with a config that can be read and groups that follow the weight.
@@ -109,12 +110,14 @@ impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for Conv<ND> {
     }
 }
 
-impl<ND> Prunable for Conv<ND> {
+impl<ND: AsRef<[i64]>> Prunable for Conv<ND> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         let groups = match self.per_group {
             Some(per_group) => Groups::Whole { per_group },
             None => Groups::Equal { groups: self.config.groups, least: 1 },
         };
-        trace_conv(cx, &input, &self.ws, self.bs.as_ref(), groups)
+        let zeros = matches!(self.config.padding_mode, PaddingMode::Zeros);
+        let reach = Reach::of_conv(Some(self.config.padding.as_ref()), zeros);
+        trace_conv(cx, &input, &self.ws, self.bs.as_ref(), groups, reach)
     }
 }

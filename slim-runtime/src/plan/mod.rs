@@ -9,7 +9,7 @@ mod slimming;
 use serde::{Deserialize, Serialize};
 
 use crate::cfg::{Cfg, Stage};
-use crate::{Prunable, Result};
+use crate::{Absorbed, Prunable, Result};
 pub use keep::KeepList;
 pub use kind::{Hold, LayerKind, Role};
 pub use slimming::{Coupling, Slimming};
@@ -128,12 +128,18 @@ pub struct Change {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Slimmed {
     pub(crate) plan: Plan,
+    pub(crate) absorbed: Vec<Absorbed>,
 }
 
 impl Slimmed {
     /// The plan that was carried out.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// What became of what removed channels sent on, by the layer that read them; empty if [absorption](Slimming::absorb) was not asked for.
+    pub fn absorbed(&self) -> &[Absorbed] {
+        &self.absorbed
     }
 
     /// The widths of the network now.

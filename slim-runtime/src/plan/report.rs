@@ -4,6 +4,8 @@ use std::fmt;
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
+use crate::Absorbed;
+
 use super::{AxisPlan, Change, LayerPlan, Plan, Slimmed, Unscored};
 
 /// Rules above, below the header and below.
@@ -39,20 +41,27 @@ impl fmt::Display for Plan {
         });
         let held = self.layers.iter().filter_map(LayerPlan::held);
         for (label, lines) in [("floor", floor.collect::<Vec<_>>()), ("held", held.collect())] {
-            for line in lines.iter().take(MOST_LINES) {
-                write!(f, "\n{label:<12}{line}")?;
-            }
-            if lines.len() > MOST_LINES {
-                write!(f, "\n{label:<12}and {} more", lines.len() - MOST_LINES)?;
-            }
+            write_lines(f, label, lines)?;
         }
         Ok(())
     }
 }
 
+fn write_lines(f: &mut fmt::Formatter<'_>, label: &str, lines: Vec<String>) -> fmt::Result {
+    for line in lines.iter().take(MOST_LINES) {
+        write!(f, "\n{label:<12}{line}")?;
+    }
+    if lines.len() > MOST_LINES {
+        write!(f, "\n{label:<12}and {} more", lines.len() - MOST_LINES)?;
+    }
+    Ok(())
+}
+
 impl fmt::Display for Slimmed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.plan.fmt(f)
+        self.plan.fmt(f)?;
+        let lines = self.absorbed.iter().map(Absorbed::to_string).collect();
+        write_lines(f, "absorbed", lines)
     }
 }
 

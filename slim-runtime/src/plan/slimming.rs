@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Absorb, Activation, Error, Result};
 
 /// How to choose the channels to remove.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -13,6 +13,9 @@ pub struct Slimming {
     /// The score of channels that stay or go together.
     #[serde(default)]
     pub coupling: Coupling,
+    /// Whether what removed channels still sent on is added to what reads them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absorb: Option<Absorb>,
 }
 
 /// What channels that stay or go together, as in a residual stream, have for a score, given the |γ| of each of them.
@@ -48,7 +51,7 @@ impl Slimming {
     /// ```
     pub fn ratio(ratio: f64) -> Self {
         // Adding zero makes a negative zero positive.
-        Self { ratio: ratio + 0.0, coupling: Coupling::default() }
+        Self { ratio: ratio + 0.0, coupling: Coupling::default(), absorb: None }
     }
 
     /// Scores channels that stay or go together in this way.
@@ -63,7 +66,36 @@ impl Slimming {
         Self { coupling, ..self }
     }
 
+    /// Adds what removed channels still send on to what reads them: see [`Absorb`].
+    ///
+    /// What passes an activation of which nothing is said is not absorbed, and [`Slimmed`](crate::Slimmed) says so.
+    ///
+    /// ```
+    /// # use slim_runtime::{Absorb, Slimming};
+    /// assert_eq!(Slimming::ratio(0.5).absorb().absorb, Some(Absorb::default()));
+    /// ```
+    #[must_use]
+    pub fn absorb(self) -> Self {
+        Self { absorb: Some(Absorb { after: None }), ..self }
+    }
+
+    /// Like [`absorb`](Self::absorb), and a channel that comes out of a batch norm is taken to pass this activation on its way to each reader, unless something is
+    /// said of it: enough for a chain such as VGG.
+    ///
+    /// ```
+    /// # use slim_runtime::{Activation, Slimming};
+    /// let slimming = Slimming::ratio(0.5).absorb_after(Activation::Relu);
+    /// # assert_eq!(slimming.absorb.unwrap().after, Some(Activation::Relu));
+    /// ```
+    #[must_use]
+    pub fn absorb_after(self, activation: Activation) -> Self {
+        Self { absorb: Some(Absorb { after: Some(activation) }), ..self }
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
+        if let Some(Err(parameter)) = self.absorb.and_then(|absorb| absorb.after).map(Activation::check) {
+            return Err(Error::Activation(parameter));
+        }
         if (0.0..1.0).contains(&self.ratio) { Ok(()) } else { Err(Error::Ratio(self.ratio)) }
     }
 }

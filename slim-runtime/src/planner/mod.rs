@@ -13,7 +13,10 @@ use select::Choice;
 
 /// The channel dependencies of a whole model.
 pub(crate) fn trace<M: Prunable + ?Sized>(model: &M) -> Result<Graph> {
-    let mut cx = Tracer::default();
+    trace_with(model, Tracer::default())
+}
+
+pub(crate) fn trace_with<M: Prunable + ?Sized>(model: &M, mut cx: Tracer) -> Result<Graph> {
     let input = cx.open();
     let output = model.trace(&mut cx, input)?;
     Ok(cx.finish(&output))

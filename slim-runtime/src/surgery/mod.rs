@@ -7,7 +7,7 @@ mod swap;
 
 use crate::plan::{Plan, Slimmed};
 use crate::tracer::Graph;
-use crate::{Error, Prunable, Result};
+use crate::{Error, Prunable, Result, absorb};
 pub use states::LayerVisitor;
 use states::States;
 use swap::Swaps;
@@ -17,7 +17,8 @@ pub(crate) fn apply<M: Prunable + ?Sized>(model: &mut M, graph: &Graph, plan: &P
     matching::check(graph, plan)?;
     let mut states = States::collect(graph, plan);
     states.check(model)?;
-    let mut swaps = Swaps::selecting(graph, plan)?;
+    let shifts = absorb::shifts(model, plan)?;
+    let mut swaps = Swaps::selecting(graph, plan, &shifts)?;
 
     let committed = swaps.commit().and_then(|()| check_shapes(graph, plan)).and_then(|()| states.write(model));
     if let Err(error) = committed {
@@ -25,7 +26,7 @@ pub(crate) fn apply<M: Prunable + ?Sized>(model: &mut M, graph: &Graph, plan: &P
         swaps.roll_back();
         return Err(error);
     }
-    Ok(Slimmed { plan: plan.clone() })
+    Ok(Slimmed { plan: plan.clone(), absorbed: shifts.absorbed })
 }
 
 /// Every handle of a tensor must have followed it.

@@ -4,6 +4,7 @@ mod graph;
 mod groups;
 mod layer;
 mod ops;
+mod sent;
 mod union_find;
 
 use std::collections::{HashMap, HashSet};
@@ -15,9 +16,10 @@ use tch::Tensor;
 use crate::flow::{ChannelId, Channels, Flow, OpenFlow};
 use crate::plan::{Hold, LayerKind};
 use crate::{Error, Result};
-pub(crate) use graph::{Graph, LayerNode, State};
+pub(crate) use graph::{Graph, LayerNode, MixNode, Reach, ReadNode, State};
 pub use layer::{Axis, LayerTracer};
 pub(crate) use ops::shuffled;
+pub(crate) use sent::Sent;
 use union_find::UnionFind;
 
 /// Records channel dependencies while a model's [`trace`](crate::Prunable::trace) runs.
@@ -37,6 +39,13 @@ pub struct Tracer {
     bound: HashMap<usize, ((usize, usize), Layout)>,
     /// Where each piece of state was declared first, by path and name.
     states: HashMap<(String, &'static str), (usize, usize)>,
+    /// Whether what is beside a plan is recorded too: what channels send, how statistics are updated.
+    detailed: bool,
+    /// The model, and the parts that are being traced, the innermost last.
+    root: sent::Scope,
+    scopes: Vec<sent::Scope>,
+    /// By layer: how often its whole output is read.
+    uses: HashMap<usize, usize>,
 }
 
 /// Sizes and strides.
@@ -50,14 +59,25 @@ fn memory(tensor: &Tensor) -> Option<(usize, Layout)> {
 }
 
 impl Tracer {
+    /// One that records what is beside a plan too, for absorption and recalibration.
+    pub(crate) fn detailed() -> Self {
+        Tracer { detailed: true, ..Tracer::default() }
+    }
+
+    pub(crate) fn is_detailed(&self) -> bool {
+        self.detailed
+    }
+
     /// Runs `trace` for a part, whose layers are then named `name` inside the current one.
     ///
     /// # Errors
     /// Those of `trace`.
     pub fn field<T>(&mut self, name: impl Display, trace: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.scope.push(name.to_string());
+        self.enter();
         let traced = trace(self);
         self.scope.pop();
+        self.scopes.pop();
         traced
     }
 
@@ -143,7 +163,10 @@ impl Tracer {
     /// The channels of a flow. An open one is fixed to `width` where that is known.
     fn channels(&mut self, flow: &Flow, width: Option<usize>) -> Result<Channels> {
         match flow {
-            Flow::Channels(channels) => Ok(channels.clone()),
+            Flow::Channels(channels) => {
+                self.used(channels);
+                Ok(Channels { origin: None, ..channels.clone() })
+            }
             Flow::Tuple(flows) => Err(Error::Tuple { path: self.path(), found: flows.len() }),
             Flow::Open(open) => match (&self.inputs[open.index], width) {
                 (Some(channels), _) => Ok(channels.clone()),
@@ -192,6 +215,7 @@ impl Tracer {
     /// Ends the trace of a whole model: its output cannot be removed.
     pub(crate) fn finish(mut self, output: &Flow) -> Graph {
         self.hold(output, &Hold::Output);
+        self.count_output(output);
         let class = self.classes.into_roots();
         let mut held = vec![None; class.len()];
         for (ids, hold) in self.holds {
@@ -201,7 +225,18 @@ impl Tracer {
             }
         }
         mark_first_scales(&mut self.layers);
+        graph::mark_norms(&mut self.layers, &self.uses);
         Graph { layers: self.layers, class, held }
+    }
+}
+
+impl Tracer {
+    fn count_output(&mut self, output: &Flow) {
+        match output {
+            Flow::Channels(channels) => self.used(channels),
+            Flow::Tuple(flows) => flows.iter().for_each(|flow| self.count_output(flow)),
+            Flow::Open(_) => {}
+        }
     }
 }
 
