@@ -90,9 +90,25 @@ fn apply(node: &Node, from: &TokenStream) -> TokenStream {
     // Spanned, so that a field of a wrong type is an error at the type.
     let place = quote_spanned!(node.field.ty.span().resolved_at(Span::call_site())=> &self.#member);
     let call = trace_call(node, &place, &flow);
+    if matches!(node.op, Op::Elementwise) {
+        return elementwise(node, from, &call);
+    }
     quote! {{
         let #flow = #from;
         _slim::Tracer::#method(#cx, #name, |#cx| #call)?
+    }}
+}
+
+/// A field that is only an operation is part of the struct, as an activation in an expression is.
+fn elementwise(node: &Node, from: &TokenStream, call: &TokenStream) -> TokenStream {
+    let (cx, flow, name) = (local("cx"), local("from"), node.field.name());
+    if !node.keep {
+        return quote!({ let #flow = #from; #call? });
+    }
+    quote! {{
+        let #flow = #from;
+        let #flow = #call?;
+        _slim::Tracer::kept_field(#cx, #name, |_| ::core::result::Result::Ok(#flow))?
     }}
 }
 
