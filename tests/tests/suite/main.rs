@@ -8,6 +8,7 @@ mod common;
 mod equivalence;
 mod parity;
 mod readme;
+mod recalibration;
 mod refusals;
 mod snapshots;
 mod sparsity;

@@ -8,6 +8,7 @@ use super::{build, half, lines, outputs, zero_scales};
 use slim_runtime::Prunable;
 
 model! {
+    #[derive(Debug)]
     struct Padded {
         conv1 = conv2d(3 => 12, kernel = 3, padding = 1);
         bn1 = batch_norm(12);
@@ -17,6 +18,7 @@ model! {
 }
 
 model! {
+    #[derive(Debug)]
     struct Transposed {
         conv1 = conv2d(3 => 12, kernel = 3, padding = 1);
         bn1 = batch_norm(12);
@@ -39,7 +41,7 @@ fn largest(xs: &Tensor) -> f64 {
 fn the_interior_of_a_padded_convolution_is_exact_and_its_border_as_stated() {
     let new = |vs: &VarStore| Padded::new(vs.root());
     let outputs = outputs(new, half(), &[2, 3, 8, 8]);
-    insta::assert_snapshot!(lines(&outputs.slimmed), @"");
+    insta::assert_snapshot!(lines(&outputs.slimmed), @"`conv2`: 3 channels into `conv2.bias`, exact but at the padded border");
     let error = &outputs.absorbed - &outputs.dense;
     assert!(largest(&interior(&error, 1)) < 1e-12);
     assert!(largest(&interior(&(&outputs.dropped - &outputs.dense), 1)) > 1e-3);
@@ -66,7 +68,7 @@ fn the_interior_of_a_padded_convolution_is_exact_and_its_border_as_stated() {
 #[test]
 fn the_interior_of_a_transposed_convolution_is_exact() {
     let outputs = outputs(|vs| Transposed::new(vs.root()), half(), &[2, 3, 8, 8]);
-    insta::assert_snapshot!(lines(&outputs.slimmed), @"");
+    insta::assert_snapshot!(lines(&outputs.slimmed), @"`conv2`: 3 channels into `conv2.bias`, exact but at the padded border");
     let error = &outputs.absorbed - &outputs.dense;
     assert!(largest(&interior(&error, 2)) < 1e-12);
     assert!(largest(&error) > 1e-3);

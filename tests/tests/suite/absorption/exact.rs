@@ -9,6 +9,7 @@ use super::{assert_exact, half, lines};
 macro_rules! chains {
     ($($name:ident: $activation:ident $model:ident),+) => {$(
         model! {
+            #[derive(Debug)]
             struct $model {
                 conv1 = conv2d(3 => 16, kernel = 3, padding = 1, bias = false);
                 bn1 = batch_norm(16);
@@ -40,6 +41,7 @@ chains! {
 }
 
 model! {
+    #[derive(Debug)]
     struct NoActivation {
         conv1 = conv1d(3 => 16, kernel = 3);
         bn1 = batch_norm1d(16);
@@ -52,10 +54,14 @@ model! {
 #[test]
 fn no_activation_strides_and_dilations() {
     let slimmed = assert_exact(|vs| NoActivation::new(vs.root()), half(), &[2, 3, 20]);
-    insta::assert_snapshot!(lines(&slimmed), @"");
+    insta::assert_snapshot!(lines(&slimmed), @"
+    `conv2`: 7 channels into `bn2.running_mean`, exact
+    `conv3`: 8 channels into `conv3.bias`, exact
+    ");
 }
 
 model! {
+    #[derive(Debug)]
     struct Residual {
         conv1 = conv2d(3 => 12, kernel = 3, padding = 1, bias = false);
         bn1 = batch_norm(12);
@@ -80,17 +86,17 @@ fn sums_and_products() {
 }
 
 model! {
+    #[derive(Debug)]
     struct Concatenation {
         left = conv2d(3 => 8, kernel = 3);
         left_bn = batch_norm(8);
-        right = input.conv2d(3 => 6, kernel = 3);
-        right_bn = batch_norm(6);
+        right = input.conv2d(3 => 4, kernel = 3);
+        right_bn = batch_norm(4);
         both = [left_bn.relu(), right_bn.gelu()];
-        // Six for each group.
-        half = both.chunk(7, 2);
-        halved = conv2d(2 => 4, kernel = 2);
+        half = both.chunk(2, 1);
+        halved = conv2d(6 => 4, kernel = 2);
         shuffled = both.shuffle(2);
-        conv = conv2d(14 => 4, kernel = 2, bias = false);
+        conv = conv2d(12 => 4, kernel = 2, bias = false);
         bn = batch_norm(4);
         sum = bn + halved;
     }
@@ -102,6 +108,7 @@ fn concatenations_parts_and_shuffles() {
 }
 
 model! {
+    #[derive(Debug)]
     struct Grouped {
         conv1 = conv2d(3 => 24, kernel = 3);
         bn1 = batch_norm(24);
@@ -126,6 +133,7 @@ fn grouped_and_transposed() {
 }
 
 model! {
+    #[derive(Debug)]
     struct Depthwise {
         expand = conv2d(3 => 24, kernel = 1, bias = false);
         bn1 = batch_norm(24);
@@ -145,6 +153,7 @@ fn a_depthwise_convolution_with_a_batch_norm_of_its_own() {
 }
 
 model! {
+    #[derive(Debug)]
     struct Mirrored {
         conv1 = conv3d(3 => 12, kernel = 3, padding = 1);
         bn1 = batch_norm3d(12);
@@ -162,6 +171,7 @@ fn padding_that_is_made_of_the_image() {
 }
 
 model! {
+    #[derive(Debug)]
     struct Flattened {
         conv1 = conv2d(3 => 12, kernel = 3);
         bn1 = batch_norm(12);
@@ -177,10 +187,14 @@ model! {
 #[test]
 fn linear_layers_behind_a_flatten() {
     let slimmed = assert_exact(|vs| Flattened::new(vs.root()), half(), &[3, 3, 6, 6]);
-    insta::assert_snapshot!(lines(&slimmed), @"");
+    insta::assert_snapshot!(lines(&slimmed), @"
+    `fc1`: 32 channels into `bn2.running_mean`, exact
+    `fc2`: 7 channels into `fc2.bias`, exact
+    ");
 }
 
 model! {
+    #[derive(Debug)]
     struct Block(width: i64) {
         conv1 = conv2d(width => width, kernel = 1, bias = false);
         bn1 = batch_norm(width);
@@ -193,6 +207,7 @@ model! {
 }
 
 model! {
+    #[derive(Debug)]
     struct Nested {
         conv = conv2d(3 => 12, kernel = 3, bias = false);
         bn = batch_norm(12);

@@ -14,6 +14,7 @@ fn assert_dropped<M: ModuleT + Prunable>(new: impl Fn(&VarStore) -> M, input: &[
 }
 
 model! {
+    #[derive(Debug)]
     struct NoPlace {
         conv1 = conv2d(3 => 12, kernel = 3);
         bn1 = batch_norm(12);
@@ -23,6 +24,7 @@ model! {
 }
 
 model! {
+    #[derive(Debug)]
     struct NotDirectly {
         conv1 = conv2d(3 => 12, kernel = 3);
         bn1 = batch_norm(12);
@@ -34,6 +36,7 @@ model! {
 }
 
 model! {
+    #[derive(Debug)]
     struct NotAlone {
         conv1 = conv2d(3 => 12, kernel = 3);
         bn1 = batch_norm(12);
@@ -46,12 +49,13 @@ model! {
 
 #[test]
 fn readers_without_a_place_for_it() {
-    insta::assert_snapshot!(assert_dropped(|vs| NoPlace::new(vs.root()), &[2, 3, 6, 6]), @"");
-    insta::assert_snapshot!(assert_dropped(|vs| NotDirectly::new(vs.root()), &[2, 3, 6, 6]), @"");
-    insta::assert_snapshot!(assert_dropped(|vs| NotAlone::new(vs.root()), &[2, 3, 6, 6]), @"");
+    insta::assert_snapshot!(assert_dropped(|vs| NoPlace::new(vs.root()), &[2, 3, 6, 6]), @"`conv2`: 3 channels dropped: it has no bias, and no batch norm is directly and alone behind it");
+    insta::assert_snapshot!(assert_dropped(|vs| NotDirectly::new(vs.root()), &[2, 3, 6, 6]), @"`conv2`: 3 channels dropped: it has no bias, and no batch norm is directly and alone behind it");
+    insta::assert_snapshot!(assert_dropped(|vs| NotAlone::new(vs.root()), &[2, 3, 6, 6]), @"`conv2`: 3 channels dropped: it has no bias, and no batch norm is directly and alone behind it");
 }
 
 model! {
+    #[derive(Debug)]
     struct Gate {
         conv1 = conv2d(3 => 12, kernel = 3);
         bn1 = batch_norm(12);
@@ -63,6 +67,7 @@ model! {
 }
 
 model! {
+    #[derive(Debug)]
     struct BareDepthwise {
         conv1 = conv2d(3 => 12, kernel = 3);
         bn1 = batch_norm(12);
@@ -73,6 +78,7 @@ model! {
 }
 
 model! {
+    #[derive(Debug)]
     struct Strided {
         conv1 = conv2d(3 => 12, kernel = 3);
         bn1 = batch_norm(12);
@@ -82,6 +88,7 @@ model! {
 }
 
 model! {
+    #[derive(Debug)]
     struct PaddedAverage {
         conv1 = conv2d(3 => 12, kernel = 3);
         bn1 = batch_norm(12);
@@ -92,6 +99,7 @@ model! {
 }
 
 model! {
+    #[derive(Debug)]
     struct AnyFunction {
         conv1 = conv2d(3 => 12, kernel = 3);
         bn1 = batch_norm(12);
@@ -104,11 +112,14 @@ model! {
 fn numbers_that_are_not_known() {
     // What the gate itself reads is known.
     let gated = outputs(|vs| Gate::new(vs.root()), half(), &[2, 3, 6, 6]);
-    insta::assert_snapshot!(lines(&gated.slimmed), @"");
-    insta::assert_snapshot!(assert_dropped(|vs| BareDepthwise::new(vs.root()), &[2, 3, 8, 8]), @"");
-    insta::assert_snapshot!(assert_dropped(|vs| Strided::new(vs.root()), &[2, 3, 6, 6]), @"");
-    insta::assert_snapshot!(assert_dropped(|vs| PaddedAverage::new(vs.root()), &[2, 3, 8, 8]), @"");
-    insta::assert_snapshot!(assert_dropped(|vs| AnyFunction::new(vs.root()), &[2, 3, 6, 6]), @"");
+    insta::assert_snapshot!(lines(&gated.slimmed), @"
+    `gate`: 3 channels into `gate.bias`, exact
+    `conv2`: 3 channels dropped: what `gate` gives depends on the input
+    ");
+    insta::assert_snapshot!(assert_dropped(|vs| BareDepthwise::new(vs.root()), &[2, 3, 8, 8]), @"`conv2`: 3 channels dropped: nothing says what `depthwise` makes of them");
+    insta::assert_snapshot!(assert_dropped(|vs| Strided::new(vs.root()), &[2, 3, 6, 6]), @"`up`: 3 channels dropped: it is transposed and has a stride, so it spreads one number over a pattern, which a bias has not");
+    insta::assert_snapshot!(assert_dropped(|vs| PaddedAverage::new(vs.root()), &[2, 3, 8, 8]), @"`conv2`: 3 channels dropped: nothing says what `avg_pool_3` makes of them");
+    insta::assert_snapshot!(assert_dropped(|vs| AnyFunction::new(vs.root()), &[2, 3, 6, 6]), @"`conv2`: 7 channels dropped: nothing says which activation is between them and their batch norm");
 }
 
 /// Applies its head to both branches, which send it different things, or the same.
@@ -137,14 +148,20 @@ fn one_bias_for_two_places_must_suit_both() {
         let p = &vs.root();
         Siamese { left: branch(p / "left"), right: branch(p / "right"), head: nn::conv2d(p / "head", 12, 4, 1, Default::default()) }
     };
-    insta::assert_snapshot!(assert_dropped(siamese, &[2, 3, 6, 6]), @"");
+    insta::assert_snapshot!(assert_dropped(siamese, &[2, 3, 6, 6]), @"
+    `head`: 3 channels dropped: `head.bias` is used elsewhere too, where something else is sent
+    `head`: 3 channels dropped: `head.bias` is used elsewhere too, where something else is sent
+    ");
     let twins = |vs: &VarStore| {
         let mut net = siamese(vs);
         // One shift for both, and so the same numbers.
         net.right.1.bs = net.left.1.bs.as_ref().map(Tensor::shallow_clone);
         net
     };
-    insta::assert_snapshot!(lines(&assert_exact(twins, half(), &[2, 3, 6, 6])), @"");
+    insta::assert_snapshot!(lines(&assert_exact(twins, half(), &[2, 3, 6, 6])), @"
+    `head`: 3 channels into `head.bias`, exact
+    `head`: 3 channels into `head.bias`, exact
+    ");
 }
 
 /// Of another crate: what it makes of its input is its own affair.
@@ -190,7 +207,7 @@ fn a_layer_of_your_own() {
             low_rank: LowRank { down: p.var("down", &[2, 12], nn::Init::Const(0.)), up: p.var("up", &[4, 2], nn::Init::Const(0.)) },
         }
     };
-    insta::assert_snapshot!(assert_dropped(new, &[2, 3, 6, 6]), @"");
+    insta::assert_snapshot!(assert_dropped(new, &[2, 3, 6, 6]), @"`low_rank`: 5 channels dropped: nothing says what a layer of the kind `low rank` makes of them");
 }
 
 /// A block whose shortcut comes from a part of which nothing is said: what it adds is not known.
@@ -229,14 +246,17 @@ fn an_activation_says_nothing_of_other_parts() {
             last: nn::conv2d(p / "last", 12, 4, 1, Default::default()),
         }
     };
-    insta::assert_snapshot!(assert_dropped(new, &[2, 3, 6, 6]), @"");
+    insta::assert_snapshot!(assert_dropped(new, &[2, 3, 6, 6]), @"
+    `block.conv`: 7 channels dropped: nothing says which activation is between them and their batch norm
+    `last`: 7 channels dropped: nothing says what they pass in front of the activation in `block`
+    ");
 }
 
 #[test]
 fn a_shift_that_is_not_finite_is_an_error_and_changes_nothing() {
     let (mut net, vs) = build(|vs| NoPlace::new(vs.root()));
     let plan = net.plan(&half()).unwrap();
-    tch::no_grad(|| net.bn1.bs.as_ref().unwrap().get(3).fill_(f64::NAN));
+    let _ = tch::no_grad(|| net.bn1.bs.as_ref().unwrap().get(3).fill_(f64::NAN));
     let error = net.apply(&plan).unwrap_err();
     assert!(matches!(error, Error::NonFinite { channel: 3, .. }), "{error}");
     assert_eq!(vs.variables()["conv1.weight"].size(), [12, 3, 3, 3]);
@@ -246,5 +266,5 @@ fn a_shift_that_is_not_finite_is_an_error_and_changes_nothing() {
 fn an_activation_has_a_finite_parameter() {
     let (net, _vs) = build(|vs| NoPlace::new(vs.root()));
     let error = net.plan(&Slimming::ratio(0.5).absorb_after(Activation::Elu(f64::NAN))).unwrap_err();
-    insta::assert_snapshot!(error, @"");
+    insta::assert_snapshot!(error, @"an activation with the parameter NaN: it must be finite, for instance `Activation::LeakyRelu(0.01)`");
 }

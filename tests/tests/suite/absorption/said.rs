@@ -121,14 +121,20 @@ impl ModuleT for Chain {
 #[test]
 fn the_call_says_it_for_all() {
     let slimmed = assert_exact(|vs| Chain::new(&vs.root()), Slimming::ratio(0.5).absorb_after(Activation::Gelu), &[2, 3, 6, 6]);
-    insta::assert_snapshot!(lines(&slimmed), @"");
+    insta::assert_snapshot!(lines(&slimmed), @"
+    `conv2`: 5 channels into `bn2.running_mean`, exact
+    `fc`: 28 channels into `fc.bias`, exact
+    ");
 }
 
 #[test]
 fn what_nothing_is_said_of_is_dropped() {
     let outputs = outputs(|vs| Chain::new(&vs.root()), half(), &[2, 3, 6, 6]);
     assert_eq!(outputs.absorbed, outputs.dropped);
-    insta::assert_snapshot!(lines(&outputs.slimmed), @"");
+    insta::assert_snapshot!(lines(&outputs.slimmed), @"
+    `conv2`: 5 channels dropped: nothing says which activation is between them and their batch norm
+    `fc`: 28 channels dropped: nothing says which activation is between them and their batch norm
+    ");
 }
 
 /// A dropout and an activation as fields.
@@ -137,7 +143,7 @@ struct Fields {
     conv1: nn::Conv2D,
     bn1: nn::BatchNorm,
     #[prune(elementwise, act = silu)]
-    activation: (),
+    activation: fn(&Tensor) -> Tensor,
     #[prune(elementwise, act = identity)]
     dropout: f64,
     conv2: nn::Conv2D,
@@ -145,7 +151,7 @@ struct Fields {
 
 impl ModuleT for Fields {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        xs.apply(&self.conv1).apply_t(&self.bn1, train).silu().dropout(self.dropout, train).apply(&self.conv2)
+        (self.activation)(&xs.apply(&self.conv1).apply_t(&self.bn1, train)).dropout(self.dropout, train).apply(&self.conv2)
     }
 }
 
@@ -154,7 +160,7 @@ fn activations_that_are_fields() {
     let new = |p: &nn::Path| Fields {
         conv1: conv(p / "conv1", 3, 12, 3, true),
         bn1: norm(p / "bn1", 12),
-        activation: (),
+        activation: Tensor::silu,
         dropout: 0.5,
         conv2: conv(p / "conv2", 12, 4, 2, true),
     };
