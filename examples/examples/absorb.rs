@@ -28,7 +28,7 @@ struct Options {
     /// Factor of the L1 penalty on γ.
     #[arg(long, default_value_t = 5e-3)]
     sparsity: f64,
-    /// One epoch, to see that everything runs.
+    /// One epoch and one ratio, to see that everything runs.
     #[arg(long)]
     smoke: bool,
 }
@@ -50,7 +50,7 @@ const REPAIRS: [Repair; 4] = [
 fn main() -> Result<()> {
     let mut options = Options::parse();
     if options.smoke {
-        options.epochs = 1;
+        (options.epochs, options.ratios) = (1, vec![0.5]);
     }
     let device = Device::cuda_if_available();
     let data = digits::load(device)?;

@@ -48,12 +48,15 @@
 //! 2. **Train with sparsity.** [`add_l1_subgradient`](Prunable::add_l1_subgradient) between `backward` and `step`.
 //! 3. **Slim.** [`slim`](Prunable::slim) is [`plan`](Prunable::plan) and [`apply`](Prunable::apply) in one. A [`Plan`] is data: print it, save it,
 //!    keep a snapshot of it in a test, apply it to a replica.
-//! 4. **Fine-tune** with a new optimizer, and save with [`checkpoint`]. A [`Cfg`] holds the widths by which the network is built again.
+//! 4. **Repair**, if it is not to be fine-tuned, or before: [`Slimming::absorb`] keeps what removed channels still send on, [`recalibrate`] estimates batch-norm
+//!    statistics anew from data.
+//! 5. **Fine-tune** with a new optimizer, and save with [`checkpoint`]. A [`Cfg`] holds the widths by which the network is built again.
 //!
 //! # What is guaranteed
 //!
 //! In evaluation mode the slimmed network computes what the network computes when γ and β of the removed channels are zero,
 //! provided that its activations map zero to zero (ReLU, SiLU, tanh; not the sigmoid), and that `forward` does what the fields say.
+//! With [absorption](Absorb) it is the network whose γ are zero and whose β are kept, where [`Slimmed::absorbed`] says that it is exact.
 //! A channel that some layer reads without a batch norm in between is never removed. After an error the model is what it was, to the bit.
 
 mod absorb;

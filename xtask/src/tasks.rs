@@ -51,6 +51,7 @@ fn checks() -> Vec<Step> {
         ("documentation", doc),
         ("demo", demo),
         ("quickstart", cargo(["run", "--package", "slim-examples", "--example", "quickstart"])),
+        ("absorb", cargo(["run", "--package", "slim-examples", "--example", "absorb", "--", "--smoke"])),
         ("residual", cargo(["run", "--package", "slim-examples", "--example", "residual"])),
     ]
 }
