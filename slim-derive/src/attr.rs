@@ -4,6 +4,7 @@ use quote::ToTokens;
 use syn::punctuated::Punctuated;
 use syn::{Attribute, Expr, ExprLit, ExprPath, Lit, LitInt, Meta, Path, Token, parse_quote};
 
+use crate::activation::{self, Applied};
 use crate::ctxt::Ctxt;
 use crate::suggest::did_you_mean;
 
@@ -31,6 +32,8 @@ pub(crate) struct FieldAttrs {
     pub(crate) keep: Option<Attr<()>>,
     /// What it reads.
     pub(crate) from: Option<Attr<Expr>>,
+    /// The activation behind it.
+    pub(crate) act: Option<Attr<Applied>>,
 }
 
 /// What a field does in the data flow.
@@ -48,7 +51,7 @@ pub(crate) struct Attr<T> {
 }
 
 const MODEL_KEYS: &[&str] = &["input", "output", "crate"];
-const FIELD_KEYS: &[&str] = &["from", "skip", "keep", "elementwise", "per_channel", "with"];
+const FIELD_KEYS: &[&str] = &["from", "skip", "keep", "act", "elementwise", "per_channel", "with"];
 
 impl ModelAttrs {
     pub(crate) fn parse(cx: &Ctxt, attrs: &[Attribute]) -> Self {
@@ -76,6 +79,7 @@ impl FieldAttrs {
             match key(&meta).as_str() {
                 "keep" => set(cx, &mut found.keep, &meta, flag(cx, &meta)),
                 "from" => set(cx, &mut found.from, &meta, expression(cx, &meta, "input")),
+                "act" => set(cx, &mut found.act, &meta, act(cx, &meta)),
                 "skip" => set(cx, &mut found.role, &meta, flag(cx, &meta).map(|()| Role::Skip)),
                 "elementwise" => set(cx, &mut found.role, &meta, flag(cx, &meta).map(|()| Role::Elementwise)),
                 "per_channel" => set(cx, &mut found.role, &meta, per_channel(cx, &meta)),
@@ -201,6 +205,17 @@ fn per_channel(cx: &Ctxt, meta: &Meta) -> Option<Role> {
         cx.error(meta.path(), "`per_channel` maps zero to zero, or is `shift` for a tensor that is added; write `#[prune(per_channel)]` or `#[prune(per_channel = shift)]`");
     }
     shift.map(|shift| Role::PerChannel { shift })
+}
+
+fn act(cx: &Ctxt, meta: &Meta) -> Option<Applied> {
+    let parsed = value(meta).and_then(|value| activation::parse(cx, value));
+    if parsed.is_none() {
+        cx.error(
+            meta.path(),
+            "`act` is the activation behind the field; write `#[prune(act = relu)]`, or `act = identity` where there is none",
+        );
+    }
+    parsed
 }
 
 fn function(cx: &Ctxt, meta: &Meta) -> Option<Role> {

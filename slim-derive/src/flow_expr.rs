@@ -5,6 +5,7 @@
 use quote::ToTokens;
 use syn::{BinOp, Expr, ExprCall, ExprLit, Lit, Member};
 
+use crate::activation::{self, ACTIVATIONS, Applied};
 use crate::attr::peeled;
 use crate::ctxt::Ctxt;
 use crate::suggest::did_you_mean;
@@ -24,6 +25,7 @@ pub(crate) enum FlowExpr {
     Join(Join, Box<FlowExpr>, Box<FlowExpr>),
     Concat(Vec<FlowExpr>),
     Tuple(Vec<FlowExpr>),
+    Activate(Applied, Box<FlowExpr>),
     /// A function on one flow, with its numbers as they are written.
     Cut(&'static Function, Box<FlowExpr>, Vec<Expr>),
 }
@@ -55,9 +57,12 @@ pub(crate) const OUTPUT: &str = "output";
 /// Of `model!`, which knows what each activation does: what comes out is not zero where the channel is.
 const UNGATE: &Function = &Function { name: "ungate", numbers: 0, form: "" };
 
+/// Of `model!`, for an operation of which is only known that it maps zero to zero.
+const ELEMENTWISE: &Function = &Function { name: "elementwise", numbers: 0, form: "" };
+
 /// A function by its name.
 pub(crate) fn function(name: &str) -> Option<&'static Function> {
-    FUNCTIONS.iter().chain([UNGATE]).find(|function| function.name == name)
+    FUNCTIONS.iter().chain([UNGATE, ELEMENTWISE]).find(|function| function.name == name)
 }
 
 /// What an expression may refer to.
@@ -152,12 +157,21 @@ impl FlowExpr {
         if scope.fields.iter().any(|field| field.name == name) {
             let node = scope.node(cx, &call.func, &name);
             let Some(argument) = call.args.first().filter(|_| call.args.len() == 1) else {
-                let hides =
-                    if FUNCTIONS.iter().any(|function| function.name == name) { "; it hides the function of this name" } else { "" };
+                let hides = if FUNCTIONS.iter().any(|function| function.name == name) || activation::find(&name).is_some() {
+                    "; it hides the function of this name"
+                } else {
+                    ""
+                };
                 let fix = format!("write `{name}(a)`, or `{name}((a, b))` for a layer of two inputs");
                 return error(cx, call, format!("a field is applied to one flow; {fix}{hides}"));
             };
             return Some(FlowExpr::Apply(node?, Box::new(Self::parse(cx, scope, argument)?)));
+        }
+        if let Some(activation) = activation::find(&name) {
+            let flow = call.args.first().map(|flow| Self::parse(cx, scope, flow));
+            let applied = activation.with(call.args.get(1)).filter(|_| (1..=2).contains(&call.args.len()));
+            let Some(applied) = applied else { return error(cx, call, format!("write {}", activation.form("a"))) };
+            return Some(FlowExpr::Activate(applied, Box::new(flow??)));
         }
         let Some(function) = FUNCTIONS.iter().find(|function| function.name == name) else {
             // For its errors.
@@ -165,15 +179,19 @@ impl FlowExpr {
                 let _ = Self::parse(cx, scope, argument);
             }
             let known = FUNCTIONS.iter().map(|function| format!("`{}`", function.form)).collect::<Vec<_>>().join(", ");
-            let names: Vec<_> =
-                FUNCTIONS.iter().map(|function| function.name).chain(scope.fields.iter().map(|field| field.name.as_str())).collect();
+            let names: Vec<_> = FUNCTIONS
+                .iter()
+                .map(|function| function.name)
+                .chain(ACTIVATIONS.iter().map(|activation| activation.word))
+                .chain(scope.fields.iter().map(|field| field.name.as_str()))
+                .collect();
             return error(
                 cx,
                 &call.func,
                 match did_you_mean(&name, &names) {
                     Some(meant) => format!("there is no function or field `{name}`; did you mean `{meant}`?"),
                     None => format!(
-                        "there is no function or field `{name}`; the functions are {known}, and a field `f` is applied once more by `f(a)`"
+                        "there is no function or field `{name}`; the functions are {known} and activations such as `relu(a)`; a field `f` is applied once more by `f(a)`"
                     ),
                 },
             );
@@ -200,7 +218,7 @@ impl FlowExpr {
         see(self);
         match self {
             FlowExpr::Input | FlowExpr::Node(_) | FlowExpr::Value(_) => {}
-            FlowExpr::Part(a, _) | FlowExpr::Apply(_, a) | FlowExpr::Cut(_, a, _) => a.walk(see),
+            FlowExpr::Part(a, _) | FlowExpr::Apply(_, a) | FlowExpr::Activate(_, a) | FlowExpr::Cut(_, a, _) => a.walk(see),
             FlowExpr::Join(_, a, b) => {
                 a.walk(see);
                 b.walk(see);

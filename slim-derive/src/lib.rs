@@ -3,6 +3,7 @@
 //! Stages, each a file: tokens → `ast` (what is written, typed) → `wiring` (what it means, checked) → `expand` (tokens).
 //! Errors of all stages are collected in a `ctxt` and reported together, each at its token.
 
+mod activation;
 mod ast;
 mod attr;
 mod ctxt;
@@ -26,6 +27,7 @@ use syn::DeriveInput;
 /// | nothing | a layer, a derived type, a container of these, or a plain value, which passes channels on |
 /// | `#[prune(from = EXPR)]` | reads this |
 /// | `#[prune(elementwise)]` | keeps channels as they are and maps zero to zero; its type need not implement `Prunable` |
+/// | `#[prune(act = relu)]` | what it gives passes this activation in `forward`, which absorption has to know |
 /// | `#[prune(per_channel)]` | a `Tensor` with one value per channel that maps zero to zero: a scale, the slopes of a PReLU |
 /// | `#[prune(per_channel = shift)]` | a `Tensor` with one value per channel that is added |
 /// | `#[prune(with = path)]` | `path` is a `fn(&T, &mut Tracer, Flow) -> Result<Flow>` that says what a layer of another crate does |
@@ -52,6 +54,10 @@ use syn::DeriveInput;
 /// | `pixel_shuffle(a, factor)` | `a.pixel_shuffle(factor)` |
 /// | `flatten(a, positions)` | each channel as `positions` features, for anything but a linear layer, which finds out by itself |
 /// | `unflatten(a, positions)` | `positions` features as one channel: a decoder's first image |
+/// | `relu(a)` | `a.relu()`, which absorption has to know |
+///
+/// Activations are `identity`, `relu`, `relu6`, `leaky_relu`, `elu`, `silu`, `gelu`, `mish`, `hardswish` and `tanh`, as tch has them; `leaky_relu(0.1)` and
+/// `elu(0.5)`, in expressions `leaky_relu(a, 0.1)`, have another slope or α. `sigmoid` and `hardsigmoid` do not map zero to zero, so who reads them keeps their channels.
 ///
 /// Field types that mention a type parameter get a `Prunable` bound.
 #[proc_macro_derive(Prunable, attributes(prune))]

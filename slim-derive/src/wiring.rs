@@ -3,8 +3,9 @@
 use quote::ToTokens;
 use syn::{Expr, ExprPath, LitInt, parse_quote};
 
+use crate::activation::Applied;
 use crate::ast::{Field, Model, Shape, Variant};
-use crate::attr::{Attr, InputWidths, Role};
+use crate::attr::{Attr, FieldAttrs, InputWidths, Role};
 use crate::ctxt::Ctxt;
 use crate::flow_expr::{FlowExpr, Name, OUTPUT, Scope};
 
@@ -23,6 +24,8 @@ pub(crate) struct DataFlow<'a> {
     /// Of `model!`, where a sum has a name and is read several times; the derive's expressions have none.
     pub(crate) values: Vec<Computed>,
     pub(crate) output: FlowExpr,
+    /// Of `model!`, which knows every activation: there is none but where one is said.
+    pub(crate) explicit: bool,
 }
 
 /// A flow that is no node's, computed once.
@@ -50,6 +53,8 @@ pub(crate) struct Node<'a> {
     pub(crate) field: &'a Field<'a>,
     pub(crate) op: Op,
     pub(crate) from: FlowExpr,
+    /// The activation behind it, where it is said.
+    pub(crate) act: Option<Applied>,
     /// Whether its output channels are never removed.
     pub(crate) keep: bool,
 }
@@ -101,12 +106,12 @@ fn data_flow<'a>(cx: &Ctxt, model: &'a Model<'a>, fields: &'a [Field<'a>]) -> Da
         let scope = Scope { reader: name, fields: &names, before: position };
         // A wrong expression has been reported; whatever stands in for it is never expanded.
         let from = field.attrs.from.as_ref().and_then(|from| FlowExpr::parse(cx, &scope, &from.value));
-        nodes.push(Node { field, op, from: from.unwrap_or(previous), keep: field.attrs.keep.is_some() });
+        nodes.push(Node { field, op, from: from.unwrap_or(previous), act: act(field), keep: field.attrs.keep.is_some() });
     }
     let last = nodes.len().checked_sub(1).map_or(FlowExpr::Input, FlowExpr::Node);
     let scope = Scope { reader: OUTPUT, fields: &names, before: fields.len() };
     let output = model.attrs.output.as_ref().and_then(|output| FlowExpr::parse(cx, &scope, &output.value));
-    let mut flow = DataFlow { inputs: Inputs::Any, nodes, values: Vec::new(), output: output.unwrap_or(last) };
+    let mut flow = DataFlow { inputs: Inputs::Any, nodes, values: Vec::new(), output: output.unwrap_or(last), explicit: false };
     // What is missing because of a mistake is no further mistake.
     if cx.len() == 0 {
         flow.inputs = inputs(cx, model, &flow);
@@ -125,6 +130,10 @@ fn names(fields: &[Field]) -> Vec<Name> {
     fields.iter().map(name).collect()
 }
 
+fn act(field: &Field) -> Option<Applied> {
+    field.attrs.act.as_ref().map(|act| act.value)
+}
+
 fn role<'a>(field: &'a Field) -> Option<&'a Role> {
     field.attrs.role.as_ref().map(|role| &role.value)
 }
@@ -138,7 +147,8 @@ fn operation(cx: &Ctxt, field: &Field) -> Option<Op> {
         Some(Role::PerChannel { shift: false }) => Some(Op::Function(parse_quote!(_slim::per_channel_scale))),
         Some(Role::PerChannel { shift: true }) => Some(Op::Function(parse_quote!(_slim::per_channel_shift))),
         Some(Role::Skip) => {
-            let others = [field.attrs.keep.as_ref().map(|keep| &keep.key), field.attrs.from.as_ref().map(|from| &from.key)];
+            let FieldAttrs { keep, from, act, .. } = &field.attrs;
+            let others = [keep.as_ref().map(|keep| &keep.key), from.as_ref().map(|from| &from.key), act.as_ref().map(|act| &act.key)];
             for key in others.into_iter().flatten() {
                 let name = key.to_token_stream();
                 cx.error(key, format!("`{name}` contradicts `skip`, which takes the field out of the data flow; remove one of the two"));
@@ -153,7 +163,7 @@ fn arm<'a>(cx: &Ctxt, variant: &'a Variant<'a>) -> Arm<'a> {
         if let Some(from) = &field.attrs.from {
             cx.error(&from.key, "a variant reads what the enum is given; `from` has nothing else to refer to, so remove it");
         }
-        operation(cx, field).map(|op| Node { field, op, from: FlowExpr::Input, keep: field.attrs.keep.is_some() })
+        operation(cx, field).map(|op| Node { field, op, from: FlowExpr::Input, act: act(field), keep: field.attrs.keep.is_some() })
     });
     Arm { variant, node }
 }

@@ -21,6 +21,10 @@ pub enum Error {
     #[error("ratio {0}: the share of channels to remove must be in [0, 1), for instance 0.5 for half of them")]
     Ratio(f64),
 
+    /// The parameter of an activation is infinite or NaN.
+    #[error("an activation with the parameter {0}: it must be finite, for instance `Activation::LeakyRelu(0.01)`")]
+    Activation(f64),
+
     /// The factor of the sparsity penalty is negative, infinite or NaN.
     #[error("sparsity factor {0}: it must be finite and not negative, for instance 1e-4")]
     SparsityFactor(f64),
@@ -323,6 +327,15 @@ pub enum Error {
     /// The output on a sample cannot tell whether two networks are the same.
     #[error("nothing was verified: {reason}")]
     Unverified {
+        /// Why not, and the fix.
+        reason: String,
+    },
+
+    /// The statistics of a batch norm could not be estimated anew. They are what they were.
+    #[error("cannot recalibrate `{path}`: {reason}")]
+    Recalibration {
+        /// Field path of the batch norm, or `model`.
+        path: String,
         /// Why not, and the fix.
         reason: String,
     },

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use crate::tracer::Sent;
+
 /// A channel of the network. Ids are dense, in the order in which a trace makes them.
 pub(crate) type ChannelId = u32;
 
@@ -46,6 +48,10 @@ pub struct Channels {
     pub(crate) source: Rc<str>,
     /// How many values a channel is.
     pub(crate) positions: Positions,
+    /// What each position carries once the scales of its batch norms are zero and the shifts are not; only in a detailed trace.
+    pub(crate) sent: Option<Rc<[Sent]>>,
+    /// The layer whose whole output this is, as long as nothing has been done with it; only in a detailed trace.
+    pub(crate) origin: Option<usize>,
 }
 
 /// How many values a channel is, as far as that is known: one for each position of an image, which a flatten makes features of.
@@ -60,7 +66,7 @@ pub(crate) enum Positions {
 impl Channels {
     pub(crate) fn new(ids: Rc<[ChannelId]>, gated: bool, source: Rc<str>) -> Self {
         let gated = vec![gated; ids.len()].into();
-        Self { ids, gated, source, positions: Positions::Several }
+        Self { ids, gated, source, positions: Positions::Several, sent: None, origin: None }
     }
 
     /// How many channels the flow has.
@@ -75,8 +81,10 @@ impl Channels {
 
     /// The channels at these positions, in this order.
     pub(crate) fn select(&self, positions: impl IntoIterator<Item = usize>) -> Self {
-        let (ids, gated): (Vec<_>, Vec<_>) = positions.into_iter().map(|position| (self.ids[position], self.gated[position])).unzip();
-        Self { ids: ids.into(), gated: gated.into(), source: Rc::clone(&self.source), positions: self.positions }
+        let positions: Vec<usize> = positions.into_iter().collect();
+        let (ids, gated): (Vec<_>, Vec<_>) = positions.iter().map(|&position| (self.ids[position], self.gated[position])).unzip();
+        let sent = self.sent.as_ref().map(|sent| positions.iter().map(|&position| sent[position].clone()).collect());
+        Self { ids: ids.into(), gated: gated.into(), source: Rc::clone(&self.source), positions: self.positions, sent, origin: None }
     }
 
     /// Each channel `times` in a row: a channel-major flatten of `times` positions.

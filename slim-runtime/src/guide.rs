@@ -250,6 +250,36 @@
 //!
 //! Its forward pass says how often a weight is used, with [`nn::record_macs`](crate::nn::record_macs), or [`cost`](crate::Prunable::cost) names it as uncounted.
 //!
+//! ## Activations
+//!
+//! That activations map zero to zero is taken for granted and need not be said. [Absorption](crate::Absorb) alone has to know which they are: what a removed channel still sends on is
+//! its β behind the activation. On a field, `act` is what its output passes in `forward`; in an expression, an activation is a function:
+//!
+//! ```
+//! # use slim_runtime::{Prunable, Slimming, nn};
+//! #[derive(Debug, Prunable)]
+//! #[prune(output = relu(bn2 + downsample))]
+//! struct BasicBlock {
+//!     conv1: nn::Conv2D,
+//!     #[prune(act = relu)]
+//!     bn1: nn::BatchNorm,
+//!     conv2: nn::Conv2D,
+//!     bn2: nn::BatchNorm,
+//!     #[prune(from = input)]
+//!     downsample: Option<(nn::Conv2D, nn::BatchNorm)>,
+//! }
+//!
+//! let slimming = Slimming::ratio(0.5).absorb(); // and then `plan` and `apply`, or `apply` on a replica
+//! ```
+//!
+//! An activation speaks for the batch norms of its own struct, `bn2` here, and of the parts in it: between them and the activation nothing else happens. What a struct is given, as
+//! `input` where there is no `downsample`, its owner says. Where nothing is said, the channels are dropped as without absorption, and
+//! [`Slimmed`](crate::Slimmed) names the reader; [`absorb_after`](crate::Slimming::absorb_after) says it for all at once, which is enough for a chain.
+//! `#[prune(act = identity)]` says that there is none. [`model!`](crate::model) knows all of this, and a `trace` by hand says it with
+//! [`Tracer::activation`](crate::Tracer::activation).
+//!
+//! A batch norm directly behind a convolution without bias absorbs for it. Where `forward` has an activation between the two, say so: `#[prune(act = relu)]` on the convolution.
+//!
 //! ## What stays
 //!
 //! | | |

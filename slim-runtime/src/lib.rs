@@ -50,9 +50,11 @@
 //!    keep a snapshot of it in a test, apply it to a replica. [`Slimming`] says [how much goes, and which channels first](guide::choosing); [`Slimming::verify`] slims only what a
 //!    sample shows to be wired as it runs; [`cost`](Prunable::cost) counts parameters and MACs, and [`Cost::after`] what a plan leaves of them; a [`Sweep`] measures
 //!    how accurate the network is at several ratios.
-//! 4. **Fine-tune** with a new optimizer, and save with [`checkpoint`]: a dense network of the same definition loads the file in one call. A [`Cfg`] holds the widths by which
+//! 4. **Repair**, if it is not to be fine-tuned, or before: [`Slimming::absorb`] keeps what removed channels still send on, [`recalibrate`] estimates batch-norm
+//!    statistics anew from data.
+//! 5. **Fine-tune** with a new optimizer, and save with [`checkpoint`]: a dense network of the same definition loads the file in one call. A [`Cfg`] holds the widths by which
 //!    it can be built narrow.
-//! 5. **Slim again.** [`Slimmed::then`] and [`Plan::then`] compose, so a network always knows [its original channels](Plan::original_channels); [`Plan::expand`] puts its weights
+//! 6. **Slim again.** [`Slimmed::then`] and [`Plan::then`] compose, so a network always knows [its original channels](Plan::original_channels); [`Plan::expand`] puts its weights
 //!    back into the original's shapes.
 //!
 //! # What is guaranteed
@@ -60,11 +62,14 @@
 //! In evaluation mode the slimmed network computes what the network computes when γ and β of the removed channels are zero,
 //! provided that its activations map zero to zero (ReLU, SiLU, tanh; not the sigmoid), and that `forward` does what the fields say.
 //! [`Slimming::verify`] shows both on a sample. A channel that some layer reads without a batch norm in between is never removed.
+//! With [absorption](Absorb) it is the network whose γ are zero and whose β are kept, where [`Slimmed::absorbed`] says that it is exact.
 //! After an error or a panic the model is what it was, to the bit.
 
 #[cfg(test)]
 extern crate self as slim_runtime; // the derive's code, in this crate's own tests
 
+mod absorb;
+mod activation;
 mod atomic;
 mod cfg;
 pub mod checkpoint;
@@ -82,6 +87,7 @@ pub mod nn;
 mod plan;
 mod planner;
 mod prunable;
+mod recalibrate;
 mod slimming;
 mod sparsity;
 mod surgery;
@@ -90,6 +96,8 @@ mod table;
 mod tracer;
 mod verify;
 
+pub use absorb::{Absorb, Absorbed, Absorption};
+pub use activation::Activation;
 pub use cfg::{Cfg, Stage};
 pub use cost::{Cost, LayerCost, TensorCost};
 pub use error::{Error, Result};
@@ -100,6 +108,7 @@ pub use plan::{
     AxisPlan, Bounded, Change, Dim, Hold, KeepList, LayerKind, LayerPlan, Pass, Plan, Role, Scored, Slimmed, TensorPlan, Unscored, Warning,
 };
 pub use prunable::Prunable;
+pub use recalibrate::recalibrate;
 pub use slim_derive::Prunable;
 pub use slimming::{Bounds, Coupling, Direction, Rounding, Rule, Scope, Slimming, Target};
 pub use surgery::LayerVisitor;

@@ -56,9 +56,9 @@
 ///
 /// | functions | |
 /// | --- | --- |
-/// | `relu`, `relu6`, `leaky_relu`, `elu`, `silu`, `gelu`, `mish`, `hardswish`, `tanh` | map zero to zero |
+/// | `relu`, `relu6`, `leaky_relu`, `elu`, `silu`, `gelu`, `mish`, `hardswish`, `tanh` | map zero to zero; [absorption](crate::Absorb) knows them |
 /// | `sigmoid`, `hardsigmoid` | do not, which the wiring knows: who reads them keeps their channels, unless they are a gate |
-/// | `map(\|xs\| xs.sin())` | any other that maps zero to zero, element by element |
+/// | `map(\|xs\| xs.sin())` | any other that maps zero to zero, element by element, and that absorption does not know |
 /// | `dropout(0.5)`, `interpolate(2)` | |
 /// | `flatten`, `flatten(49)` | of so many positions, which has to be said if a concatenation is in front or behind, or anything but a linear layer reads it |
 /// | `chunk(2, 0)`, `shuffle(2)`, `pixel_shuffle(2)` | |

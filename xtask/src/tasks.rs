@@ -53,6 +53,7 @@ fn checks() -> Result<Vec<Step>> {
         ("documentation", doc),
         ("demo", demo),
         ("quickstart", cargo(["run", "--package", "slim-examples", "--example", "quickstart"])),
+        ("absorb", cargo(["run", "--package", "slim-examples", "--example", "absorb", "--", "--smoke"])),
         ("residual", cargo(["run", "--package", "slim-examples", "--example", "residual"])),
         // What crates.io has of slim-runtime's range: there is no tch 0.25.
         ("tch 0.24", versions::check("0.24.0")?),

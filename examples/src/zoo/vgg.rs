@@ -23,6 +23,7 @@ pub struct Vgg {
 #[derive(Debug, Prunable)]
 struct Block {
     conv: nn::Conv2D,
+    #[prune(act = relu)]
     bn: nn::BatchNorm,
     pool: Option<MaxPool2d>,
 }

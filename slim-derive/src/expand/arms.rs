@@ -19,7 +19,7 @@ pub(super) fn trace_and_visit(inputs: &Inputs, arms: &[Arm]) -> TokenStream {
     };
     let nodes = || arms.iter().filter_map(|arm| arm.node.as_ref());
     let checks_input = !arms.is_empty() && !matches!(inputs, Inputs::Any);
-    let uses_cx = checks_input || nodes().any(|node| node.keep || !matches!(node.op, Op::Elementwise));
+    let uses_cx = checks_input || nodes().next().is_some();
     let uses_visit = nodes().any(|node| matches!(node.op, Op::Layer));
     methods(&parameter("cx", uses_cx), &parameter("input", !arms.is_empty()), &trace, &parameter("visit", uses_visit), &layers_mut)
 }

@@ -11,10 +11,13 @@ use crate::wiring::{DataFlow, Inputs, Node, Op};
 pub(crate) fn trace_and_visit(flow: &DataFlow) -> TokenStream {
     let layers = || flow.nodes.iter().filter(|node| matches!(node.op, Op::Layer));
     let uses = Uses::of(flow);
+    let cx_variable = local("cx");
     let inputs = inputs(&flow.inputs, uses.input);
+    let explicit = flow.explicit.then(|| quote!(_slim::Tracer::explicit(#cx_variable);));
     let statements = statements(flow);
     let output = expression(flow, &flow.output);
     let trace = quote! {
+        #explicit
         #inputs
         #(#statements)*
         ::core::result::Result::Ok(#output)
@@ -36,7 +39,7 @@ struct Uses {
 
 impl Uses {
     fn of(flow: &DataFlow) -> Self {
-        let mut uses = Uses { cx: !flow.nodes.is_empty() || !matches!(flow.inputs, Inputs::Any), input: false };
+        let mut uses = Uses { cx: flow.explicit || !flow.nodes.is_empty() || !matches!(flow.inputs, Inputs::Any), input: false };
         flow.walk(&mut |part| match part {
             FlowExpr::Input => uses.input = true,
             FlowExpr::Node(_) | FlowExpr::Value(_) | FlowExpr::Tuple(_) => {}
@@ -87,10 +90,25 @@ fn apply(node: &Node, from: &TokenStream) -> TokenStream {
     // Spanned, so that a field of a wrong type is an error at the type.
     let place = quote_spanned!(node.field.ty.span().resolved_at(Span::call_site())=> &self.#member);
     let call = trace_call(node, &place, &flow);
-    let inner = if matches!(node.op, Op::Elementwise) { quote!(_) } else { quote!(#cx) };
+    if matches!(node.op, Op::Elementwise) {
+        return elementwise(node, from, &call);
+    }
     quote! {{
         let #flow = #from;
-        _slim::Tracer::#method(#cx, #name, |#inner| #call)?
+        _slim::Tracer::#method(#cx, #name, |#cx| #call)?
+    }}
+}
+
+/// A field that is only an operation is part of the struct, as an activation in an expression is.
+fn elementwise(node: &Node, from: &TokenStream, call: &TokenStream) -> TokenStream {
+    let (cx, flow, name) = (local("cx"), local("from"), node.field.name());
+    if !node.keep {
+        return quote!({ let #flow = #from; #call? });
+    }
+    quote! {{
+        let #flow = #from;
+        let #flow = #call?;
+        _slim::Tracer::kept_field(#cx, #name, |_| ::core::result::Result::Ok(#flow))?
     }}
 }
 
@@ -129,6 +147,10 @@ fn expression(flow: &DataFlow, expr: &FlowExpr) -> TokenStream {
         FlowExpr::Tuple(exprs) => {
             let exprs = all(exprs);
             quote!(_slim::Flow::tuple([#(#exprs),*]))
+        }
+        FlowExpr::Activate(activation, operand) => {
+            let (operand, activated) = (expression(flow, operand), activation.call(&a));
+            quote!({ let #a = #operand; #activated? })
         }
         FlowExpr::Cut(function, operand, numbers) => {
             let operand = expression(flow, operand);

@@ -69,11 +69,17 @@ fn methods(cx: &TokenStream, input: &TokenStream, trace: &TokenStream, visit: &T
 /// `<Conv2D as Prunable>::trace(&self.conv1, cx, from)`. A type that is not `Prunable` is an error at the type.
 fn trace_call(node: &Node, place: &TokenStream, from: &Ident) -> TokenStream {
     let (cx, ty) = (local("cx"), node.field.ty);
-    match &node.op {
-        Op::Layer => quote!(<#ty as _slim::Prunable>::trace(#place, #cx, #from)),
-        Op::Elementwise => quote!(::core::result::Result::Ok(#from)),
-        Op::Function(path) => quote!(#path(#place, #cx, #from)),
-    }
+    let call = match (&node.op, &node.act) {
+        (Op::Layer, _) => quote!(<#ty as _slim::Prunable>::trace(#place, #cx, #from)),
+        (Op::Elementwise, None) => quote!(_slim::Tracer::elementwise(#cx, &#from)),
+        // The field is the activation.
+        (Op::Elementwise, Some(act)) => return act.call(from),
+        (Op::Function(path), _) => quote!(#path(#place, #cx, #from)),
+    };
+    let Some(act) = &node.act else { return call };
+    let flow = local("flow");
+    let activated = act.call(&flow);
+    quote!({ let #flow = #call?; #activated })
 }
 
 /// The type's generics, with a `Prunable` bound for each field type that mentions a type parameter.

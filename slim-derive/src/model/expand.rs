@@ -143,9 +143,9 @@ fn wiring(definition: &Definition, network: &Network) -> TokenStream {
         .iter()
         .map(|field| Field { member: Member::Named(field.ident.clone()), ty: &field.ty, attrs: FieldAttrs::default() })
         .collect();
-    let node = |(field, def): (_, &FieldDef)| Node { field, op: Op::Layer, from: def.from.clone(), keep: false };
+    let node = |(field, def): (_, &FieldDef)| Node { field, op: Op::Layer, from: def.from.clone(), act: None, keep: false };
     let nodes = fields.iter().zip(&network.fields).map(node).collect();
     let inputs = if network.inputs == 1 { Inputs::Any } else { Inputs::Count(network.inputs) };
-    let flow = DataFlow { inputs, nodes, values: network.values.clone(), output: network.output.clone() };
+    let flow = DataFlow { inputs, nodes, values: network.values.clone(), output: network.output.clone(), explicit: true };
     impl_block_for(&definition.krate, &definition.ident, &Generics::default(), &data_flow::trace_and_visit(&flow))
 }

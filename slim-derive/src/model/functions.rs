@@ -7,6 +7,7 @@ use syn::{Expr, ExprLit, Lit, Path};
 use super::arguments::Arguments;
 use super::ast::Argument;
 use super::widths::Width;
+use crate::activation::{self, ACTIVATIONS};
 use crate::attr::peeled;
 use crate::ctxt::Ctxt;
 use crate::flow_expr::{FlowExpr, Function, function};
@@ -18,26 +19,10 @@ pub(crate) struct Applied {
     pub(crate) width: Width,
 }
 
-/// Activations that map zero to zero: word, and the tensor operation on `xs`.
-const ACTIVATIONS: &[(&str, &str)] = &[
-    ("relu", "xs.relu()"),
-    ("relu6", "xs.clamp(0., 6.)"),
-    ("leaky_relu", "xs.leaky_relu()"),
-    ("elu", "xs.elu()"),
-    ("silu", "xs.silu()"),
-    ("gelu", "xs.gelu(\"none\")"),
-    ("mish", "xs.mish()"),
-    ("hardswish", "xs.hardswish()"),
-    ("tanh", "xs.tanh()"),
-];
-
-/// Activations that do not: what is behind them is not zero where the channel is.
-const GATES: &[(&str, &str)] = &[("sigmoid", "xs.sigmoid()"), ("hardsigmoid", "xs.hardsigmoid()")];
-
 /// All words, for suggestions.
 pub(crate) fn words() -> impl Iterator<Item = &'static str> {
     let others = ["dropout", "flatten", "chunk", "shuffle", "pixel_shuffle", "interpolate", "map"];
-    ACTIVATIONS.iter().chain(GATES).map(|(word, _)| *word).chain(others)
+    ACTIVATIONS.iter().filter(|activation| activation.tensor.is_some()).map(|activation| activation.word).chain(others)
 }
 
 /// The result of a function on `xs`; `None` if there is no such function, `Some(None)` after an error.
@@ -51,17 +36,12 @@ pub(crate) fn apply(
 ) -> Option<Option<Applied>> {
     let name = operation.get_ident()?.to_string();
     let xs = crate::expand::local("xs");
-    let on_xs = |text: &str| -> TokenStream {
-        let method: TokenStream = text.trim_start_matches("xs").parse().unwrap_or_default();
-        quote!(#xs #method)
-    };
-    if let Some((_, text)) = ACTIVATIONS.iter().find(|(word, _)| *word == name) {
+    if let Some(activation) = activation::find(&name)
+        && let (Some(method), Some(applied)) = (activation.tensor, activation.with(None))
+    {
         Arguments::new(cx, operation, "relu()", arguments).finish();
-        return Some(Some(Applied { tensor: on_xs(text), flow, width }));
-    }
-    if let Some((_, text)) = GATES.iter().find(|(word, _)| *word == name) {
-        Arguments::new(cx, operation, "sigmoid()", arguments).finish();
-        return Some(Some(Applied { tensor: on_xs(text), flow: cut("ungate", flow, Vec::new())?, width }));
+        let method: TokenStream = method.parse().unwrap_or_default();
+        return Some(Some(Applied { tensor: quote!(#xs.#method), flow: FlowExpr::Activate(applied, Box::new(flow)), width }));
     }
     Some(match name.as_str() {
         "dropout" => one(cx, operation, "dropout(0.5)", arguments).map(|share| {
@@ -78,10 +58,9 @@ pub(crate) fn apply(
             flow,
             width,
         }),
-        "map" => one(cx, operation, "map(|xs| xs.sin())", arguments).map(|closure| Applied {
-            tensor: quote!(#krate::functional::map(&#xs, #closure)),
-            flow,
-            width,
+        "map" => one(cx, operation, "map(|xs| xs.sin())", arguments).and_then(|closure| {
+            let tensor = quote!(#krate::functional::map(&#xs, #closure));
+            Some(Applied { tensor, flow: cut("elementwise", flow, Vec::new())?, width })
         }),
         "chunk" => {
             let mut arguments = Arguments::new(cx, operation, "chunk(2, 0)", arguments);

@@ -120,7 +120,7 @@ pub fn load<M: Prunable + ?Sized>(path: impl AsRef<Path>, vs: &mut VarStore, mod
 
     match fit {
         Fit::Dense => surgery::apply_with(model, &graph, &plan, values),
-        Fit::Slim => surgery::replace(values).map(|()| Slimmed::new(plan, &graph, positions)),
+        Fit::Slim => surgery::replace(values).map(|()| Slimmed::new(plan, &graph, positions, Vec::new())),
     }
 }
 

@@ -3,11 +3,14 @@
 use tch::Tensor;
 use tch::nn::BatchNorm;
 
+use super::conv::printed;
 use crate::{Error, Flow, LayerKind, Prunable, Result, Tracer};
 
 impl Prunable for BatchNorm {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-        trace_batch_norm(cx, &input, self.ws.as_ref(), self.bs.as_ref(), &self.running_mean, &self.running_var)
+        // tch keeps it private, but prints it.
+        let momentum = cx.is_detailed().then(|| printed(self, "momentum").parse().ok()).flatten();
+        trace_batch_norm(cx, &input, [&self.running_mean, &self.running_var], [self.ws.as_ref(), self.bs.as_ref()], momentum)
     }
 }
 
@@ -15,10 +18,9 @@ impl Prunable for BatchNorm {
 pub(crate) fn trace_batch_norm(
     cx: &mut Tracer,
     input: &Flow,
-    gamma: Option<&Tensor>,
-    beta: Option<&Tensor>,
-    running_mean: &Tensor,
-    running_var: &Tensor,
+    [running_mean, running_var]: [&Tensor; 2],
+    [gamma, beta]: [Option<&Tensor>; 2],
+    momentum: Option<f64>,
 ) -> Result<Flow> {
     let width = running_mean.numel() as i64;
     let named = [("running_mean", Some(running_mean)), ("running_var", Some(running_var)), ("weight", gamma), ("bias", beta)];
@@ -32,7 +34,12 @@ pub(crate) fn trace_batch_norm(
             });
         }
     }
+    let behind = match input {
+        Flow::Channels(channels) => channels.origin,
+        _ => None,
+    };
     let mut layer = cx.layer(LayerKind::BatchNorm);
+    layer.norm(momentum, behind);
     let channels = layer.follow("channels", input, width)?;
     if let Some(gamma) = gamma {
         layer.score("weight", gamma, channels)?;
@@ -42,5 +49,5 @@ pub(crate) fn trace_batch_norm(
     }
     layer.buffer("running_mean", running_mean, &[(0, channels)])?;
     layer.buffer("running_var", running_var, &[(0, channels)])?;
-    if gamma.is_some() { layer.gate(channels) } else { layer.ungate(channels) }
+    if gamma.is_some() { layer.gate_to(channels, beta) } else { layer.ungate(channels) }
 }

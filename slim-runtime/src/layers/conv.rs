@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use tch::Tensor;
 use tch::nn::Conv;
 
-use crate::tracer::Maker;
+use crate::tracer::{Maker, Reach};
 use crate::{Error, Flow, LayerKind, Prunable, Result, Tracer};
 
 /// What becomes of a convolution's groups.
@@ -23,9 +23,30 @@ pub(crate) enum Groups {
 /// # Errors
 /// [`Error::Layer`] when it is not printed.
 pub(crate) fn tch_groups(cx: &Tracer, layer: &impl Debug) -> Result<i64> {
+    printed(layer, "groups")
+        .parse()
+        .map_err(|_| cx.layer_error("tch does not say how many groups it has; build it with `slim_runtime::nn`".to_owned()))
+}
+
+/// The value of a field that a layer prints, `2` or `1, 1` of `[1, 1]`; empty when it is not printed.
+pub(super) fn printed(layer: &impl Debug, field: &str) -> String {
     let printed = format!("{layer:?}");
-    let digits = printed.split_once("groups: ").map_or("", |(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or(""));
-    digits.parse().map_err(|_| cx.layer_error("tch does not say how many groups it has; build it with `slim_runtime::nn`".to_owned()))
+    let Some((_, value)) = printed.split_once(&format!(" {field}: ")) else { return String::new() };
+    let (list, end) = value.strip_prefix('[').map_or((value, [',', ' ', '}'].as_slice()), |list| (list, [']'].as_slice()));
+    list.split(end).next().unwrap_or_default().to_owned()
+}
+
+/// Numbers that a layer prints, one for each dimension of its kernel.
+pub(super) fn printed_list(layer: &impl Debug, field: &str) -> Option<Vec<i64>> {
+    printed(layer, field).split(", ").map(|number| number.parse().ok()).collect()
+}
+
+impl Reach {
+    /// Of a convolution: what is added around an image is not what is in it, unless it is made of that.
+    pub(crate) fn of_conv(padding: Option<&[i64]>, zeros: bool) -> Self {
+        let unpadded = padding.is_some_and(|padding| padding.iter().all(|&side| side == 0));
+        if unpadded || !zeros { Reach::Everywhere } else { Reach::Interior }
+    }
 }
 
 impl<ND: Debug> Prunable for Conv<ND> {
@@ -36,7 +57,11 @@ impl<ND: Debug> Prunable for Conv<ND> {
         }
         // With one channel left in each group it would look depthwise the next time.
         let least = if groups > 1 { 2 } else { 1 };
-        trace_conv(cx, &input, &self.ws, self.bs.as_ref(), Groups::Equal { groups, least }, Maker::Tch)
+        let reach = match cx.is_detailed() {
+            true => Reach::of_conv(printed_list(self, "padding").as_deref(), printed(self, "padding_mode") == "Zeros"),
+            false => Reach::Interior,
+        };
+        trace_conv(cx, &input, &self.ws, self.bs.as_ref(), Groups::Equal { groups, least }, (Maker::Tch, reach))
     }
 }
 
@@ -46,7 +71,7 @@ pub(crate) fn trace_conv(
     weight: &Tensor,
     bias: Option<&Tensor>,
     groups: Groups,
-    maker: Maker,
+    (maker, reach): (Maker, Reach),
 ) -> Result<Flow> {
     let shape = weight.size();
     let [outputs, group_inputs, ..] = shape[..] else {
@@ -65,6 +90,7 @@ pub(crate) fn trace_conv(
     if let Some(bias) = bias {
         layer.parameter("bias", bias, &[(0, written)])?;
     }
+    layer.mixes(groups, reach);
     layer.pass(written)
 }
 

@@ -3,8 +3,8 @@
 use tch::Tensor;
 use tch::nn::{ConvTranspose1D, ConvTranspose2D, ConvTranspose3D};
 
-use super::conv::{Groups, tch_groups};
-use crate::tracer::Maker;
+use super::conv::{Groups, printed_list, tch_groups};
+use crate::tracer::{Maker, Reach};
 use crate::{Error, Flow, LayerKind, Prunable, Result, Tracer};
 
 macro_rules! tch_layers {
@@ -18,7 +18,13 @@ macro_rules! tch_layers {
                 }
                 let least = if groups > 1 { 2 } else { 1 };
                 let groups = Groups::Equal { groups, least };
-                trace_conv_transpose(cx, &input, &self.ws, self.bs.as_ref(), groups, Maker::Tch)
+                let reach = || {
+                    let [stride, padding, output_padding, dilation] =
+                        ["stride", "padding", "output_padding", "dilation"].map(|field| printed_list(self, field));
+                    Some(Reach::of_conv_transpose(&self.ws, &stride?, &padding?, &output_padding?, &dilation?))
+                };
+                let reach = cx.is_detailed().then(reach).flatten().unwrap_or(Reach::Nowhere);
+                trace_conv_transpose(cx, &input, &self.ws, self.bs.as_ref(), groups, (Maker::Tch, reach))
             }
         })+
     };
@@ -26,13 +32,29 @@ macro_rules! tch_layers {
 
 tch_layers!(ConvTranspose1D, ConvTranspose2D, ConvTranspose3D);
 
+impl Reach {
+    /// Of a transposed convolution: with a stride of 1 it is a convolution that is padded by what `padding` leaves of the kernel.
+    pub(crate) fn of_conv_transpose(weight: &Tensor, stride: &[i64], padding: &[i64], output_padding: &[i64], dilation: &[i64]) -> Self {
+        if stride.iter().any(|&stride| stride != 1) {
+            return Reach::Nowhere;
+        }
+        let kernel = weight.size().into_iter().skip(2);
+        let covered = kernel
+            .zip(padding)
+            .zip(dilation)
+            .zip(output_padding)
+            .all(|(((side, &padding), &dilation), &more)| padding >= dilation * (side - 1) + more);
+        if covered { Reach::Everywhere } else { Reach::Interior }
+    }
+}
+
 pub(crate) fn trace_conv_transpose(
     cx: &mut Tracer,
     input: &Flow,
     weight: &Tensor,
     bias: Option<&Tensor>,
     groups: Groups,
-    maker: Maker,
+    (maker, reach): (Maker, Reach),
 ) -> Result<Flow> {
     let shape = weight.size();
     let [inputs, group_outputs, ..] = shape[..] else {
@@ -53,6 +75,7 @@ pub(crate) fn trace_conv_transpose(
     if let Some(bias) = bias {
         layer.parameter("bias", bias, &[(0, written)])?;
     }
+    layer.mixes(groups, reach);
     layer.pass(written)
 }
 

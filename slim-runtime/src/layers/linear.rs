@@ -1,7 +1,7 @@
 use tch::Tensor;
 use tch::nn::Linear;
 
-use crate::tracer::Maker;
+use crate::tracer::{Maker, Reach};
 use crate::{Error, Flow, LayerKind, Prunable, Result, Tracer};
 
 impl Prunable for Linear {
@@ -24,5 +24,6 @@ pub(crate) fn trace_linear(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias:
     if let Some(bias) = bias {
         layer.parameter("bias", bias, &[(0, written)])?;
     }
+    layer.mixes(1, Reach::Everywhere);
     layer.pass(written)
 }

@@ -84,6 +84,7 @@ impl ModuleT for BatchNorm {
 
 impl Prunable for BatchNorm {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-        trace_batch_norm(cx, &input, self.ws.as_ref(), self.bs.as_ref(), &self.running_mean, &self.running_var)
+        let (statistics, affine) = ([&self.running_mean, &self.running_var], [self.ws.as_ref(), self.bs.as_ref()]);
+        trace_batch_norm(cx, &input, statistics, affine, Some(self.config.momentum))
     }
 }

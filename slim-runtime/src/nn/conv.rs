@@ -7,7 +7,7 @@ use tch::nn::{ConvConfig, ConvConfigND, Module, PaddingMode, Path};
 
 use super::recorder::report_positions;
 use crate::layers::conv::{Groups, trace_conv};
-use crate::tracer::Maker;
+use crate::tracer::{Maker, Reach};
 use crate::{Flow, Prunable, Result, Tracer};
 
 /// A convolution layer of any rank: tch's, with a config that can be read and groups that follow the weight.
@@ -113,12 +113,14 @@ impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for Conv<ND> {
     }
 }
 
-impl<ND> Prunable for Conv<ND> {
+impl<ND: AsRef<[i64]>> Prunable for Conv<ND> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         let groups = match self.per_group {
             Some(per_group) => Groups::Whole { per_group },
             None => Groups::Equal { groups: self.config.groups, least: 1 },
         };
-        trace_conv(cx, &input, &self.ws, self.bs.as_ref(), groups, Maker::Slim)
+        let zeros = matches!(self.config.padding_mode, PaddingMode::Zeros);
+        let reach = Reach::of_conv(Some(self.config.padding.as_ref()), zeros);
+        trace_conv(cx, &input, &self.ws, self.bs.as_ref(), groups, (Maker::Slim, reach))
     }
 }

@@ -8,7 +8,7 @@ use tch::nn::{ConvTransposeConfig, ConvTransposeConfigND, Module, Path};
 use super::recorder::report_positions;
 use crate::layers::conv::Groups;
 use crate::layers::conv_transpose::trace_conv_transpose;
-use crate::tracer::Maker;
+use crate::tracer::{Maker, Reach};
 use crate::{Flow, Prunable, Result, Tracer};
 
 /// A transposed convolution layer of any rank: tch's, with a config that can be read and groups that follow the weight.
@@ -120,10 +120,13 @@ impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for ConvTranspose<ND> {
     }
 }
 
-impl<ND> Prunable for ConvTranspose<ND> {
+impl<ND: AsRef<[i64]>> Prunable for ConvTranspose<ND> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         let per_group = self.ws.size().get(1).copied().unwrap_or(1);
         let groups = if self.depthwise { Groups::Whole { per_group } } else { Groups::Equal { groups: self.config.groups, least: 1 } };
-        trace_conv_transpose(cx, &input, &self.ws, self.bs.as_ref(), groups, Maker::Slim)
+        let config = &self.config;
+        let (stride, padding) = (config.stride.as_ref(), config.padding.as_ref());
+        let reach = Reach::of_conv_transpose(&self.ws, stride, padding, config.output_padding.as_ref(), config.dilation.as_ref());
+        trace_conv_transpose(cx, &input, &self.ws, self.bs.as_ref(), groups, (Maker::Slim, reach))
     }
 }

@@ -131,7 +131,9 @@ impl<const D: usize> Prunable for MaxPool<D> {
 
 impl<const D: usize> Prunable for AvgPool<D> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-        pass(cx, LayerKind::AvgPool, input)
+        let flow = pass(cx, LayerKind::AvgPool, input)?;
+        // The border is averaged with zeros.
+        if self.padding == [0; D] { Ok(flow) } else { cx.changed_but_zero(flow) }
     }
 }
 

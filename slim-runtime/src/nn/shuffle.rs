@@ -43,7 +43,7 @@ impl Prunable for Shuffle {
         let from = layer.follow("in", &input, self.order.list.len() as i64)?;
         let to = layer.select("out", from, self.order.list.iter().map(|&position| position as usize))?;
         layer.indices("order", from, to)?;
-        layer.pass(to)
+        layer.move_on(to)
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {

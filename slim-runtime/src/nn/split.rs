@@ -46,7 +46,7 @@ impl Prunable for Split {
         });
         let parts = parts.collect::<Result<Vec<_>>>()?;
         layer.sizes("sizes", &parts)?;
-        parts.into_iter().map(|part| layer.pass(part)).collect::<Result<_>>().map(Flow::Tuple)
+        parts.into_iter().map(|part| layer.move_on(part)).collect::<Result<_>>().map(Flow::Tuple)
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {

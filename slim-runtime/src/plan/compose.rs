@@ -19,8 +19,8 @@ pub struct Pass {
 impl Plan {
     /// This plan and then a `later` one, in one: the plan from the network as it was to the network that was slimmed twice.
     ///
-    /// Applied to a replica of the original it leaves the very bits that the two leave one after the other. Positions are those of
-    /// the original channels:
+    /// Applied to a replica of the original it leaves the very bits that the two leave one after the other, unless one of them [absorbs](crate::Absorb): a
+    /// composed plan does not. Positions are those of the original channels:
     ///
     /// ```
     /// # use slim_runtime::{Prunable, Slimming};

@@ -5,6 +5,7 @@ use std::fmt;
 use comfy_table::{CellAlignment, Table};
 
 use super::{AxisPlan, Change, Hold, LayerKind, LayerPlan, Plan, Slimmed, Unscored, Warning};
+use crate::Absorbed;
 use crate::criterion::{BatchNormScale, Criterion, Masking};
 use crate::slimming::{Rule, Scope, Target};
 use crate::table::{MOST_LINES, STYLE, grouped, number};
@@ -27,20 +28,27 @@ impl fmt::Display for Plan {
         let warnings = self.warnings.iter().map(Warning::to_string);
         let held = self.layers.iter().filter_map(|layer| layer.held(self.slimming.masking));
         for (label, lines) in [("bound", bounded.collect::<Vec<_>>()), ("warning", warnings.collect()), ("held", held.collect())] {
-            for line in lines.iter().take(MOST_LINES) {
-                write!(f, "\n{label:<12}{line}")?;
-            }
-            if lines.len() > MOST_LINES {
-                write!(f, "\n{label:<12}and {} more", lines.len() - MOST_LINES)?;
-            }
+            write_lines(f, label, lines)?;
         }
         Ok(())
     }
 }
 
+fn write_lines(f: &mut fmt::Formatter<'_>, label: &str, lines: Vec<String>) -> fmt::Result {
+    for line in lines.iter().take(MOST_LINES) {
+        write!(f, "\n{label:<12}{line}")?;
+    }
+    if lines.len() > MOST_LINES {
+        write!(f, "\n{label:<12}and {} more", lines.len() - MOST_LINES)?;
+    }
+    Ok(())
+}
+
 impl fmt::Display for Slimmed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.plan.fmt(f)
+        self.plan.fmt(f)?;
+        let lines = self.absorbed().iter().map(Absorbed::to_string).collect();
+        write_lines(f, "absorbed", lines)
     }
 }
 

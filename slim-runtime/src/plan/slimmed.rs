@@ -9,7 +9,7 @@ use tch::nn::VarStore;
 
 use super::{Plan, Variables};
 use crate::tracer::Graph;
-use crate::{Cfg, Error, Result};
+use crate::{Absorbed, Cfg, Error, Result};
 
 /// Stored positions of channels, by field path and name: `stage2.0.shuffle.order`.
 pub(crate) type Positions = BTreeMap<String, Vec<i64>>;
@@ -21,23 +21,29 @@ pub(crate) type Positions = BTreeMap<String, Vec<i64>>;
 pub struct Slimmed {
     pub(super) plan: Plan,
     positions: Positions,
+    absorbed: Vec<Absorbed>,
     tensors: Handles,
 }
 
 impl PartialEq for Slimmed {
     fn eq(&self, other: &Self) -> bool {
-        self.plan == other.plan && self.positions == other.positions
+        self.plan == other.plan && self.positions == other.positions && self.absorbed == other.absorbed
     }
 }
 
 impl Slimmed {
-    pub(crate) fn new(plan: Plan, graph: &Graph, positions: Positions) -> Self {
-        Self { plan, positions, tensors: Handles::of(graph) }
+    pub(crate) fn new(plan: Plan, graph: &Graph, positions: Positions, absorbed: Vec<Absorbed>) -> Self {
+        Self { plan, positions, absorbed, tensors: Handles::of(graph) }
     }
 
     /// The plan that was carried out.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// What became of what removed channels sent on, by the layer that read them; empty if [absorption](crate::Slimming::absorb) was not asked for.
+    pub fn absorbed(&self) -> &[Absorbed] {
+        &self.absorbed
     }
 
     /// The widths of the network now.

@@ -18,13 +18,17 @@ use crate::tracer::{AxisNode, AxisRole, Graph, LayerNode, Tracer};
 use crate::{Prunable, Result};
 pub(crate) use explain::explain;
 pub(crate) use narrow::plan_for;
-pub(crate) use restrict::{removed, restricted, without_removals};
+pub(crate) use restrict::{removed, restricted, without_absorption, without_removals};
 use scores::Scores;
 use select::Choice;
 
 /// The channel dependencies of a whole model.
 pub(crate) fn trace<M: Prunable + ?Sized>(model: &M, masking: Masking) -> Result<Graph> {
-    let mut cx = Tracer::new(masking);
+    trace_with(model, Tracer::new(masking))
+}
+
+/// The same, as the tracer records it.
+pub(crate) fn trace_with<M: Prunable + ?Sized>(model: &M, mut cx: Tracer) -> Result<Graph> {
     let input = cx.open();
     let output = model.trace(&mut cx, input)?;
     Ok(cx.finish(&output))

@@ -19,6 +19,11 @@ pub(crate) fn restricted(graph: &Graph, plan: &Plan, removes: impl Fn(usize) -> 
     part
 }
 
+/// The plan that drops what removed channels sent on.
+pub(crate) fn without_absorption(plan: &Plan) -> Plan {
+    Plan { slimming: Slimming { absorb: None, ..plan.slimming.clone() }, ..plan.clone() }
+}
+
 /// The plan of the same network that removes nothing.
 pub(crate) fn without_removals(plan: &Plan) -> Plan {
     let mut dense = Plan { slimming: Slimming::ratio(0.), threshold: None, warnings: Vec::new(), ..plan.clone() };

@@ -1,13 +1,16 @@
 //! Which slimmings cannot be.
 
 use super::{Pattern, Rounding, Scope, Slimming, Target};
-use crate::{Error, Result};
+use crate::{Activation, Error, Result};
 
 impl Slimming {
     /// # Errors
-    /// [`Error::Ratio`], [`Error::Slimming`].
+    /// [`Error::Ratio`], [`Error::Activation`], [`Error::Slimming`].
     pub(crate) fn check(&self) -> Result<()> {
         self.target.check()?;
+        if let Some(Err(parameter)) = self.absorb.and_then(|absorb| absorb.after).map(Activation::check) {
+            return Err(Error::Activation(parameter));
+        }
         let budget = |target: &Target| matches!(target, Target::Params(_) | Target::Macs { .. });
         if self.scope == Scope::Local && budget(&self.target) {
             return Err(refused("a budget is of the whole network, so it cannot be `local`", "leave `local` out"));

@@ -8,7 +8,7 @@ mod target;
 use serde::{Deserialize, Serialize};
 
 use crate::criterion::{Criterion, Masking, Normalisation, Ranking};
-use crate::{Cost, Result};
+use crate::{Absorb, Activation, Cost, Result};
 pub use bounds::{Bounds, Direction, Rounding, Rule};
 pub(crate) use pattern::Pattern;
 pub use target::{Scope, Target};
@@ -57,6 +57,9 @@ pub struct Slimming {
     /// Layers that keep all channels, by pattern of field paths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<String>,
+    /// Whether what removed channels still sent on is added to what reads them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absorb: Option<Absorb>,
 }
 
 /// What channels that stay or go together, as in a residual stream, have for a score, given the scores of each of them.
@@ -147,6 +150,7 @@ impl Slimming {
             bounds: Bounds::default(),
             layers: Vec::new(),
             keep: Vec::new(),
+            absorb: None,
         }
     }
 }
@@ -236,5 +240,34 @@ impl Slimming {
     pub fn keep(mut self, pattern: impl Into<String>) -> Self {
         self.keep.push(pattern.into());
         self
+    }
+}
+
+/// What removed channels leave behind.
+impl Slimming {
+    /// Adds what removed channels still send on to what reads them: see [`Absorb`].
+    ///
+    /// What passes an activation of which nothing is said is not absorbed, and [`Slimmed`](crate::Slimmed) says so.
+    ///
+    /// ```
+    /// # use slim_runtime::{Absorb, Slimming};
+    /// assert_eq!(Slimming::ratio(0.5).absorb().absorb, Some(Absorb::default()));
+    /// ```
+    #[must_use]
+    pub fn absorb(self) -> Self {
+        Self { absorb: Some(Absorb { after: None }), ..self }
+    }
+
+    /// Like [`absorb`](Self::absorb), and a channel that comes out of a batch norm is taken to pass this activation on its way to each reader, unless something is
+    /// said of it: enough for a chain such as VGG.
+    ///
+    /// ```
+    /// # use slim_runtime::{Activation, Slimming};
+    /// let slimming = Slimming::ratio(0.5).absorb_after(Activation::Relu);
+    /// # assert_eq!(slimming.absorb.unwrap().after, Some(Activation::Relu));
+    /// ```
+    #[must_use]
+    pub fn absorb_after(self, activation: Activation) -> Self {
+        Self { absorb: Some(Absorb { after: Some(activation) }), ..self }
     }
 }

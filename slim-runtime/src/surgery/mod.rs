@@ -33,7 +33,8 @@ pub(crate) fn apply<M: Prunable + ?Sized>(model: &mut M, graph: &Graph, plan: &P
 pub(crate) fn apply_with<M: Prunable + ?Sized>(model: &mut M, graph: &Graph, plan: &Plan, values: Vec<Value>) -> Result<Slimmed> {
     let mut transaction = Transaction::slimming(model, graph, plan, values)?;
     transaction.commit(model)?;
-    Ok(Slimmed::new(plan.clone(), graph, transaction.positions()))
+    let (positions, absorbed) = (transaction.positions(), transaction.absorbed());
+    Ok(Slimmed::new(plan.clone(), graph, positions, absorbed))
 }
 
 /// The positions that a model stores once a plan is carried out. Nothing changes.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tch::{Kind, TchError, Tensor};
 
 use super::layout;
+use crate::absorb::{self, Shifts};
 use crate::flow::ChannelId;
 use crate::plan::Plan;
 use crate::tracer::Graph;
@@ -55,22 +56,23 @@ enum Way {
 }
 
 impl Swaps {
-    /// Selects, in every bound dimension of every tensor and its gradient, the positions that stay.
+    /// Selects, in every bound dimension of every tensor and its gradient, the positions that stay; of a tensor that absorbs, shifted.
     ///
     /// # Errors
     /// [`Error::Torch`], with the tensor at hand.
-    pub(super) fn selecting(graph: &Graph, plan: &Plan) -> Result<Self> {
+    pub(super) fn selecting(graph: &Graph, plan: &Plan, shifts: &Shifts) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
         let mut indices = Indices::default();
         let mut swaps = Swaps::default();
-        for (node, layer) in graph.layers.iter().zip(&plan.layers) {
-            for bound in node.tensors.iter().filter(|bound| bound.tied.is_none()) {
+        for (index, (node, layer)) in graph.layers.iter().zip(&plan.layers).enumerate() {
+            for (tensor, bound) in node.tensors.iter().enumerate().filter(|(_, bound)| bound.tied.is_none()) {
                 let shrinking = bound.axes.iter().enumerate().filter_map(|(dim, axis)| {
                     let (ids, planned) = (&node.axes[(*axis)?].ids, &layer.axes[(*axis)?]);
                     (planned.keep.len() < planned.width).then_some((dim as i64, ids, &planned.keep))
                 });
                 let shrinking: Vec<_> = shrinking.collect();
-                if shrinking.is_empty() {
+                let shift = shifts.of((index, tensor));
+                if shrinking.is_empty() && shift.is_none() {
                     continue;
                 }
                 let name = format!("{}.{}", node.path, bound.name);
@@ -81,9 +83,9 @@ impl Swaps {
                     }
                     layout::laid_out_as(tensor, new)
                 };
-                swaps.add(&name, &bound.tensor, &mut select)?;
+                swaps.add(&name, &bound.tensor, |tensor| select(&absorb::shifted(tensor, shift)?))?;
                 let grad = bound.tensor.f_grad().map_err(Error::torch(&name))?;
-                if grad.defined() {
+                if grad.defined() && !shrinking.is_empty() {
                     swaps.add(&name, &grad, &mut select)?;
                 }
             }

@@ -8,7 +8,7 @@ use super::swap::{Swaps, Value};
 use super::{mask, matching};
 use crate::plan::{Plan, Positions};
 use crate::tracer::{Graph, memory};
-use crate::{Error, Prunable, Result, fault};
+use crate::{Absorbed, Error, Prunable, Result, absorb, fault};
 
 /// What a plan changes in a model, computed.
 pub(super) struct Transaction<'g> {
@@ -17,10 +17,11 @@ pub(super) struct Transaction<'g> {
     states: States,
     /// What has to have followed when the tensors are changed.
     sharing: Sharing<'g>,
+    absorbed: Vec<Absorbed>,
 }
 
 impl<'g> Transaction<'g> {
-    /// Removes the channels that do not stay, and then gives tensors other values. Those of a tensor that shrinks have its shape of afterwards.
+    /// Removes the channels that do not stay, absorbs what they sent on if the plan asks for it, and then gives tensors other values. Those of a tensor that shrinks have its shape of afterwards.
     ///
     /// # Errors
     /// A plan or a state that does not fit, [`Error::Torch`].
@@ -28,10 +29,11 @@ impl<'g> Transaction<'g> {
         matching::check(graph, plan)?;
         let mut states = States::collect(graph, plan);
         states.check(model)?;
-        let mut swaps = Swaps::selecting(graph, plan)?;
+        let shifts = absorb::shifts(model, plan)?;
+        let mut swaps = Swaps::selecting(graph, plan, &shifts)?;
         let sharing = Sharing::of(graph, &values);
         swaps.add_values(values)?;
-        Ok(Self { graph, swaps, states, sharing })
+        Ok(Self { graph, swaps, states, sharing, absorbed: shifts.absorbed })
     }
 
     /// Takes what the channels that do not stay carry to zero.
@@ -40,7 +42,7 @@ impl<'g> Transaction<'g> {
     /// A plan that does not fit, [`Error::Torch`].
     pub(super) fn masking(graph: &'g Graph, plan: &Plan) -> Result<Self> {
         matching::check(graph, plan)?;
-        Ok(Self { graph, swaps: mask::swaps(graph, plan)?, states: States::default(), sharing: Sharing::default() })
+        Ok(Self { graph, swaps: mask::swaps(graph, plan)?, states: States::default(), sharing: Sharing::default(), absorbed: Vec::new() })
     }
 
     /// Changes the model.
@@ -66,6 +68,11 @@ impl<'g> Transaction<'g> {
     /// The positions that the model stores when this is done.
     pub(super) fn positions(&self) -> Positions {
         self.states.positions()
+    }
+
+    /// What becomes of what removed channels sent on.
+    pub(super) fn absorbed(self) -> Vec<Absorbed> {
+        self.absorbed
     }
 
     /// Puts everything back that [`commit`](Self::commit) has changed.

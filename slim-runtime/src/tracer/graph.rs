@@ -1,10 +1,12 @@
 //! What a trace leaves behind: layers, each a list of bindings, and the classes of their channels.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use tch::Tensor;
 
+use super::Sent;
 use crate::flow::ChannelId;
 use crate::plan::{Dim, Hold, LayerKind, Role};
 
@@ -50,6 +52,45 @@ pub(crate) struct LayerNode {
     pub(crate) ranked: Option<Ranked>,
     /// State that is no tensor, by name.
     pub(crate) states: Vec<(&'static str, State)>,
+    pub(crate) details: Details,
+}
+
+/// What is beside a plan; empty but in a detailed trace.
+#[derive(Default)]
+pub(crate) struct Details {
+    /// What it mixes.
+    pub(crate) reads: Vec<ReadNode>,
+    /// How, where that is known.
+    pub(crate) mix: Option<MixNode>,
+    /// Of a batch norm: its momentum, where it can be read.
+    pub(crate) momentum: Option<f64>,
+    /// Of a batch norm: the layer whose output it is given, as it is.
+    pub(crate) behind: Option<usize>,
+    /// The batch norm that reads its output, if nothing else does and nothing is in between.
+    pub(crate) norm: Option<usize>,
+}
+
+/// Channels that a layer mixes.
+pub(crate) struct ReadNode {
+    pub(crate) axis: usize,
+    /// What they carry; of a grouped layer those of all groups, where the axis is that of one.
+    pub(crate) sent: Rc<[Sent]>,
+}
+
+/// A layer that sums its inputs, weighted: `weight` has a dimension that follows them, one of outputs, and those of a kernel.
+pub(crate) struct MixNode {
+    pub(crate) groups: usize,
+    pub(crate) reach: Reach,
+}
+
+/// Where an input that is one number everywhere makes the output one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    Everywhere,
+    /// Where the kernel does not meet the padding.
+    Interior,
+    /// Nowhere: the kernel's positions take turns.
+    Nowhere,
 }
 
 /// Whose code runs a layer, and so whether it reports how often its weight is used.
@@ -131,4 +172,13 @@ pub(crate) struct TensorNode {
     pub(crate) role: Role,
     /// Layer and tensor that bound this very tensor before.
     pub(crate) tied: Option<(usize, usize)>,
+}
+
+/// Finds, for each layer, the batch norm that alone and directly reads it.
+pub(super) fn mark_norms(layers: &mut [LayerNode], uses: &HashMap<usize, usize>) {
+    for norm in 0..layers.len() {
+        if let Some(behind) = layers[norm].details.behind.filter(|behind| uses.get(behind) == Some(&1)) {
+            layers[behind].details.norm = Some(norm);
+        }
+    }
 }

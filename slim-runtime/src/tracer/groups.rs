@@ -16,7 +16,9 @@ impl LayerTracer<'_> {
         let channels = self.cx.resolve(input, width)?;
         self.hold_ungated(&channels);
         let part = self.one_part(&channels, groups)?;
-        self.axis(name, part, AxisRole::Read)
+        let axis = self.axis(name, part, AxisRole::Read)?;
+        self.reads(axis, &channels);
+        Ok(axis)
     }
 
     /// Like [`write`](Self::write), in `groups` equal parts that must lose the same number of channels.
@@ -60,6 +62,7 @@ impl LayerTracer<'_> {
         let size = self.cx.part_size("a convolution", &channels, usize::try_from(groups).unwrap_or(0))?;
         channels.ids.chunks(size).for_each(|ids| ids.iter().for_each(|&id| self.cx.classes.union(ids[0], id)));
         let mut heads = channels.select((0..channels.len()).step_by(size));
+        heads.sent = self.cx.sent_by_blocks(&channels, size);
         heads.gated = channels.gated.chunks(size).map(|gates| gates.iter().all(|&gated| gated)).collect();
         let outputs = heads.repeated(usize::try_from(per_group).unwrap_or(0));
         Ok((self.axis("in", channels, AxisRole::Followed)?, self.axis("out", outputs, AxisRole::Followed)?))

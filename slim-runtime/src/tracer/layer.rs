@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::graph::{AxisNode, AxisRole, LayerNode, Maker, Ranked, State, TensorNode, tensor_path};
+use super::graph::{AxisNode, AxisRole, Details, LayerNode, Maker, MixNode, Ranked, Reach, ReadNode, State, TensorNode, tensor_path};
 use super::{Tracer, memory};
 use crate::criterion::Masking;
 use crate::flow::{ChannelId, Channels, Flow, Positions};
@@ -31,7 +31,16 @@ pub struct Axis {
 impl<'t> LayerTracer<'t> {
     pub(super) fn new(cx: &'t mut Tracer, maker: Maker, kind: LayerKind) -> Self {
         let path = cx.path();
-        cx.layers.push(LayerNode { path, kind, maker, axes: Vec::new(), tensors: Vec::new(), ranked: None, states: Vec::new() });
+        cx.layers.push(LayerNode {
+            path,
+            kind,
+            maker,
+            axes: Vec::new(),
+            tensors: Vec::new(),
+            ranked: None,
+            states: Vec::new(),
+            details: Details::default(),
+        });
         Self { index: cx.layers.len() - 1, cx, axes: Vec::new() }
     }
 
@@ -85,7 +94,8 @@ impl<'t> LayerTracer<'t> {
         let ids = self.cx.classes.fresh(usize::try_from(width).unwrap_or(0)).collect();
         // Where its weights are zero too, so is what it makes.
         let gated = self.cx.masking == Masking::Parameters;
-        let channels = Channels::new(ids, gated, self.cx.source());
+        let mut channels = Channels::new(ids, gated, self.cx.source());
+        channels.sent = self.cx.sent_by_maker(channels.len());
         self.axis(name, channels, AxisRole::Made)
     }
 
@@ -215,6 +225,15 @@ impl<'t> LayerTracer<'t> {
     /// [`Error::Layer`] when the axis is another layer's.
     pub fn pass(&self, axis: Axis) -> Result<Flow> {
         let channels = self.axes[self.known(axis)?].clone();
+        let made = self.cx.layers[self.index].axes[axis.index].role == AxisRole::Made;
+        let sent = if made { channels.sent.clone() } else { self.cx.unknown_but_zero(channels.sent.as_deref()) };
+        let origin = (made && self.cx.is_detailed()).then_some(self.index);
+        Ok(Flow::Channels(Channels { source: self.cx.source(), sent, origin, ..channels }))
+    }
+
+    /// Like [`pass`](Self::pass), of a layer that only moves channels: values are as they are too.
+    pub(crate) fn move_on(&self, axis: Axis) -> Result<Flow> {
+        let channels = self.axes[self.known(axis)?].clone();
         Ok(Flow::Channels(Channels { source: self.cx.source(), ..channels }))
     }
 
@@ -224,6 +243,15 @@ impl<'t> LayerTracer<'t> {
     /// As for [`pass`](Self::pass).
     pub fn gate(&self, axis: Axis) -> Result<Flow> {
         self.with_gate(axis, true)
+    }
+
+    /// Like [`gate`](Self::gate), of a batch norm: its shift is what is left.
+    pub(crate) fn gate_to(&self, axis: Axis, shift: Option<&Tensor>) -> Result<Flow> {
+        let sent = self.cx.sent_by_norm(shift, self.axes[self.known(axis)?].len())?;
+        Ok(match self.with_gate(axis, true)? {
+            Flow::Channels(channels) => Flow::Channels(Channels { sent, ..channels }),
+            flow => flow,
+        })
     }
 
     /// The channels of `axis`, ungated: the layer adds something that is not zero when its parameters are.
@@ -245,7 +273,8 @@ impl<'t> LayerTracer<'t> {
     fn with_gate(&self, axis: Axis, gated: bool) -> Result<Flow> {
         let channels = self.axes[self.known(axis)?].clone();
         let gated = vec![gated; channels.len()].into();
-        Ok(Flow::Channels(Channels { source: self.cx.source(), gated, ..channels }))
+        let sent = self.cx.unknown_but_zero(channels.sent.as_deref());
+        Ok(Flow::Channels(Channels { source: self.cx.source(), gated, sent, ..channels }))
     }
 
     /// Where this layer's axis is.
@@ -255,7 +284,29 @@ impl<'t> LayerTracer<'t> {
 
     fn read_channels(&mut self, name: impl Into<Cow<'static, str>>, channels: Channels) -> Result<Axis> {
         self.hold_ungated(&channels);
-        self.axis(name, channels, AxisRole::Read)
+        let axis = self.axis(name, channels.clone(), AxisRole::Read)?;
+        self.reads(axis, &channels);
+        Ok(axis)
+    }
+
+    /// What an axis that the layer mixes is sent.
+    pub(super) fn reads(&mut self, axis: Axis, channels: &Channels) {
+        if self.cx.is_detailed() {
+            let sent = self.cx.known_or_not(channels);
+            self.node().details.reads.push(ReadNode { axis: axis.index, sent });
+        }
+    }
+
+    /// The layer sums what it [reads](Self::read), weighted by the tensor `weight`, and adds `bias` if it has one.
+    pub(crate) fn mixes(&mut self, groups: i64, reach: Reach) {
+        let groups = usize::try_from(groups).unwrap_or(1);
+        self.node().details.mix = Some(MixNode { groups, reach });
+    }
+
+    /// A batch norm's momentum, and the layer that it is directly behind.
+    pub(crate) fn norm(&mut self, momentum: Option<f64>, behind: Option<usize>) {
+        let details = &mut self.node().details;
+        (details.momentum, details.behind) = (momentum, behind);
     }
 
     pub(super) fn hold_ungated(&mut self, channels: &Channels) {

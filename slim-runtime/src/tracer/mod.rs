@@ -4,6 +4,7 @@ mod graph;
 mod groups;
 mod layer;
 mod ops;
+mod sent;
 mod union_find;
 
 use std::collections::{HashMap, HashSet};
@@ -16,9 +17,10 @@ use crate::criterion::Masking;
 use crate::flow::{ChannelId, Channels, Flow, OpenFlow};
 use crate::plan::{Hold, LayerKind};
 use crate::{Error, Result};
-pub(crate) use graph::{AxisNode, AxisRole, Graph, LayerNode, Maker, Ranked, State, TensorNode};
+pub(crate) use graph::{AxisNode, AxisRole, Graph, LayerNode, Maker, MixNode, Ranked, Reach, ReadNode, State, TensorNode};
 pub use layer::{Axis, LayerTracer};
 pub(crate) use ops::shuffled;
+pub(crate) use sent::Sent;
 pub(crate) use union_find::UnionFind;
 
 /// Records channel dependencies while a model's [`trace`](crate::Prunable::trace) runs.
@@ -40,6 +42,13 @@ pub struct Tracer {
     bound: HashMap<usize, ((usize, usize), Layout)>,
     /// Where each piece of state was declared first, by path and name.
     states: HashMap<(String, &'static str), (usize, usize)>,
+    /// Whether what is beside a plan is recorded too: what channels send, how statistics are updated.
+    detailed: bool,
+    /// The model, and the parts that are being traced, the innermost last.
+    root: sent::Scope,
+    scopes: Vec<sent::Scope>,
+    /// By layer: how often its whole output is read.
+    uses: HashMap<usize, usize>,
 }
 
 /// Sizes and strides.
@@ -60,14 +69,25 @@ impl Tracer {
         Self { masking, ..Self::default() }
     }
 
+    /// One that records what is beside a plan too, for absorption and recalibration.
+    pub(crate) fn detailed() -> Self {
+        Tracer { detailed: true, ..Tracer::default() }
+    }
+
+    pub(crate) fn is_detailed(&self) -> bool {
+        self.detailed
+    }
+
     /// Runs `trace` for a part, whose layers are then named `name` inside the current one.
     ///
     /// # Errors
     /// Those of `trace`.
     pub fn field<T>(&mut self, name: impl Display, trace: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.scope.push(name.to_string());
+        self.enter();
         let traced = trace(self);
         self.scope.pop();
+        self.scopes.pop();
         traced
     }
 
@@ -158,7 +178,10 @@ impl Tracer {
     /// The channels of a flow. An open one is fixed to `width` where that is known.
     fn channels(&mut self, flow: &Flow, width: Option<usize>) -> Result<Channels> {
         match flow {
-            Flow::Channels(channels) => Ok(channels.clone()),
+            Flow::Channels(channels) => {
+                self.used(channels);
+                Ok(Channels { origin: None, ..channels.clone() })
+            }
             Flow::Tuple(flows) => Err(Error::Tuple { path: self.path(), found: flows.len() }),
             Flow::Open(open) => match (&self.inputs[open.index], width) {
                 (Some(channels), _) => Ok(channels.clone()),
@@ -207,6 +230,7 @@ impl Tracer {
     /// Ends the trace of a whole model: its output cannot be removed.
     pub(crate) fn finish(mut self, output: &Flow) -> Graph {
         self.hold(output, &Hold::Output);
+        self.count_output(output);
         let class = self.classes.into_roots();
         let mut held = vec![None; class.len()];
         for (ids, hold) in self.holds {
@@ -216,7 +240,18 @@ impl Tracer {
             }
         }
         mark_first(&mut self.layers);
+        graph::mark_norms(&mut self.layers, &self.uses);
         Graph { layers: self.layers, class, held }
+    }
+}
+
+impl Tracer {
+    fn count_output(&mut self, output: &Flow) {
+        match output {
+            Flow::Channels(channels) => self.used(channels),
+            Flow::Tuple(flows) => flows.iter().for_each(|flow| self.count_output(flow)),
+            Flow::Open(_) => {}
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::Tracer;
+use super::{Sent, Tracer};
 use crate::flow::{Channels, Flow, Positions};
 use crate::plan::Hold;
 use crate::{Error, Result};
@@ -13,7 +13,7 @@ impl Tracer {
     /// # Errors
     /// [`Error::Union`] when widths differ, [`Error::Tuple`], [`Error::OpenInput`] when neither width is known.
     pub fn add(&mut self, a: &Flow, b: &Flow) -> Result<Flow> {
-        self.join("+", a, b, |a, b| a && b)
+        self.join("+", a, b, |a, b| a && b, Sent::sum)
     }
 
     /// `a * b`, a gate: channels at one position become one. Gated where either is. One channel multiplies all, as libtorch broadcasts.
@@ -26,7 +26,7 @@ impl Tracer {
             (Some(2..), None) | (None, Some(2..)) => Err(Error::OpenInput { path: self.path() }),
             (Some(2..), Some(1)) => self.broadcast(a, b),
             (Some(1), Some(2..)) => self.broadcast(b, a),
-            _ => self.join("*", a, b, |a, b| a || b),
+            _ => self.join("*", a, b, |a, b| a || b, Sent::product),
         }
     }
 
@@ -36,7 +36,8 @@ impl Tracer {
         self.hold_ids(one.ids.to_vec(), Hold::Broadcast { by: self.path() });
         let positions = positions(&wide, &one);
         // No gate: the one channel stays, so its scale never takes the others to zero.
-        Ok(Flow::Channels(Channels { source: self.source(), positions, ..wide }))
+        let sent = self.unknown_but_zero(wide.sent.as_deref());
+        Ok(Flow::Channels(Channels { source: self.source(), positions, sent, ..wide }))
     }
 
     /// Concatenation along the channel dimension.
@@ -56,6 +57,8 @@ impl Tracer {
             gated: parts.iter().flat_map(|part| part.gated.iter().copied()).collect(),
             source: self.source(),
             positions,
+            sent: self.concatenated(&parts),
+            origin: None,
         }))
     }
 
@@ -133,7 +136,8 @@ impl Tracer {
     /// [`Error::Tuple`], [`Error::OpenInput`].
     pub fn ungate(&mut self, flow: &Flow) -> Result<Flow> {
         let channels = self.channels(flow, None)?;
-        Ok(Flow::Channels(Channels { gated: vec![false; channels.len()].into(), ..channels }))
+        let sent = self.unknown_but_zero(channels.sent.as_deref());
+        Ok(Flow::Channels(Channels { gated: vec![false; channels.len()].into(), sent, ..channels }))
     }
 
     /// Tensor `index` of several.
@@ -179,10 +183,25 @@ impl Tracer {
             (ids[0], gated.iter().all(|&gated| gated))
         });
         let (ids, gated): (Vec<_>, Vec<_>) = blocks.unzip();
-        Ok(Flow::Channels(Channels { ids: ids.into(), gated: gated.into(), source: self.source(), positions: Positions::Several }))
+        let sent = self.sent_by_blocks(&channels, block);
+        Ok(Flow::Channels(Channels {
+            ids: ids.into(),
+            gated: gated.into(),
+            source: self.source(),
+            positions: Positions::Several,
+            sent,
+            origin: None,
+        }))
     }
 
-    fn join(&mut self, operator: &'static str, a: &Flow, b: &Flow, gate: impl Fn(bool, bool) -> bool) -> Result<Flow> {
+    fn join(
+        &mut self,
+        operator: &'static str,
+        a: &Flow,
+        b: &Flow,
+        gate: impl Fn(bool, bool) -> bool,
+        sent: impl Fn(&Sent, &Sent) -> Sent,
+    ) -> Result<Flow> {
         let width = |cx: &mut Self, flow: &Flow| cx.channels(flow, None).ok().map(|channels| channels.len());
         let known = width(self, a).or_else(|| width(self, b));
         let (a, b) = (self.channels(a, known)?, self.channels(b, known)?);
@@ -199,6 +218,8 @@ impl Tracer {
             gated,
             source: self.source(),
             positions: if a.positions == Positions::One { b.positions } else { a.positions },
+            sent: self.joined(&a, &b, sent),
+            origin: None,
         }))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use slim_runtime::criterion::Masking;
-use slim_runtime::{Dim, Error, LayerPlan, Plan, Prunable, Role, Slimming, TensorPlan};
+use slim_runtime::{Absorption, Dim, Error, LayerPlan, Plan, Prunable, Role, Slimming, TensorPlan};
 use tch::Tensor;
 use tch::nn::VarStore;
 
@@ -21,6 +21,10 @@ fn uses(net: &Net) -> impl Iterator<Item = usize> {
 
 /// Sets γ and β of removed channels to zero, and nothing else; or every parameter that makes or scales them, where the plan is by weights.
 pub fn mask(net: &Net, plan: &Plan) {
+    zero(net, plan, &["weight", "bias"]);
+}
+
+fn zero(net: &Net, plan: &Plan, tensors: &[&str]) {
     let _no_grad = tch::no_grad_guard();
     if plan.slimming().masking == Masking::Parameters {
         return mask_parameters(net, plan);
@@ -31,7 +35,7 @@ pub fn mask(net: &Net, plan: &Plan) {
             let axis = planned.axis("channels").unwrap();
             let kept: Vec<usize> = axis.keep.iter().collect();
             for position in (0..axis.width).filter(|position| !kept.contains(position)) {
-                for name in ["weight", "bias"] {
+                for &name in tensors {
                     let _ = net.tensors[layer][name].get(position as i64).fill_(0.);
                 }
             }
@@ -201,4 +205,21 @@ pub fn assert_slimmed_is_masked(net: &mut Net, vs: &VarStore, slimming: &Slimmin
     assert_close(&net.forward(&images), &masked);
     assert_store_agrees(net, vs, &plan, &before);
     true
+}
+
+/// Slims and absorbs, and compares with what the network gives when γ of removed channels is zero and β is kept. Returns how many readers have absorbed;
+/// `None` where something is dropped, or inexact, and there is nothing to compare with.
+pub fn assert_absorbed_is_dense(net: &mut Net, vs: &VarStore, ratio: f64) -> Option<usize> {
+    let plan = net.plan(&Slimming::ratio(ratio).absorb()).ok()?;
+    let (images, before) = (net.images(), values(vs));
+    zero(net, &plan, &["weight"]);
+    let dense = net.forward(&images);
+    restore(vs, &before);
+    let slimmed = net.apply(&plan).unwrap_or_else(|error| panic!("{error}"));
+    let exact = |absorption: &Absorption| matches!(absorption, Absorption::Into { exact: true, .. });
+    if !slimmed.absorbed().iter().all(|one| exact(&one.absorption)) {
+        return None;
+    }
+    assert_close(&net.forward(&images), &dense);
+    Some(slimmed.absorbed().len())
 }

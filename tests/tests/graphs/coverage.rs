@@ -6,6 +6,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use slim_runtime::Prunable;
 
+use crate::check::assert_absorbed_is_dense;
 use crate::graph::{Conv, Graph, Groups, Layer, Op, Spec};
 use crate::net::Net;
 use crate::{grow, rank};
@@ -85,6 +86,18 @@ fn everything_occurs_and_loses_channels() {
         names.iter().map(|name| (*name, counts.get(name).copied().unwrap_or(0))).filter(|&(_, count)| count < 5).collect()
     };
     assert_eq!((rare(&shrunk, SHRINKING), rare(&occurred, HOLDING)), (Vec::new(), Vec::new()), "\n{shrunk:#?}\n{occurred:#?}");
+}
+
+#[test]
+fn enough_networks_absorb_all_of_it() {
+    let mut runner = TestRunner::deterministic();
+    let graphs = grow::graph(rank());
+    let mut readers = 0;
+    for _ in 0..500 {
+        let (mut net, vs) = Net::new(&graphs.new_tree(&mut runner).unwrap().current());
+        readers += assert_absorbed_is_dense(&mut net, &vs, 0.5).unwrap_or(0);
+    }
+    assert!(readers > 50, "{readers}");
 }
 
 fn features(graph: &Graph, op: usize) -> Vec<&'static str> {

@@ -68,6 +68,8 @@ pub struct Conv {
     pub bias: bool,
     /// Whether it is tch's own layer, and not the drop-in.
     pub plain: bool,
+    /// Whether the image goes on around itself, instead of zeros.
+    pub circular: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -115,7 +115,7 @@ impl Grower {
 
     pub fn conv(&self, gene: &Gene, from: Value, outputs: i64, groups: Groups) -> Conv {
         let plain = gene.flag(3) && matches!(groups, Groups::Equal(_));
-        Conv { inputs: self.shape(from).width, outputs, kernel: gene.kernel(), groups, bias: gene.flag(1), plain }
+        Conv { inputs: self.shape(from).width, outputs, kernel: gene.kernel(), groups, bias: gene.flag(1), plain, circular: gene.flag(4) }
     }
 
     pub fn linear(&mut self, gene: &Gene, from: Value, outputs: i64) -> Value {
@@ -240,7 +240,15 @@ impl Grower {
                     let inputs = if flat { width } else { width * self.graph.positions() };
                     Spec::Linear { inputs, outputs: 2, bias: true, plain: choice >> 11 & 1 == 0 }
                 }
-                false => Spec::Conv(Conv { inputs: width, outputs: 2, kernel: 1, groups: Groups::Equal(1), bias: false, plain: true }),
+                false => Spec::Conv(Conv {
+                    inputs: width,
+                    outputs: 2,
+                    kernel: 1,
+                    groups: Groups::Equal(1),
+                    bias: false,
+                    plain: true,
+                    circular: false,
+                }),
             };
             let output = self.layer(head, all);
             self.graph.outputs.push(output);

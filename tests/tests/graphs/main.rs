@@ -22,7 +22,7 @@ mod reuse;
 use proptest::prelude::*;
 use slim_runtime::{Coupling, Error, Plan, Prunable, Slimming, checkpoint};
 
-use check::{assert_close, assert_same_bits, assert_slimmed_is_masked, expected, found, mask, values};
+use check::{assert_absorbed_is_dense, assert_close, assert_same_bits, assert_slimmed_is_masked, expected, found, mask, values};
 use net::Net;
 
 /// Mostly two dimensions.
@@ -63,6 +63,12 @@ proptest! {
         if assert_slimmed_is_masked(&mut net, &vs, &Slimming::ratio(ratios[0])) {
             assert_slimmed_is_masked(&mut net, &vs, &Slimming::ratio(ratios[1]));
         }
+    }
+
+    #[test]
+    fn absorbed_is_dense(graph in grow::graph(rank()), ratio in 0.0..0.999) {
+        let (mut net, vs) = Net::new(&graph);
+        assert_absorbed_is_dense(&mut net, &vs, ratio);
     }
 
     #[test]

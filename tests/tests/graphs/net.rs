@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use slim_runtime::{Flow, LayerVisitor, Prunable, Result, Tracer};
+use slim_runtime::{Activation, Flow, LayerVisitor, Prunable, Result, Tracer};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
@@ -148,6 +148,17 @@ fn activate(function: Function, xs: &Tensor) -> Tensor {
     }
 }
 
+/// The same, as the library calls it.
+fn said(function: Function) -> Activation {
+    match function {
+        Function::Relu => Activation::Relu,
+        Function::Tanh => Activation::Tanh,
+        Function::Silu => Activation::Silu,
+        Function::LeakyRelu => Activation::LeakyRelu(0.01),
+        Function::Gelu => Activation::Gelu,
+    }
+}
+
 /// Field path of a layer.
 pub fn name(layer: usize) -> String {
     format!("l{layer}")
@@ -155,6 +166,7 @@ pub fn name(layer: usize) -> String {
 
 impl Prunable for Net {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+        cx.explicit();
         let mut flows = match self.graph.inputs[..] {
             [width] => vec![cx.expect_input(&input, width)?],
             ref widths => {
@@ -168,10 +180,15 @@ impl Prunable for Net {
                     let flow = self.flattened(cx, layer, from, &flows[from])?;
                     cx.field(name(layer), |cx| self.parts[layer].trace(cx, flow))?
                 }
-                Op::Activate { from, .. } | Op::Mean { from } => flows[from].clone(),
+                Op::Activate { function, from } => cx.activation(&flows[from], said(function))?,
+                Op::Mean { from } => flows[from].clone(),
                 Op::Expand { from } => cx.expand(&flows[from])?,
                 Op::Add(a, b) => cx.add(&flows[a], &flows[b])?,
-                Op::Multiply(a, b, _) => cx.multiply(&flows[a], &flows[b])?,
+                Op::Multiply(a, b, None) => cx.multiply(&flows[a], &flows[b])?,
+                Op::Multiply(a, b, Some(_)) => {
+                    let gate = cx.ungate(&flows[b])?;
+                    cx.multiply(&flows[a], &gate)?
+                }
                 Op::Concat(ref parts) => cx.concat(&parts.iter().map(|&part| flows[part].clone()).collect::<Vec<_>>())?,
                 Op::Chunk { from, chunks, index } => cx.chunk(&flows[from], chunks as usize, index as usize)?,
                 Op::ViewShuffle { from, groups } => cx.shuffle(&flows[from], groups as usize)?,

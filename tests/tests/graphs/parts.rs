@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use slim_runtime::{Flow, Prunable, Result, Tracer, nn as own, per_channel_scale, per_channel_shift};
 use tch::Tensor;
-use tch::nn::{self, BatchNormConfig, ConvConfig, ConvTransposeConfig, Module, ModuleT};
+use tch::nn::{self, BatchNormConfig, ConvConfig, ConvTransposeConfig, Module, ModuleT, PaddingMode};
 
 use crate::graph::{Conv, Groups, Shape, Spec};
 
@@ -140,8 +140,9 @@ pub fn make(p: nn::Path, rank: usize, side: i64, spec: &Spec, tied: Tied) -> Mad
 }
 
 fn make_conv(p: &nn::Path, rank: usize, conv: &Conv, tied: Tied) -> Made {
-    let Conv { inputs, outputs, kernel, groups, bias, plain } = *conv;
-    let config = ConvConfig { padding: kernel / 2, groups: groups.count(), bias, ..Default::default() };
+    let Conv { inputs, outputs, kernel, groups, bias, plain, circular } = *conv;
+    let padding_mode = if circular { PaddingMode::Circular } else { PaddingMode::Zeros };
+    let config = ConvConfig { padding: kernel / 2, groups: groups.count(), bias, padding_mode, ..Default::default() };
     macro_rules! plain {
         ($conv:path) => {
             made!($conv(p, inputs, outputs, kernel, config), tied, [ws "weight"], [bs "bias"])
@@ -165,7 +166,7 @@ fn make_conv(p: &nn::Path, rank: usize, conv: &Conv, tied: Tied) -> Made {
 }
 
 fn make_conv_transpose(p: &nn::Path, rank: usize, conv: &Conv, tied: Tied) -> Made {
-    let Conv { inputs, outputs, kernel, groups, bias, plain } = *conv;
+    let Conv { inputs, outputs, kernel, groups, bias, plain, .. } = *conv;
     let config = ConvTransposeConfig { padding: kernel / 2, groups: groups.count(), bias, ..Default::default() };
     macro_rules! made_by {
         ($conv:path) => {

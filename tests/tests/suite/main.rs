@@ -1,6 +1,7 @@
 //! Whole models: parity with PyTorch, slimmed = masked, surgery and training, errors, files, snapshots.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
+mod absorption;
 mod branches;
 mod checkpoints;
 mod choosing;
@@ -11,6 +12,7 @@ mod matrix;
 mod parity;
 mod provenance;
 mod readme;
+mod recalibration;
 mod refusals;
 mod replicas;
 mod schema;

@@ -2,7 +2,7 @@ use slim_runtime::Prunable;
 use tch::nn::{BatchNorm, Conv2D};
 
 #[derive(Prunable)]
-#[prune(output = relu(bn))]
+#[prune(output = blur(bn))]
 struct NoSuchFunction {
     conv: Conv2D,
     bn: BatchNorm,

@@ -1,0 +1,108 @@
+//! How much accuracy absorption and recalibration save before fine-tuning: a VGG learns digits once, and is slimmed at several ratios in four ways.
+
+use anyhow::Result;
+use clap::Parser;
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use slim_examples::digits::{self, Digits};
+use slim_examples::training::{Schedule, accuracy, fit};
+use slim_examples::zoo::vgg::Vgg;
+use slim_runtime::{Cfg, Prunable, Slimming, channels, recalibrate};
+use tch::nn::{ModuleT, VarStore};
+use tch::{Device, Tensor};
+
+const CLASSES: i64 = 10;
+
+/// Train a VGG with channel sparsity on handwritten digits, and compare what it gets right before fine-tuning.
+#[derive(Parser)]
+#[command(name = "absorb")]
+struct Options {
+    /// Shares of channels to remove.
+    #[arg(long, value_delimiter = ',', default_value = "0.5,0.6,0.7,0.8")]
+    ratios: Vec<f64>,
+    /// Seeds of initialisation and shuffling; the table has their mean.
+    #[arg(long, value_delimiter = ',', default_value = "0")]
+    seeds: Vec<i64>,
+    /// Epochs of training with sparsity.
+    #[arg(long, default_value_t = 30)]
+    epochs: usize,
+    /// Factor of the L1 penalty on γ.
+    #[arg(long, default_value_t = 5e-3)]
+    sparsity: f64,
+    /// One epoch and one ratio, to see that everything runs.
+    #[arg(long)]
+    smoke: bool,
+}
+
+/// What is done beside slimming.
+#[derive(Clone, Copy)]
+struct Repair {
+    absorb: bool,
+    recalibrate: bool,
+}
+
+const REPAIRS: [Repair; 4] = [
+    Repair { absorb: false, recalibrate: false },
+    Repair { absorb: true, recalibrate: false },
+    Repair { absorb: false, recalibrate: true },
+    Repair { absorb: true, recalibrate: true },
+];
+
+fn main() -> Result<()> {
+    let mut options = Options::parse();
+    if options.smoke {
+        (options.epochs, options.ratios) = (1, vec![0.5]);
+    }
+    let device = Device::cuda_if_available();
+    let data = digits::load(device)?;
+    let cfg = channels![32, M, 64, M, 128, 128, M, 128, 128, M, 128, 128];
+
+    let mut dense = 0.;
+    // By ratio, then by repair.
+    let mut sums = vec![[0.; REPAIRS.len()]; options.ratios.len()];
+    for &seed in &options.seeds {
+        tch::manual_seed(seed);
+        let vs = VarStore::new(device);
+        let model = Vgg::new(vs.root(), &cfg, CLASSES)?;
+        fit(&model, &vs, &data.train, &Schedule { epochs: options.epochs, sparsity: options.sparsity, ..Schedule::default() })?;
+        dense += accuracy(&model, &data.test);
+        for (sums, &ratio) in sums.iter_mut().zip(&options.ratios) {
+            for (sum, repair) in sums.iter_mut().zip(REPAIRS) {
+                *sum += repaired_accuracy(&cfg, &vs, &data, ratio, repair)?;
+            }
+        }
+    }
+
+    let seeds = options.seeds.len().max(1) as f64;
+    println!("VGG {cfg} on digits, {} epochs, mean of {seeds} seeds; dense {:.2} %\n", options.epochs, dense / seeds);
+    println!("{}", table(&options.ratios, &sums, seeds).trim_fmt());
+    Ok(())
+}
+
+/// Slims a replica, and says what it gets right before it is trained again.
+fn repaired_accuracy(cfg: &Cfg, vs: &VarStore, data: &Digits, ratio: f64, repair: Repair) -> Result<f64> {
+    let mut replica_vs = VarStore::new(vs.device());
+    let mut replica = Vgg::new(replica_vs.root(), cfg, CLASSES)?;
+    replica_vs.copy(vs)?;
+    let slimming = Slimming::ratio(ratio);
+    let slimming = if repair.absorb { slimming.absorb() } else { slimming };
+    let plan = replica.plan(&slimming)?;
+    replica.apply(&plan)?;
+    if repair.recalibrate {
+        let batches = data.train.images.split(64, 0).into_iter().filter(|images| images.size()[0] == 64);
+        recalibrate(&mut replica, batches, |replica: &Vgg, images: Tensor| Ok(replica.forward_t(&images, true)))?;
+    }
+    Ok(accuracy(&replica, &data.test))
+}
+
+fn table(ratios: &[f64], sums: &[[f64; REPAIRS.len()]], seeds: f64) -> Table {
+    let rule = LineStyle::none().fill('─').junction('─');
+    let style = TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule);
+    let mut table = Table::new();
+    table.load_style(style).set_header(["removed", "slimmed", "absorbed", "recalibrated", "both"]);
+    table.column_iter_mut().for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    for (ratio, sums) in ratios.iter().zip(sums) {
+        let accuracies = sums.iter().map(|sum| format!("{:.2} %", sum / seeds));
+        table.add_row([format!("{:.0} %", 100. * ratio)].into_iter().chain(accuracies));
+    }
+    table
+}
