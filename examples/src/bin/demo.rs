@@ -11,7 +11,7 @@ use slim_examples::digits::{self, Digits};
 use slim_examples::measure::{kilobytes, latency};
 use slim_examples::training::{Schedule, accuracy, fit};
 use slim_examples::zoo::vgg::Vgg;
-use slim_runtime::{Cfg, Plan, Prunable, Slimmed, Slimming, channels, checkpoint};
+use slim_runtime::{Cfg, Plan, Prunable, Slimmed, Slimming, Sweep, Swept, channels, checkpoint};
 use tch::nn::{ModuleT, VarStore};
 use tch::{Device, Tensor};
 
@@ -71,6 +71,7 @@ fn main() -> Result<()> {
     fit(&model, &vs, &data.train, &schedule)?;
     println!("trained {} epochs with sparsity {} in {:.0} s", options.epochs, options.sparsity, start.elapsed().as_secs_f64());
     stages.add("dense", &model, &vs)?;
+    println!("\n{}\n", accuracy_by_ratio(&mut model, &data)?);
 
     let plan = model.plan(&Slimming::ratio(options.ratio))?;
     let masked = masked_replica(&cfg, &vs, &plan)?;
@@ -92,11 +93,19 @@ fn main() -> Result<()> {
     println!("\n{}\n", stages.table.trim_fmt());
 
     let file = write_files(&options.out, &slimmed.plan().with_variables(&model, &vs)?, stages.accuracy("masked"), &vs, slimmed)?;
-    let reloaded = reloaded_accuracy(&file, &data, device)?;
+    let reloaded = reloaded_accuracy(&file, &cfg, &data, device)?;
     println!("wrote {0}/plan.json, {0}/prune.txt, {0}/pruned.safetensors", options.out.display());
-    println!("read pruned.safetensors back through its cfg: accuracy {reloaded:.2} %, fine-tuned was {tuned:.2} %");
+    println!("read pruned.safetensors back into a dense network: accuracy {reloaded:.2} %, fine-tuned was {tuned:.2} %");
     ensure!(reloaded == tuned, "the file that was read back is not the network that was written");
     Ok(())
+}
+
+/// What slimming at each of some ratios would leave, before fine-tuning; the model stays as it is.
+fn accuracy_by_ratio(model: &mut Vgg, data: &Digits) -> Result<Swept> {
+    let one = data.test.images.narrow(0, 0, 1);
+    let cost = model.cost(|net| net.forward_t(&one, false))?;
+    let sweep = Sweep::over([0.2, 0.4, 0.5, 0.6, 0.7, 0.8]).macs(|plan| cost.after(plan)?.macs()).progress();
+    Ok(sweep.run(model, |net| accuracy(net, &data.test))?)
 }
 
 /// A second network with the same weights, masked: γ and β of the channels to be removed are zero.
@@ -123,9 +132,9 @@ fn write_files(out: &Path, plan: &Plan, masked_accuracy: f64, vs: &VarStore, sli
     Ok(file)
 }
 
-fn reloaded_accuracy(file: &Path, data: &Digits, device: Device) -> Result<f64> {
+fn reloaded_accuracy(file: &Path, dense: &Cfg, data: &Digits, device: Device) -> Result<f64> {
     let mut vs = VarStore::new(device);
-    let mut model = Vgg::new(vs.root(), &checkpoint::cfg(file)?, CLASSES)?;
+    let mut model = Vgg::new(vs.root(), dense, CLASSES)?;
     checkpoint::load(file, &mut vs, &mut model)?;
     Ok(accuracy(&model, &data.test))
 }

@@ -58,7 +58,9 @@
 //!
 //! | what removed channels leave behind | | without it |
 //! | --- | --- | --- |
-//! ABSORB
+//! | [`absorb()`](crate::Slimming::absorb) | what they still send on, act(β), goes into the next bias or running mean | it is dropped, as in the paper |
+//! | [`absorb_after(act)`](crate::Slimming::absorb_after) | the same, with this [activation](crate::Activation) where nothing is said of one | |
+//! | [`recalibrate(…)`](crate::recalibrate()) | batch-norm statistics, estimated anew from data after slimming | they stay |
 //!
 //! # How it is decided
 //!

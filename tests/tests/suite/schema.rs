@@ -6,7 +6,7 @@ use jsonschema::Validator;
 use serde_json::{Value, json};
 use slim_examples::zoo::{densenet_cifar, mobilenet_v3, preresnet, shufflenet_v2, unet, vgg};
 use slim_runtime::criterion::{L2, Normalisation};
-use slim_runtime::{Coupling, Plan, Prunable, Slimming, Target};
+use slim_runtime::{Activation, Coupling, Plan, Prunable, Slimming, Target};
 use slim_tests::fill::{fill, images};
 use tch::Device;
 use tch::nn::{self, ModuleT, VarStore};
@@ -61,8 +61,15 @@ fn all_that_can_be_asked_for_is_known() {
             assert_valid(&validator, "asked for", &serde_json::to_value(&plan).unwrap());
         }
     }
-    let plan = net.plan(&Slimming::ratio(0.7).local().round_down_to(2)).unwrap();
-    assert_valid(&validator, "local", &serde_json::to_value(&plan).unwrap());
+    let local = Slimming::ratio(0.7).local().round_down_to(2);
+    for slimming in [
+        local.clone(),
+        local.clone().absorb(),
+        local.clone().absorb_after(Activation::Relu),
+        local.absorb_after(Activation::LeakyRelu(0.1)),
+    ] {
+        assert_valid(&validator, "local", &serde_json::to_value(net.plan(&slimming).unwrap()).unwrap());
+    }
 
     let vs = VarStore::new(Device::Cpu);
     let net = vgg::Vgg::new(vs.root(), &vgg::cfg(11).unwrap(), 10).unwrap();
