@@ -5,6 +5,7 @@ pub mod check;
 pub mod fill;
 pub mod fixture;
 pub mod networks;
+pub mod readme;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
