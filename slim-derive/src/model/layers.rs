@@ -104,42 +104,39 @@ pub(crate) fn layer<'a>(
 fn conv<'a>(cx: &'a Ctxt, krate: &Path, operation: &'a Path, arguments: &'a [Argument], rank: &str) -> Option<Layer<'a>> {
     let form = "conv2d(3 => 32, kernel = 3, stride = 1, padding = 1, dilation = 1, groups = 1, bias = false)";
     let mut arguments = Arguments::new(cx, operation, form, arguments);
-    let (widths, kernel) = (arguments.widths(), arguments.required("kernel"));
     let whole = arguments.optional("whole_groups");
-    let config = arguments.config(CONV).into_iter().map(|(field, value)| quote!(#field: #value));
-    let (make, ty) = (format_ident!("conv{rank}d"), format_ident!("Conv{rank}D"));
-    let config = quote!(#krate::nn::ConvConfig { #(#config,)* ..::core::default::Default::default() });
-    arguments.finish();
-    let ((takes, gives), kernel) = (widths?, kernel?);
-    let conv = quote!(#krate::nn::#make(#PATH, #takes, #gives, #kernel, #config));
+    let layer = convolution(krate, arguments, CONV, ["conv", "Conv"], rank)?;
+    let conv = &layer.make;
     let make = match whole {
-        None => conv,
+        None => conv.clone(),
         Some(whole) => quote!(if #whole { #conv.whole_groups() } else { #conv }),
     };
-    Some(Layer {
-        ty: parse_quote!(#krate::nn::#ty),
-        make,
-        takes: Some((takes, false)),
-        gives: Some(Width::of(gives)),
-        has_variables: true,
-        repeated: false,
-    })
+    Some(Layer { make, ..layer })
 }
 
 fn conv_transpose<'a>(cx: &'a Ctxt, krate: &Path, operation: &'a Path, arguments: &'a [Argument], rank: &str) -> Option<Layer<'a>> {
     let form =
         "conv_transpose2d(64 => 32, kernel = 2, stride = 2, padding = 0, output_padding = 0, dilation = 1, groups = 1, bias = false)";
-    let mut arguments = Arguments::new(cx, operation, form, arguments);
+    convolution(krate, Arguments::new(cx, operation, form, arguments), CONV_TRANSPOSE, ["conv_transpose", "ConvTranspose"], rank)
+}
+
+/// A layer of a kernel, by the names of its constructor and its type.
+fn convolution<'a>(
+    krate: &Path,
+    mut arguments: Arguments<'a>,
+    config: &[(&str, &str)],
+    [make, ty]: [&str; 2],
+    rank: &str,
+) -> Option<Layer<'a>> {
     let (widths, kernel) = (arguments.widths(), arguments.required("kernel"));
-    let config = arguments.config(CONV_TRANSPOSE).into_iter().map(|(field, value)| quote!(#field: #value));
-    let (make, ty) = (format_ident!("conv_transpose{rank}d"), format_ident!("ConvTranspose{rank}D"));
-    let config = quote!(#krate::nn::ConvTransposeConfig { #(#config,)* ..::core::default::Default::default() });
+    let fields = arguments.config(config).into_iter().map(|(field, value)| quote!(#field: #value));
+    let (make, config, ty) = (format_ident!("{make}{rank}d"), format_ident!("{ty}Config"), format_ident!("{ty}{rank}D"));
+    let config = quote!(#krate::nn::#config { #(#fields,)* ..::core::default::Default::default() });
     arguments.finish();
     let ((takes, gives), kernel) = (widths?, kernel?);
-    let make = quote!(#krate::nn::#make(#PATH, #takes, #gives, #kernel, #config));
     Some(Layer {
         ty: parse_quote!(#krate::nn::#ty),
-        make,
+        make: quote!(#krate::nn::#make(#PATH, #takes, #gives, #kernel, #config)),
         takes: Some((takes, false)),
         gives: Some(Width::of(gives)),
         has_variables: true,
