@@ -60,6 +60,9 @@ fn given<'g>(graph: &'g Graph, layer: &'g LayerNode) -> impl Iterator<Item = usi
 /// # Errors
 /// [`Error::NoLayer`].
 pub(super) fn pools<'s>(terrain: &Terrain, scores: &Scores, held: &[Option<Rc<Hold>>], slimming: &'s Slimming) -> Result<Vec<Pool<'s>>> {
+    if slimming.layers.is_empty() && slimming.scope == Scope::Global {
+        return Ok(vec![Pool::new(&slimming.target, true, (0..scores.layers.len()).collect(), scores, held)]);
+    }
     // By class: which target of its own it has.
     let mut own: HashMap<usize, usize> = HashMap::new();
     for (index, (pattern, _)) in slimming.layers.iter().enumerate() {
@@ -87,10 +90,10 @@ pub(super) fn pools<'s>(terrain: &Terrain, scores: &Scores, held: &[Option<Rc<Ho
 /// Scored layers whose channels stay or go together, in the order of the data flow.
 fn groups(scores: &Scores, held: &[Option<Rc<Hold>>]) -> Vec<Vec<usize>> {
     let mut together = UnionFind::default();
-    let mut first: HashMap<usize, u32> = HashMap::new();
+    let mut first: Vec<Option<u32>> = vec![None; held.len()];
     for (layer, index) in scores.layers.iter().zip(together.fresh(scores.layers.len())) {
         for &class in layer.classes.iter().filter(|&&class| held[class].is_none()) {
-            together.union(*first.entry(class).or_insert(index), index);
+            together.union(*first[class].get_or_insert(index), index);
         }
     }
     let mut groups = vec![Vec::new(); scores.layers.len()];

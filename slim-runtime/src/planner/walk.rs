@@ -10,8 +10,10 @@ pub(super) struct Terrain<'g> {
     pub(super) axes: Vec<AxisBounds>,
     /// By layer: its first axis among them.
     first_axis: Vec<usize>,
-    /// By class: the axis of each of its channels, those of one layer in a row.
-    axes_of: Vec<Vec<u32>>,
+    /// The axis of each channel, class by class, those of one layer in a row.
+    axis_of: Vec<u32>,
+    /// By class: where its channels begin among them; one more for the end.
+    begin: Vec<usize>,
     costs: Option<CostModel>,
 }
 
@@ -40,7 +42,7 @@ pub(super) struct Walk {
 
 impl<'g> Terrain<'g> {
     pub(super) fn new(graph: &'g Graph, bounds: &Bounds, costs: Option<CostModel>) -> Self {
-        let (mut axes, mut first_axis, mut axes_of) = (Vec::new(), Vec::new(), vec![Vec::new(); graph.class.len()]);
+        let (mut axes, mut first_axis) = (Vec::new(), Vec::new());
         for (layer, node) in graph.layers.iter().enumerate() {
             first_axis.push(axes.len());
             for (axis, list) in node.axes.iter().enumerate() {
@@ -50,11 +52,16 @@ impl<'g> Terrain<'g> {
                 let needed = (list.least.min(width), Rule::Needed);
                 let bound = if is_layers { bounds.least(width) } else { needed };
                 let least = if bound.0 > needed.0 { bound } else { needed };
-                list.ids.iter().for_each(|&id| axes_of[graph.class(id)].push(axes.len() as u32));
                 axes.push(AxisBounds { layer, axis, width, least, is_layers });
             }
         }
-        Self { graph, axes, first_axis, axes_of, costs }
+        let (axis_of, begin) = by_class(graph);
+        Self { graph, axes, first_axis, axis_of, begin, costs }
+    }
+
+    /// The axis of each channel of a class.
+    fn axes_of(&self, class: usize) -> &[u32] {
+        &self.axis_of[self.begin[class]..self.begin[class + 1]]
     }
 
     /// The start, where nothing is gone.
@@ -81,10 +88,29 @@ impl<'g> Terrain<'g> {
     }
 }
 
+/// All channels of all axes, sorted by class: their axes, and where each class begins.
+fn by_class(graph: &Graph) -> (Vec<u32>, Vec<usize>) {
+    let lists = || graph.layers.iter().flat_map(|layer| &layer.axes).map(|axis| &axis.ids);
+    let mut begin = vec![0; graph.class.len() + 1];
+    for &id in lists().flat_map(|ids| ids.iter()) {
+        begin[graph.class(id) + 1] += 1;
+    }
+    (0..graph.class.len()).for_each(|class| begin[class + 1] += begin[class]);
+    let (mut next, mut axis_of) = (begin.clone(), vec![0; begin[graph.class.len()]]);
+    for (axis, ids) in lists().enumerate() {
+        for &id in ids.iter() {
+            let place = &mut next[graph.class(id)];
+            axis_of[*place] = axis as u32;
+            *place += 1;
+        }
+    }
+    (axis_of, begin)
+}
+
 impl Walk {
     /// Removes a class, unless that would leave some layer with fewer channels than a bound allows.
     pub(super) fn remove(&mut self, terrain: &Terrain, class: usize) -> Result<(), Rule> {
-        let axes = &terrain.axes_of[class];
+        let axes = terrain.axes_of(class);
         for (done, &axis) in axes.iter().enumerate() {
             let axis = axis as usize;
             if self.left[axis] <= terrain.axes[axis].least.0 {
@@ -100,14 +126,14 @@ impl Walk {
 
     /// Takes a class back.
     pub(super) fn restore(&mut self, terrain: &Terrain, class: usize) {
-        terrain.axes_of[class].iter().for_each(|&axis| self.left[axis as usize] += 1);
+        terrain.axes_of(class).iter().for_each(|&axis| self.left[axis as usize] += 1);
         self.keep[class] = true;
         self.update_costs(terrain, class);
     }
 
     fn update_costs(&mut self, terrain: &Terrain, class: usize) {
         let Some(costs) = &terrain.costs else { return };
-        let mut layers = terrain.axes_of[class].iter().map(|&axis| terrain.axes[axis as usize].layer);
+        let mut layers = terrain.axes_of(class).iter().map(|&axis| terrain.axes[axis as usize].layer);
         let mut before = None;
         // Those of one layer are in a row.
         for layer in layers.by_ref().filter(|&layer| before.replace(layer) != Some(layer)) {
