@@ -25,13 +25,15 @@ pub(crate) fn write(path: &Path, content: impl FnOnce(&mut BufWriter<&mut File>)
     let create = |path: &Path| File::options().write(true).create_new(true).open(path);
     let mut temporary = tempfile::Builder::new().prefix(".slim-").suffix(".tmp").make_in(folder, create)?;
 
+    // First, so that nobody can read what is written who could not read what was there.
+    if let Some(permissions) = permissions {
+        temporary.as_file().set_permissions(permissions)?;
+    }
+
     let mut buffer = BufWriter::new(temporary.as_file_mut());
     content(&mut buffer)?;
     buffer.flush()?;
     drop(buffer);
-    if let Some(permissions) = permissions {
-        temporary.as_file().set_permissions(permissions)?;
-    }
     temporary.as_file().sync_all()?;
     temporary.persist(&path).map_err(|error| error.error)?;
     sync_folder(folder);

@@ -41,7 +41,7 @@ impl Cfg {
 
     /// A model narrowed to these widths, in place of the weights that are then loaded: the first channels of each batch norm stay.
     ///
-    /// A cfg has no more than widths. Where they do not say what a split, a shuffle or a selection does, that is an error, and the network is built again from its plan, by
+    /// A cfg has no more than the widths of batch norms: what has none behind it, and was slimmed by its weights, is in the plan alone. Where they do not say what a split, a shuffle or a selection does, that is an error, and the network is built again from its plan, by
     /// [`Plan::narrowed`](crate::Plan::narrowed). Which of the parts of a concatenation that one batch norm reads have become narrower is a guess: where it is wrong,
     /// [`checkpoint::load`](crate::checkpoint::load) says what differs.
     ///
@@ -49,7 +49,7 @@ impl Cfg {
     /// [`Error::CfgMismatch`] when it is not this model's, would have one stream keep two widths, or narrows what a split, a shuffle or a selection knows
     /// by number; [`Error::Cfg`] when a width is below 1; those of [`Prunable::apply`].
     pub fn narrowed<M: Prunable>(&self, model: M) -> Result<M, Error> {
-        planner::plan_for(&planner::trace(&model, Masking::BatchNorm)?, self)?.narrowed(model)
+        planner::plan_for(&planner::trace(&model, Masking::Parameters)?, self)?.narrowed(model)
     }
 
     /// # Errors

@@ -211,12 +211,14 @@ pub enum Error {
     },
 
     /// All scores are equal, as in a network that has not been trained.
-    #[error("every {} that could go is {score}, so nothing tells the channels apart and the rule would remove all of them; train first{}", if .criterion == "batch_norm_scale" { "|γ|" } else { "score" }, if .criterion == "batch_norm_scale" { ", with `add_l1_subgradient` between `backward` and `step`" } else { "" })]
+    #[error("every {} {}that could go is {score}, so nothing tells the channels apart and the rule would remove all of them; train first{}", if .criterion == "batch_norm_scale" { "|γ|" } else { "score" }, .layer.as_ref().map(|path| format!("of `{path}` ")).unwrap_or_default(), if .criterion == "batch_norm_scale" { ", with `add_l1_subgradient` between `backward` and `step`" } else { "" })]
     NoRanking {
         /// The one score.
         score: f64,
         /// Name of the criterion.
         criterion: String,
+        /// Path of the first of the layers that compete, where that is not the whole network.
+        layer: Option<String>,
     },
 
     /// What is asked for cannot be.

@@ -19,8 +19,6 @@ pub struct Explanation {
     pub axis: String,
     /// Name of the [`Criterion`](crate::criterion::Criterion) that scores.
     pub criterion: String,
-    /// The score above which a channel stays.
-    pub threshold: Option<f64>,
     /// The channels, in order.
     pub channels: Vec<ChannelFate>,
 }
@@ -33,6 +31,8 @@ pub struct ChannelFate {
     pub position: usize,
     /// Its score, joined with those of the channels that stay or go together with it; `None` where nothing scores it.
     pub score: Option<f64>,
+    /// The score above which it stays; `None` where nothing was to be removed of those that it competes with.
+    pub threshold: Option<f64>,
     /// Whether it stays.
     pub stays: bool,
     /// Why.
@@ -72,22 +72,22 @@ impl fmt::Display for Explanation {
             if channel.together.len() > MOST_NAMES {
                 names += &format!(" and {} more", channel.together.len() - MOST_NAMES);
             }
-            table.add_row([channel.position.to_string(), score, fate.to_owned(), self.why(channel), names]);
+            table.add_row([channel.position.to_string(), score, fate.to_owned(), channel.why(), names]);
         }
         table.column_iter_mut().take(2).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
         write!(f, "{}", table.trim_fmt())
     }
 }
 
-impl Explanation {
-    fn why(&self, channel: &ChannelFate) -> String {
-        match (&channel.reason, self.threshold, channel.score) {
+impl ChannelFate {
+    fn why(&self) -> String {
+        match (&self.reason, self.threshold, self.score) {
+            (Reason::Held(Hold::Unscored) | Reason::Unranked, ..) => "nothing ranks it".to_owned(),
             (Reason::Held(hold), ..) => hold.to_string(),
             (Reason::Bound(rule), ..) => format!("bound: {rule}"),
-            (Reason::Unranked, ..) => "nothing ranks it".to_owned(),
             (Reason::Score, None, _) => "nothing was to be removed".to_owned(),
             (Reason::Score, Some(threshold), Some(score)) if score > threshold => format!("above {}", number(threshold)),
-            (Reason::Score, Some(threshold), _) if channel.stays => format!("the first of those at {}", number(threshold)),
+            (Reason::Score, Some(threshold), _) if self.stays => format!("the first of those at {}", number(threshold)),
             (Reason::Score, Some(threshold), _) => format!("not above {}", number(threshold)),
         }
     }

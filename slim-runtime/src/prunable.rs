@@ -83,7 +83,7 @@ pub trait Prunable {
     /// [`Error::NonFinite`](crate::Error::NonFinite) for a NaN or infinite score, [`Error::NoRanking`](crate::Error::NoRanking) for equal ones,
     /// [`Error::OutOfReach`](crate::Error::OutOfReach) for a budget, [`Error::NothingToPrune`](crate::Error::NothingToPrune), those of the criterion and of [`trace`](Self::trace).
     fn plan(&self, slimming: &Slimming) -> Result<Plan> {
-        planner::plan(&planner::trace(self, slimming.masking)?, slimming)
+        planner::plan(&planner::trace(self, slimming.zeroed())?, slimming)
     }
 
     /// Why each channel of the layer at `path` stays or goes. Changes nothing.
@@ -91,7 +91,7 @@ pub trait Prunable {
     /// # Errors
     /// [`Error::NoLayer`](crate::Error::NoLayer), those of [`plan`](Self::plan).
     fn explain(&self, slimming: &Slimming, path: &str) -> Result<Explanation> {
-        planner::explain(&planner::trace(self, slimming.masking)?, slimming, path)
+        planner::explain(&planner::trace(self, slimming.zeroed())?, slimming, path)
     }
 
     /// Carries out a plan, in place: layers, their `VarStore` and gradients shrink together.
@@ -132,7 +132,7 @@ pub trait Prunable {
     /// Those of [`plan`](Self::plan) and [`apply`](Self::apply).
     fn slim(&mut self, ratio: f64) -> Result<Slimmed> {
         let slimming = Slimming::ratio(ratio);
-        let graph = planner::trace(self, slimming.masking)?;
+        let graph = planner::trace(self, slimming.zeroed())?;
         let plan = planner::plan(&graph, &slimming)?;
         surgery::apply(self, &graph, &plan)
     }

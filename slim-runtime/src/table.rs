@@ -32,5 +32,5 @@ pub(crate) fn grouped(number: i64) -> String {
 
 /// Where training with sparsity worked, scores are close to zero.
 pub(crate) fn number(score: f64) -> String {
-    if score.abs() < 1e-3 && score != 0. { format!("{score:.3e}") } else { format!("{score:.6}") }
+    if (score.abs() < 1e-3 && score != 0.) || score.abs() >= 1e6 { format!("{score:.3e}") } else { format!("{score:.6}") }
 }

@@ -119,9 +119,11 @@ pub fn load<M: Prunable + ?Sized>(path: impl AsRef<Path>, vs: &mut VarStore, mod
     let values = values(path, &file, &variables(vs, &graph, &step), misnamed)?;
 
     match fit {
-        Fit::Dense => surgery::apply_with(model, &graph, &plan, values),
-        Fit::Slim => surgery::replace(values).map(|()| Slimmed::new(plan, &graph, positions, Vec::new())),
+        // What was absorbed is in the file's weights.
+        Fit::Dense => surgery::apply_with(model, &graph, &planner::without_absorption(&plan), values).map(drop)?,
+        Fit::Slim => surgery::replace(values)?,
     }
+    Ok(Slimmed::new(plan, &graph, positions, Vec::new()))
 }
 
 /// Writes all variables of `vs`, and nothing about the network: of a dense one, or of one whose `forward` no derive knows.

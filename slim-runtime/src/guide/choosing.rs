@@ -69,7 +69,8 @@
 //! 3. They go one after the other until the target is met. One whose going would leave any layer with fewer channels than a bound allows stays, and the next is tried. So all bounds hold at once, and none
 //!    undoes another. What each layer is left with is kept up to date on the way, and so is what the network costs: a budget needs no repeated surgery.
 //! 4. Rounding comes last, layer by layer, and takes the best of those that went back, or the worst of those that stayed away. Taking back may spoil another layer's multiple, which is then
-//!    rounded up too. A budget, or a top-k, is that of the rounded network: the search is repeated, by bisection, for the shortest list that fits once it is rounded.
+//!    rounded up too. A budget, or a top-k, is that of the rounded network: how many go is found by bisection. It is never exceeded; what
+//!    rounding leaves need not become less with every channel that goes, so now and then a somewhat larger network would have fitted too.
 //!
 //! What a target asked for and a bound refused is in the report, layer by layer, and in [`Plan::bounded`](crate::Plan::bounded).
 //!
@@ -83,6 +84,6 @@
 //!
 //! [`Plan::warnings`](crate::Plan::warnings), which the report shows:
 //!
-//! * The threshold is in no gap: it is more than a tenth of the median |γ| that stays. Training with sparsity drives unimportant γ to 1e-5 and below; where it did, the threshold is
-//!   among those and slimming is nearly free. Train longer, with a larger factor, or remove less.
+//! * There is no gap: the largest |γ| that goes is more than a tenth of the median that stays. Training with sparsity drives unimportant γ to 1e-5 and below; where it did, those are
+//!   what goes, and slimming is nearly free. Train longer, with a larger factor, or remove less.
 //! * All |γ| are below 0.1 and none is near zero (a hundredth of the largest): weight decay has shrunk them all. It is an L2 penalty, which makes values small and not zero; leave γ out of it.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AxisPlan, KeepList, LayerPlan, Plan, Scored, TensorPlan, outline};
+use super::{AxisPlan, KeepList, LayerPlan, OWN, Plan, Scored, TensorPlan, outline};
 use crate::slimming::Slimming;
 use crate::{Error, Result};
 
@@ -74,7 +74,7 @@ impl Plan {
     /// [`LayerPlan::axis`] tells the same.
     pub fn original_channels(&self, path: &str) -> Option<&KeepList> {
         let layer = self.layer(path)?;
-        let named = ["out", "channels", "in"].into_iter().find_map(|name| layer.axis(name));
+        let named = OWN.into_iter().find_map(|name| layer.axis(name));
         named.or(layer.axes.first()).map(|axis| &axis.keep)
     }
 

@@ -19,7 +19,7 @@ impl Plan {
     )]
     pub const JSON_SCHEMA: &str = include_str!("../../docs/plan.schema.json");
 
-    /// The plan as JSON, indented. Any other format of serde's will do too. [`JSON_SCHEMA`](Self::JSON_SCHEMA) describes it. Any other format of serde's will do too.
+    /// The plan as JSON, indented. [`JSON_SCHEMA`](Self::JSON_SCHEMA) describes it. Any other format of serde's will do too.
     ///
     /// # Errors
     /// None that is known: every value of a plan has a place in JSON.

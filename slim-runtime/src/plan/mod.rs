@@ -27,6 +27,9 @@ pub use slimmed::Slimmed;
 pub(crate) use variables::Variables;
 pub use warning::Warning;
 
+/// Names of the axis that a person means by a layer's channels: what it makes, what passes through it, what it reads.
+pub(crate) const OWN: [&str; 3] = ["out", "channels", "in"];
+
 /// Which channels of a network stay.
 ///
 /// Made by [`Prunable::plan`](crate::Prunable::plan), carried out by [`Prunable::apply`](crate::Prunable::apply) on the model or any replica of it.
@@ -63,12 +66,12 @@ pub struct LayerPlan {
     /// How its scores took part in the choice; `None` for a layer that scores nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scored: Option<Scored>,
-    /// Channels that it makes and that stay, since no batch norm ranks them; not said of the model's output.
+    /// Channels that it makes and that stay, since nothing ranks them; not said of the model's output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unscored: Option<Unscored>,
 }
 
-/// Channels that stay because no batch norm ranks them.
+/// Channels that stay because nothing ranks them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Unscored {
@@ -203,7 +206,7 @@ impl Plan {
         entries.filter_map(stage).collect()
     }
 
-    /// Scored channels: the γ entries of the network's batch norms.
+    /// Scored channels: the γ entries of the network's batch norms, or what another criterion scores.
     pub fn channels(&self) -> Change {
         self.scored().fold(Change { before: 0, after: 0 }, |sum, (axis, _)| sum.plus(axis.width as i64, axis.keep.len() as i64))
     }
@@ -221,7 +224,7 @@ impl Plan {
     /// What is zero when a channel is gone: that of the pass, of this and those before, by which the most may go.
     pub(crate) fn masking(&self) -> Masking {
         let passes = self.passes.iter().map(|pass| &pass.slimming).chain([&self.slimming]);
-        passes.map(|slimming| slimming.masking).find(|masking| *masking == Masking::Parameters).unwrap_or(self.slimming.masking)
+        passes.map(Slimming::zeroed).find(|masking| *masking == Masking::Parameters).unwrap_or_default()
     }
 
     /// Multiply-accumulates, given how often each weight is used.
@@ -229,7 +232,8 @@ impl Plan {
         let tensors = self.layers.iter().flat_map(|layer| layer.tensors.iter().map(move |tensor| (layer, tensor)));
         // A shared tensor is used where it is met first. The numbers may be a file's, so they saturate.
         tensors.filter(|(_, tensor)| tensor.tied.is_none()).fold(Change { before: 0, after: 0 }, |sum, (layer, tensor)| {
-            let uses = uses.get(&format!("{}.{}", layer.path, tensor.name)).copied().unwrap_or(0) as i64;
+            let uses = uses.get(&format!("{}.{}", layer.path, tensor.name)).copied().unwrap_or(0);
+            let uses = i64::try_from(uses).unwrap_or(i64::MAX);
             let macs = |shape: Vec<i64>| shape.iter().product::<i64>().saturating_mul(uses);
             sum.plus(macs(layer.shape_before(tensor)), macs(layer.shape_after(tensor)))
         })

@@ -69,11 +69,17 @@ fn layer_difference(a: &Outline, b: &Outline, [name_a, name_b]: [&str; 2]) -> Op
     }
     a.tensors.iter().zip(&b.tensors).find_map(|(a, b)| {
         let name = a.name;
-        if a.dims != b.dims {
+        if !same_dims(a, b) {
             return Some(format!("`{path}.{name}` has shape {:?} in {name_a}, {:?} in {name_b}", a.shape, b.shape));
         }
         (a.tied != b.tied).then(|| format!("`{path}.{name}` is shared in one of them and not in the other"))
     })
+}
+
+/// Of several dimensions of 1 a layer that was narrowed to one channel does not know which the channel's was.
+fn same_dims(a: &TensorOutline, b: &TensorOutline) -> bool {
+    let mut dims = a.dims.iter().zip(&b.dims).zip(a.shape.iter().zip(&b.shape));
+    a.dims.len() == b.dims.len() && dims.all(|((dim_a, dim_b), (size_a, size_b))| dim_a == dim_b || (*size_a, *size_b) == (1, 1))
 }
 
 /// `(in 3, out 8)`

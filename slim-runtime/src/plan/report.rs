@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table};
 
 use super::{AxisPlan, Change, Hold, LayerKind, LayerPlan, Plan, Slimmed, Unscored, Warning};
 use crate::Absorbed;
-use crate::criterion::{BatchNormScale, Criterion, Masking};
+use crate::criterion::{BatchNormScale, Criterion, Masking, Normalisation};
 use crate::slimming::{Rule, Scope, Target};
 use crate::table::{MOST_LINES, STYLE, grouped, number};
 
@@ -26,7 +26,7 @@ impl fmt::Display for Plan {
             format!("`{path}` keeps {kept} {channels}, and not {}: {}", bounded.wanted, by.join(", "))
         });
         let warnings = self.warnings.iter().map(Warning::to_string);
-        let held = self.layers.iter().filter_map(|layer| layer.held(self.slimming.masking));
+        let held = self.layers.iter().filter_map(|layer| layer.held(self.masking()));
         for (label, lines) in [("bound", bounded.collect::<Vec<_>>()), ("warning", warnings.collect()), ("held", held.collect())] {
             write_lines(f, label, lines)?;
         }
@@ -70,11 +70,14 @@ impl Plan {
             }
             Target::Ratio(ratio) => ("ratio", format!("{} asked for, {reached}", percent(*ratio))),
             Target::Threshold(_) => ("ratio", reached),
-            Target::TopK(k) if slimming.scope == Scope::Local => {
-                ("top-k", format!("at most {} channels in each layer", grouped(*k as i64)))
-            }
             Target::TopK(k) => {
-                ("top-k", format!("at most {} channels asked for, {} stay", grouped(*k as i64), grouped(self.channels().after)))
+                let k = grouped(i64::try_from(*k).unwrap_or(i64::MAX));
+                let of = match slimming.scope {
+                    Scope::Local => " of each layer",
+                    Scope::Global if slimming.layers.is_empty() => "",
+                    Scope::Global => " of the layers without a target of their own",
+                };
+                ("top-k", format!("at most {k} channels{of} asked for, {} stay in all", grouped(self.channels().after)))
             }
             Target::Params(share) => {
                 ("budget", format!("{} of the parameters asked for, {} stay", percent(*share), of_before(self.parameters())))
@@ -84,7 +87,7 @@ impl Plan {
             }
         }];
         let is_gamma = slimming.criterion.name() == BatchNormScale.name();
-        let what = if is_gamma { "|γ|" } else { "score" };
+        let what = if is_gamma && slimming.normalisation == Normalisation::None { "|γ|" } else { "score" };
         lines.push((
             "threshold",
             match self.threshold {

@@ -27,7 +27,8 @@ pub struct Slimmed {
 
 impl PartialEq for Slimmed {
     fn eq(&self, other: &Self) -> bool {
-        self.plan == other.plan && self.positions == other.positions && self.absorbed == other.absorbed
+        // What was absorbed is in the weights.
+        self.plan == other.plan && self.positions == other.positions
     }
 }
 
@@ -41,7 +42,7 @@ impl Slimmed {
         &self.plan
     }
 
-    /// What became of what removed channels sent on, by the layer that read them; empty if [absorption](crate::Slimming::absorb) was not asked for.
+    /// What became of what removed channels sent on, by the layer that read them; empty if [absorption](crate::Slimming::absorb) was not asked for, and where a file was loaded.
     pub fn absorbed(&self) -> &[Absorbed] {
         &self.absorbed
     }
@@ -56,7 +57,8 @@ impl Slimmed {
     /// # Errors
     /// Those of [`Plan::then`].
     pub fn then(&self, later: &Slimmed) -> Result<Slimmed> {
-        Ok(Slimmed { plan: self.plan.then(&later.plan)?, ..later.clone() })
+        let absorbed = self.absorbed.iter().chain(&later.absorbed).cloned().collect();
+        Ok(Slimmed { plan: self.plan.then(&later.plan)?, absorbed, ..later.clone() })
     }
 
     /// The plan with the names that `vs` has for the model's tensors.

@@ -4,15 +4,17 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::table::number;
+
 /// What in the scores speaks against a plan. It is carried out all the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Warning {
-    /// The threshold is in the midst of the |γ|, not in a gap between small and large ones: channels go that still send something.
+    /// Channels go whose |γ| are not small beside those that stay: there is no gap between the two, and they still send something.
     NoGap {
-        /// The threshold.
-        threshold: f64,
+        /// The largest |γ| that goes.
+        largest: f64,
         /// The median |γ| of the channels that may go and stay.
         median: f64,
     },
@@ -28,10 +30,11 @@ pub enum Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Warning::NoGap { threshold, median } => write!(
+            Warning::NoGap { largest, median } => write!(
                 f,
-                "the threshold {threshold:.3} is {:.0} % of the median |γ| that stays: no gap, so accuracy will suffer; train longer with sparsity, or remove less",
-                100. * threshold / median
+                "the largest |γ| that goes, {}, is {:.0} % of the median that stays: no gap, so accuracy will suffer; train longer with sparsity, or remove less",
+                number(*largest),
+                100. * largest / median
             ),
             Warning::WeightDecay { smallest, largest } => write!(
                 f,

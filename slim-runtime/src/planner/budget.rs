@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::plan::Role;
-use crate::tracer::{Graph, TensorNode};
+use crate::plan::{LayerKind, Role};
+use crate::tracer::{Graph, LayerNode, TensorNode};
 use crate::{Error, Result};
 
 /// The cost of each layer as a function of its widths: a sum of products. A shared tensor counts where it is met first.
@@ -28,10 +28,19 @@ impl CostModel {
     /// Multiply-accumulates for one sample: weights, each as often as it is used. What `uses` does not name costs nothing.
     ///
     /// # Errors
-    /// [`Error::Slimming`] when `uses` names a tensor that the network has not.
+    /// [`Error::Slimming`] when `uses` names a tensor that the network has not, or not one that it has.
     pub(super) fn macs(graph: &Graph, uses: &BTreeMap<String, u64>) -> Result<Self> {
         let tensors = graph.layers.iter().flat_map(|layer| layer.tensors.iter().map(|tensor| format!("{}.{}", layer.path, tensor.name)));
         let known: BTreeSet<_> = tensors.collect();
+        let counted = |layer: &&LayerNode| matches!(layer.kind, LayerKind::Conv | LayerKind::ConvTranspose | LayerKind::Linear);
+        let mut weights = graph.layers.iter().filter(counted).flat_map(|layer| {
+            let tensors = layer.tensors.iter().filter(|tensor| tensor.axes.len() > 1 && tensor.tied.is_none());
+            tensors.map(|tensor| format!("{}.{}", layer.path, tensor.name))
+        });
+        if let Some(missing) = weights.find(|path| !uses.contains_key(path)) {
+            let reason = format!("the cost is another network's, which has no tensor `{missing}`; record it of this one, with `cost`");
+            return Err(Error::Slimming { reason });
+        }
         if let Some(stranger) = uses.keys().find(|path| !known.contains(*path)) {
             let reason = format!("the cost is another network's, which has the tensor `{stranger}`; record it of this one, with `cost`");
             return Err(Error::Slimming { reason });

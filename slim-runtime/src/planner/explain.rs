@@ -3,6 +3,7 @@
 use super::scores::Scores;
 use super::select::{self, Choice};
 use crate::explanation::{ChannelFate, Explanation, Reason};
+use crate::plan::OWN;
 use crate::slimming::Slimming;
 use crate::tracer::{AxisRole, Graph, LayerNode};
 use crate::{Error, Result};
@@ -24,16 +25,15 @@ pub(crate) fn explain(graph: &Graph, slimming: &Slimming, path: &str) -> Result<
     let channels = classes.iter().enumerate().map(|(position, &class)| ChannelFate {
         position,
         score: scores.by_class[class],
+        threshold: choice.compared[class],
         stays: choice.keep[class],
         reason: reason(&choice, class),
         together: together.get_mut(position).map(std::mem::take).unwrap_or_default(),
     });
-    let own = choice.ranked[index].and_then(|(_, threshold)| threshold);
     Ok(Explanation {
         path: path.to_owned(),
         axis: axis.name.to_string(),
         criterion: slimming.criterion.name(),
-        threshold: own.or(choice.threshold),
         channels: channels.collect(),
     })
 }
@@ -41,7 +41,8 @@ pub(crate) fn explain(graph: &Graph, slimming: &Slimming, path: &str) -> Result<
 /// What a layer gives or scales; of one that does neither, what it reads.
 fn own_axis(layer: &LayerNode) -> usize {
     let ranked = layer.ranked.as_ref().map(|ranked| ranked.axis);
-    ranked.or_else(|| layer.axes.iter().position(|axis| axis.role != AxisRole::Read)).unwrap_or(0)
+    let named = || OWN.iter().find_map(|name| layer.axes.iter().position(|axis| axis.name == *name));
+    ranked.or_else(named).unwrap_or(0)
 }
 
 /// For each of the classes, the channels of other layers that stay or go with it: those that layers make or scale.

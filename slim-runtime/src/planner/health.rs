@@ -2,12 +2,11 @@
 
 use super::scores::Scores;
 use super::select::Choice;
-use crate::criterion::BatchNormScale;
-use crate::criterion::Criterion;
+use crate::criterion::{BatchNormScale, Criterion, Normalisation};
 use crate::plan::Warning;
-use crate::slimming::Slimming;
+use crate::slimming::{Coupling, Slimming};
 
-/// In a gap, the threshold is at most this share of the median that stays. The penalty drives γ to 1e-5 and less where it works.
+/// Where there is a gap, what goes is at most this share of the median that stays. The penalty drives γ to 1e-5 and less where it works.
 const GAP: f64 = 0.1;
 
 /// γ start at 0.5 or 1. The largest is below this when all have decayed.
@@ -17,7 +16,9 @@ const DECAYED: f64 = 0.1;
 const NEAR_ZERO: f64 = 1e-2;
 
 pub(super) fn warnings(slimming: &Slimming, scores: &Scores, choice: &Choice) -> Vec<Warning> {
-    if slimming.criterion.name() != BatchNormScale.name() {
+    // Scores that are |γ| themselves.
+    let is_gamma = slimming.criterion.name() == BatchNormScale.name() && slimming.normalisation == Normalisation::None;
+    if !is_gamma || slimming.coupling == Coupling::Sum {
         return Vec::new();
     }
     let may_go: Vec<_> = scores.entries().filter(|&class| choice.held[class].is_none()).collect();
@@ -29,11 +30,12 @@ pub(super) fn warnings(slimming: &Slimming, scores: &Scores, choice: &Choice) ->
     });
     let (smallest, largest) = may_go.iter().map(score).fold((f64::INFINITY, 0_f64), |(low, high), score| (low.min(score), high.max(score)));
 
-    let no_gap = |threshold: f64| {
-        let median = median.filter(|&median| threshold > GAP * median)?;
-        Some(Warning::NoGap { threshold, median })
+    let going = may_go.iter().filter(|&&class| !choice.keep[class]).map(score).reduce(f64::max);
+    let no_gap = |going: f64| {
+        let median = median.filter(|&median| going > GAP * median)?;
+        Some(Warning::NoGap { largest: going, median })
     };
-    let decayed = choice.threshold.is_some() && largest > 0. && largest < DECAYED && smallest > NEAR_ZERO * largest;
+    let decayed = going.is_some() && largest > 0. && largest < DECAYED && smallest > NEAR_ZERO * largest;
     let decayed = decayed.then_some(Warning::WeightDecay { smallest, largest });
-    choice.threshold.and_then(no_gap).into_iter().chain(decayed).collect()
+    going.and_then(no_gap).into_iter().chain(decayed).collect()
 }

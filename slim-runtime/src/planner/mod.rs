@@ -39,7 +39,7 @@ pub(crate) fn plan(graph: &Graph, slimming: &Slimming) -> Result<Plan> {
     let scores = Scores::read(graph, slimming)?;
     let choice = select::select(graph, &scores, slimming)?;
     let warnings = health::warnings(slimming, &scores, &choice);
-    Ok(Plan { warnings, ..plan_of(graph, slimming.clone(), &choice) })
+    Ok(Plan { warnings, ..plan_of(graph, slimming.recorded(), &choice) })
 }
 
 fn plan_of(graph: &Graph, slimming: Slimming, choice: &Choice) -> Plan {

@@ -2,6 +2,7 @@
 
 use super::select::Choice;
 use crate::cfg::{Cfg, Stage};
+use crate::criterion::Masking;
 use crate::plan::{LayerKind, Plan};
 use crate::slimming::Slimming;
 use crate::tracer::{Graph, LayerNode, State};
@@ -45,9 +46,11 @@ pub(crate) fn plan_for(graph: &Graph, cfg: &Cfg) -> Result<Plan> {
         bound: vec![None; scored.len()],
         held: graph.held.clone(),
         scored,
+        compared: vec![None; graph.class.len()],
         ranked: ranked.map(|ranked| Some((ranked?.axis, None))).collect(),
     };
-    Ok(super::plan_of(graph, Slimming::ratio(0.), &choice))
+    // By weights more may have gone than by γ, and a cfg does not say by which it was.
+    Ok(super::plan_of(graph, Slimming::ratio(0.).masking(Masking::Parameters), &choice))
 }
 
 /// Whether what a layer does to channels that are removed is neither in its tensors nor in widths.

@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::criterion::{Candidate, Normalisation};
+use crate::plan::Hold;
 use crate::slimming::{Coupling, Slimming};
 use crate::tracer::{Graph, LayerNode, Ranked};
 use crate::{Error, Result};
@@ -33,6 +34,11 @@ impl Scores {
         let mut scored = Vec::new();
         for (index, layer) in graph.layers.iter().enumerate() {
             let Some(ranked) = layer.ranked.as_ref().filter(|ranked| ranked.first) else { continue };
+            // What makes the model's output has nothing to choose.
+            let is_output = |&id: &u32| matches!(graph.held[graph.class(id)].as_deref(), Some(Hold::Output));
+            if !ranked.is_scale && layer.axes[ranked.axis].ids.iter().all(is_output) {
+                continue;
+            }
             let candidate = Candidate::new(layer, ranked);
             let Some(scores) = slimming.criterion.scores(&candidate)? else { continue };
             if scores.size() != [candidate.channels() as i64] {

@@ -27,6 +27,8 @@ pub(super) struct Choice {
     pub(super) held: Vec<Option<Rc<Hold>>>,
     /// By class: whether something ranks it.
     pub(super) scored: Vec<bool>,
+    /// By class: the threshold that it was compared with.
+    pub(super) compared: Vec<Option<f64>>,
     /// By layer: the axis that is ranked, and the threshold where it is not that of the whole network.
     pub(super) ranked: Vec<Option<(usize, Option<f64>)>>,
 }
@@ -45,7 +47,7 @@ pub(super) fn select(graph: &Graph, scores: &Scores, slimming: &Slimming) -> Res
     if pools.iter().all(|pool| pool.order.is_empty()) {
         return Err(Error::NothingToPrune { reason: why_nothing(slimming, scores, &held) });
     }
-    refuse_level(&pools, slimming)?;
+    refuse_level(graph, scores, &pools, slimming)?;
 
     let start = terrain.start();
     let classes = graph.class.len();
@@ -61,8 +63,10 @@ pub(super) fn select(graph: &Graph, scores: &Scores, slimming: &Slimming) -> Res
     };
     let mut ranked = vec![None; graph.layers.len()];
     let mut threshold = None;
+    let mut compared = vec![None; classes];
     for pool in &pools {
         let cut = selection.cut(pool)?;
+        pool.order.iter().for_each(|&class| compared[class] = cut);
         if pool.is_global {
             threshold = cut;
         }
@@ -73,7 +77,7 @@ pub(super) fn select(graph: &Graph, scores: &Scores, slimming: &Slimming) -> Res
     selection.round();
     let Selection { walk, unwanted, bound, .. } = selection;
     let scored = scores.by_class.iter().map(Option::is_some).collect();
-    Ok(Choice { threshold, keep: walk.keep, unwanted, bound, held, scored, ranked })
+    Ok(Choice { threshold, keep: walk.keep, unwanted, bound, held, scored, compared, ranked })
 }
 
 /// A selection under way.
@@ -104,7 +108,7 @@ impl Selection<'_, '_> {
                 (not_above(threshold), Some(threshold))
             }
             Target::Threshold(threshold) => (not_above(threshold), Some(threshold)),
-            Target::TopK(k) => self.fewest(pool, |walk| self.left_in(pool, walk), k as u64)?,
+            Target::TopK(k) => self.fewest(pool, |walk| self.channels_of(pool, walk), k as u64)?,
             Target::Params(share) | Target::Macs { share, .. } => {
                 self.fewest(pool, |walk| walk.cost, (self.whole as f64 * share) as u64)?
             }
@@ -164,10 +168,11 @@ impl Selection<'_, '_> {
         Ok(enough)
     }
 
-    /// How many scored channels of a pool are left.
-    fn left_in(&self, pool: &Pool, walk: &Walk) -> u64 {
+    /// How many scored channels are left: of the whole network, or else of the layer of the pool that has the most.
+    fn channels_of(&self, pool: &Pool, walk: &Walk) -> u64 {
         let layers = pool.layers.iter().map(|&layer| &self.scores.layers[layer]);
-        layers.map(|scored| walk.left[self.terrain.axis(scored.layer, scored.axis)] as u64).sum()
+        let left = layers.map(|scored| walk.left[self.terrain.axis(scored.layer, scored.axis)] as u64);
+        if pool.is_global { left.sum() } else { left.max().unwrap_or(0) }
     }
 
     fn rounded(&self, walk: &mut Walk) -> Vec<usize> {
@@ -184,21 +189,18 @@ impl Selection<'_, '_> {
 }
 
 /// # Errors
-/// [`Error::NoRanking`] when no pool has channels that can be told apart.
-fn refuse_level(pools: &[Pool], slimming: &Slimming) -> Result<()> {
-    let ranks =
-        |pool: &&Pool| pool.order.len() > 1 && !matches!(pool.target, Target::Threshold(_) | Target::Ratio(0.) | Target::Params(1.));
-    let mut level = pools.iter().filter(ranks).peekable();
-    let Some(first) = level.peek().and_then(|pool| pool.ranked.first().copied()) else { return Ok(()) };
-    if !level.all(Pool::is_level) {
-        return Ok(());
-    }
-    Err(Error::NoRanking { score: first, criterion: slimming.criterion.name() })
+/// [`Error::NoRanking`] when the channels of a pool cannot be told apart. A layer by itself may have nothing but zeros, which say that all of it can go.
+fn refuse_level(graph: &Graph, scores: &Scores, pools: &[Pool], slimming: &Slimming) -> Result<()> {
+    let asks = |pool: &&Pool| !matches!(pool.target, Target::Threshold(_) | Target::Ratio(0.) | Target::Params(1.));
+    let level = |pool: &&Pool| pool.is_level() && (pool.is_global || pool.ranked.first() > Some(&0.));
+    let Some(pool) = pools.iter().filter(asks).find(level) else { return Ok(()) };
+    let layer = (!pool.is_global).then(|| graph.layers[scores.layers[pool.layers[0]].layer].path.clone());
+    Err(Error::NoRanking { score: pool.ranked[0], criterion: slimming.criterion.name(), layer })
 }
 
 fn why_nothing(slimming: &Slimming, scores: &Scores, held: &[Option<Rc<Hold>>]) -> String {
     let hold = scores.entries().find_map(|class| held[class].as_deref());
-    match (hold, slimming.masking) {
+    match (hold, slimming.zeroed()) {
         (Some(hold), _) => format!("every channel that is ranked must stay, the first of them for this reason: {hold}"),
         (None, Masking::BatchNorm) => "the data flow has no batch norm with a scale (γ) to rank channels by; put one behind a convolution, check that its field is not marked `#[prune(skip)]`, or rank by weights: `Slimming::ratio(0.5).criterion(criterion::L2)`".to_owned(),
         (None, Masking::Parameters) => {

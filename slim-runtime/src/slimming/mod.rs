@@ -39,9 +39,9 @@ pub struct Slimming {
     /// How important a channel is.
     #[serde(default, skip_serializing_if = "Ranking::is_default")]
     pub criterion: Ranking,
-    /// What is zero when a channel is gone.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub masking: Masking,
+    /// What is zero when a channel is gone; `None` for what the criterion [asks for](Criterion::masking).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masking: Option<Masking>,
     /// How the scores of different layers are made comparable.
     #[serde(default, skip_serializing_if = "is_default")]
     pub normalisation: Normalisation,
@@ -144,7 +144,7 @@ impl Slimming {
             target,
             scope: Scope::default(),
             criterion: Ranking::default(),
-            masking: Masking::default(),
+            masking: None,
             normalisation: Normalisation::default(),
             coupling: Coupling::default(),
             bounds: Bounds::default(),
@@ -160,13 +160,24 @@ impl Slimming {
     /// Ranks channels by this, and takes a channel to be gone when what the criterion [asks for](Criterion::masking) is zero.
     #[must_use]
     pub fn criterion(self, criterion: impl Criterion + 'static) -> Self {
-        Self { masking: criterion.masking(), criterion: Ranking::new(criterion), ..self }
+        Self { criterion: Ranking::new(criterion), ..self }
     }
 
     /// Takes a channel to be gone when this is zero, whatever the criterion.
     #[must_use]
     pub fn masking(self, masking: Masking) -> Self {
-        Self { masking, ..self }
+        Self { masking: Some(masking), ..self }
+    }
+
+    /// What is zero when a channel is gone.
+    pub(crate) fn zeroed(&self) -> Masking {
+        self.masking.unwrap_or_else(|| self.criterion.masking())
+    }
+
+    /// As a plan keeps it: what a criterion of a user's own asks for is not in its name.
+    pub(crate) fn recorded(&self) -> Self {
+        let masking = if self.criterion.is_default() { self.masking } else { Some(self.zeroed()) };
+        Self { masking, ..self.clone() }
     }
 
     /// Makes the scores of different layers comparable in this way.

@@ -16,6 +16,9 @@ impl Pattern {
     }
 }
 
+/// Each more multiplies the time that it takes to see that a path does not match.
+const MOST_STARS: usize = 4;
+
 /// A `*` stays within a name.
 const OPTIONS: glob::MatchOptions =
     glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
@@ -29,6 +32,11 @@ impl FromStr for Pattern {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let names = || text.split('.');
+        let stars = names().map(|name| name.matches('*').count()).max().unwrap_or(0);
+        if stars > MOST_STARS || names().filter(|name| *name == "**").count() > MOST_STARS {
+            return Err(format!("it has more than {MOST_STARS} `*` in a name, or as many `**`"));
+        }
         let glob = glob::Pattern::new(&as_file(text)).map_err(|error| error.msg.replace("path component", "name"))?;
         Ok(Self(glob))
     }
@@ -63,7 +71,7 @@ mod tests {
 
     #[test]
     fn bad_patterns_are_refused() {
-        for pattern in ["layer***", "a**b", "[a"] {
+        for pattern in ["layer***", "a**b", "[a", "*a*a*a*a*a", "**.**.**.**.**"] {
             pattern.parse::<Pattern>().expect_err(pattern);
         }
     }

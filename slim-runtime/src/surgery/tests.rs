@@ -201,7 +201,8 @@ fn a_failure_at_any_step_of_slimming_changes_nothing() {
 fn a_failure_at_any_step_of_masking_changes_nothing() {
     let (mut net, _vs) = Net::new();
     let steps = fails_at_every_step(&mut net, Prunable::mask);
-    assert!(steps > 40, "{steps} steps");
+    // γ and β of at least one layer, computed and exchanged; checks.
+    assert!(steps > 30, "{steps} steps");
     assert_eq!(net.split.sizes(), [4, 4]);
 }
 

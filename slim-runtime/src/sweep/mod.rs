@@ -156,7 +156,7 @@ pub struct Point {
     pub name: String,
     /// As measured, in the unit of the closure that did.
     pub accuracy: f64,
-    /// Channels that batch norms rank.
+    /// Channels that the criterion scores.
     pub channels: i64,
     /// Trained values.
     pub parameters: i64,

@@ -14,7 +14,7 @@ impl fmt::Display for Swept {
             [
                 point.name.clone(),
                 format!("{:.4}", point.accuracy),
-                share(dense.channels, point.channels),
+                share(point.plan.channels().before, point.channels),
                 share(dense.parameters, point.parameters),
             ]
             .into_iter()

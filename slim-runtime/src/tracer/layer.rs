@@ -92,9 +92,7 @@ impl<'t> LayerTracer<'t> {
     /// [`Error::Layer`] when the layer has an axis of this name.
     pub fn write(&mut self, name: impl Into<Cow<'static, str>>, width: i64) -> Result<Axis> {
         let ids = self.cx.classes.fresh(usize::try_from(width).unwrap_or(0)).collect();
-        // Where its weights are zero too, so is what it makes.
-        let gated = self.cx.masking == Masking::Parameters;
-        let mut channels = Channels::new(ids, gated, self.cx.source());
+        let mut channels = Channels::new(ids, false, self.cx.source());
         channels.sent = self.cx.sent_by_maker(channels.len());
         self.axis(name, channels, AxisRole::Made)
     }
@@ -219,7 +217,8 @@ impl<'t> LayerTracer<'t> {
         self.cx.path()
     }
 
-    /// The channels of `axis` as they are: as gated as the layer received them, and ungated where the layer [made](Self::write) them.
+    /// The channels of `axis` as they are: as gated as the layer received them. Where the layer [made](Self::write) them they are ungated, unless they have parameters and
+    /// [all of those](Masking::Parameters) are zero when a channel is gone: the layer gives zeros then, or says [`ungate`](Self::ungate).
     ///
     /// # Errors
     /// [`Error::Layer`] when the axis is another layer's.
@@ -228,7 +227,18 @@ impl<'t> LayerTracer<'t> {
         let made = self.cx.layers[self.index].axes[axis.index].role == AxisRole::Made;
         let sent = if made { channels.sent.clone() } else { self.cx.unknown_but_zero(channels.sent.as_deref()) };
         let origin = (made && self.cx.is_detailed()).then_some(self.index);
-        Ok(Flow::Channels(Channels { source: self.cx.source(), sent, origin, ..channels }))
+        let gated = match made && self.cx.masking == Masking::Parameters && self.has_parameters() {
+            true => vec![true; channels.len()].into(),
+            false => Rc::clone(&channels.gated),
+        };
+        Ok(Flow::Channels(Channels { source: self.cx.source(), sent, origin, gated, ..channels }))
+    }
+
+    /// Whether what the layer makes depends on parameters that follow it.
+    fn has_parameters(&self) -> bool {
+        let node = &self.cx.layers[self.index];
+        let makes = |axis: &Option<usize>| axis.is_some_and(|axis| matches!(node.axes[axis].role, AxisRole::Made | AxisRole::MadePart));
+        node.tensors.iter().any(|tensor| tensor.role == Role::Parameter && tensor.axes.iter().any(makes))
     }
 
     /// Like [`pass`](Self::pass), of a layer that only moves channels: values are as they are too.

@@ -26,7 +26,7 @@ pub fn mask(net: &Net, plan: &Plan) {
 
 fn zero(net: &Net, plan: &Plan, tensors: &[&str]) {
     let _no_grad = tch::no_grad_guard();
-    if plan.slimming().masking == Masking::Parameters {
+    if plan.slimming().masking == Some(Masking::Parameters) {
         return mask_parameters(net, plan);
     }
     for (layer, planned) in uses(net).zip(plan.layers()) {

@@ -91,12 +91,13 @@ pub fn expect(graph: &Graph, scales: impl Fn(usize) -> Vec<f64>, slimming: &Slim
         let all = contest.scales.iter().flat_map(|&scale| &entries[scale]);
         all.map(|entry| entry.0).filter(|&class| may_go(class)).collect::<Vec<_>>()
     };
-    // Nothing tells the channels apart, in any contest.
+    // Nothing tells the channels apart. All of a layer by itself may be zero.
     let distinct = |classes: &[usize]| classes.iter().collect::<BTreeSet<_>>().len();
     let apart = |classes: &[usize]| classes.iter().any(|class| scores[class] != scores[&classes[0]]);
     let contested: Vec<_> = contests.iter().map(ranked).filter(|classes| distinct(classes) > 1).collect();
     let asks = !matches!(slimming.target, Target::Ratio(0.) | Target::Threshold(_));
-    if asks && !contested.is_empty() && !contested.iter().any(|classes| apart(classes)) {
+    let is_global = slimming.scope == Scope::Global;
+    if asks && contested.iter().any(|classes| !apart(classes) && (is_global || scores[&classes[0]] > 0.)) {
         return None;
     }
 
@@ -125,7 +126,7 @@ pub fn expect(graph: &Graph, scales: impl Fn(usize) -> Vec<f64>, slimming: &Slim
         };
         let mut last = None;
         for class in order {
-            let left = contest.scales.iter().flat_map(|&scale| &entries[scale]).filter(|entry| keep[&entry.0]).count();
+            let left = left(contest, &entries, &keep);
             let goes = match slimming.target {
                 Target::TopK(k) => left > k,
                 _ => cut.is_some_and(|cut| scores[&class] <= cut),
@@ -143,7 +144,7 @@ pub fn expect(graph: &Graph, scales: impl Fn(usize) -> Vec<f64>, slimming: &Slim
         }
         if let Target::TopK(k) = slimming.target {
             cut = last;
-            if contest.scales.iter().flat_map(|&scale| &entries[scale]).filter(|entry| keep[&entry.0]).count() > k && !classes.is_empty() {
+            if left(contest, &entries, &keep) > k && !classes.is_empty() {
                 return None;
             }
         }
@@ -281,6 +282,12 @@ pub fn interleaved<T: Copy>(all: &[T], parts: usize) -> Vec<T> {
         shuffled.extend((0..parts).map(|part| all[part * size + position]));
     }
     shuffled
+}
+
+/// How many channels are left: of the network, or of the scale that has the most.
+fn left(contest: &Contest, entries: &[Vec<(usize, f64)>], keep: &HashMap<usize, bool>) -> usize {
+    let left = contest.scales.iter().map(|&scale| entries[scale].iter().filter(|entry| keep[&entry.0]).count());
+    if contest.is_global { left.sum() } else { left.max().unwrap_or(0) }
 }
 
 /// The first bound that a network without this class would break.

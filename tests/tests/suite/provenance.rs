@@ -1,7 +1,7 @@
 //! Which original channels a network has, and the way back to them.
 
 use slim_runtime::criterion::L2;
-use slim_runtime::{Error, Plan, Prunable, Slimming, checkpoint};
+use slim_runtime::{Activation, Error, Plan, Prunable, Slimming, checkpoint};
 use tch::nn::{self, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
 
@@ -62,6 +62,60 @@ fn plans_of_unlike_slimmings_compose() {
     replica.apply(&read).unwrap();
     assert_eq!(replica.conv2.ws.size(), net.conv2.ws.size());
     assert_eq!(both.layer("bn1").unwrap().scored.as_ref().unwrap().removable, 8 - both.original_channels("bn1").unwrap().len());
+}
+
+/// One value for each channel, in a tensor of four dimensions.
+#[derive(Debug, Prunable)]
+struct Scaled {
+    conv1: nn::Conv2D,
+    bn: nn::BatchNorm,
+    #[prune(per_channel)]
+    scale: Tensor,
+    conv2: nn::Conv2D,
+}
+
+#[test]
+fn a_layer_of_one_channel_fits_its_plan() {
+    let build = || {
+        let vs = VarStore::new(Device::Cpu);
+        let p = vs.root();
+        let net = Scaled {
+            conv1: nn::conv2d(&p / "conv1", 3, 4, 1, Default::default()),
+            bn: nn::batch_norm2d(&p / "bn", 4, Default::default()),
+            scale: p.ones("scale", &[1, 4, 1, 1]),
+            conv2: nn::conv2d(&p / "conv2", 4, 2, 1, Default::default()),
+        };
+        (net, vs)
+    };
+    let (mut net, vs) = build();
+    let first = net.slim(0.9).unwrap();
+    assert_eq!(net.scale.size(), [1, 1, 1, 1]);
+    let both = first.then(&net.slim(0.).unwrap()).unwrap();
+    let (mut dense, _dense_vs) = build();
+    both.plan().expand(&net, &mut dense).unwrap();
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    checkpoint::save(file.path(), &vs, &both).unwrap();
+    let (mut other, mut other_vs) = build();
+    for _ in 0..2 {
+        checkpoint::load(file.path(), &mut other_vs, &mut other).unwrap();
+    }
+    assert_same(&values(&other_vs), &values(&vs));
+}
+
+#[test]
+fn what_was_absorbed_is_in_the_file() {
+    let (mut net, vs) = net();
+    let slimmed = net.apply(&net.plan(&Slimming::ratio(0.5).absorb_after(Activation::Relu)).unwrap()).unwrap();
+    assert!(!slimmed.absorbed().is_empty());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    checkpoint::save(file.path(), &vs, &slimmed).unwrap();
+    // The dense network's own shifts are nobody's business.
+    let (mut dense, mut dense_vs) = self::net();
+    let _ = tch::no_grad(|| dense.bn1.bs.as_ref().unwrap().shallow_clone().fill_(f64::NAN));
+    let loaded = checkpoint::load(file.path(), &mut dense_vs, &mut dense).unwrap();
+    assert_eq!(loaded, slimmed);
+    assert_same(&values(&dense_vs), &values(&vs));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Scores, next to ones that are worked out by hand, value by value.
 
 use slim_runtime::criterion::{Candidate, Criterion, Fpgm, L1, L2, Masking, Normalisation, Random, Taylor};
-use slim_runtime::{Coupling, Error, LayerKind, Plan, Prunable, Slimming, nn as own};
+use slim_runtime::{Coupling, Error, Flow, LayerKind, LayerVisitor, Plan, Prunable, Slimming, Tracer, nn as own};
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Kind, Tensor};
 
@@ -47,7 +47,8 @@ fn filters(weight: &Tensor, dim: i64) -> Vec<Vec<f64>> {
 
 /// The layers that make channels, their names and scores.
 fn all_scores(net: &Plain, score: impl Fn(&[Vec<f64>], usize) -> f64) -> Vec<(&'static str, Vec<f64>)> {
-    let layers = [("conv1", &net.conv1.ws, 0), ("conv2", &net.conv2.ws, 1), ("fc1", &net.fc1.ws, 0), ("fc2", &net.fc2.ws, 0)];
+    // What makes the output has nothing to choose.
+    let layers = [("conv1", &net.conv1.ws, 0), ("conv2", &net.conv2.ws, 1), ("fc1", &net.fc1.ws, 0)];
     let scores = layers.map(|(name, weight, dim)| {
         let filters = filters(weight, dim);
         (name, (0..filters.len()).map(|i| score(&filters, i)).collect())
@@ -86,9 +87,9 @@ fn taylor_is_what_the_loss_does_to_first_order() {
     let (net, _vs) = plain();
     let loss = || net.forward(&Tensor::ones([2, 3, 5, 5], tch::kind::FLOAT_CPU)).square().sum(Kind::Float);
     loss().backward();
-    let gradients = [net.conv1.ws.grad(), net.conv2.ws.grad(), net.fc1.ws.grad(), net.fc2.ws.grad()];
-    let weights = [&net.conv1.ws, &net.conv2.ws, &net.fc1.ws, &net.fc2.ws];
-    let expected = ["conv1", "conv2", "fc1", "fc2"].iter().zip(weights).zip(&gradients).map(|((name, weight), gradient)| {
+    let gradients = [net.conv1.ws.grad(), net.conv2.ws.grad(), net.fc1.ws.grad()];
+    let weights = [&net.conv1.ws, &net.conv2.ws, &net.fc1.ws];
+    let expected = ["conv1", "conv2", "fc1"].iter().zip(weights).zip(&gradients).map(|((name, weight), gradient)| {
         let dim = i64::from(*name == "conv2");
         let pairs = filters(weight, dim).into_iter().zip(filters(gradient, dim));
         (*name, pairs.map(|(w, g)| w.iter().zip(&g).map(|(w, g)| w * g).sum::<f64>().powi(2)).collect())
@@ -184,6 +185,59 @@ fn coupled_scores_become_one() {
     }
 }
 
+/// Ones, whatever the parameters are: it has none.
+#[derive(Debug)]
+struct Ones(i64);
+
+impl Prunable for Ones {
+    fn trace(&self, cx: &mut Tracer, _: Flow) -> slim_runtime::Result<Flow> {
+        let mut layer = cx.layer(LayerKind::other("ones"));
+        let made = layer.write("out", self.0)?;
+        layer.size("channels", made)?;
+        layer.pass(made)
+    }
+
+    fn layers_mut(&mut self, visit: &mut LayerVisitor) -> slim_runtime::Result<()> {
+        visit.size("channels", &mut self.0)
+    }
+}
+
+#[derive(Debug, Prunable)]
+struct Lifted {
+    conv: own::Conv2D,
+    #[prune(from = input)]
+    ones: Ones,
+    #[prune(from = conv + ones)]
+    head: own::Conv2D,
+}
+
+#[test]
+fn what_has_no_parameters_is_not_zero_when_they_are() {
+    let vs = VarStore::new(Device::Cpu);
+    let p = &vs.root();
+    let conv = |name: &str, inputs, outputs| own::conv2d(p / name, inputs, outputs, 1, Default::default());
+    let net = Lifted { conv: conv("conv", 3, 4), ones: Ones(4), head: conv("head", 4, 2) };
+    let error = net.plan(&Slimming::ratio(0.5).criterion(L2)).unwrap_err();
+    assert!(error.to_string().contains("`head` reads them"), "{error}");
+}
+
+#[test]
+fn a_cfg_builds_what_was_slimmed_by_weights() {
+    let vs = VarStore::new(Device::Cpu);
+    let mut net = crate::common::Net::new(&vs.root());
+    let slimmed = net.apply(&net.plan(&Slimming::ratio(0.5).criterion(L2)).unwrap()).unwrap();
+    let vs = VarStore::new(Device::Cpu);
+    let again = slimmed.cfg().narrowed(crate::common::Net::new(&vs.root())).unwrap();
+    assert_eq!(again.conv2.ws.size(), net.conv2.ws.size());
+}
+
+#[test]
+fn a_file_that_names_a_criterion_means_its_masking() {
+    let slimming: Slimming = serde_json::from_str(r#"{"target": {"ratio": 0.5}, "criterion": "l2"}"#).unwrap();
+    let (net, _vs) = plain();
+    assert_eq!(net.plan(&slimming).unwrap(), net.plan(&Slimming::ratio(0.5).criterion(L2)).unwrap());
+}
+
 /// A criterion of a user's own, which sees what there is of a layer.
 #[derive(Debug)]
 struct Bias;
@@ -204,8 +258,8 @@ impl Criterion for Bias {
 fn a_criterion_of_ones_own() {
     let (net, _vs) = plain();
     let slimming = Slimming::ratio(0.5).criterion(Bias);
-    assert_eq!(slimming.masking, Masking::Parameters);
     let plan = net.plan(&slimming).unwrap();
+    assert_eq!(plan.slimming().masking, Some(Masking::Parameters));
     let explained = net.explain(&slimming, "fc1").unwrap();
     let biases: Vec<f64> = Vec::try_from(net.fc1.bs.as_ref().unwrap().detach().abs().to_kind(Kind::Double)).unwrap();
     assert_eq!(explained.channels.iter().map(|channel| channel.score.unwrap()).collect::<Vec<_>>(), biases);

@@ -1,7 +1,8 @@
 //! Why each channel stays or goes, and what speaks against a plan.
 
 use slim_examples::zoo::resnet;
-use slim_runtime::{Prunable, Slimming, Warning};
+use slim_runtime::criterion::Normalisation;
+use slim_runtime::{Prunable, Slimming, Target, Warning};
 use slim_tests::fill::fill;
 use tch::Device;
 use tch::nn::VarStore;
@@ -33,6 +34,22 @@ fn coupled_channels_are_named() {
     assert!(stem.channels.iter().zip(&explained.channels).all(|(a, b)| (a.score, a.stays) == (b.score, b.stays)));
 }
 
+#[test]
+fn each_channel_is_compared_with_its_own_threshold() {
+    let vs = VarStore::new(Device::Cpu);
+    let net = Net::with_known_scores(&vs.root());
+    // conv1 makes what bn1 ranks, and bn2 competes by itself.
+    let slimming = Slimming::ratio(0.5).layers("bn2", Target::Ratio(0.9));
+    for (path, threshold) in [("conv1", 0.05_f32), ("bn1", 0.05), ("conv2", 0.14), ("bn2", 0.14)] {
+        let explained = net.explain(&slimming, path).unwrap();
+        assert!(explained.channels.iter().all(|channel| channel.threshold == Some(f64::from(threshold))), "{explained}");
+    }
+    let untouched = net.explain(&Slimming::ratio(0.5).layers("bn2", Target::Ratio(0.)), "bn2").unwrap();
+    assert!(
+        untouched.channels.iter().all(|channel| channel.threshold.is_none()) && untouched.to_string().contains("nothing was to be removed")
+    );
+}
+
 /// The explanation says of every layer what the plan does.
 #[test]
 fn explanations_agree_with_the_plan() {
@@ -60,8 +77,13 @@ fn warnings(gamma: [&[f64]; 2], slimming: &Slimming) -> Vec<Warning> {
 fn a_gap_is_no_reason_to_warn_and_its_absence_is() {
     let trained: [&[f64]; 2] = [&[1e-6, 0.4, 2e-6, 0.5, 3e-6, 0.6, 1e-7, 0.7], &[0.4, 0.3, 1e-6, 2e-6, 0.2, 1e-5]];
     assert_eq!(warnings(trained, &Slimming::ratio(0.45)), []);
-    let [Warning::NoGap { threshold, median }] = warnings(trained, &Slimming::ratio(0.7))[..] else { panic!("no warning") };
-    assert!(threshold > 0.3 && median >= 0.5, "{threshold} {median}");
+    let [Warning::NoGap { largest, median }] = warnings(trained, &Slimming::ratio(0.7))[..] else { panic!("no warning") };
+    assert!(largest > 0.3 && median >= 0.5, "{largest} {median}");
+    // An absolute threshold anywhere in the gap, or below all.
+    assert_eq!(warnings(trained, &Slimming::threshold(0.15)), []);
+    assert_eq!(warnings(trained, &Slimming::threshold(1e-8)), []);
+    // Scores that were divided are no |γ|.
+    assert_eq!(warnings(trained, &Slimming::ratio(0.7).normalisation(Normalisation::L2)), []);
     insta::assert_snapshot!(plan(&Slimming::ratio(0.5)));
 }
 

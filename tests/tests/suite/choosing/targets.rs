@@ -1,9 +1,10 @@
 //! How much is to go.
 
 use slim_examples::zoo::vgg::{self, Vgg};
-use slim_runtime::{Error, Prunable, Slimming};
+use slim_runtime::criterion::L2;
+use slim_runtime::{Error, Prunable, Slimming, Target};
 use slim_tests::fill::fill;
-use tch::nn::{ModuleT, VarStore};
+use tch::nn::{self, ModuleT, VarStore};
 use tch::{Device, Tensor};
 
 use super::{plan, widths};
@@ -27,6 +28,58 @@ fn top_k_is_exact_where_nothing_is_coupled() {
         assert_eq!(plan.channels().after as usize, k.min(14), "{k}");
     }
     assert_eq!(widths(&plan(&Slimming::top_k(9))), [3, 6]);
+}
+
+/// A sum of what two batch norms give.
+#[derive(Debug, Prunable)]
+#[prune(output = fc)]
+struct Summed {
+    conv1: nn::Conv2D,
+    bn1: nn::BatchNorm,
+    conv2: nn::Conv2D,
+    bn2: nn::BatchNorm,
+    #[prune(from = bn2 + bn1)]
+    fc: nn::Linear,
+}
+
+#[test]
+fn top_k_of_coupled_layers_is_of_each() {
+    let vs = VarStore::new(Device::Cpu);
+    let p = &vs.root();
+    let net = Summed {
+        conv1: nn::conv2d(p / "conv1", 3, 8, 1, Default::default()),
+        bn1: nn::batch_norm2d(p / "bn1", 8, Default::default()),
+        conv2: nn::conv2d(p / "conv2", 8, 8, 1, Default::default()),
+        bn2: nn::batch_norm2d(p / "bn2", 8, Default::default()),
+        fc: nn::linear(p / "fc", 8, 2, Default::default()),
+    };
+    fill(&vs);
+    for slimming in [Slimming::top_k(4).local(), Slimming::ratio(0.).layers("bn2", Target::TopK(4))] {
+        assert_eq!(widths(&net.plan(&slimming).unwrap()), [4, 4]);
+    }
+    assert_eq!(widths(&net.plan(&Slimming::top_k(1).local()).unwrap()), [1, 1]);
+    // Of the whole network, both count.
+    assert_eq!(widths(&net.plan(&Slimming::top_k(9)).unwrap()), [4, 4]);
+}
+
+#[test]
+fn outputs_are_no_choice() {
+    let vs = VarStore::new(Device::Cpu);
+    let net = crate::common::Net::new(&vs.root());
+    let plan = net.plan(&Slimming::top_k(7).criterion(L2)).unwrap();
+    assert_eq!((plan.channels().before, plan.channels().after), (14, 7));
+    assert!(net.plan(&Slimming::top_k(usize::MAX)).unwrap().to_string().contains("9,223,372,036,854,775,807 channels asked for, 14 stay"));
+}
+
+#[test]
+fn a_layer_whose_scores_are_level_is_named() {
+    let vs = VarStore::new(Device::Cpu);
+    let net = crate::common::Net::with_known_scores(&vs.root());
+    crate::common::set(&net.bn1, &[0.5; 8]);
+    insta::assert_snapshot!(net.plan(&Slimming::ratio(0.3).local()).unwrap_err(), @"every |γ| of `bn1` that could go is 0.5, so nothing tells the channels apart and the rule would remove all of them; train first, with `add_l1_subgradient` between `backward` and `step`");
+    // Zeros are an answer.
+    crate::common::set(&net.bn1, &[0.; 8]);
+    assert_eq!(widths(&net.plan(&Slimming::ratio(0.3).local()).unwrap()), [1, 4]);
 }
 
 #[test]
@@ -99,7 +152,7 @@ fn a_budget_of_macs_is_what_the_slimmed_network_takes() {
     // Of another network, or of one that cannot be counted.
     let vs = VarStore::new(Device::Cpu);
     let other = crate::common::Net::new(&vs.root());
-    insta::assert_snapshot!(other.plan(plan.slimming()).unwrap_err(), @"the cost is another network's, which has the tensor `classifier.weight`; record it of this one, with `cost`");
+    insta::assert_snapshot!(other.plan(plan.slimming()).unwrap_err(), @"the cost is another network's, which has no tensor `conv1.weight`; record it of this one, with `cost`");
     let cost = other.cost(|net| net.forward_t(&images, false)).unwrap();
     assert!(matches!(Slimming::macs(0.5, &cost), Err(Error::Uncounted { .. })));
 }
