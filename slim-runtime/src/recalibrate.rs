@@ -6,7 +6,7 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use crate::plan::LayerKind;
 use crate::tracer::{Graph, Tracer};
-use crate::{Error, Prunable, Result, planner};
+use crate::{Error, Prunable, Result, fault, planner};
 
 /// Estimates the running mean and variance of every batch norm anew, as plain averages over batches: what slimming has changed of them is made good
 /// without training.
@@ -116,7 +116,7 @@ impl Norms {
     }
 
     fn each(&mut self, mut act: impl FnMut(&mut Norm) -> Result<(), TchError>) -> Result<()> {
-        self.norms.iter_mut().try_for_each(|norm| act(norm).map_err(Error::torch(&norm.path)))
+        self.norms.iter_mut().try_for_each(|norm| fault::point().and_then(|()| act(norm)).map_err(Error::torch(&norm.path)))
     }
 
     /// Checks all, and writes only then.

@@ -1,6 +1,7 @@
 //! New data for a tensor, in place: every handle of it sees the change.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use tch::{Kind, TchError, Tensor};
 
@@ -34,7 +35,11 @@ pub(crate) struct Value {
 pub(crate) fn replace(values: Vec<Value>) -> Result<()> {
     let mut swaps = Swaps::default();
     swaps.add_values(values)?;
-    swaps.commit().inspect_err(|_| swaps.roll_back())
+    let committed = catch_unwind(AssertUnwindSafe(|| swaps.commit()));
+    if !matches!(committed, Ok(Ok(()))) {
+        swaps.roll_back();
+    }
+    committed.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 struct Swap {
@@ -114,7 +119,7 @@ impl Swaps {
             if target.size() != value.size() {
                 return self.add(&name, &target, |_| Ok(value));
             }
-            let swap = Swap::in_place(name.clone(), &target, value).map_err(Error::torch(name))?;
+            let swap = fault::point().and_then(|()| Swap::in_place(name.clone(), &target, value)).map_err(Error::torch(name))?;
             self.swaps.push(swap);
             Ok(())
         })

@@ -3,11 +3,11 @@
 use tch::nn::{self, Module, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
 
-use super::{Form, temporarily};
+use super::{Form, Value, apply_with, temporarily};
 use crate::criterion::Masking;
 use crate::fault::{self, Failure};
 use crate::nn as slim_nn;
-use crate::{Flow, LayerKind, LayerVisitor, Plan, Prunable, Result, Slimming, Tracer, planner};
+use crate::{Flow, LayerKind, LayerVisitor, Plan, Prunable, Result, Slimming, Tracer, planner, recalibrate};
 
 /// A layer of a user's own, that counts its channels twice.
 #[derive(Debug)]
@@ -204,6 +204,48 @@ fn a_failure_at_any_step_of_masking_changes_nothing() {
     // γ and β of at least one layer, computed and exchanged; checks.
     assert!(steps > 30, "{steps} steps");
     assert_eq!(net.split.sizes(), [4, 4]);
+}
+
+#[test]
+fn a_failure_at_any_step_of_loading_changes_nothing() {
+    let (mut net, vs) = Net::new();
+    let (mut slim, mut slim_vs) = Net::new();
+    slim_vs.copy(&vs).unwrap();
+    slim.apply(&net.plan(&Slimming::ratio(0.4)).unwrap()).unwrap();
+    // Every variable gets a value: those that shrink of another shape, the others in place.
+    let load = |net: &mut Net, plan: &Plan| {
+        let values = vs.variables().into_iter().map(|(name, target)| {
+            let value = slim_vs.variables()[&name].detach().copy();
+            Value { name, target, value }
+        });
+        let graph = planner::trace(net, Masking::BatchNorm)?;
+        apply_with(net, &graph, plan, values.collect())
+    };
+    let steps = fails_at_every_step(&mut net, load);
+    assert!(steps > 150, "{steps} steps");
+    for (name, variable) in vs.variables() {
+        assert!(variable.equal(&slim_vs.variables()[&name]), "{name}");
+    }
+}
+
+#[test]
+fn a_failure_at_any_step_of_expanding_changes_nothing() {
+    let (mut net, vs) = Net::new();
+    let (mut slim, mut slim_vs) = Net::new();
+    slim_vs.copy(&vs).unwrap();
+    slim.apply(&net.plan(&Slimming::ratio(0.4)).unwrap()).unwrap();
+    let steps = fails_at_every_step(&mut net, |net, plan| plan.expand(&slim, net));
+    // Each of 18 tensors is computed, and its values are replaced.
+    assert_eq!(steps, 18 * 3);
+}
+
+#[test]
+fn a_failure_at_any_step_of_recalibration_changes_nothing() {
+    let (mut net, _vs) = Net::new();
+    let recalibrate = |net: &mut Net, _: &Plan| recalibrate(net, [images(), images()], |net, images| Ok(net.forward_t(&images, true)));
+    let steps = fails_at_every_step(&mut net, recalibrate);
+    // Three norms: two batches, before and behind each; the average; the write.
+    assert_eq!(steps, 3 * 6);
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use slim_runtime::criterion::L1;
 use slim_runtime::{Coupling, Error, Plan, Prunable, Slimming, Sweep};
-use tch::nn::{ModuleT, VarStore};
+use tch::nn::{self, ModuleT, VarStore};
 use tch::{Device, Tensor};
 
 use crate::common::{Net, assert_same, images, values};
@@ -33,6 +34,29 @@ fn assert_as_it_was(vs: &VarStore, before: &[(String, usize, Tensor)]) {
         assert_eq!((&now.0, now.1), (&before.0, before.1));
         assert!(now.2.equal(&before.2), "{}", now.0);
     }
+}
+
+/// One of two convolutions has a batch norm, and weights rank both.
+#[derive(Debug, Prunable)]
+struct Half {
+    conv1: nn::Conv2D,
+    conv2: nn::Conv2D,
+    bn: nn::BatchNorm,
+    conv3: nn::Conv2D,
+}
+
+#[test]
+fn the_share_is_of_the_channels_that_each_criterion_scores() {
+    let vs = VarStore::new(Device::Cpu);
+    let p = &vs.root();
+    let conv = |name: &str, inputs, outputs| nn::conv2d(p / name, inputs, outputs, 1, Default::default());
+    let bn = nn::batch_norm2d(p / "bn", 6, Default::default());
+    let mut net = Half { conv1: conv("conv1", 3, 8), conv2: conv("conv2", 8, 6), bn, conv3: conv("conv3", 6, 2) };
+    let ways = [("γ", Slimming::ratio(0.)), ("by weights", Slimming::ratio(0.).criterion(L1))];
+    let swept = Sweep::of(ways).run(&mut net, |_: &Half| 1.).unwrap();
+    assert_eq!(swept.points.iter().map(|point| point.channels).collect::<Vec<_>>(), [6, 14]);
+    // Of channels and of parameters, everywhere.
+    assert_eq!(swept.to_string().matches("(100.0 %)").count(), 6, "{swept}");
 }
 
 #[test]
