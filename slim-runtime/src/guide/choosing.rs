@@ -68,9 +68,9 @@
 //! 2. Channels that may go are put in the order of their scores; of equal ones, the last in the data flow goes first.
 //! 3. They go one after the other until the target is met. One whose going would leave any layer with fewer channels than a bound allows stays, and the next is tried. So all bounds hold at once, and none
 //!    undoes another. What each layer is left with is kept up to date on the way, and so is what the network costs: a budget needs no repeated surgery.
-//! 4. Rounding comes last, layer by layer, and takes the best of those that went back, or the worst of those that stayed away. Taking back may spoil another layer's multiple, which is then
-//!    rounded up too. A budget, or a top-k, is that of the rounded network: how many go is found by bisection. It is never exceeded; what
-//!    rounding leaves need not become less with every channel that goes, so now and then a somewhat larger network would have fitted too.
+//! 4. Rounding comes last, layer by layer. Up, the best of the channels that went come back; down, the worst of those that stayed go too. What comes back may spoil another layer's multiple,
+//!    which is then rounded up as well. A budget, or a top-k, is that of the rounded network: how many go is found by bisection. It is never exceeded; what rounding leaves need not
+//!    become less with every channel that goes, so now and then a somewhat larger network would have fitted too.
 //!
 //! What a target asked for and a bound refused is in the report, layer by layer, and in [`Plan::bounded`](crate::Plan::bounded).
 //!
