@@ -26,7 +26,7 @@ use syn::DeriveInput;
 /// | --- | --- |
 /// | nothing | a layer, a derived type, a container of these, or a plain value, which passes channels on |
 /// | `#[prune(from = EXPR)]` | reads this |
-/// | `#[prune(elementwise)]` | keeps channels as they are and maps zero to zero; its type need not implement `Prunable` |
+/// | `#[prune(elementwise)]` | keeps channels as they are and maps zero to zero; its type need not implement `Prunable`. `elementwise, act = relu` says which it is, too |
 /// | `#[prune(act = relu)]` | what it gives passes this activation in `forward`, which absorption has to know |
 /// | `#[prune(per_channel)]` | a `Tensor` with one value per channel that maps zero to zero: a scale, the slopes of a PReLU |
 /// | `#[prune(per_channel = shift)]` | a `Tensor` with one value per channel that is added |

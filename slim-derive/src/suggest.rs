@@ -1,7 +1,8 @@
-//! "Did you mean": the known name that is closest to a misspelt one.
+//! "Did you mean": the known name that is closest to a misspelt one, letters of either case being the same.
 
 pub(crate) fn did_you_mean<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
-    let (edits, closest) = known.iter().map(|candidate| (distance(name, candidate), *candidate)).min()?;
+    let edits = |candidate: &str| (distance(&name.to_lowercase(), &candidate.to_lowercase()), distance(name, candidate));
+    let ((edits, _), closest) = known.iter().map(|candidate| (edits(candidate), *candidate)).min()?;
     // A third of the letters may be wrong.
     (edits <= name.chars().count() / 3).then_some(closest)
 }
@@ -33,6 +34,7 @@ mod tests {
         assert_eq!(did_you_mean("kep", &known), Some("keep"));
         assert_eq!(did_you_mean("elementwize", &known), Some("elementwise"));
         assert_eq!(did_you_mean("element_wise", &known), Some("elementwise"));
+        assert_eq!(did_you_mean("Relu", &["elu", "relu"]), Some("relu"));
         assert_eq!(did_you_mean("from", &known), None);
         assert_eq!(did_you_mean("", &known), None);
         assert_eq!(did_you_mean("7", &["0", "1"]), None);

@@ -164,7 +164,7 @@ pub enum Error {
 
     /// A scale that ranks channels is NaN or infinite.
     #[error(
-        "by `{path}.{tensor}`, channel {channel} has the score {value}: scores must be finite; the training has diverged, so load an earlier checkpoint or lower the learning rate"
+        "by `{path}.{tensor}`, channel {channel} has the score {value}: scores must be finite; where the weights are not, the training has diverged: load an earlier checkpoint or lower the learning rate"
     )]
     NonFinite {
         /// Field path of the layer.
@@ -371,9 +371,7 @@ pub enum Error {
     },
 
     /// A tensor of the model is in none of the store's variables.
-    #[error(
-        "`{path}.{tensor}` is no variable of this store, so a file of the store would be without it; pass the store that the model was built with"
-    )]
+    #[error("`{path}.{tensor}` is no variable of this store; pass the store that the model was built with")]
     NotInStore {
         /// Field path of the layer.
         path: String,
@@ -484,15 +482,13 @@ fn without_backtrace(error: &TchError) -> String {
     text.split("\nException raised from").next().unwrap_or_default().to_owned()
 }
 
-/// Those that look alike, or the first.
+/// Those that are called alike, or begin alike.
 fn known_layers(pattern: &str, known: &[String]) -> String {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
-    let alike = known.iter().filter(|path| last(path) == last(pattern) || path.starts_with(pattern) || path.contains(pattern));
-    let mut shown: Vec<_> = alike.take(MOST_LAYERS).collect();
-    if shown.is_empty() {
-        shown = known.iter().take(MOST_LAYERS).collect();
-    }
-    let shown: Vec<_> = shown.into_iter().map(|path| format!("`{path}`")).collect();
+    let common = |path: &str| path.chars().zip(pattern.chars()).take_while(|(a, b)| a == b).count();
+    let mut shown: Vec<_> = known.iter().collect();
+    shown.sort_by_key(|path| (last(path) != last(pattern), std::cmp::Reverse(common(path))));
+    let shown: Vec<_> = shown.into_iter().take(MOST_LAYERS).map(|path| format!("`{path}`")).collect();
     let more = if known.len() > shown.len() { ", …" } else { "" };
     format!("; there are {}{more}", shown.join(", "))
 }

@@ -71,7 +71,7 @@
 ///
 /// # What it makes
 ///
-/// The struct, which derives `Debug`, since tch asks that of a module, with a field for every layer; `new`; `from_plan` and `from_cfg`, which take a [`Plan`](crate::Plan) or a [`Cfg`](crate::Cfg) last and make a slimmed
+/// The struct, which has to say `#[derive(Debug)]`, since tch asks that of a module, with a field for every layer; `new`; `from_plan` and `from_cfg`, which take a [`Plan`](crate::Plan) or a [`Cfg`](crate::Cfg) last and make a slimmed
 /// network again; [`ModuleT`](tch::nn::ModuleT), or where there are several inputs or outputs a method `forward_t` that takes and
 /// returns as many; [`Prunable`](trait@crate::Prunable). Attributes and documentation are passed on.
 ///

@@ -86,7 +86,7 @@ pub trait Prunable {
         planner::plan(&planner::trace(self, slimming.zeroed())?, slimming)
     }
 
-    /// Why each channel of the layer at `path` stays or goes. Changes nothing.
+    /// Why each channel of the layer at `path` stays or goes. Changes nothing. `path` is that of one layer, and no pattern.
     ///
     /// # Errors
     /// [`Error::NoLayer`](crate::Error::NoLayer), those of [`plan`](Self::plan).

@@ -127,7 +127,7 @@ impl Absorb {
             (Some(Sent::Known(value)), _) => *value,
             (Some(Sent::Unsaid { joined: false, .. }), Some(activated)) => activated[position],
             (Some(Sent::Unsaid { joined: false, .. }), None) => {
-                reasons.push("nothing says which activation is between them and their batch norm".to_owned());
+                reasons.push("nothing says which activation is between them and their batch norm; say `#[prune(act = relu)]` there, or `absorb_after`".to_owned());
                 0.0
             }
             (Some(Sent::Unsaid { joined: true, .. }), _) => {

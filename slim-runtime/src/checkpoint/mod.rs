@@ -75,8 +75,8 @@ const BATCH_COUNT: &str = "num_batches_tracked";
 
 /// Writes all variables of `vs`, and what was done to the network: cfg, plan, names. [`load`] reads it.
 ///
-/// `slimmed` is of the model whose variables `vs` has; a replica that took the same plan has its own, from [`Prunable::apply`]. Slimmed several times, it is all of it,
-/// [`first.then(&second)`](Slimmed::then). A model whose variables are in several stores is saved as weights, [`save_weights`] for each, and its plan as JSON.
+/// `slimmed` is of the model whose variables `vs` has; a replica that took the same plan has its own, from [`Prunable::apply`]. **Slimmed several times, it is all of it,
+/// [`first.then(&second)`](Slimmed::then)**: with the second alone, the file is one for a network as the first left it, and a dense one does not load it. A model whose variables are in several stores is saved as weights, [`save_weights`] for each, and its plan as JSON.
 ///
 /// # Errors
 /// [`Error::NotInStore`] when a layer's tensor is not among the variables, [`Error::PlanMismatch`] when the model was slimmed again in the meantime;

@@ -82,7 +82,8 @@
 //!
 //! # What speaks against a plan
 //!
-//! [`Plan::warnings`](crate::Plan::warnings), which the report shows:
+//! [`Plan::warnings`](crate::Plan::warnings), which the report shows, where the scores are |γ| themselves (no [`normalisation`](crate::Slimming::normalisation), no sum for a
+//! [`coupling`](crate::Slimming::coupling)):
 //!
 //! * There is no gap: the largest |γ| that goes is more than a tenth of the median that stays. Training with sparsity drives unimportant γ to 1e-5 and below; where it did, those are
 //!   what goes, and slimming is nearly free. Train longer, with a larger factor, or remove less.

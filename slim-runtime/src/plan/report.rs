@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table};
 use super::{AxisPlan, Change, Hold, LayerKind, LayerPlan, Plan, Slimmed, Unscored, Warning};
 use crate::Absorbed;
 use crate::criterion::{BatchNormScale, Criterion, Masking, Normalisation};
-use crate::slimming::{Rule, Scope, Target};
+use crate::slimming::{Coupling, Rule, Scope, Target};
 use crate::table::{MOST_LINES, STYLE, grouped, number};
 
 impl fmt::Display for Plan {
@@ -18,7 +18,10 @@ impl fmt::Display for Plan {
         for (label, line) in self.choice_lines() {
             writeln!(f, "{label:<12}{line}")?;
         }
-        write!(f, "cfg         {}", self.cfg())?;
+        let cfg = self.cfg();
+        // Widths without a batch norm are in the table alone.
+        let cfg = if cfg.stages().is_empty() { "none: there is no batch norm".to_owned() } else { cfg.to_string() };
+        write!(f, "cfg         {cfg}")?;
         let bounded = self.bounded().map(|(path, bounded)| {
             let kept = self.layer(path).and_then(|layer| layer.axis(&layer.scored.as_ref()?.axis)).map_or(0, |axis| axis.keep.len());
             let by: Vec<_> = bounded.by.iter().map(Rule::to_string).collect();
@@ -68,6 +71,9 @@ impl Plan {
             Target::Ratio(ratio) if slimming.scope == Scope::Local => {
                 ("ratio", format!("{} of each layer asked for, {reached}", percent(*ratio)))
             }
+            Target::Ratio(ratio) if !slimming.layers.is_empty() => {
+                ("ratio", format!("{} asked for of the layers without a target of their own; in all, {reached}", percent(*ratio)))
+            }
             Target::Ratio(ratio) => ("ratio", format!("{} asked for, {reached}", percent(*ratio))),
             Target::Threshold(_) => ("ratio", reached),
             Target::TopK(k) => {
@@ -87,7 +93,8 @@ impl Plan {
             }
         }];
         let is_gamma = slimming.criterion.name() == BatchNormScale.name();
-        let what = if is_gamma && slimming.normalisation == Normalisation::None { "|γ|" } else { "score" };
+        let is_single = slimming.normalisation == Normalisation::None && slimming.coupling == Coupling::Max;
+        let what = if is_gamma && is_single { "|γ|" } else { "score" };
         lines.push((
             "threshold",
             match self.threshold {

@@ -238,7 +238,7 @@ impl Slimming {
     /// Gives the layers that match `pattern` a target of their own, which may be a ratio, a threshold or a top-k of each of them; of several patterns that match,
     /// the last counts. Layers whose channels stay or go together with a matching one are meant too.
     ///
-    /// A pattern is a field path, in which `*` is any text within one name and `**` any number of names: `layer1.0.conv1`, `layer*.*.conv1`. A block's path means
+    /// A pattern is a field path, in which `*` is any text within one name, `**` any number of names, `?` a character and `[0-3]` one of those: `layer1.0.conv1`, `layer*.*.conv1`. A block's path means
     /// all layers in it: `layer4`. One that matches nothing is an error of planning.
     #[must_use]
     pub fn layers(mut self, pattern: impl Into<String>, target: Target) -> Self {

@@ -9,7 +9,9 @@ use crate::{Error, Result};
 /// [`Error::PlanMismatch`] with the first difference, [`Error::PlanInvalid`].
 pub(super) fn check(graph: &Graph, plan: &Plan) -> Result<()> {
     if let Some(difference) = difference(graph, plan, "the model") {
-        return Err(Error::PlanMismatch { difference });
+        let applied = outline::difference(&outlines(graph), &plan.outlines_after(), ["", ""]).is_none();
+        let hint = if applied { "; it is what the plan leaves, as if it had been applied already" } else { "" };
+        return Err(Error::PlanMismatch { difference: difference + hint });
     }
     check_keep(graph, plan).map_err(|reason| Error::PlanInvalid { reason })
 }

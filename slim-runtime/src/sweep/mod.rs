@@ -70,7 +70,16 @@ impl<'a> Sweep<'a> {
         Self { ways: ways.into_iter().map(|(name, slimming)| (name.into(), slimming)).collect(), macs: None, progress: false }
     }
 
-    /// Counts multiply-accumulates, too: `count` says how many a network has that was slimmed by a plan.
+    /// Counts multiply-accumulates, too: `count` says how many are left by a plan, as a [`Cost`](crate::Cost) of the dense network does.
+    ///
+    /// ```
+    /// # use slim_runtime::{Prunable, Result, Sweep};
+    /// # fn f<M: Prunable + tch::nn::ModuleT>(net: &M, image: &tch::Tensor) -> Result<()> {
+    /// let cost = net.cost(|net| net.forward_t(image, false))?;
+    /// let sweep = Sweep::over([0.3, 0.5]).macs(|plan| cost.after(plan)?.macs());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn macs(self, count: impl Fn(&Plan) -> Result<i64> + 'a) -> Self {
         Self { macs: Some(Box::new(count)), ..self }
     }

@@ -119,7 +119,7 @@ fn numbers_that_are_not_known() {
     insta::assert_snapshot!(assert_dropped(|vs| BareDepthwise::new(vs.root()), &[2, 3, 8, 8]), @"`conv2`: 3 channels dropped: nothing says what `depthwise` makes of them");
     insta::assert_snapshot!(assert_dropped(|vs| Strided::new(vs.root()), &[2, 3, 6, 6]), @"`up`: 3 channels dropped: it is transposed and has a stride, so it spreads one number over a pattern, which a bias has not");
     insta::assert_snapshot!(assert_dropped(|vs| PaddedAverage::new(vs.root()), &[2, 3, 8, 8]), @"`conv2`: 3 channels dropped: nothing says what `avg_pool_3` makes of them");
-    insta::assert_snapshot!(assert_dropped(|vs| AnyFunction::new(vs.root()), &[2, 3, 6, 6]), @"`conv2`: 7 channels dropped: nothing says which activation is between them and their batch norm");
+    insta::assert_snapshot!(assert_dropped(|vs| AnyFunction::new(vs.root()), &[2, 3, 6, 6]), @"`conv2`: 7 channels dropped: nothing says which activation is between them and their batch norm; say `#[prune(act = relu)]` there, or `absorb_after`");
 }
 
 /// Applies its head to both branches, which send it different things, or the same.
@@ -247,7 +247,7 @@ fn an_activation_says_nothing_of_other_parts() {
         }
     };
     insta::assert_snapshot!(assert_dropped(new, &[2, 3, 6, 6]), @"
-    `block.conv`: 7 channels dropped: nothing says which activation is between them and their batch norm
+    `block.conv`: 7 channels dropped: nothing says which activation is between them and their batch norm; say `#[prune(act = relu)]` there, or `absorb_after`
     `last`: 7 channels dropped: nothing says what they pass in front of the activation in `block`
     ");
 }

@@ -132,8 +132,8 @@ fn what_nothing_is_said_of_is_dropped() {
     let outputs = outputs(|vs| Chain::new(&vs.root()), half(), &[2, 3, 6, 6]);
     assert_eq!(outputs.absorbed, outputs.dropped);
     insta::assert_snapshot!(lines(&outputs.slimmed), @"
-    `conv2`: 5 channels dropped: nothing says which activation is between them and their batch norm
-    `fc`: 28 channels dropped: nothing says which activation is between them and their batch norm
+    `conv2`: 5 channels dropped: nothing says which activation is between them and their batch norm; say `#[prune(act = relu)]` there, or `absorb_after`
+    `fc`: 28 channels dropped: nothing says which activation is between them and their batch norm; say `#[prune(act = relu)]` there, or `absorb_after`
     ");
 }
 

@@ -110,7 +110,7 @@ fn a_file_is_not_saved_of_another_model_or_of_a_part_of_the_way() {
     let (mut net, vs) = net();
     let (_other, other_vs) = self::net();
     let first = net.slim(0.2).unwrap();
-    insta::assert_snapshot!(checkpoint::save(&file, &other_vs, &first).unwrap_err(), @"`conv1.weight` is no variable of this store, so a file of the store would be without it; pass the store that the model was built with");
+    insta::assert_snapshot!(checkpoint::save(&file, &other_vs, &first).unwrap_err(), @"`conv1.weight` is no variable of this store; pass the store that the model was built with");
     let second = net.slim(0.5).unwrap();
     let error = checkpoint::save(&file, &vs, &first).unwrap_err().to_string();
     assert!(error.contains("`first.then(&second)`"), "{error}");

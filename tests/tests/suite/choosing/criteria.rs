@@ -299,5 +299,5 @@ fn a_filter_that_is_not_finite_is_named() {
     let _no_grad = tch::no_grad_guard();
     let _ = net.fc1.ws.get(3).fill_(f64::NAN);
     let error = net.plan(&Slimming::ratio(0.5).criterion(L1)).unwrap_err();
-    insta::assert_snapshot!(error, @"by `fc1.weight`, channel 3 has the score NaN: scores must be finite; the training has diverged, so load an earlier checkpoint or lower the learning rate");
+    insta::assert_snapshot!(error, @"by `fc1.weight`, channel 3 has the score NaN: scores must be finite; where the weights are not, the training has diverged: load an earlier checkpoint or lower the learning rate");
 }
