@@ -1,5 +1,7 @@
 //! What is asked of any network.
 
+use std::collections::BTreeMap;
+
 use slim_runtime::{Plan, Prunable, Slimming};
 use tch::Tensor;
 use tch::nn::{ModuleT, VarStore};
@@ -34,4 +36,17 @@ pub fn assert_close(found: &Tensor, expected: &Tensor, tolerance: f64) {
     let scale = expected.abs().max().double_value(&[]);
     let difference = (found - expected).abs().max().double_value(&[]);
     assert!(difference <= tolerance * scale && scale.is_finite(), "a difference of {difference:e}, where the largest output is {scale:e}");
+}
+
+/// Names, shapes and bits of all variables, as a number (FNV-1a).
+pub fn hash(vs: &VarStore) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for (name, value) in BTreeMap::from_iter(vs.variables()) {
+        let values: Vec<f32> = Vec::try_from(value.detach().flatten(0, -1)).unwrap();
+        let shape = format!("{name}{:?}", value.size());
+        for byte in shape.bytes().chain(values.into_iter().flat_map(f32::to_le_bytes)) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    hash
 }

@@ -6,6 +6,7 @@ pub mod fill;
 pub mod fixture;
 pub mod networks;
 pub mod readme;
+pub mod versioned;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

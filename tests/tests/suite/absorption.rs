@@ -23,16 +23,7 @@ fn build<M>(new: impl Fn(&VarStore) -> M) -> (M, VarStore) {
 
 /// Sets γ of the removed channels to zero, and leaves β as it is.
 fn zero_scales(vs: &VarStore, plan: &Plan) {
-    let _no_grad = tch::no_grad_guard();
-    let variables = vs.variables();
-    for layer in plan.layers() {
-        let Some(scored) = &layer.scored else { continue };
-        let axis = layer.axis(&scored.axis).unwrap();
-        let kept: Vec<_> = axis.keep.iter().collect();
-        for position in (0..axis.width).filter(|position| !kept.contains(position)) {
-            let _ = variables[&format!("{}.weight", layer.path)].get(position as i64).fill_(0.);
-        }
-    }
+    crate::common::zero_by_name(vs, plan, &["weight"]);
 }
 
 /// What the dense, the absorbed and the merely slimmed network give.

@@ -92,6 +92,11 @@ fn bytes(tensor: &Tensor) -> Vec<u8> {
 
 /// Zeroes γ and β of the removed channels by the names of their variables, which must be the field paths. Nothing of the library's masking is used.
 pub fn mask_by_name(vs: &VarStore, plan: &Plan) {
+    zero_by_name(vs, plan, &["weight", "bias"]);
+}
+
+/// Zeroes these variables of what ranks the removed channels, in their places.
+pub fn zero_by_name(vs: &VarStore, plan: &Plan, variables_of_a_norm: &[&str]) {
     let _no_grad = tch::no_grad_guard();
     let variables = vs.variables();
     for layer in plan.layers() {
@@ -99,7 +104,7 @@ pub fn mask_by_name(vs: &VarStore, plan: &Plan) {
         let axis = layer.axis(&scored.axis).unwrap();
         let kept: Vec<_> = axis.keep.iter().collect();
         for position in (0..axis.width).filter(|position| !kept.contains(position)) {
-            for name in ["weight", "bias"] {
+            for name in variables_of_a_norm {
                 let _ = variables[&format!("{}.{name}", layer.path)].get(position as i64).fill_(0.);
             }
         }

@@ -1,16 +1,15 @@
 //! One plan, many models: another process, a moving average, a teacher. The same bits in each.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use slim_runtime::{Plan, Prunable, checkpoint};
+use slim_runtime::{Prunable, checkpoint};
+use slim_tests::check::hash;
+use slim_tests::networks::{Chain, built};
 use tch::nn::{ModuleT, VarStore};
 use tch::{Device, Tensor};
 
 use crate::common::{Net, assert_same, images, values};
-
-/// What tells a child process where the plan and the dense weights are.
-const FOLDER: &str = "SLIM_TEST_FOLDER";
 
 fn net() -> (Net, VarStore) {
     let vs = VarStore::new(Device::Cpu);
@@ -23,42 +22,16 @@ fn copy(from: &VarStore) -> (Net, VarStore) {
     (net, vs)
 }
 
-/// Names, shapes and bits of all variables, as a number (FNV-1a).
-fn hash(vs: &VarStore) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for (name, value) in values(vs) {
-        let values: Vec<f32> = Vec::try_from(value.flatten(0, -1)).unwrap();
-        let shape = format!("{name}{:?}", value.size());
-        for byte in shape.bytes().chain(values.into_iter().flat_map(f32::to_le_bytes)) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    hash
-}
-
-/// Not a test by itself: another starts this program once more for it.
-#[test]
-#[ignore = "is what another test runs as a process"]
-fn replica() {
-    let folder = PathBuf::from(std::env::var(FOLDER).unwrap());
-    let (mut net, mut vs) = net();
-    checkpoint::load_weights(folder.join("dense.safetensors"), &mut vs).unwrap();
-    net.apply(&Plan::from_json(&std::fs::read_to_string(folder.join("plan.json")).unwrap()).unwrap()).unwrap();
-    println!("hash {}", hash(&vs));
-}
-
 fn in_another_process(folder: &Path) -> u64 {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "replicas::replica", "--ignored", "--nocapture"]).env(FOLDER, folder);
-    let output = String::from_utf8(command.output().unwrap().stdout).unwrap();
-    let hash = output.split("hash ").nth(1).and_then(|rest| rest.split_whitespace().next());
-    hash.unwrap_or_else(|| panic!("{output}")).parse().unwrap()
+    let output = Command::new(env!("CARGO_BIN_EXE_replica")).arg(folder).output().unwrap();
+    let output = String::from_utf8(output.stdout).unwrap();
+    output.trim().parse().unwrap_or_else(|_| panic!("{output}"))
 }
 
 #[test]
 fn another_process_has_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut net, vs) = net();
+    let (mut net, vs) = built::<Chain>();
     checkpoint::save_weights(folder.path().join("dense.safetensors"), &vs).unwrap();
     let dense = hash(&vs);
     let slimmed = net.slim(0.4).unwrap();

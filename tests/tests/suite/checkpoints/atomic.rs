@@ -9,53 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use slim_runtime::{Error, checkpoint};
-use tch::Device;
-use tch::nn::{Init, VarStore};
-
-/// What tells a child process which file to write, and how.
-const FILE: &str = "SLIM_TEST_FILE";
-const ELEMENTS: &str = "SLIM_TEST_ELEMENTS";
-const TIMES: &str = "SLIM_TEST_TIMES";
-
-/// A file of two tensors, in which every value is `version`.
-fn write(file: &Path, elements: i64, version: f64) -> slim_runtime::Result<()> {
-    let vs = VarStore::new(Device::Cpu);
-    let _a = vs.root().var("a", &[elements], Init::Const(version));
-    let _b = vs.root().var("b", &[3, 5], Init::Const(version));
-    checkpoint::save_weights(file, &vs)
-}
-
-/// The version of a file that is whole.
-fn version(file: &Path, elements: i64) -> f64 {
-    let mut vs = VarStore::new(Device::Cpu);
-    let tensors = [vs.root().zeros("a", &[elements]), vs.root().zeros("b", &[3, 5])];
-    checkpoint::load_weights(file, &mut vs).unwrap_or_else(|error| panic!("{error}"));
-    let version = tensors[0].double_value(&[0]);
-    assert!(tensors.iter().all(|tensor| tensor.eq(version).all().int64_value(&[]) == 1), "values of several versions");
-    version
-}
-
-/// Not a test by itself: the others start this program once more for it. Writes versions 1, 2, 3, …
-#[test]
-#[ignore = "is what other tests run as a process"]
-fn writer() {
-    let variable = |name| std::env::var(name).unwrap_or_else(|_| panic!("{name}: see the tests of this file"));
-    let (file, elements) = (PathBuf::from(variable(FILE)), variable(ELEMENTS).parse().unwrap());
-    for version in 1..=variable(TIMES).parse::<u32>().unwrap() {
-        match write(&file, elements, f64::from(version)) {
-            Ok(()) => println!("written {version}"),
-            Err(error) => println!("refused: {error}"),
-        }
-    }
-}
+use slim_runtime::Error;
+use slim_tests::versioned::{version, write};
 
 /// The writer, behind a shell that sets `limits`.
 fn start(file: &Path, elements: i64, times: u32, limits: &str) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", &format!(r#"{limits} exec "$0" "$@""#)]).arg(std::env::current_exe().unwrap());
-    command.args(["--exact", "checkpoints::atomic::writer", "--ignored", "--nocapture"]);
-    command.env(FILE, file).env(ELEMENTS, elements.to_string()).env(TIMES, times.to_string());
+    command.args(["-c", &format!(r#"{limits} exec "$0" "$@""#), env!("CARGO_BIN_EXE_writer")]);
+    command.arg(file).args([elements.to_string(), times.to_string()]);
     command.stdout(Stdio::piped()).stderr(Stdio::null());
     command
 }
