@@ -1,10 +1,13 @@
 //! What can go wrong, said with the field and the fix.
 
+mod text;
+
 use std::path::PathBuf;
 
 use tch::TchError;
 
 use crate::cfg::Cfg;
+use text::{known_layers, misfits, without_backtrace};
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -474,28 +477,4 @@ impl Error {
         let context = context.into();
         move |cause| Error::Torch { context, cause }
     }
-}
-
-/// libtorch appends where in its own code it was.
-fn without_backtrace(error: &TchError) -> String {
-    let text = error.to_string();
-    text.split("\nException raised from").next().unwrap_or_default().to_owned()
-}
-
-/// Those that are called alike, or begin alike.
-fn known_layers(pattern: &str, known: &[String]) -> String {
-    let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
-    let common = |path: &str| path.chars().zip(pattern.chars()).take_while(|(a, b)| a == b).count();
-    let mut shown: Vec<_> = known.iter().collect();
-    shown.sort_by_key(|path| (last(path) != last(pattern), std::cmp::Reverse(common(path))));
-    let shown: Vec<_> = shown.into_iter().take(MOST_LAYERS).map(|path| format!("`{path}`")).collect();
-    let more = if known.len() > shown.len() { ", …" } else { "" };
-    format!("; there are {}{more}", shown.join(", "))
-}
-
-/// How many layers an error names.
-const MOST_LAYERS: usize = 6;
-
-fn misfits(n: usize) -> String {
-    if n == 1 { "1 tensor does not fit".to_owned() } else { format!("{n} tensors do not fit") }
 }

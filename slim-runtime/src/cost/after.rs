@@ -1,7 +1,8 @@
 //! What a slimmed network takes, from the plan alone.
 
 use super::{Cost, LayerCost, TensorCost};
-use crate::plan::{LayerPlan, Plan};
+use crate::plan::outline::{self, Outline, TensorOutline};
+use crate::plan::{Dim, LayerPlan, Plan};
 use crate::{Error, Result};
 
 impl Cost {
@@ -13,13 +14,10 @@ impl Cost {
     /// # Errors
     /// [`Error::PlanMismatch`], with the first difference, when the plan is another network's.
     pub fn after(&self, plan: &Plan) -> Result<Cost> {
-        let mut pairs = self.layers.iter().zip(plan.layers());
-        if let Some(difference) = pairs.find_map(|(layer, planned)| difference(layer, planned)) {
+        let planned: Vec<_> = plan.layers().iter().map(planned_outline).collect();
+        let measured: Vec<_> = self.layers.iter().map(LayerCost::outline).collect();
+        if let Some(difference) = outline::difference(&measured, &planned, ["the model", "the plan"]) {
             return Err(Error::PlanMismatch { difference });
-        }
-        let (model, planned) = (self.layers.len(), plan.layers().len());
-        if model != planned {
-            return Err(Error::PlanMismatch { difference: format!("the model has {model} layers, the plan {planned}") });
         }
         let layers = self.layers.iter().zip(plan.layers()).map(|(layer, planned)| layer.after(planned)).collect();
         Ok(Cost { layers, outside: self.outside.clone() })
@@ -27,6 +25,11 @@ impl Cost {
 }
 
 impl LayerCost {
+    fn outline(&self) -> Outline<'_> {
+        let tensors = self.tensors.iter().map(|tensor| of_sizes(&tensor.name, tensor.shape.clone(), tensor.tied.clone()));
+        Outline { path: &self.path, kind: &self.kind, axes: Vec::new(), tensors: tensors.collect() }
+    }
+
     fn after(&self, plan: &LayerPlan) -> Self {
         let tensors = self.tensors.iter().zip(&plan.tensors);
         let tensors = tensors.map(|(tensor, planned)| TensorCost { shape: plan.shape_after(planned), ..tensor.clone() }).collect();
@@ -34,23 +37,12 @@ impl LayerCost {
     }
 }
 
-fn difference(layer: &LayerCost, planned: &LayerPlan) -> Option<String> {
-    let path = &layer.path;
-    if (path, &layer.kind) != (&planned.path, &planned.kind) {
-        return Some(format!("the model has `{path}` ({}) where the plan has `{}` ({})", layer.kind, planned.path, planned.kind));
-    }
-    let named = |names: Vec<&str>| names.join(", ");
-    let model = named(layer.tensors.iter().map(|tensor| tensor.name.as_str()).collect());
-    let plan = named(planned.tensors.iter().map(|tensor| tensor.name.as_str()).collect());
-    if model != plan {
-        return Some(format!("`{path}` has the tensors {model} in the model, {plan} in the plan"));
-    }
-    layer.tensors.iter().zip(&planned.tensors).find_map(|(tensor, in_plan)| {
-        let (name, model, plan) = (&tensor.name, &tensor.shape, planned.shape_before(in_plan));
-        if *model != plan {
-            return Some(format!("`{path}.{name}` has shape {model:?} in the model, {plan:?} in the plan"));
-        }
-        ((tensor.role, &tensor.tied) != (in_plan.role, &in_plan.tied))
-            .then(|| format!("`{path}.{name}` is shared, or trained, in one of them and not in the other"))
-    })
+/// Of a cost no more than sizes is known.
+fn planned_outline(layer: &LayerPlan) -> Outline<'_> {
+    let tensors = layer.tensors.iter().map(|tensor| of_sizes(&tensor.name, layer.shape_before(tensor), tensor.tied.clone()));
+    Outline { path: &layer.path, kind: &layer.kind, axes: Vec::new(), tensors: tensors.collect() }
+}
+
+fn of_sizes(name: &str, shape: Vec<i64>, tied: Option<String>) -> TensorOutline<'_> {
+    TensorOutline { name, dims: shape.iter().map(|&size| Dim::Size(size)).collect(), shape, tied }
 }
