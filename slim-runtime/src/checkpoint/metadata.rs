@@ -1,8 +1,9 @@
 //! What a file says besides its tensors.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::plan::{Plan, Positions, Slimmed};
@@ -18,6 +19,8 @@ mod key {
     pub(super) const CFG: &str = "cfg";
     pub(super) const PLAN: &str = "plan";
     pub(super) const POSITIONS: &str = "positions";
+    pub(super) const BESIDE: &str = "beside";
+    pub(super) const TAKEN: [&str; 6] = [FORMAT, CFG, PLAN, POSITIONS, BESIDE, "format"];
 }
 
 /// The metadata of a file.
@@ -26,24 +29,38 @@ pub(super) struct Metadata<'f> {
     entries: HashMap<String, String>,
 }
 
-/// What weights alone are written with.
-pub(super) fn of_weights() -> HashMap<String, String> {
-    HashMap::from([(key::FORMAT.to_owned(), FORMAT.to_string())])
-}
-
-/// What the weights of a slimmed network are written with; `plan` is its plan with the names of its variables.
+/// What a file is written with: its version, what was slimmed and the plan of that with the names of the variables, the names of the tensors that are no variables,
+/// and the user's own.
 ///
 /// # Errors
-/// None that is known: all of it has a place in JSON.
-pub(super) fn of_slimmed(slimmed: &Slimmed, plan: &Plan) -> Result<HashMap<String, String>> {
-    let json = |error: serde_json::Error| Error::PlanInvalid { reason: error.to_string() };
-    let mut entries = of_weights();
-    entries.insert(key::CFG.to_owned(), plan.cfg().to_string());
-    entries.insert(key::PLAN.to_owned(), serde_json::to_string(plan).map_err(json)?);
-    if !slimmed.positions().is_empty() {
-        entries.insert(key::POSITIONS.to_owned(), serde_json::to_string(slimmed.positions()).map_err(json)?);
+/// In words: a key that is this crate's own, or that libraries know.
+pub(super) fn of<'b>(
+    slimmed: Option<(&Slimmed, &Plan)>,
+    beside: impl Iterator<Item = &'b String>,
+    users: BTreeMap<String, String>,
+) -> std::result::Result<HashMap<String, String>, String> {
+    if let Some(key) = users.keys().find(|key| key::TAKEN.contains(&key.as_str())) {
+        return Err(format!("the metadata's key `{key}` is taken; choose another"));
+    }
+    let mut entries: HashMap<_, _> = users.into_iter().collect();
+    entries.insert(key::FORMAT.to_owned(), FORMAT.to_string());
+    let beside: Vec<_> = beside.collect();
+    if !beside.is_empty() {
+        entries.insert(key::BESIDE.to_owned(), json(&beside)?);
+    }
+    if let Some((slimmed, plan)) = slimmed {
+        entries.insert(key::CFG.to_owned(), plan.cfg().to_string());
+        entries.insert(key::PLAN.to_owned(), json(plan)?);
+        if !slimmed.positions().is_empty() {
+            entries.insert(key::POSITIONS.to_owned(), json(slimmed.positions())?);
+        }
     }
     Ok(entries)
+}
+
+/// No failure is known: all that is written has a place in JSON.
+fn json<T: Serialize + ?Sized>(value: &T) -> std::result::Result<String, String> {
+    serde_json::to_string(value).map_err(|error| error.to_string())
 }
 
 impl<'f> Metadata<'f> {
@@ -73,6 +90,15 @@ impl<'f> Metadata<'f> {
     /// Empty where the network stores none.
     pub(super) fn positions(&self) -> Result<Positions> {
         self.entries.get(key::POSITIONS).map_or_else(|| Ok(Positions::new()), |text| self.parsed(key::POSITIONS, text))
+    }
+
+    /// Names of the tensors that are no variables.
+    pub(super) fn beside(&self) -> Result<BTreeSet<String>> {
+        self.entries.get(key::BESIDE).map_or_else(|| Ok(BTreeSet::new()), |text| self.parsed(key::BESIDE, text))
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
+        self.entries.get(key).map(String::as_str)
     }
 
     fn entry(&self, key: &str) -> Result<&str> {

@@ -31,6 +31,7 @@
 //! | [`save`], [`load`] | a slimmed network: the file carries all that a dense network of the same definition needs to become it |
 //! | [`save_weights`], [`load_weights`] | weights alone: of a dense network, or of PyTorch |
 //! | [`cfg()`], [`plan`] | what a file of `save` says, to build the network from, or to read |
+//! | [`Writer`], [`metadata()`], [`tensors()`] | all of that, with metadata and tensors of your own beside it: an optimizer's, say |
 //!
 //! # The file
 //!
@@ -43,6 +44,7 @@
 //! | `cfg` | the widths, as [`Cfg`] prints them |
 //! | `plan` | the [`Plan`] as JSON, from the original network, with the names of the variables ([`Plan::tensors`]) and earlier slimmings ([`Plan::passes`]) |
 //! | `positions` | a JSON object: the channels that each shuffle and selection picks, by field path; absent where there are none |
+//! | `beside` | a JSON array: the names of the tensors that are no variables; absent where there are none |
 //!
 //! # Whole or not at all
 //!
@@ -56,10 +58,10 @@ mod metadata;
 mod tensors;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use safetensors::tensor::{SafeTensorError, SafeTensors};
+use safetensors::tensor::{SafeTensorError, SafeTensors, TensorView};
 use tch::Tensor;
 use tch::nn::VarStore;
 
@@ -69,6 +71,7 @@ use crate::tracer::{Graph, memory};
 use crate::{Cfg, Error, Prunable, Result, planner};
 use metadata::Metadata;
 use tensors::Variable;
+pub use write::Writer;
 
 /// PyTorch's count of batches, which no float network needs and tch does not keep.
 const BATCH_COUNT: &str = "num_batches_tracked";
@@ -82,8 +85,7 @@ const BATCH_COUNT: &str = "num_batches_tracked";
 /// [`Error::NotInStore`] when a layer's tensor is not among the variables, [`Error::PlanMismatch`] when the model was slimmed again in the meantime;
 /// [`Error::Io`], [`Error::Format`] for a kind of tensor that is no float, [`Error::Torch`]. What `path` held is then still there.
 pub fn save(path: impl AsRef<Path>, vs: &VarStore, slimmed: &Slimmed) -> Result<()> {
-    let plan = slimmed.named_plan(vs)?;
-    write::write(path.as_ref(), vs, metadata::of_slimmed(slimmed, &plan)?)
+    Writer::new(vs).slimmed(slimmed).write(path)
 }
 
 /// Reads a slimmed network that [`save`] wrote into a model of the same definition, whose variables `vs` has.
@@ -116,7 +118,7 @@ pub fn load<M: Prunable + ?Sized>(path: impl AsRef<Path>, vs: &mut VarStore, mod
         return Err(Error::CheckpointPositions { file: path.to_owned(), state: state.clone() });
     }
     let misnamed = misnamed(&graph, &plan, &Variables::new(vs))?;
-    let values = values(path, &file, &variables(vs, &graph, &step), misnamed)?;
+    let values = values(path, &file, &metadata.beside()?, &variables(vs, &graph, &step), misnamed)?;
 
     match fit {
         // What was absorbed is in the file's weights.
@@ -131,7 +133,7 @@ pub fn load<M: Prunable + ?Sized>(path: impl AsRef<Path>, vs: &mut VarStore, mod
 /// # Errors
 /// [`Error::Io`], [`Error::Format`] for a kind of tensor that is no float, [`Error::Torch`]. What `path` held is then still there.
 pub fn save_weights(path: impl AsRef<Path>, vs: &VarStore) -> Result<()> {
-    write::write(path.as_ref(), vs, metadata::of_weights())
+    Writer::new(vs).write(path)
 }
 
 /// Reads all variables of `vs` from a file with exactly these names and shapes: of [`save_weights`], of [`save`] where the network is as narrow already, or of PyTorch.
@@ -145,10 +147,10 @@ pub fn save_weights(path: impl AsRef<Path>, vs: &VarStore) -> Result<()> {
 pub fn load_weights(path: impl AsRef<Path>, vs: &mut VarStore) -> Result<()> {
     let path = path.as_ref();
     let buffer = read(path)?;
-    let (file, _) = parse(path, &buffer)?;
+    let (file, metadata) = parse(path, &buffer)?;
     let as_they_are = |(name, tensor): (String, Tensor)| (name, Variable { shape: tensor.size(), tensor });
     let variables = sorted_variables(vs).into_iter().map(as_they_are).collect();
-    surgery::replace(values(path, &file, &variables, Vec::new())?)
+    surgery::replace(values(path, &file, &metadata.beside()?, &variables, Vec::new())?)
 }
 
 /// The cfg of a file that [`save`] wrote, to build a network from that is made from widths; then [`load`].
@@ -167,6 +169,32 @@ pub fn cfg(path: impl AsRef<Path>) -> Result<Cfg> {
 pub fn plan(path: impl AsRef<Path>) -> Result<Plan> {
     let path = path.as_ref();
     parse(path, &read(path)?)?.1.plan()
+}
+
+/// An entry of a file's metadata, of [`Writer::metadata`] or of another program; `None` when there is no such.
+///
+/// # Errors
+/// [`Error::Format`], [`Error::Io`].
+pub fn metadata(path: impl AsRef<Path>, key: &str) -> Result<Option<String>> {
+    let path = path.as_ref();
+    Ok(parse(path, &read(path)?)?.1.get(key).map(str::to_owned))
+}
+
+/// All tensors of a safetensors file by name, as they are: variables, and those of [`Writer::tensors`]. On the CPU.
+///
+/// # Errors
+/// [`Error::Format`] also for a type that libtorch has not, [`Error::Io`], [`Error::Torch`].
+pub fn tensors(path: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor>> {
+    let path = path.as_ref();
+    let buffer = read(path)?;
+    let (file, _) = parse(path, &buffer)?;
+    let tensor = |(name, view): (String, TensorView)| match tensors::plain(&view) {
+        Some(tensor) => Ok((name.clone(), tensor.map_err(Error::torch(name))?)),
+        None => {
+            Err(Error::Format { file: path.to_owned(), reason: format!("`{name}` is of type {:?}, which is not supported", view.dtype()) })
+        }
+    };
+    file.tensors().into_iter().map(tensor).collect()
 }
 
 fn sorted_variables(vs: &VarStore) -> BTreeMap<String, Tensor> {
@@ -224,8 +252,14 @@ fn misnamed(graph: &Graph, plan: &Plan, variables: &Variables) -> Result<Vec<Str
 ///
 /// # Errors
 /// [`Error::Checkpoint`] when there are any; [`Error::Torch`].
-fn values(path: &Path, file: &SafeTensors, variables: &BTreeMap<String, Variable>, mut problems: Vec<String>) -> Result<Vec<Value>> {
-    problems.extend(tensors::differences(file, variables));
+fn values(
+    path: &Path,
+    file: &SafeTensors,
+    beside: &BTreeSet<String>,
+    variables: &BTreeMap<String, Variable>,
+    mut problems: Vec<String>,
+) -> Result<Vec<Value>> {
+    problems.extend(tensors::differences(file, beside, variables));
     if !problems.is_empty() {
         return Err(Error::Checkpoint { file: path.to_owned(), problems });
     }
