@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Parser;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use slim_examples::digits::{self, Digits};
+use slim_examples::data::digits::{self, Digits};
 use slim_examples::training::{Schedule, accuracy, fit};
 use slim_examples::zoo::vgg::Vgg;
 use slim_runtime::{Cfg, Prunable, Slimming, channels, recalibrate};

@@ -1,6 +1,8 @@
 //! What the programs of this package share: networks, data, training.
 
-pub mod digits;
+pub mod data;
 pub mod measure;
+pub mod model;
+pub mod network;
 pub mod training;
 pub mod zoo;

@@ -6,7 +6,7 @@ use slim_runtime::Prunable;
 use tch::nn::{self, ModuleT, OptimizerConfig, VarStore};
 use tch::{Kind, Tensor};
 
-use crate::digits::Split;
+use crate::data::digits::Split;
 
 /// How to train. The defaults are the reference's, but for the number of epochs.
 #[derive(Debug, Clone, Copy)]

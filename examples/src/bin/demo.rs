@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use slim_examples::digits::{self, Digits};
+use slim_examples::data::digits::{self, Digits};
 use slim_examples::measure::{kilobytes, latency};
 use slim_examples::training::{Schedule, accuracy, fit};
 use slim_examples::zoo::vgg::Vgg;

@@ -46,7 +46,7 @@ impl Split {
 /// # Errors
 /// A damaged file, or no memory on the device.
 pub fn load(device: Device) -> Result<Digits> {
-    let rows = read(include_bytes!("../data/digits.csv.gz")).context("examples/data/digits.csv.gz")?;
+    let rows = read(include_bytes!("../../data/digits.csv.gz")).context("examples/data/digits.csv.gz")?;
     let (test, train) = split(rows);
     Ok(Digits { train: tensors(&train, device)?, test: tensors(&test, device)? })
 }

@@ -1,0 +1,49 @@
+//! Data sets: images and their classes, in batches that a network takes.
+
+pub mod digits;
+
+use anyhow::Result;
+use tch::Tensor;
+
+/// Images and their classes.
+#[derive(Debug)]
+pub struct Batch {
+    /// `[N, 3, H, W]`, float, normalised, on the device that the set was loaded for.
+    pub images: Tensor,
+    /// `[N]`, `Int64`.
+    pub labels: Tensor,
+}
+
+/// Batches one after the other. An error, of a damaged image say, ends them.
+pub type Batches<'p> = Box<dyn Iterator<Item = Result<Batch>> + 'p>;
+
+/// The part of a data set that is for training, or that for testing.
+pub trait Part {
+    /// How many images it has.
+    fn len(&self) -> usize;
+
+    /// Whether it has none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All images in their order, as they are; the last batch may be smaller.
+    fn batches(&self, size: usize) -> Batches<'_>;
+
+    /// All images, shuffled and augmented, from batch `first` on; the last batch may be smaller.
+    ///
+    /// The same `seed` gives the same batches, however many are left out: an epoch that was cut off goes on as if it had not been.
+    fn shuffled(&self, size: usize, seed: u64, first: usize) -> Batches<'_>;
+}
+
+/// A data set.
+pub struct DataSet {
+    /// How many classes it has.
+    pub classes: i64,
+    /// Shape of an image: channels, height, width.
+    pub image: [i64; 3],
+    /// For training.
+    pub train: Box<dyn Part>,
+    /// For testing.
+    pub test: Box<dyn Part>,
+}
