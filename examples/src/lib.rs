@@ -4,5 +4,6 @@ pub mod data;
 pub mod measure;
 pub mod model;
 pub mod network;
+pub mod slimming;
 pub mod training;
 pub mod zoo;

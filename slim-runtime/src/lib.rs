@@ -114,7 +114,7 @@ pub use slimming::{Bounds, Coupling, Direction, Rounding, Rule, Scope, Slimming,
 pub use surgery::LayerVisitor;
 pub use sweep::{Evaluation, Point, Sweep, Swept};
 pub use tracer::{Axis, LayerTracer, Tracer};
-pub use verify::{Verified, Verify};
+pub use verify::{Closeness, Verified, Verify};
 
 /// What macros need, whatever a user's crate depends on.
 #[doc(hidden)]

@@ -1,6 +1,6 @@
 //! The one trait: what depends on what, and a way to reach the layers.
 
-use crate::criterion::Masking;
+use crate::criterion::{LayerScores, Masking};
 use crate::plan::{Plan, Slimmed};
 use crate::slimming::Slimming;
 use crate::{Cost, Explanation, Flow, LayerVisitor, Result, Tracer, cost, planner, sparsity, surgery};
@@ -92,6 +92,34 @@ pub trait Prunable {
     /// [`Error::NoLayer`](crate::Error::NoLayer), those of [`plan`](Self::plan).
     fn explain(&self, slimming: &Slimming, path: &str) -> Result<Explanation> {
         planner::explain(&planner::trace(self, slimming.zeroed())?, slimming, path)
+    }
+
+    /// The score of each channel by itself, by the criterion and the normalisation of `slimming`: |γ| of every batch norm, unless it says otherwise.
+    ///
+    /// A plan compares them with its threshold, after those of channels that stay or go together have become [one](crate::Coupling). Layers come in the order of the data
+    /// flow, a shared γ once, all scores from the device in one go. To watch γ while training, or to draw their distribution.
+    ///
+    /// ```
+    /// # use slim_runtime::{Prunable, Slimming};
+    /// # use tch::nn;
+    /// # #[derive(Debug, Prunable)]
+    /// # struct Net { conv: nn::Conv2D, bn: nn::BatchNorm, fc: nn::Linear }
+    /// # let vs = nn::VarStore::new(tch::Device::Cpu);
+    /// # let p = &vs.root();
+    /// # let net = Net {
+    /// #     conv: nn::conv2d(p / "conv", 3, 8, 3, Default::default()),
+    /// #     bn: nn::batch_norm2d(p / "bn", 8, Default::default()),
+    /// #     fc: nn::linear(p / "fc", 8, 10, Default::default()),
+    /// # };
+    /// let scores = net.scores(&Slimming::ratio(0.5))?;
+    /// assert_eq!((scores[0].path.as_str(), scores[0].scores.len()), ("bn", 8));
+    /// # Ok::<(), slim_runtime::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Slimming`](crate::Error::Slimming) for what cannot be asked, [`Error::NonFinite`](crate::Error::NonFinite), those of the criterion and of [`trace`](Self::trace).
+    fn scores(&self, slimming: &Slimming) -> Result<Vec<LayerScores>> {
+        planner::scores(&planner::trace(self, slimming.zeroed())?, slimming)
     }
 
     /// Carries out a plan, in place: layers, their `VarStore` and gradients shrink together.

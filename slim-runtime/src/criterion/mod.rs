@@ -78,6 +78,18 @@ pub trait Criterion: Debug + Send + Sync {
     }
 }
 
+/// What a criterion says of the channels of a layer, each by itself. Made by [`Prunable::scores`](crate::Prunable::scores).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct LayerScores {
+    /// Field path of the layer: `layer2.0.bn1`.
+    pub path: String,
+    /// Name of the axis whose channels these are.
+    pub axis: String,
+    /// By channel: its score, normalised as the slimming asks for.
+    pub scores: Vec<f64>,
+}
+
 /// What is set to zero to take a channel away. The slimmed network computes what the network with these zeros computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -20,6 +20,7 @@ pub(crate) use explain::explain;
 pub(crate) use narrow::plan_for;
 pub(crate) use restrict::{removed, restricted, without_absorption, without_removals};
 use scores::Scores;
+pub(crate) use scores::of_layers as scores;
 use select::Choice;
 
 /// The channel dependencies of a whole model.

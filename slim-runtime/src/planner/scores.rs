@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::criterion::{Candidate, Normalisation};
+use crate::criterion::{Candidate, LayerScores, Normalisation};
 use crate::plan::Hold;
 use crate::slimming::{Coupling, Slimming};
 use crate::tracer::{Graph, LayerNode, Ranked};
@@ -63,6 +63,19 @@ impl Scores {
     pub(super) fn entries(&self) -> impl Iterator<Item = usize> {
         self.layers.iter().flat_map(|layer| layer.classes.iter().copied())
     }
+}
+
+/// What the criterion says of each channel by itself.
+///
+/// # Errors
+/// Those of [`Scores::read`].
+pub(crate) fn of_layers(graph: &Graph, slimming: &Slimming) -> Result<Vec<LayerScores>> {
+    slimming.check()?;
+    let layer = |scored: ScoredLayer| {
+        let layer = &graph.layers[scored.layer];
+        LayerScores { path: layer.path.clone(), axis: layer.axes[scored.axis].name.to_string(), scores: scored.scores }
+    };
+    Ok(Scores::read(graph, slimming)?.layers.into_iter().map(layer).collect())
 }
 
 /// All scores one after the other, exactly: every float kind fits into a double.

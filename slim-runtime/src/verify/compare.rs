@@ -7,12 +7,20 @@ use tch::{Device, Kind, Tensor};
 use crate::tracer::Graph;
 use crate::{Error, Result};
 
-/// How two outputs that are the same differ.
-pub(super) struct Closeness {
-    /// The largest difference of two values.
-    pub(super) difference: f64,
-    /// The largest magnitude of a value of the masked network.
-    pub(super) magnitude: f64,
+/// How far a slimmed network is from the masked one, where rounding explains it. Prints as such.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Closeness {
+    /// The largest difference between an output of the masked network and of the slimmed one.
+    pub difference: f64,
+    /// The largest magnitude of an output of the masked network.
+    pub magnitude: f64,
+}
+
+impl fmt::Display for Closeness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "slimmed and masked outputs (up to {:.1}) differ by {:.1e} at most", self.magnitude, self.difference)
+    }
 }
 
 /// How two outputs differ that are not the same.

@@ -14,7 +14,8 @@ use crate::slimming::Slimming;
 use crate::surgery::{Form, temporarily};
 use crate::tracer::Graph;
 use crate::{Error, Prunable, Result, planner, surgery};
-use compare::{Closeness, Divergence};
+pub use compare::Closeness;
+use compare::Divergence;
 
 impl Slimming {
     /// Slims only what a sample shows to compute what the masked network does.
@@ -52,7 +53,7 @@ impl Slimming {
     /// let images = Tensor::randn([2, 3, 8, 8], (Kind::Float, Device::Cpu));
     /// let verified = Slimming::ratio(0.5).verify(&images, |net: &Net, images| net.forward_t(images, false)).slim(&mut net)?;
     /// println!("{verified}"); // slimmed and masked outputs (up to 0.5) differ by 3.0e-8 at most
-    /// assert!(verified.difference <= 1e-4 * verified.magnitude);
+    /// assert!(verified.closeness.difference <= 1e-4 * verified.closeness.magnitude);
     /// # Ok::<(), slim_runtime::Error>(())
     /// ```
     pub fn verify<M, X, F>(self, sample: &X, forward: F) -> Verify<'_, Self, X, F>
@@ -139,6 +140,21 @@ impl<X: ?Sized, F> Verify<'_, &Plan, X, F> {
         let graph = planner::trace(model, self.wanted.masking())?;
         Trial { graph: &graph, sample: self.sample, forward: &self.forward, tolerance: self.tolerance }.carry_out(model, self.wanted)
     }
+
+    /// Says how far the slimmed network would be from the masked one, and leaves the model as it is.
+    ///
+    /// # Errors
+    /// As for [`slim`](Verify::slim).
+    ///
+    /// # Panics
+    /// As [`slim`](Verify::slim) does.
+    pub fn check<M: Prunable + ?Sized>(self, model: &mut M) -> Result<Closeness>
+    where
+        F: Fn(&M, &X) -> Tensor,
+    {
+        let graph = planner::trace(model, self.wanted.masking())?;
+        Trial { graph: &graph, sample: self.sample, forward: &self.forward, tolerance: self.tolerance }.verify(model, self.wanted)
+    }
 }
 
 /// A model that was slimmed and is the masked one. Prints as how close the two are.
@@ -147,15 +163,13 @@ impl<X: ?Sized, F> Verify<'_, &Plan, X, F> {
 pub struct Verified {
     /// What was carried out.
     pub slimmed: Slimmed,
-    /// The largest difference between an output of the masked network and of the slimmed one.
-    pub difference: f64,
-    /// The largest magnitude of an output of the masked network.
-    pub magnitude: f64,
+    /// How far it is from the masked network.
+    pub closeness: Closeness,
 }
 
 impl fmt::Display for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "slimmed and masked outputs (up to {:.1}) differ by {:.1e} at most", self.magnitude, self.difference)
+        self.closeness.fmt(f)
     }
 }
 
@@ -175,16 +189,21 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
     where
         F: Fn(&M, &X) -> Tensor,
     {
+        let closeness = self.verify(model, plan)?;
+        Ok(Verified { slimmed: surgery::apply(model, self.graph, plan)?, closeness })
+    }
+
+    fn verify<M: Prunable + ?Sized>(&self, model: &mut M, plan: &Plan) -> Result<Closeness>
+    where
+        F: Fn(&M, &X) -> Tensor,
+    {
         if let Some(tolerance) = self.tolerance.filter(|tolerance| !tolerance.is_finite() || *tolerance < 0.0) {
             return Err(Error::Tolerance(tolerance));
         }
         // A network that absorbs is not the masked one; which channels go is verified without.
         let plain = &planner::without_absorption(plan);
         match self.compare(model, plain)? {
-            Ok(Closeness { difference, magnitude }) => {
-                let slimmed = surgery::apply(model, self.graph, plan)?;
-                Ok(Verified { slimmed, difference, magnitude })
-            }
+            Ok(closeness) => Ok(closeness),
             Err(divergence) => Err(self.explain(model, plain, divergence)?),
         }
     }

@@ -18,7 +18,7 @@ fn verifies<M: ModuleT + Prunable>(build: impl Fn(&nn::Path) -> M, image: i64) {
     let verify = Slimming::ratio(0.4).verify(&images, |net: &M, images| net.forward_t(images, false));
     let verified = verify.slim(&mut net).unwrap_or_else(|error| panic!("{error}"));
     // The largest that was seen is 1.6e-6; a deep network does not come near the default of 1e-4.
-    assert!(verified.difference < 1e-5 * verified.magnitude, "{verified}");
+    assert!(verified.closeness.difference < 1e-5 * verified.closeness.magnitude, "{verified}");
     assert!(verified.slimmed.plan().channels().removed() > 0.3);
 }
 

@@ -1,0 +1,237 @@
+//! [`Slimming`] as options of a command line.
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
+use slim_runtime::criterion::{Fpgm, L1, L2, Normalisation, Random, Taylor};
+use slim_runtime::{Cost, Coupling, Slimming, Target};
+
+/// How many channels go, which, and within which bounds.
+#[derive(Debug, Clone, Args)]
+pub struct SlimmingOptions {
+    #[command(flatten)]
+    target: TargetOptions,
+
+    /// Apply the target to each layer by itself
+    #[arg(long, help_heading = "Which channels go")]
+    pub local: bool,
+
+    /// A target of their own for the layers that match PATTERN: a ratio
+    #[arg(long, value_name = "PATTERN=RATIO", help_heading = "Which channels go")]
+    pub layer: Vec<String>,
+
+    /// Remove nothing of what the layers that match PATTERN make
+    #[arg(long, value_name = "PATTERN", help_heading = "Which channels go")]
+    pub keep: Vec<String>,
+
+    /// What ranks the channels
+    #[arg(long, value_enum, default_value_t = CriterionName::Scale, help_heading = "Which channels go")]
+    pub criterion: CriterionName,
+
+    /// How scores of different layers are made comparable
+    #[arg(long, value_enum, default_value_t = NormalisationName::None, help_heading = "Which channels go")]
+    pub normalisation: NormalisationName,
+
+    /// The score of channels that stay or go together, as in a residual stream
+    #[arg(long, value_enum, default_value_t = CouplingName::Max, help_heading = "Which channels go")]
+    pub coupling: CouplingName,
+
+    /// Every layer keeps at least so many channels
+    #[arg(long, value_name = "CHANNELS", help_heading = "Bounds")]
+    pub at_least: Option<usize>,
+
+    /// No layer loses more than this share of its channels
+    #[arg(long, value_name = "SHARE", help_heading = "Bounds")]
+    pub max_removed: Option<f64>,
+
+    /// Layers are left with a multiple of so many channels, rounded up
+    #[arg(long, value_name = "MULTIPLE", conflicts_with = "round_down_to", help_heading = "Bounds")]
+    pub round_to: Option<usize>,
+
+    /// The same, rounded down
+    #[arg(long, value_name = "MULTIPLE", help_heading = "Bounds")]
+    pub round_down_to: Option<usize>,
+
+    /// Add what removed channels still send on to what reads them
+    #[arg(long, help_heading = "Repair")]
+    pub absorb: bool,
+}
+
+/// How much is to go: one of these.
+#[derive(Debug, Clone, Args)]
+#[group(multiple = false)]
+struct TargetOptions {
+    /// Share of channels to remove, in [0, 1): the reference's rule [default: 0.5]
+    #[arg(long, value_name = "SHARE", help_heading = "How much goes (one of these)")]
+    percent: Option<f64>,
+
+    /// Remove the channels whose score is not above this
+    #[arg(long, value_name = "SCORE", help_heading = "How much goes (one of these)")]
+    threshold: Option<f64>,
+
+    /// Leave at most so many channels
+    #[arg(long, value_name = "CHANNELS", help_heading = "How much goes (one of these)")]
+    top_k: Option<usize>,
+
+    /// Leave at most this share of the parameters
+    #[arg(long, value_name = "SHARE", help_heading = "How much goes (one of these)")]
+    params: Option<f64>,
+
+    /// Leave at most this share of the multiply-accumulates
+    #[arg(long, value_name = "SHARE", help_heading = "How much goes (one of these)")]
+    macs: Option<f64>,
+}
+
+/// The criteria, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CriterionName {
+    /// |γ| of the batch norms (Network Slimming)
+    Scale,
+    /// L1 norm of the filters
+    L1,
+    /// L2 norm of the filters
+    L2,
+    /// Distance to the other filters of the layer (FPGM)
+    Fpgm,
+    /// What the loss would feel, from gradients on training data
+    Taylor,
+    /// Nothing: a baseline
+    Random,
+}
+
+/// The normalisations, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NormalisationName {
+    /// As they are
+    None,
+    /// By the layer's largest
+    Max,
+    /// By the layer's mean
+    Mean,
+    /// By the layer's L2 norm
+    L2,
+}
+
+/// The couplings, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CouplingName {
+    /// The largest of theirs
+    Max,
+    /// Their mean
+    Mean,
+    /// Their sum
+    Sum,
+}
+
+/// The reference's default.
+const PERCENT: f64 = 0.5;
+
+impl SlimmingOptions {
+    /// What the options ask for. `cost` counts the network where MACs are asked for, `seed` is that of the random criterion.
+    ///
+    /// # Errors
+    /// A `--layer` that is no `PATTERN=RATIO`; those of `cost`. What a [`Slimming`] itself cannot be is an error of planning.
+    pub fn slimming(&self, seed: u64, cost: impl FnOnce() -> Result<Cost>) -> Result<Slimming> {
+        let mut slimming = self.target.slimming(cost)?;
+        slimming = match self.criterion {
+            CriterionName::Scale => slimming,
+            CriterionName::L1 => slimming.criterion(L1),
+            CriterionName::L2 => slimming.criterion(L2),
+            CriterionName::Fpgm => slimming.criterion(Fpgm),
+            CriterionName::Taylor => slimming.criterion(Taylor),
+            CriterionName::Random => slimming.criterion(Random { seed }),
+        };
+        slimming = slimming.normalisation(match self.normalisation {
+            NormalisationName::None => Normalisation::None,
+            NormalisationName::Max => Normalisation::Max,
+            NormalisationName::Mean => Normalisation::Mean,
+            NormalisationName::L2 => Normalisation::L2,
+        });
+        slimming = slimming.coupling(match self.coupling {
+            CouplingName::Max => Coupling::Max,
+            CouplingName::Mean => Coupling::Mean,
+            CouplingName::Sum => Coupling::Sum,
+        });
+        if self.local {
+            slimming = slimming.local();
+        }
+        for layer in &self.layer {
+            let (pattern, ratio) = layer_target(layer)?;
+            slimming = slimming.layers(pattern, Target::Ratio(ratio));
+        }
+        slimming = self.keep.iter().fold(slimming, Slimming::keep);
+        slimming = self.at_least.into_iter().fold(slimming, Slimming::at_least);
+        slimming = self.max_removed.into_iter().fold(slimming, Slimming::max_removed);
+        slimming = self.round_to.into_iter().fold(slimming, Slimming::round_to);
+        slimming = self.round_down_to.into_iter().fold(slimming, Slimming::round_down_to);
+        Ok(if self.absorb { slimming.absorb() } else { slimming })
+    }
+}
+
+impl TargetOptions {
+    fn slimming(&self, cost: impl FnOnce() -> Result<Cost>) -> Result<Slimming> {
+        Ok(match self {
+            TargetOptions { threshold: Some(threshold), .. } => Slimming::threshold(*threshold),
+            TargetOptions { top_k: Some(k), .. } => Slimming::top_k(*k),
+            TargetOptions { params: Some(share), .. } => Slimming::params(*share),
+            TargetOptions { macs: Some(share), .. } => Slimming::macs(*share, &cost()?)?,
+            TargetOptions { percent, .. } => Slimming::ratio(percent.unwrap_or(PERCENT)),
+        })
+    }
+}
+
+/// `layer4=0.7`
+fn layer_target(text: &str) -> Result<(&str, f64)> {
+    let wrong = || format!("--layer {text}: it is a pattern of layers and a ratio, as in `--layer layer4=0.7`");
+    let (pattern, ratio) = text.rsplit_once('=').with_context(wrong)?;
+    let ratio: f64 = ratio.parse().with_context(wrong)?;
+    ensure!(!pattern.is_empty(), wrong());
+    Ok((pattern, ratio))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::bail;
+    use clap::Parser;
+    use slim_runtime::Direction;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        slimming: SlimmingOptions,
+    }
+
+    fn asked(options: &str) -> Result<Slimming> {
+        let program = Program::try_parse_from(["program"].into_iter().chain(options.split_whitespace()))?;
+        program.slimming.slimming(7, || bail!("no cost"))
+    }
+
+    #[test]
+    fn options_are_the_librarys_choices() -> Result<()> {
+        assert_eq!(asked("")?, Slimming::ratio(0.5));
+        assert_eq!(asked("--percent 0.7")?, Slimming::ratio(0.7));
+        assert_eq!(asked("--threshold 0.01 --local")?, Slimming::threshold(0.01).local());
+        assert_eq!(asked("--params 0.4 --criterion random")?, Slimming::params(0.4).criterion(Random { seed: 7 }));
+        assert_eq!(
+            asked("--top-k 9 --coupling sum --normalisation l2")?,
+            Slimming::top_k(9).coupling(Coupling::Sum).normalisation(Normalisation::L2)
+        );
+        let bounded = Slimming::ratio(0.5).at_least(2).max_removed(0.8).round_down_to(8).absorb();
+        assert_eq!(asked("--at-least 2 --max-removed 0.8 --round-down-to 8 --absorb")?, bounded);
+        assert_eq!(bounded.bounds.round_to.map(|rounding| rounding.direction), Some(Direction::Down));
+        let layers = Slimming::ratio(0.5).layers("layer4", Target::Ratio(0.7)).layers("a=b", Target::Ratio(0.1)).keep("stem").keep("fc*");
+        assert_eq!(asked("--layer layer4=0.7 --layer a=b=0.1 --keep stem --keep fc*")?, layers);
+        Ok(())
+    }
+
+    #[test]
+    fn what_cannot_be_is_said() {
+        let refused = |options: &str| asked(options).err().map(|error| format!("{error:#}")).unwrap_or_default();
+        assert!(refused("--percent 0.5 --top-k 3").contains("cannot be used with"));
+        assert!(refused("--round-to 8 --round-down-to 8").contains("cannot be used with"));
+        assert!(refused("--layer layer4").contains("as in `--layer layer4=0.7`"));
+        assert!(refused("--layer layer4=most").contains("as in `--layer layer4=0.7`: invalid float"));
+        assert_eq!(refused("--macs 0.5"), "no cost");
+    }
+}
