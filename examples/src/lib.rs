@@ -4,6 +4,7 @@ pub mod data;
 pub mod measure;
 pub mod model;
 pub mod network;
+pub mod passes;
 pub mod slimming;
 pub mod training;
 pub mod zoo;

@@ -27,6 +27,10 @@ pub struct SlimmingOptions {
     #[arg(long, value_enum, default_value_t = CriterionName::Scale, help_heading = "Which channels go")]
     pub criterion: CriterionName,
 
+    /// Batches of 64 training images for the gradients of `--criterion taylor`
+    #[arg(long, value_name = "BATCHES", default_value_t = 16, help_heading = "Which channels go")]
+    pub taylor_batches: usize,
+
     /// How scores of different layers are made comparable
     #[arg(long, value_enum, default_value_t = NormalisationName::None, help_heading = "Which channels go")]
     pub normalisation: NormalisationName,
