@@ -4,6 +4,10 @@ use anyhow::{Context, Result, ensure};
 use flate2::read::GzDecoder;
 use tch::{Device, Kind, Tensor};
 
+use super::{Batch, Batches, DataSet, Part, order};
+
+/// The digits.
+pub(super) const CLASSES: i64 = 10;
 /// Pixels of a digit.
 const PIXELS: usize = 64;
 /// The largest pixel value.
@@ -39,6 +43,32 @@ impl Split {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    fn batch(&self, numbers: &[i64]) -> Result<Batch> {
+        let index = Tensor::f_from_slice(numbers)?.f_to_device(self.images.device())?;
+        Ok(Batch { images: self.images.f_index_select(0, &index)?, labels: self.labels.f_index_select(0, &index)? })
+    }
+}
+
+impl Part for Split {
+    fn len(&self) -> usize {
+        self.labels.numel()
+    }
+
+    fn batches(&self, size: usize) -> Batches<'_> {
+        Box::new(order::batches(order::plain(Part::len(self)), size, 0).map(|numbers| self.batch(&numbers)))
+    }
+
+    /// Shuffled only: a digit that is moved or turned may be cut, or another one.
+    fn shuffled(&self, size: usize, seed: u64, first: usize) -> Batches<'_> {
+        Box::new(order::batches(order::shuffled(Part::len(self), seed), size, first).map(|numbers| self.batch(&numbers)))
+    }
+}
+
+impl From<Digits> for DataSet {
+    fn from(digits: Digits) -> Self {
+        DataSet { classes: CLASSES, image: [3, 32, 32], train: Box::new(digits.train), test: Box::new(digits.test) }
+    }
 }
 
 /// Reads the digits. The split is the same every time.
@@ -61,7 +91,7 @@ fn read(file: &[u8]) -> Result<Vec<Row>> {
     let row = |line: csv::Result<Vec<i64>>| {
         let mut values = line?;
         let label = values.pop().context("an empty line")?;
-        ensure!(values.len() == PIXELS && (0..10).contains(&label), "a digit is {PIXELS} pixels and a class of 0 to 9");
+        ensure!(values.len() == PIXELS && (0..CLASSES).contains(&label), "a digit is {PIXELS} pixels and a class of 0 to 9");
         Ok(Row { pixels: values.into_iter().map(|value| value as f32).collect(), label })
     };
     lines.deserialize().map(row).collect()
@@ -70,10 +100,10 @@ fn read(file: &[u8]) -> Result<Vec<Row>> {
 /// Shuffles, then takes from every class the same share for testing.
 fn split(mut rows: Vec<Row>) -> (Vec<Row>, Vec<Row>) {
     fastrand::Rng::with_seed(0).shuffle(&mut rows);
-    let mut of_class = [0_usize; 10];
+    let mut of_class = [0_usize; CLASSES as usize];
     rows.iter().for_each(|row| of_class[row.label as usize] += 1);
     // A row's place within its class, as a share of the class: the smallest places are a stratified sample.
-    let mut seen = [0_usize; 10];
+    let mut seen = [0_usize; CLASSES as usize];
     let mut places: Vec<_> = rows
         .into_iter()
         .map(|row| {
@@ -114,6 +144,26 @@ mod tests {
             assert!((share - 360. / 1797.).abs() < 0.005, "{test} of {}", train + test);
         }
         assert!(load(Device::Cpu)?.test.images.equal(&digits.test.images));
+        Ok(())
+    }
+
+    #[test]
+    fn batches_have_every_digit_as_it_is() -> Result<()> {
+        let data = DataSet::from(load(Device::Cpu)?);
+        let digits = load(Device::Cpu)?;
+        let batches = data.test.batches(100).collect::<Result<Vec<_>>>()?;
+        assert_eq!(batches.iter().map(|batch| batch.labels.size()[0]).collect::<Vec<_>>(), [100, 100, 100, 60]);
+        let images = Tensor::cat(&batches.iter().map(|batch| &batch.images).collect::<Vec<_>>(), 0);
+        assert!(images.equal(&digits.test.images));
+
+        let epoch = |seed, first| data.train.shuffled(64, seed, first).collect::<Result<Vec<_>>>();
+        let (whole, rest) = (epoch(3, 0)?, epoch(3, 20)?);
+        assert!(whole[20..].iter().zip(&rest).all(|(a, b)| a.images.equal(&b.images) && a.labels.equal(&b.labels)));
+        assert_eq!(whole.len() - 20, rest.len());
+        assert!(!whole[0].images.equal(&epoch(4, 0)?[0].images), "two epochs are the same");
+        let sum = |images: &Tensor| images.sum_dim_intlist([1_i64, 2, 3].as_slice(), false, Kind::Double);
+        let sums = Tensor::cat(&whole.iter().map(|batch| sum(&batch.images)).collect::<Vec<_>>(), 0);
+        assert!(sums.sort(0, false).0.equal(&sum(&digits.train.images).sort(0, false).0), "an image is not there once");
         Ok(())
     }
 

@@ -1,9 +1,23 @@
 //! Data sets: images and their classes, in batches that a network takes.
 
+mod augment;
+mod cifar;
 pub mod digits;
+mod folder;
+mod memory;
+mod missing;
+mod name;
+mod normal;
+mod order;
+mod svhn;
+
+use std::path::Path;
 
 use anyhow::Result;
-use tch::Tensor;
+use tch::{Device, Tensor};
+
+pub use missing::Missing;
+pub use name::Name;
 
 /// Images and their classes.
 #[derive(Debug)]
@@ -46,4 +60,20 @@ pub struct DataSet {
     pub train: Box<dyn Part>,
     /// For testing.
     pub test: Box<dyn Part>,
+}
+
+/// Reads a data set from the folder `dir`; its batches come on `device`.
+///
+/// The images of 32×32 pixels are held in memory, those of an image folder are read when they are asked for.
+///
+/// # Errors
+/// [`Missing`] where files are not there. Damaged files: the error names the file, and where in it.
+pub fn load(name: Name, dir: &Path, device: Device) -> Result<DataSet> {
+    match name {
+        Name::Digits => Ok(digits::load(device)?.into()),
+        Name::Cifar10 => cifar::TEN.load(dir, device),
+        Name::Cifar100 => cifar::HUNDRED.load(dir, device),
+        Name::Svhn => svhn::load(dir, device),
+        Name::Imagefolder => folder::load(dir, device, folder::SIDE),
+    }
 }
