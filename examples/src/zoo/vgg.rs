@@ -6,7 +6,7 @@
 use std::borrow::Borrow;
 
 use anyhow::{Result, bail};
-use slim_runtime::nn::{self, AvgPool2d, MaxPool2d, avg_pool2d, max_pool2d};
+use slim_runtime::nn::{self, AdaptiveAvgPool2d, MaxPool2d, adaptive_avg_pool2d, max_pool2d};
 use slim_runtime::{Cfg, Prunable, Stage, channels};
 use tch::Tensor;
 
@@ -15,7 +15,8 @@ use tch::Tensor;
 #[prune(input = 3)]
 pub struct Vgg {
     feature: Vec<Block>,
-    pool: AvgPool2d,
+    /// The reference's pool of 2×2, which is all that four max-pools leave; with fewer in the cfg it is larger.
+    pool: AdaptiveAvgPool2d,
     classifier: nn::Linear,
 }
 
@@ -73,7 +74,7 @@ impl Vgg {
             bs_init: Some(nn::Init::Const(0.)),
             ..Default::default()
         };
-        Ok(Vgg { feature, pool: avg_pool2d(2, 2), classifier: nn::linear(p / "classifier", inputs, classes, init) })
+        Ok(Vgg { feature, pool: adaptive_avg_pool2d(1), classifier: nn::linear(p / "classifier", inputs, classes, init) })
     }
 }
 
