@@ -3,14 +3,16 @@
 use anyhow::Result;
 use clap::Parser;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use slim_examples::data::digits::{self, Digits};
-use slim_examples::training::{Schedule, accuracy, fit};
-use slim_examples::zoo::vgg::Vgg;
-use slim_runtime::{Cfg, Prunable, Slimming, channels, recalibrate};
-use tch::nn::{ModuleT, VarStore};
-use tch::{Device, Tensor};
+use slim_examples::data::{Batch, DataSet, digits};
+use slim_examples::model::Model;
+use slim_examples::network::{Arch, Net, Spec};
+use slim_examples::train::{Output, Recipe, evaluate, train};
+use slim_runtime::{Prunable, Slimming, channels, recalibrate};
+use tch::Device;
+use tch::nn::ModuleT;
 
-const CLASSES: i64 = 10;
+/// Images of a batch that statistics are estimated from; a smaller one would weigh as much.
+const BATCH: usize = 64;
 
 /// Train a VGG with channel sparsity on handwritten digits, and compare what it gets right before fine-tuning.
 #[derive(Parser)]
@@ -21,7 +23,7 @@ struct Options {
     ratios: Vec<f64>,
     /// Seeds of initialisation and shuffling; the table has their mean.
     #[arg(long, value_delimiter = ',', default_value = "0")]
-    seeds: Vec<i64>,
+    seeds: Vec<u64>,
     /// Epochs of training with sparsity.
     #[arg(long, default_value_t = 30)]
     epochs: usize,
@@ -53,21 +55,21 @@ fn main() -> Result<()> {
         (options.epochs, options.ratios) = (1, vec![0.5]);
     }
     let device = Device::cuda_if_available();
-    let data = digits::load(device)?;
+    let data = DataSet::from(digits::load(device)?);
     let cfg = channels![32, M, 64, M, 128, 128, M, 128, 128, M, 128, 128];
+    let spec = Spec::new(Arch::Vgg, None, Some(cfg.clone()), data.classes)?;
 
     let mut dense = 0.;
     // By ratio, then by repair.
     let mut sums = vec![[0.; REPAIRS.len()]; options.ratios.len()];
     for &seed in &options.seeds {
-        tch::manual_seed(seed);
-        let vs = VarStore::new(device);
-        let model = Vgg::new(vs.root(), &cfg, CLASSES)?;
-        fit(&model, &vs, &data.train, &Schedule { epochs: options.epochs, sparsity: options.sparsity, ..Schedule::default() })?;
-        dense += accuracy(&model, &data.test);
+        tch::manual_seed(seed as i64);
+        let mut model = Model::new(spec.clone(), device)?;
+        let recipe = Recipe { epochs: options.epochs, sparsity: options.sparsity, seed, ..Recipe::default() };
+        dense += train(&mut model, &data, &recipe, &Output { quiet: true, ..Output::default() }, None)?.score.accuracy();
         for (sums, &ratio) in sums.iter_mut().zip(&options.ratios) {
             for (sum, repair) in sums.iter_mut().zip(REPAIRS) {
-                *sum += repaired_accuracy(&cfg, &vs, &data, ratio, repair)?;
+                *sum += repaired_accuracy(&model, &data, ratio, repair)?;
             }
         }
     }
@@ -79,19 +81,20 @@ fn main() -> Result<()> {
 }
 
 /// Slims a replica, and says what it gets right before it is trained again.
-fn repaired_accuracy(cfg: &Cfg, vs: &VarStore, data: &Digits, ratio: f64, repair: Repair) -> Result<f64> {
-    let mut replica_vs = VarStore::new(vs.device());
-    let mut replica = Vgg::new(replica_vs.root(), cfg, CLASSES)?;
-    replica_vs.copy(vs)?;
+fn repaired_accuracy(model: &Model, data: &DataSet, ratio: f64, repair: Repair) -> Result<f64> {
+    let mut replica = Model::new(model.spec.clone(), model.vs.device())?;
+    replica.vs.copy(&model.vs)?;
+    let mut replica = replica.net;
     let slimming = Slimming::ratio(ratio);
     let slimming = if repair.absorb { slimming.absorb() } else { slimming };
     let plan = replica.plan(&slimming)?;
     replica.apply(&plan)?;
     if repair.recalibrate {
-        let batches = data.train.images.split(64, 0).into_iter().filter(|images| images.size()[0] == 64);
-        recalibrate(&mut replica, batches, |replica: &Vgg, images: Tensor| Ok(replica.forward_t(&images, true)))?;
+        let batches: Vec<_> = data.train.batches(BATCH).collect::<Result<_>>()?;
+        let batches = batches.into_iter().filter(|batch| batch.labels.numel() == BATCH);
+        recalibrate(&mut replica, batches, |replica: &Net, Batch { images, .. }| Ok(replica.forward_t(&images, true)))?;
     }
-    Ok(accuracy(&replica, &data.test))
+    Ok(evaluate(&replica, &*data.test, 256)?.accuracy())
 }
 
 fn table(ratios: &[f64], sums: &[[f64; REPAIRS.len()]], seeds: f64) -> Table {

@@ -7,15 +7,18 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use slim_examples::data::digits::{self, Digits};
+use slim_examples::data::{DataSet, digits};
+use slim_examples::device::DeviceOptions;
 use slim_examples::measure::{kilobytes, latency};
-use slim_examples::training::{Schedule, accuracy, fit};
-use slim_examples::zoo::vgg::Vgg;
-use slim_runtime::{Cfg, Plan, Prunable, Slimmed, Slimming, Sweep, Swept, channels, checkpoint};
-use tch::nn::{ModuleT, VarStore};
-use tch::{Device, Tensor};
+use slim_examples::model::{Model, Wanted};
+use slim_examples::network::{Arch, Net, Spec};
+use slim_examples::train::{Output, Recipe, evaluate, train};
+use slim_runtime::{Plan, Prunable, Slimming, Sweep, Swept, channels, checkpoint};
+use tch::Tensor;
+use tch::nn::ModuleT;
 
-const CLASSES: i64 = 10;
+/// Images of a forward pass that tests.
+const TEST_BATCH: usize = 256;
 
 /// Train a VGG with channel sparsity on handwritten digits, slim it, fine-tune it.
 ///
@@ -37,16 +40,15 @@ struct Options {
     sparsity: f64,
     /// Seed of initialisation and shuffling.
     #[arg(long, default_value_t = 0)]
-    seed: i64,
+    seed: u64,
     /// Folder for plan.json, prune.txt and the weights.
     #[arg(long, default_value = "target/demo")]
     out: PathBuf,
-    /// Use the CPU even where there is a GPU.
-    #[arg(long)]
-    no_cuda: bool,
     /// One epoch each, to see that everything runs.
     #[arg(long)]
     smoke: bool,
+    #[command(flatten)]
+    device: DeviceOptions,
 }
 
 fn main() -> Result<()> {
@@ -55,45 +57,47 @@ fn main() -> Result<()> {
         (options.epochs, options.fine_tune_epochs) = (1, 1);
     }
     ensure!((0.0..1.0).contains(&options.ratio), slim_runtime::Error::Ratio(options.ratio));
-    let device = if options.no_cuda { Device::Cpu } else { Device::cuda_if_available() };
+    let device = options.device.device()?;
     fs::create_dir_all(&options.out).with_context(|| options.out.display().to_string())?;
-    tch::manual_seed(options.seed);
-    let data = digits::load(device)?;
+    tch::manual_seed(options.seed as i64);
+    let digits = digits::load(device)?;
+    let images = digits.test.images.shallow_clone();
+    let data = DataSet::from(digits);
 
     let cfg = channels![32, M, 64, M, 128, 128, M, 128, 128, M, 128, 128];
-    let vs = VarStore::new(device);
-    let mut model = Vgg::new(vs.root(), &cfg, CLASSES)?;
     println!("VGG {cfg} on {device:?}, {} training and {} test images of digits\n", data.train.len(), data.test.len());
-    let mut stages = Stages::new(&data, &options.out);
+    let mut model = Model::new(Spec::new(Arch::Vgg, None, Some(cfg), data.classes)?, device)?;
+    let mut stages = Stages::new(&data, &images, &options.out);
+    let output = Output { quiet: true, ..Output::default() };
 
     let start = Instant::now();
-    let schedule = Schedule { epochs: options.epochs, sparsity: options.sparsity, ..Schedule::default() };
-    fit(&model, &vs, &data.train, &schedule)?;
+    let recipe = Recipe { epochs: options.epochs, sparsity: options.sparsity, seed: options.seed, ..Recipe::default() };
+    train(&mut model, &data, &recipe, &output, None)?;
     println!("trained {} epochs with sparsity {} in {:.0} s", options.epochs, options.sparsity, start.elapsed().as_secs_f64());
-    stages.add("dense", &model, &vs)?;
-    println!("\n{}\n", accuracy_by_ratio(&mut model, &data)?);
+    stages.add("dense", &model)?;
+    println!("\n{}\n", accuracy_by_ratio(&mut model.net, &data, &images)?);
 
-    let plan = model.plan(&Slimming::ratio(options.ratio))?;
-    let masked = masked_replica(&cfg, &vs, &plan)?;
-    stages.add("masked", &masked.0, &masked.1)?;
+    let plan = model.net.plan(&Slimming::ratio(options.ratio))?;
+    stages.add("masked", &masked_replica(&model, &plan)?)?;
 
     let start = Instant::now();
     // Surgery that stays only if the test images show that the slimmed network computes what the masked one does.
-    let verified = plan.verify(&data.test.images, |net: &Vgg, images| net.forward_t(images, false)).apply(&mut model)?;
+    let verified = plan.verify(&images, |net: &Net, images| net.forward_t(images, false)).apply(&mut model.net)?;
     let slimmed = &verified.slimmed;
     println!("verified and slimmed in {:.0} ms\n\n{slimmed}\n", 1e3 * start.elapsed().as_secs_f64());
     println!("same function: on the {} test images, {verified}", data.test.len());
-    stages.add("slimmed", &model, &vs)?;
+    model.slimmed = Some(slimmed.clone());
+    stages.add("slimmed", &model)?;
 
     let start = Instant::now();
-    let schedule = Schedule { epochs: options.fine_tune_epochs, learning_rate: 0.02, sparsity: 0., ..Schedule::default() };
-    fit(&model, &vs, &data.train, &schedule)?;
+    let recipe = Recipe { epochs: options.fine_tune_epochs, lr: 0.02, sparsity: 0., ..recipe };
+    train(&mut model, &data, &recipe, &output, None)?;
     println!("fine-tuned {} epochs in {:.0} s", options.fine_tune_epochs, start.elapsed().as_secs_f64());
-    let tuned = stages.add("fine-tuned", &model, &vs)?;
+    let tuned = stages.add("fine-tuned", &model)?;
     println!("\n{}\n", stages.table.trim_fmt());
 
-    let file = write_files(&options.out, &slimmed.plan().with_variables(&model, &vs)?, stages.accuracy("masked"), &vs, slimmed)?;
-    let reloaded = reloaded_accuracy(&file, &cfg, &data, device)?;
+    let file = write_files(&options.out, &slimmed.plan().with_variables(&model.net, &model.vs)?, stages.accuracy("masked"), &model)?;
+    let reloaded = evaluate(&Model::read(&file, &Wanted::default(), device)?.net, &*data.test, TEST_BATCH)?.accuracy();
     println!("wrote {0}/plan.json, {0}/prune.txt, {0}/pruned.safetensors", options.out.display());
     println!("read pruned.safetensors back into a dense network: accuracy {reloaded:.2} %, fine-tuned was {tuned:.2} %");
     ensure!(reloaded == tuned, "the file that was read back is not the network that was written");
@@ -101,23 +105,22 @@ fn main() -> Result<()> {
 }
 
 /// What slimming at each of some ratios would leave, before fine-tuning; the model stays as it is.
-fn accuracy_by_ratio(model: &mut Vgg, data: &Digits) -> Result<Swept> {
-    let one = data.test.images.narrow(0, 0, 1);
-    let cost = model.cost(|net| net.forward_t(&one, false))?;
+fn accuracy_by_ratio(net: &mut Net, data: &DataSet, images: &Tensor) -> Result<Swept> {
+    let one = images.narrow(0, 0, 1);
+    let cost = net.cost(|net| net.forward_t(&one, false))?;
     let sweep = Sweep::over([0.2, 0.4, 0.5, 0.6, 0.7, 0.8]).macs(|plan| cost.after(plan)?.macs()).progress();
-    Ok(sweep.run(model, |net| accuracy(net, &data.test))?)
+    sweep.run(net, |net| Ok::<_, anyhow::Error>(evaluate(net, &*data.test, TEST_BATCH)?.accuracy()))
 }
 
 /// A second network with the same weights, masked: γ and β of the channels to be removed are zero.
-fn masked_replica(cfg: &Cfg, vs: &VarStore, plan: &Plan) -> Result<(Vgg, VarStore)> {
-    let mut replica_vs = VarStore::new(vs.device());
-    let mut replica = Vgg::new(replica_vs.root(), cfg, CLASSES)?;
-    replica_vs.copy(vs)?;
-    replica.mask(plan)?;
-    Ok((replica, replica_vs))
+fn masked_replica(model: &Model, plan: &Plan) -> Result<Model> {
+    let mut replica = Model::new(model.spec.clone(), model.vs.device())?;
+    replica.vs.copy(&model.vs)?;
+    replica.net.mask(plan)?;
+    Ok(replica)
 }
 
-fn write_files(out: &Path, plan: &Plan, masked_accuracy: f64, vs: &VarStore, slimmed: &Slimmed) -> Result<PathBuf> {
+fn write_files(out: &Path, plan: &Plan, masked_accuracy: f64, model: &Model) -> Result<PathBuf> {
     fs::write(out.join("plan.json"), plan.to_json()? + "\n").context("plan.json")?;
     // The reference's form; its accuracy is a share, measured on the masked network.
     let report = format!(
@@ -128,41 +131,36 @@ fn write_files(out: &Path, plan: &Plan, masked_accuracy: f64, vs: &VarStore, sli
     );
     fs::write(out.join("prune.txt"), report).context("prune.txt")?;
     let file = out.join("pruned.safetensors");
-    checkpoint::save(&file, vs, slimmed)?;
+    model.writer()?.write(&file)?;
     Ok(file)
-}
-
-fn reloaded_accuracy(file: &Path, dense: &Cfg, data: &Digits, device: Device) -> Result<f64> {
-    let mut vs = VarStore::new(device);
-    let mut model = Vgg::new(vs.root(), dense, CLASSES)?;
-    checkpoint::load(file, &mut vs, &mut model)?;
-    Ok(accuracy(&model, &data.test))
 }
 
 /// The stages of the network, measured.
 struct Stages<'a> {
-    data: &'a Digits,
+    data: &'a DataSet,
+    /// Those for testing.
+    images: &'a Tensor,
     out: &'a Path,
     table: Table,
     accuracies: Vec<(&'static str, f64)>,
 }
 
 impl<'a> Stages<'a> {
-    fn new(data: &'a Digits, out: &'a Path) -> Self {
+    fn new(data: &'a DataSet, images: &'a Tensor, out: &'a Path) -> Self {
         let rule = LineStyle::none().fill('─').junction('─');
         let style = TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule);
         let mut table = Table::new();
         table.load_style(style).set_header(["network", "accuracy", "parameters", "file", "latency, 1 image", "latency, 64 images"]);
         table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
-        Self { data, out, table, accuracies: Vec::new() }
+        Self { data, images, out, table, accuracies: Vec::new() }
     }
 
-    fn add(&mut self, name: &'static str, model: &Vgg, vs: &VarStore) -> Result<f64> {
-        let accuracy = accuracy(model, &self.data.test);
-        let parameters: usize = vs.trainable_variables().iter().map(Tensor::numel).sum();
+    fn add(&mut self, name: &'static str, model: &Model) -> Result<f64> {
+        let accuracy = evaluate(&model.net, &*self.data.test, TEST_BATCH)?.accuracy();
+        let parameters: usize = model.vs.trainable_variables().iter().map(Tensor::numel).sum();
         let file = self.out.join(format!("{name}.safetensors"));
-        checkpoint::save_weights(&file, vs)?;
-        let milliseconds = |images| format!("{:.2} ms", 1e3 * latency(model, &self.data.test.images.narrow(0, 0, images)).as_secs_f64());
+        checkpoint::save_weights(&file, &model.vs)?;
+        let milliseconds = |images| format!("{:.2} ms", 1e3 * latency(&model.net, &self.images.narrow(0, 0, images)).as_secs_f64());
         self.table.add_row([
             name.to_owned(),
             format!("{accuracy:.2} %"),

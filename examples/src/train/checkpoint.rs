@@ -1,0 +1,121 @@
+//! Training in a file: the network, the optimizer's momentum, and the place.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use slim_runtime::checkpoint;
+use tch::{Device, Tensor};
+
+use super::epoch::Place;
+use super::metrics::{Metrics, Record};
+use super::sgd::Sgd;
+use super::{Output, Recipe};
+use crate::model::{Model, Wanted};
+
+/// The key of the metadata under which a file says its [`State`].
+const TRAINING: &str = "training";
+/// What the names of tensors begin with that are the optimizer's and not the network's.
+const OPTIMIZER: &str = "optimizer.";
+const MOMENTUM: &str = "optimizer.momentum.";
+
+/// All of training that is no tensor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct State {
+    pub(super) recipe: Recipe,
+    pub(super) place: Place,
+    /// The best accuracy, in percent; of no epoch at first.
+    pub(super) best: Option<f64>,
+    /// How many images the training data has: with others the place means nothing.
+    pub(super) images: usize,
+}
+
+/// Training that goes on where a file left it.
+#[derive(Debug)]
+pub struct Resume {
+    pub(super) state: State,
+    pub(super) momentum: BTreeMap<String, Tensor>,
+}
+
+impl Resume {
+    /// The network in a checkpoint, and where its training stands.
+    ///
+    /// # Errors
+    /// Those of [`Model::read`], and a file that is no checkpoint of training.
+    pub fn read(path: &Path, wanted: &Wanted, device: Device) -> Result<(Model, Self)> {
+        let Some(text) = checkpoint::metadata(path, TRAINING)? else {
+            bail!("{} is a network without training that could go on: fine-tune it (--refine)", path.display());
+        };
+        let state = serde_json::from_str(&text).with_context(|| format!("{}, {TRAINING}", path.display()))?;
+        let mut model = Model::read(path, wanted, device)?;
+        without_optimizer(&mut model);
+        let tensors = checkpoint::tensors(path)?.into_iter();
+        let momentum = tensors.filter_map(|(name, tensor)| Some((name.strip_prefix(MOMENTUM)?.to_owned(), tensor))).collect();
+        Ok((model, Self { state, momentum }))
+    }
+
+    /// By what it was trained.
+    pub fn recipe(&self) -> &Recipe {
+        &self.state.recipe
+    }
+
+    /// The epoch that it goes on with, and how many of its steps are done; both from 0.
+    pub fn place(&self) -> (usize, usize) {
+        (self.state.place.epoch, self.state.place.step)
+    }
+}
+
+/// Takes away what a checkpoint has of the optimizer: nothing of it belongs into a file of the network.
+pub fn without_optimizer(model: &mut Model) {
+    model.beside.retain(|name, _| !name.starts_with(OPTIMIZER));
+}
+
+/// The files of training.
+pub(super) struct Files {
+    folder: PathBuf,
+    metadata: BTreeMap<String, String>,
+    metrics: Metrics,
+}
+
+impl Files {
+    /// Opens the files, if any are wanted. What they say of epoch `first` and later ones is cut off.
+    ///
+    /// # Errors
+    /// A folder that cannot be made, and those of [`Metrics::open`].
+    pub(super) fn open(output: &Output, first: usize) -> Result<Option<Self>> {
+        let Some(folder) = output.folder.clone() else { return Ok(None) };
+        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        let metrics = Metrics::open(folder.join("metrics.jsonl"), first)?;
+        Ok(Some(Self { folder, metadata: output.metadata.clone(), metrics }))
+    }
+
+    /// Writes what an epoch has come to.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(super) fn write(&mut self, model: &Model, state: &State, sgd: &Sgd, record: &Record, is_best: bool) -> Result<()> {
+        // The checkpoint comes last. If the process is killed before it is there, the epoch comes again, and with it the other two.
+        self.metrics.add(record)?;
+        if is_best {
+            self.writer(model)?.write(self.folder.join("model_best.safetensors"))?;
+        }
+        self.write_checkpoint(model, state, sgd).map(drop)
+    }
+
+    /// Writes all that training goes on from.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(super) fn write_checkpoint(&self, model: &Model, state: &State, sgd: &Sgd) -> Result<PathBuf> {
+        let momentum = sgd.velocities().map(|(name, velocity)| (format!("{MOMENTUM}{name}"), velocity.shallow_clone()));
+        let file = self.folder.join("checkpoint.safetensors");
+        self.writer(model)?.tensors(momentum).metadata(TRAINING, serde_json::to_string(state)?).write(&file)?;
+        Ok(file)
+    }
+
+    fn writer<'m>(&self, model: &'m Model) -> Result<checkpoint::Writer<'m>> {
+        Ok(self.metadata.iter().fold(model.writer()?, |writer, (key, value)| writer.metadata(key, value)))
+    }
+}

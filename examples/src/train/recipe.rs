@@ -1,0 +1,203 @@
+//! How to train: the numbers, and what follows from them for each epoch and step.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+
+/// What may be said anew when training goes on.
+const MAY_CHANGE: [&str; 2] = ["epochs", "test_batch_size"];
+
+/// How to train. The defaults are the reference's, without sparsity.
+///
+/// Two runs of one recipe on the same data and the same machine with one thread give the same weights, to the bit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Passes over the training data. The learning rate falls at 50 % and 75 % of them.
+    pub epochs: usize,
+    /// The first of them, from 0; those before count as done.
+    pub start_epoch: usize,
+    /// Images of a step.
+    pub batch_size: usize,
+    /// Images of a forward pass that tests; of no consequence for the weights.
+    pub test_batch_size: usize,
+    /// Learning rate of the first epochs.
+    pub lr: f64,
+    /// What stays of the last step's direction.
+    pub momentum: f64,
+    /// L2 weight decay.
+    pub weight_decay: f64,
+    /// Whether γ and β decay, too. The reference's do; but decay on γ makes all of them small, where the L1 penalty is to part them.
+    pub decay_bn: bool,
+    /// Factor `s` of the L1 penalty on γ; 0 for none.
+    pub sparsity: f64,
+    /// From which shuffles, augmentation and dropout derive.
+    pub seed: u64,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            epochs: 160,
+            start_epoch: 0,
+            batch_size: 64,
+            test_batch_size: 256,
+            lr: 0.1,
+            momentum: 0.9,
+            weight_decay: 1e-4,
+            decay_bn: true,
+            sparsity: 0.,
+            seed: 1,
+        }
+    }
+}
+
+impl Recipe {
+    /// The learning rate of an epoch, counted from 0.
+    pub fn rate(&self, epoch: usize) -> f64 {
+        // As the reference counts: both rounded down, and one step where they are the same.
+        let milestones = BTreeSet::from([self.epochs / 2, self.epochs * 3 / 4]);
+        milestones.into_iter().filter(|&milestone| milestone <= epoch).fold(self.lr, |rate, _| rate * 0.1)
+    }
+
+    /// What the epoch is shuffled and augmented by.
+    pub(super) fn epoch_seed(&self, epoch: usize) -> u64 {
+        mixed(self.seed, epoch)
+    }
+
+    /// What a step draws by, as dropout does: its own, so that one that goes on in the middle of an epoch draws what it would have drawn.
+    pub(super) fn step_seed(&self, epoch: usize, step: usize) -> i64 {
+        mixed(!self.epoch_seed(epoch), step) as i64
+    }
+
+    /// # Errors
+    /// Another recipe than `self`, by which training began. The number of epochs may be another: the learning rate of those to come then falls by that one.
+    pub(super) fn check_goes_on_by(&self, other: &Recipe) -> Result<()> {
+        let pairs = |recipe| -> Result<_> { Ok(serde_json::to_value(recipe)?.as_object().cloned().unwrap_or_default()) };
+        let began = pairs(self)?;
+        let differences: Vec<_> = pairs(other)?
+            .into_iter()
+            .filter(|(name, value)| !MAY_CHANGE.contains(&name.as_str()) && began.get(name) != Some(value))
+            .map(|(name, value)| {
+                format!("{} is {} in the checkpoint, and not {value}", name.replace('_', "-"), began.get(&name).unwrap_or_default())
+            })
+            .collect();
+        ensure!(
+            differences.is_empty(),
+            "training goes on as it began: {}; leave out the option, or begin anew from the weights (--refine)",
+            differences.join("; ")
+        );
+        Ok(())
+    }
+
+    /// # Errors
+    /// A number that nothing can be trained with.
+    pub(super) fn check(&self) -> Result<()> {
+        let not_negative = |name, value: f64| {
+            ensure!(value.is_finite() && value >= 0., "a {name} of {value}: it must be finite and not negative");
+            Ok(())
+        };
+        not_negative("learning rate", self.lr)?;
+        not_negative("weight decay", self.weight_decay)?;
+        not_negative("sparsity", self.sparsity)?;
+        ensure!((0.0..1.0).contains(&self.momentum), "a momentum of {}: it must be in [0, 1)", self.momentum);
+        ensure!(self.batch_size > 0 && self.test_batch_size > 0, "a batch has at least one image");
+        ensure!(self.epochs > 0, "training takes at least one epoch");
+        ensure!(
+            self.start_epoch < self.epochs,
+            "it cannot start at epoch {} of {}: they are counted from 0",
+            self.start_epoch,
+            self.epochs
+        );
+        Ok(())
+    }
+}
+
+fn mixed(seed: u64, number: usize) -> u64 {
+    // The generator alone would turn neighbouring seeds into neighbouring numbers.
+    let first = fastrand::Rng::with_seed(seed).u64(..);
+    fastrand::Rng::with_seed(first ^ number as u64).u64(..)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `for epoch in range(epochs): if epoch in [int(epochs * 0.5), int(epochs * 0.75)]: lr *= 0.1`
+    fn reference(epochs: usize) -> Vec<f64> {
+        let mut lr = 0.1;
+        let milestones = [(epochs as f64 * 0.5) as usize, (epochs as f64 * 0.75) as usize];
+        (0..epochs)
+            .map(|epoch| {
+                if milestones.contains(&epoch) {
+                    lr *= 0.1;
+                }
+                lr
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_rate_falls_where_the_references_does() {
+        for epochs in [1, 2, 3, 5, 10, 30, 160, 161] {
+            let recipe = Recipe { epochs, ..Recipe::default() };
+            assert_eq!((0..epochs).map(|epoch| recipe.rate(epoch)).collect::<Vec<_>>(), reference(epochs), "{epochs} epochs");
+        }
+        let rates = [0, 79, 80, 119, 120, 159].map(|epoch| Recipe::default().rate(epoch));
+        assert_eq!(rates.map(|rate| format!("{rate:.4}")), ["0.1000", "0.1000", "0.0100", "0.0100", "0.0010", "0.0010"]);
+    }
+
+    #[test]
+    fn every_epoch_and_step_draws_by_a_seed_of_its_own() {
+        let recipes = (0..4).map(|seed| Recipe { seed, ..Recipe::default() });
+        let mut seeds: Vec<_> = recipes
+            .flat_map(|recipe| {
+                let of_epoch = |epoch: usize| {
+                    let recipe = recipe.clone();
+                    let steps = (0..50).map(move |step| recipe.step_seed(epoch, step) as u64);
+                    steps.collect::<Vec<_>>()
+                };
+                (0..20).flat_map(|epoch| of_epoch(epoch).into_iter().chain([recipe.epoch_seed(epoch)])).collect::<Vec<_>>()
+            })
+            .collect();
+        let all = seeds.len();
+        seeds.sort_unstable();
+        seeds.dedup();
+        assert_eq!((all, seeds.len()), (4 * 20 * 51, all));
+    }
+
+    #[test]
+    fn training_goes_on_by_its_recipe_but_for_the_number_of_epochs() -> Result<()> {
+        let began = Recipe::default();
+        began.check_goes_on_by(&Recipe { epochs: 200, test_batch_size: 7, ..began.clone() })?;
+        let other = Recipe { lr: 0.05, decay_bn: false, seed: 3, ..began.clone() };
+        let error = began.check_goes_on_by(&other).err().map(|error| error.to_string()).unwrap_or_default();
+        insta::assert_snapshot!(error, @"training goes on as it began: decay-bn is true in the checkpoint, and not false; lr is 0.1 in the checkpoint, and not 0.05; seed is 1 in the checkpoint, and not 3; leave out the option, or begin anew from the weights (--refine)");
+        Ok(())
+    }
+
+    #[test]
+    fn numbers_that_nothing_can_be_trained_with() {
+        let default = Recipe::default;
+        let wrong = [
+            Recipe { lr: f64::NAN, ..default() },
+            Recipe { weight_decay: -1e-4, ..default() },
+            Recipe { sparsity: f64::INFINITY, ..default() },
+            Recipe { momentum: 1., ..default() },
+            Recipe { batch_size: 0, ..default() },
+            Recipe { epochs: 0, ..default() },
+            Recipe { start_epoch: 160, ..default() },
+        ];
+        let texts: Vec<_> = wrong.iter().map(|recipe| recipe.check().err().map(|error| error.to_string()).unwrap_or_default()).collect();
+        insta::assert_snapshot!(texts.join("\n"), @r"
+        a learning rate of NaN: it must be finite and not negative
+        a weight decay of -0.0001: it must be finite and not negative
+        a sparsity of inf: it must be finite and not negative
+        a momentum of 1: it must be in [0, 1)
+        a batch has at least one image
+        training takes at least one epoch
+        it cannot start at epoch 160 of 160: they are counted from 0
+        ");
+    }
+}
