@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use slim_runtime::{Cfg, Flow, LayerVisitor, Prunable, Tracer};
+use slim_runtime::{Cfg, Flow, LayerVisitor, Prunable, Stage, Tracer};
 use tch::Tensor;
 use tch::nn::{ModuleT, Path};
 
 use crate::zoo::{
-    densenet, densenet_cifar, googlenet, mobilenet_v2, mobilenet_v3, preresnet, resnet, shufflenet_v2, unet, vgg, vgg_imagenet,
+    Selections, densenet, densenet_cifar, googlenet, mobilenet_v2, mobilenet_v3, preresnet, resnet, shufflenet_v2, unet, vgg, vgg_imagenet,
 };
 
 /// The networks of the zoo. Their names are the reference's and torchvision's.
@@ -63,11 +63,24 @@ pub struct Spec {
     /// How deep; `None` where the name says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub depth: Option<u32>,
-    /// Widths of a VGG that are not those of its depth.
+    /// Widths that are not those of its depth: of a VGG, or of a pre-activation ResNet or a DenseNet that the reference slimmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cfg: Option<Cfg>,
+    /// What the selections of such a ResNet or DenseNet pick, by field path.
+    #[serde(default, skip_serializing_if = "Selections::is_empty")]
+    pub selections: Selections,
     /// How many classes it tells apart.
     pub classes: i64,
+}
+
+/// More than any network of the zoo has. A file may say any number, and memory is taken by it.
+mod most {
+    pub(super) const CLASSES: i64 = 65_536;
+    pub(super) const DEPTH: u32 = 2_000;
+    /// Each layer of a DenseNet reads all before it.
+    pub(super) const DENSENET_DEPTH: u32 = 250;
+    /// Of a VGG's convolutions: 1 GiB as floats, 13 times a VGG-19.
+    pub(super) const PARAMETERS: i64 = 1 << 28;
 }
 
 /// Any network of the zoo.
@@ -95,6 +108,23 @@ impl Arch {
         if self == Arch::Vgg { 1e-4 } else { 1e-5 }
     }
 
+    /// Whether selections pick from its stream what its batch norms keep.
+    pub fn selects(self) -> bool {
+        matches!(self, Arch::Preresnet | Arch::Densenet)
+    }
+
+    /// The variable whose rows are the classes.
+    pub fn classifier(self) -> &'static str {
+        match self {
+            Arch::Vgg | Arch::Densenet121 => "classifier.weight",
+            Arch::Vgg16Bn => "classifier.6.weight",
+            Arch::MobilenetV2 => "classifier.1.weight",
+            Arch::MobilenetV3Large => "classifier.3.weight",
+            Arch::Unet => "head.weight",
+            _ => "fc.weight",
+        }
+    }
+
     /// Side of the images that it was made for, in pixels.
     pub fn side(self) -> i64 {
         if self.default_depth().is_some() || self == Arch::Unet { 32 } else { 224 }
@@ -107,11 +137,70 @@ impl Spec {
     /// # Errors
     /// A depth or a cfg where the network has none, and a number of classes that is none.
     pub fn new(arch: Arch, depth: Option<u32>, cfg: Option<Cfg>, classes: i64) -> Result<Self> {
-        ensure!(depth.is_none() || arch.default_depth().is_some(), "{arch} comes in one depth, which its name says: leave out --depth");
         ensure!(cfg.is_none() || arch == Arch::Vgg, "{arch} is not built from widths: leave out --cfg");
-        ensure!(classes > 0, "a network tells at least one class, not {classes}");
         let depth = if cfg.is_some() { None } else { depth.or(arch.default_depth()) };
-        Ok(Self { arch, depth, cfg, classes })
+        Self { arch, depth, cfg, selections: Selections::new(), classes }.checked()
+    }
+
+    /// A pre-activation ResNet or a DenseNet as the reference slimmed it: `cfg` says its depth and its widths, `selections` which channels they are of the streams.
+    ///
+    /// # Errors
+    /// Any other network, and a number of classes that is none. What the cfg cannot be, [`build`](Self::build) says.
+    pub fn narrow(arch: Arch, cfg: Cfg, selections: Selections, classes: i64) -> Result<Self> {
+        Self { arch, depth: None, cfg: Some(cfg), selections, classes }.checked()
+    }
+
+    /// Itself, if it is one that [`new`](Self::new) and [`narrow`](Self::narrow) make: one that was read may be anything.
+    fn checked(self) -> Result<Self> {
+        let Self { arch, depth, cfg, classes, .. } = &self;
+        ensure!(depth.is_none() || arch.default_depth().is_some(), "{arch} comes in one depth, which its name says: leave out --depth");
+        ensure!(cfg.is_none() || arch.default_depth().is_some(), "{arch} is not built from widths: leave out --cfg");
+        ensure!(depth.is_none() || cfg.is_none(), "{arch} has a depth or a cfg, not both");
+        ensure!(self.selections.is_empty() || (cfg.is_some() && arch.selects()), "{self} has no selections");
+        ensure!(*classes > 0, "a network tells at least one class, not {classes}");
+        ensure!(*classes <= most::CLASSES, "a network tells {} classes at most, not {classes}", most::CLASSES);
+        let deepest = if *arch == Arch::Densenet { most::DENSENET_DEPTH } else { most::DEPTH };
+        if let Some(depth) = self.depth().filter(|&depth| depth > deepest) {
+            bail!("a depth of {depth} is more than any network has");
+        }
+        if let (Arch::Vgg, Some(cfg)) = (arch, cfg) {
+            // In floating point, which does not overflow.
+            let inputs = [3].into_iter().chain(cfg.widths());
+            let parameters: f64 = inputs.zip(cfg.widths()).map(|(inputs, outputs)| 9. * inputs as f64 * outputs as f64).sum();
+            ensure!(
+                parameters <= most::PARAMETERS as f64,
+                "a VGG of these widths would have {parameters:.0} parameters, more than {}",
+                most::PARAMETERS
+            );
+        }
+        Ok(self)
+    }
+
+    /// The depth that it has or whose stages its cfg has; `None` where there is no such, or only one.
+    pub fn depth(&self) -> Option<u32> {
+        let Some(cfg) = &self.cfg else { return self.depth };
+        let kinds = |cfg: &Cfg| cfg.stages().iter().map(|stage| *stage == Stage::MaxPool).collect::<Vec<_>>();
+        match self.arch {
+            Arch::Vgg => [11, 13, 16, 19].into_iter().find(|&depth| vgg::cfg(depth).is_ok_and(|dense| kinds(&dense) == kinds(cfg))),
+            Arch::Preresnet => u32::try_from(preresnet::depth(cfg)).ok(),
+            Arch::Densenet => u32::try_from(densenet_cifar::depth(cfg)).ok(),
+            _ => None,
+        }
+    }
+
+    /// The widths as the reference counts them, for a network that it has.
+    ///
+    /// # Errors
+    /// A depth that the network does not come in.
+    pub fn widths(&self) -> Result<Option<Cfg>> {
+        let depth = self.depth.or(self.arch.default_depth()).unwrap_or_default();
+        Ok(match (&self.cfg, self.arch) {
+            (Some(cfg), _) => Some(cfg.clone()),
+            (None, Arch::Vgg) => Some(vgg::cfg(depth)?),
+            (None, Arch::Preresnet) => Some(preresnet::cfg(depth as usize)?),
+            (None, Arch::Densenet) => Some(densenet_cifar::cfg(i64::from(depth))?),
+            (None, _) => None,
+        })
     }
 
     /// Shape of an image for it: channels, height, width.
@@ -122,25 +211,28 @@ impl Spec {
     /// The dense network, with starting values.
     ///
     /// # Errors
-    /// A depth that the network does not come in, a cfg that is none of a VGG.
+    /// A depth that the network does not come in, a cfg or selections that are none of it, and what [`new`](Self::new) refuses.
     pub fn build(&self, p: &Path) -> Result<Net> {
-        let classes = self.classes;
+        self.clone().checked()?;
+        let (classes, selections) = (self.classes, &self.selections);
         let depth = self.depth.or(self.arch.default_depth()).unwrap_or_default();
-        Ok(match self.arch {
-            Arch::Vgg => Net::new(vgg::Vgg::new(p, &self.cfg.clone().map_or_else(|| vgg::cfg(depth), Ok)?, classes)?),
-            Arch::Preresnet => Net::new(preresnet::PreResNet::new(p, depth as usize, classes)?),
-            Arch::Densenet => Net::new(densenet_cifar::DenseNet::new(p, i64::from(depth), classes)?),
-            Arch::Vgg16Bn => Net::new(vgg_imagenet::vgg16_bn(p, classes)),
-            Arch::Resnet18 => Net::new(resnet::resnet18(p, classes)),
-            Arch::Resnet50 => Net::new(resnet::resnet50(p, classes)),
-            Arch::Resnet152 => Net::new(resnet::resnet152(p, classes)),
-            Arch::Resnext50 => Net::new(resnet::resnext50_32x4d(p, classes)),
-            Arch::Densenet121 => Net::new(densenet::densenet121(p, classes)),
-            Arch::Googlenet => Net::new(googlenet::googlenet(p, classes)),
-            Arch::MobilenetV2 => Net::new(mobilenet_v2::MobileNetV2::new(p, classes)),
-            Arch::MobilenetV3Large => Net::new(mobilenet_v3::MobileNetV3::large(p, classes)),
-            Arch::ShufflenetV2 => Net::new(shufflenet_v2::ShuffleNetV2::x1_0(p, classes)),
-            Arch::Unet => Net::new(unet::UNet::new(p, 64, classes)),
+        Ok(match (self.arch, &self.cfg) {
+            (Arch::Vgg, cfg) => Net::new(vgg::Vgg::new(p, &cfg.clone().map_or_else(|| vgg::cfg(depth), Ok)?, classes)?),
+            (Arch::Preresnet, None) => Net::new(preresnet::PreResNet::new(p, depth as usize, classes)?),
+            (Arch::Preresnet, Some(cfg)) => Net::new(preresnet::PreResNet::narrow(p, cfg, selections, classes)?),
+            (Arch::Densenet, None) => Net::new(densenet_cifar::DenseNet::new(p, i64::from(depth), classes)?),
+            (Arch::Densenet, Some(cfg)) => Net::new(densenet_cifar::DenseNet::narrow(p, cfg, selections, classes)?),
+            (Arch::Vgg16Bn, _) => Net::new(vgg_imagenet::vgg16_bn(p, classes)),
+            (Arch::Resnet18, _) => Net::new(resnet::resnet18(p, classes)),
+            (Arch::Resnet50, _) => Net::new(resnet::resnet50(p, classes)),
+            (Arch::Resnet152, _) => Net::new(resnet::resnet152(p, classes)),
+            (Arch::Resnext50, _) => Net::new(resnet::resnext50_32x4d(p, classes)),
+            (Arch::Densenet121, _) => Net::new(densenet::densenet121(p, classes)),
+            (Arch::Googlenet, _) => Net::new(googlenet::googlenet(p, classes)),
+            (Arch::MobilenetV2, _) => Net::new(mobilenet_v2::MobileNetV2::new(p, classes)),
+            (Arch::MobilenetV3Large, _) => Net::new(mobilenet_v3::MobileNetV3::large(p, classes)),
+            (Arch::ShufflenetV2, _) => Net::new(shufflenet_v2::ShuffleNetV2::x1_0(p, classes)),
+            (Arch::Unet, _) => Net::new(unet::UNet::new(p, 64, classes)),
         })
     }
 }
@@ -209,6 +301,7 @@ mod tests {
             let spec = Spec::new(*arch, depth, None, 10)?;
             let model = Model::new(spec.clone(), Device::Cpu)?;
             model.draw_scales();
+            assert_eq!(model.vs.variables()[arch.classifier()].size()[0], 10, "{arch}");
             let planned = model.net.plan(&Slimming::ratio(0.3));
             assert!(planned.is_ok(), "{arch}: {planned:?}");
             let text = serde_json::to_string(&spec)?;

@@ -1,15 +1,37 @@
 //! A network with its weights, and where they come from and go to.
+//!
+//! [`Model::read`] takes a file of any of these kinds, and knows them by what is in them:
+//!
+//! | file | |
+//! | --- | --- |
+//! | safetensors | ours, which say what network they hold and what was removed of it; and PyTorch's |
+//! | PyTorch: `.pth`, `.pt`, `.pth.tar` | today's zip, the formats before 1.6 and plain pickles; a state dict, or one under `state_dict`, `model`, `model_state_dict` or `net` |
+//! | the reference's | `{'cfg', 'state_dict'}` of a VGG, a pre-activation ResNet or a DenseNet that was slimmed |
+//! | `.ot` | tch's `VarStore::save` |
+//!
+//! Nothing in a file is executed, and memory is taken in proportion to it.
+
+mod archive;
+mod contents;
+mod format;
+mod names;
+mod ot;
+mod own;
+mod pytorch;
+mod reference;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow, ensure};
 use slim_runtime::checkpoint::{self, Writer};
-use slim_runtime::{Cfg, Slimmed};
+use slim_runtime::{Cfg, Error, Slimmed};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
 use crate::network::{Arch, Net, Spec};
+use contents::Contents;
+use format::Format;
 
 /// The key of the metadata under which a file says its [`Spec`].
 const SPEC: &str = "network";
@@ -17,7 +39,7 @@ const SPEC: &str = "network";
 /// A network of the zoo with its weights, dense or slimmed.
 #[derive(Debug)]
 pub struct Model {
-    /// The dense network that it is, or was.
+    /// The dense network that it is, or was; of a file that the reference slimmed, the network in that file.
     pub spec: Spec,
     /// The network.
     pub net: Net,
@@ -25,8 +47,11 @@ pub struct Model {
     pub vs: VarStore,
     /// All that was removed of the dense network.
     pub slimmed: Option<Slimmed>,
-    /// What a file has beside the network's variables and the network does not use, such as PyTorch's `num_batches_tracked`: carried through.
+    /// What a file has beside the network's variables and the network does not use, carried through: PyTorch's `num_batches_tracked`,
+    /// and the reference's `select.indexes`, which [`writer`](Self::writer) brings up to date.
     pub beside: BTreeMap<String, Tensor>,
+    /// What else a file says, for people: `epoch 160, accuracy 93.77`.
+    pub note: Option<String>,
 }
 
 /// What a user says of the network in a file. What is left out, the file says, or the reference's default is taken.
@@ -36,7 +61,7 @@ pub struct Wanted {
     pub arch: Option<Arch>,
     /// How deep.
     pub depth: Option<u32>,
-    /// Widths of a VGG that are not those of its depth.
+    /// Widths that are not those of its depth.
     pub cfg: Option<Cfg>,
     /// How many classes.
     pub classes: Option<i64>,
@@ -50,40 +75,57 @@ impl Model {
     pub fn new(spec: Spec, device: Device) -> Result<Self> {
         let vs = VarStore::new(device);
         let net = spec.build(&vs.root())?;
-        Ok(Self { spec, net, vs, slimmed: None, beside: BTreeMap::new() })
+        Ok(Self { spec, net, vs, slimmed: None, beside: BTreeMap::new(), note: None })
     }
 
     /// The network in a file.
     ///
     /// # Errors
-    /// A file that is none of a network, or of another than the one that is wanted.
+    /// A file that cannot be read, or is none of a network, or of another than the one that is wanted: with its name, and every tensor that does not fit.
     pub fn read(path: &Path, wanted: &Wanted, device: Device) -> Result<Self> {
-        let said = checkpoint::metadata(path, SPEC)?;
-        let said: Option<Spec> = said.map(|text| serde_json::from_str(&text)).transpose().context("network")?;
-        let spec = match said {
-            Some(spec) => spec,
-            None => {
-                let arch = wanted.arch.context("which network is it? say --arch")?;
-                Spec::new(arch, wanted.depth, wanted.cfg.clone(), wanted.classes.unwrap_or(10))?
-            }
+        let read = || match Format::of(path)? {
+            Format::Safetensors => own::read(path, wanted, device),
+            Format::Ot => Self::holding(ot::read(path)?, path, wanted, device),
+            Format::Pytorch => Self::holding(pytorch::read(path)?, path, wanted, device),
         };
+        read().map_err(|error| {
+            let (file, text) = (path.display().to_string(), format!("{error:#}"));
+            if text.starts_with(&file) { error } else { anyhow!("{file}: {text}") }
+        })
+    }
+
+    /// The network that has these contents of a file that says no [`Spec`].
+    fn holding(contents: Contents, path: &Path, wanted: &Wanted, device: Device) -> Result<Self> {
+        let spec = contents.spec(wanted)?;
+        let Contents { mut tensors, note, .. } = contents;
+        let before = tensors.len();
+        tensors.retain(|name, _| !names::is_auxiliary(spec.arch, name));
+        let left_out = (tensors.len() < before).then(|| "left out: the auxiliary heads of training".to_owned());
+        let note = note.into_iter().chain(left_out).reduce(|note, more| format!("{note}; {more}"));
+        let (beside, variables) = tensors.into_iter().partition(|(name, _)| names::is_beside(spec.arch, name));
+        let variables = reference::gathered(variables, &spec.selections)?;
         let mut model = Self::new(spec, device)?;
-        if checkpoint::metadata(path, "plan")?.is_some() {
-            model.slimmed = Some(checkpoint::load(path, &mut model.vs, &mut model.net)?);
-        } else {
-            checkpoint::load_weights(path, &mut model.vs)?;
-        }
-        Ok(model)
+        checkpoint::load_tensors(&variables, path, &mut model.vs).map_err(|error| match error {
+            Error::Checkpoint { problems, .. } => {
+                anyhow!("it does not hold {}; say --arch, --depth, --cfg as it was trained:\n  {}", model.spec, problems.join("\n  "))
+            }
+            other => other.into(),
+        })?;
+        Ok(Self { beside, note, ..model })
     }
 
     /// A writer of the network: its variables, what was removed of it, what it carries, and its [`Spec`].
+    ///
+    /// The reference's `select.indexes` are of the stream's full width, with ones where a channel is picked now. The batch norm behind such a selection has the picked
+    /// channels alone, where the reference's has the stream's full width.
     ///
     /// # Errors
     /// None that is known: a spec has a place in JSON.
     pub fn writer(&self) -> Result<Writer<'_>> {
         let spec = serde_json::to_string(&self.spec)?;
-        let writer =
-            Writer::new(&self.vs).tensors(self.beside.iter().map(|(name, tensor)| (name, tensor.shallow_clone()))).metadata(SPEC, spec);
+        let picked = self.slimmed.as_ref().map(Slimmed::positions);
+        let beside = self.beside.iter().map(|(name, tensor)| Ok((name, reference::indexes_now(name, tensor, picked)?)));
+        let writer = Writer::new(&self.vs).tensors(beside.collect::<Result<Vec<_>>>()?).metadata(SPEC, spec);
         Ok(self.slimmed.iter().fold(writer, Writer::slimmed))
     }
 
@@ -95,5 +137,25 @@ impl Model {
                 let _ = variable.uniform_(0., 1.);
             }
         }
+    }
+}
+
+impl Wanted {
+    /// Checks that a file's network is the wanted one.
+    fn agree(&self, spec: &Spec) -> Result<()> {
+        let says = |option: &str, value: &dyn std::fmt::Display| format!("it holds {spec}, and --{option} says {value}; leave that out");
+        if let Some(arch) = self.arch {
+            ensure!(arch == spec.arch, says("arch", &arch));
+        }
+        if let Some(depth) = self.depth {
+            ensure!(Some(depth) == spec.depth(), says("depth", &depth));
+        }
+        if let Some(cfg) = &self.cfg {
+            ensure!(Some(cfg) == spec.widths()?.as_ref(), says("cfg", cfg));
+        }
+        if let Some(classes) = self.classes {
+            ensure!(classes == spec.classes, says("classes", &classes));
+        }
+        Ok(())
     }
 }

@@ -15,11 +15,11 @@
 use std::borrow::Borrow;
 
 use anyhow::{Result, bail};
-use slim_runtime::Prunable;
-use slim_runtime::nn::{AvgPool2d, BatchNorm, ChannelSelect, Conv2D, Linear, avg_pool2d, channel_select, linear};
+use slim_runtime::nn::{AvgPool2d, BatchNorm, ChannelSelect, Conv2D, Linear, avg_pool2d, linear};
+use slim_runtime::{Cfg, Prunable, Stage};
 use tch::{Tensor, nn};
 
-use super::cifar::{batch_norm, conv};
+use super::cifar::{Selections, Widths, batch_norm, conv};
 
 /// Channels that a layer adds to the stream.
 const GROWTH: i64 = 12;
@@ -58,51 +58,74 @@ struct Transition {
     pool: AvgPool2d,
 }
 
+/// The widths of the dense network, as the reference counts them: what each layer's selection picks, in the order of the data flow.
+///
+/// # Errors
+/// A depth that is not 3n + 4.
+pub fn cfg(depth: i64) -> Result<Cfg> {
+    if depth < 7 || depth % 3 != 1 {
+        bail!("a DenseNet of three blocks has a depth of 3n + 4, such as 40, not {depth}");
+    }
+    let layers = (depth - 4) / 3;
+    let widths = (0..3).flat_map(|block| (0..=layers).map(move |i| (2 + block * layers + i) * GROWTH));
+    Ok(widths.map(Stage::from).collect())
+}
+
 impl DenseNet {
     /// A network for images `[N, 3, 32, 32]`; of depth 40 in the paper.
     ///
     /// # Errors
     /// A depth that is not 3n + 4.
     pub fn new<'a>(p: impl Borrow<nn::Path<'a>>, depth: i64, classes: i64) -> Result<Self> {
-        let p = p.borrow();
-        if depth < 7 || depth % 3 != 1 {
-            bail!("a DenseNet of three blocks has a depth of 3n + 4, such as 40, not {depth}");
-        }
+        let cfg = cfg(depth)?;
+        Self::build(p.borrow(), depth, Widths::dense(&cfg), classes)
+    }
+
+    /// A slimmed one, as narrow as `cfg` says, which also says the depth.
+    ///
+    /// # Errors
+    /// A cfg of no such network or wider than it, selections that are not those of the cfg or of the network.
+    pub fn narrow<'a>(p: impl Borrow<nn::Path<'a>>, cfg: &Cfg, selections: &Selections, classes: i64) -> Result<Self> {
+        Self::build(p.borrow(), depth(cfg), Widths::narrow(cfg, selections), classes)
+    }
+
+    fn build(p: &nn::Path, depth: i64, mut widths: Widths, classes: i64) -> Result<Self> {
         let layers = (depth - 4) / 3;
-        let widths = [2, 2 + layers, 2 + 2 * layers, 2 + 3 * layers].map(|times| times * GROWTH);
-        Ok(DenseNet {
-            conv1: conv(p / "conv1", 3, widths[0], 3, 1),
-            dense1: dense_block(&(p / "dense1"), layers, widths[0]),
-            trans1: Transition::new(&(p / "trans1"), widths[1]),
-            dense2: dense_block(&(p / "dense2"), layers, widths[1]),
-            trans2: Transition::new(&(p / "trans2"), widths[2]),
-            dense3: dense_block(&(p / "dense3"), layers, widths[2]),
-            select: channel_select(widths[3]),
-            bn: batch_norm(p / "bn", widths[3]),
-            avgpool: avg_pool2d(8, 8),
-            fc: linear(p / "fc", widths[3], classes, Default::default()),
-        })
+        let streams = [2, 2 + layers, 2 + 2 * layers, 2 + 3 * layers].map(|times| times * GROWTH);
+        let conv1 = conv(p / "conv1", 3, streams[0], 3, 1);
+        let dense1 = dense_block(&(p / "dense1"), layers, streams[0], &mut widths)?;
+        let trans1 = Transition::new(&(p / "trans1"), streams[1], &mut widths)?;
+        let dense2 = dense_block(&(p / "dense2"), layers, streams[1], &mut widths)?;
+        let trans2 = Transition::new(&(p / "trans2"), streams[2], &mut widths)?;
+        let dense3 = dense_block(&(p / "dense3"), layers, streams[2], &mut widths)?;
+        let (select, kept) = widths.select(p, streams[3])?;
+        widths.end()?;
+        let (bn, fc) = (batch_norm(p / "bn", kept), linear(p / "fc", kept, classes, Default::default()));
+        Ok(DenseNet { conv1, dense1, trans1, dense2, trans2, dense3, select, bn, avgpool: avg_pool2d(8, 8), fc })
     }
 }
 
-fn dense_block(p: &nn::Path, layers: i64, inputs: i64) -> Vec<DenseLayer> {
-    (0..layers).map(|i| DenseLayer::new(&(p / i), inputs + i * GROWTH)).collect()
+/// A width for each layer and for what follows each of the three blocks; of a cfg that has no such number of widths, the depth below.
+pub(crate) fn depth(cfg: &Cfg) -> i64 {
+    cfg.stages().len() as i64 / 3 * 3 + 1
+}
+
+fn dense_block(p: &nn::Path, layers: i64, inputs: i64, widths: &mut Widths) -> Result<Vec<DenseLayer>> {
+    (0..layers).map(|i| DenseLayer::new(&(p / i), inputs + i * GROWTH, widths)).collect()
 }
 
 impl DenseLayer {
-    fn new(p: &nn::Path, inputs: i64) -> Self {
-        DenseLayer { select: channel_select(inputs), bn1: batch_norm(p / "bn1", inputs), conv1: conv(p / "conv1", inputs, GROWTH, 3, 1) }
+    fn new(p: &nn::Path, inputs: i64, widths: &mut Widths) -> Result<Self> {
+        let (select, kept) = widths.select(p, inputs)?;
+        Ok(DenseLayer { select, bn1: batch_norm(p / "bn1", kept), conv1: conv(p / "conv1", kept, GROWTH, 3, 1) })
     }
 }
 
 impl Transition {
-    fn new(p: &nn::Path, width: i64) -> Self {
-        Transition {
-            select: channel_select(width),
-            bn1: batch_norm(p / "bn1", width),
-            conv1: conv(p / "conv1", width, width, 1, 1),
-            pool: avg_pool2d(2, 2),
-        }
+    fn new(p: &nn::Path, width: i64, widths: &mut Widths) -> Result<Self> {
+        let (select, kept) = widths.select(p, width)?;
+        let (bn1, conv1) = (batch_norm(p / "bn1", kept), conv(p / "conv1", kept, width, 1, 1));
+        Ok(Transition { select, bn1, conv1, pool: avg_pool2d(2, 2) })
     }
 }
 

@@ -14,3 +14,5 @@ mod torchvision;
 pub mod unet;
 pub mod vgg;
 pub mod vgg_imagenet;
+
+pub use cifar::Selections;

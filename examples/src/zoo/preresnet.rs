@@ -10,16 +10,16 @@
 //!
 //! The residual stream keeps its width. In front of each batch norm that reads it, a [`ChannelSelect`] picks the channels that this norm keeps.
 //! (The reference selects behind the norm, which then keeps its full width: the cfg and the function are the same, the parameters more.)
-//! So a slimmed network is more than its cfg: build it again by applying its plan to a new one.
+//! So a slimmed network is more than its cfg: build it again by applying its plan to a new one, or from cfg and selections.
 
 use std::borrow::Borrow;
 
 use anyhow::{Result, bail};
-use slim_runtime::Prunable;
-use slim_runtime::nn::{AvgPool2d, BatchNorm, ChannelSelect, Conv2D, Linear, avg_pool2d, channel_select, linear};
+use slim_runtime::nn::{AvgPool2d, BatchNorm, ChannelSelect, Conv2D, Linear, avg_pool2d, linear};
+use slim_runtime::{Cfg, Prunable, Stage};
 use tch::{Tensor, nn};
 
-use super::cifar::{batch_norm, conv};
+use super::cifar::{Selections, Widths, batch_norm, conv};
 
 /// Output channels of a block for each of its inner ones.
 const EXPANSION: i64 = 4;
@@ -53,53 +53,81 @@ struct Bottleneck {
     downsample: Option<Conv2D>,
 }
 
+/// The widths of the dense network, as the reference counts them: of each block what its selection picks and the two batch norms inside, then the last.
+///
+/// # Errors
+/// A depth that is not 9n + 2.
+pub fn cfg(depth: usize) -> Result<Cfg> {
+    if depth < 11 || depth % 9 != 2 {
+        bail!("a pre-activation ResNet has a depth of 9n + 2, such as 164, not {depth}");
+    }
+    let blocks = (depth - 2) / 9;
+    let block = |(planes, inputs): (i64, i64), i| [if i == 0 { inputs } else { planes * EXPANSION }, planes, planes];
+    let stages = [(16, 16), (32, 16 * EXPANSION), (64, 32 * EXPANSION)].into_iter();
+    let widths = stages.flat_map(|stage| (0..blocks).flat_map(move |i| block(stage, i))).chain([64 * EXPANSION]);
+    Ok(widths.map(Stage::from).collect())
+}
+
 impl PreResNet {
     /// A network for images `[N, 3, 32, 32]`; of depth 164 in the paper.
     ///
     /// # Errors
     /// A depth that is not 9n + 2.
     pub fn new<'a>(p: impl Borrow<nn::Path<'a>>, depth: usize, classes: i64) -> Result<Self> {
-        let p = p.borrow();
-        if depth < 11 || depth % 9 != 2 {
-            bail!("a pre-activation ResNet has a depth of 9n + 2, such as 164, not {depth}");
-        }
-        let blocks = (depth - 2) / 9;
-        let width = 64 * EXPANSION;
-        Ok(PreResNet {
-            conv1: conv(p / "conv1", 3, 16, 3, 1),
-            layer1: stage(&(p / "layer1"), blocks, 16, 16, 1),
-            layer2: stage(&(p / "layer2"), blocks, 16 * EXPANSION, 32, 2),
-            layer3: stage(&(p / "layer3"), blocks, 32 * EXPANSION, 64, 2),
-            select: channel_select(width),
-            bn: batch_norm(p / "bn", width),
-            avgpool: avg_pool2d(8, 8),
-            fc: linear(p / "fc", width, classes, Default::default()),
-        })
+        let cfg = cfg(depth)?;
+        Self::build(p.borrow(), depth, Widths::dense(&cfg), classes)
+    }
+
+    /// A slimmed one, as narrow as `cfg` says, which also says the depth.
+    ///
+    /// # Errors
+    /// A cfg of no such network or wider than it, selections that are not those of the cfg or of the network.
+    pub fn narrow<'a>(p: impl Borrow<nn::Path<'a>>, cfg: &Cfg, selections: &Selections, classes: i64) -> Result<Self> {
+        Self::build(p.borrow(), depth(cfg), Widths::narrow(cfg, selections), classes)
+    }
+
+    fn build(p: &nn::Path, depth: usize, mut widths: Widths, classes: i64) -> Result<Self> {
+        let (blocks, width) = ((depth - 2) / 9, 64 * EXPANSION);
+        let conv1 = conv(p / "conv1", 3, 16, 3, 1);
+        let layer1 = stage(&(p / "layer1"), blocks, 16, 16, 1, &mut widths)?;
+        let layer2 = stage(&(p / "layer2"), blocks, 16 * EXPANSION, 32, 2, &mut widths)?;
+        let layer3 = stage(&(p / "layer3"), blocks, 32 * EXPANSION, 64, 2, &mut widths)?;
+        let (select, kept) = widths.select(p, width)?;
+        widths.end()?;
+        let (bn, fc) = (batch_norm(p / "bn", kept), linear(p / "fc", kept, classes, Default::default()));
+        Ok(PreResNet { conv1, layer1, layer2, layer3, select, bn, avgpool: avg_pool2d(8, 8), fc })
     }
 }
 
+/// Three widths a block, nine layers for each block of the three stages; of a cfg that has no such number of widths, the depth below.
+pub(crate) fn depth(cfg: &Cfg) -> usize {
+    cfg.stages().len().saturating_sub(1) / 9 * 9 + 2
+}
+
 /// The first block changes the stream's width, and its size by `stride`.
-fn stage(p: &nn::Path, blocks: usize, inputs: i64, planes: i64, stride: i64) -> Vec<Bottleneck> {
+fn stage(p: &nn::Path, blocks: usize, inputs: i64, planes: i64, stride: i64, widths: &mut Widths) -> Result<Vec<Bottleneck>> {
     let block = |i| {
         let first = i == 0;
-        Bottleneck::new(&(p / i), if first { inputs } else { planes * EXPANSION }, planes, if first { stride } else { 1 }, first)
+        Bottleneck::new(&(p / i), if first { inputs } else { planes * EXPANSION }, planes, if first { stride } else { 1 }, first, widths)
     };
     (0..blocks).map(block).collect()
 }
 
 impl Bottleneck {
-    fn new(p: &nn::Path, inputs: i64, planes: i64, stride: i64, downsample: bool) -> Self {
+    fn new(p: &nn::Path, inputs: i64, planes: i64, stride: i64, downsample: bool, widths: &mut Widths) -> Result<Self> {
         let outputs = planes * EXPANSION;
-        Bottleneck {
-            select: channel_select(inputs),
-            bn1: batch_norm(p / "bn1", inputs),
-            conv1: conv(p / "conv1", inputs, planes, 1, 1),
-            bn2: batch_norm(p / "bn2", planes),
-            conv2: conv(p / "conv2", planes, planes, 3, stride),
-            bn3: batch_norm(p / "bn3", planes),
-            conv3: conv(p / "conv3", planes, outputs, 1, 1),
+        let (select, kept) = widths.select(p, inputs)?;
+        let (first, second) = (widths.next(planes)?, widths.next(planes)?);
+        Ok(Bottleneck {
+            select,
+            bn1: batch_norm(p / "bn1", kept),
+            conv1: conv(p / "conv1", kept, first, 1, 1),
+            bn2: batch_norm(p / "bn2", first),
+            conv2: conv(p / "conv2", first, second, 3, stride),
+            bn3: batch_norm(p / "bn3", second),
+            conv3: conv(p / "conv3", second, outputs, 1, 1),
             downsample: downsample.then(|| conv(p / "downsample" / 0, inputs, outputs, 1, stride)),
-        }
+        })
     }
 }
 

@@ -30,6 +30,7 @@
 //! | --- | --- |
 //! | [`save`], [`load`] | a slimmed network: the file carries all that a dense network of the same definition needs to become it |
 //! | [`save_weights`], [`load_weights`] | weights alone: of a dense network, or of PyTorch |
+//! | [`load_tensors`] | the same from tensors that were read from another kind of file |
 //! | [`cfg()`], [`plan`] | what a file of `save` says, to build the network from, or to read |
 //! | [`Writer`], [`metadata()`], [`tensors()`] | all of that, with metadata and tensors of your own beside it: an optimizer's, say |
 //!
@@ -70,7 +71,7 @@ use crate::surgery::{self, Fit, Value};
 use crate::tracer::{Graph, memory};
 use crate::{Cfg, Error, Prunable, Result, planner};
 use metadata::Metadata;
-use tensors::Variable;
+use tensors::{Source, Variable};
 pub use write::Writer;
 
 /// PyTorch's count of batches, which no float network needs and tch does not keep.
@@ -118,7 +119,7 @@ pub fn load<M: Prunable + ?Sized>(path: impl AsRef<Path>, vs: &mut VarStore, mod
         return Err(Error::CheckpointPositions { file: path.to_owned(), state: state.clone() });
     }
     let misnamed = misnamed(&graph, &plan, &Variables::new(vs))?;
-    let values = values(path, &file, &metadata.beside()?, &variables(vs, &graph, &step), misnamed)?;
+    let values = values(path, Source::File(&file), &metadata.beside()?, &variables(vs, &graph, &step), misnamed)?;
 
     match fit {
         // What was absorbed is in the file's weights.
@@ -148,9 +149,18 @@ pub fn load_weights(path: impl AsRef<Path>, vs: &mut VarStore) -> Result<()> {
     let path = path.as_ref();
     let buffer = read(path)?;
     let (file, metadata) = parse(path, &buffer)?;
-    let as_they_are = |(name, tensor): (String, Tensor)| (name, Variable { shape: tensor.size(), tensor });
-    let variables = sorted_variables(vs).into_iter().map(as_they_are).collect();
-    surgery::replace(values(path, &file, &metadata.beside()?, &variables, Vec::new())?)
+    assign(path, Source::File(&file), &metadata.beside()?, vs)
+}
+
+/// Gives all variables of `vs` the values of tensors with exactly these names and shapes, by the checks of [`load_weights`] and in one step as it does:
+/// for files that are none of safetensors. Values are converted to the store's float kind and device, and copied.
+///
+/// PyTorch's `num_batches_tracked` may be there and is not read. `file` is what errors name.
+///
+/// # Errors
+/// [`Error::Checkpoint`] with every tensor that is missing, surplus, of another shape or no float; [`Error::Torch`]. The store is then as it was, to the bit.
+pub fn load_tensors(tensors: &BTreeMap<String, Tensor>, file: impl AsRef<Path>, vs: &mut VarStore) -> Result<()> {
+    assign(file.as_ref(), Source::Memory(tensors), &BTreeSet::new(), vs)
 }
 
 /// The cfg of a file that [`save`] wrote, to build a network from that is made from widths; then [`load`].
@@ -195,6 +205,13 @@ pub fn tensors(path: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor>> {
         }
     };
     file.tensors().into_iter().map(tensor).collect()
+}
+
+/// Gives the variables, whose shapes stay, the values of a source.
+fn assign(path: &Path, source: Source, beside: &BTreeSet<String>, vs: &VarStore) -> Result<()> {
+    let as_they_are = |(name, tensor): (String, Tensor)| (name, Variable { shape: tensor.size(), tensor });
+    let variables = sorted_variables(vs).into_iter().map(as_they_are).collect();
+    surgery::replace(values(path, source, beside, &variables, Vec::new())?)
 }
 
 fn sorted_variables(vs: &VarStore) -> BTreeMap<String, Tensor> {
@@ -248,25 +265,26 @@ fn misnamed(graph: &Graph, plan: &Plan, variables: &Variables) -> Result<Vec<Str
     Ok(problems)
 }
 
-/// What each variable is to hold, by the file; `problems` are those that are known already.
+/// What each variable is to hold, by the source; `problems` are those that are known already.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] when there are any; [`Error::Torch`].
 fn values(
     path: &Path,
-    file: &SafeTensors,
+    source: Source,
     beside: &BTreeSet<String>,
     variables: &BTreeMap<String, Variable>,
     mut problems: Vec<String>,
 ) -> Result<Vec<Value>> {
-    problems.extend(tensors::differences(file, beside, variables));
+    problems.extend(tensors::differences(source, beside, variables));
     if !problems.is_empty() {
         return Err(Error::Checkpoint { file: path.to_owned(), problems });
     }
     let _no_grad = tch::no_grad_guard();
     let value = |(name, variable): (&String, &Variable)| {
-        let value = file.tensor(name).map_err(format_error(path))?;
-        let value = tensors::value(&value, &variable.tensor).map_err(Error::torch(name))?;
+        // None is missing by now.
+        let missing = || Error::Checkpoint { file: path.to_owned(), problems: vec![tensors::missing(name)] };
+        let value = source.value(name, &variable.tensor).ok_or_else(missing)?.map_err(Error::torch(name))?;
         Ok(Value { name: name.clone(), target: variable.tensor.shallow_clone(), value })
     };
     variables.iter().map(value).collect()

@@ -14,34 +14,87 @@ pub(super) struct Variable {
     pub(super) shape: Vec<i64>,
 }
 
-/// Every tensor that keeps the file from fitting, by name.
+/// Where values come from.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'s> {
+    File(&'s SafeTensors<'s>),
+    /// Tensors that are in memory already, of whatever file they were read from.
+    Memory(&'s BTreeMap<String, Tensor>),
+}
+
+/// What a source says of a tensor before its values are read.
+struct Found {
+    shape: Vec<i64>,
+    /// The name of its type, where that is none of a float.
+    no_float: Option<String>,
+}
+
+impl Source<'_> {
+    /// Ascending.
+    fn names(&self) -> Vec<&str> {
+        match self {
+            Source::File(file) => {
+                let mut names = file.names();
+                names.sort_unstable();
+                names
+            }
+            Source::Memory(tensors) => tensors.keys().map(String::as_str).collect(),
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<Found> {
+        match self {
+            Source::File(file) => {
+                let view = file.tensor(name).ok()?;
+                let no_float = float_kind(view.dtype()).is_none().then(|| format!("{:?}", view.dtype()));
+                Some(Found { shape: size(&view), no_float })
+            }
+            Source::Memory(tensors) => {
+                let tensor = tensors.get(name)?;
+                let Ok(kind) = tensor.f_kind() else { return Some(Found { shape: Vec::new(), no_float: Some("none".to_owned()) }) };
+                let named = || dtype(kind).map_or_else(|| format!("{kind:?}"), |dtype| format!("{dtype:?}"));
+                Some(Found { shape: tensor.size(), no_float: float_dtype(kind).is_none().then(named) })
+            }
+        }
+    }
+
+    /// The values in the kind and on the device of the variable, in memory of their own; `None` when there are none of this name.
+    pub(super) fn value(&self, name: &str, variable: &Tensor) -> Option<Result<Tensor, TchError>> {
+        match self {
+            Source::File(file) => Some(value(&file.tensor(name).ok()?, variable)),
+            Source::Memory(tensors) => Some(copied(tensors.get(name)?, variable)),
+        }
+    }
+}
+
+/// Every tensor that keeps the source from fitting, by name.
 ///
-/// `beside` are the names of the file's tensors that are no variables.
-pub(super) fn differences(file: &SafeTensors, beside: &BTreeSet<String>, variables: &BTreeMap<String, Variable>) -> Vec<String> {
+/// `beside` are the names of the source's tensors that are no variables.
+pub(super) fn differences(source: Source, beside: &BTreeSet<String>, variables: &BTreeMap<String, Variable>) -> Vec<String> {
     let mut problems = Vec::new();
     for (name, variable) in variables {
         let (strides, sizes) = (variable.tensor.stride(), variable.tensor.size());
         if strides.iter().zip(sizes).any(|(&stride, size)| stride == 0 && size > 1) {
             problems.push(format!("`{name}` is an expanded view in the store, which cannot be written"));
         }
-        match file.tensor(name) {
-            Err(_) => problems.push(format!("`{name}` is missing in the file")),
-            Ok(value) => {
-                let (shape, expected) = (size(&value), &variable.shape);
-                if shape != *expected {
-                    problems.push(format!("`{name}` has shape {shape:?} in the file, {expected:?} in the store"));
-                }
-                if float_kind(value.dtype()).is_none() {
-                    problems.push(format!("`{name}` is of type {:?}, which is not supported", value.dtype()));
-                }
-            }
+        let Some(Found { shape, no_float }) = source.find(name) else {
+            problems.push(missing(name));
+            continue;
+        };
+        if shape != variable.shape {
+            problems.push(format!("`{name}` has shape {shape:?} in the file, {:?} in the store", variable.shape));
+        }
+        if let Some(kind) = no_float {
+            problems.push(format!("`{name}` is of type {kind}, which is not supported"));
         }
     }
     let known = |name: &str| variables.contains_key(name) || beside.contains(name) || name.ends_with(BATCH_COUNT);
-    let mut surplus: Vec<_> = file.names().into_iter().filter(|name| !known(name)).collect();
-    surplus.sort_unstable();
-    problems.extend(surplus.into_iter().map(|name| format!("`{name}` is not in the store")));
+    problems.extend(source.names().into_iter().filter(|name| !known(name)).map(|name| format!("`{name}` is not in the store")));
     problems
+}
+
+pub(super) fn missing(name: &str) -> String {
+    format!("`{name}` is missing in the file")
 }
 
 fn size(value: &TensorView) -> Vec<i64> {
@@ -83,11 +136,16 @@ pub(super) fn plain(value: &TensorView) -> Option<Result<Tensor, TchError>> {
     Some(Tensor::f_from_data_size(value.data(), &size(value), *kind))
 }
 
-/// The file's values in the kind and on the device of the variable.
-pub(super) fn value(value: &TensorView, variable: &Tensor) -> Result<Tensor, TchError> {
+fn value(value: &TensorView, variable: &Tensor) -> Result<Tensor, TchError> {
     // `differences` has found a kind.
     let kind = float_kind(value.dtype()).unwrap_or(Kind::Float);
     Tensor::f_from_data_size(value.data(), &size(value), kind)?.f_to_kind(variable.f_kind()?)?.f_to_device(variable.device())
+}
+
+fn copied(tensor: &Tensor, variable: &Tensor) -> Result<Tensor, TchError> {
+    let mut copy = Tensor::f_empty(tensor.size(), (variable.f_kind()?, variable.device()))?;
+    copy.f_copy_(tensor)?;
+    Ok(copy)
 }
 
 /// A tensor's values in row-major order, whatever its strides.

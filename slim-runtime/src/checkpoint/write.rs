@@ -13,6 +13,9 @@ use super::{format_error, metadata, sorted_variables};
 use crate::plan::Slimmed;
 use crate::{Error, Result, atomic};
 
+/// The name under which a file has its metadata, among those of its tensors.
+const METADATA: &str = "__metadata__";
+
 /// Writes a file with what [`save`](super::save) and [`save_weights`](super::save_weights) write, and with more: tensors that are no variables, and metadata of your own.
 ///
 /// ```
@@ -68,7 +71,7 @@ impl<'w> Writer<'w> {
     /// Writes the file, whole or not at all.
     ///
     /// # Errors
-    /// Those of [`save`](super::save); [`Error::Format`] for a name that a variable has, too, and for a key that this crate uses itself. What `path` held is then still there.
+    /// Those of [`save`](super::save); [`Error::Format`] for a name that a variable or the format itself has, and for a key that this crate uses itself. What `path` held is then still there.
     pub fn write(self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let plan = self.slimmed.map(|slimmed| Ok((slimmed, slimmed.named_plan(self.vs)?))).transpose()?;
@@ -118,6 +121,9 @@ fn write(path: &Path, tensors: BTreeMap<String, Tensor>, metadata: HashMap<Strin
 /// Wide elements first, as the format asks for, so that each tensor is aligned; then by name.
 fn in_order(path: &Path, tensors: BTreeMap<String, Tensor>) -> Result<Vec<(String, Tensor, safetensors::Dtype)>> {
     let typed = tensors.into_iter().map(|(name, tensor)| {
+        if name == METADATA {
+            return Err(Error::Format { file: path.to_owned(), reason: format!("`{METADATA}` is no name for a tensor; choose another") });
+        }
         let kind = tensor.f_kind().map_err(Error::torch(&name))?;
         let Some(dtype) = dtype(kind) else {
             return Err(Error::Format {

@@ -52,6 +52,11 @@ impl Slimmed {
         self.plan.cfg()
     }
 
+    /// The channels of their input that each shuffle and selection picks now, by field path and name: `layer1.0.select.kept`.
+    pub fn positions(&self) -> &BTreeMap<String, Vec<i64>> {
+        &self.positions
+    }
+
     /// This slimming and then a `later` one of the same model, as one of the original network: see [`Plan::then`].
     ///
     /// # Errors
@@ -84,10 +89,6 @@ impl Slimmed {
             Ok(())
         })?;
         Ok(plan)
-    }
-
-    pub(crate) fn positions(&self) -> &Positions {
-        &self.positions
     }
 }
 

@@ -2,7 +2,9 @@
 
 mod atomic;
 mod models;
+mod tensors;
 mod weights;
+mod writer;
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -1,0 +1,54 @@
+//! The names that tensors have in files.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+
+use crate::network::Arch;
+
+/// What PyTorch's `DataParallel` puts in front of every name.
+const WRAPPER: &str = "module.";
+/// PyTorch's count of batches.
+const BATCH_COUNT: &str = ".num_batches_tracked";
+/// What the reference's selections pick.
+const INDEXES: &str = "select.indexes";
+/// Of torchvision's GoogLeNet.
+const AUXILIARY: [&str; 2] = ["aux1.", "aux2."];
+
+/// Tensors by the names that they have in the network itself.
+///
+/// # Errors
+/// Two of one name.
+pub(super) fn unwrapped<T>(named: impl IntoIterator<Item = (String, T)>) -> Result<BTreeMap<String, T>> {
+    let (mut tensors, mut twice) = (BTreeMap::new(), Vec::new());
+    for (name, tensor) in named {
+        let mut inner = name.as_str();
+        while let Some(rest) = inner.strip_prefix(WRAPPER) {
+            inner = rest;
+        }
+        if tensors.insert(inner.to_owned(), tensor).is_some() {
+            twice.push(format!("`{inner}`"));
+        }
+    }
+    if !twice.is_empty() {
+        twice.sort();
+        bail!("it has {} twice, with and without `{WRAPPER}` in front", twice.join(", "));
+    }
+    Ok(tensors)
+}
+
+/// Whether a tensor is no variable of the network, and is carried through.
+pub(super) fn is_beside(arch: Arch, name: &str) -> bool {
+    name.ends_with(BATCH_COUNT) || (arch.selects() && selection(name).is_some())
+}
+
+/// Whether a tensor is of the auxiliary heads, which only training uses and the zoo's GoogLeNet has not.
+pub(super) fn is_auxiliary(arch: Arch, name: &str) -> bool {
+    arch == Arch::Googlenet && AUXILIARY.iter().any(|head| name.starts_with(head))
+}
+
+/// The selection whose indexes a tensor has.
+pub(super) fn selection(name: &str) -> Option<&str> {
+    let inner = name.strip_suffix(INDEXES)?;
+    (inner.is_empty() || inner.ends_with('.')).then(|| name.trim_end_matches(".indexes"))
+}
