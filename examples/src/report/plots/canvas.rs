@@ -15,7 +15,7 @@ pub(super) const WIDTH: i32 = 350;
 const FONT: f64 = 12.;
 /// About as wide as so many digits are.
 pub(super) fn width_of(digits: usize) -> i32 {
-    6 * digits as i32 + 8
+    7 * digits as i32 + 8
 }
 
 /// As wide as a name of so many characters, which is in a fixed-width font.

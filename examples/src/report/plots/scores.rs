@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::canvas::{Canvas, Side, WIDTH, svg};
+use super::canvas::{Canvas, Side, WIDTH, svg, width_of};
 use super::ink::{AFTER, BEFORE, CUT, GRID, MUTED};
 use super::rows::{Row, rows};
 use super::scale::Scale;
@@ -44,7 +44,7 @@ pub(in crate::report) fn histogram(name: &str, scores: &Scores, threshold: Optio
     let scale = Scale::of(magnitudes(scores));
     let counts = counted(&scale, magnitudes(scores), threshold);
     let most = counts.iter().map(|(_, count)| count.all()).max().unwrap_or(1);
-    let (left, right, top, bottom) = (44, WIDTH - 12, 24, 190);
+    let (left, right, top, bottom) = (width_of(grouped(most as i64).len()) + 6, WIDTH - 12, 24, 190);
     let across = |share: f64| left + (share * f64::from(right - left)).round() as i32;
     let up = |count: u64| bottom - (count as f64 / most as f64 * f64::from(bottom - top)).round() as i32;
     let cut = threshold.map(|threshold| format!(", with the threshold at {}", score(threshold))).unwrap_or_default();
