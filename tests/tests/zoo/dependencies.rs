@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use slim_examples::zoo::mobilenet_v3::MobileNetV3;
 use slim_examples::zoo::shufflenet_v2::ShuffleNetV2;
 use slim_examples::zoo::{densenet, resnet};
+use slim_runtime::dependencies::Group;
 use slim_runtime::{Dependencies, Prunable};
 use tch::Device;
 use tch::nn::{self, VarStore};
@@ -95,7 +96,7 @@ fn resnet50_is_drawn_with_its_stages() {
 fn densenet121_is_drawn_with_few_lines() {
     let dependencies = of(|p| densenet::densenet121(p, 1000));
     assert_drawn(&dependencies);
-    assert!(!dependencies.groups.iter().any(|group| group.is_coupled()));
+    assert!(!dependencies.groups.iter().any(Group::is_coupled));
     // Every layer of a block is read by all behind it.
     assert!(dependencies.edges.len() > 700);
 }

@@ -16,7 +16,7 @@ const ROW: i32 = 18;
 /// Between lines.
 const LANE: i32 = 11;
 /// The longest name that is shown whole.
-const MOST_CHARACTERS: usize = 30;
+const MOST_CHARACTERS: usize = 40;
 /// With more lines side by side nothing can be followed: then those of a single layer that reach far are left out.
 const MOST_LANES: usize = 64;
 
