@@ -1,4 +1,4 @@
-//! What the programs of this package share: networks, data, training.
+//! What the programs of this package share: networks, data, training, reports.
 
 pub mod data;
 pub mod device;
@@ -7,6 +7,7 @@ pub mod model;
 pub mod network;
 pub mod passes;
 pub mod program;
+pub mod report;
 pub mod slimming;
 pub mod train;
 pub mod zoo;

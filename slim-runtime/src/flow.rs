@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::tracer::Sent;
+use crate::tracer::{Sent, Writers};
 
 /// A channel of the network. Ids are dense, in the order in which a trace makes them.
 pub(crate) type ChannelId = u32;
@@ -52,6 +52,8 @@ pub struct Channels {
     pub(crate) sent: Option<Rc<[Sent]>>,
     /// The layer whose whole output this is, as long as nothing has been done with it; only in a detailed trace.
     pub(crate) origin: Option<usize>,
+    /// The layers that each position comes from; only in a charted trace.
+    pub(crate) writers: Option<Writers>,
 }
 
 /// How many values a channel is, as far as that is known: one for each position of an image, which a flatten makes features of.
@@ -66,7 +68,7 @@ pub(crate) enum Positions {
 impl Channels {
     pub(crate) fn new(ids: Rc<[ChannelId]>, gated: bool, source: Rc<str>) -> Self {
         let gated = vec![gated; ids.len()].into();
-        Self { ids, gated, source, positions: Positions::Several, sent: None, origin: None }
+        Self { ids, gated, source, positions: Positions::Several, sent: None, origin: None, writers: None }
     }
 
     /// How many channels the flow has.
@@ -84,7 +86,16 @@ impl Channels {
         let positions: Vec<usize> = positions.into_iter().collect();
         let (ids, gated): (Vec<_>, Vec<_>) = positions.iter().map(|&position| (self.ids[position], self.gated[position])).unzip();
         let sent = self.sent.as_ref().map(|sent| positions.iter().map(|&position| sent[position].clone()).collect());
-        Self { ids: ids.into(), gated: gated.into(), source: Rc::clone(&self.source), positions: self.positions, sent, origin: None }
+        let writers = self.writers.as_ref().map(|writers| writers.select(&positions));
+        Self {
+            ids: ids.into(),
+            gated: gated.into(),
+            source: Rc::clone(&self.source),
+            positions: self.positions,
+            sent,
+            origin: None,
+            writers,
+        }
     }
 
     /// Each channel `times` in a row: a channel-major flatten of `times` positions.

@@ -280,6 +280,20 @@
 //!
 //! A batch norm directly behind a convolution without bias absorbs for it. Where `forward` has an activation between the two, say so: `#[prune(act = relu)]` on the convolution.
 //!
+//! ## What the fields say, to look at
+//!
+//! [`dependencies`](crate::Prunable::dependencies) prints which channels stay or go together, who makes, scales and reads them, and why some may not go. Its
+//! [`to_dot`](crate::Dependencies::to_dot) and [`to_mermaid`](crate::Dependencies::to_mermaid) draw the data flow with the coupled layers in colours:
+//!
+//! ```
+//! # use slim_runtime::Prunable;
+//! # fn show(net: &impl Prunable) -> slim_runtime::Result<()> {
+//! let dependencies = net.dependencies()?;
+//! println!("{dependencies}\n{}", dependencies.to_mermaid());
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! ## What stays
 //!
 //! | | |

@@ -49,7 +49,7 @@
 //! 3. **Slim.** [`slim`](Prunable::slim) is [`plan`](Prunable::plan) and [`apply`](Prunable::apply) in one. A [`Plan`] is data: print it, save it,
 //!    keep a snapshot of it in a test, apply it to a replica. [`Slimming`] says [how much goes, and which channels first](guide::choosing); [`Slimming::verify`] slims only what a
 //!    sample shows to be wired as it runs; [`cost`](Prunable::cost) counts parameters and MACs, and [`Cost::after`] what a plan leaves of them; a [`Sweep`] measures
-//!    how accurate the network is at several ratios.
+//!    how accurate the network is at several ratios. [`dependencies`](Prunable::dependencies) shows which layers stay or go together, as a table and as a graph.
 //! 4. **Repair**, if it is not to be fine-tuned, or before: [`Slimming::absorb`] keeps what removed channels still send on, [`recalibrate`] estimates batch-norm
 //!    statistics anew from data.
 //! 5. **Fine-tune** with a new optimizer, and save with [`checkpoint`]: a dense network of the same definition loads the file in one call. A [`Cfg`] holds the widths by which
@@ -75,6 +75,7 @@ mod cfg;
 pub mod checkpoint;
 mod cost;
 pub mod criterion;
+pub mod dependencies;
 mod error;
 mod explanation;
 mod fault;
@@ -100,6 +101,7 @@ pub use absorb::{Absorb, Absorbed, Absorption};
 pub use activation::Activation;
 pub use cfg::{Cfg, Stage};
 pub use cost::{Cost, LayerCost, TensorCost};
+pub use dependencies::Dependencies;
 pub use error::{Error, Result};
 pub use explanation::{ChannelFate, Explanation, Reason};
 pub use flow::{Channels, Flow, OpenFlow};

@@ -3,7 +3,7 @@
 use crate::criterion::{LayerScores, Masking};
 use crate::plan::{Plan, Slimmed};
 use crate::slimming::Slimming;
-use crate::{Cost, Explanation, Flow, LayerVisitor, Result, Tracer, cost, planner, sparsity, surgery};
+use crate::{Cost, Dependencies, Explanation, Flow, LayerVisitor, Result, Tracer, cost, dependencies, planner, sparsity, surgery};
 
 /// A model, block or layer whose channels can be removed.
 ///
@@ -120,6 +120,45 @@ pub trait Prunable {
     /// [`Error::Slimming`](crate::Error::Slimming) for what cannot be asked, [`Error::NonFinite`](crate::Error::NonFinite), those of the criterion and of [`trace`](Self::trace).
     fn scores(&self, slimming: &Slimming) -> Result<Vec<LayerScores>> {
         planner::scores(&planner::trace(self, slimming.zeroed())?, slimming)
+    }
+
+    /// Which layers make, scale and read which channels, and which of those stay or go together. Reads no weight and changes nothing.
+    ///
+    /// ```
+    /// use slim_runtime::{Prunable, model, nn};
+    ///
+    /// model! {
+    ///     #[derive(Debug)]
+    ///     struct Net {
+    ///         conv1 = conv2d(3 => 8, kernel = 3, padding = 1, bias = false);
+    ///         bn1 = batch_norm(8);
+    ///         a = relu;
+    ///         conv2 = conv2d(8 => 8, kernel = 3, padding = 1, bias = false);
+    ///         bn2 = batch_norm(8);
+    ///         bn2 + a;
+    ///         relu;
+    ///         adaptive_avg_pool(1);
+    ///         flatten;
+    ///         fc = linear(8 => 10);
+    ///     }
+    /// }
+    ///
+    /// let net = Net::new(nn::VarStore::new(tch::Device::Cpu).root());
+    /// let dependencies = net.dependencies()?;
+    /// println!("{dependencies}"); // a table of the groups
+    /// std::fs::write(std::env::temp_dir().join("net.dot"), dependencies.to_dot()).unwrap();
+    ///
+    /// // Both convolutions make the channels of the sum, so they lose the same ones.
+    /// let sum = dependencies.groups.iter().find(|group| group.is_coupled()).unwrap();
+    /// let makers: Vec<_> = sum.makers().map(|layer| dependencies.layers[layer].path.as_str()).collect();
+    /// assert_eq!((makers.as_slice(), sum.channels), (["conv1", "conv2"].as_slice(), 8));
+    /// # Ok::<(), slim_runtime::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`trace`](Self::trace).
+    fn dependencies(&self) -> Result<Dependencies> {
+        Ok(dependencies::of(&planner::trace_with(self, Tracer::charted())?))
     }
 
     /// Carries out a plan, in place: layers, their `VarStore` and gradients shrink together.

@@ -123,7 +123,7 @@ pub(crate) fn torch_in_python() -> Result<String> {
     }
 }
 
-fn runs(program: impl AsRef<OsStr>, args: &[&str]) -> bool {
+pub(crate) fn runs(program: impl AsRef<OsStr>, args: &[&str]) -> bool {
     let status = Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask`: installs libtorch, runs the demo, the tests and all checks.
 
+mod browser;
 mod host;
 mod install;
 mod libtorch;
@@ -11,7 +12,7 @@ mod versions;
 mod workspace;
 
 use clap::{Parser, Subcommand};
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 /// Sets this workspace up, runs its demo, its tests and all its checks.
 ///
@@ -68,10 +69,22 @@ enum Task {
         test_args: Vec<OsString>,
     },
 
+    /// Look at HTML pages in a headless Chromium
+    ///
+    /// At 360, 800 and 1600 px, in light and in dark: an error in a script or on the console, something that is wider than its
+    /// place, or text that is too pale, is a failure. Where there is no Chromium, Debian's is installed, as root; where that
+    /// is not possible either, a warning says so.
+    #[command(verbatim_doc_comment)]
+    Look {
+        /// The pages
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+
     /// Run every check, in order, up to the first that fails
     ///
-    /// setup, rustfmt, clippy, all tests, the documentation, smoke runs of the examples, every version of tch
-    /// that slim-runtime works with, and a dry run of publishing. Warnings are errors.
+    /// setup, rustfmt, clippy, all tests, the documentation, smoke runs of the examples, a look at reports in a
+    /// browser, every version of tch that slim-runtime works with, and a dry run of publishing. Warnings are errors.
     #[command(verbatim_doc_comment)]
     Ci,
 }
@@ -81,6 +94,7 @@ fn main() -> ExitCode {
         Task::Setup { cuda } => setup::run(cuda, setup::Report::Always).map(|()| ExitCode::SUCCESS),
         Task::Demo { args } => tasks::demo(&args),
         Task::Test { args, test_args } => tasks::test(&args, &test_args),
+        Task::Look { files } => browser::check(&files),
         Task::Ci => tasks::ci(),
     };
     done.unwrap_or_else(|error| {

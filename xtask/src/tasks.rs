@@ -8,6 +8,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use std::{
+    env,
     ffi::OsString,
     process::{Command, ExitCode, Stdio},
     time::{Duration, Instant},
@@ -44,6 +45,11 @@ fn checks() -> Result<Vec<Step>> {
     doc.env("RUSTDOCFLAGS", "--deny warnings");
     let mut demo = cargo(["run", "--package", "slim-examples", "--bin", "demo", "--", "--smoke", "--out"]);
     demo.arg(target().join("ci-demo"));
+    let reports = target().join("ci-reports");
+    let mut report = cargo(["run", "--package", "slim-examples", "--example", "report", "--", "--out"]);
+    report.arg(&reports);
+    let mut look = Command::new(env::current_exe()?);
+    look.arg("look").args(["vgg.html", "resnet50.html", "densenet121.html"].map(|file| reports.join(file)));
     Ok(vec![
         ("format", cargo(["fmt", "--all", "--check"])),
         ("clippy", cargo_on("clippy", &LINKED, &deny)),
@@ -55,6 +61,8 @@ fn checks() -> Result<Vec<Step>> {
         ("quickstart", cargo(["run", "--package", "slim-examples", "--example", "quickstart"])),
         ("absorb", cargo(["run", "--package", "slim-examples", "--example", "absorb", "--", "--smoke"])),
         ("residual", cargo(["run", "--package", "slim-examples", "--example", "residual"])),
+        ("reports", report),
+        ("reports, in a browser", look),
         // What crates.io has of slim-runtime's range: there is no tch 0.25.
         ("tch 0.24", versions::check("0.24.0")?),
         ("tch 0.26", versions::check("0.26.0")?),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::Sent;
+use super::{Arrival, Sent};
 use crate::flow::ChannelId;
 use crate::plan::{Dim, Hold, LayerKind, Role};
 
@@ -55,7 +55,7 @@ pub(crate) struct LayerNode {
     pub(crate) details: Details,
 }
 
-/// What is beside a plan; empty but in a detailed trace.
+/// What is beside a plan; empty but in a detailed trace, or a charted one.
 #[derive(Default)]
 pub(crate) struct Details {
     /// What it mixes.
@@ -68,6 +68,8 @@ pub(crate) struct Details {
     pub(crate) behind: Option<usize>,
     /// The batch norm that reads its output, if nothing else does and nothing is in between.
     pub(crate) norm: Option<usize>,
+    /// What it is given, and by whom: in a charted trace.
+    pub(crate) arrivals: Vec<Arrival>,
 }
 
 /// Channels that a layer mixes.

@@ -13,7 +13,7 @@ impl LayerTracer<'_> {
     /// # Errors
     /// Those of [`read`](Self::read), [`Error::Parts`](crate::Error::Parts).
     pub fn read_grouped(&mut self, name: impl Into<Cow<'static, str>>, input: &Flow, width: i64, groups: i64) -> Result<Axis> {
-        let channels = self.cx.resolve(input, width)?;
+        let channels = self.given(input, width)?;
         self.hold_ungated(&channels);
         let part = self.one_part(&channels, groups)?;
         let axis = self.axis(name, part, AxisRole::Read)?;
@@ -58,7 +58,7 @@ impl LayerTracer<'_> {
     /// # Errors
     /// Those of [`follow`](Self::follow), [`Error::Parts`](crate::Error::Parts).
     pub fn follow_groups(&mut self, input: &Flow, width: i64, groups: i64, per_group: i64) -> Result<(Axis, Axis)> {
-        let channels = self.cx.resolve(input, width)?;
+        let channels = self.given(input, width)?;
         let size = self.cx.part_size("a convolution", &channels, usize::try_from(groups).unwrap_or(0))?;
         channels.ids.chunks(size).for_each(|ids| ids.iter().for_each(|&id| self.cx.classes.union(ids[0], id)));
         let mut heads = channels.select((0..channels.len()).step_by(size));

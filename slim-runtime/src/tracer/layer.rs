@@ -16,7 +16,7 @@ use crate::{Error, Result};
 pub struct LayerTracer<'t> {
     pub(super) cx: &'t mut Tracer,
     /// Position of the layer in the graph.
-    index: usize,
+    pub(super) index: usize,
     /// By axis: its channels as this layer sees them.
     pub(super) axes: Vec<Channels>,
 }
@@ -49,7 +49,7 @@ impl<'t> LayerTracer<'t> {
     /// # Errors
     /// [`Error::Width`], [`Error::Tuple`].
     pub fn read(&mut self, name: impl Into<Cow<'static, str>>, input: &Flow, width: i64) -> Result<Axis> {
-        let channels = self.cx.resolve(input, width)?;
+        let channels = self.given(input, width)?;
         self.read_channels(name, channels)
     }
 
@@ -59,6 +59,7 @@ impl<'t> LayerTracer<'t> {
     /// [`Error::Width`] when `features` is no multiple of the channels, or another number where there is nothing to flatten; [`Error::Tuple`].
     pub fn read_flattened(&mut self, name: impl Into<Cow<'static, str>>, input: &Flow, features: i64) -> Result<Axis> {
         let channels = self.cx.channels(input, usize::try_from(features).ok())?;
+        self.arrived(&channels);
         let width = channels.len() as i64;
         let hint = match channels.positions {
             _ if features == width => None,
@@ -82,7 +83,7 @@ impl<'t> LayerTracer<'t> {
     /// # Errors
     /// [`Error::Width`], [`Error::Tuple`].
     pub fn follow(&mut self, name: impl Into<Cow<'static, str>>, input: &Flow, width: i64) -> Result<Axis> {
-        let channels = self.cx.resolve(input, width)?;
+        let channels = self.given(input, width)?;
         self.axis(name, channels, AxisRole::Followed)
     }
 
@@ -231,7 +232,7 @@ impl<'t> LayerTracer<'t> {
             true => vec![true; channels.len()].into(),
             false => Rc::clone(&channels.gated),
         };
-        Ok(Flow::Channels(Channels { source: self.cx.source(), sent, origin, gated, ..channels }))
+        Ok(Flow::Channels(self.left(Channels { source: self.cx.source(), sent, origin, gated, ..channels })))
     }
 
     /// Whether what the layer makes depends on parameters that follow it.
@@ -244,7 +245,7 @@ impl<'t> LayerTracer<'t> {
     /// Like [`pass`](Self::pass), of a layer that only moves channels: values are as they are too.
     pub(crate) fn move_on(&self, axis: Axis) -> Result<Flow> {
         let channels = self.axes[self.known(axis)?].clone();
-        Ok(Flow::Channels(Channels { source: self.cx.source(), ..channels }))
+        Ok(Flow::Channels(self.left(Channels { source: self.cx.source(), ..channels })))
     }
 
     /// The channels of `axis`, gated: zero once the layer's scale and shift are.
@@ -284,7 +285,7 @@ impl<'t> LayerTracer<'t> {
         let channels = self.axes[self.known(axis)?].clone();
         let gated = vec![gated; channels.len()].into();
         let sent = self.cx.unknown_but_zero(channels.sent.as_deref());
-        Ok(Flow::Channels(Channels { source: self.cx.source(), gated, sent, ..channels }))
+        Ok(Flow::Channels(self.left(Channels { source: self.cx.source(), gated, sent, ..channels })))
     }
 
     /// Where this layer's axis is.

@@ -6,6 +6,7 @@ mod layer;
 mod ops;
 mod sent;
 mod union_find;
+mod writers;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
@@ -22,6 +23,7 @@ pub use layer::{Axis, LayerTracer};
 pub(crate) use ops::shuffled;
 pub(crate) use sent::Sent;
 pub(crate) use union_find::UnionFind;
+pub(crate) use writers::{Arrival, Writers};
 
 /// Records channel dependencies while a model's [`trace`](crate::Prunable::trace) runs.
 ///
@@ -44,6 +46,8 @@ pub struct Tracer {
     states: HashMap<(String, &'static str), (usize, usize)>,
     /// Whether what is beside a plan is recorded too: what channels send, how statistics are updated.
     detailed: bool,
+    /// Whether it is recorded which layers channels come from.
+    charted: bool,
     /// The model, and the parts that are being traced, the innermost last.
     root: sent::Scope,
     scopes: Vec<sent::Scope>,
@@ -193,7 +197,8 @@ impl Tracer {
 
     fn fix_input(&mut self, index: usize, width: usize) -> Channels {
         let ids: Rc<[ChannelId]> = self.classes.fresh(width).collect();
-        let channels = Channels::new(ids, false, "the model's input".into());
+        let writers = self.no_writers(width);
+        let channels = Channels { writers, ..Channels::new(ids, false, "the model's input".into()) };
         self.inputs[index] = Some(channels.clone());
         self.hold(&channels.clone().into(), &Hold::Input);
         channels

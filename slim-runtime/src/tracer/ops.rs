@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Sent, Tracer};
+use super::{Sent, Tracer, Writers};
 use crate::flow::{Channels, Flow, Positions};
 use crate::plan::Hold;
 use crate::{Error, Result};
@@ -37,7 +37,8 @@ impl Tracer {
         let positions = positions(&wide, &one);
         // No gate: the one channel stays, so its scale never takes the others to zero.
         let sent = self.unknown_but_zero(wide.sent.as_deref());
-        Ok(Flow::Channels(Channels { source: self.source(), positions, sent, ..wide }))
+        let writers = join_writers(&wide, &one.select(std::iter::repeat_n(0, wide.len())));
+        Ok(Flow::Channels(Channels { source: self.source(), positions, sent, writers, ..wide }))
     }
 
     /// Concatenation along the channel dimension.
@@ -59,6 +60,7 @@ impl Tracer {
             positions,
             sent: self.concatenated(&parts),
             origin: None,
+            writers: self.writers_of(&parts),
         }))
     }
 
@@ -191,6 +193,7 @@ impl Tracer {
             positions: Positions::Several,
             sent,
             origin: None,
+            writers: channels.writers.as_ref().map(|writers| writers.join_blocks(block)),
         }))
     }
 
@@ -220,6 +223,7 @@ impl Tracer {
             positions: if a.positions == Positions::One { b.positions } else { a.positions },
             sent: self.joined(&a, &b, sent),
             origin: None,
+            writers: join_writers(&a, &b),
         }))
     }
 
@@ -246,6 +250,11 @@ impl Tracer {
     pub(super) fn source(&self) -> Rc<str> {
         format!("`{}`", self.path()).into()
     }
+}
+
+/// Who gives the channels of two flows that are joined position by position.
+fn join_writers(a: &Channels, b: &Channels) -> Option<Writers> {
+    a.writers.as_ref().zip(b.writers.as_ref()).map(|(a, b)| a.join(b))
 }
 
 /// How many values a channel of two flows is that are joined position by position. One value is broadcast.

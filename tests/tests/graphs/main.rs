@@ -10,6 +10,7 @@ mod check;
 mod choosing;
 mod cost;
 mod coverage;
+mod dependencies;
 mod gene;
 mod graph;
 mod grow;
@@ -81,6 +82,22 @@ proptest! {
             }
             Err(error) => panic!("{error}"),
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(500))]
+
+    #[test]
+    fn dependencies_are_what_plans_do(graph in grow::graph(rank()), slimming in slimming(), pick in any::<u16>()) {
+        let (net, _vs) = Net::new(&graph);
+        let found = net.dependencies().unwrap();
+        let edges = found.edges.iter().map(|edge| (edge.from, edge.to)).collect();
+        prop_assert_eq!(dependencies::expected_edges(&graph), edges);
+        if let Ok(plan) = net.plan(&slimming) {
+            dependencies::assert_is_of_one_mind(&found, &plan);
+        }
+        dependencies::assert_goes_alone(&net, &found, usize::from(pick));
     }
 }
 

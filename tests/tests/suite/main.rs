@@ -7,6 +7,7 @@ mod checkpoints;
 mod choosing;
 mod common;
 mod cost;
+mod dependencies;
 mod equivalence;
 mod matrix;
 mod parity;

@@ -34,6 +34,16 @@ fn slims<M: Prunable>(build: impl Fn(nn::Path) -> M) -> Partition {
     parts.into_values().collect()
 }
 
+/// The same, as `dependencies` says it: convolutions whose outputs are the same units, position by position.
+fn said<M: Prunable>(build: impl Fn(nn::Path) -> M) -> Partition {
+    let dependencies = build(VarStore::new(Device::Cpu).root()).dependencies().unwrap();
+    let mut parts: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
+    for layer in dependencies.layers.iter().filter(|layer| layer.kind == LayerKind::Conv) {
+        parts.entry(layer.axis("out").unwrap().units().to_vec()).or_default().insert(torchvisions_name(&layer.path));
+    }
+    parts.into_values().collect()
+}
+
 fn plan<M: Prunable>(net: &M, vs: &VarStore, seed: u64) -> Plan {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut variables: Vec<_> = vs.variables().into_iter().collect();
@@ -73,6 +83,7 @@ fn torchvisions_name(path: &str) -> String {
 fn resnet50_has_a_part_for_each_stage() {
     let found = slims(|p| resnet::resnet50(p, 1000));
     assert_eq!(found, torch_prunings("resnet50"));
+    assert_eq!(said(|p| resnet::resnet50(p, 1000)), found);
     let mut sizes: Vec<_> = found.iter().map(BTreeSet::len).filter(|&size| size > 1).collect();
     sizes.sort_unstable();
     assert_eq!(sizes, [4, 4, 5, 7], "a block's last convolution each, and the downsampling one");
@@ -82,5 +93,6 @@ fn resnet50_has_a_part_for_each_stage() {
 fn densenet121_ties_nothing() {
     let found = slims(|p| densenet::densenet121(p, 1000));
     assert_eq!(found, torch_prunings("densenet121"));
+    assert_eq!(said(|p| densenet::densenet121(p, 1000)), found);
     assert_eq!(found.len(), 120);
 }

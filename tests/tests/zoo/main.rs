@@ -4,6 +4,7 @@
 mod cifar;
 mod cost;
 mod coupling;
+mod dependencies;
 mod imagenet;
 mod mobile;
 mod oracle;

@@ -1,0 +1,61 @@
+//! What slimming did to a network, as one HTML file for a person to read.
+
+mod numbers;
+mod page;
+mod plots;
+
+use anyhow::Result;
+use slim_runtime::{Dependencies, Plan};
+
+/// Everything that a report shows: plain data, from which [`html`](Self::html) makes a page.
+#[derive(Debug)]
+pub struct Report<'a> {
+    /// The page's title: the network, and what was done with it.
+    pub title: String,
+    /// Facts about the run, by name: network, data set, slimming, criterion.
+    pub what: Vec<(String, String)>,
+    /// What is gone of the original network.
+    pub plan: &'a Plan,
+    /// The plan of each pass by its name, where there were several.
+    pub passes: Vec<(String, &'a Plan)>,
+    /// The network on its way, from the dense one on.
+    pub stages: Vec<Stage>,
+    /// Scores of channels by layer path, of the network before the last pass.
+    pub scores: Vec<(String, Vec<f64>)>,
+    /// What the scores are: `|γ|`.
+    pub score_name: String,
+    /// A channel goes when its score is not above this; `None` where no one number decides.
+    pub threshold: Option<f64>,
+    /// Which channels stay or go together.
+    pub dependencies: &'a Dependencies,
+    /// What took how long, in seconds.
+    pub times: Vec<(String, f64)>,
+    /// What speaks against the result, beside the plan's own warnings.
+    pub warnings: Vec<String>,
+}
+
+/// The network at one point of its way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stage {
+    /// `dense`, `masked`, `slimmed`, `fine-tuned`.
+    pub name: String,
+    /// Share of the test images that it tells right, in percent; `None` if nobody has looked.
+    pub accuracy: Option<f64>,
+    /// Trained values.
+    pub parameters: i64,
+    /// Multiply-accumulates for one image; `None` if they were not counted.
+    pub macs: Option<i64>,
+}
+
+impl Report<'_> {
+    /// The page: HTML with all that it needs in it. It has no script, fetches nothing, follows the reader's light or dark scheme, and is as wide as the window.
+    ///
+    /// # Errors
+    /// Numbers that cannot be drawn: a NaN among accuracies or scores.
+    pub fn html(&self) -> Result<String> {
+        page::html(self)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,16 @@
+//! The pictures of a report, as SVG. Their colours are stand-ins, which the page's style gives their values in light and in dark.
+
+mod canvas;
+mod ink;
+mod layers;
+mod lines;
+mod rows;
+mod scale;
+mod scores;
+mod stages;
+
+pub(super) use ink::{ALL as INKS, Ink};
+pub(super) use layers::channels;
+pub(super) use lines::lines;
+pub(super) use scores::{histogram, strips};
+pub(super) use stages::{accuracy, sizes};
