@@ -14,14 +14,18 @@ pub struct DeviceOptions {
     /// Compute on the CPU even where there is a GPU
     #[arg(long, conflicts_with = "device")]
     pub no_cuda: bool,
+    /// Threads of libtorch; with 1, on the CPU, a run can be repeated to the bit [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    pub threads: Option<i32>,
 }
 
 impl DeviceOptions {
-    /// The device.
+    /// The device. libtorch is told the number of threads.
     ///
     /// # Errors
     /// A device that is not there, or none.
-    pub fn device(&self) -> Result<Device> {
+    pub fn set_up(&self) -> Result<Device> {
+        self.threads.into_iter().for_each(tch::set_num_threads);
         match self.device.as_deref() {
             _ if self.no_cuda => Ok(Device::Cpu),
             None => Ok(Device::cuda_if_available()),
@@ -53,7 +57,7 @@ mod tests {
         assert_eq!(parse("cpu", 0)?, Device::Cpu);
         assert_eq!(parse("cuda", 1)?, Device::Cuda(0));
         assert_eq!(parse("cuda:2", 3)?, Device::Cuda(2));
-        assert_eq!(DeviceOptions { no_cuda: true, device: None }.device()?, Device::Cpu);
+        assert_eq!(DeviceOptions { no_cuda: true, ..Default::default() }.set_up()?, Device::Cpu);
         Ok(())
     }
 

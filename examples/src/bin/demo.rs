@@ -57,7 +57,7 @@ fn main() -> Result<()> {
         (options.epochs, options.fine_tune_epochs) = (1, 1);
     }
     ensure!((0.0..1.0).contains(&options.ratio), slim_runtime::Error::Ratio(options.ratio));
-    let device = options.device.device()?;
+    let device = options.device.set_up()?;
     fs::create_dir_all(&options.out).with_context(|| options.out.display().to_string())?;
     tch::manual_seed(options.seed as i64);
     let digits = digits::load(device)?;

@@ -1,22 +1,17 @@
 //! Trains a network with channel sparsity, or fine-tunes a pruned one.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
-use clap::{Parser, ValueEnum};
-use slim_examples::data::{self, DataSet, Name};
+use anyhow::{Result, ensure};
+use clap::Parser;
+use slim_examples::data::DataSet;
 use slim_examples::device::DeviceOptions;
-use slim_examples::model::{Model, Wanted};
-use slim_examples::network::{Arch, Spec};
+use slim_examples::model::Model;
+use slim_examples::options::{DataOptions, NetworkOptions};
 use slim_examples::program::{self, say};
 use slim_examples::train::{self, Interrupt, Output, Recipe, RecipeOptions, Resume, train};
-use slim_runtime::{Cfg, checkpoint};
 use tch::{Device, Tensor};
-
-/// The key of the metadata under which a file says its data set.
-const DATASET: &str = "dataset";
 
 /// Train a network with channel sparsity, or fine-tune a pruned one.
 ///
@@ -40,9 +35,6 @@ struct Options {
     watch: WatchOptions,
     #[command(flatten)]
     device: DeviceOptions,
-    /// Threads of libtorch; with 1, on the CPU, a run can be repeated to the bit [default: one a core]
-    #[arg(long, value_name = "N", help_heading = "Device", value_parser = clap::value_parser!(i32).range(1..))]
-    threads: Option<i32>,
 }
 
 const EXAMPLES: &str = "\
@@ -59,31 +51,6 @@ Examples:
     train --resume logs/sparse/checkpoint.safetensors
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or no data set, 130 interrupted";
-
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Network")]
-struct NetworkOptions {
-    /// Which network [default: vgg; with --refine and --resume, what the file says]
-    #[arg(long)]
-    arch: Option<Arch>,
-    /// How deep, for vgg, preresnet and densenet [default: 19, 164, 40]
-    #[arg(long)]
-    depth: Option<u32>,
-    /// Widths of a vgg that are not those of its depth, as prune prints them: "[64, 'M', 128]"
-    #[arg(long)]
-    cfg: Option<Cfg>,
-}
-
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Data")]
-struct DataOptions {
-    /// Images to train and test with [default: with --resume and --refine, what the file says]
-    #[arg(long)]
-    dataset: Option<Name>,
-    /// Folder of the data set
-    #[arg(long, value_name = "DIR", default_value = "data")]
-    data_dir: PathBuf,
-}
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Files")]
@@ -113,6 +80,7 @@ struct WatchOptions {
 /// Where training begins.
 struct Start {
     model: Model,
+    data: DataSet,
     recipe: Recipe,
     resume: Option<Resume>,
     /// What it is, for whoever reads.
@@ -125,17 +93,11 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    let device = options.device.device()?;
-    if let Some(threads) = options.threads {
-        tch::set_num_threads(threads);
-    }
-    let name = data_set(options)?;
-    let data = data::load(name, &options.data.data_dir, device)?;
-    let Start { mut model, recipe, resume, text } = start(options, &data, device)?;
+    let device = options.device.set_up()?;
+    let Start { mut model, data, recipe, resume, text } = start(options, device)?;
     let folder = folder(options);
     let output = Output {
         folder: Some(folder.clone()),
-        metadata: BTreeMap::from([(DATASET.to_owned(), name.to_string())]),
         quiet: false,
         log_interval: options.watch.log_interval,
         percent: options.watch.percent.or((recipe.sparsity > 0.).then_some(0.5)),
@@ -144,6 +106,7 @@ fn run(options: &Options) -> Result<()> {
 
     let parameters: usize = model.vs.trainable_variables().iter().map(Tensor::numel).sum();
     say(format_args!("{text}: {}, {parameters} parameters, on {device:?}", model.spec));
+    let name = model.dataset.map(|name| name.to_string()).unwrap_or_default();
     say(format_args!("{name}: {} images for training, {} for testing", data.train.len(), data.test.len()));
     say(said(&recipe));
     let outcome = train(&mut model, &data, &recipe, &output, resume)?;
@@ -161,50 +124,47 @@ fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// What is said, or what the file to go on from says.
-fn data_set(options: &Options) -> Result<Name> {
-    let noted = match (&options.files.resume, &options.files.refine) {
-        (Some(file), _) => checkpoint::metadata(file, DATASET)?,
-        // A file of another kind says none, and what may be wrong with it is said where it is read.
-        (None, Some(file)) => checkpoint::metadata(file, DATASET).unwrap_or_default(),
-        (None, None) => None,
+/// Finds the network and the data set. A file's network comes first: it may say what it was trained on.
+fn start(options: &Options, device: Device) -> Result<Start> {
+    // Where it is said, it is looked for before any work.
+    options.data.dataset.map(|said| options.data.name(Some(said))).transpose()?;
+    let wanted = options.network.wanted(None);
+    let (model, resume) = match (&options.files.resume, &options.files.refine) {
+        (Some(file), _) => Resume::read(file, &wanted, device).map(|(model, resume)| (Some(model), Some(resume)))?,
+        (None, Some(file)) => (Some(Model::read(file, &wanted, device)?), None),
+        (None, None) => (None, None),
     };
-    let noted = noted.and_then(|text| Name::from_str(&text, false).ok());
-    if let (Some(noted), Some(said), Some(_)) = (noted, options.data.dataset, &options.files.resume) {
-        ensure!(noted == said, "training goes on as it began: on {noted}, and not on {said}; leave out --dataset");
+    let noted = model.as_ref().and_then(|model| model.dataset);
+    let name = options.data.name(noted)?;
+    if let (Some(noted), Some(_)) = (noted, &resume) {
+        ensure!(noted == name, "training goes on as it began: on {noted}, and not on {name}; leave out --dataset");
     }
-    options.data.dataset.or(noted).context("which data set? say --dataset; digits is always there")
+    let data = options.data.load(name, device)?;
+
+    let default = Recipe::default();
+    let before = resume.as_ref().map_or(&default, Resume::recipe);
+    let mut model = match model {
+        Some(model) => model,
+        None => options.network.fresh(data.classes, options.recipe.seed.unwrap_or(before.seed), device)?,
+    };
+    model.dataset = Some(name);
+    let recipe = options.recipe.applied_to(before, model.spec.arch);
+    let text = match (&options.files.resume, &resume, &options.files.refine) {
+        (Some(file), Some(resume), _) => resumed(file, resume, &recipe),
+        (.., Some(file)) => refined(file, &model),
+        _ => "a new network".to_owned(),
+    };
+    Ok(Start { model, data, recipe, resume, text })
 }
 
-fn start(options: &Options, data: &DataSet, device: Device) -> Result<Start> {
-    let NetworkOptions { arch, depth, cfg } = &options.network;
-    let wanted = Wanted { arch: *arch, depth: *depth, cfg: cfg.clone(), classes: None };
-    let default = Recipe::default();
-    if let Some(file) = &options.files.resume {
-        let (model, resume) = Resume::read(file, &wanted, device)?;
-        let recipe = options.recipe.applied_to(resume.recipe(), model.spec.arch);
-        let (epoch, step) = resume.place();
-        let mut text = format!("going on with epoch {epoch}, step {step}, of {}", file.display());
-        let before = resume.recipe().epochs;
-        if before != recipe.epochs {
-            text += &format!(" ({} epochs in place of {before}: by these the learning rate falls from here on)", recipe.epochs);
-        }
-        return Ok(Start { model, recipe, resume: Some(resume), text });
+fn resumed(file: &Path, resume: &Resume, recipe: &Recipe) -> String {
+    let (epoch, step) = resume.place();
+    let before = resume.recipe().epochs;
+    let mut text = format!("going on with epoch {epoch}, step {step}, of {}", file.display());
+    if before != recipe.epochs {
+        text += &format!(" ({} epochs in place of {before}: by these the learning rate falls from here on)", recipe.epochs);
     }
-    let (model, text) = match &options.files.refine {
-        Some(file) => {
-            let model = Model::read(file, &wanted, device)?;
-            let text = refined(file, &model);
-            (model, text)
-        }
-        None => {
-            tch::manual_seed(options.recipe.seed.unwrap_or(default.seed) as i64);
-            let spec = Spec::new(arch.unwrap_or(Arch::Vgg), *depth, cfg.clone(), data.classes)?;
-            (Model::new(spec, device)?, "a new network".to_owned())
-        }
-    };
-    let recipe = options.recipe.applied_to(&default, model.spec.arch);
-    Ok(Start { model, recipe, resume: None, text })
+    text
 }
 
 fn refined(file: &Path, model: &Model) -> String {

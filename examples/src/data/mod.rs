@@ -13,9 +13,10 @@ mod svhn;
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tch::{Device, Tensor};
 
+use crate::network::{Arch, Spec};
 pub use missing::Missing;
 pub use name::Name;
 
@@ -60,6 +61,26 @@ pub struct DataSet {
     pub train: Box<dyn Part>,
     /// For testing.
     pub test: Box<dyn Part>,
+}
+
+impl DataSet {
+    /// Checks that a network takes these images and tells these classes.
+    ///
+    /// # Errors
+    /// In words: what differs, and what to choose.
+    pub fn ensure_fits(&self, spec: &Spec) -> Result<()> {
+        ensure!(spec.arch != Arch::Unet, "unet makes an image, and the labels here are classes: choose another --arch");
+        let size = |[channels, height, width]: [i64; 3]| format!("{channels}×{height}×{width}");
+        ensure!(
+            spec.image() == self.image,
+            "{} takes images of {}, and those of the data set are {}: choose another --arch or --dataset",
+            spec.arch,
+            size(spec.image()),
+            size(self.image)
+        );
+        ensure!(spec.classes == self.classes, "the network tells {} classes, and the data set has {}", spec.classes, self.classes);
+        Ok(())
+    }
 }
 
 /// Reads a data set from the folder `dir`; its batches come on `device`.

@@ -29,12 +29,15 @@ use slim_runtime::{Cfg, Error, Slimmed};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
+use crate::data::Name;
 use crate::network::{Arch, Net, Spec};
 use contents::Contents;
 use format::Format;
 
 /// The key of the metadata under which a file says its [`Spec`].
 const SPEC: &str = "network";
+/// That under which it says what the network was trained on.
+const DATASET: &str = "dataset";
 
 /// A network of the zoo with its weights, dense or slimmed.
 #[derive(Debug)]
@@ -50,6 +53,8 @@ pub struct Model {
     /// What a file has beside the network's variables and the network does not use, carried through: PyTorch's `num_batches_tracked`,
     /// and the reference's `select.indexes`, which [`writer`](Self::writer) brings up to date.
     pub beside: BTreeMap<String, Tensor>,
+    /// What it was trained on, where a file says that.
+    pub dataset: Option<Name>,
     /// What else a file says, for people: `epoch 160, accuracy 93.77`.
     pub note: Option<String>,
 }
@@ -75,7 +80,7 @@ impl Model {
     pub fn new(spec: Spec, device: Device) -> Result<Self> {
         let vs = VarStore::new(device);
         let net = spec.build(&vs.root())?;
-        Ok(Self { spec, net, vs, slimmed: None, beside: BTreeMap::new(), note: None })
+        Ok(Self { spec, net, vs, slimmed: None, beside: BTreeMap::new(), dataset: None, note: None })
     }
 
     /// The network in a file.
@@ -114,7 +119,7 @@ impl Model {
         Ok(Self { beside, note, ..model })
     }
 
-    /// A writer of the network: its variables, what was removed of it, what it carries, and its [`Spec`].
+    /// A writer of the network: its variables, what was removed of it, what it carries, its [`Spec`] and its data set.
     ///
     /// The reference's `select.indexes` are of the stream's full width, with ones where a channel is picked now. The batch norm behind such a selection has the picked
     /// channels alone, where the reference's has the stream's full width.
@@ -126,6 +131,7 @@ impl Model {
         let picked = self.slimmed.as_ref().map(Slimmed::positions);
         let beside = self.beside.iter().map(|(name, tensor)| Ok((name, reference::indexes_now(name, tensor, picked)?)));
         let writer = Writer::new(&self.vs).tensors(beside.collect::<Result<Vec<_>>>()?).metadata(SPEC, spec);
+        let writer = self.dataset.iter().fold(writer, |writer, dataset| writer.metadata(DATASET, dataset.to_string()));
         Ok(self.slimmed.iter().fold(writer, Writer::slimmed))
     }
 

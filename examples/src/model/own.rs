@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use slim_runtime::checkpoint;
 use tch::Device;
 
 use super::contents::Contents;
-use super::{Model, SPEC, Wanted, names};
+use super::{DATASET, Model, SPEC, Wanted, names};
+use crate::data::Name;
 use crate::network::Spec;
 
 /// # Errors
@@ -27,6 +29,8 @@ pub(super) fn read(path: &Path, wanted: &Wanted, device: Device) -> Result<Model
         None => return Model::holding(contents, path, wanted, device),
     };
     let mut model = Model::new(spec, device)?;
+    // One that this program does not know is none to go on with.
+    model.dataset = checkpoint::metadata(path, DATASET)?.and_then(|name| Name::from_str(&name, false).ok());
     if is_slimmed {
         model.slimmed = Some(checkpoint::load(path, &mut model.vs, &mut model.net)?);
     } else {

@@ -17,7 +17,6 @@ use crate::model::{Model, Wanted};
 /// The key of the metadata under which a file says its [`State`].
 const TRAINING: &str = "training";
 /// What the names of tensors begin with that are the optimizer's and not the network's.
-const OPTIMIZER: &str = "optimizer.";
 const MOMENTUM: &str = "optimizer.momentum.";
 
 /// All of training that is no tensor.
@@ -49,8 +48,7 @@ impl Resume {
             bail!("{} is a network without training that could go on: fine-tune it (--refine)", path.display());
         };
         let state = serde_json::from_str(&text).with_context(|| format!("{}, {TRAINING}", path.display()))?;
-        let mut model = Model::read(path, wanted, device)?;
-        without_optimizer(&mut model);
+        let model = Model::read(path, wanted, device)?;
         let tensors = checkpoint::tensors(path)?.into_iter();
         let momentum = tensors.filter_map(|(name, tensor)| Some((name.strip_prefix(MOMENTUM)?.to_owned(), tensor))).collect();
         Ok((model, Self { state, momentum }))
@@ -67,15 +65,9 @@ impl Resume {
     }
 }
 
-/// Takes away what a checkpoint has of the optimizer: nothing of it belongs into a file of the network.
-pub fn without_optimizer(model: &mut Model) {
-    model.beside.retain(|name, _| !name.starts_with(OPTIMIZER));
-}
-
 /// The files of training.
 pub(super) struct Files {
     folder: PathBuf,
-    metadata: BTreeMap<String, String>,
     metrics: Metrics,
 }
 
@@ -88,7 +80,7 @@ impl Files {
         let Some(folder) = output.folder.clone() else { return Ok(None) };
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         let metrics = Metrics::open(folder.join("metrics.jsonl"), first)?;
-        Ok(Some(Self { folder, metadata: output.metadata.clone(), metrics }))
+        Ok(Some(Self { folder, metrics }))
     }
 
     /// Writes what an epoch has come to.
@@ -99,7 +91,7 @@ impl Files {
         // The checkpoint comes last. If the process is killed before it is there, the epoch comes again, and with it the other two.
         self.metrics.add(record)?;
         if is_best {
-            self.writer(model)?.write(self.folder.join("model_best.safetensors"))?;
+            model.writer()?.write(self.folder.join("model_best.safetensors"))?;
         }
         self.write_checkpoint(model, state, sgd).map(drop)
     }
@@ -111,11 +103,7 @@ impl Files {
     pub(super) fn write_checkpoint(&self, model: &Model, state: &State, sgd: &Sgd) -> Result<PathBuf> {
         let momentum = sgd.velocities().map(|(name, velocity)| (format!("{MOMENTUM}{name}"), velocity.shallow_clone()));
         let file = self.folder.join("checkpoint.safetensors");
-        self.writer(model)?.tensors(momentum).metadata(TRAINING, serde_json::to_string(state)?).write(&file)?;
+        model.writer()?.tensors(momentum).metadata(TRAINING, serde_json::to_string(state)?).write(&file)?;
         Ok(file)
-    }
-
-    fn writer<'m>(&self, model: &'m Model) -> Result<checkpoint::Writer<'m>> {
-        Ok(self.metadata.iter().fold(model.writer()?, |writer, (key, value)| writer.metadata(key, value)))
     }
 }

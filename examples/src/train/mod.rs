@@ -24,7 +24,6 @@ mod sgd;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -33,9 +32,8 @@ use slim_runtime::Warning;
 
 use crate::data::DataSet;
 use crate::model::Model;
-use crate::network::Arch;
+pub use checkpoint::Resume;
 use checkpoint::{Files, State};
-pub use checkpoint::{Resume, without_optimizer};
 use epoch::{Place, Trainer};
 pub use evaluate::{Score, evaluate};
 pub use health::{Gap, Health};
@@ -51,8 +49,6 @@ use sgd::Sgd;
 pub struct Output {
     /// Where the files go; none are written without.
     pub folder: Option<PathBuf>,
-    /// Metadata of one's own in the files of networks: the name of the data set, say.
-    pub metadata: BTreeMap<String, String>,
     /// No lines; the bar is there all the same where standard error is a terminal.
     pub quiet: bool,
     /// Steps between two lines. Losses are fetched from a GPU as often.
@@ -65,7 +61,7 @@ pub struct Output {
 
 impl Default for Output {
     fn default() -> Self {
-        Self { folder: None, metadata: BTreeMap::new(), quiet: false, log_interval: 100, percent: None, interrupt: Interrupt::default() }
+        Self { folder: None, quiet: false, log_interval: 100, percent: None, interrupt: Interrupt::default() }
     }
 }
 
@@ -93,7 +89,6 @@ pub struct Outcome {
 /// What was written before is then still there.
 pub fn train(model: &mut Model, data: &DataSet, recipe: &Recipe, output: &Output, resume: Option<Resume>) -> Result<Outcome> {
     check(model, data, recipe, output)?;
-    without_optimizer(model);
     let begun = Instant::now();
     let mut sgd = Sgd::new(&model.vs, recipe);
     let mut state = start(data, recipe, &mut sgd, resume)?;
@@ -135,17 +130,7 @@ pub fn train(model: &mut Model, data: &DataSet, recipe: &Recipe, output: &Output
 /// What cannot be trained, before anything is written.
 fn check(model: &Model, data: &DataSet, recipe: &Recipe, output: &Output) -> Result<()> {
     recipe.check()?;
-    let spec = &model.spec;
-    ensure!(spec.arch != Arch::Unet, "unet makes an image, and the labels here are classes: choose another --arch");
-    let size = |[channels, height, width]: [i64; 3]| format!("{channels}×{height}×{width}");
-    ensure!(
-        spec.image() == data.image,
-        "{} takes images of {}, and those of the data set are {}: choose another --arch or --dataset",
-        spec.arch,
-        size(spec.image()),
-        size(data.image)
-    );
-    ensure!(spec.classes == data.classes, "the network tells {} classes, and the data set has {}", spec.classes, data.classes);
+    data.ensure_fits(&model.spec)?;
     ensure!(!data.train.is_empty() && !data.test.is_empty(), "the data set has no images for training or none for testing");
     if let Some(percent) = output.percent {
         ensure!((0.0..1.0).contains(&percent), slim_runtime::Error::Ratio(percent));

@@ -1,0 +1,197 @@
+//! Train, prune, fine-tune; several times over.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use slim_examples::data::DataSet;
+use slim_examples::device::DeviceOptions;
+use slim_examples::model::{Model, Wanted};
+use slim_examples::options::{DataOptions, NetworkOptions};
+use slim_examples::passes::Pace;
+use slim_examples::program::{self, say};
+use slim_examples::prune::{Folder, Job, Pruning};
+use slim_examples::slimming::SlimmingOptions;
+use slim_examples::train::{self, Interrupt, Interrupted, Outcome, Output, Recipe, RecipeOptions, Resume, Score, train};
+use slim_runtime::Change;
+use tch::Device;
+
+const EXAMPLES: &str = "\
+Examples:
+  The paper's scheme, half of what is left in each of three passes:
+    iterate --dataset cifar10 --arch vgg --depth 19 --percent 0.5 --passes 3 --save passes
+
+  90 % of the original's channels in five passes, most of them at first:
+    iterate --dataset cifar10 --arch vgg --target 0.9 --pace cubic --passes 5 --save passes
+
+Each pass has a folder in --save, with the files of `train` (pass-1/train), of `prune` (pass-1/prune) and of `train --refine` (pass-1/refine).
+What was interrupted goes on by the same command.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or no data set, 130 interrupted";
+
+/// Prune in several passes: train with sparsity, prune, fine-tune, and again from there (Network Slimming's multi-pass scheme).
+#[derive(Debug, Parser)]
+#[command(name = "iterate", version, args_override_self = true, max_term_width = 110, after_long_help = EXAMPLES, after_help = "The manual, with examples: iterate --help")]
+struct Options {
+    #[command(flatten)]
+    network: NetworkOptions,
+    #[command(flatten)]
+    data: DataOptions,
+
+    /// How often
+    #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Passes")]
+    passes: usize,
+    /// Share of the original's channels that is gone in the end [default: what --percent of each pass comes to]
+    #[arg(long, value_name = "SHARE", conflicts_with_all = ["percent", "threshold", "top_k", "params", "macs"], help_heading = "Passes")]
+    target: Option<f64>,
+    /// How --target is spread over the passes
+    #[arg(long, value_enum, requires = "target", default_value_t = Pace::Constant, help_heading = "Passes")]
+    pace: Pace,
+    /// Epochs of fine-tuning after each pass [default: as many as of training]
+    #[arg(long, value_name = "N", help_heading = "Passes")]
+    refine_epochs: Option<usize>,
+    /// Learning rate of fine-tuning at first [default: as of training]
+    #[arg(long, value_name = "LR", help_heading = "Passes")]
+    refine_lr: Option<f64>,
+
+    #[command(flatten)]
+    slimming: SlimmingOptions,
+    #[command(flatten)]
+    recipe: RecipeOptions,
+
+    /// Folder for what is written
+    #[arg(long, value_name = "DIR", default_value = "passes")]
+    save: PathBuf,
+    /// Batches between two lines, where there is no terminal for a progress bar
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    log_interval: usize,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+/// What is done again and again, and on what.
+struct Passes<'o> {
+    options: &'o Options,
+    data: DataSet,
+    device: Device,
+    training: Recipe,
+    refining: Recipe,
+    interrupt: Interrupt,
+}
+
+/// What a pass has come to.
+struct Pass {
+    trained: Outcome,
+    pruning: Pruning,
+    refined: Outcome,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse_from(train::arguments(std::env::args_os()));
+    program::main(|| run(&options))
+}
+
+fn run(options: &Options) -> Result<()> {
+    let device = options.device.set_up()?;
+    let name = options.data.name(None)?;
+    let data = options.data.load(name, device)?;
+    let shares = options.target.map(|target| options.pace.shares(target, options.passes)).transpose()?;
+    let default = Recipe::default();
+    let mut model = options.network.fresh(data.classes, options.recipe.seed.unwrap_or(default.seed), device)?;
+    model.dataset = Some(name);
+
+    let training = options.recipe.applied_to(&default, model.spec.arch);
+    // The penalty is what passes are about, so it needs no -sr.
+    let sparsity = if training.sparsity > 0. { training.sparsity } else { model.spec.arch.default_sparsity() };
+    let training = Recipe { sparsity, ..training };
+    let refining = Recipe {
+        sparsity: 0.,
+        epochs: options.refine_epochs.unwrap_or(training.epochs),
+        lr: options.refine_lr.unwrap_or(training.lr),
+        ..training.clone()
+    };
+    say(format_args!("{}, {} passes on {name}, on {device:?}", model.spec, options.passes));
+    let passes = Passes { options, data, device, training, refining, interrupt: Interrupt::on_signals()? };
+    let mut done = Vec::new();
+    for number in 1..=options.passes {
+        let share = shares.as_ref().and_then(|shares| shares.get(number - 1).copied());
+        done.push(passes.pass(&mut model, number, share)?);
+    }
+    say(format_args!("\n{}", table(&done).trim_fmt()));
+    Ok(())
+}
+
+impl Passes<'_> {
+    /// Trains with sparsity, prunes by the share `ratio` of what is left (by what the options say, without), and fine-tunes.
+    fn pass(&self, model: &mut Model, number: usize, ratio: Option<f64>) -> Result<Pass> {
+        let folder = self.options.save.join(format!("pass-{number}"));
+        say(format_args!("\n== pass {number}: train"));
+        let trained = self.stage(model, &folder.join("train"), &self.training)?;
+
+        say(format_args!("\n== pass {number}: prune"));
+        let job = Job {
+            slimming: &self.options.slimming,
+            data: Some(&self.data),
+            test_batch_size: self.training.test_batch_size,
+            seed: self.training.seed,
+            device: self.device,
+        };
+        let pruning = job.prune(model, ratio)?;
+        say(&pruning);
+        pruning.save(model, &Folder::new(&folder.join("prune"))?)?;
+
+        say(format_args!("\n== pass {number}: fine-tune"));
+        let refined = self.stage(model, &folder.join("refine"), &self.refining)?;
+        Ok(Pass { trained, pruning, refined })
+    }
+
+    /// Trains, or goes on where an earlier run has stopped.
+    fn stage(&self, model: &mut Model, folder: &Path, recipe: &Recipe) -> Result<Outcome> {
+        let output = Output {
+            folder: Some(folder.to_owned()),
+            log_interval: self.options.log_interval,
+            interrupt: self.interrupt.clone(),
+            ..Output::default()
+        };
+        let file = folder.join("checkpoint.safetensors");
+        let mut resume = None;
+        if file.exists() {
+            let (there, place) = Resume::read(&file, &Wanted::default(), self.device)?;
+            ensure!(there.spec == model.spec, "{} is of {}, and this run of {}: another --save", file.display(), there.spec, model.spec);
+            (*model, resume) = (there, Some(place));
+        }
+        let outcome = train(model, &self.data, recipe, &output, resume).map_err(|error| match error.is::<Interrupted>() {
+            true => error.context("the same command goes on from here"),
+            false => error,
+        })?;
+        say(format_args!("{} epochs in {:.0} s: accuracy {:.2} %", outcome.epochs, outcome.time.as_secs_f64(), outcome.score.accuracy()));
+        Ok(outcome)
+    }
+}
+
+/// What each pass has come to.
+fn table(done: &[Pass]) -> Table {
+    let rule = LineStyle::none().fill('─').junction('─');
+    let style = TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule);
+    let mut table = Table::new();
+    table.load_style(style).set_header(["pass", "trained", "slimmed", "fine-tuned", "channels", "parameters", "MACs"]);
+    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    for (number, pass) in done.iter().enumerate() {
+        let [_, _, slimmed] = &pass.pruning.stages;
+        let plan = &pass.pruning.plan;
+        let accuracy = |score: Option<Score>| score.map_or_else(String::new, |score| format!("{:.2} %", score.accuracy()));
+        let left = |change: Change| format!("{} ({:.1} %)", change.after, 100. - 100. * change.removed());
+        table.add_row([
+            (number + 1).to_string(),
+            accuracy(Some(pass.trained.score)),
+            accuracy(slimmed.score),
+            accuracy(Some(pass.refined.score)),
+            left(plan.channels()),
+            left(plan.parameters()),
+            slimmed.macs.map_or_else(String::new, |macs| macs.to_string()),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,127 @@
+//! Prunes a network in a file, as the reference's scripts do.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Parser;
+use clap::builder::RangedU64ValueParser;
+use slim_examples::data::DataSet;
+use slim_examples::device::DeviceOptions;
+use slim_examples::model::Model;
+use slim_examples::options::{DataOptions, NetworkOptions};
+use slim_examples::program::{self, say};
+use slim_examples::prune::{Folder, Job};
+use slim_examples::slimming::SlimmingOptions;
+use tch::Device;
+
+const EXAMPLES: &str = "\
+Examples:
+  The reference's command, on CIFAR-10 in ./data:
+    prune --arch vgg --depth 19 --dataset cifar10 --percent 0.7 --model logs/sparse/model_best.safetensors --save logs/pruned
+
+  A network from torchvision, without data: half of the multiply-accumulates, in multiples of 8 channels
+    prune --arch resnet50 --model resnet50.pth --no-test --macs 0.5 --round-to 8 --save pruned
+
+  Again, after `train --refine`; the file says the rest:
+    prune --model logs/refined/model_best.safetensors --percent 0.3 --save logs/again
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or no data set";
+
+/// Prune a trained network by the γ of its batch norms (Network Slimming, ICCV 2017): threshold, masks, cfg, weight surgery.
+///
+/// Reads .safetensors, .ot, and PyTorch's .pth and .pth.tar: a state_dict, one under a key, or the reference's own {cfg, state_dict}.
+/// Nothing in a file is executed.
+///
+/// Into --save go prune.txt (the reference's: cfg, parameters, accuracy of the masked network), plan.json (which channels of the original
+/// are left), pruned.safetensors (for train --refine, for prune again, and for PyTorch, with the names of the input) and report.html.
+#[derive(Debug, Parser)]
+#[command(name = "prune", version, args_override_self = true, max_term_width = 110, after_long_help = EXAMPLES, after_help = "The manual, with examples: prune --help")]
+struct Options {
+    #[command(flatten)]
+    network: NetworkOptions,
+    /// The file with its weights [default: none, a network that nobody has trained]
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
+    model: Option<PathBuf>,
+
+    #[command(flatten)]
+    data: DataOptions,
+    /// Images at a time
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = RangedU64ValueParser::<usize>::new().range(1..), help_heading = "Data")]
+    test_batch_size: usize,
+    /// Prune without measuring: no data set is needed
+    #[arg(long, conflicts_with = "dataset", help_heading = "Data")]
+    no_test: bool,
+
+    #[command(flatten)]
+    slimming: SlimmingOptions,
+
+    /// Folder for what is written
+    #[arg(long, value_name = "DIR", default_value = ".", help_heading = "Files")]
+    save: PathBuf,
+    /// Seed of what is drawn: a network without --model, the random criterion, the order of training images
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+/// Classes of a network that nobody has trained and that no data set says.
+const CLASSES: i64 = 10;
+
+fn main() -> ExitCode {
+    program::main(|| run(&Options::parse()))
+}
+
+fn run(options: &Options) -> Result<()> {
+    let device = options.device.set_up()?;
+    let (mut model, data) = start(options, device)?;
+    let folder = Folder::new(&options.save)?;
+
+    let begun = Instant::now();
+    let Options { slimming, test_batch_size, seed, .. } = options;
+    let job = Job { slimming, data: data.as_ref(), test_batch_size: *test_batch_size, seed: *seed, device };
+    let pruning = job.prune(&mut model, None)?;
+    say(&pruning);
+    pruning.save(&model, &folder)?;
+    say(format_args!(
+        "wrote prune.txt, plan.json, pruned.safetensors and report.html into {}, after {:.1} s altogether",
+        options.save.display(),
+        begun.elapsed().as_secs_f64()
+    ));
+    Ok(())
+}
+
+/// Finds the network and the data set. A file's network comes first: it may say what it was trained on.
+fn start(options: &Options, device: Device) -> Result<(Model, Option<DataSet>)> {
+    // Where it is said, it is looked for before any work.
+    options.data.dataset.map(|said| options.data.name(Some(said))).transpose()?;
+    let model = match &options.model {
+        Some(file) => {
+            let model = Model::read(file, &options.network.wanted(None), device)?;
+            let note = model.note.iter().map(|note| format!(" ({note})")).collect::<String>();
+            say(format_args!("read {}: {}{note}", file.display(), model.spec));
+            Some(model)
+        }
+        None => None,
+    };
+    let data = match options.no_test {
+        true => None,
+        false => Some(options.data.load(options.data.name(model.as_ref().and_then(|model| model.dataset))?, device)?),
+    };
+    let model = match model {
+        Some(model) => model,
+        None => {
+            let model = options.network.fresh(data.as_ref().map_or(CLASSES, |data| data.classes), options.seed, device)?;
+            model.draw_scales();
+            say(format_args!(
+                "no --model: a fresh {}, which nobody has trained; γ are drawn from U(0, 1), so that something ranks the channels",
+                model.spec
+            ));
+            model
+        }
+    };
+    data.as_ref().map_or(Ok(()), |data| data.ensure_fits(&model.spec))?;
+    Ok((model, data))
+}

@@ -1,0 +1,75 @@
+//! Options that the programs have in common: which network, and which data set.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use slim_runtime::Cfg;
+use tch::Device;
+
+use crate::data::{self, DataSet, Name};
+use crate::model::{Model, Wanted};
+use crate::network::{Arch, Spec};
+
+/// Which network.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Network")]
+pub struct NetworkOptions {
+    /// Its name in the reference or in torchvision [default: vgg; of a file, what the file says]
+    #[arg(long, value_enum)]
+    pub arch: Option<Arch>,
+    /// How deep, for vgg, preresnet and densenet [default: 19, 164, 40]
+    #[arg(long)]
+    pub depth: Option<u32>,
+    /// Widths of a vgg that are not those of its depth, as prune prints them: "[64, 'M', 128]"
+    #[arg(long)]
+    pub cfg: Option<Cfg>,
+}
+
+/// Where a data set is.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Data")]
+pub struct DataOptions {
+    /// Images to train and test with [default: those that the network in a file was trained on]
+    #[arg(long, value_enum)]
+    pub dataset: Option<Name>,
+    /// Folder of the data set
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    pub data_dir: PathBuf,
+}
+
+impl NetworkOptions {
+    /// What a file has to hold.
+    pub fn wanted(&self, classes: Option<i64>) -> Wanted {
+        Wanted { arch: self.arch, depth: self.depth, cfg: self.cfg.clone(), classes }
+    }
+
+    /// A dense network with starting values, drawn by `seed`.
+    ///
+    /// # Errors
+    /// A network that there is not.
+    pub fn fresh(&self, classes: i64, seed: u64, device: Device) -> Result<Model> {
+        tch::manual_seed(seed as i64);
+        Model::new(Spec::new(self.arch.unwrap_or(Arch::Vgg), self.depth, self.cfg.clone(), classes)?, device)
+    }
+}
+
+impl DataOptions {
+    /// The data set that is meant; `noted` is the one that a file says it was trained on.
+    ///
+    /// # Errors
+    /// None is meant; [`Missing`](data::Missing), which is found out before any work.
+    pub fn name(&self, noted: Option<Name>) -> Result<Name> {
+        let name = self.dataset.or(noted).context("which data set? say --dataset; digits is always there")?;
+        name.check(&self.data_dir)?;
+        Ok(name)
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Those of [`data::load`].
+    pub fn load(&self, name: Name, device: Device) -> Result<DataSet> {
+        data::load(name, &self.data_dir, device)
+    }
+}

@@ -1,0 +1,140 @@
+//! Pruning as the reference's script does it: threshold, masks, cfg, surgery; measured at each stage.
+
+mod files;
+mod job;
+mod masked;
+mod page;
+mod taylor;
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use slim_runtime::criterion::LayerScores;
+use slim_runtime::{Closeness, Dependencies, Plan, Prunable, Slimmed, Slimming};
+use tch::Tensor;
+use tch::nn::ModuleT;
+
+pub use files::{Folder, prune_txt};
+pub use job::Job;
+
+use crate::model::Model;
+use crate::network::Net;
+use crate::train::Score;
+
+/// What was done to a network, and what it is worth at each stage.
+#[derive(Debug)]
+pub struct Pruning {
+    /// What went of the network as it was read.
+    pub slimmed: Slimmed,
+    /// What is gone of the original network, with the names of its variables.
+    pub plan: Plan,
+    /// The score of each channel before.
+    pub scores: Vec<LayerScores>,
+    /// Which channels stayed or went together.
+    pub dependencies: Dependencies,
+    /// The network as it was read, masked, and slimmed.
+    pub stages: [Stage; 3],
+    /// How far the slimmed network is from the masked one, on the sample.
+    pub closeness: Closeness,
+    /// Time of scoring, choosing and planning.
+    pub planning: Duration,
+    /// Time of cutting the weights.
+    pub surgery: Duration,
+}
+
+/// The network at one stage.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    /// What it is called.
+    pub name: &'static str,
+    /// What it gets right, where there are test images.
+    pub score: Option<Score>,
+    /// Trained values.
+    pub parameters: i64,
+    /// Multiply-accumulates for one image; `None` where a layer cannot be counted.
+    pub macs: Option<i64>,
+}
+
+/// Prunes a network in place: plans, measures the masked network, shows on a sample that the slimmed network is that one, slims, measures again.
+///
+/// `sample` is some images `[N, 3, H, W]`; `measure` says what a network gets right, or `None` where that is not asked.
+/// A network that was pruned before stays one whose plan begins at the original.
+///
+/// # Errors
+/// What cannot be planned, verified or carried out, and those of `measure`. The network is then as it was.
+pub fn prune(
+    model: &mut Model,
+    slimming: &Slimming,
+    sample: &Tensor,
+    mut measure: impl FnMut(&Net) -> Result<Option<Score>>,
+) -> Result<Pruning> {
+    let cost = model.net.cost(|net| net.forward_t(&sample.narrow(0, 0, 1), false))?;
+    let before = if model.slimmed.is_none() { "dense" } else { "pruned before" };
+    let stage = |name, score, parameters, macs| Stage { name, score, parameters, macs };
+
+    let start = Instant::now();
+    let plan = model.net.plan(slimming)?;
+    let planning = start.elapsed();
+
+    let scores = model.net.scores(slimming)?;
+    let dependencies = model.net.dependencies()?;
+    let dense = stage(before, measure(&model.net)?, plan.parameters().before, cost.macs().ok());
+    let masked = stage("masked", masked::masked(model, &plan, &mut measure)?, plan.parameters().before, cost.macs().ok());
+    let closeness = plan.verify(sample, |net: &Net, images| net.forward_t(images, false)).check(&mut model.net)?;
+
+    let start = Instant::now();
+    let slimmed = model.net.apply(&plan)?;
+    let surgery = start.elapsed();
+
+    let whole = match &model.slimmed {
+        Some(first) => first.then(&slimmed)?,
+        None => slimmed.clone(),
+    };
+    let plan = whole.plan().with_variables(&model.net, &model.vs)?;
+    model.slimmed = Some(whole);
+    let after = cost.after(slimmed.plan())?;
+    let last = stage("slimmed", measure(&model.net)?, after.parameters(), after.macs().ok());
+    Ok(Pruning { slimmed, plan, scores, dependencies, stages: [dense, masked, last], closeness, planning, surgery })
+}
+
+impl Pruning {
+    /// The share that the masked network gets right.
+    fn masked_accuracy(&self) -> Option<f64> {
+        let score = self.stages[1].score?;
+        Some(score.correct as f64 / score.total as f64)
+    }
+
+    /// Writes `prune.txt`, `plan.json`, `pruned.safetensors` and `report.html`, each whole or not at all.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn save(&self, model: &Model, folder: &Folder) -> Result<()> {
+        folder.write("plan.json", &(self.plan.to_json()? + "\n"))?;
+        model.writer()?.write(folder.file("pruned.safetensors"))?;
+        folder.write("prune.txt", &prune_txt(&self.plan.cfg(), self.plan.parameters().after, self.masked_accuracy()))?;
+        folder.write("report.html", &page::report(model, self).html()?)
+    }
+}
+
+/// What the reference prints: the table of layers, the cfg, what is right at each stage; and how long it took.
+impl fmt::Display for Pruning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n", self.slimmed.plan())?;
+        if !self.plan.passes().is_empty() {
+            let (channels, parameters) = (self.plan.channels(), self.plan.parameters());
+            writeln!(
+                f,
+                "of the original, {} of {} channels are left, and {} of {} parameters\n",
+                channels.after, channels.before, parameters.after, parameters.before
+            )?;
+        }
+        for (stage, score) in self.stages.iter().filter_map(|stage| Some((stage, stage.score?))) {
+            writeln!(f, "{:<14} Accuracy: {}/{} ({:.2} %)", stage.name, score.correct, score.total, score.accuracy())?;
+        }
+        let milliseconds = |time: Duration| 1e3 * time.as_secs_f64();
+        writeln!(f, "same function: {}", self.closeness)?;
+        writeln!(f, "planned in {:.1} ms, slimmed in {:.1} ms", milliseconds(self.planning), milliseconds(self.surgery))?;
+        self.slimmed.absorbed().iter().try_for_each(|absorbed| writeln!(f, "absorbed: {absorbed}"))
+    }
+}
