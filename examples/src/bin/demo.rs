@@ -90,7 +90,8 @@ fn main() -> Result<()> {
     stages.add("slimmed", &model)?;
 
     let start = Instant::now();
-    let recipe = Recipe { epochs: options.fine_tune_epochs, lr: 0.02, sparsity: 0., ..recipe };
+    // Shuffled anew: by the same seed, the epochs would be those that it has seen.
+    let recipe = Recipe { epochs: options.fine_tune_epochs, lr: 0.02, sparsity: 0., seed: !options.seed, ..recipe };
     train(&mut model, &data, &recipe, &output, None)?;
     println!("fine-tuned {} epochs in {:.0} s", options.fine_tune_epochs, start.elapsed().as_secs_f64());
     let tuned = stages.add("fine-tuned", &model)?;

@@ -110,6 +110,8 @@ fn run(options: &Options) -> Result<()> {
         sparsity: 0.,
         epochs: options.refine_epochs.unwrap_or(training.epochs),
         lr: options.refine_lr.unwrap_or(training.lr),
+        // Shuffled anew: by the same seed, the epochs would be those that it has seen.
+        seed: !training.seed,
         ..training.clone()
     };
     say(format_args!("{}, {} passes on {name}, on {device:?}", model.spec, options.passes));

@@ -1,7 +1,5 @@
 //! How to train: the numbers, and what follows from them for each epoch and step.
 
-use std::collections::BTreeSet;
-
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -56,8 +54,8 @@ impl Default for Recipe {
 impl Recipe {
     /// The learning rate of an epoch, counted from 0.
     pub fn rate(&self, epoch: usize) -> f64 {
-        // As the reference counts: both rounded down, and one step where they are the same.
-        let milestones = BTreeSet::from([self.epochs / 2, self.epochs * 3 / 4]);
+        // Rounded up. The reference compares with fractions, and its rate does not fall where they are no whole numbers.
+        let milestones = [self.epochs.div_ceil(2), (self.epochs * 3).div_ceil(4)];
         milestones.into_iter().filter(|&milestone| milestone <= epoch).fold(self.lr, |rate, _| rate * 0.1)
     }
 
@@ -124,13 +122,13 @@ fn mixed(seed: u64, number: usize) -> u64 {
 mod tests {
     use super::*;
 
-    /// `for epoch in range(epochs): if epoch in [int(epochs * 0.5), int(epochs * 0.75)]: lr *= 0.1`
+    /// The rates of `for epoch in range(epochs): if epoch in [epochs * 0.5, epochs * 0.75]: lr *= 0.1`.
     fn reference(epochs: usize) -> Vec<f64> {
         let mut lr = 0.1;
-        let milestones = [(epochs as f64 * 0.5) as usize, (epochs as f64 * 0.75) as usize];
+        let milestones = [epochs as f64 * 0.5, epochs as f64 * 0.75];
         (0..epochs)
             .map(|epoch| {
-                if milestones.contains(&epoch) {
+                if milestones.contains(&(epoch as f64)) {
                     lr *= 0.1;
                 }
                 lr
@@ -140,10 +138,13 @@ mod tests {
 
     #[test]
     fn the_rate_falls_where_the_references_does() {
-        for epochs in [1, 2, 3, 5, 10, 30, 160, 161] {
-            let recipe = Recipe { epochs, ..Recipe::default() };
-            assert_eq!((0..epochs).map(|epoch| recipe.rate(epoch)).collect::<Vec<_>>(), reference(epochs), "{epochs} epochs");
+        let rates = |epochs| (0..epochs).map(|epoch| Recipe { epochs, ..Recipe::default() }.rate(epoch)).collect::<Vec<_>>();
+        for epochs in [2, 4, 40, 160, 200] {
+            assert_eq!(rates(epochs), reference(epochs), "{epochs} epochs");
         }
+        // Where the reference's would not fall, it is the next epoch.
+        assert_eq!(rates(1), [0.1]);
+        assert_eq!([14, 15, 22, 23].map(|epoch| rates(30)[epoch]), [79, 80, 119, 120].map(|epoch| rates(160)[epoch]));
         let rates = [0, 79, 80, 119, 120, 159].map(|epoch| Recipe::default().rate(epoch));
         assert_eq!(rates.map(|rate| format!("{rate:.4}")), ["0.1000", "0.1000", "0.0100", "0.0100", "0.0010", "0.0010"]);
     }
