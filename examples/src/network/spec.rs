@@ -1,58 +1,16 @@
-//! A network of the zoo by its name: what it is built from, and the network behind one type.
+//! What a network is built from.
 
 use std::fmt;
 
 use anyhow::{Result, bail, ensure};
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use slim_runtime::{Cfg, Flow, LayerVisitor, Prunable, Stage, Tracer};
-use tch::Tensor;
-use tch::nn::{ModuleT, Path};
+use slim_runtime::{Cfg, Stage};
+use tch::nn::Path;
 
+use super::{Arch, Net};
 use crate::zoo::{
     Selections, densenet, densenet_cifar, googlenet, mobilenet_v2, mobilenet_v3, preresnet, resnet, shufflenet_v2, unet, vgg, vgg_imagenet,
 };
-
-/// The networks of the zoo. Their names are the reference's and torchvision's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Arch {
-    /// VGG with batch norm for 32×32 images, of depth 11, 13, 16 or 19
-    Vgg,
-    /// Pre-activation ResNet for 32×32 images, of depth 9n + 2 (164)
-    #[value(alias = "resnet")]
-    Preresnet,
-    /// DenseNet for 32×32 images, of depth 3n + 4 (40)
-    Densenet,
-    /// torchvision's VGG-16 with batch norm
-    Vgg16Bn,
-    /// torchvision's ResNet-18
-    Resnet18,
-    /// torchvision's ResNet-50
-    Resnet50,
-    /// torchvision's ResNet-152
-    Resnet152,
-    /// torchvision's ResNeXt-50, 32 groups of 4 channels
-    #[serde(rename = "resnext50_32x4d")]
-    #[value(name = "resnext50_32x4d")]
-    Resnext50,
-    /// torchvision's DenseNet-121
-    Densenet121,
-    /// torchvision's GoogLeNet
-    Googlenet,
-    /// torchvision's MobileNetV2
-    MobilenetV2,
-    /// torchvision's MobileNetV3, large
-    MobilenetV3Large,
-    /// torchvision's ShuffleNetV2, of width 1.0
-    #[serde(rename = "shufflenet_v2_x1_0")]
-    #[value(name = "shufflenet_v2_x1_0")]
-    ShufflenetV2,
-    /// U-Net, which makes an image: no data set here has labels for it
-    Unet,
-}
 
 /// What a dense network is built from. A file says it in its metadata, so that it is asked for once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,54 +39,6 @@ mod most {
     pub(super) const DENSENET_DEPTH: u32 = 250;
     /// Of a VGG's convolutions: 1 GiB as floats, 13 times a VGG-19.
     pub(super) const PARAMETERS: i64 = 1 << 28;
-}
-
-/// Any network of the zoo.
-#[derive(Debug)]
-pub struct Net(Box<dyn Network>);
-
-/// What the programs need of a network.
-trait Network: ModuleT + Prunable {}
-
-impl<N: ModuleT + Prunable> Network for N {}
-
-impl Arch {
-    /// The reference's depth, for a network that comes in several.
-    pub fn default_depth(self) -> Option<u32> {
-        match self {
-            Arch::Vgg => Some(19),
-            Arch::Preresnet => Some(164),
-            Arch::Densenet => Some(40),
-            _ => None,
-        }
-    }
-
-    /// The factor of the sparsity penalty that the paper trains it with.
-    pub fn default_sparsity(self) -> f64 {
-        if self == Arch::Vgg { 1e-4 } else { 1e-5 }
-    }
-
-    /// Whether selections pick from its stream what its batch norms keep.
-    pub fn selects(self) -> bool {
-        matches!(self, Arch::Preresnet | Arch::Densenet)
-    }
-
-    /// The variable whose rows are the classes.
-    pub fn classifier(self) -> &'static str {
-        match self {
-            Arch::Vgg | Arch::Densenet121 => "classifier.weight",
-            Arch::Vgg16Bn => "classifier.6.weight",
-            Arch::MobilenetV2 => "classifier.1.weight",
-            Arch::MobilenetV3Large => "classifier.3.weight",
-            Arch::Unet => "head.weight",
-            _ => "fc.weight",
-        }
-    }
-
-    /// Side of the images that it was made for, in pixels.
-    pub fn side(self) -> i64 {
-        if self.default_depth().is_some() || self == Arch::Unet { 32 } else { 224 }
-    }
 }
 
 impl Spec {
@@ -237,38 +147,6 @@ impl Spec {
     }
 }
 
-impl Net {
-    /// Any network with a forward pass and channels.
-    pub fn new(network: impl ModuleT + Prunable + 'static) -> Self {
-        Self(Box::new(network))
-    }
-}
-
-impl ModuleT for Net {
-    fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        self.0.forward_t(xs, train)
-    }
-}
-
-impl Prunable for Net {
-    fn trace(&self, cx: &mut Tracer, input: Flow) -> slim_runtime::Result<Flow> {
-        self.0.trace(cx, input)
-    }
-
-    fn layers_mut(&mut self, visit: &mut LayerVisitor) -> slim_runtime::Result<()> {
-        self.0.layers_mut(visit)
-    }
-}
-
-impl fmt::Display for Arch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.to_possible_value() {
-            Some(value) => f.write_str(value.get_name()),
-            None => write!(f, "{self:?}"),
-        }
-    }
-}
-
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.arch)?;
@@ -278,52 +156,5 @@ impl fmt::Display for Spec {
             (None, None) => {}
         }
         write!(f, ", {} classes", self.classes)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Model;
-    use slim_runtime::Slimming;
-    use tch::Device;
-    use tch::nn::VarStore;
-
-    #[test]
-    fn every_network_is_built_by_its_name() -> Result<()> {
-        for arch in Arch::value_variants() {
-            let depth = match arch {
-                Arch::Vgg => Some(11),
-                Arch::Preresnet => Some(11),
-                Arch::Densenet => Some(7),
-                _ => None,
-            };
-            let spec = Spec::new(*arch, depth, None, 10)?;
-            let model = Model::new(spec.clone(), Device::Cpu)?;
-            model.draw_scales();
-            assert_eq!(model.vs.variables()[arch.classifier()].size()[0], 10, "{arch}");
-            let planned = model.net.plan(&Slimming::ratio(0.3));
-            assert!(planned.is_ok(), "{arch}: {planned:?}");
-            let text = serde_json::to_string(&spec)?;
-            assert_eq!(serde_json::from_str::<Spec>(&text)?, spec);
-            assert!(text.contains(&format!("\"{arch}\"")), "{arch} is not its name in files: {text}");
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn what_a_network_has_not_is_refused() {
-        let refused = |spec: Result<Spec>| spec.err().map(|error| error.to_string()).unwrap_or_default();
-        assert_eq!(
-            refused(Spec::new(Arch::Resnet50, Some(50), None, 10)),
-            "resnet50 comes in one depth, which its name says: leave out --depth"
-        );
-        assert_eq!(
-            refused(Spec::new(Arch::Preresnet, None, Some(slim_runtime::channels![4]), 10)),
-            "preresnet is not built from widths: leave out --cfg"
-        );
-        let vs = VarStore::new(Device::Cpu);
-        let built = Spec::new(Arch::Vgg, Some(12), None, 10).and_then(|spec| spec.build(&vs.root()));
-        assert_eq!(built.err().map(|error| error.to_string()).unwrap_or_default(), "VGG has a depth of 11, 13, 16 or 19, not 12");
     }
 }
