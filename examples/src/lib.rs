@@ -5,6 +5,7 @@ pub mod device;
 pub mod measure;
 pub mod model;
 pub mod network;
+pub mod numbers;
 pub mod options;
 pub mod passes;
 pub mod program;

@@ -12,6 +12,7 @@ use slim_examples::device::DeviceOptions;
 use slim_examples::measure::{kilobytes, latency};
 use slim_examples::model::{Model, Wanted};
 use slim_examples::network::{Arch, Net, Spec};
+use slim_examples::prune::{Folder, prune_txt};
 use slim_examples::train::{Output, Recipe, evaluate, train};
 use slim_runtime::{Plan, Prunable, Slimming, Sweep, Swept, channels, checkpoint};
 use tch::Tensor;
@@ -58,7 +59,7 @@ fn main() -> Result<()> {
     }
     ensure!((0.0..1.0).contains(&options.ratio), slim_runtime::Error::Ratio(options.ratio));
     let device = options.device.set_up()?;
-    fs::create_dir_all(&options.out).with_context(|| options.out.display().to_string())?;
+    let folder = Folder::new(&options.out)?;
     tch::manual_seed(options.seed as i64);
     let digits = digits::load(device)?;
     let images = digits.test.images.shallow_clone();
@@ -97,7 +98,7 @@ fn main() -> Result<()> {
     let tuned = stages.add("fine-tuned", &model)?;
     println!("\n{}\n", stages.table.trim_fmt());
 
-    let file = write_files(&options.out, &slimmed.plan().with_variables(&model.net, &model.vs)?, stages.accuracy("masked"), &model)?;
+    let file = write_files(&folder, &slimmed.plan().with_variables(&model.net, &model.vs)?, stages.accuracy("masked"), &model)?;
     let reloaded = evaluate(&Model::read(&file, &Wanted::default(), device)?.net, &*data.test, TEST_BATCH)?.accuracy();
     println!("wrote {0}/plan.json, {0}/prune.txt, {0}/pruned.safetensors", options.out.display());
     println!("read pruned.safetensors back into a dense network: accuracy {reloaded:.2} %, fine-tuned was {tuned:.2} %");
@@ -121,17 +122,10 @@ fn masked_replica(model: &Model, plan: &Plan) -> Result<Model> {
     Ok(replica)
 }
 
-fn write_files(out: &Path, plan: &Plan, masked_accuracy: f64, model: &Model) -> Result<PathBuf> {
-    fs::write(out.join("plan.json"), plan.to_json()? + "\n").context("plan.json")?;
-    // The reference's form; its accuracy is a share, measured on the masked network.
-    let report = format!(
-        "Configuration: \n{}\nNumber of parameters: \n{}\nTest accuracy: \n{}",
-        plan.cfg(),
-        plan.parameters().after,
-        masked_accuracy / 100.
-    );
-    fs::write(out.join("prune.txt"), report).context("prune.txt")?;
-    let file = out.join("pruned.safetensors");
+fn write_files(folder: &Folder, plan: &Plan, masked_accuracy: f64, model: &Model) -> Result<PathBuf> {
+    folder.write("plan.json", &(plan.to_json()? + "\n"))?;
+    folder.write("prune.txt", &prune_txt(&plan.cfg(), plan.parameters().after, Some(masked_accuracy / 100.)))?;
+    let file = folder.file("pruned.safetensors");
     model.writer()?.write(&file)?;
     Ok(file)
 }

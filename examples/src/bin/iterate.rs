@@ -9,6 +9,7 @@ use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use slim_examples::data::DataSet;
 use slim_examples::device::DeviceOptions;
 use slim_examples::model::{Model, Wanted};
+use slim_examples::numbers::grouped;
 use slim_examples::options::{DataOptions, NetworkOptions};
 use slim_examples::passes::Pace;
 use slim_examples::program::{self, say};
@@ -184,7 +185,7 @@ fn table(done: &[Pass]) -> Table {
         let [_, _, slimmed] = &pass.pruning.stages;
         let plan = &pass.pruning.plan;
         let accuracy = |score: Option<Score>| score.map_or_else(String::new, |score| format!("{:.2} %", score.accuracy()));
-        let left = |change: Change| format!("{} ({:.1} %)", change.after, 100. - 100. * change.removed());
+        let left = |change: Change| format!("{} ({:.1} %)", grouped(change.after), 100. - 100. * change.removed());
         table.add_row([
             (number + 1).to_string(),
             accuracy(Some(pass.trained.score)),
@@ -192,7 +193,7 @@ fn table(done: &[Pass]) -> Table {
             accuracy(Some(pass.refined.score)),
             left(plan.channels()),
             left(plan.parameters()),
-            slimmed.macs.map_or_else(String::new, |macs| macs.to_string()),
+            slimmed.macs.map_or_else(String::new, grouped),
         ]);
     }
     table

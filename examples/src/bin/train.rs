@@ -8,6 +8,7 @@ use clap::Parser;
 use slim_examples::data::DataSet;
 use slim_examples::device::DeviceOptions;
 use slim_examples::model::Model;
+use slim_examples::numbers::grouped;
 use slim_examples::options::{DataOptions, NetworkOptions};
 use slim_examples::program::{self, say};
 use slim_examples::train::{self, Interrupt, Output, Recipe, RecipeOptions, Resume, train};
@@ -105,7 +106,7 @@ fn run(options: &Options) -> Result<()> {
     };
 
     let parameters: usize = model.vs.trainable_variables().iter().map(Tensor::numel).sum();
-    say(format_args!("{text}: {}, {parameters} parameters, on {device:?}", model.spec));
+    say(format_args!("{text}: {}, {} parameters, on {device:?}", model.spec, grouped(parameters as i64)));
     let name = model.dataset.map(|name| name.to_string()).unwrap_or_default();
     say(format_args!("{name}: {} images for training, {} for testing", data.train.len(), data.test.len()));
     say(said(&recipe));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use slim_runtime::criterion::LayerScores;
-use slim_runtime::{Closeness, Dependencies, Plan, Prunable, Slimmed, Slimming};
+use slim_runtime::{Change, Closeness, Dependencies, Plan, Prunable, Slimmed, Slimming};
 use tch::Tensor;
 use tch::nn::ModuleT;
 
@@ -20,6 +20,7 @@ pub use job::Job;
 
 use crate::model::Model;
 use crate::network::Net;
+use crate::numbers::grouped;
 use crate::train::Score;
 
 /// What was done to a network, and what it is worth at each stage.
@@ -123,11 +124,8 @@ impl fmt::Display for Pruning {
         writeln!(f, "{}\n", self.slimmed.plan())?;
         if !self.plan.passes().is_empty() {
             let (channels, parameters) = (self.plan.channels(), self.plan.parameters());
-            writeln!(
-                f,
-                "of the original, {} of {} channels are left, and {} of {} parameters\n",
-                channels.after, channels.before, parameters.after, parameters.before
-            )?;
+            let left = |change: Change| format!("{} of {}", grouped(change.after), grouped(change.before));
+            writeln!(f, "of the original, {} channels are left, and {} parameters\n", left(channels), left(parameters))?;
         }
         for (stage, score) in self.stages.iter().filter_map(|stage| Some((stage, stage.score?))) {
             writeln!(f, "{:<14} Accuracy: {}/{} ({:.2} %)", stage.name, score.correct, score.total, score.accuracy())?;

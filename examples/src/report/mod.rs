@@ -1,6 +1,5 @@
 //! What slimming did to a network, as one HTML file for a person to read.
 
-mod numbers;
 mod page;
 mod plots;
 

@@ -5,9 +5,9 @@ use askama::Template;
 use slim_runtime::Dependencies;
 use slim_runtime::dependencies::Group;
 
-use super::numbers::{change, grouped, score, time};
 use super::plots::{self, Ink};
 use super::{Report, Stage};
+use crate::numbers::{change, grouped, score, time};
 
 /// How many layers of a sort the table of groups names.
 const MOST_NAMES: usize = 3;

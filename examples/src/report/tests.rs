@@ -8,6 +8,7 @@ use tch::{Device, Tensor};
 use super::*;
 use crate::model::Model;
 use crate::network::{Arch, Spec};
+use crate::numbers;
 
 type Done = Result<()>;
 

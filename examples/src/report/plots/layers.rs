@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::ink::{AFTER, BEFORE};
 use super::rows::{Row, rows};
-use crate::report::numbers::grouped;
+use crate::numbers::grouped;
 
 /// A bar for each layer: as long as it was wide, and filled as far as it is now.
 pub(in crate::report) fn channels(layers: &[(String, i64, i64)]) -> Result<String> {

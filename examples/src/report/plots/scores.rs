@@ -6,7 +6,7 @@ use super::canvas::{Canvas, Side, WIDTH, svg, width_of};
 use super::ink::{AFTER, BEFORE, CUT, GRID, MUTED};
 use super::rows::{Row, rows};
 use super::scale::Scale;
-use crate::report::numbers::{grouped, score};
+use crate::numbers::{grouped, score};
 
 /// Scores by layer path.
 type Scores = [(String, Vec<f64>)];

@@ -5,8 +5,8 @@ use anyhow::Result;
 use super::canvas::Side;
 use super::ink::{AFTER, BEFORE, GRID, MUTED};
 use super::rows::{Row, rows};
+use crate::numbers::short;
 use crate::report::Stage;
-use crate::report::numbers::short;
 
 /// The accuracy of each stage, as far as it is known, as a dot between the round numbers around all of them.
 pub(in crate::report) fn accuracy(stages: &[Stage]) -> Result<String> {

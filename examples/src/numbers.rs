@@ -1,14 +1,14 @@
 //! Numbers as a person reads them.
 
 /// `20,035,018`
-pub(super) fn grouped(number: i64) -> String {
+pub fn grouped(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
     format!("{}{}", if number < 0 { "−" } else { "" }, groups.join(","))
 }
 
 /// `20.0 M`
-pub(super) fn short(number: i64) -> String {
+pub fn short(number: i64) -> String {
     let value = number as f64;
     match number.unsigned_abs() {
         0..10_000 => grouped(number),
@@ -19,7 +19,7 @@ pub(super) fn short(number: i64) -> String {
 }
 
 /// `−75.8 %`
-pub(super) fn change(before: f64, after: f64) -> String {
+pub fn change(before: f64, after: f64) -> String {
     if before == 0. {
         return String::new();
     }
@@ -30,12 +30,12 @@ pub(super) fn change(before: f64, after: f64) -> String {
 }
 
 /// Scores are close to zero where training with sparsity worked.
-pub(super) fn score(value: f64) -> String {
+pub fn score(value: f64) -> String {
     if value != 0. && (value.abs() < 1e-3 || value.abs() >= 1e6) { format!("{value:.2e}") } else { format!("{value:.4}") }
 }
 
 /// `8.3 s`, `120 ms`, `2 min 5 s`
-pub(super) fn time(seconds: f64) -> String {
+pub fn time(seconds: f64) -> String {
     match seconds {
         seconds if seconds < 1. => format!("{:.0} ms", 1e3 * seconds),
         seconds if seconds < 60. => format!("{seconds:.1} s"),
