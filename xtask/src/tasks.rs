@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail};
 use std::{
     env,
     ffi::OsString,
+    fs,
+    path::Path,
     process::{Command, ExitCode, Stdio},
     time::{Duration, Instant},
 };
@@ -48,8 +50,10 @@ fn checks() -> Result<Vec<Step>> {
     let reports = target().join("ci-reports");
     let mut report = cargo(["run", "--package", "slim-examples", "--example", "report", "--", "--out"]);
     report.arg(&reports);
+    let passes = target().join("ci-passes");
     let mut look = Command::new(env::current_exe()?);
     look.arg("look").args(["vgg.html", "resnet50.html", "densenet121.html"].map(|file| reports.join(file)));
+    look.arg(passes.join("pass-2/prune/report.html"));
     Ok(vec![
         ("format", cargo(["fmt", "--all", "--check"])),
         ("clippy", cargo_on("clippy", &LINKED, &deny)),
@@ -61,6 +65,7 @@ fn checks() -> Result<Vec<Step>> {
         ("quickstart", cargo(["run", "--package", "slim-examples", "--example", "quickstart"])),
         ("absorb", cargo(["run", "--package", "slim-examples", "--example", "absorb", "--", "--smoke"])),
         ("residual", cargo(["run", "--package", "slim-examples", "--example", "residual"])),
+        ("passes", passes_on_digits(&passes)),
         ("reports", report),
         ("reports, in a browser", look),
         // What crates.io has of slim-runtime's range: there is no tch 0.25.
@@ -68,6 +73,16 @@ fn checks() -> Result<Vec<Step>> {
         ("tch 0.26", versions::check("0.26.0")?),
         ("publishing", publish::dry_run()?),
     ])
+}
+
+/// Train, prune and fine-tune, twice over, a small VGG.
+fn passes_on_digits(folder: &Path) -> Command {
+    // What is there from another run would be gone on with.
+    let _ = fs::remove_dir_all(folder);
+    let mut iterate =
+        cargo(["run", "--package", "slim-examples", "--bin", "iterate", "--", "--dataset", "digits", "--cfg", "[8, 'M', 16, 'M', 16]"]);
+    iterate.args(["--passes", "2", "--percent", "0.3", "--epochs", "1", "--refine-epochs", "1", "--save"]).arg(folder);
+    iterate
 }
 
 pub(crate) fn ci() -> Result<ExitCode> {
