@@ -7,12 +7,13 @@ use std::process::ExitCode;
 use anyhow::{Error, Result};
 
 use crate::data::Missing;
+use crate::options::Usage;
 use crate::train::Interrupted;
 
 /// Something went wrong.
 const FAILED: u8 = 1;
-/// The data set is not there. Of usage, clap's errors have the same.
-const MISSING: u8 = 2;
+/// The data set is not there, or the options are wrong; clap's own errors have the same.
+const USAGE: u8 = 2;
 /// Ended by Ctrl-C or SIGTERM, as shells say it.
 pub(crate) const INTERRUPTED: u8 = 130;
 
@@ -34,7 +35,7 @@ pub fn say(line: impl Display) {
 fn exit_code(error: &Error) -> u8 {
     match () {
         () if error.is::<Interrupted>() => INTERRUPTED,
-        () if error.is::<Missing>() => MISSING,
+        () if error.is::<Missing>() || error.is::<Usage>() => USAGE,
         () => FAILED,
     }
 }

@@ -130,6 +130,14 @@ pub enum CouplingName {
 const PERCENT: f64 = 0.5;
 
 impl SlimmingOptions {
+    /// The share of channels that is to go, where that is what they ask for.
+    pub fn ratio(&self) -> Option<f64> {
+        match self.target {
+            TargetOptions { threshold: None, top_k: None, params: None, macs: None, percent } => Some(percent.unwrap_or(PERCENT)),
+            _ => None,
+        }
+    }
+
     /// What the options ask for. `cost` counts the network where MACs are asked for, `seed` is that of the random criterion.
     ///
     /// # Errors

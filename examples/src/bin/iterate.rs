@@ -1,10 +1,12 @@
 //! Train, prune, fine-tune; several times over.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use clap::builder::RangedU64ValueParser;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use slim_examples::data::DataSet;
 use slim_examples::device::DeviceOptions;
@@ -42,7 +44,7 @@ struct Options {
     data: DataOptions,
 
     /// How often
-    #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Passes")]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(1..), help_heading = "Passes")]
     passes: usize,
     /// Share of the original's channels that is gone in the end [default: what --percent of each pass comes to]
     #[arg(long, value_name = "SHARE", conflicts_with_all = ["percent", "threshold", "top_k", "params", "macs"], help_heading = "Passes")]
@@ -90,7 +92,9 @@ struct Pass {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse_from(train::arguments(std::env::args_os()));
+    // The penalty is what passes are about, so nobody has to ask for it.
+    let given = train::arguments(std::env::args_os()).into_iter().chain([OsString::from("--sparsity-regularization")]);
+    let options = Options::parse_from(given);
     program::main(|| run(&options))
 }
 
@@ -98,15 +102,15 @@ fn run(options: &Options) -> Result<()> {
     let device = options.device.set_up()?;
     let name = options.data.name(None)?;
     let data = options.data.load(name, device)?;
-    let shares = options.target.map(|target| options.pace.shares(target, options.passes)).transpose()?;
+    let ratios = match options.target {
+        Some(target) => options.pace.shares(target, options.passes)?.into_iter().map(Some).collect(),
+        None => vec![options.slimming.ratio(); options.passes],
+    };
     let default = Recipe::default();
     let mut model = options.network.fresh(data.classes, options.recipe.seed.unwrap_or(default.seed), device)?;
     model.dataset = Some(name);
 
     let training = options.recipe.applied_to(&default, model.spec.arch);
-    // The penalty is what passes are about, so it needs no -sr.
-    let sparsity = if training.sparsity > 0. { training.sparsity } else { model.spec.arch.default_sparsity() };
-    let training = Recipe { sparsity, ..training };
     let refining = Recipe {
         sparsity: 0.,
         epochs: options.refine_epochs.unwrap_or(training.epochs),
@@ -117,58 +121,71 @@ fn run(options: &Options) -> Result<()> {
     };
     say(format_args!("{}, {} passes on {name}, on {device:?}", model.spec, options.passes));
     let passes = Passes { options, data, device, training, refining, interrupt: Interrupt::on_signals()? };
+    passes.rehearse(&model, &ratios)?;
     let mut done = Vec::new();
-    for number in 1..=options.passes {
-        let share = shares.as_ref().and_then(|shares| shares.get(number - 1).copied());
-        done.push(passes.pass(&mut model, number, share)?);
+    for (number, ratio) in ratios.into_iter().enumerate() {
+        done.push(passes.pass(&mut model, number + 1, ratio)?);
     }
     say(format_args!("\n{}", table(&done).trim_fmt()));
     Ok(())
 }
 
 impl Passes<'_> {
-    /// Trains with sparsity, prunes by the share `ratio` of what is left (by what the options say, without), and fine-tunes.
-    fn pass(&self, model: &mut Model, number: usize, ratio: Option<f64>) -> Result<Pass> {
-        let folder = self.options.save.join(format!("pass-{number}"));
-        say(format_args!("\n== pass {number}: train"));
-        let trained = self.stage(model, &folder.join("train"), &self.training)?;
+    /// Finds out what is wrong with the options before hours of training: plans each pass for a network that nobody has trained.
+    fn rehearse(&self, model: &Model, ratios: &[Option<f64>]) -> Result<()> {
+        self.training.check()?;
+        self.refining.check().context("fine-tuning")?;
+        ratios.iter().try_for_each(|&ratio| self.job().rehearse(&model.spec, ratio))
+    }
 
-        say(format_args!("\n== pass {number}: prune"));
-        let job = Job {
+    fn job(&self) -> Job<'_> {
+        Job {
             slimming: &self.options.slimming,
             data: Some(&self.data),
             test_batch_size: self.training.test_batch_size,
             seed: self.training.seed,
             device: self.device,
-        };
-        let pruning = job.prune(model, ratio)?;
+        }
+    }
+
+    /// Trains with sparsity, prunes by the share `ratio` of what is left (by what the options say, without), and fine-tunes.
+    fn pass(&self, model: &mut Model, number: usize, ratio: Option<f64>) -> Result<Pass> {
+        let folder = self.options.save.join(format!("pass-{number}"));
+        say(format_args!("\n== pass {number}: train"));
+        let trained = self.stage(model, &folder.join("train"), &self.training, ratio)?;
+
+        say(format_args!("\n== pass {number}: prune"));
+        let pruning = self.job().prune(model, ratio)?;
         say(&pruning);
         pruning.save(model, &Folder::new(&folder.join("prune"))?)?;
 
         say(format_args!("\n== pass {number}: fine-tune"));
-        let refined = self.stage(model, &folder.join("refine"), &self.refining)?;
+        let refined = self.stage(model, &folder.join("refine"), &self.refining, None)?;
         Ok(Pass { trained, pruning, refined })
     }
 
-    /// Trains, or goes on where an earlier run has stopped.
-    fn stage(&self, model: &mut Model, folder: &Path, recipe: &Recipe) -> Result<Outcome> {
+    /// Trains, or goes on where an earlier run has stopped. `watched` is the ratio at which the network will be pruned.
+    fn stage(&self, model: &mut Model, folder: &Path, recipe: &Recipe, watched: Option<f64>) -> Result<Outcome> {
         let output = Output {
             folder: Some(folder.to_owned()),
             log_interval: self.options.log_interval,
             interrupt: self.interrupt.clone(),
+            percent: watched,
             ..Output::default()
         };
         let file = folder.join("checkpoint.safetensors");
         let mut resume = None;
         if file.exists() {
             let (there, place) = Resume::read(&file, &Wanted::default(), self.device)?;
-            ensure!(there.spec == model.spec, "{} is of {}, and this run of {}: another --save", file.display(), there.spec, model.spec);
+            let is_the_same = there.spec == model.spec && there.slimmed == model.slimmed;
+            ensure!(is_the_same, "{} is of another run, with other options: choose another --save", file.display());
             (*model, resume) = (there, Some(place));
         }
         let outcome = train(model, &self.data, recipe, &output, resume).map_err(|error| match error.is::<Interrupted>() {
             true => error.context("the same command goes on from here"),
             false => error,
         })?;
+        outcome.warnings.iter().for_each(|warning| say(format_args!("warning: {warning}")));
         say(format_args!("{} epochs in {:.0} s: accuracy {:.2} %", outcome.epochs, outcome.time.as_secs_f64(), outcome.score.accuracy()));
         Ok(outcome)
     }

@@ -1,6 +1,6 @@
 //! Prunes a network in a file, as the reference's scripts do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use clap::builder::RangedU64ValueParser;
 use slim_examples::data::DataSet;
 use slim_examples::device::DeviceOptions;
 use slim_examples::model::Model;
-use slim_examples::options::{DataOptions, NetworkOptions};
+use slim_examples::options::{DataOptions, NetworkOptions, Usage};
 use slim_examples::program::{self, say};
 use slim_examples::prune::{Folder, Job};
 use slim_examples::slimming::SlimmingOptions;
@@ -78,6 +78,9 @@ fn run(options: &Options) -> Result<()> {
     let device = options.device.set_up()?;
     let (mut model, data) = start(options, device)?;
     let folder = Folder::new(&options.save)?;
+    if options.model.as_deref().is_some_and(|model| is_one_file(model, &folder.file("pruned.safetensors"))) {
+        return Err(Usage("pruned.safetensors in --save would replace the file of --model: choose another folder".to_owned()).into());
+    }
 
     let begun = Instant::now();
     let Options { slimming, test_batch_size, seed, .. } = options;
@@ -93,6 +96,10 @@ fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+fn is_one_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
 /// Finds the network and the data set. A file's network comes first: it may say what it was trained on.
 fn start(options: &Options, device: Device) -> Result<(Model, Option<DataSet>)> {
     // Where it is said, it is looked for before any work.
@@ -106,11 +113,10 @@ fn start(options: &Options, device: Device) -> Result<(Model, Option<DataSet>)> 
         }
         None => None,
     };
-    let data = match options.no_test {
-        true => None,
-        false => Some(options.data.load(options.data.name(model.as_ref().and_then(|model| model.dataset))?, device)?),
-    };
-    let model = match model {
+    let noted = model.as_ref().and_then(|model| model.dataset);
+    let name = if options.no_test { noted } else { Some(options.data.name(noted)?) };
+    let data = name.filter(|_| !options.no_test).map(|name| options.data.load(name, device)).transpose()?;
+    let mut model = match model {
         Some(model) => model,
         None => {
             let model = options.network.fresh(data.as_ref().map_or(CLASSES, |data| data.classes), options.seed, device)?;
@@ -123,5 +129,6 @@ fn start(options: &Options, device: Device) -> Result<(Model, Option<DataSet>)> 
         }
     };
     data.as_ref().map_or(Ok(()), |data| data.ensure_fits(&model.spec))?;
+    model.dataset = name;
     Ok((model, data))
 }

@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 use super::{Pruning, prune, taylor};
 use crate::data::DataSet;
 use crate::model::Model;
+use crate::network::Spec;
 use crate::slimming::{CriterionName, SlimmingOptions};
 use crate::train;
 
@@ -35,6 +36,24 @@ impl Job<'_> {
     /// Those of [`prune`]; a criterion that needs images where there are none.
     pub fn prune(&self, model: &mut Model, ratio: Option<f64>) -> Result<Pruning> {
         let sample = self.sample(model)?;
+        let slimming = self.slimming(model, &sample, ratio)?;
+        let measure = |net: &_| self.data.map(|data| train::evaluate(net, &*data.test, self.test_batch_size)).transpose();
+        prune(model, &slimming, &sample, measure)
+    }
+
+    /// Plans for a network that nobody has trained, and forgets it: what cannot be asked is found out before training.
+    ///
+    /// # Errors
+    /// Those of planning.
+    pub fn rehearse(&self, spec: &Spec, ratio: Option<f64>) -> Result<()> {
+        let model = Model::new(spec.clone(), self.device)?;
+        model.draw_scales();
+        let slimming = self.slimming(&model, &self.sample(&model)?, ratio)?;
+        model.net.plan(&slimming)?;
+        Ok(())
+    }
+
+    fn slimming(&self, model: &Model, sample: &Tensor, ratio: Option<f64>) -> Result<Slimming> {
         if self.slimming.criterion == CriterionName::Taylor {
             let data =
                 self.data.context("`--criterion taylor` reads gradients on training images, so it does not go without a data set")?;
@@ -42,12 +61,10 @@ impl Job<'_> {
         }
         let one = sample.narrow(0, 0, 1);
         let slimming = self.slimming.slimming(self.seed, || Ok(model.net.cost(|net| net.forward_t(&one, false))?))?;
-        let slimming = match ratio {
+        Ok(match ratio {
             Some(ratio) => with_ratio(slimming, ratio),
             None => slimming,
-        };
-        let measure = |net: &_| self.data.map(|data| train::evaluate(net, &*data.test, self.test_batch_size)).transpose();
-        prune(model, &slimming, &sample, measure)
+        })
     }
 
     /// Test images, or noise where there are none.

@@ -89,9 +89,11 @@ impl Recipe {
         Ok(())
     }
 
+    /// Checks it, as training does before anything else.
+    ///
     /// # Errors
     /// A number that nothing can be trained with.
-    pub(super) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         let not_negative = |name, value: f64| {
             ensure!(value.is_finite() && value >= 0., "a {name} of {value}: it must be finite and not negative");
             Ok(())
