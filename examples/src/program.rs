@@ -14,7 +14,7 @@ use crate::train::Interrupted;
 const FAILED: u8 = 1;
 /// The data set is not there, or the options are wrong; clap's own errors have the same.
 const USAGE: u8 = 2;
-/// Ended by Ctrl-C or SIGTERM, as shells say it.
+/// Ended in order because someone wanted that, by Ctrl-C or by SIGTERM: what shells say of Ctrl-C.
 pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Runs a program. What it returns as an error goes to standard error in one line, with all its causes.

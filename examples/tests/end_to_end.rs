@@ -64,6 +64,8 @@ fn train_kill_resume_prune_refine_prune_again() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
+    let before = fs::read_to_string(file("dense/metrics.jsonl")).unwrap().lines().count();
+    assert!((1..12).contains(&before), "it was killed after {before} of 12 epochs");
     run(folder, TRAIN, "--resume dense/checkpoint.safetensors");
     let epochs: Vec<usize> = read_metrics(&file("dense/metrics.jsonl")).unwrap().into_iter().map(|record| record.epoch).collect();
     assert_eq!(epochs, (0..12).collect::<Vec<_>>());
@@ -75,7 +77,7 @@ fn train_kill_resume_prune_refine_prune_again() {
     let (masked, slimmed) = (printed(&said, "masked"), printed(&said, "slimmed"));
     assert_eq!(printed(&said, "dense"), dense.correct);
     assert_eq!(masked, slimmed, "the masked network is not the slimmed one");
-    assert!(masked + 36 > dense.correct, "{said}");
+    assert!(masked + 10 > dense.correct, "{said}");
     let (model, pruned) = score(&file("pruned/pruned.safetensors"));
     assert_eq!(pruned.correct, slimmed);
     let plan = Plan::from_json(&fs::read_to_string(file("pruned/plan.json")).unwrap()).unwrap();

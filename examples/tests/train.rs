@@ -7,13 +7,9 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use slim_examples::data::{DataSet, digits};
 use slim_examples::model::{Model, Wanted};
-use slim_examples::network::{Arch, Net, Spec};
-use slim_examples::train::{Interrupted, Output as Shown, Recipe, Resume, read_metrics, train};
-use slim_examples::zoo::vgg::Vgg;
-use slim_runtime::{Flow, LayerVisitor, Prunable, Tracer, channels, checkpoint};
-use tch::nn::{ModuleT, VarStore};
+use slim_examples::train::{Resume, read_metrics};
+use slim_runtime::{Prunable, channels, checkpoint};
 use tch::{Device, Tensor};
 
 /// A network that takes a second an epoch of six steps.
@@ -62,9 +58,9 @@ fn epochs(save: &Path) -> Vec<usize> {
     read_metrics(&save.join("metrics.jsonl")).unwrap().into_iter().map(|record| record.epoch).collect()
 }
 
-/// Starts training, and returns once a line begins like this.
+/// Starts training that would not end by itself for a long time, and returns once a line begins like this.
 fn until(save: &Path, line: &str) -> Child {
-    let mut child = command(&words("--epochs 2"), save).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command(&words("--epochs 1000"), save).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.as_mut().unwrap());
     assert!(lines.lines().map_while(Result::ok).any(|found| found.starts_with(line)), "it never printed {line}");
     child
@@ -74,24 +70,20 @@ fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
+/// The epoch that a checkpoint goes on with, and how many of its steps are done.
+fn place(save: &Path) -> (usize, usize) {
+    Resume::read(&file(save), &Wanted::default(), Device::Cpu).unwrap().1.place()
+}
+
 #[test]
 fn killed_or_interrupted_it_ends_with_the_weights_of_a_run_that_was_not() {
     let folder = tempfile::tempdir().unwrap();
     let save = |name: &str| folder.path().join(name);
-    stdout(&tiny("--epochs 2", &save("through")));
-    let through = tensors(&save("through"));
-    assert!(through.len() > 10 && through.keys().any(|name| name == "optimizer.momentum.feature.0.weight"));
 
     // Killed in the second epoch, whose checkpoint is not there.
     let mut child = until(&save("killed"), "Train Epoch: 1 [512/");
     signal(&child, "-KILL");
     assert!(!child.wait().unwrap().success());
-    // The file says all the rest, and what is written goes beside it.
-    let resumed =
-        Command::new(env!("CARGO_BIN_EXE_train")).args(["--threads", "1", "--no-cuda", "--resume"]).arg(file(&save("killed"))).output();
-    assert!(stdout(&resumed.unwrap()).contains("Train Epoch: 1 [0/1437 (0.0%)]"));
-    assert!(tensors(&save("killed")) == through, "killed, it ends elsewhere");
-    assert_eq!(epochs(&save("killed")), [0, 1]);
 
     // Interrupted in the middle of an epoch, in both ways.
     for (name, way) in [("interrupted", "-INT"), ("terminated", "-TERM")] {
@@ -99,13 +91,31 @@ fn killed_or_interrupted_it_ends_with_the_weights_of_a_run_that_was_not() {
         signal(&child, way);
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(130));
-        let (said, checkpoint) = (stderr(&output), file(&save(name)).display().to_string());
-        let end = format!(" of {STEPS} steps; `--resume {checkpoint}` goes on from there\n");
-        assert!(said.starts_with("interrupted in epoch 1 after ") && said.ends_with(&end), "{said}");
-        assert_eq!(epochs(&save(name)), [0]);
-        stdout(&run(&["--threads", "1", "--no-cuda", "--resume", &checkpoint], &save(name)));
+        let (epoch, step) = place(&save(name));
+        let checkpoint = file(&save(name)).display().to_string();
+        let said = format!(
+            "`--resume {checkpoint}` goes on from here: interrupted in epoch {epoch} after {step} of {STEPS} steps; saved as {checkpoint}\n"
+        );
+        assert_eq!(stderr(&output), said);
+        assert_eq!(epochs(&save(name)), (0..epoch).collect::<Vec<_>>());
+    }
+
+    // However late the signals came: of so many epochs, those that were begun have the learning rate that they were begun with.
+    let stopped = ["killed", "interrupted", "terminated"];
+    let begun = stopped.iter().map(|name| place(&save(name)).0).max().unwrap();
+    let wanted = 2 * begun + 1;
+    stdout(&tiny(&format!("--epochs {wanted}"), &save("through")));
+    let through = tensors(&save("through"));
+    assert!(through.len() > 10 && through.keys().any(|name| name == "optimizer.momentum.feature.0.weight"));
+    for name in stopped {
+        // The file says all the rest, and what is written goes beside it.
+        let mut resumed = Command::new(env!("CARGO_BIN_EXE_train"));
+        resumed.args(["--threads", "1", "--no-cuda", "--epochs", &wanted.to_string(), "--resume"]).arg(file(&save(name)));
+        let (epoch, step) = place(&save(name));
+        let said = stdout(&resumed.env("OMP_NUM_THREADS", "1").output().unwrap());
+        assert!(said.starts_with(&format!("going on with epoch {epoch}, step {step}, of ")), "{said}");
         assert!(tensors(&save(name)) == through, "{name}, it ends elsewhere");
-        assert_eq!(epochs(&save(name)), [0, 1]);
+        assert_eq!(epochs(&save(name)), (0..wanted).collect::<Vec<_>>());
     }
 }
 
@@ -116,6 +126,8 @@ fn what_a_user_reads() {
     let output = tiny("--epochs 2 --log-interval 3", &save);
     assert_eq!(stderr(&output).matches("warning: the largest |γ| that goes").count(), 1, "{}", stderr(&output));
     insta::assert_snapshot!("training", shape(&stdout(&output), folder.path()));
+    let scores: Vec<_> = stdout(&output).lines().filter(|line| line.starts_with("Test set: ")).map(str::to_owned).collect();
+    assert!(scores.len() == 2 && scores.iter().all(|line| line.contains("/360 (") && line.ends_with("%), gap: no")), "{scores:?}");
     let read = Model::read(&save.join("model_best.safetensors"), &Wanted::default(), Device::Cpu).unwrap();
     assert_eq!(read.spec.cfg, Some(channels![8, M, 16, M, 16]));
 
@@ -147,12 +159,13 @@ fn shape(text: &str, folder: &Path) -> String {
 fn errors_are_one_line_and_an_exit_code() {
     let folder = tempfile::tempdir().unwrap();
     let save = folder.path().join("dense");
-    let refused = |arguments: &[&str]| {
-        let output = run(arguments, &save);
+    let refused_into = |arguments: &[&str], save: &Path| {
+        let output = run(arguments, save);
         let said = stderr(&output).replace(&folder.path().display().to_string(), "FOLDER");
         assert_eq!(said.lines().count(), 1, "{said}");
         format!("{} {}", output.status.code().unwrap(), said.trim_end())
     };
+    let refused = |arguments: &[&str]| refused_into(arguments, &save);
     let text = folder.path().join("text.safetensors");
     std::fs::write(&text, "no network").unwrap();
     let missing = refused(&["--dataset", "cifar10", "--data-dir", folder.path().to_str().unwrap()]);
@@ -162,6 +175,7 @@ fn errors_are_one_line_and_an_exit_code() {
         refused(&["--dataset", "digits", "--depth", "12"]),
         refused(&["--dataset", "digits", "--arch", "resnet18"]),
         refused(&["--dataset", "digits", "--lr", "inf"]),
+        refused(&["--dataset", "digits", "--epochs", "18446744073709551615"]),
         refused(&["--dataset", "digits", "--device", "gpu"]),
         refused(&["--dataset", "digits", "--resume", "nowhere.safetensors"]),
         refused(&["--dataset", "digits", "--resume", text.to_str().unwrap()]),
@@ -171,13 +185,18 @@ fn errors_are_one_line_and_an_exit_code() {
 
     stdout(&tiny("--epochs 1", &save));
     let checkpoint = file(&save);
+    let before = std::fs::read(&checkpoint).unwrap();
     let contradicted = |more: &[&str]| refused(&[&["--resume", checkpoint.to_str().unwrap()], more].concat());
     let texts = [
         contradicted(&["--lr", "0.2", "--no-decay-bn"]),
         contradicted(&["--dataset", "cifar10"]),
+        refused_into(&["--resume", checkpoint.to_str().unwrap()], folder.path()),
         refused(&["--resume", save.join("model_best.safetensors").to_str().unwrap()]),
+        refused(&["--refine", save.join("model_best.safetensors").to_str().unwrap()]),
+        refused(&["--dataset", "digits"]),
     ];
     insta::assert_snapshot!("contradictions", texts.join("\n"));
+    assert!(std::fs::read(&checkpoint).unwrap() == before);
     // Usage, by clap.
     let output = run(&["--dataset", "digits", "--s", "1e-3"], &save);
     assert_eq!(output.status.code(), Some(2));
@@ -188,55 +207,4 @@ fn errors_are_one_line_and_an_exit_code() {
 fn the_help_is_complete() {
     let output = Command::new(env!("CARGO_BIN_EXE_train")).arg("--help").env("COLUMNS", "100").output().unwrap();
     insta::assert_snapshot!("help", stdout(&output));
-}
-
-/// A VGG that draws while it runs.
-#[derive(Debug)]
-struct Drawing(Vgg);
-
-impl ModuleT for Drawing {
-    fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        self.0.forward_t(&xs.dropout(0.2, train), train)
-    }
-}
-
-impl Prunable for Drawing {
-    fn trace(&self, cx: &mut Tracer, input: Flow) -> slim_runtime::Result<Flow> {
-        self.0.trace(cx, input)
-    }
-
-    fn layers_mut(&mut self, visit: &mut LayerVisitor) -> slim_runtime::Result<()> {
-        self.0.layers_mut(visit)
-    }
-}
-
-/// Here and not beside the engine: libtorch's generator is one for the process, and tests beside this one would draw from it.
-#[test]
-fn dropout_draws_what_it_would_have_drawn() {
-    let cfg = channels![4, M, 6];
-    let data = DataSet::from(digits::load(Device::Cpu).unwrap());
-    let recipe = Recipe { epochs: 2, batch_size: 512, ..Recipe::default() };
-    let drawing = || {
-        tch::manual_seed(0);
-        let vs = VarStore::new(Device::Cpu);
-        let net = Net::new(Drawing(Vgg::new(vs.root(), &cfg, 10).unwrap()));
-        let spec = Spec::new(Arch::Vgg, None, Some(cfg.clone()), 10).unwrap();
-        Model { net, vs, ..Model::new(spec, Device::Cpu).unwrap() }
-    };
-    tch::set_num_threads(1);
-    let folder = tempfile::tempdir().unwrap();
-    let shown = |name: &str| Shown { folder: Some(folder.path().join(name)), quiet: true, ..Shown::default() };
-    train(&mut drawing(), &data, &recipe, &shown("through"), None).unwrap();
-
-    // Asked before it begins, it ends at once, and goes on from nothing.
-    let stopped = shown("stopped");
-    stopped.interrupt.ask();
-    let mut model = drawing();
-    let error = train(&mut model, &data, &recipe, &stopped, None).unwrap_err();
-    assert_eq!(error.downcast_ref::<Interrupted>().map(|interrupted| (interrupted.epoch, interrupted.step)), Some((0, 0)));
-    // What another process would have drawn by now.
-    tch::manual_seed(99);
-    let (_, resume) = Resume::read(&file(&folder.path().join("stopped")), &Wanted::default(), Device::Cpu).unwrap();
-    train(&mut model, &data, &recipe, &shown("stopped"), Some(resume)).unwrap();
-    assert!(tensors(&folder.path().join("stopped")) == tensors(&folder.path().join("through")));
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::{Error, Result, ensure};
 use clap::Parser;
 use slim_examples::data::DataSet;
 use slim_examples::device::DeviceOptions;
@@ -11,7 +11,7 @@ use slim_examples::model::Model;
 use slim_examples::numbers::grouped;
 use slim_examples::options::{DataOptions, NetworkOptions};
 use slim_examples::program::{self, say};
-use slim_examples::train::{self, Interrupt, Output, Recipe, RecipeOptions, Resume, train};
+use slim_examples::train::{self, FileOptions, Interrupt, Interrupted, Output, Recipe, RecipeOptions, Resume, train};
 use tch::{Device, Tensor};
 
 /// Train a network with channel sparsity, or fine-tune a pruned one.
@@ -54,23 +54,9 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 wrong usage or no data set, 130 interrupted";
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Files")]
-struct FileOptions {
-    /// Fine-tune the network in this file, pruned or not
-    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
-    refine: Option<PathBuf>,
-    /// Go on from this checkpoint. Options that contradict it are errors, but for --epochs: what is left is then trained by the new number
-    #[arg(long, value_name = "FILE")]
-    resume: Option<PathBuf>,
-    /// Folder for what is written; files of an earlier run are replaced [default: logs; with --resume, where the file is]
-    #[arg(long, value_name = "DIR")]
-    save: Option<PathBuf>,
-}
-
-#[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Watching")]
 struct WatchOptions {
-    /// Share of channels that will be pruned: says at the end if γ show no gap there [default: 0.5 with -sr]
+    /// Share of channels that will be pruned: each epoch's line says if γ show a gap there, and the end warns where they show none [default: 0.5 with -sr]
     #[arg(long, value_name = "SHARE")]
     percent: Option<f64>,
     /// Batches between two lines, where there is no terminal for a progress bar
@@ -84,6 +70,8 @@ struct Start {
     data: DataSet,
     recipe: Recipe,
     resume: Option<Resume>,
+    /// Where its files go.
+    folder: PathBuf,
     /// What it is, for whoever reads.
     text: String,
 }
@@ -95,8 +83,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     let device = options.device.set_up()?;
-    let Start { mut model, data, recipe, resume, text } = start(options, device)?;
-    let folder = folder(options);
+    let Start { mut model, data, recipe, resume, folder, text } = start(options, device)?;
     let output = Output {
         folder: Some(folder.clone()),
         quiet: false,
@@ -110,7 +97,7 @@ fn run(options: &Options) -> Result<()> {
     let name = model.dataset.map(|name| name.to_string()).unwrap_or_default();
     say(format_args!("{name}: {} images for training, {} for testing", data.train.len(), data.test.len()));
     say(said(&recipe));
-    let outcome = train(&mut model, &data, &recipe, &output, resume)?;
+    let outcome = train(&mut model, &data, &recipe, &output, resume).map_err(with_the_way_on)?;
     say(format_args!(
         "trained {} epochs in {:.0} s: accuracy {:.2} %, at best {:.2} %; wrote {}",
         outcome.epochs,
@@ -125,6 +112,17 @@ fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Says of training that was interrupted how it goes on.
+fn with_the_way_on(error: Error) -> Error {
+    match error.downcast_ref().and_then(|Interrupted { checkpoint, .. }| checkpoint.as_deref()) {
+        Some(file) => {
+            let way = format!("`--resume {}` goes on from here", file.display());
+            error.context(way)
+        }
+        None => error,
+    }
+}
+
 /// Finds the network and the data set. A file's network comes first: it may say what it was trained on.
 fn start(options: &Options, device: Device) -> Result<Start> {
     // Where it is said, it is looked for before any work.
@@ -135,6 +133,7 @@ fn start(options: &Options, device: Device) -> Result<Start> {
         (None, Some(file)) => (Some(Model::read(file, &wanted, device)?), None),
         (None, None) => (None, None),
     };
+    let folder = options.files.folder()?;
     let noted = model.as_ref().and_then(|model| model.dataset);
     let name = options.data.name(noted)?;
     if let (Some(noted), Some(_)) = (noted, &resume) {
@@ -155,7 +154,7 @@ fn start(options: &Options, device: Device) -> Result<Start> {
         (.., Some(file)) => refined(file, &model),
         _ => "a new network".to_owned(),
     };
-    Ok(Start { model, data, recipe, resume, text })
+    Ok(Start { model, data, recipe, resume, folder, text })
 }
 
 fn resumed(file: &Path, resume: &Resume, recipe: &Recipe) -> String {
@@ -173,12 +172,6 @@ fn refined(file: &Path, model: &Model) -> String {
         Some(slimmed) => format!("fine-tuning {}, pruned to {}", file.display(), slimmed.cfg()),
         None => format!("fine-tuning {}, which is not pruned", file.display()),
     }
-}
-
-fn folder(options: &Options) -> PathBuf {
-    let FileOptions { save, resume, .. } = &options.files;
-    let beside = || resume.as_deref().map(|file| file.parent().unwrap_or(Path::new("")).to_owned());
-    save.clone().or_else(beside).unwrap_or_else(|| PathBuf::from("logs"))
 }
 
 fn said(recipe: &Recipe) -> String {

@@ -1,16 +1,15 @@
 //! The gradients that the Taylor criterion reads.
 
 use anyhow::{Context, Result};
+use tch::Reduction;
 use tch::nn::ModuleT;
-use tch::{Reduction, Tensor};
 
 use crate::data::Part;
 use crate::model::Model;
+use crate::train::loss;
 
 /// Images of a batch.
 const BATCH: usize = 64;
-/// PyTorch's mark of an image without a class.
-const NO_LABEL: i64 = -100;
 
 /// Adds up the gradients of the loss over some batches, in evaluation mode: nothing of the network changes but its gradients.
 ///
@@ -21,7 +20,7 @@ pub(super) fn accumulate_gradients(model: &Model, part: &dyn Part, batches: usiz
     for batch in part.shuffled(BATCH, seed, 0).take(batches) {
         let batch = batch?;
         let outputs = model.net.forward_t(&batch.images, false);
-        outputs.f_cross_entropy_loss::<Tensor>(&batch.labels, None, Reduction::Mean, NO_LABEL, 0.)?.f_backward()?;
+        loss(&outputs, &batch.labels, Reduction::Mean)?.f_backward()?;
         any = true;
     }
     any.then_some(()).context("the Taylor criterion needs at least one batch of training images")

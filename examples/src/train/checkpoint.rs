@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
-use slim_runtime::checkpoint;
+use slim_runtime::{Error, checkpoint};
 use tch::{Device, Tensor};
 
 use super::epoch::Place;
@@ -18,6 +18,10 @@ use crate::model::{Model, Wanted};
 const TRAINING: &str = "training";
 /// What the names of tensors begin with that are the optimizer's and not the network's.
 const MOMENTUM: &str = "optimizer.momentum.";
+/// The file that training goes on from.
+pub(super) const CHECKPOINT: &str = "checkpoint.safetensors";
+/// The file of the best network.
+pub(super) const BEST: &str = "model_best.safetensors";
 
 /// All of training that is no tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,10 +46,18 @@ impl Resume {
     /// The network in a checkpoint, and where its training stands.
     ///
     /// # Errors
-    /// Those of [`Model::read`], and a file that is no checkpoint of training.
+    /// Those of [`Model::read`], and a file that is no checkpoint of training, as no file of another program is.
     pub fn read(path: &Path, wanted: &Wanted, device: Device) -> Result<(Model, Self)> {
-        let Some(text) = checkpoint::metadata(path, TRAINING)? else {
-            bail!("{} is a network without training that could go on: fine-tune it (--refine)", path.display());
+        let file = path.display();
+        let named = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"));
+        let text = checkpoint::metadata(path, TRAINING).map_err(|error| match error {
+            Error::Format { reason, .. } if !named => {
+                anyhow!("{file}: {reason}; a file of PyTorch or tch has no training that could go on: fine-tune its network (--refine)")
+            }
+            other => other.into(),
+        })?;
+        let Some(text) = text else {
+            bail!("{file} is a network without training that could go on: fine-tune it (--refine)");
         };
         let state = serde_json::from_str(&text).with_context(|| format!("{}, {TRAINING}", path.display()))?;
         let model = Model::read(path, wanted, device)?;
@@ -91,7 +103,7 @@ impl Files {
         // The checkpoint comes last. If the process is killed before it is there, the epoch comes again, and with it the other two.
         self.metrics.add(record)?;
         if is_best {
-            model.writer()?.write(self.folder.join("model_best.safetensors"))?;
+            model.writer()?.write(self.folder.join(BEST))?;
         }
         self.write_checkpoint(model, state, sgd).map(drop)
     }
@@ -102,7 +114,7 @@ impl Files {
     /// The disk's.
     pub(super) fn write_checkpoint(&self, model: &Model, state: &State, sgd: &Sgd) -> Result<PathBuf> {
         let momentum = sgd.velocities().map(|(name, velocity)| (format!("{MOMENTUM}{name}"), velocity.shallow_clone()));
-        let file = self.folder.join("checkpoint.safetensors");
+        let file = self.folder.join(CHECKPOINT);
         model.writer()?.tensors(momentum).metadata(TRAINING, serde_json::to_string(state)?).write(&file)?;
         Ok(file)
     }

@@ -9,7 +9,7 @@ use tch::nn::ModuleT;
 use tch::{Device, Kind, Reduction, Tensor};
 
 use super::evaluate::{Score, correct, evaluate_until, loss, percent};
-use super::progress::Progress;
+use super::progress::{Progress, Size};
 use super::sgd::Sgd;
 use super::{Output, Recipe};
 use crate::data::{Batch, DataSet};
@@ -58,6 +58,24 @@ impl Place {
     pub(super) fn at(epoch: usize) -> Self {
         Self { epoch, step: 0, sums: Sums::default() }
     }
+
+    /// # Errors
+    /// A place that training of this size does not come to, as a file may say.
+    pub(super) fn check(&self, size: &Size) -> Result<()> {
+        let Self { epoch, step, sums } = self;
+        let images = step.saturating_mul(size.batch).min(size.images);
+        ensure!(
+            *step <= size.steps && sums.images == images && sums.correct <= images,
+            "the checkpoint is not sound: it says that {step} steps of epoch {epoch} are done on {} images, and an epoch has {} steps on {} images",
+            sums.images,
+            size.steps,
+            size.images
+        );
+        let begun = if *step > 0 { format!(" and {step} steps") } else { String::new() };
+        let is_wanted = *epoch < size.epochs || (*epoch == size.epochs && *step == 0);
+        ensure!(is_wanted, "{epoch} epochs{begun} are done already, and not more than {} are wanted", size.epochs);
+        Ok(())
+    }
 }
 
 /// What an epoch is trained with.
@@ -84,7 +102,6 @@ impl Trainer<'_> {
         let score = evaluate_until(self.net, &*self.data.test, self.recipe.test_batch_size, &asked)?;
         if let Some(score) = &score {
             ensure!(score.loss.is_finite(), "the loss of the test images is {} after epoch {}: {DIVERGED}", score.loss, place.epoch);
-            progress.score(score);
         }
         Ok(score)
     }

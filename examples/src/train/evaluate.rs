@@ -33,9 +33,9 @@ pub(super) fn percent(correct: usize, total: usize) -> f64 {
 /// # Errors
 /// A damaged image, no image at all, libtorch's.
 pub fn evaluate<M: ModuleT + ?Sized>(net: &M, part: &dyn Part, batch: usize) -> Result<Score> {
-    let never = || false;
-    let score = evaluate_until(net, part, batch, &never)?;
-    Ok(score.unwrap_or(Score { loss: 0., correct: 0, total: 0 }))
+    let mut tally = Tally::default();
+    part.batches(batch).try_for_each(|batch| tally.add(net, batch?))?;
+    tally.score()
 }
 
 /// The same; `None` where `stop` says so before the end.
@@ -45,29 +45,46 @@ pub(super) fn evaluate_until<M: ModuleT + ?Sized>(
     batch: usize,
     stop: &dyn Fn() -> bool,
 ) -> Result<Option<Score>> {
-    let _no_grad = tch::no_grad_guard();
-    let (mut losses, mut hits, mut total) = (Vec::new(), Vec::new(), 0);
+    let mut tally = Tally::default();
     for batch in part.batches(batch) {
         if stop() {
             return Ok(None);
         }
-        let Batch { images, labels } = batch?;
-        let outputs = net.forward_t(&images, false);
-        losses.push(loss(&outputs, &labels, Reduction::Sum)?.f_to_kind(Kind::Double)?);
-        hits.push(correct(&outputs, &labels)?);
-        total += labels.numel();
+        tally.add(net, batch?)?;
     }
-    ensure!(total > 0, "there is no image to test with");
-    // Fetched at the end, once: a device is not waited for between batches.
-    let sum = |values: &[Tensor]| Tensor::f_stack(values, 0)?.f_sum(Kind::Double)?.f_double_value(&[]);
-    Ok(Some(Score { loss: sum(&losses)? / total as f64, correct: sum(&hits)? as usize, total }))
+    tally.score().map(Some)
+}
+
+/// What was counted so far. It stays on the device until the end: that is not waited for between batches.
+#[derive(Default)]
+struct Tally {
+    losses: Vec<Tensor>,
+    hits: Vec<Tensor>,
+    total: usize,
+}
+
+impl Tally {
+    fn add<M: ModuleT + ?Sized>(&mut self, net: &M, Batch { images, labels }: Batch) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        let outputs = net.forward_t(&images, false);
+        self.losses.push(loss(&outputs, &labels, Reduction::Sum)?.f_to_kind(Kind::Double)?);
+        self.hits.push(correct(&outputs, &labels)?);
+        self.total += labels.numel();
+        Ok(())
+    }
+
+    fn score(self) -> Result<Score> {
+        ensure!(self.total > 0, "there is no image to test with");
+        let sum = |values: &[Tensor]| Tensor::f_stack(values, 0)?.f_sum(Kind::Double)?.f_double_value(&[]);
+        Ok(Score { loss: sum(&self.losses)? / self.total as f64, correct: sum(&self.hits)? as usize, total: self.total })
+    }
 }
 
 /// Cross entropy of a network's outputs.
 ///
 /// # Errors
 /// libtorch's, for a label that is no class.
-pub(super) fn loss(outputs: &Tensor, labels: &Tensor, reduction: Reduction) -> Result<Tensor> {
+pub(crate) fn loss(outputs: &Tensor, labels: &Tensor, reduction: Reduction) -> Result<Tensor> {
     Ok(outputs.f_cross_entropy_loss::<Tensor>(labels, None, reduction, -100, 0.)?)
 }
 

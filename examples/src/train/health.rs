@@ -57,6 +57,11 @@ pub(super) fn health(net: &impl Prunable, percent: Option<f64>) -> Result<(Optio
     Ok((Some(Health { max, near_zero, edges, counts, gap }), warnings.unwrap_or_default()))
 }
 
+/// Whether γ show the gap that is watched for, by the two of [`health`]; `None` where nothing is watched or can be.
+pub(super) fn has_gap(health: Option<&Health>, warnings: &[Warning]) -> Option<bool> {
+    health?.gap.as_ref().map(|_| !warnings.iter().any(|warning| matches!(warning, Warning::NoGap { .. })))
+}
+
 /// `None` where there is no plan: nothing tells the channels apart before the first step, say. That is no reason to stop training.
 fn gap(net: &impl Prunable, layers: &[LayerScores], percent: f64) -> Option<(Gap, Vec<Warning>)> {
     let plan = net.plan(&Slimming::ratio(percent)).ok()?;

@@ -24,12 +24,12 @@ pub struct Interrupted {
     pub step: usize,
     /// How many it has.
     pub steps: usize,
-    /// The file that it goes on from.
+    /// The file that it goes on from, by [`Resume::read`](super::Resume::read).
     pub checkpoint: Option<PathBuf>,
 }
 
 fn saved(checkpoint: &Option<PathBuf>) -> String {
-    checkpoint.as_ref().map_or_else(String::new, |file| format!("; `--resume {}` goes on from there", file.display()))
+    checkpoint.as_ref().map_or_else(String::new, |file| format!("; saved as {}", file.display()))
 }
 
 impl Interrupt {

@@ -50,6 +50,8 @@ pub fn read_metrics(path: &Path) -> Result<Vec<Record>> {
 pub(super) struct Metrics {
     path: PathBuf,
     file: File,
+    /// Where the first line goes. What was there is cut off then and not before: until there is news, it is what a checkpoint beside it has come to.
+    end: Option<u64>,
 }
 
 /// What a line must have to be kept.
@@ -59,20 +61,18 @@ struct Line {
 }
 
 impl Metrics {
-    /// Opens a file, and cuts off what was written of epoch `first` and later ones: they come again.
+    /// Opens a file. The first line takes the place of what was written of epoch `first` and later ones: they come again.
     ///
     /// # Errors
     /// A file that cannot be written, or has something else in it.
     pub(super) fn open(path: PathBuf, first: usize) -> Result<Self> {
-        let open = || -> Result<File> {
+        let open = || -> Result<(File, u64)> {
             let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
             let end = end_of(&mut file, first)?;
-            file.set_len(end)?;
-            file.seek(SeekFrom::Start(end))?;
-            Ok(file)
+            Ok((file, end))
         };
-        let file = open().with_context(|| path.display().to_string())?;
-        Ok(Self { path, file })
+        let (file, end) = open().with_context(|| path.display().to_string())?;
+        Ok(Self { path, file, end: Some(end) })
     }
 
     /// # Errors
@@ -80,7 +80,16 @@ impl Metrics {
     pub(super) fn add(&mut self, record: &Record) -> Result<()> {
         // In one piece: a reader sees whole lines.
         let line = serde_json::to_string(record)? + "\n";
-        self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data()).with_context(|| self.path.display().to_string())
+        self.write(line.as_bytes()).with_context(|| self.path.display().to_string())
+    }
+
+    fn write(&mut self, line: &[u8]) -> std::io::Result<()> {
+        if let Some(end) = self.end.take() {
+            self.file.set_len(end)?;
+            self.file.seek(SeekFrom::Start(end))?;
+        }
+        self.file.write_all(line)?;
+        self.file.sync_data()
     }
 }
 
@@ -135,9 +144,11 @@ mod tests {
         let mut metrics = Metrics::open(path.clone(), 2)?;
         metrics.add(&Record { lr: 0.01, ..record(2) })?;
         assert_eq!(read_metrics(&path)?, [record(0), record(1), Record { lr: 0.01, ..record(2) }]);
-        // A new run begins anew.
-        drop(Metrics::open(path.clone(), 0)?);
-        assert_eq!(read_metrics(&path)?, []);
+        // A new run begins anew, but not before there is something new.
+        let mut metrics = Metrics::open(path.clone(), 0)?;
+        assert_eq!(read_metrics(&path)?.len(), 3);
+        metrics.add(&record(0))?;
+        assert_eq!(read_metrics(&path)?, [record(0)]);
         Ok(())
     }
 

@@ -14,6 +14,7 @@
 mod checkpoint;
 mod epoch;
 mod evaluate;
+mod folder;
 mod health;
 mod interrupt;
 mod metrics;
@@ -35,7 +36,9 @@ use crate::model::Model;
 pub use checkpoint::Resume;
 use checkpoint::{Files, State};
 use epoch::{Place, Trainer};
+pub(crate) use evaluate::loss;
 pub use evaluate::{Score, evaluate};
+pub use folder::FileOptions;
 pub use health::{Gap, Health};
 pub use interrupt::{Interrupt, Interrupted};
 pub use metrics::{Record, read_metrics};
@@ -47,7 +50,7 @@ use sgd::Sgd;
 /// What is written and shown of training, and who may end it. Nothing of it changes the weights.
 #[derive(Debug, Clone)]
 pub struct Output {
-    /// Where the files go; none are written without.
+    /// Where the files go, in the place of those of an earlier run; none are written without.
     pub folder: Option<PathBuf>,
     /// No lines; the bar is there all the same where standard error is a terminal.
     pub quiet: bool,
@@ -91,10 +94,10 @@ pub fn train(model: &mut Model, data: &DataSet, recipe: &Recipe, output: &Output
     check(model, data, recipe, output)?;
     let begun = Instant::now();
     let mut sgd = Sgd::new(&model.vs, recipe);
-    let mut state = start(data, recipe, &mut sgd, resume)?;
+    let size = Size::new(data, recipe);
+    let mut state = start(&size, recipe, &mut sgd, resume)?;
     let first = state.place.epoch;
     let mut files = Files::open(output, first)?;
-    let size = Size::new(data, recipe);
     let progress = Progress::new(size, &state.place, output);
 
     let trainer = Trainer { net: &model.net, data, recipe, output };
@@ -105,6 +108,7 @@ pub fn train(model: &mut Model, data: &DataSet, recipe: &Recipe, output: &Output
             return Err(Interrupted { epoch: state.place.epoch, step: state.place.step, steps: size.steps, checkpoint }.into());
         };
         let (health, warnings) = health::health(&model.net, output.percent)?;
+        progress.score(&score, health::has_gap(health.as_ref(), &warnings));
         let record = record(recipe, &state.place, &score, health);
         let is_best = state.best.is_none_or(|best| score.accuracy() > best);
         if is_best {
@@ -138,15 +142,14 @@ fn check(model: &Model, data: &DataSet, recipe: &Recipe, output: &Output) -> Res
     Ok(())
 }
 
-fn start(data: &DataSet, recipe: &Recipe, sgd: &mut Sgd, resume: Option<Resume>) -> Result<State> {
-    let images = data.train.len();
+fn start(size: &Size, recipe: &Recipe, sgd: &mut Sgd, resume: Option<Resume>) -> Result<State> {
+    let images = size.images;
     let Some(Resume { state, momentum }) = resume else {
         return Ok(State { recipe: recipe.clone(), place: Place::at(recipe.start_epoch), best: None, images });
     };
     state.recipe.check_goes_on_by(recipe)?;
-    let done = state.place.epoch;
-    ensure!(done <= recipe.epochs, "{done} epochs are done already, and not more than {} are wanted", recipe.epochs);
     ensure!(state.images == images, "the checkpoint is of training on {} images, and the data set has {images}", state.images);
+    state.place.check(size)?;
     sgd.set_velocities(momentum)?;
     Ok(State { recipe: recipe.clone(), ..state })
 }

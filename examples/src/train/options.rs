@@ -18,7 +18,7 @@ pub struct RecipeOptions {
     /// Passes over the training images; the learning rate falls to a tenth at half of them, and again at three quarters [default: 160]
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
-    /// First epoch, from 0; those before count as done [default: 0]
+    /// First epoch, from 0; those before count as done: 100 of 160 starts at a tenth of the learning rate, where the reference's starts at the full one [default: 0]
     #[arg(long, value_name = "N")]
     pub start_epoch: Option<usize>,
     /// Images of a step [default: 64]

@@ -1,6 +1,7 @@
 //! What is seen of training: a bar on a terminal, lines elsewhere.
 
 use std::fmt::Display;
+use std::io::{IsTerminal, stdout};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -14,6 +15,8 @@ pub(super) struct Progress {
     bar: ProgressBar,
     /// Whether there are lines at all.
     quiet: bool,
+    /// Whether steps have some: where whoever reads the lines does not see the bar.
+    of_steps: bool,
     interval: usize,
     size: Size,
 }
@@ -42,7 +45,8 @@ impl Progress {
         let bar = ProgressBar::new((size.epochs * size.steps) as u64).with_style(style);
         bar.set_position((place.epoch * size.steps + place.step) as u64);
         bar.reset_eta();
-        Self { bar, quiet: output.quiet, interval: output.log_interval.max(1), size }
+        let of_steps = bar.is_hidden() || !stdout().is_terminal();
+        Self { bar, quiet: output.quiet, of_steps, interval: output.log_interval.max(1), size }
     }
 
     /// A step that was made, and its loss, if it was fetched.
@@ -52,23 +56,28 @@ impl Progress {
         self.bar.inc(1);
         let Some(loss) = loss else { return };
         self.bar.set_message(format!(
-            "epoch {}/{epochs}, loss {:.3}, accuracy {:.1} %, {:.0} images/s",
-            epoch + 1,
+            "epoch {epoch} of 0-{}, loss {:.3}, accuracy {:.1} %, {:.0} images/s",
+            epochs - 1,
             sums.loss(),
             sums.accuracy(),
             sums.images_per_second()
         ));
-        if self.bar.is_hidden() && step.is_multiple_of(self.interval) {
+        if self.of_steps && step.is_multiple_of(self.interval) {
             // As the reference counts: what was done before this step, and its own loss.
             let share = 100. * *step as f64 / steps as f64;
             self.line(format_args!("Train Epoch: {epoch} [{}/{images} ({share:.1}%)]\tLoss: {loss:.6}", step * batch));
         }
     }
 
-    /// What an epoch has led to.
-    pub(super) fn score(&self, score: &Score) {
+    /// What an epoch has led to, and whether γ show the gap that is watched for.
+    pub(super) fn score(&self, score: &Score, has_gap: Option<bool>) {
         let Score { loss, correct, total } = score;
-        self.line(format_args!("\nTest set: Average loss: {loss:.4}, Accuracy: {correct}/{total} ({:.1}%)\n", score.accuracy()));
+        let gap = match has_gap {
+            Some(true) => ", gap: yes",
+            Some(false) => ", gap: no",
+            None => "",
+        };
+        self.line(format_args!("\nTest set: Average loss: {loss:.4}, Accuracy: {correct}/{total} ({:.1}%){gap}\n", score.accuracy()));
     }
 
     fn line(&self, line: impl Display) {

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// What may be said anew when training goes on.
 const MAY_CHANGE: [&str; 2] = ["epochs", "test_batch_size"];
+/// More than anybody trains; beyond it, a number is a mistake.
+const MOST_EPOCHS: usize = 1_000_000;
 
 /// How to train. The defaults are the reference's, without sparsity.
 ///
@@ -55,7 +57,7 @@ impl Recipe {
     /// The learning rate of an epoch, counted from 0.
     pub fn rate(&self, epoch: usize) -> f64 {
         // Rounded up. The reference compares with fractions, and its rate does not fall where they are no whole numbers.
-        let milestones = [self.epochs.div_ceil(2), (self.epochs * 3).div_ceil(4)];
+        let milestones = [self.epochs - self.epochs / 2, self.epochs - self.epochs / 4];
         milestones.into_iter().filter(|&milestone| milestone <= epoch).fold(self.lr, |rate, _| rate * 0.1)
     }
 
@@ -83,7 +85,7 @@ impl Recipe {
             .collect();
         ensure!(
             differences.is_empty(),
-            "training goes on as it began: {}; leave out the option, or begin anew from the weights (--refine)",
+            "training goes on as it began: {}; leave out the option, or begin anew in another folder",
             differences.join("; ")
         );
         Ok(())
@@ -104,6 +106,7 @@ impl Recipe {
         ensure!((0.0..1.0).contains(&self.momentum), "a momentum of {}: it must be in [0, 1)", self.momentum);
         ensure!(self.batch_size > 0 && self.test_batch_size > 0, "a batch has at least one image");
         ensure!(self.epochs > 0, "training takes at least one epoch");
+        ensure!(self.epochs <= MOST_EPOCHS, "{} epochs: {MOST_EPOCHS} are the most", self.epochs);
         ensure!(
             self.start_epoch < self.epochs,
             "it cannot start at epoch {} of {}: they are counted from 0",
@@ -176,7 +179,7 @@ mod tests {
         began.check_goes_on_by(&Recipe { epochs: 200, test_batch_size: 7, ..began.clone() })?;
         let other = Recipe { lr: 0.05, decay_bn: false, seed: 3, ..began.clone() };
         let error = began.check_goes_on_by(&other).err().map(|error| error.to_string()).unwrap_or_default();
-        insta::assert_snapshot!(error, @"training goes on as it began: decay-bn is true in the checkpoint, and not false; lr is 0.1 in the checkpoint, and not 0.05; seed is 1 in the checkpoint, and not 3; leave out the option, or begin anew from the weights (--refine)");
+        insta::assert_snapshot!(error, @"training goes on as it began: decay-bn is true in the checkpoint, and not false; lr is 0.1 in the checkpoint, and not 0.05; seed is 1 in the checkpoint, and not 3; leave out the option, or begin anew in another folder");
         Ok(())
     }
 
@@ -190,6 +193,7 @@ mod tests {
             Recipe { momentum: 1., ..default() },
             Recipe { batch_size: 0, ..default() },
             Recipe { epochs: 0, ..default() },
+            Recipe { epochs: usize::MAX, ..default() },
             Recipe { start_epoch: 160, ..default() },
         ];
         let texts: Vec<_> = wrong.iter().map(|recipe| recipe.check().err().map(|error| error.to_string()).unwrap_or_default()).collect();
@@ -200,6 +204,7 @@ mod tests {
         a momentum of 1: it must be in [0, 1)
         a batch has at least one image
         training takes at least one epoch
+        18446744073709551615 epochs: 1000000 are the most
         it cannot start at epoch 160 of 160: they are counted from 0
         ");
     }

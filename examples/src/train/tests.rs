@@ -21,7 +21,7 @@ struct Noise {
 }
 
 /// Numbers in [-1, 1), which no other test's draws change, as libtorch's would be.
-fn drawn(shape: &[i64], seed: u64) -> Tensor {
+pub(super) fn drawn(shape: &[i64], seed: u64) -> Tensor {
     let mut rng = fastrand::Rng::with_seed(seed);
     let values: Vec<f32> = (0..shape.iter().product()).map(|_| 2. * rng.f32() - 1.).collect();
     Tensor::from_slice(&values).view(shape)
@@ -380,12 +380,59 @@ fn what_does_not_fit_is_refused_before_anything_is_written() -> Result<()> {
     vgg takes images of 3×32×32, and those of the data set are 3×224×224: choose another --arch or --dataset
     the data set has no images for training or none for testing
     the checkpoint is of training on 90 images, and the data set has 80
-    training goes on as it began: batch-size is 40 in the checkpoint, and not 64; lr is 0.1 in the checkpoint, and not 0.2; leave out the option, or begin anew from the weights (--refine)
+    training goes on as it began: batch-size is 40 in the checkpoint, and not 64; lr is 0.1 in the checkpoint, and not 0.2; leave out the option, or begin anew in another folder
     3 epochs are done already, and not more than 2 are wanted
     ratio 1: the share of channels to remove must be in [0, 1), for instance 0.5 for half of them
     ");
     assert!(std::fs::read(checkpoint_in(folder.path()))? == before);
     assert_eq!(read_metrics(&folder.path().join("metrics.jsonl"))?.len(), 3);
+    Ok(())
+}
+
+#[test]
+fn a_place_that_training_does_not_come_to_is_refused() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let stopped = into(folder.path());
+    let interrupt = stopped.interrupt.clone();
+    let data_stopped = watched(move |batch| {
+        if batch == STEPS + 1 {
+            interrupt.ask();
+        }
+        Ok(())
+    });
+    assert!(train(&mut model()?, &data_stopped, &recipe(), &stopped, None).is_err_and(|error| error.is::<Interrupted>()));
+
+    let refused = |recipe: &Recipe, damage: &dyn Fn(&mut Place)| -> Result<String> {
+        let (mut model, mut resume) = Resume::read(&checkpoint_in(folder.path()), &Wanted::default(), Device::Cpu)?;
+        damage(&mut resume.state.place);
+        Ok(text(train(&mut model, &data(), recipe, &quiet(), Some(resume))))
+    };
+    let texts = [
+        refused(&recipe(), &|place| place.step = 4)?,
+        refused(&recipe(), &|place| place.step = usize::MAX)?,
+        refused(&recipe(), &|place| place.sums.images = usize::MAX)?,
+        refused(&recipe(), &|place| place.epoch = usize::MAX)?,
+        refused(&Recipe { epochs: 1, ..recipe() }, &|_| ())?,
+    ];
+    let texts: Vec<_> = texts.iter().map(|text| text.replace(&usize::MAX.to_string(), "MAX")).collect();
+    insta::assert_snapshot!(texts.join("\n"), @r"
+    the checkpoint is not sound: it says that 4 steps of epoch 1 are done on 80 images, and an epoch has 3 steps on 90 images
+    the checkpoint is not sound: it says that MAX steps of epoch 1 are done on 80 images, and an epoch has 3 steps on 90 images
+    the checkpoint is not sound: it says that 2 steps of epoch 1 are done on MAX images, and an epoch has 3 steps on 90 images
+    MAX epochs and 2 steps are done already, and not more than 3 are wanted
+    1 epochs and 2 steps are done already, and not more than 1 are wanted
+    ");
+    assert_eq!(refused(&recipe(), &|_| ())?, "");
+    Ok(())
+}
+
+#[test]
+fn a_file_of_pytorch_has_no_training_that_could_go_on() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("model.pth.tar");
+    model()?.vs.save(&file)?;
+    let text = text(Resume::read(&file, &Wanted::default(), Device::Cpu));
+    insta::assert_snapshot!(text.replace(&folder.path().display().to_string(), "FOLDER"), @"FOLDER/model.pth.tar: no sound safetensors file (header too large); a file of PyTorch or tch has no training that could go on: fine-tune its network (--refine)");
     Ok(())
 }
 
