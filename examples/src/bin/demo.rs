@@ -123,11 +123,12 @@ fn masked_replica(model: &Model, plan: &Plan) -> Result<Model> {
 }
 
 fn write_files(folder: &Folder, plan: &Plan, masked_accuracy: f64, model: &Model) -> Result<PathBuf> {
-    folder.write("plan.json", &(plan.to_json()? + "\n"))?;
-    folder.write("prune.txt", &prune_txt(&plan.cfg(), plan.parameters().after, Some(masked_accuracy / 100.)))?;
-    let file = folder.file("pruned.safetensors");
-    model.writer()?.write(&file)?;
-    Ok(file)
+    let mut draft = folder.draft()?;
+    draft.text("plan.json", &(plan.to_json()? + "\n"))?;
+    draft.text("prune.txt", &prune_txt(&plan.cfg(), plan.parameters().after, Some(masked_accuracy / 100.)))?;
+    draft.network("pruned.safetensors", model)?;
+    draft.publish()?;
+    Ok(folder.file("pruned.safetensors"))
 }
 
 /// The stages of the network, measured.

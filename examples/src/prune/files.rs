@@ -1,11 +1,14 @@
 //! The folder that a pruned network goes into.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use slim_runtime::Cfg;
+use anyhow::{Context, Result, ensure};
+use slim_runtime::{Cfg, Error};
+use tempfile::TempDir;
+
+use crate::model::Model;
 
 /// A folder that is there and can be written to, since that is found out before any work.
 #[derive(Debug)]
@@ -27,21 +30,90 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// Writes text into a file: beside the old one, synced, renamed, so that a whole one is there whatever happens.
+    /// Files that are to be in it together.
     ///
     /// # Errors
-    /// The disk is full, or the file is not to be written.
-    pub fn write(&self, name: &str, text: &str) -> Result<()> {
+    /// Nothing can be written into it.
+    pub fn draft(&self) -> Result<Draft<'_>> {
+        let beside = tempfile::Builder::new().prefix(".slim-").suffix(".tmp").tempdir_in(&self.0);
+        let beside = beside.with_context(|| format!("cannot write into the folder {}", self.0.display()))?;
+        Ok(Draft { folder: self, beside, names: Vec::new() })
+    }
+
+    /// # Errors
+    /// There is something that is not to be replaced.
+    fn check_free(&self, name: &str) -> Result<()> {
         let path = self.file(name);
-        let write = || {
-            // With the permissions of any new file: a temporary one is nobody else's to read.
-            let create = |path: &Path| File::options().write(true).create_new(true).open(path);
-            let mut file = tempfile::Builder::new().prefix(".slim-").suffix(".tmp").make_in(&self.0, create)?;
+        match fs::metadata(&path) {
+            Ok(there) => {
+                ensure!(there.is_file(), "cannot write {}: there is something that is no file", path.display());
+                // Renaming asks for a writable folder alone.
+                ensure!(!there.permissions().readonly(), "cannot write {}: it is read-only", path.display());
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("cannot write {}", path.display())),
+        }
+    }
+}
+
+/// Files of a folder that are written beside it first, into `.slim-*.tmp` in it, so that those of an earlier run are replaced by all of them or by none.
+///
+/// Where the process is killed, what is beside stays behind.
+#[derive(Debug)]
+#[must_use = "the files are gone before `publish`"]
+pub struct Draft<'f> {
+    folder: &'f Folder,
+    beside: TempDir,
+    names: Vec<&'static str>,
+}
+
+impl Draft<'_> {
+    /// Adds a file of text.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn text(&mut self, name: &'static str, text: &str) -> Result<()> {
+        self.add(name, |path| {
+            let mut file = File::create_new(path)?;
             file.write_all(text.as_bytes())?;
-            file.as_file().sync_all()?;
-            file.persist(&path).map_err(|error| error.error)
-        };
-        write().map(drop).with_context(|| format!("cannot write {}", path.display()))
+            Ok(file.sync_all()?)
+        })
+    }
+
+    /// Adds a file of a network.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn network(&mut self, name: &'static str, model: &Model) -> Result<()> {
+        self.add(name, |path| {
+            model.writer()?.write(path).map_err(|error| match error {
+                // That of `add` names the file as it is to be called.
+                Error::Io { cause, .. } => cause.into(),
+                other => other.into(),
+            })
+        })
+    }
+
+    fn add(&mut self, name: &'static str, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        write(&self.beside.path().join(name)).with_context(|| format!("cannot write {}", self.folder.file(name).display()))?;
+        self.names.push(name);
+        Ok(())
+    }
+
+    /// Gives the files their names, in the order in which they were added.
+    ///
+    /// # Errors
+    /// Something of these names is no file, or is read-only: nothing is replaced then. The disk's.
+    pub fn publish(self) -> Result<()> {
+        self.names.iter().try_for_each(|name| self.folder.check_free(name))?;
+        for name in &self.names {
+            let path = self.folder.file(name);
+            fs::rename(self.beside.path().join(name), &path).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        // The names outlast a loss of power. Where folders cannot be synced, nothing has failed.
+        let _ = File::open(&self.folder.0).and_then(|folder| folder.sync_all());
+        Ok(())
     }
 }
 
@@ -53,9 +125,11 @@ impl Folder {
 ///     slim_examples::prune::prune_txt(&cfg, 1234, Some(0.5)),
 ///     "Configuration: \n[49, 64, 'M']\nNumber of parameters: \n1234\nTest accuracy: \n0.5"
 /// );
+/// // 2 of 50,000.
+/// assert!(slim_examples::prune::prune_txt(&cfg, 1234, Some(0.00004)).ends_with("4e-05"));
 /// ```
 pub fn prune_txt(cfg: &Cfg, parameters: i64, accuracy: Option<f64>) -> String {
-    // As Python prints a float.
-    let accuracy = accuracy.map_or_else(|| "not tested".to_owned(), |accuracy| format!("{accuracy:?}"));
+    // As Python prints a float: with two digits of the exponent, which is negative if there is one.
+    let accuracy = accuracy.map_or_else(|| "not tested".to_owned(), |accuracy| format!("{accuracy:?}").replace("e-", "e-0"));
     format!("Configuration: \n{cfg}\nNumber of parameters: \n{parameters}\nTest accuracy: \n{accuracy}")
 }

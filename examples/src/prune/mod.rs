@@ -15,7 +15,7 @@ use slim_runtime::{Change, Closeness, Dependencies, Plan, Prunable, Slimmed, Sli
 use tch::Tensor;
 use tch::nn::ModuleT;
 
-pub use files::{Folder, prune_txt};
+pub use files::{Draft, Folder, prune_txt};
 pub use job::Job;
 
 use crate::model::Model;
@@ -106,15 +106,17 @@ impl Pruning {
         Some(score.correct as f64 / score.total as f64)
     }
 
-    /// Writes `prune.txt`, `plan.json`, `pruned.safetensors` and `report.html`, each whole or not at all.
+    /// Writes `prune.txt`, `plan.json`, `pruned.safetensors` and `report.html`, all of them or none.
     ///
     /// # Errors
     /// The disk's.
     pub fn save(&self, model: &Model, folder: &Folder) -> Result<()> {
-        folder.write("plan.json", &(self.plan.to_json()? + "\n"))?;
-        model.writer()?.write(folder.file("pruned.safetensors"))?;
-        folder.write("prune.txt", &prune_txt(&self.plan.cfg(), self.plan.parameters().after, self.masked_accuracy()))?;
-        folder.write("report.html", &page::report(model, self).html()?)
+        let mut draft = folder.draft()?;
+        draft.text("report.html", &page::report(model, self).html()?)?;
+        draft.text("prune.txt", &prune_txt(&self.plan.cfg(), self.plan.parameters().after, self.masked_accuracy()))?;
+        draft.text("plan.json", &(self.plan.to_json()? + "\n"))?;
+        draft.network("pruned.safetensors", model)?;
+        draft.publish()
     }
 }
 
