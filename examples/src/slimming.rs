@@ -44,7 +44,7 @@ pub struct SlimmingOptions {
     pub at_least: Option<usize>,
 
     /// No layer loses more than this share of its channels
-    #[arg(long, value_name = "SHARE", help_heading = "Bounds")]
+    #[arg(long, allow_negative_numbers = true, value_name = "SHARE", help_heading = "Bounds")]
     pub max_removed: Option<f64>,
 
     /// Layers are left with a multiple of so many channels, rounded up
@@ -65,11 +65,11 @@ pub struct SlimmingOptions {
 #[group(multiple = false)]
 struct TargetOptions {
     /// Share of channels to remove, in [0, 1): the reference's rule [default: 0.5]
-    #[arg(long, value_name = "SHARE", help_heading = "How much goes (one of these)")]
+    #[arg(long, allow_negative_numbers = true, value_name = "SHARE", help_heading = "How much goes (one of these)")]
     percent: Option<f64>,
 
     /// Remove the channels whose score is not above this
-    #[arg(long, value_name = "SCORE", help_heading = "How much goes (one of these)")]
+    #[arg(long, allow_negative_numbers = true, value_name = "SCORE", help_heading = "How much goes (one of these)")]
     threshold: Option<f64>,
 
     /// Leave at most so many channels
@@ -77,11 +77,11 @@ struct TargetOptions {
     top_k: Option<usize>,
 
     /// Leave at most this share of the parameters
-    #[arg(long, value_name = "SHARE", help_heading = "How much goes (one of these)")]
+    #[arg(long, allow_negative_numbers = true, value_name = "SHARE", help_heading = "How much goes (one of these)")]
     params: Option<f64>,
 
     /// Leave at most this share of the multiply-accumulates
-    #[arg(long, value_name = "SHARE", help_heading = "How much goes (one of these)")]
+    #[arg(long, allow_negative_numbers = true, value_name = "SHARE", help_heading = "How much goes (one of these)")]
     macs: Option<f64>,
 }
 

@@ -36,6 +36,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or no data set";
 ///
 /// Into --save go prune.txt (the reference's: cfg, parameters, accuracy of the masked network), plan.json (which channels of the original
 /// are left), pruned.safetensors (for train --refine, for prune again, and for PyTorch, with the names of the input) and report.html.
+/// They appear together: what goes wrong before leaves those of an earlier run as they were.
 #[derive(Debug, Parser)]
 #[command(name = "prune", version, args_override_self = true, max_term_width = 110, after_long_help = EXAMPLES, after_help = "The manual, with examples: prune --help")]
 struct Options {
@@ -77,14 +78,15 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<()> {
     let device = options.device.set_up()?;
     let (mut model, data) = start(options, device)?;
+    let Options { slimming, test_batch_size, seed, .. } = options;
+    let job = Job { slimming, data: data.as_ref(), test_batch_size: *test_batch_size, seed: *seed, device };
+    job.check(&model, None)?;
     let folder = Folder::new(&options.save)?;
     if options.model.as_deref().is_some_and(|model| is_one_file(model, &folder.file("pruned.safetensors"))) {
         return Err(Usage("pruned.safetensors in --save would replace the file of --model: choose another folder".to_owned()).into());
     }
 
     let begun = Instant::now();
-    let Options { slimming, test_batch_size, seed, .. } = options;
-    let job = Job { slimming, data: data.as_ref(), test_batch_size: *test_batch_size, seed: *seed, device };
     let pruning = job.prune(&mut model, None)?;
     say(&pruning);
     pruning.save(&model, &folder)?;
@@ -114,6 +116,9 @@ fn start(options: &Options, device: Device) -> Result<(Model, Option<DataSet>)> 
         None => None,
     };
     let noted = model.as_ref().and_then(|model| model.dataset);
+    if !options.no_test && options.data.dataset.or(noted).is_none() {
+        return Err(Usage("which data set? say --dataset, or --no-test to prune without one".to_owned()).into());
+    }
     let name = if options.no_test { noted } else { Some(options.data.name(noted)?) };
     let data = name.filter(|_| !options.no_test).map(|name| options.data.load(name, device)).transpose()?;
     let mut model = match model {

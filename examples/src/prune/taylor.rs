@@ -11,11 +11,12 @@ use crate::train::loss;
 /// Images of a batch.
 const BATCH: usize = 64;
 
-/// Adds up the gradients of the loss over some batches, in evaluation mode: nothing of the network changes but its gradients.
+/// Leaves the gradients of the loss over some batches, added up, in evaluation mode: nothing of the network changes but its gradients.
 ///
 /// # Errors
 /// A damaged image, no image at all, no memory.
-pub(super) fn accumulate_gradients(model: &Model, part: &dyn Part, batches: usize, seed: u64) -> Result<()> {
+pub(super) fn compute_gradients(model: &Model, part: &dyn Part, batches: usize, seed: u64) -> Result<()> {
+    forget_gradients(model)?;
     let mut any = false;
     for batch in part.shuffled(BATCH, seed, 0).take(batches) {
         let batch = batch?;
@@ -24,4 +25,15 @@ pub(super) fn accumulate_gradients(model: &Model, part: &dyn Part, batches: usiz
         any = true;
     }
     any.then_some(()).context("the Taylor criterion needs at least one batch of training images")
+}
+
+/// What the last step of training has left would be added to.
+fn forget_gradients(model: &Model) -> Result<()> {
+    for variable in model.vs.trainable_variables() {
+        let mut gradient = variable.f_grad()?;
+        if gradient.defined() {
+            let _ = gradient.f_detach_()?.f_zero_()?;
+        }
+    }
+    Ok(())
 }
