@@ -47,7 +47,7 @@ struct Options {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(1..), help_heading = "Passes")]
     passes: usize,
     /// Share of the original's channels that is gone in the end [default: what --percent of each pass comes to]
-    #[arg(long, value_name = "SHARE", conflicts_with_all = ["percent", "threshold", "top_k", "params", "macs"], help_heading = "Passes")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, conflicts_with_all = ["percent", "threshold", "top_k", "params", "macs"], help_heading = "Passes")]
     target: Option<f64>,
     /// How --target is spread over the passes
     #[arg(long, value_enum, requires = "target", default_value_t = Pace::Constant, help_heading = "Passes")]
@@ -83,6 +83,9 @@ struct Passes<'o> {
     refining: Recipe,
     interrupt: Interrupt,
 }
+
+/// A network in training, and where it stands.
+type Place = (Model, Resume);
 
 /// What a pass has come to.
 struct Pass {
@@ -152,20 +155,39 @@ impl Passes<'_> {
     fn pass(&self, model: &mut Model, number: usize, ratio: Option<f64>) -> Result<Pass> {
         let folder = self.options.save.join(format!("pass-{number}"));
         say(format_args!("\n== pass {number}: train"));
-        let trained = self.stage(model, &folder.join("train"), &self.training, ratio)?;
+        let place = self.place(model, &folder.join("train"), &self.training)?;
+        let trained = self.stage(model, &folder.join("train"), &self.training, place, ratio)?;
 
         say(format_args!("\n== pass {number}: prune"));
         let pruning = self.job().prune(model, ratio)?;
+        // Before files of an earlier run are replaced, it is known that they are of this one.
+        let place = self.place(model, &folder.join("refine"), &self.refining)?;
         say(&pruning);
         pruning.save(model, &Folder::new(&folder.join("prune"))?)?;
 
         say(format_args!("\n== pass {number}: fine-tune"));
-        let refined = self.stage(model, &folder.join("refine"), &self.refining, None)?;
+        let refined = self.stage(model, &folder.join("refine"), &self.refining, place, None)?;
         Ok(Pass { trained, pruning, refined })
     }
 
-    /// Trains, or goes on where an earlier run has stopped. `watched` is the ratio at which the network will be pruned.
-    fn stage(&self, model: &mut Model, folder: &Path, recipe: &Recipe, watched: Option<f64>) -> Result<Outcome> {
+    /// Where an earlier run has stopped, if there was one.
+    ///
+    /// # Errors
+    /// It was of another network, or was to train for another number of epochs.
+    fn place(&self, model: &Model, folder: &Path, recipe: &Recipe) -> Result<Option<Place>> {
+        let file = folder.join("checkpoint.safetensors");
+        if !file.exists() {
+            return Ok(None);
+        }
+        let (there, resume) = Resume::read(&file, &Wanted::default(), self.device)?;
+        // Trained for longer, it is no longer what was pruned since.
+        let is_the_same = there.spec == model.spec && there.slimmed == model.slimmed && resume.recipe().epochs == recipe.epochs;
+        ensure!(is_the_same, "{} is of another run, with other options: choose another --save", file.display());
+        Ok(Some((there, resume)))
+    }
+
+    /// Trains, or goes on from `place`. `watched` is the ratio at which the network will be pruned.
+    fn stage(&self, model: &mut Model, folder: &Path, recipe: &Recipe, place: Option<Place>, watched: Option<f64>) -> Result<Outcome> {
         let output = Output {
             folder: Some(folder.to_owned()),
             log_interval: self.options.log_interval,
@@ -173,14 +195,10 @@ impl Passes<'_> {
             percent: watched,
             ..Output::default()
         };
-        let file = folder.join("checkpoint.safetensors");
-        let mut resume = None;
-        if file.exists() {
-            let (there, place) = Resume::read(&file, &Wanted::default(), self.device)?;
-            let is_the_same = there.spec == model.spec && there.slimmed == model.slimmed;
-            ensure!(is_the_same, "{} is of another run, with other options: choose another --save", file.display());
-            (*model, resume) = (there, Some(place));
-        }
+        let resume = place.map(|(there, resume)| {
+            *model = there;
+            resume
+        });
         let outcome = train(model, &self.data, recipe, &output, resume).map_err(|error| match error.is::<Interrupted>() {
             true => error.context("the same command goes on from here"),
             false => error,
