@@ -53,7 +53,7 @@ fn checks() -> Result<Vec<Step>> {
     let passes = target().join("ci-passes");
     let mut look = Command::new(env::current_exe()?);
     look.arg("look").args(["vgg.html", "resnet50.html", "densenet121.html"].map(|file| reports.join(file)));
-    look.arg(passes.join("pass-2/prune/report.html"));
+    look.arg(passes.join("report.html")).arg(passes.join("pass-2/prune/report.html"));
     Ok(vec![
         ("format", cargo(["fmt", "--all", "--check"])),
         ("clippy", cargo_on("clippy", &LINKED, &deny)),

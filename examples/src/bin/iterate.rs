@@ -15,7 +15,8 @@ use slim_examples::numbers::grouped;
 use slim_examples::options::{DataOptions, NetworkOptions};
 use slim_examples::passes::Pace;
 use slim_examples::program::{self, say};
-use slim_examples::prune::{Folder, Job, Pruning};
+use slim_examples::prune::{Folder, Job, Pruning, Stage};
+use slim_examples::report::{Report, Stage as Shown};
 use slim_examples::slimming::SlimmingOptions;
 use slim_examples::train::{self, Interrupt, Interrupted, Outcome, Output, Recipe, RecipeOptions, Resume, Score, train};
 use slim_runtime::Change;
@@ -29,7 +30,7 @@ Examples:
   90 % of the original's channels in five passes, most of them at first:
     iterate --dataset cifar10 --arch vgg --target 0.9 --pace cubic --passes 5 --save passes
 
-Each pass has a folder in --save, with the files of `train` (pass-1/train), of `prune` (pass-1/prune) and of `train --refine` (pass-1/refine).
+Into --save goes report.html, with the stages of all passes. Each pass has a folder there, with the files of `train` (pass-1/train), of `prune` (pass-1/prune) and of `train --refine` (pass-1/refine).
 What was interrupted goes on by the same command.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or no data set, 130 interrupted";
@@ -130,7 +131,10 @@ fn run(options: &Options) -> Result<()> {
         done.push(passes.pass(&mut model, number + 1, ratio)?);
     }
     say(format_args!("\n{}", table(&done).trim_fmt()));
-    Ok(())
+    let folder = Folder::new(&options.save)?;
+    let mut draft = folder.draft()?;
+    draft.text("report.html", &report(&model, &done)?)?;
+    draft.publish()
 }
 
 impl Passes<'_> {
@@ -207,6 +211,31 @@ impl Passes<'_> {
         say(format_args!("{} epochs in {:.0} s: accuracy {:.2} %", outcome.epochs, outcome.time.as_secs_f64(), outcome.score.accuracy()));
         Ok(outcome)
     }
+}
+
+/// The report on the last pass, with the stages of all of them.
+fn report(model: &Model, done: &[Pass]) -> Result<String> {
+    let last = done.last().context("there was no pass")?;
+    let stages = done.iter().enumerate().flat_map(|(number, Pass { trained, pruning, refined })| {
+        let [dense, _, slimmed] = &pruning.stages;
+        let stage = |name: &str, score: Option<Score>, like: &Stage| Shown {
+            name: format!("{name} {}", number + 1),
+            accuracy: score.map(|score| score.accuracy()),
+            parameters: like.parameters,
+            macs: like.macs,
+        };
+        [
+            stage("trained", Some(trained.score), dense),
+            stage("slimmed", slimmed.score, slimmed),
+            stage("fine-tuned", Some(refined.score), slimmed),
+        ]
+    });
+    let report = Report {
+        title: format!("{}, pruned in {} passes", model.spec, done.len()),
+        stages: stages.collect(),
+        ..last.pruning.report(model)
+    };
+    report.html()
 }
 
 /// What each pass has come to.

@@ -21,6 +21,7 @@ pub use job::Job;
 use crate::model::Model;
 use crate::network::Net;
 use crate::numbers::grouped;
+use crate::report::Report;
 use crate::train::Score;
 
 /// What was done to a network, and what it is worth at each stage.
@@ -63,7 +64,7 @@ pub struct Stage {
 /// A network that was pruned before stays one whose plan begins at the original.
 ///
 /// # Errors
-/// What cannot be planned, verified or carried out, and those of `measure`. The network is then as it was.
+/// What cannot be planned, verified or carried out, and those of `measure`. The network is then as it was, unless it is the slimmed one that could not be measured.
 pub fn prune(
     model: &mut Model,
     slimming: &Slimming,
@@ -106,13 +107,18 @@ impl Pruning {
         Some(score.correct as f64 / score.total as f64)
     }
 
+    /// What there is to show of it; `model` is the pruned network.
+    pub fn report(&self, model: &Model) -> Report<'_> {
+        page::report(model, self)
+    }
+
     /// Writes `prune.txt`, `plan.json`, `pruned.safetensors` and `report.html`, all of them or none.
     ///
     /// # Errors
     /// The disk's.
     pub fn save(&self, model: &Model, folder: &Folder) -> Result<()> {
         let mut draft = folder.draft()?;
-        draft.text("report.html", &page::report(model, self).html()?)?;
+        draft.text("report.html", &self.report(model).html()?)?;
         draft.text("prune.txt", &prune_txt(&self.plan.cfg(), self.plan.parameters().after, self.masked_accuracy()))?;
         draft.text("plan.json", &(self.plan.to_json()? + "\n"))?;
         draft.network("pruned.safetensors", model)?;
