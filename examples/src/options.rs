@@ -45,8 +45,8 @@ pub struct DataOptions {
 
 impl NetworkOptions {
     /// What a file has to hold.
-    pub fn wanted(&self, classes: Option<i64>) -> Wanted {
-        Wanted { arch: self.arch, depth: self.depth, cfg: self.cfg.clone(), classes }
+    pub fn wanted(&self) -> Wanted {
+        Wanted { arch: self.arch, depth: self.depth, cfg: self.cfg.clone() }
     }
 
     /// A dense network with starting values, drawn by `seed`.

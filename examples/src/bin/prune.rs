@@ -10,6 +10,7 @@ use clap::builder::RangedU64ValueParser;
 use slim_examples::data::DataSet;
 use slim_examples::device::DeviceOptions;
 use slim_examples::model::Model;
+use slim_examples::network::Spec;
 use slim_examples::options::{DataOptions, NetworkOptions, Usage};
 use slim_examples::program::{self, say};
 use slim_examples::prune::{Folder, Job};
@@ -68,9 +69,6 @@ struct Options {
     device: DeviceOptions,
 }
 
-/// Classes of a network that nobody has trained and that no data set says.
-const CLASSES: i64 = 10;
-
 fn main() -> ExitCode {
     program::main(|| run(&Options::parse()))
 }
@@ -108,7 +106,7 @@ fn start(options: &Options, device: Device) -> Result<(Model, Option<DataSet>)> 
     options.data.dataset.map(|said| options.data.name(Some(said))).transpose()?;
     let model = match &options.model {
         Some(file) => {
-            let model = Model::read(file, &options.network.wanted(None), device)?;
+            let model = Model::read(file, &options.network.wanted(), device)?;
             let note = model.note.iter().map(|note| format!(" ({note})")).collect::<String>();
             say(format_args!("read {}: {}{note}", file.display(), model.spec));
             Some(model)
@@ -124,7 +122,7 @@ fn start(options: &Options, device: Device) -> Result<(Model, Option<DataSet>)> 
     let mut model = match model {
         Some(model) => model,
         None => {
-            let model = options.network.fresh(data.as_ref().map_or(CLASSES, |data| data.classes), options.seed, device)?;
+            let model = options.network.fresh(data.as_ref().map_or(Spec::CLASSES, |data| data.classes), options.seed, device)?;
             model.draw_scales();
             say(format_args!(
                 "no --model: a fresh {}, which nobody has trained; γ are drawn from U(0, 1), so that something ranks the channels",

@@ -127,7 +127,7 @@ fn with_the_way_on(error: Error) -> Error {
 fn start(options: &Options, device: Device) -> Result<Start> {
     // Where it is said, it is looked for before any work.
     options.data.dataset.map(|said| options.data.name(Some(said))).transpose()?;
-    let wanted = options.network.wanted(None);
+    let wanted = options.network.wanted();
     let (model, resume) = match (&options.files.resume, &options.files.refine) {
         (Some(file), _) => Resume::read(file, &wanted, device).map(|(model, resume)| (Some(model), Some(resume)))?,
         (None, Some(file)) => (Some(Model::read(file, &wanted, device)?), None),

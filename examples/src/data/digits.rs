@@ -4,10 +4,11 @@ use anyhow::{Context, Result, ensure};
 use flate2::read::GzDecoder;
 use tch::{Device, Kind, Tensor};
 
+use super::memory::SIDE;
 use super::{Batch, Batches, DataSet, Part, order};
 
 /// The digits.
-pub(super) const CLASSES: i64 = 10;
+const CLASSES: i64 = 10;
 /// Pixels of a digit.
 const PIXELS: usize = 64;
 /// The largest pixel value.
@@ -34,16 +35,6 @@ pub struct Digits {
 }
 
 impl Split {
-    /// Number of images.
-    pub fn len(&self) -> i64 {
-        self.labels.size().first().copied().unwrap_or(0)
-    }
-
-    /// Whether there is no image.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     fn batch(&self, numbers: &[i64]) -> Result<Batch> {
         let index = Tensor::f_from_slice(numbers)?.f_to_device(self.images.device())?;
         Ok(Batch { images: self.images.f_index_select(0, &index)?, labels: self.labels.f_index_select(0, &index)? })
@@ -56,18 +47,18 @@ impl Part for Split {
     }
 
     fn batches(&self, size: usize) -> Batches<'_> {
-        Box::new(order::batches(order::plain(Part::len(self)), size, 0).map(|numbers| self.batch(&numbers)))
+        Box::new(order::batches(order::plain(self.len()), size, 0).map(|numbers| self.batch(&numbers)))
     }
 
     /// Shuffled only: a digit that is moved or turned may be cut, or another one.
     fn shuffled(&self, size: usize, seed: u64, first: usize) -> Batches<'_> {
-        Box::new(order::batches(order::shuffled(Part::len(self), seed), size, first).map(|numbers| self.batch(&numbers)))
+        Box::new(order::batches(order::shuffled(self.len(), seed), size, first).map(|numbers| self.batch(&numbers)))
     }
 }
 
 impl From<Digits> for DataSet {
     fn from(digits: Digits) -> Self {
-        DataSet { classes: CLASSES, image: [3, 32, 32], train: Box::new(digits.train), test: Box::new(digits.test) }
+        DataSet { classes: CLASSES, image: [3, SIDE, SIDE], train: Box::new(digits.train), test: Box::new(digits.test) }
     }
 }
 
@@ -124,7 +115,7 @@ fn tensors(rows: &[Row], device: Device) -> Result<Split> {
     let gray = Tensor::f_from_slice(&pixels)?.f_view([-1, 1, 8, 8])? / WHITE;
     // The digits' own mean and deviation, rounded.
     let normal = (gray - 0.3) / 0.38;
-    let images = normal.f_upsample_bilinear2d([32, 32], false, None, None)?.f_expand([-1, 3, -1, -1], false)?.f_contiguous()?;
+    let images = normal.f_upsample_bilinear2d([SIDE, SIDE], false, None, None)?.f_expand([-1, 3, -1, -1], false)?.f_contiguous()?;
     Ok(Split { images: images.f_to_kind(Kind::Float)?.f_to_device(device)?, labels: Tensor::f_from_slice(&labels)?.f_to_device(device)? })
 }
 

@@ -6,9 +6,10 @@ use tch::{Device, Kind, Tensor};
 use super::augment::Augment;
 use super::normal::Normal;
 use super::{Batch, Batches, Part, order};
+use crate::network::Arch;
 
 /// Side of the small images, in pixels.
-pub(super) const SIDE: i64 = 32;
+pub(super) const SIDE: i64 = Arch::CIFAR_SIDE;
 
 /// Images and their classes in memory, and how batches are made of them.
 #[derive(Debug)]

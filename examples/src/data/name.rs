@@ -25,17 +25,6 @@ pub enum Name {
 }
 
 impl Name {
-    /// How many classes it has; `None` where the files say it.
-    pub fn classes(self) -> Option<i64> {
-        match self {
-            Name::Digits => Some(super::digits::CLASSES),
-            Name::Cifar10 => Some(cifar::TEN.classes),
-            Name::Cifar100 => Some(cifar::HUNDRED.classes),
-            Name::Svhn => Some(svhn::CLASSES),
-            Name::Imagefolder => None,
-        }
-    }
-
     /// Whether its files are in the folder `dir`, which is found out without reading them.
     ///
     /// # Errors
@@ -82,11 +71,5 @@ mod tests {
     fn names_are_those_of_the_command_line() {
         let names: Vec<_> = Name::value_variants().iter().map(ToString::to_string).collect();
         assert_eq!(names, ["digits", "cifar10", "cifar100", "svhn", "imagefolder"]);
-    }
-
-    #[test]
-    fn a_set_has_as_many_classes_as_its_name_says() -> Result<()> {
-        assert_eq!(load(Name::Digits, Path::new(""), Device::Cpu)?.classes, Name::Digits.classes().unwrap_or(0));
-        Ok(())
     }
 }

@@ -9,7 +9,8 @@
 //! | the reference's | `{'cfg', 'state_dict'}` of a VGG, a pre-activation ResNet or a DenseNet that was slimmed |
 //! | `.ot` | tch's `VarStore::save` |
 //!
-//! Nothing in a file is executed, and memory is taken in proportion to it.
+//! Nothing in a file is executed. Memory is taken in proportion to the tensors that are in it: a network that is far larger than they are is not built, but for the
+//! dense one of an own file that a slimmed network is cut out of. Its name says how large that is; a VGG is built as narrow as it is.
 
 mod archive;
 mod contents;
@@ -19,6 +20,8 @@ mod ot;
 mod own;
 mod pytorch;
 mod reference;
+mod room;
+mod tensors;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -38,6 +41,9 @@ use format::Format;
 const SPEC: &str = "network";
 /// That under which it says what the network was trained on.
 const DATASET: &str = "dataset";
+
+/// What to do where a file does not say what network it is of, and is not of the one that it was taken for.
+const AS_TRAINED: &str = "say --arch, --depth, --cfg as it was trained";
 
 /// A network of the zoo with its weights, dense or slimmed.
 #[derive(Debug)]
@@ -68,8 +74,6 @@ pub struct Wanted {
     pub depth: Option<u32>,
     /// Widths that are not those of its depth.
     pub cfg: Option<Cfg>,
-    /// How many classes.
-    pub classes: Option<i64>,
 }
 
 impl Model {
@@ -93,15 +97,13 @@ impl Model {
             Format::Ot => Self::holding(ot::read(path)?, path, wanted, device),
             Format::Pytorch => Self::holding(pytorch::read(path)?, path, wanted, device),
         };
-        read().map_err(|error| {
-            let (file, text) = (path.display().to_string(), format!("{error:#}"));
-            if text.starts_with(&file) { error } else { anyhow!("{file}: {text}") }
-        })
+        read().map_err(|error| if names_file(&error) { error } else { anyhow!("{}: {error:#}", path.display()) })
     }
 
     /// The network that has these contents of a file that says no [`Spec`].
     fn holding(contents: Contents, path: &Path, wanted: &Wanted, device: Device) -> Result<Self> {
         let spec = contents.spec(wanted)?;
+        room::check(&spec, contents.values()).map_err(|error| anyhow!("{error}; {AS_TRAINED}"))?;
         let Contents { mut tensors, note, .. } = contents;
         let before = tensors.len();
         tensors.retain(|name, _| !names::is_auxiliary(spec.arch, name));
@@ -112,7 +114,7 @@ impl Model {
         let mut model = Self::new(spec, device)?;
         checkpoint::load_tensors(&variables, path, &mut model.vs).map_err(|error| match error {
             Error::Checkpoint { problems, .. } => {
-                anyhow!("it does not hold {}; say --arch, --depth, --cfg as it was trained:\n  {}", model.spec, problems.join("\n  "))
+                anyhow!("it does not hold {}; {AS_TRAINED}:\n  {}", model.spec, problems.join("\n  "))
             }
             other => other.into(),
         })?;
@@ -146,6 +148,13 @@ impl Model {
     }
 }
 
+/// Whether the text of an error begins with the file.
+fn names_file(error: &anyhow::Error) -> bool {
+    use Error::{Checkpoint, CheckpointModel, CheckpointPositions, Format, Io};
+    let error = error.downcast_ref();
+    matches!(error, Some(Checkpoint { .. } | CheckpointModel { .. } | CheckpointPositions { .. } | Format { .. } | Io { .. }))
+}
+
 impl Wanted {
     /// Checks that a file's network is the wanted one.
     fn agree(&self, spec: &Spec) -> Result<()> {
@@ -158,9 +167,6 @@ impl Wanted {
         }
         if let Some(cfg) = &self.cfg {
             ensure!(Some(cfg) == spec.widths()?.as_ref(), says("cfg", cfg));
-        }
-        if let Some(classes) = self.classes {
-            ensure!(classes == spec.classes, says("classes", &classes));
         }
         Ok(())
     }

@@ -13,8 +13,9 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use super::archive::{self, Archive};
-use super::contents::{Contents, tensors};
+use super::contents::Contents;
 use super::pytorch::unread;
+use super::tensors;
 
 /// How the pickle of a module begins that has neither methods nor modules: an object of this class, whose attributes follow as a dict.
 const OBJECT: &[u8] = b"\x80\x02c__torch__\nModule\nq\x00)\x81";
@@ -36,7 +37,7 @@ pub(super) fn read(path: &Path) -> Result<Contents> {
         }
         named.insert(name.replace('|', "."), tensor);
     }
-    Contents::of(tensors(named, path)?)
+    Contents::of(tensors::read(named, path)?)
 }
 
 /// The attributes of the object that a pickle makes.

@@ -2,42 +2,76 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
-use slim_runtime::checkpoint;
+use slim_runtime::checkpoint::File;
+use slim_runtime::{Cfg, LayerKind, LayerPlan, Plan, Stage};
 use tch::Device;
 
 use super::contents::Contents;
-use super::{DATASET, Model, SPEC, Wanted, names};
+use super::{DATASET, Model, SPEC, Wanted, names, room};
 use crate::data::Name;
-use crate::network::Spec;
+use crate::network::{Arch, Spec};
 
 /// # Errors
 /// A file that is not sound, or of another network than the wanted one.
 pub(super) fn read(path: &Path, wanted: &Wanted, device: Device) -> Result<Model> {
-    let said = checkpoint::metadata(path, SPEC)?;
+    let file = File::open(path)?;
     let said: Option<Spec> =
-        said.map(|text| serde_json::from_str(&text)).transpose().context("the network in its metadata cannot be used")?;
-    let is_slimmed = checkpoint::metadata(path, "plan")?.is_some();
-    let contents = Contents::of(checkpoint::tensors(path)?)?;
+        file.metadata(SPEC).map(serde_json::from_str).transpose().context("the network in its metadata cannot be used")?;
+    let contents = Contents::of(file.tensors()?)?;
     let spec = match said {
         Some(spec) => {
             wanted.agree(&spec)?;
             spec
         }
-        None if is_slimmed => contents.spec(wanted)?,
+        None if file.is_slimmed() => contents.spec(wanted)?,
         None => return Model::holding(contents, path, wanted, device),
     };
-    let mut model = Model::new(spec, device)?;
+    let mut model = if file.is_slimmed() { slimmed(spec, &file, &contents, device)? } else { dense(spec, &file, &contents, device)? };
     // One that this program does not know is none to go on with.
-    model.dataset = checkpoint::metadata(path, DATASET)?.and_then(|name| Name::from_str(&name, false).ok());
-    if is_slimmed {
-        model.slimmed = Some(checkpoint::load(path, &mut model.vs, &mut model.net)?);
-    } else {
-        checkpoint::load_weights(path, &mut model.vs)?;
-    }
+    model.dataset = file.metadata(DATASET).and_then(|name| Name::from_str(name, false).ok());
     // What others have written beside it, such as a trainer its momentum, is theirs to read.
     let carried = contents.tensors.into_iter().filter(|(name, _)| names::is_beside(model.spec.arch, name));
     model.beside = carried.collect();
     Ok(model)
+}
+
+fn dense(spec: Spec, file: &File, contents: &Contents, device: Device) -> Result<Model> {
+    room::check(&spec, contents.values())?;
+    let mut model = Model::new(spec, device)?;
+    file.load_weights(&mut model.vs)?;
+    Ok(model)
+}
+
+/// What was slimmed of `spec` by the file's plan.
+fn slimmed(spec: Spec, file: &File, contents: &Contents, device: Device) -> Result<Model> {
+    let plan = file.plan()?;
+    let built = match spec.arch {
+        // Its cfg is all that a slimmed one is built from. A plan may say any width that there was.
+        Arch::Vgg => {
+            let (before, dense) = (before(&plan), spec.widths()?.unwrap_or_default());
+            ensure!(before == dense, "it was slimmed from vgg {before}, and {spec} is {dense}; say --depth or --cfg as it was trained");
+            let built = Spec::new(Arch::Vgg, None, Some(plan.cfg()), spec.classes)?;
+            room::check(&built, contents.values())?;
+            built
+        }
+        _ => {
+            room::check_slimmed(&spec, &plan, contents.values())?;
+            spec.clone()
+        }
+    };
+    let mut model = Model::new(built, device)?;
+    model.slimmed = Some(file.load(&mut model.vs, &mut model.net)?);
+    Ok(Model { spec, ..model })
+}
+
+/// The cfg of a VGG that was slimmed.
+fn before(plan: &Plan) -> Cfg {
+    let stage = |layer: &LayerPlan| match layer.kind {
+        LayerKind::BatchNorm => layer.axes.first().map(|axis| Stage::from(axis.width as i64)),
+        LayerKind::MaxPool => Some(Stage::MaxPool),
+        _ => None,
+    };
+    plan.layers().iter().filter_map(stage).collect()
 }

@@ -9,8 +9,8 @@ use pytorch_reader::{PickleValue, PytorchError, PytorchReader};
 use slim_runtime::{Cfg, Stage};
 use tch::Kind;
 
-use super::contents::{Contents, tensors};
-use super::names;
+use super::contents::Contents;
+use super::{names, tensors};
 use crate::network::Arch;
 
 /// Where trainers put the state dict that they save among other things.
@@ -35,7 +35,7 @@ pub(super) fn read(path: &Path) -> Result<Contents> {
         bail!("it has {there} tensors with {} different names", named.len());
     }
     Ok(Contents {
-        tensors: names::unwrapped(tensors(named, path)?)?,
+        tensors: names::unwrapped(tensors::read(named, path)?)?,
         cfg: root.get("cfg").map(cfg).transpose()?.flatten(),
         arch: root.get("arch").and_then(arch),
         note: note(&root, path)?,
@@ -113,7 +113,7 @@ fn note(root: &HashMap<String, PickleValue>, path: &Path) -> Result<Option<Strin
 fn scalar(path: &Path, key: &str) -> Result<Option<f64>> {
     let reader = PytorchReader::new(path).map_err(unread)?;
     let Some(tensor) = reader.get(key).filter(|tensor| tensor.num_elements() == 1) else { return Ok(None) };
-    let tensor = tensors(BTreeMap::from([(key.to_owned(), tensor.clone())]), path)?;
+    let tensor = tensors::read(BTreeMap::from([(key.to_owned(), tensor.clone())]), path)?;
     let tensor = tensor.get(key).context("just read")?;
     let value = tensor.f_to_kind(Kind::Double)?.f_reshape([1])?;
     Ok(Vec::<f64>::try_from(&value)?.first().copied())

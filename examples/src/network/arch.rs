@@ -47,6 +47,11 @@ pub enum Arch {
 }
 
 impl Arch {
+    /// Side of CIFAR's images, in pixels.
+    pub const CIFAR_SIDE: i64 = 32;
+    /// Side of what networks for ImageNet see of an image, in pixels.
+    pub const IMAGENET_SIDE: i64 = 224;
+
     /// The reference's depth, for a network that comes in several.
     pub fn default_depth(self) -> Option<u32> {
         match self {
@@ -81,7 +86,7 @@ impl Arch {
 
     /// Side of the images that it was made for, in pixels.
     pub fn side(self) -> i64 {
-        if self.default_depth().is_some() || self == Arch::Unet { 32 } else { 224 }
+        if self.default_depth().is_some() || self == Arch::Unet { Self::CIFAR_SIDE } else { Self::IMAGENET_SIDE }
     }
 }
 

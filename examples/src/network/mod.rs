@@ -1,6 +1,7 @@
 //! A network of the zoo by its name: what it is built from, and the network behind one type.
 
 mod arch;
+mod size;
 mod spec;
 
 use slim_runtime::{Flow, LayerVisitor, Prunable, Tracer};
@@ -85,6 +86,9 @@ mod tests {
             refused(Spec::new(Arch::Preresnet, None, Some(slim_runtime::channels![4]), 10)),
             "preresnet is not built from widths: leave out --cfg"
         );
+        let pooled = |pools| ["[4", &", 'M', 4".repeat(pools), "]"].concat().parse().map(|cfg| Spec::new(Arch::Vgg, None, Some(cfg), 10));
+        assert!(pooled(5).is_ok_and(|spec| spec.is_ok()));
+        assert_eq!(pooled(6).map(refused).unwrap_or_default(), "an image of 32×32 can be halved 5 times, and the cfg has 'M' 6 times");
         let vs = VarStore::new(Device::Cpu);
         let built = Spec::new(Arch::Vgg, Some(12), None, 10).and_then(|spec| spec.build(&vs.root()));
         assert_eq!(built.err().map(|error| error.to_string()).unwrap_or_default(), "VGG has a depth of 11, 13, 16 or 19, not 12");

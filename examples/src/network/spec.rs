@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use slim_runtime::{Cfg, Stage};
 use tch::nn::Path;
 
-use super::{Arch, Net};
+use super::{Arch, Net, size};
 use crate::zoo::{
     Selections, densenet, densenet_cifar, googlenet, mobilenet_v2, mobilenet_v3, preresnet, resnet, shufflenet_v2, unet, vgg, vgg_imagenet,
 };
@@ -42,6 +42,9 @@ mod most {
 }
 
 impl Spec {
+    /// How many classes there are where nothing says it: those of CIFAR-10, as in the reference.
+    pub const CLASSES: i64 = 10;
+
     /// Checks that the network can be built.
     ///
     /// # Errors
@@ -60,9 +63,16 @@ impl Spec {
         Self { arch, depth: None, cfg: Some(cfg), selections, classes }.checked()
     }
 
-    /// Itself, if it is one that [`new`](Self::new) and [`narrow`](Self::narrow) make: one that was read may be anything.
     fn checked(self) -> Result<Self> {
-        let Self { arch, depth, cfg, classes, .. } = &self;
+        self.check().map(|()| self)
+    }
+
+    /// Checks that it is one that [`new`](Self::new) and [`narrow`](Self::narrow) make: one that was read may be anything.
+    ///
+    /// # Errors
+    /// What they refuse.
+    pub(crate) fn check(&self) -> Result<()> {
+        let Self { arch, depth, cfg, classes, .. } = self;
         ensure!(depth.is_none() || arch.default_depth().is_some(), "{arch} comes in one depth, which its name says: leave out --depth");
         ensure!(cfg.is_none() || arch.default_depth().is_some(), "{arch} is not built from widths: leave out --cfg");
         ensure!(depth.is_none() || cfg.is_none(), "{arch} has a depth or a cfg, not both");
@@ -74,16 +84,18 @@ impl Spec {
             bail!("a depth of {depth} is more than any network has");
         }
         if let (Arch::Vgg, Some(cfg)) = (arch, cfg) {
-            // In floating point, which does not overflow.
-            let inputs = [3].into_iter().chain(cfg.widths());
-            let parameters: f64 = inputs.zip(cfg.widths()).map(|(inputs, outputs)| 9. * inputs as f64 * outputs as f64).sum();
+            let pools = cfg.stages().iter().filter(|stage| **stage == Stage::MaxPool).count();
+            let (side, most) = (arch.side(), arch.side().ilog2() as usize);
+            ensure!(pools <= most, "an image of {side}×{side} can be halved {most} times, and the cfg has 'M' {pools} times");
+            ensure!(cfg.widths().all(|width| width > 0), "cfg {cfg}: a width is at least 1");
+            let parameters = size::convolutions(cfg);
             ensure!(
                 parameters <= most::PARAMETERS as f64,
                 "a VGG of these widths would have {parameters:.0} parameters, more than {}",
                 most::PARAMETERS
             );
         }
-        Ok(self)
+        Ok(())
     }
 
     /// The depth that it has or whose stages its cfg has; `None` where there is no such, or only one.
@@ -123,7 +135,7 @@ impl Spec {
     /// # Errors
     /// A depth that the network does not come in, a cfg or selections that are none of it, and what [`new`](Self::new) refuses.
     pub fn build(&self, p: &Path) -> Result<Net> {
-        self.clone().checked()?;
+        self.check()?;
         let (classes, selections) = (self.classes, &self.selections);
         let depth = self.depth.or(self.arch.default_depth()).unwrap_or_default();
         Ok(match (self.arch, &self.cfg) {

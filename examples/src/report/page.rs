@@ -2,12 +2,13 @@
 
 use anyhow::{Context, Result, ensure};
 use askama::Template;
-use slim_runtime::Dependencies;
 use slim_runtime::dependencies::Group;
+use slim_runtime::{Change, Dependencies};
 
+use super::fates;
 use super::plots::{self, Ink};
 use super::{Report, Stage};
-use crate::numbers::{change, grouped, score, time};
+use crate::numbers::{change, grouped, time};
 
 /// How many layers of a sort the table of groups names.
 const MOST_NAMES: usize = 3;
@@ -18,6 +19,8 @@ struct Page<'a> {
     report: &'a Report<'a>,
     inks: &'static [Ink],
     figures: Vec<Figure>,
+    /// What is left of the original network, where this pass was not the first.
+    original: String,
     warnings: Vec<String>,
     times: Vec<(&'a str, String)>,
     stages: Vec<StageRow<'a>>,
@@ -36,7 +39,7 @@ struct Page<'a> {
     json: String,
 }
 
-/// A number before and after, to be seen first.
+/// A number before and after the pass, to be seen first.
 struct Figure {
     name: &'static str,
     before: String,
@@ -83,6 +86,7 @@ pub(super) fn html(report: &Report) -> Result<String> {
         report,
         inks: &plots::INKS,
         figures: figures(report),
+        original: original(report),
         warnings: report.plan.warnings().iter().map(ToString::to_string).chain(report.warnings.iter().cloned()).collect(),
         times: report.times.iter().map(|(name, seconds)| (name.as_str(), time(*seconds))).collect(),
         stages: report.stages.iter().map(stage_row).collect(),
@@ -103,16 +107,11 @@ pub(super) fn html(report: &Report) -> Result<String> {
 }
 
 /// # Errors
-/// A number that is none.
+/// An accuracy that is none.
 fn check(report: &Report) -> Result<()> {
     for stage in &report.stages {
         let is_share = stage.accuracy.is_none_or(|accuracy| (0. ..=100.).contains(&accuracy));
         ensure!(is_share, "stage `{}`: an accuracy of {:?} is no percentage", stage.name, stage.accuracy.unwrap_or_default());
-    }
-    for (path, scores) in &report.scores {
-        if let Some(position) = scores.iter().position(|score| !score.is_finite()) {
-            anyhow::bail!("`{path}`: the score of channel {position} is {}", scores[position]);
-        }
     }
     Ok(())
 }
@@ -124,7 +123,7 @@ fn figures(report: &Report) -> Vec<Figure> {
         after: grouped(after),
         change: change(before as f64, after as f64),
     };
-    let (channels, parameters) = (report.plan.channels(), report.plan.parameters());
+    let (channels, parameters) = (report.pass().channels(), report.pass().parameters());
     let mut figures =
         vec![counted("Channels", channels.before, channels.after), counted("Parameters", parameters.before, parameters.after)];
     let macs = || report.stages.iter().filter_map(|stage| stage.macs);
@@ -142,6 +141,18 @@ fn figures(report: &Report) -> Vec<Figure> {
         });
     }
     figures
+}
+
+/// Empty where what is said of the pass is said of the original network.
+fn original(report: &Report) -> String {
+    if report.passes.is_empty() {
+        return String::new();
+    }
+    let left = |Change { before, after }, what| {
+        format!("{} of {} {what} ({})", grouped(after), grouped(before), change(before as f64, after as f64))
+    };
+    let (channels, parameters) = (left(report.plan.channels(), "channels"), left(report.plan.parameters(), "parameters"));
+    format!("The network was pruned before. Of the original, {channels} and {parameters} are left.")
 }
 
 fn stage_row(stage: &Stage) -> StageRow<'_> {
@@ -180,28 +191,14 @@ fn layers(report: &Report) -> Vec<(String, i64, i64)> {
 }
 
 fn scores(report: &Report) -> Result<Option<Scores>> {
-    let Report { scores, score_name, threshold, .. } = report;
-    let all = || scores.iter().flat_map(|(_, scores)| scores.iter().map(|score| score.abs()));
-    let count = all().count();
-    if count == 0 {
+    let (layers, name, threshold) = (fates::of(report)?, &report.score_name, report.threshold);
+    if layers.iter().all(|layer| layer.channels.is_empty()) {
         return Ok(None);
     }
-    let zeros = all().filter(|&score| score == 0.).count();
-    let mut summary = match threshold {
-        Some(threshold) => {
-            let going = all().filter(|score| score <= threshold).count();
-            let (going, count) = (grouped(going as i64), grouped(count as i64));
-            format!("{going} of {count} values of {score_name} are not above the threshold, {}.", score(*threshold))
-        }
-        None => format!("{} values of {score_name}; no one threshold decides.", grouped(count as i64)),
-    };
-    if zeros > 0 {
-        summary += &format!(" {} are zero.", grouped(zeros as i64));
-    }
     Ok(Some(Scores {
-        histogram: plots::histogram(score_name, scores, *threshold)?,
-        strips: plots::strips(score_name, scores, *threshold)?,
-        summary,
+        histogram: plots::histogram(name, &layers, threshold)?,
+        strips: plots::strips(name, &layers, threshold)?,
+        summary: fates::summary(name, &layers, threshold),
     }))
 }
 

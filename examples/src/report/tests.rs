@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use roxmltree::{Document, Node, ParsingOptions};
 use slim_runtime::{Flow, LayerKind, Prunable, Slimming, Tracer, nn};
@@ -43,7 +43,7 @@ impl Sample {
             title: "A network".to_owned(),
             what: vec![("Data set".to_owned(), "digits".to_owned())],
             plan: &self.plan,
-            passes: vec![("Pass 1".to_owned(), &self.plan)],
+            passes: Vec::new(),
             stages: vec![stage("dense", Some(99.17), Some(1000)), stage("masked", None, None), stage("slimmed", Some(98.61), Some(250))],
             scores: self.scores.clone(),
             score_name: "|γ|".to_owned(),
@@ -144,6 +144,75 @@ fn numbers_are_where_they_belong() -> Done {
     Ok(())
 }
 
+/// A VGG of four layers of ten channels, whose γ are the same every time.
+fn small() -> Result<Model> {
+    let model = Model::new(Spec::new(Arch::Vgg, None, Some("[10, 10, 10, 10]".parse()?), 10)?, Device::Cpu)?;
+    let _no_grad = tch::no_grad_guard();
+    let mut random = fastrand::Rng::with_seed(0);
+    let variables: BTreeMap<_, _> = model.vs.variables().into_iter().collect();
+    for (_, mut scale) in variables.into_iter().filter(|(name, variable)| name.ends_with("weight") && variable.dim() == 1) {
+        scale.copy_(&Tensor::from_slice(&[(); 10].map(|()| random.f32())));
+    }
+    Ok(model)
+}
+
+#[test]
+fn channels_go_and_stay_by_the_plan() -> Done {
+    let model = small()?;
+    let said = |slimming: Slimming| -> Result<(String, Vec<String>)> {
+        let (plan, dependencies) = (model.net.plan(&slimming)?, model.net.dependencies()?);
+        let scores: Vec<_> = model.net.scores(&slimming)?.into_iter().map(|layer| (layer.path, layer.scores)).collect();
+        let html = Sample { plan, dependencies, scores }.report().html()?;
+        let page = parsed(&html)?;
+        let strips =
+            elements(&page, "svg").into_iter().filter(|svg| svg.attribute("aria-label").is_some_and(|all| all.starts_with("Where")));
+        let texts = strips.flat_map(|svg| svg.descendants().filter(|node| node.has_tag_name("text")).collect::<Vec<_>>()).map(text);
+        let stay = texts.map(|text| text.trim().to_owned()).filter(|text| text.contains(" / ")).collect();
+        let summary = elements(&page, "figcaption").into_iter().map(text).find(|text| text.contains(" channels go, "));
+        Ok((summary.unwrap_or_default(), stay))
+    };
+    let (summary, stay) = said(Slimming::ratio(0.5))?;
+    insta::assert_snapshot!(summary, @"21 of 40 channels go, by their |γ|. 21 are not above the threshold, 0.5110.   go,   stay.");
+    insta::assert_snapshot!(stay.join(", "), @"4 / 10, 4 / 10, 6 / 10, 5 / 10");
+    let (summary, stay) = said(Slimming::ratio(0.5).keep("feature.2.*"))?;
+    insta::assert_snapshot!(summary, @"16 of 40 channels go, by their |γ|. 18 are not above the threshold, 0.3779; 2 of them stay all the same. Bounds, what is kept, coupled channels and ties decide that.   go,   stay.");
+    insta::assert_snapshot!(stay.join(", "), @"4 / 10, 5 / 10, 10 / 10, 5 / 10");
+    let (summary, stay) = said(Slimming::ratio(0.5).round_to(4))?;
+    insta::assert_snapshot!(summary, @"16 of 40 channels go, by their |γ|. 21 are not above the threshold, 0.5110; 5 of them stay all the same. Bounds, what is kept, coupled channels and ties decide that.   go,   stay.");
+    insta::assert_snapshot!(stay.join(", "), @"4 / 10, 4 / 10, 8 / 10, 8 / 10");
+    let (summary, stay) = said(Slimming::ratio(0.5).round_down_to(4))?;
+    insta::assert_snapshot!(summary, @"24 of 40 channels go, by their |γ|. 21 are not above the threshold, 0.5110; 3 above it go, too. Bounds, what is kept, coupled channels and ties decide that.   go,   stay.");
+    insta::assert_snapshot!(stay.join(", "), @"4 / 10, 4 / 10, 4 / 10, 4 / 10");
+    Ok(())
+}
+
+#[test]
+fn a_later_pass_begins_where_the_one_before_ended() -> Done {
+    let mut model = small()?;
+    let first = model.net.slim(0.5)?;
+    let (dependencies, slimming) = (model.net.dependencies()?, Slimming::ratio(0.5));
+    let scores: Vec<_> = model.net.scores(&slimming)?.into_iter().map(|layer| (layer.path, layer.scores)).collect();
+    let second = model.net.plan(&slimming)?;
+    let second = model.net.apply(&second)?;
+    let whole = first.then(&second)?;
+    let sample = Sample { plan: whole.plan().clone(), dependencies, scores };
+    let mut report = sample.report();
+    report.passes = vec![("this pass".to_owned(), second.plan())];
+    let html = report.html()?;
+    assert_sound(&html)?;
+    let page = parsed(&html)?;
+    let figures = page.descendants().filter(|node| node.attribute("class") == Some("figure"));
+    let from: Vec<_> =
+        figures.filter_map(|figure| elements(&page, "p").into_iter().filter(|p| p.parent() == Some(figure)).nth(1)).map(text).collect();
+    insta::assert_snapshot!(from.join("; "), @"−47.4 %  from 19 before this pass; −67.0 %  from 836 before this pass; −75.0 %  from 1,000 before this pass; −0.56 points  from 99.17 % before this pass");
+    let original = elements(&page, "p").into_iter().map(text).find(|text| text.contains("pruned before"));
+    insta::assert_snapshot!(original.unwrap_or_default(), @"The network was pruned before. Of the original, 10 of 40 channels (−75.0 %) and 276 of 3,160 parameters (−91.3 %) are left.");
+    // The scores are those of the pass.
+    let (before, after) = (second.plan().channels().before, second.plan().channels().after);
+    assert!(html.contains(&format!("{} of {before} channels go", before - after)));
+    Ok(())
+}
+
 #[test]
 fn a_line_is_drawn_for_every_group_that_a_layer_makes() -> Done {
     let sample = Sample::new(Arch::Resnet18, None)?;
@@ -203,14 +272,15 @@ fn what_is_not_known_is_left_out() -> Done {
     let sample = Sample::new(Arch::Vgg, Some(11))?;
     let mut report = sample.report();
     (report.scores, report.stages, report.threshold) = (Vec::new(), Vec::new(), None);
-    (report.passes, report.times, report.warnings) = (Vec::new(), Vec::new(), Vec::new());
+    (report.times, report.warnings) = (Vec::new(), Vec::new());
     let html = report.html()?;
     assert_sound(&html)?;
     assert!(!html.contains("id=\"scores\"") && !html.contains("<h2>Accuracy</h2>"));
     // Every layer has a threshold of its own.
     let html = Report { threshold: None, ..sample.report() }.html()?;
     assert_sound(&html)?;
-    assert!(html.contains("2,752 values of |γ|; no one threshold decides."));
+    let gone = numbers::grouped(sample.plan.channels().before - sample.plan.channels().after);
+    assert!(html.contains(&format!("{gone} of 2,752 channels go, by their |γ|. No one threshold decides. 8 scores are zero.")));
     Ok(())
 }
 
@@ -224,6 +294,12 @@ fn numbers_that_are_none_are_refused() -> Done {
     let mut report = sample.report();
     report.scores[0].1[3] = f64::INFINITY;
     assert_eq!(refused(report), "`feature.0.bn`: the score of channel 3 is inf");
+    let mut report = sample.report();
+    report.scores[0].1.pop();
+    assert_eq!(refused(report), "`feature.0.bn` has 63 scores, and 64 channels in the plan");
+    let mut report = sample.report();
+    report.scores[0].0 = "classifier".to_owned();
+    assert_eq!(refused(report), "`classifier` has scores, and none in the plan");
     Ok(())
 }
 

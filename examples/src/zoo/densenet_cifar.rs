@@ -22,7 +22,7 @@ use tch::{Tensor, nn};
 use super::cifar::{Selections, Widths, batch_norm, conv};
 
 /// Channels that a layer adds to the stream.
-const GROWTH: i64 = 12;
+pub(crate) const GROWTH: i64 = 12;
 
 /// DenseNet: three dense blocks with transitions between them, then one linear layer.
 #[derive(Debug, Prunable)]

@@ -1,7 +1,7 @@
 //! What a file says besides its tensors.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,8 +24,8 @@ mod key {
 }
 
 /// The metadata of a file.
-pub(super) struct Metadata<'f> {
-    file: &'f Path,
+pub(super) struct Metadata {
+    file: PathBuf,
     entries: HashMap<String, String>,
 }
 
@@ -63,11 +63,11 @@ fn json<T: Serialize + ?Sized>(value: &T) -> std::result::Result<String, String>
     serde_json::to_string(value).map_err(|error| error.to_string())
 }
 
-impl<'f> Metadata<'f> {
+impl Metadata {
     /// # Errors
     /// [`Error::Format`] when the file was written by a later version of this crate.
-    pub(super) fn new(file: &'f Path, entries: Option<HashMap<String, String>>) -> Result<Self> {
-        let metadata = Self { file, entries: entries.unwrap_or_default() };
+    pub(super) fn new(file: &Path, entries: Option<HashMap<String, String>>) -> Result<Self> {
+        let metadata = Self { file: file.to_owned(), entries: entries.unwrap_or_default() };
         match metadata.entries.get(key::FORMAT).map(|format| format.parse::<u32>()) {
             // A plain file.
             None => Ok(metadata),
@@ -81,6 +81,10 @@ impl<'f> Metadata<'f> {
 
     pub(super) fn cfg(&self) -> Result<Cfg> {
         self.entry(key::CFG)?.parse()
+    }
+
+    pub(super) fn has_plan(&self) -> bool {
+        self.entries.contains_key(key::PLAN)
     }
 
     pub(super) fn plan(&self) -> Result<Plan> {
@@ -112,6 +116,6 @@ impl<'f> Metadata<'f> {
     }
 
     fn error(&self, reason: String) -> Error {
-        Error::Format { file: self.file.to_owned(), reason }
+        Error::Format { file: self.file.clone(), reason }
     }
 }

@@ -33,6 +33,7 @@
 //! | [`load_tensors`] | the same from tensors that were read from another kind of file |
 //! | [`cfg()`], [`plan`] | what a file of `save` says, to build the network from, or to read |
 //! | [`Writer`], [`metadata()`], [`tensors()`] | all of that, with metadata and tensors of your own beside it: an optimizer's, say |
+//! | [`File`] | a file that is read once, to ask it for several of these: each function here that reads takes one of its own |
 //!
 //! # The file
 //!
@@ -55,23 +56,23 @@
 //! Loading checks names, shapes, types and the plan before the first write. (tch's `VarStore::load` does not: it broadcasts a tensor of one
 //! channel into one of 64 without a word.) Then model and store change together or not at all. A variable whose shape stays keeps its memory and strides.
 
+mod file;
 mod metadata;
 mod tensors;
+mod values;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use safetensors::tensor::{SafeTensorError, SafeTensors, TensorView};
+use safetensors::tensor::SafeTensorError;
 use tch::Tensor;
 use tch::nn::VarStore;
 
-use crate::plan::{Plan, Slimmed, Variables};
-use crate::surgery::{self, Fit, Value};
-use crate::tracer::{Graph, memory};
-use crate::{Cfg, Error, Prunable, Result, planner};
-use metadata::Metadata;
-use tensors::{Source, Variable};
+use crate::plan::{Plan, Slimmed};
+use crate::{Cfg, Error, Prunable, Result};
+pub use file::File;
+use tensors::Source;
 pub use write::Writer;
 
 /// PyTorch's count of batches, which no float network needs and tch does not keep.
@@ -101,32 +102,7 @@ pub fn save(path: impl AsRef<Path>, vs: &VarStore, slimmed: &Slimmed) -> Result<
 /// [`Error::CheckpointPositions`] when a shuffle or a selection picks others; [`Error::NotInStore`]; [`Error::Format`], [`Error::Io`]; those of [`Prunable::apply`].
 /// Model and store are then as they were, to the bit.
 pub fn load<M: Prunable + ?Sized>(path: impl AsRef<Path>, vs: &mut VarStore, model: &mut M) -> Result<Slimmed> {
-    let path = path.as_ref();
-    let buffer = read(path)?;
-    let (file, metadata) = parse(path, &buffer)?;
-    let plan = metadata.plan()?;
-
-    let graph = planner::trace(model, plan.masking())?;
-    let fit = surgery::fit(&graph, &plan);
-    let fit = fit.map_err(|misfit| Error::CheckpointModel { file: path.to_owned(), dense: misfit.dense, slim: misfit.slim })?;
-    let step = match fit {
-        Fit::Dense => plan.clone(),
-        Fit::Slim => plan.keeping_what_is_left(),
-    };
-    let positions = surgery::positions(model, &graph, &step)?;
-    let stored = metadata.positions()?;
-    if let Some(state) = positions.keys().chain(stored.keys()).find(|state| positions.get(*state) != stored.get(*state)) {
-        return Err(Error::CheckpointPositions { file: path.to_owned(), state: state.clone() });
-    }
-    let misnamed = misnamed(&graph, &plan, &Variables::new(vs))?;
-    let values = values(path, Source::File(&file), &metadata.beside()?, &variables(vs, &graph, &step), misnamed)?;
-
-    match fit {
-        // What was absorbed is in the file's weights.
-        Fit::Dense => surgery::apply_with(model, &graph, &planner::without_absorption(&plan), values).map(drop)?,
-        Fit::Slim => surgery::replace(values)?,
-    }
-    Ok(Slimmed::new(plan, &graph, positions, Vec::new()))
+    File::open(path)?.load(vs, model)
 }
 
 /// Writes all variables of `vs`, and nothing about the network: of a dense one, or of one whose `forward` no derive knows.
@@ -146,10 +122,7 @@ pub fn save_weights(path: impl AsRef<Path>, vs: &VarStore) -> Result<()> {
 /// [`Error::Checkpoint`] with every tensor that is missing, surplus or of another shape; [`Error::Format`], [`Error::Io`], [`Error::Torch`].
 /// The store is then as it was, to the bit.
 pub fn load_weights(path: impl AsRef<Path>, vs: &mut VarStore) -> Result<()> {
-    let path = path.as_ref();
-    let buffer = read(path)?;
-    let (file, metadata) = parse(path, &buffer)?;
-    assign(path, Source::File(&file), &metadata.beside()?, vs)
+    File::open(path)?.load_weights(vs)
 }
 
 /// Gives all variables of `vs` the values of tensors with exactly these names and shapes, by the checks of [`load_weights`] and in one step as it does:
@@ -160,7 +133,7 @@ pub fn load_weights(path: impl AsRef<Path>, vs: &mut VarStore) -> Result<()> {
 /// # Errors
 /// [`Error::Checkpoint`] with every tensor that is missing, surplus, of another shape or no float; [`Error::Torch`]. The store is then as it was, to the bit.
 pub fn load_tensors(tensors: &BTreeMap<String, Tensor>, file: impl AsRef<Path>, vs: &mut VarStore) -> Result<()> {
-    assign(file.as_ref(), Source::Memory(tensors), &BTreeSet::new(), vs)
+    values::assign(file.as_ref(), Source::Memory(tensors), &BTreeSet::new(), vs)
 }
 
 /// The cfg of a file that [`save`] wrote, to build a network from that is made from widths; then [`load`].
@@ -168,8 +141,7 @@ pub fn load_tensors(tensors: &BTreeMap<String, Tensor>, file: impl AsRef<Path>, 
 /// # Errors
 /// [`Error::Format`] when the file has none, [`Error::Cfg`], [`Error::Io`].
 pub fn cfg(path: impl AsRef<Path>) -> Result<Cfg> {
-    let path = path.as_ref();
-    parse(path, &read(path)?)?.1.cfg()
+    File::open(path)?.cfg()
 }
 
 /// The plan of a file that [`save`] wrote: which of the original's channels are left, and under which names.
@@ -177,8 +149,7 @@ pub fn cfg(path: impl AsRef<Path>) -> Result<Cfg> {
 /// # Errors
 /// [`Error::Format`] when the file has none, or one that cannot be; [`Error::Io`].
 pub fn plan(path: impl AsRef<Path>) -> Result<Plan> {
-    let path = path.as_ref();
-    parse(path, &read(path)?)?.1.plan()
+    File::open(path)?.plan()
 }
 
 /// An entry of a file's metadata, of [`Writer::metadata`] or of another program; `None` when there is no such.
@@ -186,8 +157,7 @@ pub fn plan(path: impl AsRef<Path>) -> Result<Plan> {
 /// # Errors
 /// [`Error::Format`], [`Error::Io`].
 pub fn metadata(path: impl AsRef<Path>, key: &str) -> Result<Option<String>> {
-    let path = path.as_ref();
-    Ok(parse(path, &read(path)?)?.1.get(key).map(str::to_owned))
+    Ok(File::open(path)?.metadata(key).map(str::to_owned))
 }
 
 /// All tensors of a safetensors file by name, as they are: variables, and those of [`Writer::tensors`]. On the CPU.
@@ -195,97 +165,14 @@ pub fn metadata(path: impl AsRef<Path>, key: &str) -> Result<Option<String>> {
 /// # Errors
 /// [`Error::Format`] also for a type that libtorch has not, [`Error::Io`], [`Error::Torch`].
 pub fn tensors(path: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor>> {
-    let path = path.as_ref();
-    let buffer = read(path)?;
-    let (file, _) = parse(path, &buffer)?;
-    let tensor = |(name, view): (String, TensorView)| match tensors::plain(&view) {
-        Some(tensor) => Ok((name.clone(), tensor.map_err(Error::torch(name))?)),
-        None => {
-            Err(Error::Format { file: path.to_owned(), reason: format!("`{name}` is of type {:?}, which is not supported", view.dtype()) })
-        }
-    };
-    file.tensors().into_iter().map(tensor).collect()
-}
-
-/// Gives the variables, whose shapes stay, the values of a source.
-fn assign(path: &Path, source: Source, beside: &BTreeSet<String>, vs: &VarStore) -> Result<()> {
-    let as_they_are = |(name, tensor): (String, Tensor)| (name, Variable { shape: tensor.size(), tensor });
-    let variables = sorted_variables(vs).into_iter().map(as_they_are).collect();
-    surgery::replace(values(path, source, beside, &variables, Vec::new())?)
+    File::open(path)?.tensors()
 }
 
 fn sorted_variables(vs: &VarStore) -> BTreeMap<String, Tensor> {
     vs.variables().into_iter().collect()
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|cause| Error::Io { file: path.to_owned(), action: "read", cause })
-}
-
-fn parse<'f>(path: &'f Path, buffer: &'f [u8]) -> Result<(SafeTensors<'f>, Metadata<'f>)> {
-    let file = SafeTensors::deserialize(buffer).map_err(format_error(path))?;
-    let (_, header) = SafeTensors::read_metadata(buffer).map_err(format_error(path))?;
-    Ok((file, Metadata::new(path, header.metadata().clone())?))
-}
-
 fn format_error(path: &Path) -> impl FnOnce(SafeTensorError) -> Error {
     let file = path.to_owned();
     move |error| Error::Format { file, reason: format!("no sound safetensors file ({error})") }
-}
-
-/// The variables of a store, with their shapes once `plan` is carried out. One that no layer binds keeps its own.
-fn variables(vs: &VarStore, graph: &Graph, plan: &Plan) -> BTreeMap<String, Variable> {
-    let layers = graph.layers.iter().zip(&plan.layers);
-    let shapes = layers.flat_map(|(node, layer)| {
-        let tensors = node.tensors.iter().zip(&layer.tensors);
-        tensors.filter_map(|(bound, planned)| Some((memory(&bound.tensor)?, layer.shape_after(planned))))
-    });
-    let shapes: BTreeMap<_, _> = shapes.collect();
-    let variable = |(name, tensor): (String, Tensor)| {
-        let shape = memory(&tensor).and_then(|memory| shapes.get(&memory).cloned());
-        (name, Variable { shape: shape.unwrap_or_else(|| tensor.size()), tensor })
-    };
-    vs.variables().into_iter().map(variable).collect()
-}
-
-/// Tensors that the store has under another name than the file, which might be that of another layer with the same shapes.
-///
-/// # Errors
-/// [`Error::NotInStore`].
-fn misnamed(graph: &Graph, plan: &Plan, variables: &Variables) -> Result<Vec<String>> {
-    let mut problems = Vec::new();
-    for (node, layer) in graph.layers.iter().zip(&plan.layers) {
-        for (bound, planned) in node.tensors.iter().zip(&layer.tensors) {
-            let name = variables.require(&node.path, bound.name, &bound.tensor)?;
-            if let Some(other) = planned.variable.as_deref().filter(|&other| other != name) {
-                problems.push(format!("`{}.{}` is `{name}` in the store, `{other}` in the file", node.path, bound.name));
-            }
-        }
-    }
-    Ok(problems)
-}
-
-/// What each variable is to hold, by the source; `problems` are those that are known already.
-///
-/// # Errors
-/// [`Error::Checkpoint`] when there are any; [`Error::Torch`].
-fn values(
-    path: &Path,
-    source: Source,
-    beside: &BTreeSet<String>,
-    variables: &BTreeMap<String, Variable>,
-    mut problems: Vec<String>,
-) -> Result<Vec<Value>> {
-    problems.extend(tensors::differences(source, beside, variables));
-    if !problems.is_empty() {
-        return Err(Error::Checkpoint { file: path.to_owned(), problems });
-    }
-    let _no_grad = tch::no_grad_guard();
-    let value = |(name, variable): (&String, &Variable)| {
-        // None is missing by now.
-        let missing = || Error::Checkpoint { file: path.to_owned(), problems: vec![tensors::missing(name)] };
-        let value = source.value(name, &variable.tensor).ok_or_else(missing)?.map_err(Error::torch(name))?;
-        Ok(Value { name: name.clone(), target: variable.tensor.shallow_clone(), value })
-    };
-    variables.iter().map(value).collect()
 }

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::BATCH_COUNT;
+use super::{BATCH_COUNT, File};
 
 /// A variable of a store.
 pub(super) struct Variable {
@@ -17,7 +17,7 @@ pub(super) struct Variable {
 /// Where values come from.
 #[derive(Clone, Copy)]
 pub(super) enum Source<'s> {
-    File(&'s SafeTensors<'s>),
+    File(&'s File),
     /// Tensors that are in memory already, of whatever file they were read from.
     Memory(&'s BTreeMap<String, Tensor>),
 }
@@ -31,21 +31,17 @@ struct Found {
 
 impl Source<'_> {
     /// Ascending.
-    fn names(&self) -> Vec<&str> {
+    fn names(&self) -> Vec<String> {
         match self {
-            Source::File(file) => {
-                let mut names = file.names();
-                names.sort_unstable();
-                names
-            }
-            Source::Memory(tensors) => tensors.keys().map(String::as_str).collect(),
+            Source::File(file) => file.names(),
+            Source::Memory(tensors) => tensors.keys().cloned().collect(),
         }
     }
 
     fn find(&self, name: &str) -> Option<Found> {
         match self {
             Source::File(file) => {
-                let view = file.tensor(name).ok()?;
+                let view = file.view(name)?;
                 let no_float = float_kind(view.dtype()).is_none().then(|| format!("{:?}", view.dtype()));
                 Some(Found { shape: size(&view), no_float })
             }
@@ -61,7 +57,7 @@ impl Source<'_> {
     /// The values in the kind and on the device of the variable, in memory of their own; `None` when there are none of this name.
     pub(super) fn value(&self, name: &str, variable: &Tensor) -> Option<Result<Tensor, TchError>> {
         match self {
-            Source::File(file) => Some(value(&file.tensor(name).ok()?, variable)),
+            Source::File(file) => Some(value(&file.view(name)?, variable)),
             Source::Memory(tensors) => Some(copied(tensors.get(name)?, variable)),
         }
     }

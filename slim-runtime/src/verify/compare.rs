@@ -19,7 +19,10 @@ pub struct Closeness {
 
 impl fmt::Display for Closeness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "slimmed and masked outputs (up to {:.1}) differ by {:.1e} at most", self.magnitude, self.difference)
+        let Self { difference, magnitude } = self;
+        // A small one would be rounded to nothing.
+        let magnitude = if *magnitude >= 0.1 { format!("{magnitude:.1}") } else { format!("{magnitude:.1e}") };
+        write!(f, "slimmed and masked outputs (up to {magnitude}) differ by {difference:.1e} at most")
     }
 }
 
@@ -129,4 +132,17 @@ fn largest(tensor: &Tensor) -> Result<f64> {
 
 fn torch(cause: tch::TchError) -> Error {
     Error::torch("comparing outputs")(cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_outputs_are_seen() {
+        let said = |magnitude| Closeness { difference: 3.8e-6, magnitude }.to_string();
+        assert_eq!(said(10.69), "slimmed and masked outputs (up to 10.7) differ by 3.8e-6 at most");
+        assert_eq!(said(0.1), "slimmed and masked outputs (up to 0.1) differ by 3.8e-6 at most");
+        assert_eq!(said(0.0421), "slimmed and masked outputs (up to 4.2e-2) differ by 3.8e-6 at most");
+    }
 }

@@ -14,14 +14,13 @@ fn a_file_of_ours_knows_what_it_holds() {
     model.draw_scales();
     slim(&mut model, 0.9);
     model.writer().unwrap().write(&file).unwrap();
-    let agreeing = Wanted { arch: Some(Arch::Vgg), depth: Some(11), classes: Some(10), cfg: Some(model.spec.widths().unwrap().unwrap()) };
+    let agreeing = Wanted { arch: Some(Arch::Vgg), depth: Some(11), cfg: Some(model.spec.widths().unwrap().unwrap()) };
     for wanted in [Wanted::default(), agreeing] {
         assert_eq!(read(&file, &wanted).spec, model.spec);
     }
     let otherwise = |wanted: Wanted| refused(&file, &wanted);
     insta::assert_snapshot!(otherwise(Wanted { arch: Some(Arch::Resnet50), ..Wanted::default() }), @"FILE: it holds vgg-11, 10 classes, and --arch says resnet50; leave that out");
     insta::assert_snapshot!(otherwise(Wanted { depth: Some(19), ..Wanted::default() }), @"FILE: it holds vgg-11, 10 classes, and --depth says 19; leave that out");
-    insta::assert_snapshot!(otherwise(Wanted { classes: Some(100), ..Wanted::default() }), @"FILE: it holds vgg-11, 10 classes, and --classes says 100; leave that out");
     insta::assert_snapshot!(otherwise(vgg()), @"FILE: it holds vgg-11, 10 classes, and --cfg says [8, 'M', 8, 'M', 8, 8, 'M', 12, 12, 'M', 12, 12]; leave that out");
 }
 
@@ -31,7 +30,6 @@ fn files_of_others_say_something_too() {
     assert_eq!(read(&pruned, &Wanted { depth: Some(11), ..Wanted::default() }).spec.depth(), Some(11));
     insta::assert_snapshot!(refused(&pruned, &Wanted { depth: Some(19), ..Wanted::default() }), @"FILE: it holds vgg [7, 'M', 6, 'M', 1, 2, 'M', 5, 9, 'M', 2, 7], 10 classes, and --depth says 19; leave that out");
     insta::assert_snapshot!(refused(&pruned, &vgg()), @"FILE: the file says cfg [7, 'M', 6, 'M', 1, 2, 'M', 5, 9, 'M', 2, 7], and --cfg [8, 'M', 8, 'M', 8, 8, 'M', 12, 12, 'M', 12, 12]; leave that out");
-    insta::assert_snapshot!(refused(&pruned, &Wanted { classes: Some(100), ..Wanted::default() }), @"FILE: the file says classes 10, and --classes 100; leave that out");
     insta::assert_snapshot!(refused(&pruned, &Wanted { arch: Some(Arch::Resnet18), ..Wanted::default() }), @"FILE: the cfg is [7, 'M', 6, 'M', 1, 2, 'M', 5, 9, 'M', 2, 7], and resnet18 is not built from one: say --arch vgg, preresnet or densenet");
     insta::assert_snapshot!(refused(&pruned, &Wanted { arch: Some(Arch::Preresnet), ..Wanted::default() }), @"FILE: no tensor in it says what selections pick, so it is no slimmed preresnet");
     let narrow = fixture("densenet7_pruned.pth.tar");

@@ -12,30 +12,36 @@ use crate::pickle::{Said, archive, dict, file, floats, number, reference, rename
 use crate::{fixture, read, refused, values, vgg};
 
 /// A folder for one file.
-struct Folder(tempfile::TempDir);
+pub struct Folder(tempfile::TempDir);
 
 impl Folder {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.0.path().join("file")
     }
 
     /// What is said of a file with these bytes.
-    fn refused(&self, bytes: &[u8], wanted: &Wanted) -> String {
+    pub fn refused(&self, bytes: &[u8], wanted: &Wanted) -> String {
         fs::write(self.path(), bytes).unwrap();
         refused(&self.path(), wanted)
     }
 }
 
-fn nothing() -> Wanted {
+pub fn nothing() -> Wanted {
     Wanted::default()
 }
 
+/// What safetensors files have in front of their tensors.
+pub fn header(header: &serde_json::Value) -> Vec<u8> {
+    let header = header.to_string();
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()
+}
+
 /// The only linear layer of the smallest VGG.
-const CLASSIFIER: &str = "classifier.weight";
+pub const CLASSIFIER: &str = "classifier.weight";
 
 #[test]
 fn a_file_that_ends_early_is_refused_at_any_length() {
@@ -76,18 +82,23 @@ fn what_is_no_file_is_said() {
     insta::assert_snapshot!(refused(Path::new("/dev/zero"), &nothing()), @"FILE: is no regular file");
 }
 
-#[cfg(unix)]
 #[test]
-fn a_file_that_may_not_be_read_is_said() {
-    use std::os::unix::fs::PermissionsExt;
+fn a_file_that_cannot_be_read_is_said() {
     let folder = Folder::new();
-    fs::copy(fixture("vgg11.pth"), folder.path()).unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o000)).unwrap();
-    let model = Model::read(&folder.path(), &vgg(), Device::Cpu);
-    // The administrator may read anything.
-    match fs::File::open(folder.path()) {
-        Ok(_) => assert!(model.is_ok()),
-        Err(_) => assert!(refused(&folder.path(), &vgg()).contains("FILE: cannot read: Permission denied")),
+    fs::write(folder.path(), "a file, and no folder").unwrap();
+    #[cfg(unix)]
+    insta::assert_snapshot!(refused(&folder.path().join("model.pth"), &nothing()), @"FILE: cannot read: Not a directory (os error 20)");
+    // Its first page is nobody's, so that the administrator cannot read it either.
+    #[cfg(target_os = "linux")]
+    insta::assert_snapshot!(refused(Path::new("/proc/self/mem"), &nothing()), @"FILE: cannot read: Input/output error (os error 5)");
+}
+
+#[test]
+fn a_file_is_named_whatever_it_is_called() {
+    // As these errors begin, too.
+    for name in ["c", "cannot", "cannot read"] {
+        let said = Model::read(Path::new(name), &nothing(), Device::Cpu).unwrap_err().to_string();
+        assert!(said.starts_with(&format!("{name}: cannot read: ")), "{said}");
     }
 }
 
@@ -276,10 +287,7 @@ fn indexes_that_are_none_are_refused() {
 #[test]
 fn metadata_that_cannot_be_is_refused() {
     let folder = Folder::new();
-    let said = |network: &str| {
-        let header = serde_json::json!({ "__metadata__": { "network": network } }).to_string();
-        folder.refused(&[&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat(), &nothing())
-    };
+    let said = |network: &str| folder.refused(&header(&serde_json::json!({ "__metadata__": { "network": network } })), &nothing());
     insta::assert_snapshot!(said("vgg"), @"FILE: the network in its metadata cannot be used: expected value at line 1 column 1");
     insta::assert_snapshot!(said(r#"{"arch":"vgg"}"#), @"FILE: the network in its metadata cannot be used: missing field `classes` at line 1 column 14");
     insta::assert_snapshot!(said(r#"{"arch":"vgg","classes":0}"#), @"FILE: a network tells at least one class, not 0");

@@ -4,6 +4,7 @@
 mod contradictions;
 mod forms;
 mod hostile;
+mod memory;
 mod pickle;
 mod reference;
 

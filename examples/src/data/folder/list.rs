@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::data::Missing;
+
 /// Endings of the files that are read.
 const ENDINGS: [&str; 5] = ["jpeg", "jpg", "png", "webp", "bmp"];
 
@@ -29,10 +31,9 @@ pub(super) struct Listing {
 
 impl Listing {
     /// # Errors
-    /// No class, a class without images, a folder that cannot be read.
+    /// Those of [`classes`], a class without images, a folder that cannot be read.
     pub(super) fn of(dir: &Path) -> Result<Self> {
-        let folders: Vec<_> = entries(dir)?.into_iter().filter(|path| path.is_dir()).collect();
-        ensure!(!folders.is_empty(), "`{}` has no folders, and there should be one for each class", dir.display());
+        let folders = classes(dir)?;
         let mut images = Vec::new();
         for (label, folder) in folders.iter().enumerate() {
             let before = images.len();
@@ -60,6 +61,20 @@ impl Listing {
         ensure!(said.is_empty(), "training and test images are of different classes: {}", said.join("; "));
         Ok(())
     }
+}
+
+/// The folders of classes, in the order of their names.
+///
+/// # Errors
+/// [`Missing`] where there is none, a folder that cannot be read.
+pub(super) fn classes(dir: &Path) -> Result<Vec<PathBuf>> {
+    let folders: Vec<_> = entries(dir)?.into_iter().filter(|path| path.is_dir()).collect();
+    if folders.is_empty() {
+        let (dir, expected) = (dir.to_owned(), vec!["CLASS/*.jpeg"]);
+        let origin = "each class has a folder of its name there, with its images in it, as ImageNet's (https://www.image-net.org)";
+        return Err(Missing { set: "classes", absent: expected.clone(), places: vec![dir.clone()], dir, expected, origin }.into());
+    }
+    Ok(folders)
 }
 
 /// What a folder has, in the order of names, but for what is hidden.
@@ -132,7 +147,7 @@ mod tests {
         let dir = tree(&["cat/1.png", "dog/1.txt"])?;
         insta::assert_snapshot!(said(&dir, Listing::of(dir.path())), @"`data/dog` has no images, which end in .jpeg, .jpg, .png, .webp, .bmp");
         let dir = tree(&["1.png"])?;
-        insta::assert_snapshot!(said(&dir, Listing::of(dir.path())), @"`data` has no folders, and there should be one for each class");
+        insta::assert_snapshot!(said(&dir, Listing::of(dir.path())), @"no classes in `data`: expected are `CLASS/*.jpeg` in `data`; each class has a folder of its name there, with its images in it, as ImageNet's (https://www.image-net.org)");
         Ok(())
     }
 

@@ -18,14 +18,15 @@ use self::workers::InOrder;
 use super::missing::{Missing, absent};
 use super::normal::Normal;
 use super::{Batch, Batches, DataSet, Part, order};
+use crate::network::Arch;
 
 /// Side of the images that networks for ImageNet take, in pixels.
-pub(super) const SIDE: u32 = 224;
+pub(super) const SIDE: u32 = Arch::IMAGENET_SIDE as u32;
 
 /// torchvision's figures for ImageNet (<https://docs.pytorch.org/vision/stable/models.html>).
 const NORMAL: Normal = Normal { mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] };
 
-/// The folders with the images for training and for testing.
+/// The folders with the images for training and for testing, which have folders of classes.
 ///
 /// # Errors
 /// [`Missing`], or a folder that cannot be looked into.
@@ -36,11 +37,13 @@ pub(super) fn find(dir: &Path) -> Result<[PathBuf; 2]> {
     };
     let absent = absent(dir, &["train", "val", "test"])?;
     let test = ["val", "test"].into_iter().find(|name| !absent.contains(name));
-    match test {
-        Some(test) if !absent.contains(&"train") => Ok([dir.join("train"), dir.join(test)]),
-        Some(_) => Err(missing(vec!["train"]).into()),
-        None => Err(missing(absent.into_iter().filter(|name| *name != "test").collect()).into()),
-    }
+    let folders = match test {
+        Some(test) if !absent.contains(&"train") => [dir.join("train"), dir.join(test)],
+        Some(_) => return Err(missing(vec!["train"]).into()),
+        None => return Err(missing(absent.into_iter().filter(|name| *name != "test").collect()).into()),
+    };
+    folders.iter().try_for_each(|folder| list::classes(folder).map(drop))?;
+    Ok(folders)
 }
 
 /// The set in a folder, its images cut to squares of `side` pixels.
@@ -71,7 +74,7 @@ impl Folder {
             view.of(&images[*number as usize].path, side)
         };
         let threads = thread::available_parallelism().map_or(1, NonZero::get);
-        match InOrder::new(order.clone(), threads, 2 * size, work) {
+        match InOrder::new(order.clone(), threads, size.saturating_mul(2), work) {
             Ok(mut pixels) => {
                 let mut numbers = order::batches(order, size, 0);
                 let mut batch = move || numbers.next().map(|numbers| self.batch(&numbers, &mut pixels));
@@ -229,6 +232,19 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_larger_than_the_set_is_all_of_it() -> Result<()> {
+        let dir = tree("val")?;
+        let data = load(dir.path(), Device::Cpu, SMALL)?;
+        for size in [12, 100_000_000_000, usize::MAX] {
+            assert_eq!(data.test.batches(size).count(), 1, "{size}");
+            let batches = data.train.shuffled(size, 1, 0).collect::<Result<Vec<_>>>()?;
+            assert_eq!(batches.iter().map(|batch| batch.labels.numel()).collect::<Vec<_>>(), [12], "{size}");
+            assert_eq!(data.train.shuffled(size, 1, 1).count(), 0, "{size}");
+        }
+        Ok(())
+    }
+
+    #[test]
     fn what_is_missing_is_said() -> Result<()> {
         let dir = tree("val")?;
         let said = || {
@@ -236,6 +252,11 @@ mod tests {
             error.replace(&dir.path().display().to_string(), "data")
         };
         assert_eq!(said(), "");
+        fs::remove_dir_all(dir.path().join("train"))?;
+        fs::create_dir(dir.path().join("train"))?;
+        fs::write(dir.path().join("train/00.png"), "")?;
+        insta::assert_snapshot!(said(), @"no classes in `data/train`: expected are `CLASS/*.jpeg` in `data/train`; each class has a folder of its name there, with its images in it, as ImageNet's (https://www.image-net.org)");
+        assert!(load(dir.path(), Device::Cpu, SMALL).is_err_and(|error| error.is::<Missing>()));
         fs::remove_dir_all(dir.path().join("val"))?;
         insta::assert_snapshot!(said(), @"no images in `data`: `val` is not there; expected are `train`, `val` in `data`; each has one folder of images per class, as ImageNet's (https://www.image-net.org), and `val` may be called `test`");
         fs::remove_dir_all(dir.path().join("train"))?;

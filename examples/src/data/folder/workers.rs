@@ -27,7 +27,8 @@ impl<T: Send + 'static> InOrder<T> {
         let shared = Arc::new((jobs, work));
         let mut started = Self { queues: Vec::new(), threads: Vec::new(), next: 0 };
         for first in 0..count {
-            let (results, queue) = sync_channel(ahead.div_ceil(count));
+            // A queue takes its memory at once.
+            let (results, queue) = sync_channel(ahead.min(shared.0.len()).div_ceil(count));
             let shared = Arc::clone(&shared);
             started.threads.push(thread::Builder::new().spawn(move || run(&shared.0, first, count, &shared.1, &results))?);
             started.queues.push(queue);

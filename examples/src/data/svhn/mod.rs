@@ -17,7 +17,7 @@ use super::missing::Source;
 use super::normal::Normal;
 
 /// The digits.
-pub(super) const CLASSES: i64 = 10;
+const CLASSES: i64 = 10;
 
 pub(super) const SOURCE: Source = Source {
     set: "SVHN",

@@ -7,11 +7,9 @@ use super::ink::{AFTER, BEFORE, CUT, GRID, MUTED};
 use super::rows::{Row, rows};
 use super::scale::Scale;
 use crate::numbers::{grouped, score};
+use crate::report::fates::{Fate, Layer};
 
-/// Scores by layer path.
-type Scores = [(String, Vec<f64>)];
-
-/// What is in one bin, which may have scores on both sides of a threshold.
+/// What is in one bin: channels of about one score, of which some may go and some stay.
 #[derive(Clone, Copy, Default)]
 struct Count {
     goes: u64,
@@ -24,31 +22,35 @@ impl Count {
     }
 }
 
-/// By bin, zero first: how many scores are in it. Bins without any are left out.
-fn counted(scale: &Scale, scores: impl Iterator<Item = f64>, threshold: Option<f64>) -> Vec<(Option<usize>, Count)> {
+/// By bin, zero first: how many channels have such a score. Bins without any are left out.
+fn counted<'f>(scale: &Scale, channels: impl Iterator<Item = &'f Fate>) -> Vec<(Option<usize>, Count)> {
     let mut counts = vec![Count::default(); scale.bins + 1];
-    for score in scores {
-        let count = &mut counts[scale.bin(score).map_or(0, |bin| bin + 1)];
-        *(if threshold.is_some_and(|threshold| score <= threshold) { &mut count.goes } else { &mut count.stays }) += 1;
+    for channel in channels {
+        let count = &mut counts[scale.bin(channel.score).map_or(0, |bin| bin + 1)];
+        *(if channel.stays { &mut count.stays } else { &mut count.goes }) += 1;
     }
     let bins = counts.into_iter().enumerate().map(|(place, count)| (place.checked_sub(1), count));
     bins.filter(|(_, count)| count.all() > 0).collect()
 }
 
-fn magnitudes(scores: &Scores) -> impl Iterator<Item = f64> {
-    scores.iter().flat_map(|(_, scores)| scores.iter().map(|score| score.abs()))
+fn channels<'f>(layers: &'f [Layer]) -> impl Iterator<Item = &'f Fate> {
+    layers.iter().flat_map(|layer| &layer.channels)
+}
+
+fn magnitudes(layers: &[Layer]) -> impl Iterator<Item = f64> {
+    channels(layers).map(|channel| channel.score)
 }
 
 /// All scores, on a logarithmic axis.
-pub(in crate::report) fn histogram(name: &str, scores: &Scores, threshold: Option<f64>) -> Result<String> {
-    let scale = Scale::of(magnitudes(scores));
-    let counts = counted(&scale, magnitudes(scores), threshold);
+pub(in crate::report) fn histogram(name: &str, layers: &[Layer], threshold: Option<f64>) -> Result<String> {
+    let scale = Scale::of(magnitudes(layers));
+    let counts = counted(&scale, channels(layers));
     let most = counts.iter().map(|(_, count)| count.all()).max().unwrap_or(1);
     let (left, right, top, bottom) = (width_of(grouped(most as i64).len()) + 6, WIDTH - 12, 24, 190);
     let across = |share: f64| left + (share * f64::from(right - left)).round() as i32;
     let up = |count: u64| bottom - (count as f64 / most as f64 * f64::from(bottom - top)).round() as i32;
     let cut = threshold.map(|threshold| format!(", with the threshold at {}", score(threshold))).unwrap_or_default();
-    let label = format!("Histogram of {} values of {name} on a logarithmic axis{cut}.", grouped(magnitudes(scores).count() as i64));
+    let label = format!("Histogram of {} values of {name} on a logarithmic axis{cut}.", grouped(magnitudes(layers).count() as i64));
     svg((WIDTH, bottom + 24), &label, |canvas| {
         for count in [0, most.div_ceil(2), most] {
             canvas.line(&[(left, up(count)), (right, up(count))], GRID, 1)?;
@@ -75,20 +77,17 @@ pub(in crate::report) fn histogram(name: &str, scores: &Scores, threshold: Optio
 }
 
 /// A strip for each layer, the darker the more of its scores are there.
-pub(in crate::report) fn strips(name: &str, scores: &Scores, threshold: Option<f64>) -> Result<String> {
-    let scale = Scale::of(magnitudes(scores));
-    let stays = |scores: &[f64]| match threshold {
-        Some(threshold) => format!("{} / {}", scores.iter().filter(|score| score.abs() > threshold).count(), scores.len()),
-        None => scores.len().to_string(),
-    };
-    let numbered: Vec<_> = scores.iter().map(|(path, scores)| Row { name: path.clone(), number: stays(scores) }).collect();
-    let label = format!("Where the values of {name} of {} layers are, a strip for each layer.", scores.len());
+pub(in crate::report) fn strips(name: &str, layers: &[Layer], threshold: Option<f64>) -> Result<String> {
+    let scale = Scale::of(magnitudes(layers));
+    let stay = |layer: &Layer| format!("{} / {}", layer.channels.iter().filter(|channel| channel.stays).count(), layer.channels.len());
+    let numbered: Vec<_> = layers.iter().map(|layer| Row { name: layer.path.to_owned(), number: stay(layer) }).collect();
+    let label = format!("Where the values of {name} of {} layers are, a strip for each layer, and how many channels stay.", layers.len());
     rows(&label, &numbered, 20, |canvas, frame| {
         ticks(canvas, &scale, &|share| frame.across(share), 8)?;
-        for (index, (_, scores)) in scores.iter().enumerate() {
+        for (index, layer) in layers.iter().enumerate() {
             let middle = frame.middle(index);
             canvas.line(&[(frame.left, middle), (frame.right, middle)], GRID, 1)?;
-            let counts = counted(&scale, scores.iter().map(|score| score.abs()), threshold);
+            let counts = counted(&scale, layer.channels.iter());
             let most = counts.iter().map(|(_, count)| count.all()).max().unwrap_or(1) as f64;
             for (bin, count) in counts {
                 let (from, to) = scale.ends(bin);
