@@ -42,11 +42,12 @@ pub(super) fn of<'r>(report: &'r Report) -> Result<Vec<Layer<'r>>> {
 }
 
 /// How many channels go, and for how many of them it is not the threshold that decides.
-pub(super) fn summary(name: &str, layers: &[Layer], threshold: Option<f64>) -> String {
+pub(super) fn summary(report: &Report, layers: &[Layer]) -> String {
     let count = |of: &dyn Fn(&Fate) -> bool| layers.iter().flat_map(|layer| &layer.channels).filter(|fate| of(fate)).count() as i64;
     let (all, going) = (count(&|_| true), count(&|fate| !fate.stays));
-    let mut said = format!("{} of {} channels go, by their {name}.", grouped(going), grouped(all));
-    if let Some(threshold) = threshold {
+    let pass = if report.passes.is_empty() { "" } else { " in the last pass" };
+    let mut said = format!("{} of {} channels go{pass}, by their {}.", grouped(going), grouped(all), report.score_name);
+    if let Some(threshold) = report.threshold {
         let (stay, go) = (|count| if count == 1 { "stays" } else { "stay" }, |count| if count == 1 { "goes" } else { "go" });
         let below = count(&|fate| fate.score <= threshold);
         let (spared, taken) = (count(&|fate| fate.score <= threshold && fate.stays), count(&|fate| fate.score > threshold && !fate.stays));

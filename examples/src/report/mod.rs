@@ -18,7 +18,7 @@ pub struct Report<'a> {
     pub plan: &'a Plan,
     /// The plans of passes by their names, the last pass in the last place; empty where `plan` is that of the only one.
     pub passes: Vec<(String, &'a Plan)>,
-    /// The network on its way through the last pass, from the one before it on.
+    /// The network on its way: from the original on, or through the last pass alone.
     pub stages: Vec<Stage>,
     /// Scores of channels by layer path, of the network before the last pass. They are of layers that its plan has scored.
     pub scores: Vec<(String, Vec<f64>)>,
@@ -54,6 +54,12 @@ impl Report<'_> {
     /// Numbers that cannot be drawn: a NaN among accuracies or scores; scores of layers that the plan has not scored.
     pub fn html(&self) -> Result<String> {
         page::html(self)
+    }
+
+    /// The plan that begins where the stages do: of the original, or of the network before the last pass.
+    fn way(&self) -> &Plan {
+        let begins = self.stages.first().is_none_or(|stage| stage.parameters == self.plan.parameters().before);
+        if begins { self.plan } else { self.pass() }
     }
 
     /// The plan of the last pass.

@@ -19,7 +19,7 @@ struct Page<'a> {
     report: &'a Report<'a>,
     inks: &'static [Ink],
     figures: Vec<Figure>,
-    /// What is left of the original network, where this pass was not the first.
+    /// What is left of the original network, where the figures are of a pass that was not the first.
     original: String,
     warnings: Vec<String>,
     times: Vec<(&'a str, String)>,
@@ -39,7 +39,7 @@ struct Page<'a> {
     json: String,
 }
 
-/// A number before and after the pass, to be seen first.
+/// A number before and after, to be seen first.
 struct Figure {
     name: &'static str,
     before: String,
@@ -123,7 +123,7 @@ fn figures(report: &Report) -> Vec<Figure> {
         after: grouped(after),
         change: change(before as f64, after as f64),
     };
-    let (channels, parameters) = (report.pass().channels(), report.pass().parameters());
+    let (channels, parameters) = (report.way().channels(), report.way().parameters());
     let mut figures =
         vec![counted("Channels", channels.before, channels.after), counted("Parameters", parameters.before, parameters.after)];
     let macs = || report.stages.iter().filter_map(|stage| stage.macs);
@@ -143,9 +143,9 @@ fn figures(report: &Report) -> Vec<Figure> {
     figures
 }
 
-/// Empty where what is said of the pass is said of the original network.
+/// Empty where the figures are of the original network.
 fn original(report: &Report) -> String {
-    if report.passes.is_empty() {
+    if report.way() == report.plan {
         return String::new();
     }
     let left = |Change { before, after }, what| {
@@ -198,7 +198,7 @@ fn scores(report: &Report) -> Result<Option<Scores>> {
     Ok(Some(Scores {
         histogram: plots::histogram(name, &layers, threshold)?,
         strips: plots::strips(name, &layers, threshold)?,
-        summary: fates::summary(name, &layers, threshold),
+        summary: fates::summary(report, &layers),
     }))
 }
 

@@ -198,18 +198,27 @@ fn a_later_pass_begins_where_the_one_before_ended() -> Done {
     let sample = Sample { plan: whole.plan().clone(), dependencies, scores };
     let mut report = sample.report();
     report.passes = vec![("this pass".to_owned(), second.plan())];
-    let html = report.html()?;
-    assert_sound(&html)?;
-    let page = parsed(&html)?;
-    let figures = page.descendants().filter(|node| node.attribute("class") == Some("figure"));
-    let from: Vec<_> =
-        figures.filter_map(|figure| elements(&page, "p").into_iter().filter(|p| p.parent() == Some(figure)).nth(1)).map(text).collect();
-    insta::assert_snapshot!(from.join("; "), @"−47.4 %  from 19 before this pass; −67.0 %  from 836 before this pass; −75.0 %  from 1,000 before this pass; −0.56 points  from 99.17 % before this pass");
-    let original = elements(&page, "p").into_iter().map(text).find(|text| text.contains("pruned before"));
-    insta::assert_snapshot!(original.unwrap_or_default(), @"The network was pruned before. Of the original, 10 of 40 channels (−75.0 %) and 276 of 3,160 parameters (−91.3 %) are left.");
-    // The scores are those of the pass.
-    let (before, after) = (second.plan().channels().before, second.plan().channels().after);
-    assert!(html.contains(&format!("{} of {before} channels go", before - after)));
+    let said = |report: &Report| -> Result<[String; 2]> {
+        let html = report.html()?;
+        assert_sound(&html)?;
+        // The scores are those of the pass.
+        let (before, after) = (second.plan().channels().before, second.plan().channels().after);
+        assert!(html.contains(&format!("{} of {before} channels go in the last pass", before - after)));
+        let page = parsed(&html)?;
+        let paragraphs = elements(&page, "p");
+        let is_figure = |p: &&Node| p.descendants().any(|node| node.attribute("class") == Some("change"));
+        let figures: Vec<_> = paragraphs.iter().filter(is_figure).map(|p| text(*p)).collect();
+        let original = paragraphs.iter().map(|p| text(*p)).find(|text| text.contains("pruned before"));
+        Ok([figures.join("; "), original.unwrap_or_default()])
+    };
+    let [figures, original] = said(&report)?;
+    insta::assert_snapshot!(figures, @"−47.4 %  from 19 before this pass; −67.0 %  from 836 before this pass; −75.0 %  from 1,000 before this pass; −0.56 points  from 99.17 % before this pass");
+    insta::assert_snapshot!(original, @"The network was pruned before. Of the original, 10 of 40 channels (−75.0 %) and 276 of 3,160 parameters (−91.3 %) are left.");
+    // Where the stages are those of all passes, the figures are of the original.
+    report.stages[0].parameters = whole.plan().parameters().before;
+    let [figures, original] = said(&report)?;
+    insta::assert_snapshot!(figures, @"−75.0 %  from 40; −91.3 %  from 3,160; −75.0 %  from 1,000; −0.56 points  from 99.17 %");
+    assert_eq!(original, "");
     Ok(())
 }
 
