@@ -2,8 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
-use slim_runtime::criterion::{Fpgm, L1, L2, Normalisation, Random, Taylor};
-use slim_runtime::{Cost, Coupling, Slimming, Target};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use slim_runtime::criterion::{Fpgm, L1, L2, Masking, Normalisation, Random, Taylor};
+use slim_runtime::{Activation, Cost, Coupling, Slimming, Target};
 
 /// How many channels go, which, and within which bounds.
 #[derive(Debug, Clone, Args)]
@@ -15,8 +17,8 @@ pub struct SlimmingOptions {
     #[arg(long, help_heading = "Which channels go")]
     pub local: bool,
 
-    /// A target of their own for the layers that match PATTERN: a ratio
-    #[arg(long, value_name = "PATTERN=RATIO", help_heading = "Which channels go")]
+    /// A target of their own for the layers that match PATTERN: a ratio, `layer4=0.7`, or `layer4=threshold=0.01`, `layer4=top_k=16`
+    #[arg(long, value_name = "PATTERN=TARGET", help_heading = "Which channels go")]
     pub layer: Vec<String>,
 
     /// Remove nothing of what the layers that match PATTERN make
@@ -31,13 +33,17 @@ pub struct SlimmingOptions {
     #[arg(long, value_name = "BATCHES", default_value_t = 16, help_heading = "Which channels go")]
     pub taylor_batches: usize,
 
-    /// How scores of different layers are made comparable
-    #[arg(long, value_enum, default_value_t = NormalisationName::None, help_heading = "Which channels go")]
-    pub normalisation: NormalisationName,
+    /// How scores of different layers are made comparable: none, or by the layer's max, mean or l2
+    #[arg(long, value_parser = named::<Normalisation>, default_value = "none", help_heading = "Which channels go")]
+    pub normalisation: Normalisation,
 
-    /// The score of channels that stay or go together, as in a residual stream
-    #[arg(long, value_enum, default_value_t = CouplingName::Max, help_heading = "Which channels go")]
-    pub coupling: CouplingName,
+    /// The score of channels that stay or go together, as in a residual stream: the max, mean or sum of theirs
+    #[arg(long, value_parser = named::<Coupling>, default_value = "max", help_heading = "Which channels go")]
+    pub coupling: Coupling,
+
+    /// What is zero when a channel is gone: batch_norm (γ and β), or parameters (all that make it) [default: what the criterion asks for]
+    #[arg(long, value_parser = named::<Masking>, help_heading = "Which channels go")]
+    pub masking: Option<Masking>,
 
     /// Every layer keeps at least so many channels
     #[arg(long, value_name = "CHANNELS", help_heading = "Bounds")]
@@ -58,6 +64,10 @@ pub struct SlimmingOptions {
     /// Add what removed channels still send on to what reads them
     #[arg(long, help_heading = "Repair")]
     pub absorb: bool,
+
+    /// The same, where channels pass this activation wherever nothing else is said of it: relu, hardswish, leaky_relu=0.01 …
+    #[arg(long, value_name = "ACTIVATION", value_parser = named::<Activation>, conflicts_with = "absorb", help_heading = "Repair")]
+    pub absorb_after: Option<Activation>,
 }
 
 /// How much is to go: one of these.
@@ -102,30 +112,6 @@ pub enum CriterionName {
     Random,
 }
 
-/// The normalisations, by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum NormalisationName {
-    /// As they are
-    None,
-    /// By the layer's largest
-    Max,
-    /// By the layer's mean
-    Mean,
-    /// By the layer's L2 norm
-    L2,
-}
-
-/// The couplings, by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CouplingName {
-    /// The largest of theirs
-    Max,
-    /// Their mean
-    Mean,
-    /// Their sum
-    Sum,
-}
-
 /// The reference's default.
 const PERCENT: f64 = 0.5;
 
@@ -141,7 +127,7 @@ impl SlimmingOptions {
     /// What the options ask for. `cost` counts the network where MACs are asked for, `seed` is that of the random criterion.
     ///
     /// # Errors
-    /// A `--layer` that is no `PATTERN=RATIO`; those of `cost`. What a [`Slimming`] itself cannot be is an error of planning.
+    /// A `--layer` that is no `PATTERN=TARGET`; those of `cost`. What a [`Slimming`] itself cannot be is an error of planning.
     pub fn slimming(&self, seed: u64, cost: impl FnOnce() -> Result<Cost>) -> Result<Slimming> {
         let mut slimming = self.target.slimming(cost)?;
         slimming = match self.criterion {
@@ -152,29 +138,21 @@ impl SlimmingOptions {
             CriterionName::Taylor => slimming.criterion(Taylor),
             CriterionName::Random => slimming.criterion(Random { seed }),
         };
-        slimming = slimming.normalisation(match self.normalisation {
-            NormalisationName::None => Normalisation::None,
-            NormalisationName::Max => Normalisation::Max,
-            NormalisationName::Mean => Normalisation::Mean,
-            NormalisationName::L2 => Normalisation::L2,
-        });
-        slimming = slimming.coupling(match self.coupling {
-            CouplingName::Max => Coupling::Max,
-            CouplingName::Mean => Coupling::Mean,
-            CouplingName::Sum => Coupling::Sum,
-        });
+        slimming = slimming.normalisation(self.normalisation).coupling(self.coupling);
+        slimming = self.masking.into_iter().fold(slimming, Slimming::masking);
         if self.local {
             slimming = slimming.local();
         }
         for layer in &self.layer {
-            let (pattern, ratio) = layer_target(layer)?;
-            slimming = slimming.layers(pattern, Target::Ratio(ratio));
+            let (pattern, target) = layer_target(layer)?;
+            slimming = slimming.layers(pattern, target);
         }
         slimming = self.keep.iter().fold(slimming, Slimming::keep);
         slimming = self.at_least.into_iter().fold(slimming, Slimming::at_least);
         slimming = self.max_removed.into_iter().fold(slimming, Slimming::max_removed);
         slimming = self.round_to.into_iter().fold(slimming, Slimming::round_to);
         slimming = self.round_down_to.into_iter().fold(slimming, Slimming::round_down_to);
+        slimming = self.absorb_after.into_iter().fold(slimming, Slimming::absorb_after);
         Ok(if self.absorb { slimming.absorb() } else { slimming })
     }
 }
@@ -191,13 +169,28 @@ impl TargetOptions {
     }
 }
 
-/// `layer4=0.7`
-fn layer_target(text: &str) -> Result<(&str, f64)> {
-    let wrong = || format!("--layer {text}: it is a pattern of layers and a ratio, as in `--layer layer4=0.7`");
-    let (pattern, ratio) = text.rsplit_once('=').with_context(wrong)?;
-    let ratio: f64 = ratio.parse().with_context(wrong)?;
+/// A choice of the library's by the name that its files have for it; with a parameter, `leaky_relu=0.01`.
+fn named<T: DeserializeOwned>(text: &str) -> Result<T> {
+    let value = match text.split_once('=') {
+        None => json!(text),
+        Some((name, parameter)) => json!({ name: parameter.parse::<f64>()? }),
+    };
+    Ok(serde_json::from_value(value)?)
+}
+
+/// `layer4=0.7`, `layer4=threshold=0.01`, `layer4=top_k=16`
+fn layer_target(text: &str) -> Result<(&str, Target)> {
+    let wrong = || format!("--layer {text}: it is a pattern of layers and a target, as in `--layer layer4=0.7`");
+    let (pattern, number) = text.rsplit_once('=').with_context(wrong)?;
+    let (pattern, target) = if let Some(pattern) = pattern.strip_suffix("=threshold") {
+        (pattern, Target::Threshold(number.parse().with_context(wrong)?))
+    } else if let Some(pattern) = pattern.strip_suffix("=top_k") {
+        (pattern, Target::TopK(number.parse().with_context(wrong)?))
+    } else {
+        (pattern, Target::Ratio(number.parse().with_context(wrong)?))
+    };
     ensure!(!pattern.is_empty(), wrong());
-    Ok((pattern, ratio))
+    Ok((pattern, target))
 }
 
 #[cfg(test)]
@@ -234,6 +227,11 @@ mod tests {
         assert_eq!(bounded.bounds.round_to.map(|rounding| rounding.direction), Some(Direction::Down));
         let layers = Slimming::ratio(0.5).layers("layer4", Target::Ratio(0.7)).layers("a=b", Target::Ratio(0.1)).keep("stem").keep("fc*");
         assert_eq!(asked("--layer layer4=0.7 --layer a=b=0.1 --keep stem --keep fc*")?, layers);
+        let layers = Slimming::ratio(0.5).layers("a", Target::Threshold(0.01)).layers("b.*", Target::TopK(16));
+        assert_eq!(asked("--layer a=threshold=0.01 --layer b.*=top_k=16")?, layers);
+        let repaired = Slimming::ratio(0.5).masking(Masking::Parameters).absorb_after(Activation::LeakyRelu(0.01));
+        assert_eq!(asked("--masking parameters --absorb-after leaky_relu=0.01")?, repaired);
+        assert_eq!(asked("--absorb-after relu")?, Slimming::ratio(0.5).absorb_after(Activation::Relu));
         Ok(())
     }
 
@@ -244,6 +242,9 @@ mod tests {
         assert!(refused("--round-to 8 --round-down-to 8").contains("cannot be used with"));
         assert!(refused("--layer layer4").contains("as in `--layer layer4=0.7`"));
         assert!(refused("--layer layer4=most").contains("as in `--layer layer4=0.7`: invalid float"));
+        assert!(refused("--layer layer4=top_k=0.5").contains("as in `--layer layer4=0.7`: invalid digit"));
+        assert!(refused("--coupling most").contains("unknown variant `most`, expected one of `max`, `mean`, `sum`"));
+        assert!(refused("--absorb --absorb-after relu").contains("cannot be used with"));
         assert_eq!(refused("--macs 0.5"), "no cost");
     }
 }
