@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 use clap::Parser;
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use comfy_table::Table;
 use slim_examples::data::{Batch, DataSet, digits};
 use slim_examples::model::Model;
 use slim_examples::network::{Arch, Net, Spec};
+use slim_examples::table;
 use slim_examples::train::{Output, Recipe, evaluate, train};
 use slim_runtime::{Prunable, Slimming, channels, recalibrate};
 use tch::Device;
@@ -98,11 +99,7 @@ fn repaired_accuracy(model: &Model, data: &DataSet, ratio: f64, repair: Repair) 
 }
 
 fn table(ratios: &[f64], sums: &[[f64; REPAIRS.len()]], seeds: f64) -> Table {
-    let rule = LineStyle::none().fill('─').junction('─');
-    let style = TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule);
-    let mut table = Table::new();
-    table.load_style(style).set_header(["removed", "slimmed", "absorbed", "recalibrated", "both"]);
-    table.column_iter_mut().for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    let mut table = table::with_header(["removed", "slimmed", "absorbed", "recalibrated", "both"]);
     for (ratio, sums) in ratios.iter().zip(sums) {
         let accuracies = sums.iter().map(|sum| format!("{:.2} %", sum / seeds));
         table.add_row([format!("{:.0} %", 100. * ratio)].into_iter().chain(accuracies));

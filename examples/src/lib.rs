@@ -2,6 +2,7 @@
 
 pub mod data;
 pub mod device;
+pub mod files;
 pub mod measure;
 pub mod model;
 pub mod network;
@@ -12,5 +13,6 @@ pub mod program;
 pub mod prune;
 pub mod report;
 pub mod slimming;
+pub mod table;
 pub mod train;
 pub mod zoo;

@@ -180,7 +180,8 @@ pub trait Prunable {
 
     /// Sets γ and β of the channels that the plan removes to zero, or [what else](Slimming::masking) its criterion asks for, and keeps every shape.
     ///
-    /// In evaluation mode this network and the slimmed one are the same function; its accuracy is what slimming costs before fine-tuning.
+    /// In evaluation mode this network and the slimmed one are the same function; its accuracy is what slimming costs before fine-tuning. For a look at it only, there is
+    /// [`Plan::masked`].
     ///
     /// # Errors
     /// Those of [`apply`](Self::apply); the model is then as it was.

@@ -6,17 +6,19 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use comfy_table::Table;
 use slim_examples::data::{DataSet, digits};
 use slim_examples::device::DeviceOptions;
+use slim_examples::files::Folder;
 use slim_examples::measure::{kilobytes, latency};
 use slim_examples::model::{Model, Wanted};
 use slim_examples::network::{Arch, Net, Spec};
-use slim_examples::prune::{Folder, prune_txt};
+use slim_examples::prune::{PRUNED, prune_txt};
+use slim_examples::table;
 use slim_examples::train::{Output, Recipe, evaluate, train};
 use slim_runtime::{Plan, Prunable, Slimming, Sweep, Swept, channels, checkpoint};
 use tch::Tensor;
-use tch::nn::ModuleT;
+use tch::nn::{ModuleT, VarStore};
 
 /// Images of a forward pass that tests.
 const TEST_BATCH: usize = 256;
@@ -75,11 +77,11 @@ fn main() -> Result<()> {
     let recipe = Recipe { epochs: options.epochs, sparsity: options.sparsity, seed: options.seed, ..Recipe::default() };
     train(&mut model, &data, &recipe, &output, None)?;
     println!("trained {} epochs with sparsity {} in {:.0} s", options.epochs, options.sparsity, start.elapsed().as_secs_f64());
-    stages.add("dense", &model)?;
+    stages.add("dense", &model.net, &model.vs)?;
     println!("\n{}\n", accuracy_by_ratio(&mut model.net, &data, &images)?);
 
     let plan = model.net.plan(&Slimming::ratio(options.ratio))?;
-    stages.add("masked", &masked_replica(&model, &plan)?)?;
+    plan.masked(&mut model.net, |net| stages.add("masked", net, &model.vs))??;
 
     let start = Instant::now();
     // Surgery that stays only if the test images show that the slimmed network computes what the masked one does.
@@ -88,14 +90,14 @@ fn main() -> Result<()> {
     println!("verified and slimmed in {:.0} ms\n\n{slimmed}\n", 1e3 * start.elapsed().as_secs_f64());
     println!("same function: on the {} test images, {verified}", data.test.len());
     model.slimmed = Some(slimmed.clone());
-    stages.add("slimmed", &model)?;
+    stages.add("slimmed", &model.net, &model.vs)?;
 
     let start = Instant::now();
     // Shuffled anew: by the same seed, the epochs would be those that it has seen.
     let recipe = Recipe { epochs: options.fine_tune_epochs, lr: 0.02, sparsity: 0., seed: !options.seed, ..recipe };
     train(&mut model, &data, &recipe, &output, None)?;
     println!("fine-tuned {} epochs in {:.0} s", options.fine_tune_epochs, start.elapsed().as_secs_f64());
-    let tuned = stages.add("fine-tuned", &model)?;
+    let tuned = stages.add("fine-tuned", &model.net, &model.vs)?;
     println!("\n{}\n", stages.table.trim_fmt());
 
     let file = write_files(&folder, &slimmed.plan().with_variables(&model.net, &model.vs)?, stages.accuracy("masked"), &model)?;
@@ -114,21 +116,13 @@ fn accuracy_by_ratio(net: &mut Net, data: &DataSet, images: &Tensor) -> Result<S
     sweep.run(net, |net| Ok::<_, anyhow::Error>(evaluate(net, &*data.test, TEST_BATCH)?.accuracy()))
 }
 
-/// A second network with the same weights, masked: γ and β of the channels to be removed are zero.
-fn masked_replica(model: &Model, plan: &Plan) -> Result<Model> {
-    let mut replica = Model::new(model.spec.clone(), model.vs.device())?;
-    replica.vs.copy(&model.vs)?;
-    replica.net.mask(plan)?;
-    Ok(replica)
-}
-
 fn write_files(folder: &Folder, plan: &Plan, masked_accuracy: f64, model: &Model) -> Result<PathBuf> {
     let mut draft = folder.draft()?;
     draft.text("plan.json", &(plan.to_json()? + "\n"))?;
     draft.text("prune.txt", &prune_txt(&plan.cfg(), plan.parameters().after, Some(masked_accuracy / 100.)))?;
-    draft.network("pruned.safetensors", model)?;
+    draft.network(PRUNED, model)?;
     draft.publish()?;
-    Ok(folder.file("pruned.safetensors"))
+    Ok(folder.file(PRUNED))
 }
 
 /// The stages of the network, measured.
@@ -143,20 +137,16 @@ struct Stages<'a> {
 
 impl<'a> Stages<'a> {
     fn new(data: &'a DataSet, images: &'a Tensor, out: &'a Path) -> Self {
-        let rule = LineStyle::none().fill('─').junction('─');
-        let style = TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule);
-        let mut table = Table::new();
-        table.load_style(style).set_header(["network", "accuracy", "parameters", "file", "latency, 1 image", "latency, 64 images"]);
-        table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+        let table = table::with_header(["network", "accuracy", "parameters", "file", "latency, 1 image", "latency, 64 images"]);
         Self { data, images, out, table, accuracies: Vec::new() }
     }
 
-    fn add(&mut self, name: &'static str, model: &Model) -> Result<f64> {
-        let accuracy = evaluate(&model.net, &*self.data.test, TEST_BATCH)?.accuracy();
-        let parameters: usize = model.vs.trainable_variables().iter().map(Tensor::numel).sum();
+    fn add(&mut self, name: &'static str, net: &Net, vs: &VarStore) -> Result<f64> {
+        let accuracy = evaluate(net, &*self.data.test, TEST_BATCH)?.accuracy();
+        let parameters: usize = vs.trainable_variables().iter().map(Tensor::numel).sum();
         let file = self.out.join(format!("{name}.safetensors"));
-        checkpoint::save_weights(&file, &model.vs)?;
-        let milliseconds = |images| format!("{:.2} ms", 1e3 * latency(&model.net, &self.images.narrow(0, 0, images)).as_secs_f64());
+        checkpoint::save_weights(&file, vs)?;
+        let milliseconds = |images| format!("{:.2} ms", 1e3 * latency(net, &self.images.narrow(0, 0, images)).as_secs_f64());
         self.table.add_row([
             name.to_owned(),
             format!("{accuracy:.2} %"),

@@ -7,17 +7,19 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use comfy_table::Table;
 use slim_examples::data::DataSet;
 use slim_examples::device::DeviceOptions;
+use slim_examples::files::Folder;
 use slim_examples::model::{Model, Wanted};
 use slim_examples::numbers::grouped;
 use slim_examples::options::{DataOptions, NetworkOptions};
 use slim_examples::passes::Pace;
 use slim_examples::program::{self, say};
-use slim_examples::prune::{Folder, Job, Pruning, Stage};
+use slim_examples::prune::{Job, Pruning, Stage};
 use slim_examples::report::{Report, Stage as Shown};
 use slim_examples::slimming::SlimmingOptions;
+use slim_examples::table;
 use slim_examples::train::{self, Interrupt, Interrupted, Outcome, Output, Recipe, RecipeOptions, Resume, Score, train};
 use slim_runtime::Change;
 use tch::Device;
@@ -179,7 +181,7 @@ impl Passes<'_> {
     /// # Errors
     /// It was of another network, or was to train for another number of epochs.
     fn place(&self, model: &Model, folder: &Path, recipe: &Recipe) -> Result<Option<Place>> {
-        let file = folder.join("checkpoint.safetensors");
+        let file = folder.join(train::CHECKPOINT);
         if !file.exists() {
             return Ok(None);
         }
@@ -240,11 +242,7 @@ fn report(model: &Model, done: &[Pass]) -> Result<String> {
 
 /// What each pass has come to.
 fn table(done: &[Pass]) -> Table {
-    let rule = LineStyle::none().fill('─').junction('─');
-    let style = TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule);
-    let mut table = Table::new();
-    table.load_style(style).set_header(["pass", "trained", "slimmed", "fine-tuned", "channels", "parameters", "MACs"]);
-    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    let mut table = table::with_header(["pass", "trained", "slimmed", "fine-tuned", "channels", "parameters", "MACs"]);
     for (number, pass) in done.iter().enumerate() {
         let [_, _, slimmed] = &pass.pruning.stages;
         let plan = &pass.pruning.plan;

@@ -1,6 +1,6 @@
 //! Prunes a network in a file, as the reference's scripts do.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -9,24 +9,25 @@ use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use slim_examples::data::DataSet;
 use slim_examples::device::DeviceOptions;
+use slim_examples::files::{Folder, is_same};
 use slim_examples::model::Model;
 use slim_examples::network::Spec;
 use slim_examples::options::{DataOptions, NetworkOptions, Usage};
 use slim_examples::program::{self, say};
-use slim_examples::prune::{Folder, Job};
+use slim_examples::prune::{Job, PRUNED};
 use slim_examples::slimming::SlimmingOptions;
 use tch::Device;
 
 const EXAMPLES: &str = "\
 Examples:
   The reference's command, on CIFAR-10 in ./data:
-    prune --arch vgg --depth 19 --dataset cifar10 --percent 0.7 --model logs/sparse/model_best.safetensors --save logs/pruned
+    prune --arch vgg --depth 19 --dataset cifar10 --percent 0.7 --model logs/sparse/checkpoint.safetensors --save logs/pruned
 
   A network from torchvision, without data: half of the multiply-accumulates, in multiples of 8 channels
     prune --arch resnet50 --model resnet50.pth --no-test --macs 0.5 --round-to 8 --save pruned
 
   Again, after `train --refine`; the file says the rest:
-    prune --model logs/refined/model_best.safetensors --percent 0.3 --save logs/again
+    prune --model logs/refined/checkpoint.safetensors --percent 0.3 --save logs/again
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or no data set";
 
@@ -80,8 +81,8 @@ fn run(options: &Options) -> Result<()> {
     let job = Job { slimming, data: data.as_ref(), test_batch_size: *test_batch_size, seed: *seed, device };
     job.check(&model, None)?;
     let folder = Folder::new(&options.save)?;
-    if options.model.as_deref().is_some_and(|model| is_one_file(model, &folder.file("pruned.safetensors"))) {
-        return Err(Usage("pruned.safetensors in --save would replace the file of --model: choose another folder".to_owned()).into());
+    if options.model.as_deref().is_some_and(|model| is_same(model, &folder.file(PRUNED))) {
+        return Err(Usage(format!("{PRUNED} in --save would replace the file of --model: choose another folder")).into());
     }
 
     let begun = Instant::now();
@@ -94,10 +95,6 @@ fn run(options: &Options) -> Result<()> {
         begun.elapsed().as_secs_f64()
     ));
     Ok(())
-}
-
-fn is_one_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Finds the network and the data set. A file's network comes first: it may say what it was trained on.

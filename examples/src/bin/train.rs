@@ -42,7 +42,7 @@ const EXAMPLES: &str = "\
 Examples:
   The reference's commands, on CIFAR-10 in ./data:
     train -sr --s 1e-4 --dataset cifar10 --arch vgg --depth 19 --save logs/sparse
-    prune --percent 0.7 --dataset cifar10 --model logs/sparse/model_best.safetensors --save logs/pruned
+    prune --percent 0.7 --dataset cifar10 --model logs/sparse/checkpoint.safetensors --save logs/pruned
     train --refine logs/pruned/pruned.safetensors --dataset cifar10 --epochs 40 --lr 0.01 --save logs/refined
 
   A minute on the digits that come with the project:

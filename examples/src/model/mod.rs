@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Result, anyhow, ensure};
-use slim_runtime::checkpoint::{self, Writer};
+use slim_runtime::checkpoint::{self, File, Writer};
 use slim_runtime::{Cfg, Error, Slimmed};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
@@ -93,11 +93,19 @@ impl Model {
     /// A file that cannot be read, or is none of a network, or of another than the one that is wanted: with its name, and every tensor that does not fit.
     pub fn read(path: &Path, wanted: &Wanted, device: Device) -> Result<Self> {
         let read = || match Format::of(path)? {
-            Format::Safetensors => own::read(path, wanted, device),
+            Format::Safetensors => own::read(&File::open(path)?, path, wanted, device),
             Format::Ot => Self::holding(ot::read(path)?, path, wanted, device),
             Format::Pytorch => Self::holding(pytorch::read(path)?, path, wanted, device),
         };
-        read().map_err(|error| if names_file(&error) { error } else { anyhow!("{}: {error:#}", path.display()) })
+        read().map_err(naming(path))
+    }
+
+    /// The network in a safetensors file that is open, of which `path` is the name.
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read).
+    pub(crate) fn of(file: &File, path: &Path, wanted: &Wanted, device: Device) -> Result<Self> {
+        own::read(file, path, wanted, device).map_err(naming(path))
     }
 
     /// The network that has these contents of a file that says no [`Spec`].
@@ -146,6 +154,11 @@ impl Model {
             }
         }
     }
+}
+
+/// Puts the name of the file in front of an error that does not begin with it.
+fn naming(path: &Path) -> impl FnOnce(anyhow::Error) -> anyhow::Error + '_ {
+    move |error| if names_file(&error) { error } else { anyhow!("{}: {error:#}", path.display()) }
 }
 
 /// Whether the text of an error begins with the file.

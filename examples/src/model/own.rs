@@ -15,8 +15,7 @@ use crate::network::{Arch, Spec};
 
 /// # Errors
 /// A file that is not sound, or of another network than the wanted one.
-pub(super) fn read(path: &Path, wanted: &Wanted, device: Device) -> Result<Model> {
-    let file = File::open(path)?;
+pub(super) fn read(file: &File, path: &Path, wanted: &Wanted, device: Device) -> Result<Model> {
     let said: Option<Spec> =
         file.metadata(SPEC).map(serde_json::from_str).transpose().context("the network in its metadata cannot be used")?;
     let contents = Contents::of(file.tensors()?)?;
@@ -28,7 +27,7 @@ pub(super) fn read(path: &Path, wanted: &Wanted, device: Device) -> Result<Model
         None if file.is_slimmed() => contents.spec(wanted)?,
         None => return Model::holding(contents, path, wanted, device),
     };
-    let mut model = if file.is_slimmed() { slimmed(spec, &file, &contents, device)? } else { dense(spec, &file, &contents, device)? };
+    let mut model = if file.is_slimmed() { slimmed(spec, file, &contents, device)? } else { dense(spec, file, &contents, device)? };
     // One that this program does not know is none to go on with.
     model.dataset = file.metadata(DATASET).and_then(|name| Name::from_str(name, false).ok());
     // What others have written beside it, such as a trainer its momentum, is theirs to read.

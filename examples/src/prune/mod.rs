@@ -1,10 +1,9 @@
 //! Pruning as the reference's script does it: threshold, masks, cfg, surgery; measured at each stage.
 
-mod files;
 mod job;
-mod masked;
 mod page;
 mod taylor;
+mod txt;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -15,14 +14,18 @@ use slim_runtime::{Change, Closeness, Dependencies, Plan, Prunable, Slimmed, Sli
 use tch::Tensor;
 use tch::nn::ModuleT;
 
-pub use files::{Draft, Folder, prune_txt};
 pub use job::Job;
+pub use txt::prune_txt;
 
+use crate::files::Folder;
 use crate::model::Model;
 use crate::network::Net;
 use crate::numbers::grouped;
 use crate::report::Report;
 use crate::train::Score;
+
+/// The file of a network that was pruned.
+pub const PRUNED: &str = "pruned.safetensors";
 
 /// What was done to a network, and what it is worth at each stage.
 #[derive(Debug)]
@@ -82,7 +85,7 @@ pub fn prune(
     let scores = model.net.scores(slimming)?;
     let dependencies = model.net.dependencies()?;
     let dense = stage(before, measure(&model.net)?, plan.parameters().before, cost.macs().ok());
-    let masked = stage("masked", masked::masked(model, &plan, &mut measure)?, plan.parameters().before, cost.macs().ok());
+    let masked = stage("masked", plan.masked(&mut model.net, &mut measure)??, plan.parameters().before, cost.macs().ok());
     let closeness = plan.verify(sample, |net: &Net, images| net.forward_t(images, false)).check(&mut model.net)?;
 
     let start = Instant::now();
@@ -121,7 +124,7 @@ impl Pruning {
         draft.text("report.html", &self.report(model).html()?)?;
         draft.text("prune.txt", &prune_txt(&self.plan.cfg(), self.plan.parameters().after, self.masked_accuracy()))?;
         draft.text("plan.json", &(self.plan.to_json()? + "\n"))?;
-        draft.network("pruned.safetensors", model)?;
+        draft.network(PRUNED, model)?;
         draft.publish()
     }
 }

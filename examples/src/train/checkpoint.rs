@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
-use slim_runtime::{Error, checkpoint};
+use slim_runtime::Error;
+use slim_runtime::checkpoint::File;
 use tch::{Device, Tensor};
 
 use super::epoch::Place;
@@ -19,7 +20,7 @@ const TRAINING: &str = "training";
 /// What the names of tensors begin with that are the optimizer's and not the network's.
 const MOMENTUM: &str = "optimizer.momentum.";
 /// The file that training goes on from.
-pub(super) const CHECKPOINT: &str = "checkpoint.safetensors";
+pub const CHECKPOINT: &str = "checkpoint.safetensors";
 /// The file of the best network.
 pub(super) const BEST: &str = "model_best.safetensors";
 
@@ -48,20 +49,21 @@ impl Resume {
     /// # Errors
     /// Those of [`Model::read`], and a file that is no checkpoint of training, as no file of another program is.
     pub fn read(path: &Path, wanted: &Wanted, device: Device) -> Result<(Model, Self)> {
-        let file = path.display();
         let named = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"));
-        let text = checkpoint::metadata(path, TRAINING).map_err(|error| match error {
-            Error::Format { reason, .. } if !named => {
+        // Once, so that network, momentum and place are of one state of the file.
+        let file = File::open(path).map_err(|error| match error {
+            Error::Format { file, reason } if !named => {
+                let file = file.display();
                 anyhow!("{file}: {reason}; a file of PyTorch or tch has no training that could go on: fine-tune its network (--refine)")
             }
             other => other.into(),
         })?;
-        let Some(text) = text else {
-            bail!("{file} is a network without training that could go on: fine-tune it (--refine)");
+        let Some(text) = file.metadata(TRAINING) else {
+            bail!("{} is a network without training that could go on: fine-tune it (--refine)", path.display());
         };
-        let state = serde_json::from_str(&text).with_context(|| format!("{}, {TRAINING}", path.display()))?;
-        let model = Model::read(path, wanted, device)?;
-        let tensors = checkpoint::tensors(path)?.into_iter();
+        let state = serde_json::from_str(text).with_context(|| format!("{}, {TRAINING}", path.display()))?;
+        let model = Model::of(&file, path, wanted, device)?;
+        let tensors = file.tensors()?.into_iter();
         let momentum = tensors.filter_map(|(name, tensor)| Some((name.strip_prefix(MOMENTUM)?.to_owned(), tensor))).collect();
         Ok((model, Self { state, momentum }))
     }

@@ -1,12 +1,12 @@
 //! What a program that trains reads and where it writes, as options; and that it overwrites nothing of another run.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::checkpoint::{BEST, CHECKPOINT};
+use crate::files::is_same;
 
 /// The options of a program that trains, for its files.
 #[derive(Debug, Clone, Default, Args)]
@@ -64,15 +64,10 @@ fn folder_of(file: &Path) -> PathBuf {
     }
 }
 
-/// Whether two paths lead to one file that is there, by whatever links.
-fn is_same(first: &Path, second: &Path) -> bool {
-    let real = |path| fs::canonicalize(path).ok();
-    real(first).is_some_and(|first| Some(first) == real(second))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     /// What becomes of the options in a folder that has files of these names.
     fn folder(files: &[&str], options: impl Fn(&Path) -> FileOptions) -> Result<String> {

@@ -33,7 +33,7 @@ use slim_runtime::Warning;
 
 use crate::data::DataSet;
 use crate::model::Model;
-pub use checkpoint::Resume;
+pub use checkpoint::{CHECKPOINT, Resume};
 use checkpoint::{Files, State};
 use epoch::{Place, Trainer};
 pub(crate) use evaluate::loss;

@@ -5,6 +5,7 @@ mod expand;
 mod file;
 mod keep;
 mod kind;
+mod masked;
 pub(crate) mod outline;
 mod report;
 mod slimmed;
