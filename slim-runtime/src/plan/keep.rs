@@ -87,7 +87,11 @@ impl KeepList {
 impl FromIterator<usize> for KeepList {
     /// Positions in any order; repeated ones count once.
     fn from_iter<I: IntoIterator<Item = usize>>(positions: I) -> Self {
-        let mut sorted: Vec<_> = positions.into_iter().collect();
+        let mut keep = KeepList::default();
+        let mut positions = positions.into_iter();
+        // Ascending, the usual case, they need no sorting.
+        let Some(behind) = positions.by_ref().find(|&position| !keep.push(position, position)) else { return keep };
+        let mut sorted: Vec<_> = keep.iter().chain([behind]).chain(positions).collect();
         sorted.sort_unstable();
         sorted.dedup();
         let mut keep = KeepList::default();

@@ -1,6 +1,8 @@
 //! Which channels compete with each other, and for what.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::iter::repeat_n;
 use std::rc::Rc;
 
 use super::scores::Scores;
@@ -60,8 +62,10 @@ fn given<'g>(graph: &'g Graph, layer: &'g LayerNode) -> impl Iterator<Item = usi
 /// # Errors
 /// [`Error::NoLayer`].
 pub(super) fn pools<'s>(terrain: &Terrain, scores: &Scores, held: &[Option<Rc<Hold>>], slimming: &'s Slimming) -> Result<Vec<Pool<'s>>> {
+    let mut tally = Tally(vec![0; held.len()]);
+    let mut pool = |target, is_global, layers| Pool::new(target, is_global, layers, scores, held, &mut tally);
     if slimming.layers.is_empty() && slimming.scope == Scope::Global {
-        return Ok(vec![Pool::new(&slimming.target, true, (0..scores.layers.len()).collect(), scores, held)]);
+        return Ok(vec![pool(&slimming.target, true, (0..scores.layers.len()).collect())]);
     }
     // By class: which target of its own it has.
     let mut own: HashMap<usize, usize> = HashMap::new();
@@ -75,14 +79,14 @@ pub(super) fn pools<'s>(terrain: &Terrain, scores: &Scores, held: &[Option<Rc<Ho
         let classes = || layers.iter().flat_map(|&layer| &scores.layers[layer].classes);
         let own = classes().filter(|&&class| held[class].is_none()).filter_map(|class| own.get(class)).max();
         match (own, slimming.scope) {
-            (Some(&index), _) => pools.push(Pool::new(&slimming.layers[index].1, false, layers, scores, held)),
-            (None, Scope::Local) => pools.push(Pool::new(&slimming.target, false, layers, scores, held)),
+            (Some(&index), _) => pools.push(pool(&slimming.layers[index].1, false, layers)),
+            (None, Scope::Local) => pools.push(pool(&slimming.target, false, layers)),
             (None, Scope::Global) => global.extend(layers),
         }
     }
     if slimming.scope == Scope::Global {
         global.sort_unstable();
-        pools.push(Pool::new(&slimming.target, true, global, scores, held));
+        pools.push(pool(&slimming.target, true, global));
     }
     Ok(pools)
 }
@@ -102,22 +106,50 @@ fn groups(scores: &Scores, held: &[Option<Rc<Hold>>]) -> Vec<Vec<usize>> {
     groups
 }
 
+/// How many scored channels of a pool each class has: none of any but while a pool is made, so that many pools are made as fast as one.
+struct Tally(Vec<u32>);
+
 impl<'s> Pool<'s> {
-    fn new(target: &'s Target, is_global: bool, layers: Vec<usize>, scores: &Scores, held: &[Option<Rc<Hold>>]) -> Self {
-        let entries = layers.iter().flat_map(|&layer| scores.layers[layer].classes.iter().copied());
-        let entries = entries.filter(|&class| held[class].is_none());
-        let entries: Vec<_> = entries.filter_map(|class| scores.by_class[class].map(|score| (score, class))).collect();
-        let mut seen = vec![false; scores.by_class.len()];
-        let mut order: Vec<_> = entries.iter().copied().filter(|&(_, class)| !std::mem::replace(&mut seen[class], true)).collect();
-        order.reverse();
-        order.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let mut ranked: Vec<_> = entries.into_iter().map(|(score, _)| score).collect();
-        ranked.sort_unstable_by(f64::total_cmp);
-        Self { target, is_global, layers, order: order.into_iter().map(|(_, class)| class).collect(), ranked }
+    fn new(target: &'s Target, is_global: bool, layers: Vec<usize>, scores: &Scores, held: &[Option<Rc<Hold>>], tally: &mut Tally) -> Self {
+        let Tally(members) = tally;
+        // The score of each class, as an integer of the same order, and how far in front in the data flow it is.
+        let mut ascending = Vec::new();
+        for &class in layers.iter().flat_map(|&layer| &scores.layers[layer].classes) {
+            let Some(score) = scores.by_class[class].filter(|_| held[class].is_none()) else { continue };
+            members[class] += 1;
+            if members[class] == 1 {
+                ascending.push((in_total_order(score), Reverse(ascending.len()), class));
+            }
+        }
+        ascending.sort_unstable();
+        let order: Vec<_> = ascending.into_iter().map(|(.., class)| class).collect();
+        let of_class = |&class: &usize| repeat_n(scores.by_class[class].unwrap_or_default(), members[class] as usize);
+        let ranked = order.iter().flat_map(of_class).collect();
+        order.iter().for_each(|&class| members[class] = 0);
+        Self { target, is_global, layers, order, ranked }
     }
 
     /// Whether nothing tells its channels apart.
     pub(super) fn is_level(&self) -> bool {
         self.order.len() > 1 && self.ranked.first() == self.ranked.last()
+    }
+}
+
+/// Integers compare as [`f64::total_cmp`] does, and faster where there are many.
+fn in_total_order(score: f64) -> i64 {
+    let bits = score.to_bits().cast_signed();
+    bits ^ ((bits >> 63).cast_unsigned() >> 1).cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_have_the_order_of_the_scores() {
+        let scores = [-f64::MAX, -1.5, -1.0, -f64::MIN_POSITIVE, -0.0, 0.0, 5e-324, 1e-30, 0.1, 0.5, 1.0, 1e300, f64::MAX];
+        for (a, b) in scores.iter().flat_map(|a| scores.iter().map(move |b| (a, b))) {
+            assert_eq!(in_total_order(*a).cmp(&in_total_order(*b)), a.total_cmp(b), "{a} and {b}");
+        }
     }
 }

@@ -80,12 +80,18 @@ pub(crate) fn of_layers(graph: &Graph, slimming: &Slimming) -> Result<Vec<LayerS
 
 /// All scores one after the other, exactly: every float kind fits into a double.
 fn fetch<'a>(scores: impl Iterator<Item = &'a Tensor>) -> Result<Vec<f64>, tch::TchError> {
-    let scores = scores.map(|scores| scores.f_detach()?.f_to_kind(Kind::Double)).collect::<Result<Vec<_>, _>>()?;
+    let scores: Vec<_> = scores.collect();
     let Some(first) = scores.first() else { return Ok(Vec::new()) };
-    // One transfer for a model on one device, the usual case; the others come to it.
-    let device = first.device();
-    let gathered = scores.iter().map(|scores| scores.f_to_device(device)).collect::<Result<Vec<_>, _>>()?;
-    Vec::try_from(&Tensor::f_cat(&gathered, 0)?)
+    // One transfer for a model of one kind on one device, the usual case; the others come to it.
+    let options = (first.kind(), first.device());
+    let gathered = match scores.iter().all(|scores| (scores.kind(), scores.device()) == options) {
+        true => Tensor::f_cat(&scores, 0)?,
+        false => {
+            let moved = scores.iter().map(|scores| scores.f_to_kind(Kind::Double)?.f_to_device(options.1));
+            Tensor::f_cat(&moved.collect::<Result<Vec<_>, _>>()?, 0)?
+        }
+    };
+    Vec::try_from(gathered.f_to_kind(Kind::Double)?)
 }
 
 fn finite(layer: &LayerNode, ranked: &Ranked, channel: usize, value: f64) -> Result<f64> {
