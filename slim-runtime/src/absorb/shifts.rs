@@ -71,15 +71,9 @@ impl Shifts {
 }
 
 /// A tensor with a shift added to it: in double precision, so that it is rounded once.
-pub(crate) fn shifted(tensor: &Tensor, shift: Option<&Tensor>) -> Result<Tensor, TchError> {
-    match shift {
-        None => Ok(tensor.shallow_clone()),
-        Some(shift) => {
-            let device = tensor.device();
-            let sum = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_add(shift)?;
-            sum.f_to_kind(tensor.kind())?.f_to_device(device)
-        }
-    }
+pub(crate) fn shifted(tensor: &Tensor, shift: &Tensor) -> Result<Tensor, TchError> {
+    let sum = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_add(shift)?;
+    sum.f_to_kind(tensor.kind())?.f_to_device(tensor.device())
 }
 
 /// `None` where nothing that the layer reads is removed.

@@ -1,8 +1,8 @@
 //! What a slimmed network takes, from the plan alone.
 
 use super::{Cost, LayerCost, TensorCost};
-use crate::plan::outline::{self, Outline, TensorOutline};
-use crate::plan::{Dim, LayerPlan, Plan};
+use crate::plan::outline::{self, DimOutline, Outline, TensorOutline};
+use crate::plan::{LayerPlan, Plan};
 use crate::{Error, Result};
 
 impl Cost {
@@ -44,5 +44,5 @@ fn planned_outline(layer: &LayerPlan) -> Outline<'_> {
 }
 
 fn of_sizes(name: &str, shape: Vec<i64>, tied: Option<String>) -> TensorOutline<'_> {
-    TensorOutline { name, dims: shape.iter().map(|&size| Dim::Size(size)).collect(), shape, tied }
+    TensorOutline { name, dims: shape.iter().map(|&size| DimOutline::Size(size)).collect(), shape, tied }
 }

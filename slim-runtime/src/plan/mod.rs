@@ -262,6 +262,13 @@ impl Plan {
     }
 }
 
+impl AxisPlan {
+    /// Whether it loses channels.
+    pub(crate) fn removes(&self) -> bool {
+        self.keep.len() < self.width
+    }
+}
+
 impl LayerPlan {
     /// An axis by its name.
     pub fn axis(&self, name: &str) -> Option<&AxisPlan> {

@@ -13,10 +13,17 @@ pub(crate) struct Outline<'a> {
 
 pub(crate) struct TensorOutline<'a> {
     pub(crate) name: &'a str,
-    pub(crate) dims: Vec<Dim>,
+    pub(crate) dims: Vec<DimOutline<'a>>,
     pub(crate) shape: Vec<i64>,
     /// Path of the tensor that it is, where it was met before.
     pub(crate) tied: Option<String>,
+}
+
+/// A [`Dim`] by reference.
+#[derive(PartialEq)]
+pub(crate) enum DimOutline<'a> {
+    Axis(&'a str),
+    Size(i64),
 }
 
 impl Plan {
@@ -35,7 +42,7 @@ impl LayerPlan {
     fn outline(&self, width: impl Fn(&super::AxisPlan) -> usize, shape: impl Fn(&Self, &super::TensorPlan) -> Vec<i64>) -> Outline<'_> {
         let tensors = self.tensors.iter().map(|tensor| TensorOutline {
             name: &tensor.name,
-            dims: tensor.dims.clone(),
+            dims: tensor.dims.iter().map(Dim::outline).collect(),
             shape: shape(self, tensor),
             tied: tensor.tied.clone(),
         });
@@ -44,6 +51,15 @@ impl LayerPlan {
             kind: &self.kind,
             axes: self.axes.iter().map(|axis| (axis.name.as_str(), width(axis))).collect(),
             tensors: tensors.collect(),
+        }
+    }
+}
+
+impl Dim {
+    fn outline(&self) -> DimOutline<'_> {
+        match self {
+            Dim::Axis(name) => DimOutline::Axis(name),
+            Dim::Size(size) => DimOutline::Size(*size),
         }
     }
 }

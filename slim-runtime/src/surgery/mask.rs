@@ -37,7 +37,7 @@ fn masked_dims<'p>(graph: &Graph, plan: &'p Plan) -> BTreeMap<(usize, usize), Ve
         for (tensor, bound) in node.tensors.iter().enumerate().filter(|(_, bound)| bound.role == Role::Parameter) {
             let axes = bound.axes.iter().enumerate().filter_map(|(dim, axis)| Some((dim as i64, (*axis)?)));
             let dims = axes.filter(|&(_, axis)| belongs(axis)).map(|(dim, axis)| (dim, &layer.axes[axis]));
-            for dim in dims.filter(|(_, axis)| axis.keep.len() < axis.width) {
+            for dim in dims.filter(|(_, axis)| axis.removes()) {
                 masked.entry(bound.tied.unwrap_or((index, tensor))).or_default().push(dim);
             }
         }

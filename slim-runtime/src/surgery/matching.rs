@@ -1,7 +1,7 @@
 //! Whether a plan is this network's, and sound.
 
 use crate::plan::Plan;
-use crate::plan::outline::{self, Outline, TensorOutline};
+use crate::plan::outline::{self, DimOutline, Outline, TensorOutline};
 use crate::tracer::{Graph, LayerNode, TensorNode};
 use crate::{Error, Result};
 
@@ -29,19 +29,20 @@ pub(super) fn difference(graph: &Graph, plan: &Plan, model: &str) -> Option<Stri
 }
 
 pub(super) fn outlines(graph: &Graph) -> Vec<Outline<'_>> {
-    let tensor = |node: &LayerNode, bound: &'_ TensorNode| TensorOutline {
-        name: bound.name,
-        dims: node.dims(bound),
-        shape: bound.tensor.size(),
-        tied: bound.tied.map(|owner| graph.tensor_path(owner)),
-    };
     let outlines = graph.layers.iter().map(|node| Outline {
         path: &node.path,
         kind: &node.kind,
         axes: node.axes.iter().map(|axis| (&*axis.name, axis.ids.len())).collect(),
-        tensors: node.tensors.iter().map(|bound| tensor(node, bound)).collect(),
+        tensors: node.tensors.iter().map(|bound| tensor_outline(graph, node, bound)).collect(),
     });
     outlines.collect()
+}
+
+fn tensor_outline<'g>(graph: &Graph, node: &'g LayerNode, bound: &TensorNode) -> TensorOutline<'g> {
+    let shape = bound.tensor.size();
+    let dim = |(&size, axis): (&i64, &Option<usize>)| axis.map_or(DimOutline::Size(size), |axis| DimOutline::Axis(&node.axes[axis].name));
+    let dims = shape.iter().zip(&bound.axes).map(dim).collect();
+    TensorOutline { name: bound.name, dims, shape, tied: bound.tied.map(|owner| graph.tensor_path(owner)) }
 }
 
 /// One channel has one fate, held channels stay, and nothing ends up empty.

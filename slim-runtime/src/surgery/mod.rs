@@ -5,6 +5,8 @@ mod fit;
 mod layout;
 mod mask;
 mod matching;
+mod positions;
+mod select;
 mod sharing;
 mod states;
 mod swap;

@@ -1,13 +1,13 @@
 //! New data for a tensor, in place: every handle of it sees the change.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
 
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
-use super::layout;
+use super::positions::Positions;
+use super::select::Workspace;
 use crate::absorb::{self, Shifts};
-use crate::flow::ChannelId;
 use crate::plan::Plan;
 use crate::tracer::Graph;
 use crate::{Error, Result, fault};
@@ -18,6 +18,8 @@ pub(super) struct Swaps {
     swaps: Vec<Swap>,
     /// How many of them have begun.
     begun: usize,
+    /// Empty tensors of some kinds on some devices.
+    resets: Vec<Rc<Tensor>>,
 }
 
 /// What a tensor is to hold. Where the shape stays, so does its memory.
@@ -55,7 +57,7 @@ enum Way {
     /// By other memory, of any shape, and by way of an empty tensor of another kind. A loss that is still alive keeps the tensor's gradient
     /// accumulator, which remembers the old shape and would make the next backward pass fail; libtorch renews it when the data
     /// change kind, but not when they change shape.
-    Exchange { reset: Tensor },
+    Exchange { reset: Rc<Tensor> },
     /// In the memory that it has, so that views and a `detach` of it follow.
     Copy,
 }
@@ -67,31 +69,27 @@ impl Swaps {
     /// [`Error::Torch`], with the tensor at hand.
     pub(super) fn selecting(graph: &Graph, plan: &Plan, shifts: &Shifts) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
-        let mut indices = Indices::default();
-        let mut swaps = Swaps::default();
-        for (index, (node, layer)) in graph.layers.iter().zip(&plan.layers).enumerate() {
+        let mut positions = Positions::staying(graph, plan).map_err(Error::torch("the positions that stay"))?;
+        let (mut workspace, mut swaps) = (Workspace::default(), Swaps::default());
+        for (index, node) in graph.layers.iter().enumerate() {
             for (tensor, bound) in node.tensors.iter().enumerate().filter(|(_, bound)| bound.tied.is_none()) {
-                let shrinking = bound.axes.iter().enumerate().filter_map(|(dim, axis)| {
-                    let (ids, planned) = (&node.axes[(*axis)?].ids, &layer.axes[(*axis)?]);
-                    (planned.keep.len() < planned.width).then_some((dim as i64, ids, &planned.keep))
-                });
-                let shrinking: Vec<_> = shrinking.collect();
-                let shift = shifts.of((index, tensor));
-                if shrinking.is_empty() && shift.is_none() {
+                let (cut, shift) = (positions.cut(index, &bound.axes), shifts.of((index, tensor)));
+                if cut.is_empty() && shift.is_none() {
                     continue;
                 }
                 let name = format!("{}.{}", node.path, bound.name);
-                let mut select = |tensor: &Tensor| {
-                    let mut new = tensor.f_detach()?;
-                    for &(dim, ids, keep) in &shrinking {
-                        new = new.f_index_select(dim, indices.get(ids, keep.iter(), tensor)?)?;
-                    }
-                    layout::laid_out_as(tensor, new)
+                let mut staying = |tensor: &Tensor| {
+                    let lists = positions.on(tensor.device())?;
+                    let cuts: Vec<_> = cut.iter().map(|&(dim, list)| (dim, &lists[list])).collect();
+                    workspace.select(tensor, &cuts)
                 };
-                swaps.add(&name, &bound.tensor, |tensor| select(&absorb::shifted(tensor, shift)?))?;
+                swaps.add(&name, &bound.tensor, |tensor| match shift {
+                    None => staying(tensor),
+                    Some(shift) => staying(&absorb::shifted(tensor, shift)?),
+                })?;
                 let grad = bound.tensor.f_grad().map_err(Error::torch(&name))?;
-                if grad.defined() && !shrinking.is_empty() {
-                    swaps.add(&name, &grad, &mut select)?;
+                if grad.defined() && !cut.is_empty() {
+                    swaps.add(&name, &grad, staying)?;
                 }
             }
         }
@@ -104,9 +102,21 @@ impl Swaps {
     /// [`Error::Torch`], with the tensor's name.
     pub(super) fn add(&mut self, name: &str, target: &Tensor, new: impl FnOnce(&Tensor) -> Result<Tensor, TchError>) -> Result<()> {
         let new = fault::point().and_then(|()| new(target));
-        let swap = new.and_then(|new| Swap::new(name.to_owned(), target, new)).map_err(Error::torch(name))?;
+        let swap = new.and_then(|new| Swap::new(name.to_owned(), target, new, self.reset(target)?)).map_err(Error::torch(name))?;
         self.swaps.push(swap);
         Ok(())
+    }
+
+    /// An empty tensor of another kind than this one.
+    fn reset(&mut self, target: &Tensor) -> Result<Rc<Tensor>, TchError> {
+        let kind = if target.kind() == Kind::Float { Kind::Double } else { Kind::Float };
+        let options: (Kind, Device) = (kind, target.device());
+        if let Some(known) = self.resets.iter().find(|reset| (reset.kind(), reset.device()) == options) {
+            return Ok(Rc::clone(known));
+        }
+        let reset = Rc::new(Tensor::f_empty([0], options)?);
+        self.resets.push(Rc::clone(&reset));
+        Ok(reset)
     }
 
     /// Adds tensors and what they are to hold, whatever swaps were added for them before.
@@ -159,9 +169,7 @@ impl Swaps {
 }
 
 impl Swap {
-    fn new(name: String, target: &Tensor, new: Tensor) -> Result<Self, TchError> {
-        let kind = if target.kind() == Kind::Float { Kind::Double } else { Kind::Float };
-        let reset = Tensor::f_empty([0], (kind, target.device()))?;
+    fn new(name: String, target: &Tensor, new: Tensor, reset: Rc<Tensor>) -> Result<Self, TchError> {
         Ok(Self { name, old: target.f_detach()?, target: target.shallow_clone(), new, way: Way::Exchange { reset } })
     }
 
@@ -199,23 +207,5 @@ impl Way {
             Way::Copy => target.f_copy_(data)?,
         }
         step()
-    }
-}
-
-/// One index tensor per list of channels and device, however many tensors follow the list.
-#[derive(Default)]
-struct Indices(HashMap<(*const [ChannelId], String), Tensor>);
-
-impl Indices {
-    fn get(&mut self, ids: &std::rc::Rc<[ChannelId]>, keep: impl Iterator<Item = usize>, on: &Tensor) -> Result<&Tensor, TchError> {
-        use std::collections::hash_map::Entry;
-        let device = on.device();
-        Ok(match self.0.entry((std::rc::Rc::as_ptr(ids), format!("{device:?}"))) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                let positions: Vec<_> = keep.map(|position| position as i64).collect();
-                entry.insert(Tensor::f_from_slice(&positions)?.f_to_device(device)?)
-            }
-        })
     }
 }

@@ -88,7 +88,7 @@ fn check_shared(graph: &Graph) -> Result<()> {
     for node in &graph.layers {
         for bound in &node.tensors {
             let path = || format!("{}.{}", node.path, bound.name);
-            fault::point().map_err(Error::torch(path()))?;
+            fault::point().map_err(|cause| Error::torch(path())(cause))?;
             let Some(owner) = bound.tied else { continue };
             let (layer, tensor) = owner;
             if memory(&bound.tensor) != memory(&graph.layers[layer].tensors[tensor].tensor) {

@@ -70,6 +70,10 @@ impl LayerTracer<'_> {
 
     /// Ties equal parts, and returns the first of them.
     fn one_part(&mut self, channels: &Channels, groups: i64) -> Result<Channels> {
+        // An ordinary layer: nothing is tied, and its list stays one and the same.
+        if groups == 1 && !channels.is_empty() {
+            return Ok(Channels { origin: None, ..channels.clone() });
+        }
         let size = self.cx.part_size("a convolution", channels, usize::try_from(groups).unwrap_or(0))?;
         self.cx.tie_parts(channels, size);
         Ok(channels.select(0..size))
