@@ -1,0 +1,61 @@
+//! How much memory surgery takes: what is kept, and one layer. A program of its own, since it looks at the whole process.
+
+#![cfg(target_os = "linux")]
+
+use std::fs;
+
+use slim_runtime::{Prunable, Slimming, model, nn};
+use tch::Device;
+
+const WIDTH: i64 = 1024;
+
+model! {
+    /// Four layers of 38 MB.
+    #[derive(Debug)]
+    struct Net {
+        conv1 = conv2d(WIDTH => WIDTH, kernel = 3, bias = false);
+        bn1 = batch_norm(WIDTH);
+        conv2 = conv2d(WIDTH => WIDTH, kernel = 3, bias = false);
+        bn2 = batch_norm(WIDTH);
+        conv3 = conv2d(WIDTH => WIDTH, kernel = 3, bias = false);
+        bn3 = batch_norm(WIDTH);
+        conv4 = conv2d(WIDTH => WIDTH, kernel = 3, bias = false);
+        bn4 = batch_norm(WIDTH);
+        conv5 = conv2d(WIDTH => 8, kernel = 1);
+    }
+}
+
+/// Of the kernel's account of this process, in bytes: `VmRSS` is what it has, `VmHWM` the most that it had.
+fn memory(entry: &str) -> i64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with(entry)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<i64>().unwrap() * 1024
+}
+
+#[test]
+fn surgery_takes_what_is_kept_and_one_layer() {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let mut net = Net::new(vs.root());
+    for (name, mut tensor) in vs.variables() {
+        if name.starts_with("bn") && name.ends_with("weight") {
+            let _ = tch::no_grad(|| tensor.uniform_(0., 1.));
+        }
+    }
+    let plan = net.plan(&Slimming::ratio(0.5)).unwrap();
+
+    // From here on the most is counted anew.
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+    let before = memory("VmRSS");
+    let slimmed = net.apply(&plan).unwrap();
+    let extra = memory("VmHWM") - before;
+
+    let kept = 4 * slimmed.plan().parameters().after;
+    let layer = 4 * WIDTH * WIDTH * 9;
+    // Threads, lists, and what the allocator rounds up.
+    let besides = 8 << 20;
+    assert!(extra <= kept + layer + besides, "{extra} bytes more, where {kept} are kept and a layer has {layer}");
+    // And it was measured: what is kept was there beside the dense network.
+    assert!(extra >= kept / 2, "{extra} bytes more, where {kept} are kept");
+    let after = memory("VmRSS");
+    assert!(after < before - 2 * layer, "{before} bytes before and {after} after: the dense weights are still there");
+}
