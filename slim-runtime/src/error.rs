@@ -325,6 +325,25 @@ pub enum Error {
         places: Vec<String>,
     },
 
+    /// The network has been deployed: weights and batch norms are not what they were.
+    #[error(
+        "`{path}` has been deployed, and is for inference alone; build the network anew, load its weights, and do this before `deploy`"
+    )]
+    Deployed {
+        /// Field path of the first layer that shows it.
+        path: String,
+    },
+
+    /// The network with its batch norms folded is not the network. The model is as it was.
+    #[error(
+        "the network with its batch norms folded computes something else, so there is something between a layer and its batch norm that the fields do not say, such as an activation; say it (`#[prune(act = relu)]` on the layer), and this batch norm stays:\n  {}",
+        .places.join("\n  ")
+    )]
+    Folding {
+        /// For each set of batch norms that make a difference by themselves: where they went, and the difference.
+        places: Vec<String>,
+    },
+
     /// The tolerance of a comparison is negative, infinite or NaN.
     #[error("tolerance {0}: it must be finite and not negative, for instance 1e-4 of the largest output")]
     Tolerance(f64),

@@ -3,6 +3,14 @@
 use tch::Tensor;
 use tch::nn::ModuleT;
 
+use crate::nn::packed;
+
+/// Runs `forward` with weights as they are without packing, also in a [deployed](crate::deploy()) network whose convolutions have [packed](crate::Layout::Packed) ones: for what cannot hold these, such as a
+/// TorchScript trace.
+pub fn without_packing<T>(forward: impl FnOnce() -> T) -> T {
+    packed::without_packing(forward)
+}
+
 /// Part `index` of `chunks` equal parts of the channels of `[N, C, …]`.
 ///
 /// # Panics
@@ -29,6 +37,19 @@ pub fn shuffle(xs: &Tensor, groups: i64) -> Tensor {
 pub fn interpolate(xs: &Tensor, factor: i64) -> Tensor {
     let size = xs.size();
     xs.upsample_nearest2d([size[2] * factor, size[3] * factor], None, None)
+}
+
+/// `a + b`, in the memory of `a` where it has the shape of the sum.
+///
+/// # Panics
+/// As tch's: when the shapes do not fit.
+pub fn sum_into(mut a: Tensor, b: &Tensor) -> Tensor {
+    if a.size() == b.size() && a.kind() == b.kind() { a.g_add_(b) } else { a + b }
+}
+
+/// `max(0, xs)`, in the memory of `xs`.
+pub fn relu_into(mut xs: Tensor) -> Tensor {
+    xs.relu_()
 }
 
 /// What an element-wise operation that maps zero to zero makes of a tensor.

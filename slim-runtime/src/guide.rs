@@ -306,3 +306,4 @@
 //! | `#[prune(keep)]` | |
 
 pub mod choosing;
+pub mod deploying;

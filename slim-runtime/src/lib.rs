@@ -56,6 +56,8 @@
 //!    it can be built narrow.
 //! 6. **Slim again.** [`Slimmed::then`] and [`Plan::then`] compose, so a network always knows [its original channels](Plan::original_channels); [`Plan::expand`] puts its weights
 //!    back into the original's shapes.
+//! 7. **Deploy.** [`deploy`](deploy()) folds batch norms into the layers in front of them, lays weights out as they are fastest on a sample, and keeps `forward`: see
+//!    [`guide::deploying`].
 //!
 //! # What is guaranteed
 //!
@@ -76,6 +78,7 @@ pub mod checkpoint;
 mod cost;
 pub mod criterion;
 pub mod dependencies;
+mod deploy;
 mod error;
 mod explanation;
 mod fault;
@@ -102,6 +105,7 @@ pub use activation::Activation;
 pub use cfg::{Cfg, Stage};
 pub use cost::{Cost, LayerCost, TensorCost};
 pub use dependencies::Dependencies;
+pub use deploy::{Deployed, DeployedNorm, Layout, LayoutTrial, NormFate, deploy};
 pub use error::{Error, Result};
 pub use explanation::{ChannelFate, Explanation, Reason};
 pub use flow::{Channels, Flow, OpenFlow};

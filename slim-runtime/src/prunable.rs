@@ -67,7 +67,7 @@ pub trait Prunable {
     /// Reaches state that depends on channels and is no tensor, by the names that [`trace`](Self::trace) gave it.
     ///
     /// The default is right for a layer without such state. A composite forwards to its parts with [`LayerVisitor::field`], as the derive does;
-    /// a part that is forgotten is an error when a plan is applied, not a stale number.
+    /// a part that is forgotten is an error when a plan is applied, not a stale number. [`deploy`](crate::deploy()) reaches layers this way too; it leaves out what it cannot reach, and says so.
     ///
     /// # Errors
     /// Those of [`LayerVisitor`]'s methods.

@@ -139,13 +139,13 @@ fn conv(p: &Path, inputs: i64, outputs: i64, kernel: i64, stride: i64) -> Conv2D
 
 impl ModuleT for DenseNet {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        xs.apply_t(&self.features, train).relu().adaptive_avg_pool2d([1, 1]).flatten(1, -1).apply(&self.classifier)
+        xs.apply_t(&self.features, train).relu_().adaptive_avg_pool2d([1, 1]).flatten(1, -1).apply(&self.classifier)
     }
 }
 
 impl ModuleT for Features {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        let xs = xs.apply(&self.conv0).apply_t(&self.norm0, train).relu().apply(&self.pool0);
+        let xs = xs.apply(&self.conv0).apply_t(&self.norm0, train).relu_().apply(&self.pool0);
         let xs = apply_all(&self.denseblock1, &xs, train).apply_t(&self.transition1, train);
         let xs = apply_all(&self.denseblock2, &xs, train).apply_t(&self.transition2, train);
         let xs = apply_all(&self.denseblock3, &xs, train).apply_t(&self.transition3, train);
@@ -155,14 +155,14 @@ impl ModuleT for Features {
 
 impl ModuleT for DenseLayer {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        let new = xs.apply_t(&self.norm1, train).relu().apply(&self.conv1);
-        let new = new.apply_t(&self.norm2, train).relu().apply(&self.conv2);
+        let new = xs.apply_t(&self.norm1, train).relu_().apply(&self.conv1);
+        let new = new.apply_t(&self.norm2, train).relu_().apply(&self.conv2);
         Tensor::cat(&[xs, &new], 1)
     }
 }
 
 impl ModuleT for Transition {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        xs.apply_t(&self.norm, train).relu().apply(&self.conv).apply(&self.pool)
+        xs.apply_t(&self.norm, train).relu_().apply(&self.conv).apply(&self.pool)
     }
 }

@@ -135,20 +135,20 @@ impl nn::ModuleT for DenseNet {
         let stream = dense(xs.apply(&self.conv1), &self.dense1).apply_t(&self.trans1, train);
         let stream = dense(stream, &self.dense2).apply_t(&self.trans2, train);
         let stream = dense(stream, &self.dense3);
-        let xs = stream.apply(&self.select).apply_t(&self.bn, train).relu();
+        let xs = stream.apply(&self.select).apply_t(&self.bn, train).relu_();
         xs.apply(&self.avgpool).flatten(1, -1).apply(&self.fc)
     }
 }
 
 impl nn::ModuleT for DenseLayer {
     fn forward_t(&self, stream: &Tensor, train: bool) -> Tensor {
-        let xs = stream.apply(&self.select).apply_t(&self.bn1, train).relu().apply(&self.conv1);
+        let xs = stream.apply(&self.select).apply_t(&self.bn1, train).relu_().apply(&self.conv1);
         Tensor::cat(&[stream, &xs], 1)
     }
 }
 
 impl nn::ModuleT for Transition {
     fn forward_t(&self, stream: &Tensor, train: bool) -> Tensor {
-        stream.apply(&self.select).apply_t(&self.bn1, train).relu().apply(&self.conv1).apply(&self.pool)
+        stream.apply(&self.select).apply_t(&self.bn1, train).relu_().apply(&self.conv1).apply(&self.pool)
     }
 }

@@ -136,6 +136,6 @@ impl ModuleT for Inception {
 
 impl ModuleT for BasicConv {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        xs.apply(&self.conv).apply_t(&self.bn, train).relu()
+        xs.apply(&self.conv).apply_t(&self.bn, train).relu_()
     }
 }

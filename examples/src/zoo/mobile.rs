@@ -125,20 +125,21 @@ pub(super) fn classifier(p: nn::Path, inputs: i64, outputs: i64) -> Linear {
     linear(p, inputs, outputs, nn::LinearConfig { ws_init, bs_init: Some(nn::Init::Const(0.)), ..Default::default() })
 }
 
-impl nn::Module for Activation {
-    fn forward(&self, xs: &Tensor) -> Tensor {
+impl Activation {
+    /// In place: nothing else reads what a batch norm gives.
+    fn apply(self, mut xs: Tensor) -> Tensor {
         match self {
-            Activation::Identity => xs.shallow_clone(),
-            Activation::Relu => xs.relu(),
-            Activation::Relu6 => xs.relu6(),
-            Activation::Hardswish => xs.hardswish(),
+            Activation::Identity => xs,
+            Activation::Relu => xs.relu_(),
+            Activation::Relu6 => xs.relu6_(),
+            Activation::Hardswish => xs.hardswish_(),
         }
     }
 }
 
 impl nn::ModuleT for ConvNorm {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        xs.apply(&self.conv).apply_t(&self.norm, train).apply(&self.activation)
+        self.activation.apply(xs.apply(&self.conv).apply_t(&self.norm, train))
     }
 }
 
@@ -151,7 +152,7 @@ impl nn::ModuleT for InvertedResidual {
 
 impl nn::ModuleT for Residual {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        xs + xs.apply_t(&self.block, train)
+        xs.apply_t(&self.block, train).g_add_(xs)
     }
 }
 
@@ -167,6 +168,6 @@ impl nn::ModuleT for Feature {
 
 impl nn::Module for SqueezeExcitation {
     fn forward(&self, xs: &Tensor) -> Tensor {
-        xs * xs.apply(&self.avgpool).apply(&self.fc1).relu().apply(&self.fc2).hardsigmoid()
+        xs * xs.apply(&self.avgpool).apply(&self.fc1).relu_().apply(&self.fc2).hardsigmoid()
     }
 }

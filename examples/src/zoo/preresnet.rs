@@ -135,16 +135,16 @@ impl nn::ModuleT for PreResNet {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let blocks = self.layer1.iter().chain(&self.layer2).chain(&self.layer3);
         let stream = blocks.fold(xs.apply(&self.conv1), |stream, block| stream.apply_t(block, train));
-        let xs = stream.apply(&self.select).apply_t(&self.bn, train).relu();
+        let xs = stream.apply(&self.select).apply_t(&self.bn, train).relu_();
         xs.apply(&self.avgpool).flatten(1, -1).apply(&self.fc)
     }
 }
 
 impl nn::ModuleT for Bottleneck {
     fn forward_t(&self, stream: &Tensor, train: bool) -> Tensor {
-        let xs = stream.apply(&self.select).apply_t(&self.bn1, train).relu().apply(&self.conv1);
-        let xs = xs.apply_t(&self.bn2, train).relu().apply(&self.conv2);
-        let xs = xs.apply_t(&self.bn3, train).relu().apply(&self.conv3);
-        xs + stream.apply_opt(&self.downsample)
+        let xs = stream.apply(&self.select).apply_t(&self.bn1, train).relu_().apply(&self.conv1);
+        let xs = xs.apply_t(&self.bn2, train).relu_().apply(&self.conv2);
+        let mut xs = xs.apply_t(&self.bn3, train).relu_().apply(&self.conv3);
+        xs.g_add_(&stream.apply_opt(&self.downsample))
     }
 }

@@ -175,7 +175,7 @@ fn downsample(p: &Path, inputs: i64, outputs: i64, stride: i64) -> Option<(Conv2
 
 impl<B: ModuleT> ModuleT for ResNet<B> {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        let xs = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu().apply(&self.maxpool);
+        let xs = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu_().apply(&self.maxpool);
         let xs = [&self.layer1, &self.layer2, &self.layer3, &self.layer4].into_iter().fold(xs, |xs, stage| apply_all(stage, &xs, train));
         xs.apply(&self.avgpool).flatten(1, -1).apply(&self.fc)
     }
@@ -183,18 +183,18 @@ impl<B: ModuleT> ModuleT for ResNet<B> {
 
 impl ModuleT for BasicBlock {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        let out = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu();
-        let out = out.apply(&self.conv2).apply_t(&self.bn2, train);
-        (out + shortcut(self.downsample.as_ref(), xs, train)).relu()
+        let out = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu_();
+        let mut out = out.apply(&self.conv2).apply_t(&self.bn2, train);
+        out.g_add_(&shortcut(self.downsample.as_ref(), xs, train)).relu_()
     }
 }
 
 impl ModuleT for Bottleneck {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        let out = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu();
-        let out = out.apply(&self.conv2).apply_t(&self.bn2, train).relu();
-        let out = out.apply(&self.conv3).apply_t(&self.bn3, train);
-        (out + shortcut(self.downsample.as_ref(), xs, train)).relu()
+        let out = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu_();
+        let out = out.apply(&self.conv2).apply_t(&self.bn2, train).relu_();
+        let mut out = out.apply(&self.conv3).apply_t(&self.bn3, train);
+        out.g_add_(&shortcut(self.downsample.as_ref(), xs, train)).relu_()
     }
 }
 

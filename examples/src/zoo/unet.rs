@@ -166,13 +166,13 @@ impl nn::ModuleT for UNet {
 
 impl nn::ModuleT for DoubleConv {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        let xs = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu();
-        xs.apply(&self.conv2).apply_t(&self.bn2, train).relu()
+        let xs = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu_();
+        xs.apply(&self.conv2).apply_t(&self.bn2, train).relu_()
     }
 }
 
 impl nn::ModuleT for Up {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        xs.apply(&self.conv).apply_t(&self.bn, train).relu()
+        xs.apply(&self.conv).apply_t(&self.bn, train).relu_()
     }
 }

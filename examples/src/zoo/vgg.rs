@@ -98,6 +98,6 @@ impl nn::ModuleT for Vgg {
 
 impl nn::ModuleT for Block {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        xs.apply(&self.conv).apply_t(&self.bn, train).relu().apply_opt(&self.pool)
+        xs.apply(&self.conv).apply_t(&self.bn, train).relu_().apply_opt(&self.pool)
     }
 }

@@ -93,7 +93,8 @@ impl ModuleT for Layer {
             Layer::Norm(bn) => xs.apply_t(bn, train),
             Layer::MaxPool(pool) => xs.apply(pool),
             Layer::Linear(linear) => xs.apply(linear),
-            Layer::Relu => xs.relu(),
+            // Nothing else reads what is in front, a batch norm or a linear layer.
+            Layer::Relu => xs.shallow_clone().relu_(),
             Layer::Dropout => xs.dropout(0.5, train),
         }
     }

@@ -25,14 +25,14 @@ pub(crate) fn words() -> impl Iterator<Item = &'static str> {
     ACTIVATIONS.iter().filter(|activation| activation.tensor.is_some()).map(|activation| activation.word).chain(others)
 }
 
-/// The result of a function on `xs`; `None` if there is no such function, `Some(None)` after an error.
+/// The result of a function on `xs`, which may be changed if it is `spare`; `None` if there is no such function, `Some(None)` after an error.
 pub(crate) fn apply(
     cx: &Ctxt,
     krate: &Path,
-    operation: &Path,
-    arguments: &[Argument],
+    (operation, arguments): (&Path, &[Argument]),
     flow: FlowExpr,
     width: Width,
+    spare: bool,
 ) -> Option<Option<Applied>> {
     let name = operation.get_ident()?.to_string();
     let xs = crate::expand::local("xs");
@@ -41,7 +41,11 @@ pub(crate) fn apply(
     {
         Arguments::new(cx, operation, "relu()", arguments).finish();
         let method: TokenStream = method.parse().unwrap_or_default();
-        return Some(Some(Applied { tensor: quote!(#xs.#method), flow: FlowExpr::Activate(applied, Box::new(flow)), width }));
+        let tensor = match name.as_str() {
+            "relu" if spare => quote!(#krate::functional::relu_into(#xs)),
+            _ => quote!(#xs.#method),
+        };
+        return Some(Some(Applied { tensor, flow: FlowExpr::Activate(applied, Box::new(flow)), width }));
     }
     Some(match name.as_str() {
         "dropout" => one(cx, operation, "dropout(0.5)", arguments).map(|share| {

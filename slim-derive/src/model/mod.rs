@@ -1,6 +1,6 @@
 //! `model!`: struct, constructor, forward and wiring from one text.
 //!
-//! Stages, each a file: tokens → `ast` (what is written, typed) → `resolve` (what it means, checked; with `layers`, `functions`, `widths` and `checks`) → `expand` (tokens).
+//! Stages, each a file: tokens → `ast` (what is written, typed) → `resolve` (what it means, checked; with `layers`, `functions`, `widths`, `checks` and `reads`) → `expand` (tokens).
 //! The wiring becomes the same `DataFlow` that the derive makes, and is expanded by the same code.
 
 mod arguments;
@@ -9,6 +9,7 @@ mod checks;
 mod expand;
 mod functions;
 mod layers;
+mod reads;
 pub(crate) mod resolve;
 mod widths;
 

@@ -8,7 +8,7 @@ use syn::{Attribute, Expr, Ident, LitInt, Path, Type};
 
 use super::ast::{Argument, Definition, Parameter, Value};
 use super::widths::{self, Check, Reader, Width};
-use super::{functions, layers};
+use super::{functions, layers, reads};
 use crate::ctxt::Ctxt;
 use crate::expand::{local, mentions};
 use crate::flow_expr::{FlowExpr, Join};
@@ -49,6 +49,10 @@ pub(super) struct Item {
     tensor: TokenStream,
     width: Width,
     name: String,
+    /// Whether its tensor is one that a layer or a sum has made, and that no backward pass needs: it may be changed where nothing else reads it.
+    fresh: bool,
+    /// The statement that it is, if it is a whole one.
+    statement: Option<usize>,
 }
 
 pub(super) struct Resolver<'a> {
@@ -61,6 +65,8 @@ pub(super) struct Resolver<'a> {
     pub(super) known: Vec<(String, Item)>,
     pub(super) previous: Item,
     pub(super) inputs: usize,
+    /// By statement: how often its value is read.
+    pub(super) reads: Vec<usize>,
     /// Names that something has read.
     pub(super) read: Vec<String>,
     /// Whether something has read the statement before.
@@ -74,7 +80,7 @@ pub(super) struct Resolver<'a> {
 pub(crate) fn resolve(cx: &Ctxt, definition: &Definition) -> Network {
     definition.errors.iter().for_each(|error| cx.syn_error(error.clone()));
     let input = local("input").into_token_stream();
-    let input = Item { flow: FlowExpr::Input, tensor: quote!(#input.shallow_clone()), width: Width::Unknown, name: "the input".to_owned() };
+    let input = Item::made(FlowExpr::Input, quote!(#input.shallow_clone()), Width::Unknown, "the input".to_owned());
     let mut resolver = Resolver {
         cx,
         definition,
@@ -84,6 +90,7 @@ pub(crate) fn resolve(cx: &Ctxt, definition: &Definition) -> Network {
         known: Vec::new(),
         previous: input,
         inputs: 1,
+        reads: reads::of(&definition.statements),
         read: Vec::new(),
         previous_read: false,
         whole_input: false,
@@ -131,8 +138,7 @@ impl<'a> Resolver<'a> {
             }
             let Some(item) = value else {
                 // So that what reads it makes no further errors.
-                let unknown =
-                    Item { flow: FlowExpr::Input, tensor: TokenStream::new(), width: Width::Unknown, name: "what is wrong".to_owned() };
+                let unknown = Item::made(FlowExpr::Input, TokenStream::new(), Width::Unknown, "what is wrong".to_owned());
                 self.known.extend(name.map(|name| (name.to_string(), unknown.clone())));
                 self.previous = unknown;
                 continue;
@@ -146,7 +152,7 @@ impl<'a> Resolver<'a> {
             steps.push(quote!(let #variable = #tensor;));
             let label = name.map_or(item.name, |name| format!("`{name}`"));
             let flow = self.computed(item.flow);
-            let item = Item { tensor: quote!(#variable.shallow_clone()), name: label, flow, ..item };
+            let item = Item { tensor: quote!(#variable.shallow_clone()), name: label, flow, statement: Some(index), ..item };
             self.known.extend(name.map(|name| (name.to_string(), item.clone())));
             self.previous = item;
         }
@@ -186,12 +192,9 @@ impl<'a> Resolver<'a> {
                 let items = self.all(parts)?;
                 let tensors = items.iter().map(|item| &item.tensor);
                 let (krate, tensor) = (&self.definition.krate, quote!([#(#tensors),*]));
-                Some(Item {
-                    flow: FlowExpr::Concat(items.iter().map(|item| item.flow.clone()).collect()),
-                    tensor: quote!(#krate::__private::tch::Tensor::cat(&#tensor, 1)),
-                    width: Width::sum(&items.iter().map(|item| item.width.clone()).collect::<Vec<_>>()),
-                    name: "the concatenation".to_owned(),
-                })
+                let flow = FlowExpr::Concat(items.iter().map(|item| item.flow.clone()).collect());
+                let width = Width::sum(&items.iter().map(|item| item.width.clone()).collect::<Vec<_>>());
+                Some(Item::made(flow, quote!(#krate::__private::tch::Tensor::cat(&#tensor, 1)), width, "the concatenation".to_owned()))
             }
             Value::Tuple(paren, parts) => {
                 let last = self.definition.statements.last().is_some_and(|last| std::ptr::eq(&last.value, value));
@@ -204,7 +207,7 @@ impl<'a> Resolver<'a> {
                 let tensors = items.iter().map(|item| &item.tensor);
                 let tensor = quote!((#(#tensors),*));
                 let flow = FlowExpr::Tuple(items.iter().map(|item| item.flow.clone()).collect());
-                Some(Item { flow, tensor, width: Width::Unknown, name: "the outputs".to_owned() })
+                Some(Item::made(flow, tensor, Width::Unknown, "the outputs".to_owned()))
             }
             Value::Wrong => None,
         }
@@ -220,12 +223,7 @@ impl<'a> Resolver<'a> {
         if word == "input" {
             self.whole_input = true;
             let input = local("input");
-            return Some(Item {
-                flow: FlowExpr::Input,
-                tensor: quote!(#input.shallow_clone()),
-                width: Width::Unknown,
-                name: "the input".to_owned(),
-            });
+            return Some(Item::made(FlowExpr::Input, quote!(#input.shallow_clone()), Width::Unknown, "the input".to_owned()));
         }
         if let Some((name, item)) = self.known.iter().find(|(name, _)| word == name) {
             self.read.push(name.clone());
@@ -254,6 +252,11 @@ impl<'a> Resolver<'a> {
         None
     }
 
+    /// Whether a value may be changed by the one that reads it.
+    fn is_spare(&self, item: &Item) -> bool {
+        item.fresh && item.statement.is_none_or(|statement| self.reads.get(statement) == Some(&1))
+    }
+
     fn previous_read(&mut self) -> Item {
         let name = self.previous.name.trim_matches('`').to_owned();
         self.read.push(name);
@@ -275,7 +278,7 @@ impl<'a> Resolver<'a> {
         self.inputs = self.inputs.max(number + 1);
         let variable = input_variable(number);
         let flow = FlowExpr::Part(Box::new(FlowExpr::Input), number);
-        Some(Item { flow, tensor: quote!(#variable.shallow_clone()), width: Width::Unknown, name: format!("input {number}") })
+        Some(Item::made(flow, quote!(#variable.shallow_clone()), Width::Unknown, format!("input {number}")))
     }
 
     fn join(&mut self, join: Join, a: &'a Value, b: &'a Value) -> Option<Item> {
@@ -294,7 +297,14 @@ impl<'a> Resolver<'a> {
             self.checks.extend(widths::check_sum(&self.definition.parameters, b.first_token().span(), sides));
         }
         let (a, b) = (&left.tensor, &right.tensor);
-        let tensor = if join == Join::Add { quote!(#a + #b) } else { quote!(#a * #b) };
+        let krate = &self.definition.krate;
+        let tensor = match join {
+            Join::Add if self.is_spare(&left) => quote!(#krate::functional::sum_into(#a, &#b)),
+            // A sum is the same both ways.
+            Join::Add if self.is_spare(&right) => quote!(#krate::functional::sum_into(#b, &#a)),
+            Join::Add => quote!(#a + #b),
+            Join::Multiply => quote!(#a * #b),
+        };
         let width = match (join, left.width, right.width) {
             (Join::Add, Width::Unknown, width) | (Join::Add, width, _) => width,
             (Join::Multiply, Width::Literal(a), Width::Literal(b)) => Width::Literal(a.max(b)),
@@ -302,7 +312,8 @@ impl<'a> Resolver<'a> {
             (Join::Multiply, ..) => Width::Unknown,
         };
         let name = if join == Join::Add { "the sum" } else { "the product" };
-        Some(Item { flow: FlowExpr::Join(join, Box::new(left.flow), Box::new(right.flow)), tensor, width, name: name.to_owned() })
+        let flow = FlowExpr::Join(join, Box::new(left.flow), Box::new(right.flow));
+        Some(Item { fresh: true, ..Item::made(flow, tensor, width, name.to_owned()) })
     }
 
     fn call(&mut self, on: Item, operation: &'a Path, arguments: &'a [Argument], field: Option<(Option<&Ident>, usize)>) -> Option<Item> {
@@ -349,7 +360,9 @@ impl<'a> Resolver<'a> {
             (None, None) => on.width,
         };
         self.fields.push(FieldDef { ident: ident.clone(), attrs: Vec::new(), ty: layer.ty, make: layer.make, from: on.flow });
-        Some(Item { flow: FlowExpr::Node(self.fields.len() - 1), tensor: applied, width, name: format!("`{ident}`") })
+        // A pool or a model of the user's may hand on what it is given.
+        let fresh = layer.takes.is_some();
+        Some(Item { fresh, ..Item::made(FlowExpr::Node(self.fields.len() - 1), applied, width, format!("`{ident}`")) })
     }
 
     fn function(&mut self, on: Item, operation: &Path, arguments: &[Argument]) -> Option<Item> {
@@ -371,11 +384,12 @@ impl<'a> Resolver<'a> {
                 return None;
             }
         }
-        match functions::apply(self.cx, krate, operation, arguments, on.flow, on.width) {
+        let spare = self.is_spare(&on);
+        match functions::apply(self.cx, krate, (operation, arguments), on.flow, on.width, spare) {
             Some(applied) => {
                 let functions::Applied { tensor, flow, width } = applied?;
                 let (xs, from) = (local("xs"), on.tensor);
-                Some(Item { flow, tensor: quote!({ let #xs = #from; #tensor }), width, name: on.name })
+                Some(Item::made(flow, quote!({ let #xs = #from; #tensor }), width, on.name))
             }
             None => {
                 let written = functions::written(operation);
@@ -390,6 +404,12 @@ impl<'a> Resolver<'a> {
                 None
             }
         }
+    }
+}
+
+impl Item {
+    fn made(flow: FlowExpr, tensor: TokenStream, width: Width, name: String) -> Self {
+        Item { flow, tensor, width, name, fresh: false, statement: None }
     }
 }
 

@@ -4,13 +4,22 @@ use tch::Tensor;
 use tch::nn::BatchNorm;
 
 use super::conv::printed;
-use crate::{Error, Flow, LayerKind, Prunable, Result, Tracer};
+use crate::deploy::{LayerMut, NormMut};
+use crate::{Error, Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
 
 impl Prunable for BatchNorm {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         // tch keeps it private, but prints it.
         let momentum = cx.is_detailed().then(|| printed(self, "momentum").parse().ok()).flatten();
         trace_batch_norm(cx, &input, [&self.running_mean, &self.running_var], [self.ws.as_ref(), self.bs.as_ref()], momentum)
+    }
+
+    fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
+        visit.layer(|| {
+            let eps = printed(self, "eps").parse().ok()?;
+            let statistics = [&mut self.running_mean, &mut self.running_var];
+            Some(LayerMut::Norm(NormMut { statistics, affine: [&mut self.ws, &mut self.bs], eps, folded: None }))
+        })
     }
 }
 

@@ -5,8 +5,9 @@ use std::fmt::Debug;
 use tch::Tensor;
 use tch::nn::Conv;
 
+use crate::deploy::{LayerMut, WeightsMut};
 use crate::tracer::{Maker, Reach};
-use crate::{Error, Flow, LayerKind, Prunable, Result, Tracer};
+use crate::{Error, Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
 
 /// What becomes of a convolution's groups.
 #[derive(Clone, Copy)]
@@ -63,6 +64,10 @@ impl<ND: Debug> Prunable for Conv<ND> {
         };
         trace_conv(cx, &input, &self.ws, self.bs.as_ref(), Groups::Equal { groups, least }, (Maker::Tch, reach))
     }
+
+    fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
+        visit.layer(|| Some(LayerMut::Weights(WeightsMut { weight: &mut self.ws, bias: &mut self.bs, transposed: None, packed: None })))
+    }
 }
 
 pub(crate) fn trace_conv(
@@ -100,9 +105,9 @@ fn trace_whole(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias: Option<&Ten
     let mut layer = cx.layer_by(Maker::Slim, LayerKind::Conv);
     let written = layer.follow_groups(input, groups * group_inputs, groups, per_group)?.1;
     layer.parameter("weight", weight, &[(0, written)])?;
-    let Some(bias) = bias else { return layer.pass(written) };
+    let Some(bias) = bias else { return layer.pass(written).map(|flow| layer.whole(flow)) };
     layer.parameter("bias", bias, &[(0, written)])?;
-    layer.shift(written)
+    layer.shift(written).map(|flow| layer.whole(flow))
 }
 
 #[cfg(test)]

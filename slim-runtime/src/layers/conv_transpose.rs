@@ -3,9 +3,10 @@
 use tch::Tensor;
 use tch::nn::{ConvTranspose1D, ConvTranspose2D, ConvTranspose3D};
 
-use super::conv::{Groups, printed_list, tch_groups};
+use super::conv::{Groups, printed, printed_list, tch_groups};
+use crate::deploy::{LayerMut, WeightsMut};
 use crate::tracer::{Maker, Reach};
-use crate::{Error, Flow, LayerKind, Prunable, Result, Tracer};
+use crate::{Error, Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
 
 macro_rules! tch_layers {
     ($($layer:ty),+) => {
@@ -25,6 +26,13 @@ macro_rules! tch_layers {
                 };
                 let reach = cx.is_detailed().then(reach).flatten().unwrap_or(Reach::Nowhere);
                 trace_conv_transpose(cx, &input, &self.ws, self.bs.as_ref(), groups, (Maker::Tch, reach))
+            }
+
+            fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
+                visit.layer(|| {
+                    let transposed = Some(printed(self, "groups").parse().ok()?);
+                    Some(LayerMut::Weights(WeightsMut { weight: &mut self.ws, bias: &mut self.bs, transposed, packed: None }))
+                })
             }
         })+
     };
@@ -85,7 +93,7 @@ fn trace_depthwise(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias: Option<
     let mut layer = cx.layer_by(Maker::Slim, LayerKind::ConvTranspose);
     let (read, written) = layer.follow_groups(input, groups, groups, per_group)?;
     layer.parameter("weight", weight, &[(0, read)])?;
-    let Some(bias) = bias else { return layer.pass(written) };
+    let Some(bias) = bias else { return layer.pass(written).map(|flow| layer.whole(flow)) };
     layer.parameter("bias", bias, &[(0, written)])?;
-    layer.shift(written)
+    layer.shift(written).map(|flow| layer.whole(flow))
 }

@@ -1,12 +1,17 @@
 use tch::Tensor;
 use tch::nn::Linear;
 
+use crate::deploy::{LayerMut, WeightsMut};
 use crate::tracer::{Maker, Reach};
-use crate::{Error, Flow, LayerKind, Prunable, Result, Tracer};
+use crate::{Error, Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
 
 impl Prunable for Linear {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         trace_linear(cx, &input, &self.ws, self.bs.as_ref(), Maker::Tch)
+    }
+
+    fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
+        visit.layer(|| Some(LayerMut::Weights(WeightsMut { weight: &mut self.ws, bias: &mut self.bs, transposed: None, packed: None })))
     }
 }
 

@@ -5,8 +5,9 @@ use std::borrow::Borrow;
 use tch::Tensor;
 use tch::nn::{BatchNormConfig, ModuleT, Path};
 
+use crate::deploy::{LayerMut, NormMut};
 use crate::layers::batch_norm::trace_batch_norm;
-use crate::{Flow, Prunable, Result, Tracer};
+use crate::{Error, Flow, LayerVisitor, Prunable, Result, Tracer};
 
 /// A batch-normalization layer: tch's, with a config that can be read.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct BatchNorm {
     pub bs: Option<Tensor>,
     /// Dimensions of the input behind batch and channels.
     pub nd: usize,
+    /// Whether the layer in front does its work, see [`deploy`](crate::deploy()).
+    folded: bool,
 }
 
 fn batch_norm<'a>(vs: impl Borrow<Path<'a>>, nd: usize, out_dim: i64, config: BatchNormConfig) -> BatchNorm {
@@ -35,6 +38,7 @@ fn batch_norm<'a>(vs: impl Borrow<Path<'a>>, nd: usize, out_dim: i64, config: Ba
         running_var: vs.ones_no_train("running_var", &[out_dim]),
         config,
         nd,
+        folded: false,
     }
 }
 
@@ -64,8 +68,13 @@ pub fn batch_norm3d<'a>(vs: impl Borrow<Path<'a>>, out_dim: i64, config: BatchNo
 
 impl ModuleT for BatchNorm {
     /// # Panics
-    /// As tch's: when the input has not the layer's number of dimensions.
+    /// As tch's: when the input has not the layer's number of dimensions. In training mode too, when the network has been [deployed](crate::deploy()) and the layer in front
+    /// does its work: it has no batch statistics.
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
+        if self.folded {
+            assert!(!train, "this batch norm was folded by `deploy`, so the network cannot be trained; run it with `train = false`");
+            return xs.shallow_clone();
+        }
         let dim = xs.dim();
         let fits = dim == self.nd + 2 || (self.nd == 1 && dim == 2);
         assert!(fits, "a batch norm over {} dimensions got an input of shape {:?}", self.nd, xs.size());
@@ -84,7 +93,17 @@ impl ModuleT for BatchNorm {
 
 impl Prunable for BatchNorm {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+        if self.folded {
+            return Err(Error::Deployed { path: cx.path() });
+        }
         let (statistics, affine) = ([&self.running_mean, &self.running_var], [self.ws.as_ref(), self.bs.as_ref()]);
         trace_batch_norm(cx, &input, statistics, affine, Some(self.config.momentum))
+    }
+    fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
+        visit.layer(|| {
+            let statistics = [&mut self.running_mean, &mut self.running_var];
+            let (affine, eps) = ([&mut self.ws, &mut self.bs], self.config.eps);
+            Some(LayerMut::Norm(NormMut { statistics, affine, eps, folded: Some(&mut self.folded) }))
+        })
     }
 }

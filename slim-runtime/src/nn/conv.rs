@@ -5,10 +5,12 @@ use std::borrow::Borrow;
 use tch::Tensor;
 use tch::nn::{ConvConfig, ConvConfigND, Module, PaddingMode, Path};
 
+use super::packed::{Geometry, Packed};
 use super::recorder::report_positions;
+use crate::deploy::{LayerMut, WeightsMut};
 use crate::layers::conv::{Groups, trace_conv};
 use crate::tracer::{Maker, Reach};
-use crate::{Flow, Prunable, Result, Tracer};
+use crate::{Error, Flow, LayerVisitor, Prunable, Result, Tracer};
 
 /// A convolution layer of any rank: tch's, with a config that can be read and groups that follow the weight.
 ///
@@ -24,6 +26,8 @@ pub struct Conv<ND> {
     pub config: ConvConfigND<ND>,
     /// Output channels of a group, where whole groups go.
     per_group: Option<i64>,
+    /// What it computes with once it is deployed, if that is faster.
+    packed: Option<Packed>,
 }
 
 /// One dimension convolution layer.
@@ -60,7 +64,7 @@ pub fn conv<'a, ND: AsRef<[i64]>>(vs: impl Borrow<Path<'a>>, in_dim: i64, out_di
     let ws = vs.var("weight", &shape, config.ws_init);
     let depthwise = config.groups > 1 && config.groups == in_dim;
     let per_group = depthwise.then(|| out_dim / in_dim);
-    Conv { ws, bs, config, per_group }
+    Conv { ws, bs, config, per_group, packed: None }
 }
 
 fn cubic<const N: usize>(config: ConvConfig) -> ConvConfigND<[i64; N]> {
@@ -91,8 +95,20 @@ pub fn conv3d<'a>(vs: impl Borrow<Path<'a>>, in_dim: i64, out_dim: i64, ksize: i
     conv(vs, in_dim, out_dim, [ksize; 3], cubic(config))
 }
 
-impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for Conv<ND> {
-    fn forward(&self, xs: &Tensor) -> Tensor {
+impl<ND: AsRef<[i64]>> Conv<ND> {
+    /// How it moves over images, where oneDNN can do that with a packed weight.
+    fn geometry(&self) -> Option<Geometry> {
+        let config = &self.config;
+        let sides = |sides: &ND| <[i64; 2]>::try_from(sides.as_ref()).ok();
+        let (stride, padding, dilation) = (sides(&config.stride)?, sides(&config.padding)?, sides(&config.dilation)?);
+        matches!(config.padding_mode, PaddingMode::Zeros).then(|| Geometry { stride, padding, dilation, groups: self.groups() })
+    }
+
+    fn convolve_packed(&self, xs: &Tensor) -> Option<Tensor> {
+        self.packed.as_ref()?.convolve(xs, self.geometry()?)
+    }
+
+    fn convolve(&self, xs: &Tensor) -> Tensor {
         let padding = self.config.padding.as_ref();
         let (xs, padding) = match self.config.padding_mode {
             PaddingMode::Zeros => (xs.shallow_clone(), padding.to_vec()),
@@ -107,14 +123,23 @@ impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for Conv<ND> {
             2 => Tensor::conv2d,
             _ => Tensor::conv3d,
         };
-        let ys = convolve(&xs, &self.ws, self.bs.as_ref(), stride, padding.as_slice(), dilation, self.groups());
-        report_positions(&self.ws, &ys);
+        convolve(&xs, &self.ws, self.bs.as_ref(), stride, padding.as_slice(), dilation, self.groups())
+    }
+}
+
+impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for Conv<ND> {
+    fn forward(&self, xs: &Tensor) -> Tensor {
+        let ys = self.convolve_packed(xs).unwrap_or_else(|| self.convolve(xs));
+        report_positions(&self.ws, &ys, xs);
         ys
     }
 }
 
 impl<ND: AsRef<[i64]>> Prunable for Conv<ND> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+        if self.packed.is_some() {
+            return Err(Error::Deployed { path: cx.path() });
+        }
         let groups = match self.per_group {
             Some(per_group) => Groups::Whole { per_group },
             None => Groups::Equal { groups: self.config.groups, least: 1 },
@@ -122,5 +147,12 @@ impl<ND: AsRef<[i64]>> Prunable for Conv<ND> {
         let zeros = matches!(self.config.padding_mode, PaddingMode::Zeros);
         let reach = Reach::of_conv(Some(self.config.padding.as_ref()), zeros);
         trace_conv(cx, &input, &self.ws, self.bs.as_ref(), groups, (Maker::Slim, reach))
+    }
+    fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
+        visit.layer(|| {
+            let geometry = self.geometry();
+            let packed = geometry.map(|geometry| (&mut self.packed, geometry));
+            Some(LayerMut::Weights(WeightsMut { weight: &mut self.ws, bias: &mut self.bs, transposed: None, packed }))
+        })
     }
 }

@@ -6,10 +6,11 @@ use tch::Tensor;
 use tch::nn::{ConvTransposeConfig, ConvTransposeConfigND, Module, Path};
 
 use super::recorder::report_positions;
+use crate::deploy::{LayerMut, WeightsMut};
 use crate::layers::conv::Groups;
 use crate::layers::conv_transpose::trace_conv_transpose;
 use crate::tracer::{Maker, Reach};
-use crate::{Flow, Prunable, Result, Tracer};
+use crate::{Flow, LayerVisitor, Prunable, Result, Tracer};
 
 /// A transposed convolution layer of any rank: tch's, with a config that can be read and groups that follow the weight.
 ///
@@ -107,7 +108,7 @@ pub fn conv_transpose3d<'a>(
 
 impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for ConvTranspose<ND> {
     fn forward(&self, xs: &Tensor) -> Tensor {
-        report_positions(&self.ws, xs);
+        report_positions(&self.ws, xs, xs);
         let config = &self.config;
         let (stride, padding) = (config.stride.as_ref(), config.padding.as_ref());
         let (output_padding, dilation) = (config.output_padding.as_ref(), config.dilation.as_ref());
@@ -128,5 +129,11 @@ impl<ND: AsRef<[i64]>> Prunable for ConvTranspose<ND> {
         let (stride, padding) = (config.stride.as_ref(), config.padding.as_ref());
         let reach = Reach::of_conv_transpose(&self.ws, stride, padding, config.output_padding.as_ref(), config.dilation.as_ref());
         trace_conv_transpose(cx, &input, &self.ws, self.bs.as_ref(), groups, (Maker::Slim, reach))
+    }
+    fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
+        visit.layer(|| {
+            let transposed = Some(self.groups());
+            Some(LayerMut::Weights(WeightsMut { weight: &mut self.ws, bias: &mut self.bs, transposed, packed: None }))
+        })
     }
 }

@@ -6,9 +6,10 @@ use tch::Tensor;
 use tch::nn::{Init, LinearConfig, Module, Path};
 
 use super::recorder::report_rows;
+use crate::deploy::{LayerMut, WeightsMut};
 use crate::layers::linear::trace_linear;
 use crate::tracer::Maker;
-use crate::{Flow, Prunable, Result, Tracer};
+use crate::{Flow, LayerVisitor, Prunable, Result, Tracer};
 
 /// A fully connected layer: tch's, and [`Prunable::cost`] counts it.
 #[derive(Debug)]
@@ -42,5 +43,8 @@ impl Module for Linear {
 impl Prunable for Linear {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         trace_linear(cx, &input, &self.ws, self.bs.as_ref(), Maker::Slim)
+    }
+    fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
+        visit.layer(|| Some(LayerMut::Weights(WeightsMut { weight: &mut self.ws, bias: &mut self.bs, transposed: None, packed: None })))
     }
 }

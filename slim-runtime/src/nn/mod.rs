@@ -13,6 +13,7 @@ mod conv;
 mod conv_transpose;
 mod eval;
 mod linear;
+pub(crate) mod packed;
 mod pool;
 mod positions;
 pub(crate) mod recorder;

@@ -125,6 +125,7 @@ fn pass(cx: &mut Tracer, kind: LayerKind, input: Flow) -> Result<Flow> {
 
 impl<const D: usize> Prunable for MaxPool<D> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+        cx.takes_maximum(&input);
         pass(cx, LayerKind::MaxPool, input)
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct Record {
     pub(crate) times: i64,
     /// How many samples there were, where a dimension of the layer's input counts them.
     pub(crate) batch: Option<i64>,
+    /// Of what size the images were that a convolution was given.
+    pub(crate) given: Vec<i64>,
 }
 
 /// Runs `forward`, and returns what the layers that it ran in this thread reported. A recording in a recording has its own records.
@@ -78,32 +80,32 @@ impl Drop for Recording {
 /// # Ok::<(), slim_runtime::Error>(())
 /// ```
 pub fn record_macs(weight: &Tensor, times: i64) {
-    report(weight, || (times, None));
+    report(weight, || (times, None, Vec::new()));
 }
 
-/// A convolution: each value of its weight is multiplied once at each position of `images`, `[N, C, …]` or `[C, …]`.
-pub(super) fn report_positions(weight: &Tensor, images: &Tensor) {
+/// A convolution: each value of its weight is multiplied once at each position of `images`, `[N, C, …]` or `[C, …]`, which it makes or is `given`.
+pub(super) fn report_positions(weight: &Tensor, images: &Tensor, given: &Tensor) {
     report(weight, || {
         let (size, sides) = (images.size(), weight.dim().saturating_sub(2));
         let spatial: i64 = size[size.len().saturating_sub(sides)..].iter().product();
         let batch = (size.len() == sides + 2).then(|| size[0]);
-        (spatial * batch.unwrap_or(1), batch)
+        (spatial * batch.unwrap_or(1), batch, given.size())
     });
 }
 
 /// A linear layer: each value of its weight is multiplied once for each row of `features`, `[…, C]`.
 pub(super) fn report_rows(weight: &Tensor, features: &Tensor) {
     report(weight, || match &features.size()[..] {
-        [rows @ .., _] => (rows.iter().product(), rows.first().copied()),
-        [] => (0, None),
+        [rows @ .., _] => (rows.iter().product(), rows.first().copied(), Vec::new()),
+        [] => (0, None, Vec::new()),
     });
 }
 
-fn report(weight: &Tensor, uses: impl FnOnce() -> (i64, Option<i64>)) {
+fn report(weight: &Tensor, uses: impl FnOnce() -> (i64, Option<i64>, Vec<i64>)) {
     RECORDS.with_borrow_mut(|records| {
         let Some(records) = records else { return };
-        let (times, batch) = uses();
-        records.push(Record { weight: weight.shallow_clone(), times, batch });
+        let (times, batch, given) = uses();
+        records.push(Record { weight: weight.shallow_clone(), times, batch, given });
     });
 }
 
@@ -148,7 +150,7 @@ mod tests {
     fn positions_are_those_of_all_samples() {
         let (image, batch) = (Tensor::zeros([3, 4, 5], FLOAT_CPU), Tensor::zeros([2, 3, 4, 5], FLOAT_CPU));
         let weight = Tensor::zeros([6, 3, 1, 1], FLOAT_CPU);
-        let records = record(|| [&image, &batch].map(|images| report_positions(&weight, images)));
+        let records = record(|| [&image, &batch].map(|images| report_positions(&weight, images, images)));
         assert_eq!(records.iter().map(|record| (record.times, record.batch)).collect::<Vec<_>>(), [(20, None), (40, Some(2))]);
 
         let weight = Tensor::zeros([6, 5], FLOAT_CPU);

@@ -22,9 +22,10 @@ pub(crate) use expand::expand;
 pub(crate) use fit::{Fit, fit};
 pub use states::LayerVisitor;
 use states::States;
+pub(crate) use states::visit_layers;
 pub(crate) use swap::{Value, replace};
 use transaction::Transaction;
-pub(crate) use trial::{Form, temporarily};
+pub(crate) use trial::{Form, observe, temporarily};
 
 /// Selects, in every bound dimension of every tensor, the positions that stay.
 pub(crate) fn apply<M: Prunable + ?Sized>(model: &mut M, graph: &Graph, plan: &Plan) -> Result<Slimmed> {

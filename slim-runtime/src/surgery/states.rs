@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 
+use crate::deploy::LayerMut;
 use crate::plan::{KeepList, LayerPlan, Plan};
 use crate::tracer::{Graph, State};
 use crate::{Error, Prunable, Result, fault};
@@ -12,7 +13,12 @@ pub struct LayerVisitor<'s> {
     scope: Vec<String>,
     states: &'s mut HashMap<(String, &'static str), Change>,
     mode: Mode,
+    /// What else is done with the layers themselves, by field path.
+    layers: Option<VisitLayer<'s>>,
 }
+
+/// Sees a layer, at its field path.
+type VisitLayer<'s> = &'s mut dyn FnMut(&str, LayerMut<'_>) -> Result<()>;
 
 /// What becomes of a piece of state.
 struct Change {
@@ -32,6 +38,8 @@ enum Mode {
     Check,
     Write,
     Restore,
+    /// State is none of its business.
+    Pass,
 }
 
 impl LayerVisitor<'_> {
@@ -60,6 +68,9 @@ impl LayerVisitor<'_> {
     /// As for [`size`](Self::size).
     pub fn sizes(&mut self, name: &'static str, sizes: &mut [i64]) -> Result<()> {
         let (path, mode) = (self.path(), self.mode);
+        if matches!(mode, Mode::Pass) {
+            return Ok(());
+        }
         self.step()?;
         match &mut self.known(name)?.kind {
             Kind::Sizes { before, after } => match mode {
@@ -69,7 +80,7 @@ impl LayerVisitor<'_> {
                 Mode::Check => {}
                 Mode::Write => sizes.copy_from_slice(after),
                 Mode::Restore if sizes.len() == before.len() => sizes.copy_from_slice(before),
-                Mode::Restore => {}
+                Mode::Restore | Mode::Pass => {}
             },
             Kind::Indices { .. } => return Err(unreached(path, name, "layers_mut", "trace")),
         }
@@ -82,6 +93,9 @@ impl LayerVisitor<'_> {
     /// [`Error::State`] when there are not as many as the flow has channels, [`Error::UnreachedState`] when `trace` did not name them.
     pub fn indices(&mut self, name: &'static str, indices: &mut Vec<i64>) -> Result<()> {
         let (path, mode) = (self.path(), self.mode);
+        if matches!(mode, Mode::Pass) {
+            return Ok(());
+        }
         self.step()?;
         match &mut self.known(name)?.kind {
             Kind::Indices { from, to, width, old } => match mode {
@@ -92,17 +106,27 @@ impl LayerVisitor<'_> {
                 Mode::Check => old.clone_from(indices),
                 Mode::Write => *indices = renumbered(old, from, to),
                 Mode::Restore => indices.clone_from(old),
+                Mode::Pass => {}
             },
             Kind::Sizes { .. } => return Err(unreached(path, name, "layers_mut", "trace")),
         }
         self.step()
     }
 
+    /// A layer's own tensors, for those who change more than the number of channels. `None` where the layer does not say enough of itself.
+    pub(crate) fn layer<'l>(&mut self, layer: impl FnOnce() -> Option<LayerMut<'l>>) -> Result<()> {
+        let path = self.path();
+        match (&mut self.layers, self.mode) {
+            (Some(visit), Mode::Pass) => layer().map_or(Ok(()), |layer| visit(&path, layer)),
+            _ => Ok(()),
+        }
+    }
+
     /// A user's code runs before and after a state is written, and may fail.
     fn step(&self) -> Result<()> {
         match self.mode {
             Mode::Check | Mode::Write => fault::point().map_err(|cause| Error::torch(self.path())(cause)),
-            Mode::Restore => Ok(()),
+            Mode::Restore | Mode::Pass => Ok(()),
         }
     }
 
@@ -123,6 +147,14 @@ impl LayerVisitor<'_> {
             None => Err(unreached(path, name, "layers_mut", "trace")),
         }
     }
+}
+
+/// Visits the layers themselves, and leaves alone what [`LayerVisitor`] is else for.
+///
+/// # Errors
+/// Those of `visit` and of a hand-written `layers_mut`.
+pub(crate) fn visit_layers<M: Prunable + ?Sized>(model: &mut M, visit: VisitLayer) -> Result<()> {
+    model.layers_mut(&mut LayerVisitor { scope: Vec::new(), states: &mut HashMap::new(), mode: Mode::Pass, layers: Some(visit) })
 }
 
 /// `6`, or `[6, 8]`.
@@ -197,7 +229,7 @@ impl States {
         if self.states.is_empty() && !matches!(mode, Mode::Check) {
             return Ok(());
         }
-        model.layers_mut(&mut LayerVisitor { scope: Vec::new(), states: &mut self.states, mode })
+        model.layers_mut(&mut LayerVisitor { scope: Vec::new(), states: &mut self.states, mode, layers: None })
     }
 }
 

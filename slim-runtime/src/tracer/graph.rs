@@ -68,6 +68,8 @@ pub(crate) struct Details {
     pub(crate) behind: Option<usize>,
     /// The batch norm that reads its output, if nothing else does and nothing is in between.
     pub(crate) norm: Option<usize>,
+    /// Whether a max-pool is between it and who reads it.
+    pub(crate) maximum: bool,
     /// What it is given, and by whom: in a charted trace.
     pub(crate) arrivals: Vec<Arrival>,
 }

@@ -281,6 +281,14 @@ impl<'t> LayerTracer<'t> {
         if self.cx.masking == Masking::Parameters { self.pass(axis) } else { self.ungate(axis) }
     }
 
+    /// `flow`, as the whole output of this layer, which makes its channels of others one by one or group by group.
+    pub(crate) fn whole(&self, flow: Flow) -> Flow {
+        match flow {
+            Flow::Channels(channels) if self.cx.is_detailed() => Flow::Channels(Channels { origin: Some(self.index), ..channels }),
+            flow => flow,
+        }
+    }
+
     fn with_gate(&self, axis: Axis, gated: bool) -> Result<Flow> {
         let channels = self.axes[self.known(axis)?].clone();
         let gated = vec![gated; channels.len()].into();

@@ -230,6 +230,13 @@ impl Tracer {
         channels.sent.clone().unwrap_or_else(unknown)
     }
 
+    /// Remembers that only the largest values of a layer's output may come to who reads it behind this.
+    pub(crate) fn takes_maximum(&mut self, flow: &Flow) {
+        if let Flow::Channels(Channels { origin: Some(layer), .. }) = flow {
+            self.layers[*layer].details.maximum = true;
+        }
+    }
+
     /// Remembers that something reads a layer's output.
     pub(super) fn used(&mut self, channels: &Channels) {
         if let Some(layer) = channels.origin {

@@ -10,7 +10,7 @@ const MOST_TESTS: usize = 64;
 ///
 /// # Errors
 /// Those of `test`, which says how a part fails.
-pub(super) fn culprits<D>(count: usize, whole: D, test: impl FnMut(&[usize]) -> Result<Option<D>>) -> Result<Vec<(Vec<usize>, D)>> {
+pub(crate) fn culprits<D>(count: usize, whole: D, test: impl FnMut(&[usize]) -> Result<Option<D>>) -> Result<Vec<(Vec<usize>, D)>> {
     let mut search = Search { test, left: MOST_TESTS };
     let (mut found, mut rest, mut failure) = (Vec::new(), (0..count).collect::<Vec<_>>(), whole);
     loop {

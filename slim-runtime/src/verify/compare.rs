@@ -28,7 +28,7 @@ impl fmt::Display for Closeness {
 
 /// How two outputs differ that are not the same.
 #[derive(Debug, Clone)]
-pub(super) enum Divergence {
+pub(crate) enum Divergence {
     Values { difference: f64, magnitude: f64, tolerance: f64 },
     NonFinite,
     Shape { masked: Vec<i64>, slimmed: Vec<i64> },
@@ -49,34 +49,34 @@ impl fmt::Display for Divergence {
     }
 }
 
-/// An output in double precision, which can be compared; `None` where there is nothing to see.
+/// An output of the network that an error calls `whose`, in double precision, which can be compared.
 ///
 /// # Errors
 /// [`Error::Unverified`] with what is wrong with it.
-pub(super) fn usable(masked: &Tensor) -> Result<Tensor> {
+pub(crate) fn usable(output: &Tensor, whose: &str) -> Result<Tensor> {
     let unverified = |reason: String| Err(Error::Unverified { reason });
-    let kind = masked.f_kind().map_err(torch)?;
+    let kind = output.f_kind().map_err(torch)?;
     if !is_float(kind) {
         return unverified(format!("the closure returns {kind:?}; let it return floats, such as logits"));
     }
-    if masked.numel() == 0 {
-        return unverified(format!("the output is empty ({:?}); the sample needs at least one item", masked.size()));
+    if output.numel() == 0 {
+        return unverified(format!("the output is empty ({:?}); the sample needs at least one item", output.size()));
     }
-    let masked = double(masked)?;
-    if !all_finite(&masked)? {
-        return unverified("the masked network's output is not finite on this sample; use another".to_owned());
+    let output = double(output)?;
+    if !all_finite(&output)? {
+        return unverified(format!("the {whose}'s output is not finite on this sample; use another"));
     }
-    if largest(&masked)? == 0.0 {
-        return unverified("the masked network's output is zero everywhere on this sample, which shows nothing; use another".to_owned());
+    if largest(&output)? == 0.0 {
+        return unverified(format!("the {whose}'s output is zero everywhere on this sample, which shows nothing; use another"));
     }
-    Ok(masked)
+    Ok(output)
 }
 
 /// Compares with what [`usable`] returned.
 ///
 /// # Errors
 /// [`Error::Torch`].
-pub(super) fn compare(masked: &Tensor, slimmed: &Tensor, tolerance: f64) -> Result<Result<Closeness, Divergence>> {
+pub(crate) fn compare(masked: &Tensor, slimmed: &Tensor, tolerance: f64) -> Result<Result<Closeness, Divergence>> {
     if masked.size() != slimmed.size() {
         return Ok(Err(Divergence::Shape { masked: masked.size(), slimmed: slimmed.size() }));
     }
@@ -98,7 +98,7 @@ pub(super) fn compare(masked: &Tensor, slimmed: &Tensor, tolerance: f64) -> Resu
 /// Full-size networks of up to 164 layers were measured on a CPU: the largest difference was 72 unit roundoffs in `f64`, 27 in `f32`, 9 in `bf16`
 /// (which rounds every layer's output, but sums in `f32`). These are a thousand times as much and more where a kind is fine enough to afford it,
 /// and five times as much and more where it is not. TF32 rounds as `f16` does.
-pub(super) fn default_tolerance(graph: &Graph, output: &Tensor) -> f64 {
+pub(crate) fn default_tolerance(graph: &Graph, output: &Tensor) -> f64 {
     let tensors = graph.layers.iter().flat_map(|layer| &layer.tensors).map(|bound| &bound.tensor);
     let tolerance = |tensor: &Tensor| match (tensor.f_kind().unwrap_or(Kind::Float), tensor.device()) {
         (Kind::Double, _) => 1e-10,

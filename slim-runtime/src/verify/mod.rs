@@ -1,9 +1,9 @@
 //! Whether the slimmed network is the masked one: the wiring against `forward`, before the surgery stays.
 
-mod bisect;
-mod compare;
+pub(crate) mod bisect;
+pub(crate) mod compare;
 mod groups;
-mod panics;
+pub(crate) mod panics;
 
 use std::fmt;
 
@@ -229,7 +229,7 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
         let masked = temporarily(model, self.graph, plan, Form::Masked, |model| (self.forward)(model, self.sample).f_detach())?;
         let masked = masked.map_err(Error::torch("the masked output"))?;
         let tolerance = self.tolerance.unwrap_or_else(|| compare::default_tolerance(self.graph, &masked));
-        Ok((compare::usable(&masked)?, tolerance))
+        Ok((compare::usable(&masked, "masked network")?, tolerance))
     }
 
     /// Where the two differ.

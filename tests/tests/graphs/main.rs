@@ -11,6 +11,7 @@ mod choosing;
 mod cost;
 mod coverage;
 mod dependencies;
+mod deploy;
 mod gene;
 mod graph;
 mod grow;
@@ -98,6 +99,23 @@ proptest! {
             dependencies::assert_is_of_one_mind(&found, &plan);
         }
         dependencies::assert_goes_alone(&net, &found, usize::from(pick));
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(100))]
+
+    #[test]
+    fn deployed_is_the_network_with_what_can_be_folded(graph in grow::graph(rank()), ratio in proptest::option::of(0.0..0.999)) {
+        let (mut net, vs) = Net::new(&graph);
+        if let Some(ratio) = ratio {
+            let _ = net.slim(ratio);
+        }
+        let before = values(&vs);
+        if let Some(deployed) = deploy::assert_deployed_is_the_network(&mut net) {
+            prop_assert_eq!(deploy::found(&deployed), deploy::expected(&graph));
+        }
+        assert_same_bits(&values(&vs), &before);
     }
 }
 

@@ -5,6 +5,7 @@ mod cifar;
 mod cost;
 mod coupling;
 mod dependencies;
+mod deploy;
 mod imagenet;
 mod mobile;
 mod oracle;

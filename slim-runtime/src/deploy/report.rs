@@ -1,0 +1,153 @@
+//! What became of a network that was deployed.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::layout::Layout;
+use super::trial::Candidate;
+use crate::table::{MOST_LINES, table};
+use crate::{Error, Result};
+
+/// So much faster another layout has to be: less is noise.
+const WORTH_IT: f64 = 0.97;
+
+/// What [`deploy`](crate::deploy()) did. Prints as a report.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Deployed {
+    /// Every batch norm, in the order of the data flow.
+    pub norms: Vec<DeployedNorm>,
+    /// How the weights lie now.
+    pub layout: Layout,
+    /// Every layout, and how fast it is.
+    pub layouts: Vec<LayoutTrial>,
+    /// Median latency of the forward pass on the sample before, in seconds.
+    pub before: f64,
+    /// The same, as the network is now.
+    pub after: f64,
+    /// The largest difference of an output from what it was.
+    pub difference: f64,
+    /// The largest magnitude of an output.
+    pub magnitude: f64,
+}
+
+/// What became of a batch norm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DeployedNorm {
+    /// Field path.
+    pub path: String,
+    /// What became of it.
+    pub fate: NormFate,
+}
+
+/// What can become of a batch norm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum NormFate {
+    /// A layer in front of it does its work, and it costs nothing.
+    Folded {
+        /// Field path of the layer.
+        into: String,
+    },
+    /// A layer in front of it does its work, but tch computes it still. Build it with [`nn`](crate::nn), and it costs nothing.
+    Identity {
+        /// Field path of the layer.
+        into: String,
+    },
+    /// It is what it was.
+    Left {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How fast a layout is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct LayoutTrial {
+    /// The layout.
+    pub layout: Layout,
+    /// Median latency of the forward pass on the sample, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<f64>,
+    /// Why it could not be chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out: Option<String>,
+}
+
+impl Deployed {
+    /// How many batch norms cost nothing any more.
+    pub fn folded(&self) -> usize {
+        self.norms.iter().filter(|norm| matches!(norm.fate, NormFate::Folded { .. })).count()
+    }
+
+    /// How many times as fast the network is.
+    pub fn speedup(&self) -> f64 {
+        self.before / self.after
+    }
+}
+
+/// Chooses the fastest.
+///
+/// # Errors
+/// [`Error::Unverified`] when not even the layout that the network had could be measured.
+pub(super) fn report(norms: Vec<DeployedNorm>, candidates: &[Candidate]) -> Result<Deployed> {
+    let of = |layout: Option<Layout>| candidates.iter().find(|candidate| candidate.layout == layout);
+    let measured = |layout| of(layout).and_then(|candidate| Some((candidate, candidate.median()?)));
+    let unstable = || Error::Unverified { reason: "the same network fails now and then; look for a panic in its forward pass".to_owned() };
+    let ((_, before), (contiguous, plain)) = measured(None).zip(measured(Some(Layout::Contiguous))).ok_or_else(unstable)?;
+    let others = [Layout::ChannelsLast, Layout::Packed].into_iter().filter_map(|layout| measured(Some(layout)));
+    let faster = others.filter(|(_, latency)| *latency < WORTH_IT * plain).min_by(|(_, a), (_, b)| a.total_cmp(b));
+    let (kept, after) = faster.unwrap_or((contiguous, plain));
+    let (layout, closeness) = kept.layout.zip(kept.closeness).ok_or_else(unstable)?;
+    let trial = |layout| {
+        let candidate = of(Some(layout))?;
+        Some(LayoutTrial { layout, latency: candidate.median(), out: candidate.form.as_ref().err().cloned() })
+    };
+    let layouts = [Layout::Contiguous, Layout::ChannelsLast, Layout::Packed].into_iter().filter_map(trial).collect();
+    Ok(Deployed { norms, layout, layouts, before, after, difference: closeness.difference, magnitude: closeness.magnitude })
+}
+
+impl fmt::Display for Deployed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let before = ["as it was".to_owned(), milliseconds(self.before), String::new()];
+        let rows = self.layouts.iter().map(|trial| {
+            let note = match &trial.out {
+                Some(reason) => format!("out: {reason}"),
+                None if trial.layout == self.layout => "chosen".to_owned(),
+                None => String::new(),
+            };
+            [trial.layout.to_string(), trial.latency.map(milliseconds).unwrap_or_default(), note]
+        });
+        writeln!(f, "{}", table(["layout", "latency", ""], 3, std::iter::once(before).chain(rows)).trim_fmt())?;
+        let (folded, all) = (self.folded(), self.norms.len());
+        let s = if all == 1 { "" } else { "s" };
+        writeln!(f, "{folded} of {all} batch norm{s} folded")?;
+        let others = || self.norms.iter().filter(|norm| !matches!(norm.fate, NormFate::Folded { .. }));
+        for DeployedNorm { path, fate } in others().take(MOST_LINES) {
+            match fate {
+                NormFate::Identity { into } => {
+                    writeln!(
+                        f,
+                        "`{path}`: `{into}` does its work, but it is tch's and runs on as an identity; one of `slim_runtime::nn` would cost nothing"
+                    )?;
+                }
+                NormFate::Left { reason } => writeln!(f, "`{path}` is left: {reason}")?,
+                NormFate::Folded { .. } => {}
+            }
+        }
+        if let more @ 1.. = others().count().saturating_sub(MOST_LINES) {
+            writeln!(f, "and {more} more that are not folded")?;
+        }
+        writeln!(f, "outputs (up to {:.3e}) differ by {:.1e} at most", self.magnitude, self.difference)?;
+        let (before, after) = (milliseconds(self.before), milliseconds(self.after));
+        write!(f, "latency: {before} before, {after} now, {:.2} times as fast", self.speedup())
+    }
+}
+
+fn milliseconds(seconds: f64) -> String {
+    format!("{:.3} ms", seconds * 1e3)
+}
