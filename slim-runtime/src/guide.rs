@@ -306,3 +306,5 @@
 //! | `#[prune(keep)]` | |
 
 pub mod choosing;
+pub mod measuring;
+pub mod serving;

@@ -71,6 +71,7 @@ extern crate self as slim_runtime; // the derive's code, in this crate's own tes
 mod absorb;
 mod activation;
 mod atomic;
+mod benchmark;
 mod cfg;
 pub mod checkpoint;
 mod cost;
@@ -78,6 +79,7 @@ pub mod criterion;
 pub mod dependencies;
 mod error;
 mod explanation;
+pub mod export;
 mod fault;
 mod flow;
 pub mod functional;
@@ -87,6 +89,7 @@ mod model;
 pub mod nn;
 mod plan;
 mod planner;
+mod preferred_multiple;
 mod prunable;
 mod recalibrate;
 mod slimming;
@@ -99,6 +102,7 @@ mod verify;
 
 pub use absorb::{Absorb, Absorbed, Absorption};
 pub use activation::Activation;
+pub use benchmark::{Against, Benchmark, Compared, InTurn, Latency, Quartiles, benchmark};
 pub use cfg::{Cfg, Stage};
 pub use cost::{Cost, LayerCost, TensorCost};
 pub use dependencies::Dependencies;
@@ -109,6 +113,7 @@ pub use layers::{PerChannel, per_channel_scale, per_channel_shift};
 pub use plan::{
     AxisPlan, Bounded, Change, Dim, Hold, KeepList, LayerKind, LayerPlan, Pass, Plan, Role, Scored, Slimmed, TensorPlan, Unscored, Warning,
 };
+pub use preferred_multiple::{PreferredMultiple, Tried, preferred_multiple};
 pub use prunable::Prunable;
 pub use recalibrate::recalibrate;
 pub use slim_derive::Prunable;

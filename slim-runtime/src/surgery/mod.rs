@@ -22,7 +22,7 @@ pub use states::LayerVisitor;
 use states::States;
 pub(crate) use swap::{Value, replace};
 use transaction::Transaction;
-pub(crate) use trial::{Form, temporarily};
+pub(crate) use trial::{Form, observe, temporarily};
 
 /// Selects, in every bound dimension of every tensor, the positions that stay.
 pub(crate) fn apply<M: Prunable + ?Sized>(model: &mut M, graph: &Graph, plan: &Plan) -> Result<Slimmed> {

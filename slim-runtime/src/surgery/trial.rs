@@ -50,7 +50,7 @@ pub(crate) fn temporarily<M: Prunable + ?Sized, T>(
 ///
 /// # Panics
 /// When `body` does.
-fn observe<M: ?Sized, T>(model: &M, graph: &Graph, body: impl FnOnce(&M) -> T) -> Result<T> {
+pub(crate) fn observe<M: ?Sized, T>(model: &M, graph: &Graph, body: impl FnOnce(&M) -> T) -> Result<T> {
     let _no_grad = tch::no_grad_guard();
     let mut copies = Swaps::default();
     for node in &graph.layers {

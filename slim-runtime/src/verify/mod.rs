@@ -1,9 +1,9 @@
 //! Whether the slimmed network is the masked one: the wiring against `forward`, before the surgery stays.
 
 mod bisect;
-mod compare;
+pub(crate) mod compare;
 mod groups;
-mod panics;
+pub(crate) mod panics;
 
 use std::fmt;
 

@@ -11,7 +11,7 @@ thread_local! {
 }
 
 /// Runs `body`; a panic is returned as its message, and is not printed.
-pub(super) fn caught<T>(body: impl FnOnce() -> T) -> Result<T, String> {
+pub(crate) fn caught<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let print = take_hook();
