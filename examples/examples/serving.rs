@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use slim_examples::model::Model;
 use slim_examples::network::{Arch, Net, Spec};
-use slim_runtime::{Prunable, benchmark, export};
+use slim_runtime::{Prunable, export};
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
 
@@ -35,14 +35,9 @@ fn main() -> Result<()> {
     let mut model = Model::new(Spec::new(arch, None, None, Spec::CLASSES)?, Device::Cpu)?;
     model.draw_scales();
     let [channels, height, width] = model.spec.image();
-    let shape = [batch, channels, height, width];
-
-    let dense = benchmark(&model.net, shape)?;
     model.net.slim(percent)?;
-    let slimmed = benchmark(&model.net, shape)?;
-    println!("{}", slimmed.against(&dense));
 
-    let images = Tensor::f_rand(shape, (Kind::Float, Device::Cpu))?;
+    let images = Tensor::f_rand([batch, channels, height, width], (Kind::Float, Device::Cpu))?;
     let forward = |net: &Net, images: &Tensor| net.forward_t(images, false);
     println!("{}", export::torch_script(out.join(format!("{arch}.pt")), &model.net, &images, forward)?);
 

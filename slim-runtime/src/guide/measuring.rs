@@ -39,7 +39,7 @@
 //! 816 µs → 330 µs, 2.5 times as fast
 //! ```
 //!
-//! Where the two spreads overlap, it says `as fast within the spread`. A pass is short next to what else a machine does, so compare on one that is idle, or [in turn](#in-turn).
+//! Where the two spreads overlap, it says so. A pass is short next to what else a machine does, so compare on one that is idle, or [in turn](#in-turn).
 //!
 //! # In turn
 //!

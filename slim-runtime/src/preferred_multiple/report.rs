@@ -17,7 +17,7 @@ impl fmt::Display for PreferredMultiple {
         let Self { multiple, device, kind, threads, .. } = self;
         let s = if *threads == 1 { "" } else { "s" };
         match multiple {
-            1 => write!(f, "as it comes is best: rounding gains nothing here ({kind}, {device}, {threads} thread{s})"),
+            1 => write!(f, "as it comes is best: none of these is faster by more than the noise ({kind}, {device}, {threads} thread{s})"),
             _ => write!(f, "multiples of {multiple} are best ({kind}, {device}, {threads} thread{s})"),
         }
     }
@@ -54,6 +54,9 @@ mod tests {
 multiples of 16 are best (float, cpu, 2 threads)";
         assert_eq!(preferred.to_string(), expected.trim_start());
         let none = PreferredMultiple { multiple: 1, threads: 1, ..preferred };
-        assert!(none.to_string().ends_with("\n\nas it comes is best: rounding gains nothing here (float, cpu, 1 thread)"), "{none}");
+        assert!(
+            none.to_string().ends_with("\n\nas it comes is best: none of these is faster by more than the noise (float, cpu, 1 thread)"),
+            "{none}"
+        );
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use slim_runtime::export::{Batch, TorchScript, torch_script, torch_script_of_several};
-use slim_runtime::{Error, Flow, Prunable, Result, Tracer};
+use slim_runtime::{Error, Flow, Prunable, Result, Tracer, nn};
 use slim_tests::networks::{Chain, Network, Residual, Shuffled, Tied, built};
 use tch::nn::{ModuleT, VarStore};
 use tch::{CModule, Device, Kind, Tensor};
@@ -161,6 +162,21 @@ fn what_a_trace_cannot_hold_is_refused() {
     // The next trace of this thread is none the worse for it.
     let exported = export(&file, &net, &sample).unwrap();
     assert_eq!(exported.batch, Batch::Any);
+}
+
+/// Converters to ONNX take no shorter lists.
+#[test]
+fn pools_are_written_with_a_dilation_for_each_dimension() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("net.pt");
+    let net = Net::new(&VarStore::new(Device::Cpu).root());
+    let pool = nn::max_pool2d(3, 2);
+    torch_script(&file, &net, &images(1), |net, xs| net.forward_t(&xs.apply(&pool), false)).unwrap();
+    let mut archive = zip::ZipArchive::new(fs::File::open(&file).unwrap()).unwrap();
+    let name = archive.file_names().map(|name| name.unwrap().into_owned()).find(|name| name.ends_with("code/__torch__.py")).unwrap();
+    let mut code = String::new();
+    archive.by_name(&name).unwrap().read_to_string(&mut code).unwrap();
+    assert!(code.contains(", [3, 3], [2, 2], [0, 0], [1, 1])"), "{code}");
 }
 
 #[test]
