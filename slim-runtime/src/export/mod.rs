@@ -56,12 +56,18 @@
 //! | crates | |
 //! | --- | --- |
 //! | `onnx-protobuf` 0.2.3, `onnx-pb` 0.1.4 | bindings to the file format: no operators, no shapes, no checks |
-//! | `onnx-helpers` 2.2.1, `onnx` 0.1.0 | a node at a time, on the `onnx-pb` of the operator sets of 2020; no longer developed |
+//! | `onnx-helpers` 2.2.1, `onnx` 0.1.0 | build a graph node by node, of operators that are strings; from 2020 or before, on `prost` 0.6 |
 //! | `onnx-std` 0.1.0-dev.6 | input, output and validation; pre-releases of a project that has just begun |
-//! | `burn-onnx` 0.23.0-pre.1 | exports networks of Burn |
+//! | `burn-onnx` 0.23.0-pre.1 | imports and exports networks of Burn |
 //! | `ort`, `tract-onnx`, `rten`, `candle-onnx`, `wonnx`, `onnx-ir` | read and run |
 //!
-//! PyTorch converts instead, what [`torch_script`] has written: `examples/python/to_onnx.py FILE.pt` does so and compares the outputs of ONNX Runtime with those of the file.
+//! PyTorch converts instead, what [`torch_script`] has written, and its batch stays free:
+//!
+//! ```python
+//! torch.onnx.export(torch.jit.load("net.pt"), (images,), "net.onnx", dynamo=False, input_names=["input"], dynamic_axes={"input": {0: "batch"}})
+//! ```
+//!
+//! `dynamo=False`, since the newer exporter takes Python modules alone. `examples/python/to_onnx.py FILE.pt` does so, and compares the outputs of ONNX Runtime with those of Rust.
 
 mod check;
 mod freeze;

@@ -96,13 +96,13 @@
 //! use slim_runtime::{Slimming, preferred_multiple};
 //! use tch::{Device, Kind};
 //!
+//! # tch::set_num_threads(1); // other tests run beside this one
 //! let preferred = preferred_multiple(Device::Cpu, Kind::Float)?;
 //! println!("{preferred}");
 //!
 //! let slimming = Slimming::ratio(0.5).round_to(preferred.multiple);
-//! // The same in one call; nothing is rounded where it does not pay.
-//! let slimming = Slimming::ratio(0.5).round_for(Device::Cpu, Kind::Float)?;
 //! # Ok::<(), slim_runtime::Error>(())
 //! ```
 //!
+//! [`Slimming::round_for`](crate::Slimming::round_for) is both in one call, and rounds nothing where it does not pay.
 //! The plan keeps the number. What a rounded network costs and what it wins, [`Plan`](crate::Plan) and [`benchmark`](crate::benchmark()) say.

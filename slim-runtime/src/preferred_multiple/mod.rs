@@ -32,6 +32,7 @@ const TIME: Duration = Duration::from_millis(180);
 /// use slim_runtime::preferred_multiple;
 /// use tch::{Device, Kind};
 ///
+/// # tch::set_num_threads(1); // other tests run beside this one
 /// let preferred = preferred_multiple(Device::Cpu, Kind::Float)?;
 /// println!("{preferred}"); // a table of what was measured, and what is best
 /// assert!(64 % preferred.multiple == 0);
@@ -106,6 +107,7 @@ impl Slimming {
     /// use slim_runtime::Slimming;
     /// use tch::{Device, Kind};
     ///
+    /// # tch::set_num_threads(1); // other tests run beside this one
     /// let slimming = Slimming::ratio(0.5).round_for(Device::Cpu, Kind::Float)?;
     /// # assert!(slimming.bounds.round_to.is_none_or(|rounding| 64 % rounding.multiple == 0));
     /// # Ok::<(), slim_runtime::Error>(())

@@ -8,6 +8,7 @@ use crate::common::Net;
 
 #[test]
 fn what_is_chosen_was_measured() {
+    tch::set_num_threads(1); // other tests run beside this one
     let preferred = preferred_multiple(Device::Cpu, Kind::Float).unwrap();
     let multiples: Vec<_> = preferred.tried.iter().map(|tried| tried.multiple).collect();
     assert_eq!(multiples, [1, 2, 4, 8, 16, 32, 64]);
@@ -21,6 +22,7 @@ fn what_is_chosen_was_measured() {
 
 #[test]
 fn a_plan_keeps_the_number_and_not_the_question() {
+    tch::set_num_threads(1);
     let net = Net::with_known_scores(&VarStore::new(Device::Cpu).root());
     let slimming = Slimming::ratio(0.5).round_for(Device::Cpu, Kind::Float).unwrap();
     let again = match slimming.bounds.round_to {
