@@ -56,8 +56,8 @@
 //! | crates | |
 //! | --- | --- |
 //! | `onnx-protobuf` 0.2.3, `onnx-pb` 0.1.4 | bindings to the file format: no operators, no shapes, no checks |
-//! | `onnx-helpers` 2.2.1, `onnx` 0.1.0 | build a graph node by node, of operators that are strings; from 2020 or before, on `prost` 0.6 |
-//! | `onnx-std` 0.1.0-dev.6 | input, output and validation; pre-releases of a project that has just begun |
+//! | `onnx-helpers` 2.2.1, `onnx` 0.1.0 | helpers that build a graph; last released in 2020 and 2018 |
+//! | `onnx-std` 0.1.0-dev.6 | input, output and validation; a pre-release |
 //! | `burn-onnx` 0.23.0-pre.1 | imports and exports networks of Burn |
 //! | `ort`, `tract-onnx`, `rten`, `candle-onnx`, `wonnx`, `onnx-ir` | read and run |
 //!
