@@ -4,8 +4,10 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
-use slim_runtime::Error;
+use anyhow::{Context, Result, anyhow, ensure};
+use slim_runtime::{Error, export};
+use tch::nn::ModuleT;
+use tch::{Kind, Tensor};
 use tempfile::TempDir;
 
 use crate::model::Model;
@@ -91,6 +93,25 @@ impl Draft<'_> {
                 // That of `add` names the file as it is to be called.
                 Error::Io { cause, .. } => cause.into(),
                 other => other.into(),
+            })
+        })
+    }
+
+    /// Adds a network as TorchScript.
+    ///
+    /// # Errors
+    /// It cannot be traced, or the disk is full.
+    pub fn torch_script(&mut self, name: &'static str, model: &Model) -> Result<()> {
+        let [channels, height, width] = model.spec.image();
+        let sample = Tensor::f_rand([1, channels, height, width], (Kind::Float, model.vs.device()))?;
+        self.add(name, |path| {
+            export::torch_script(path, &model.net, &sample, |net, images| net.forward_t(images, false)).map(drop).map_err(|error| {
+                match error {
+                    // That of `add` names the file as it is to be called.
+                    Error::Io { cause, .. } => cause.into(),
+                    Error::Export { reason, .. } => anyhow!(reason),
+                    other => other.into(),
+                }
             })
         })
     }

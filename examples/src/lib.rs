@@ -3,7 +3,6 @@
 pub mod data;
 pub mod device;
 pub mod files;
-pub mod measure;
 pub mod model;
 pub mod network;
 pub mod numbers;

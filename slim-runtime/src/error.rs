@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use tch::TchError;
 
 use crate::cfg::Cfg;
-use text::{known_layers, misfits, without_backtrace};
+pub(crate) use text::without_backtrace;
+use text::{known_layers, misfits};
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -369,6 +370,22 @@ pub enum Error {
     TrainingMode {
         /// Path of the first tensor that changed.
         tensor: String,
+    },
+
+    /// What was to be measured cannot be, or panics.
+    #[error("nothing was measured: {reason}")]
+    Benchmark {
+        /// Why not, and the fix.
+        reason: String,
+    },
+
+    /// A network cannot be written in this form. What was at the path before is still there.
+    #[error("{}: cannot export: {reason}", .file.display())]
+    Export {
+        /// The file that was to be written.
+        file: PathBuf,
+        /// Why not, and the fix.
+        reason: String,
     },
 
     /// The plan was made for another network.

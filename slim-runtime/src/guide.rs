@@ -307,3 +307,5 @@
 
 pub mod choosing;
 pub mod deploying;
+pub mod measuring;
+pub mod serving;

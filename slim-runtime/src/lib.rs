@@ -73,6 +73,7 @@ extern crate self as slim_runtime; // the derive's code, in this crate's own tes
 mod absorb;
 mod activation;
 mod atomic;
+mod benchmark;
 mod cfg;
 pub mod checkpoint;
 mod cost;
@@ -81,6 +82,7 @@ pub mod dependencies;
 mod deploy;
 mod error;
 mod explanation;
+pub mod export;
 mod fault;
 mod flow;
 pub mod functional;
@@ -90,6 +92,7 @@ mod model;
 pub mod nn;
 mod plan;
 mod planner;
+mod preferred_multiple;
 mod prunable;
 mod recalibrate;
 mod slimming;
@@ -102,6 +105,7 @@ mod verify;
 
 pub use absorb::{Absorb, Absorbed, Absorption};
 pub use activation::Activation;
+pub use benchmark::{Against, Benchmark, Compared, InTurn, Latency, Quartiles, benchmark};
 pub use cfg::{Cfg, Stage};
 pub use cost::{Cost, LayerCost, TensorCost};
 pub use dependencies::Dependencies;
@@ -113,6 +117,7 @@ pub use layers::{PerChannel, per_channel_scale, per_channel_shift};
 pub use plan::{
     AxisPlan, Bounded, Change, Dim, Hold, KeepList, LayerKind, LayerPlan, Pass, Plan, Role, Scored, Slimmed, TensorPlan, Unscored, Warning,
 };
+pub use preferred_multiple::{PreferredMultiple, Tried, preferred_multiple};
 pub use prunable::Prunable;
 pub use recalibrate::recalibrate;
 pub use slim_derive::Prunable;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -10,13 +10,12 @@ use comfy_table::Table;
 use slim_examples::data::{DataSet, digits};
 use slim_examples::device::DeviceOptions;
 use slim_examples::files::Folder;
-use slim_examples::measure::{kilobytes, latency};
 use slim_examples::model::{Model, Wanted};
 use slim_examples::network::{Arch, Net, Spec};
 use slim_examples::prune::{PRUNED, prune_txt};
 use slim_examples::table;
 use slim_examples::train::{Output, Recipe, evaluate, train};
-use slim_runtime::{Plan, Prunable, Slimming, Sweep, Swept, channels, checkpoint};
+use slim_runtime::{Benchmark, Plan, Prunable, Slimming, Sweep, Swept, channels, checkpoint};
 use tch::Tensor;
 use tch::nn::{ModuleT, VarStore};
 
@@ -146,14 +145,20 @@ impl<'a> Stages<'a> {
         let parameters: usize = vs.trainable_variables().iter().map(Tensor::numel).sum();
         let file = self.out.join(format!("{name}.safetensors"));
         checkpoint::save_weights(&file, vs)?;
-        let milliseconds = |images| format!("{:.2} ms", 1e3 * latency(net, &self.images.narrow(0, 0, images)).as_secs_f64());
+        let latency = |images: i64| {
+            let images = self.images.narrow(0, 0, images);
+            let pass =
+                Benchmark::new().device(images.device()).time(Duration::from_millis(200)).measure(|| net.forward_t(&images, false))?;
+            Ok::<_, slim_runtime::Error>(format!("{:.2} ms", 1e3 * pass.seconds.median))
+        };
+        let kilobytes = fs::metadata(&file).with_context(|| file.display().to_string())?.len() as f64 / 1e3;
         self.table.add_row([
             name.to_owned(),
             format!("{accuracy:.2} %"),
             format!("{:.0} k", parameters as f64 / 1e3),
-            format!("{:.0} kB", kilobytes(&file)?),
-            milliseconds(1),
-            milliseconds(64),
+            format!("{kilobytes:.0} kB"),
+            latency(1)?,
+            latency(64)?,
         ]);
         fs::remove_file(&file).with_context(|| file.display().to_string())?;
         self.accuracies.push((name, accuracy));

@@ -169,7 +169,7 @@ impl Passes<'_> {
         // Before files of an earlier run are replaced, it is known that they are of this one.
         let place = self.place(model, &folder.join("refine"), &self.refining)?;
         say(&pruning);
-        pruning.save(model, &Folder::new(&folder.join("prune"))?)?;
+        pruning.save(model, &Folder::new(&folder.join("prune"))?, false)?;
 
         say(format_args!("\n== pass {number}: fine-tune"));
         let refined = self.stage(model, &folder.join("refine"), &self.refining, place, None)?;

@@ -14,7 +14,7 @@ use slim_examples::model::Model;
 use slim_examples::network::Spec;
 use slim_examples::options::{DataOptions, NetworkOptions, Usage};
 use slim_examples::program::{self, say};
-use slim_examples::prune::{Job, PRUNED};
+use slim_examples::prune::{Job, PRUNED, TORCH_SCRIPT};
 use slim_examples::slimming::SlimmingOptions;
 use tch::Device;
 
@@ -63,6 +63,9 @@ struct Options {
     /// Folder for what is written
     #[arg(long, value_name = "DIR", default_value = ".", help_heading = "Files")]
     save: PathBuf,
+    /// Write pruned.pt too: the pruned network as TorchScript, which runs without its definition (torch.jit.load)
+    #[arg(long, help_heading = "Files")]
+    torch_script: bool,
     /// Seed of what is drawn: a network without --model, the random criterion, the order of training images
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -81,16 +84,20 @@ fn run(options: &Options) -> Result<()> {
     let job = Job { slimming, data: data.as_ref(), test_batch_size: *test_batch_size, seed: *seed, device };
     job.check(&model, None)?;
     let folder = Folder::new(&options.save)?;
-    if options.model.as_deref().is_some_and(|model| is_same(model, &folder.file(PRUNED))) {
-        return Err(Usage(format!("{PRUNED} in --save would replace the file of --model: choose another folder")).into());
+    let written = [PRUNED].into_iter().chain(options.torch_script.then_some(TORCH_SCRIPT));
+    for name in written {
+        if options.model.as_deref().is_some_and(|model| is_same(model, &folder.file(name))) {
+            return Err(Usage(format!("{name} in --save would replace the file of --model: choose another folder")).into());
+        }
     }
 
     let begun = Instant::now();
     let pruning = job.prune(&mut model, None)?;
     say(&pruning);
-    pruning.save(&model, &folder)?;
+    pruning.save(&model, &folder, options.torch_script)?;
     say(format_args!(
-        "wrote prune.txt, plan.json, pruned.safetensors and report.html into {}, after {:.1} s altogether",
+        "wrote prune.txt, plan.json, pruned.safetensors{} and report.html into {}, after {:.1} s altogether",
+        if options.torch_script { ", pruned.pt" } else { "" },
         options.save.display(),
         begun.elapsed().as_secs_f64()
     ));

@@ -27,6 +27,9 @@ use crate::train::Score;
 /// The file of a network that was pruned.
 pub const PRUNED: &str = "pruned.safetensors";
 
+/// The same network as TorchScript.
+pub const TORCH_SCRIPT: &str = "pruned.pt";
+
 /// What was done to a network, and what it is worth at each stage.
 #[derive(Debug)]
 pub struct Pruning {
@@ -115,16 +118,19 @@ impl Pruning {
         page::report(model, self)
     }
 
-    /// Writes `prune.txt`, `plan.json`, `pruned.safetensors` and `report.html`, all of them or none.
+    /// Writes `prune.txt`, `plan.json`, `pruned.safetensors` and `report.html`, and `pruned.pt` where TorchScript is asked for: all of them or none.
     ///
     /// # Errors
-    /// The disk's.
-    pub fn save(&self, model: &Model, folder: &Folder) -> Result<()> {
+    /// The disk's, and those of [`export::torch_script`](slim_runtime::export::torch_script).
+    pub fn save(&self, model: &Model, folder: &Folder, torch_script: bool) -> Result<()> {
         let mut draft = folder.draft()?;
         draft.text("report.html", &self.report(model).html()?)?;
         draft.text("prune.txt", &prune_txt(&self.plan.cfg(), self.plan.parameters().after, self.masked_accuracy()))?;
         draft.text("plan.json", &(self.plan.to_json()? + "\n"))?;
         draft.network(PRUNED, model)?;
+        if torch_script {
+            draft.torch_script(TORCH_SCRIPT, model)?;
+        }
         draft.publish()
     }
 }

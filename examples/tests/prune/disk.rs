@@ -4,6 +4,10 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use slim_examples::model::{Model, Wanted};
+use tch::nn::ModuleT;
+use tch::{Device, Tensor};
+
 use crate::{CFG, FILES, Folder, PRUNE, Said};
 
 /// A network whose file is far larger than its report, which is written first.
@@ -104,4 +108,25 @@ fn nobody_has_to_listen() {
     let said = limited(&folder, "", &format!("{line} > /dev/full"));
     assert_eq!((said.code, said.err.as_str()), (0, ""));
     assert_eq!(folder.names("out"), FILES);
+}
+
+#[test]
+fn torch_script_is_written_where_it_is_asked_for() {
+    let folder = Folder::with(&["vgg11.pth"]);
+    let said = folder.prune(&format!("{CFG} --model vgg11.pth --no-test --torch-script --save out"));
+    assert!(said.contains("wrote prune.txt, plan.json, pruned.safetensors, pruned.pt and report.html into out"), "{said}");
+    assert_eq!(folder.names("out"), ["plan.json", "prune.txt", "pruned.pt", "pruned.safetensors", "report.html"]);
+
+    // It is the network of the other file.
+    let pruned = Model::read(&folder.path("out/pruned.safetensors"), &Wanted::default(), Device::Cpu).unwrap();
+    let images = Tensor::rand([3, 3, 32, 32], tch::kind::FLOAT_CPU);
+    let served = tch::CModule::load(folder.path("out/pruned.pt")).unwrap().forward_ts(&[&images]).unwrap();
+    let expected = tch::no_grad(|| pruned.net.forward_t(&images, false));
+    assert!((served - &expected).abs().max().double_value(&[]) <= 1e-5 * expected.abs().max().double_value(&[]));
+
+    // A network to read is not written over, whatever is in it.
+    fs::copy(folder.path("vgg11.pth"), folder.path("pruned.pt")).unwrap();
+    let said = folder.run(PRUNE, &format!("{CFG} --model pruned.pt --no-test --torch-script"));
+    assert_eq!(said.code, 2);
+    assert!(said.err.contains("pruned.pt in --save would replace the file of --model"), "{}", said.err);
 }

@@ -8,7 +8,7 @@ use tch::TchError;
 const MOST_LAYERS: usize = 6;
 
 /// libtorch appends where in its own code it was.
-pub(super) fn without_backtrace(error: &TchError) -> String {
+pub(crate) fn without_backtrace(error: &TchError) -> String {
     let text = error.to_string();
     text.split("\nException raised from").next().unwrap_or_default().to_owned()
 }

@@ -88,10 +88,11 @@ constructors!(max_pool1d avg_pool1d adaptive_avg_pool1d 1, max_pool2d avg_pool2d
 impl<const D: usize> Module for MaxPool<D> {
     fn forward(&self, xs: &Tensor) -> Tensor {
         let Self { kernel, stride, padding, ceil_mode } = *self;
+        // One dilation for each dimension: libtorch takes one for all, ONNX, which a trace may be converted to, does not.
         match D {
-            1 => xs.max_pool1d(&kernel[..], &stride[..], &padding[..], 1, ceil_mode),
-            2 => xs.max_pool2d(&kernel[..], &stride[..], &padding[..], 1, ceil_mode),
-            _ => xs.max_pool3d(&kernel[..], &stride[..], &padding[..], 1, ceil_mode),
+            1 => xs.max_pool1d(&kernel[..], &stride[..], &padding[..], [1; 1], ceil_mode),
+            2 => xs.max_pool2d(&kernel[..], &stride[..], &padding[..], [1; 2], ceil_mode),
+            _ => xs.max_pool3d(&kernel[..], &stride[..], &padding[..], [1; 3], ceil_mode),
         }
     }
 }

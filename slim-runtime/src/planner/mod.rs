@@ -11,6 +11,8 @@ mod scores;
 mod select;
 mod walk;
 
+use tch::Tensor;
+
 use crate::criterion::Masking;
 use crate::plan::{AxisPlan, Bounded, Hold, LayerPlan, Plan, Scored, TensorPlan, Unscored};
 use crate::slimming::{Rule, Slimming};
@@ -33,6 +35,14 @@ pub(crate) fn trace_with<M: Prunable + ?Sized>(model: &M, mut cx: Tracer) -> Res
     let input = cx.open();
     let output = model.trace(&mut cx, input)?;
     Ok(cx.finish(&output))
+}
+
+/// The tensors of a model by path, and whether these are all: a model that cannot be traced to the end has shown some of them.
+pub(crate) fn tensors<M: Prunable + ?Sized>(model: &M) -> (Vec<(String, Tensor)>, Result<()>) {
+    let mut cx = Tracer::default();
+    let input = cx.open();
+    let traced = model.trace(&mut cx, input).map(drop);
+    (cx.tensors(), traced)
 }
 
 pub(crate) fn plan(graph: &Graph, slimming: &Slimming) -> Result<Plan> {

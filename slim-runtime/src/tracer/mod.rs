@@ -149,6 +149,13 @@ impl Tracer {
         }
     }
 
+    /// The tensors that were bound, once each, by path.
+    pub(crate) fn tensors(&self) -> Vec<(String, Tensor)> {
+        let bound = self.layers.iter().flat_map(|layer| layer.tensors.iter().map(move |bound| (layer, bound)));
+        let own = bound.filter(|(_, bound)| bound.tied.is_none());
+        own.map(|(layer, bound)| (format!("{}.{}", layer.path, bound.name), bound.tensor.shallow_clone())).collect()
+    }
+
     /// Field path of the part that is being traced.
     pub(crate) fn path(&self) -> String {
         if self.scope.is_empty() { "model".to_owned() } else { self.scope.join(".") }

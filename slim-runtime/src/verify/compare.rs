@@ -100,7 +100,12 @@ pub(crate) fn compare(masked: &Tensor, slimmed: &Tensor, tolerance: f64) -> Resu
 /// and five times as much and more where it is not. TF32 rounds as `f16` does.
 pub(crate) fn default_tolerance(graph: &Graph, output: &Tensor) -> f64 {
     let tensors = graph.layers.iter().flat_map(|layer| &layer.tensors).map(|bound| &bound.tensor);
-    let tolerance = |tensor: &Tensor| match (tensor.f_kind().unwrap_or(Kind::Float), tensor.device()) {
+    tensors.chain([output]).map(tolerance_of).fold(0.0, f64::max)
+}
+
+/// What rounding may do to what is computed in the kind of this tensor.
+pub(crate) fn tolerance_of(tensor: &Tensor) -> f64 {
+    match (tensor.f_kind().unwrap_or(Kind::Float), tensor.device()) {
         (Kind::Double, _) => 1e-10,
         // Convolutions are computed in TF32 there, with 10 bits behind the point.
         (Kind::Float, Device::Cuda(_)) => 2e-2,
@@ -108,25 +113,24 @@ pub(crate) fn default_tolerance(graph: &Graph, output: &Tensor) -> f64 {
         (Kind::BFloat16, _) => 2e-1,
         (Kind::Float, _) => 1e-4,
         _ => 0.0,
-    };
-    tensors.chain([output]).map(tolerance).fold(0.0, f64::max)
+    }
 }
 
-fn is_float(kind: Kind) -> bool {
+pub(crate) fn is_float(kind: Kind) -> bool {
     matches!(kind, Kind::Half | Kind::BFloat16 | Kind::Float | Kind::Double)
 }
 
-fn double(tensor: &Tensor) -> Result<Tensor> {
+pub(crate) fn double(tensor: &Tensor) -> Result<Tensor> {
     // First to the CPU: not every device has doubles.
     tensor.f_to_device(Device::Cpu).and_then(|tensor| tensor.f_to_kind(Kind::Double)).map_err(torch)
 }
 
-fn all_finite(tensor: &Tensor) -> Result<bool> {
+pub(crate) fn all_finite(tensor: &Tensor) -> Result<bool> {
     let all = tensor.f_isfinite().and_then(|finite| finite.f_all()).map_err(torch)?;
     all.f_int64_value(&[]).map(|all| all != 0).map_err(torch)
 }
 
-fn largest(tensor: &Tensor) -> Result<f64> {
+pub(crate) fn largest(tensor: &Tensor) -> Result<f64> {
     tensor.f_abs().and_then(|tensor| tensor.f_max()).and_then(|max| max.f_double_value(&[])).map_err(torch)
 }
 

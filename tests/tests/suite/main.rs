@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod absorption;
+mod benchmark;
 mod branches;
 mod checkpoints;
 mod choosing;
@@ -10,8 +11,10 @@ mod cost;
 mod dependencies;
 mod deploy;
 mod equivalence;
+mod export;
 mod matrix;
 mod parity;
+mod preferred_multiple;
 mod provenance;
 mod readme;
 mod recalibration;
