@@ -82,6 +82,7 @@ use tch::{CModule, Tensor};
 
 use crate::atomic::Draft;
 use crate::criterion::Masking;
+use crate::functional::without_packing;
 use crate::verify::compare::tolerance_of;
 use crate::{Error, Prunable, Result, planner, surgery};
 use check::Closest;
@@ -184,7 +185,8 @@ fn write<M: Prunable + ?Sized>(
     let tensors = || tensors.iter().map(|(_, tensor)| tensor);
     let _no_grad = tch::no_grad_guard();
     let _frozen = Frozen::all(tensors()).map_err(trace::words)?;
-    let run = |inputs: &[Tensor]| forward(net, inputs);
+    // A trace holds no packed weights.
+    let run = |inputs: &[Tensor]| without_packing(|| forward(net, inputs));
 
     // Before it is traced: what layers make in their first pass and keep, as indices, is then there, and a trace holds it.
     let expected = check::run(samples, &run)?;

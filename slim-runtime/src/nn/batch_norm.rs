@@ -7,7 +7,7 @@ use tch::nn::{BatchNormConfig, ModuleT, Path};
 
 use crate::deploy::{LayerMut, NormMut};
 use crate::layers::batch_norm::trace_batch_norm;
-use crate::{Error, Flow, LayerVisitor, Prunable, Result, Tracer};
+use crate::{Flow, LayerVisitor, Prunable, Result, Tracer};
 
 /// A batch-normalization layer: tch's, with a config that can be read.
 #[derive(Debug)]
@@ -93,9 +93,7 @@ impl ModuleT for BatchNorm {
 
 impl Prunable for BatchNorm {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-        if self.folded {
-            return Err(Error::Deployed { path: cx.path() });
-        }
+        cx.refuse_deployed(self.folded)?;
         let (statistics, affine) = ([&self.running_mean, &self.running_var], [self.ws.as_ref(), self.bs.as_ref()]);
         trace_batch_norm(cx, &input, statistics, affine, Some(self.config.momentum))
     }

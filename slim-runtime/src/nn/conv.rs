@@ -10,7 +10,7 @@ use super::recorder::report_positions;
 use crate::deploy::{LayerMut, WeightsMut};
 use crate::layers::conv::{Groups, trace_conv};
 use crate::tracer::{Maker, Reach};
-use crate::{Error, Flow, LayerVisitor, Prunable, Result, Tracer};
+use crate::{Flow, LayerVisitor, Prunable, Result, Tracer};
 
 /// A convolution layer of any rank: tch's, with a config that can be read and groups that follow the weight.
 ///
@@ -137,9 +137,7 @@ impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for Conv<ND> {
 
 impl<ND: AsRef<[i64]>> Prunable for Conv<ND> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-        if self.packed.is_some() {
-            return Err(Error::Deployed { path: cx.path() });
-        }
+        cx.refuse_deployed(self.packed.is_some())?;
         let groups = match self.per_group {
             Some(per_group) => Groups::Whole { per_group },
             None => Groups::Equal { groups: self.config.groups, least: 1 },

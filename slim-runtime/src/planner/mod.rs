@@ -39,7 +39,7 @@ pub(crate) fn trace_with<M: Prunable + ?Sized>(model: &M, mut cx: Tracer) -> Res
 
 /// The tensors of a model by path, and whether these are all: a model that cannot be traced to the end has shown some of them.
 pub(crate) fn tensors<M: Prunable + ?Sized>(model: &M) -> (Vec<(String, Tensor)>, Result<()>) {
-    let mut cx = Tracer::default();
+    let mut cx = Tracer::listing();
     let input = cx.open();
     let traced = model.trace(&mut cx, input).map(drop);
     (cx.tensors(), traced)

@@ -48,6 +48,8 @@ pub struct Tracer {
     detailed: bool,
     /// Whether it is recorded which layers channels come from.
     charted: bool,
+    /// Whether it is asked for the tensors alone, which a deployed model has too.
+    listing: bool,
     /// The model, and the parts that are being traced, the innermost last.
     root: sent::Scope,
     scopes: Vec<sent::Scope>,
@@ -76,6 +78,17 @@ impl Tracer {
     /// One that records what is beside a plan too, for absorption and recalibration.
     pub(crate) fn detailed() -> Self {
         Tracer { detailed: true, ..Tracer::default() }
+    }
+
+    /// One that is asked for nothing but the model's tensors.
+    pub(crate) fn listing() -> Self {
+        Tracer { listing: true, ..Tracer::default() }
+    }
+
+    /// # Errors
+    /// [`Error::Deployed`], unless it is about tensors alone: a part whose batch norm is folded or whose weight is packed cannot be changed any more.
+    pub(crate) fn refuse_deployed(&self, deployed: bool) -> Result<()> {
+        if deployed && !self.listing { Err(Error::Deployed { path: self.path() }) } else { Ok(()) }
     }
 
     pub(crate) fn is_detailed(&self) -> bool {

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use slim_runtime::export::{Batch, TorchScript, torch_script, torch_script_of_several};
-use slim_runtime::{Error, Flow, Prunable, Result, Tracer, nn};
+use slim_runtime::{Error, Flow, Prunable, Result, Tracer, benchmark, deploy, nn};
 use slim_tests::networks::{Chain, Network, Residual, Shuffled, Tied, built};
 use tch::nn::{ModuleT, VarStore};
 use tch::{CModule, Device, Kind, Tensor};
@@ -47,6 +47,20 @@ fn slimmed_networks_are_served() {
     export_and_serve::<Residual>();
     export_and_serve::<Shuffled>();
     export_and_serve::<Tied>();
+}
+
+#[test]
+fn a_deployed_network_is_measured_and_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("net.pt");
+    let (mut net, _vs) = built::<Residual>();
+    net.slim(0.4).unwrap();
+    let deployed = deploy(&mut net, &images(2), |net, xs| net.forward_t(xs, false)).unwrap();
+    assert!(deployed.folded() > 0);
+    torch_script(&file, &net, &images(2), |net, xs| net.forward_t(xs, false)).unwrap();
+    let xs = images(3);
+    assert!(close(&served(&file, &xs), &net.forward_t(&xs, false), 1e-5));
+    assert_eq!(benchmark(&net, images(2).size()).unwrap().batch, Some(2));
 }
 
 #[test]
