@@ -8,6 +8,7 @@ mod choosing;
 mod common;
 mod cost;
 mod dependencies;
+mod device;
 mod equivalence;
 mod matrix;
 mod parity;
