@@ -1,14 +1,19 @@
-//! Where programs compute, as their users say it.
+//! Where programs compute, as their users say it: with an option, or else with `SLIM_DEVICE`.
+
+use std::env;
 
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use tch::{Cuda, Device};
 
+/// The environment variable that says where to compute, as `--device` does; the tests take it as well.
+pub const VARIABLE: &str = "SLIM_DEVICE";
+
 /// The options of a program that say where it computes.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Device")]
 pub struct DeviceOptions {
-    /// Where to compute: cpu, cuda, cuda:1 [default: a GPU where there is one]
+    /// Where to compute: cpu, cuda, cuda:1 [default: SLIM_DEVICE, or a GPU where there is one]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
     /// Compute on the CPU even where there is a GPU
@@ -28,23 +33,37 @@ impl DeviceOptions {
         self.threads.into_iter().for_each(tch::set_num_threads);
         match self.device.as_deref() {
             _ if self.no_cuda => Ok(Device::Cpu),
-            None => Ok(Device::cuda_if_available()),
-            Some(name) => parse(name, Cuda::device_count().try_into().unwrap_or(0)),
+            None => Ok(from_env()?.unwrap_or_else(Device::cuda_if_available)),
+            Some(name) => parse(&format!("--device {name}"), name, gpus()),
         }
     }
 }
 
-/// `gpus` is how many there are.
-fn parse(name: &str, gpus: usize) -> Result<Device> {
+/// The device that the environment says, in [`VARIABLE`]; `None` where it is not set, or empty.
+///
+/// # Errors
+/// A device that is not there, or none.
+pub fn from_env() -> Result<Option<Device>> {
+    let Some(name) = env::var_os(VARIABLE).filter(|name| !name.is_empty()) else { return Ok(None) };
+    let name = name.to_string_lossy();
+    parse(&format!("{VARIABLE}={name}"), &name, gpus()).map(Some)
+}
+
+fn gpus() -> usize {
+    Cuda::device_count().try_into().unwrap_or(0)
+}
+
+/// `said` is where the user has said `name`, and `gpus` is how many there are.
+fn parse(said: &str, name: &str, gpus: usize) -> Result<Device> {
     let number = match name.split_once(':') {
         None if name == "cpu" => return Ok(Device::Cpu),
         None if name == "cuda" => Some(0),
         Some(("cuda", number)) => number.parse().ok(),
         _ => None,
     };
-    let Some(number) = number else { bail!("--device {name}: there are cpu, cuda, and cuda:N for the GPU of that number") };
-    ensure!(gpus > 0, "--device {name}: libtorch finds no GPU here (or is not its CUDA build); leave it out, or say cpu");
-    ensure!(number < gpus, "--device {name}: the last GPU is cuda:{}", gpus - 1);
+    let Some(number) = number else { bail!("{said}: there are cpu, cuda, and cuda:N for the GPU of that number") };
+    ensure!(gpus > 0, "{said}: libtorch finds no GPU here (or is not its CUDA build); leave it out, or say cpu");
+    ensure!(number < gpus, "{said}: the last GPU is cuda:{}", gpus - 1);
     Ok(Device::Cuda(number))
 }
 
@@ -54,22 +73,22 @@ mod tests {
 
     #[test]
     fn devices_that_are_there() -> Result<()> {
-        assert_eq!(parse("cpu", 0)?, Device::Cpu);
-        assert_eq!(parse("cuda", 1)?, Device::Cuda(0));
-        assert_eq!(parse("cuda:2", 3)?, Device::Cuda(2));
+        assert_eq!(parse("", "cpu", 0)?, Device::Cpu);
+        assert_eq!(parse("", "cuda", 1)?, Device::Cuda(0));
+        assert_eq!(parse("", "cuda:2", 3)?, Device::Cuda(2));
         assert_eq!(DeviceOptions { no_cuda: true, ..Default::default() }.set_up()?, Device::Cpu);
         Ok(())
     }
 
     #[test]
     fn devices_that_are_not() {
-        let said = |name, gpus| parse(name, gpus).err().map(|error| error.to_string()).unwrap_or_default();
+        let said = |name, gpus| parse(&format!("SLIM_DEVICE={name}"), name, gpus).err().map(|error| error.to_string()).unwrap_or_default();
         insta::assert_snapshot!([said("gpu", 1), said("cuda:one", 1), said("cpu:0", 1), said("cuda", 0), said("cuda:2", 2)].join("\n"), @r"
-        --device gpu: there are cpu, cuda, and cuda:N for the GPU of that number
-        --device cuda:one: there are cpu, cuda, and cuda:N for the GPU of that number
-        --device cpu:0: there are cpu, cuda, and cuda:N for the GPU of that number
-        --device cuda: libtorch finds no GPU here (or is not its CUDA build); leave it out, or say cpu
-        --device cuda:2: the last GPU is cuda:1
+        SLIM_DEVICE=gpu: there are cpu, cuda, and cuda:N for the GPU of that number
+        SLIM_DEVICE=cuda:one: there are cpu, cuda, and cuda:N for the GPU of that number
+        SLIM_DEVICE=cpu:0: there are cpu, cuda, and cuda:N for the GPU of that number
+        SLIM_DEVICE=cuda: libtorch finds no GPU here (or is not its CUDA build); leave it out, or say cpu
+        SLIM_DEVICE=cuda:2: the last GPU is cuda:1
         ");
     }
 }

@@ -12,22 +12,28 @@ use slim_examples::data::{self, Name};
 use slim_examples::model::{Model, Wanted};
 use slim_examples::train::{Score, evaluate, read_metrics};
 use slim_runtime::{Plan, checkpoint};
+use slim_tests::device;
+use slim_tests::place::program;
 use tch::Device;
 
-const TRAIN: &str = env!("CARGO_BIN_EXE_train");
-const PRUNE: &str = env!("CARGO_BIN_EXE_prune");
+const TRAIN: (&str, &str) = ("train", env!("CARGO_BIN_EXE_train"));
+const PRUNE: (&str, &str) = ("prune", env!("CARGO_BIN_EXE_prune"));
 
 /// Trains to about 98 %, with half of the γ near zero, in ten seconds.
 const DENSE: &str = "-sr --s 1e-2 --dataset digits --cfg [16,'M',32,'M',64,'M',64] --epochs 12 --batch-size 32";
 
-fn command(folder: &Path, program: &str, line: &str) -> Command {
-    let mut command = Command::new(program);
-    command.current_dir(folder).args(line.split_whitespace()).args(["--no-cuda", "--threads", "1"]).stdin(Stdio::null());
+fn command(folder: &Path, (name, compiled): (&str, &str), line: &str) -> Command {
+    let mut command = Command::new(program(name, compiled));
+    let device = match device() {
+        Device::Cuda(number) => format!("cuda:{number}"),
+        _ => "cpu".to_owned(),
+    };
+    command.current_dir(folder).args(line.split_whitespace()).args(["--device", &device, "--threads", "1"]).stdin(Stdio::null());
     command
 }
 
 /// Runs a program that has to succeed, in a folder.
-fn run(folder: &Path, program: &str, line: &str) -> String {
+fn run(folder: &Path, program: (&str, &str), line: &str) -> String {
     let output = command(folder, program, line).output().unwrap();
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
@@ -35,8 +41,8 @@ fn run(folder: &Path, program: &str, line: &str) -> String {
 
 /// What a file's network gets right of the test images.
 fn score(file: &Path) -> (Model, Score) {
-    let data = data::load(Name::Digits, Path::new(""), Device::Cpu).unwrap();
-    let model = Model::read(file, &Wanted::default(), Device::Cpu).unwrap();
+    let data = data::load(Name::Digits, Path::new(""), device()).unwrap();
+    let model = Model::read(file, &Wanted::default(), device()).unwrap();
     let score = evaluate(&model.net, &*data.test, 256).unwrap();
     (model, score)
 }

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use slim_examples::model::{Model, Wanted};
 use slim_examples::train::{Resume, read_metrics};
 use slim_runtime::{Prunable, channels, checkpoint};
+use slim_tests::place::program;
 use tch::{Device, Tensor};
 
 /// A network that takes a second an epoch of six steps.
@@ -17,7 +18,7 @@ const TINY: &str = "-sr --s 5e-3 --dataset digits --cfg [8,'M',16,'M',16] --batc
 const STEPS: usize = 6;
 
 fn command(arguments: &[&str], save: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
+    let mut command = Command::new(program("train", env!("CARGO_BIN_EXE_train")));
     // Threads that wait for each other take the time of tests beside this one.
     command.args(arguments).arg("--save").arg(save).stdin(Stdio::null()).env("OMP_NUM_THREADS", "1");
     command
@@ -109,7 +110,7 @@ fn killed_or_interrupted_it_ends_with_the_weights_of_a_run_that_was_not() {
     assert!(through.len() > 10 && through.keys().any(|name| name == "optimizer.momentum.feature.0.weight"));
     for name in stopped {
         // The file says all the rest, and what is written goes beside it.
-        let mut resumed = Command::new(env!("CARGO_BIN_EXE_train"));
+        let mut resumed = Command::new(program("train", env!("CARGO_BIN_EXE_train")));
         resumed.args(["--threads", "1", "--no-cuda", "--epochs", &wanted.to_string(), "--resume"]).arg(file(&save(name)));
         let (epoch, step) = place(&save(name));
         let said = stdout(&resumed.env("OMP_NUM_THREADS", "1").output().unwrap());
@@ -205,6 +206,6 @@ fn errors_are_one_line_and_an_exit_code() {
 
 #[test]
 fn the_help_is_complete() {
-    let output = Command::new(env!("CARGO_BIN_EXE_train")).arg("--help").env("COLUMNS", "100").output().unwrap();
+    let output = Command::new(program("train", env!("CARGO_BIN_EXE_train"))).arg("--help").env("COLUMNS", "100").output().unwrap();
     insta::assert_snapshot!("help", stdout(&output));
 }

@@ -87,9 +87,10 @@
 ///
 /// # Compile time
 ///
-/// `cargo check` of a crate with one struct, medians of five in one run on 2 cores (`tests/fixtures/compile_time.py`): 0.18 s with 100 fields and serde's `Serialize`,
+/// `cargo check` of a crate with one struct, medians of five in one run on 2 cores (`cargo xtask compile-time`): 0.18 s with 100 fields and serde's `Serialize`,
 /// 0.32 s with 100 fields and `#[derive(Prunable)]` (1.8 times as long), 0.41 s with a `model!` of 100 layers (2.3 times), which has the constructor and the forward pass too.
-/// The same struct with neither takes 0.19 s. It grows with the number of statements, however often each is read.
+/// The same struct with neither takes 0.19 s. It grows with the number of statements, however often each is read: 1,000 fields
+/// take eight times as long as 100, and nine tenths of that are rustc's checks of types and borrows in the code that is made.
 #[macro_export]
 macro_rules! model {
     ($($definition:tt)*) => {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use slim_runtime::{Plan, Prunable, Slimming};
-use tch::Tensor;
 use tch::nn::{ModuleT, VarStore};
+use tch::{Device, Kind, Tensor};
 
 /// The network that `build` makes, slimmed at `ratio`, computes what its masked replica does. `build` must make the same network each time,
 /// in double precision where `tolerance` (relative to the largest output) is that of doubles. Returns the plan.
@@ -28,13 +28,42 @@ pub fn assert_slimmed_is_masked<M: ModuleT + Prunable>(
     plan
 }
 
-/// No element differs by more than `tolerance` times the largest of `expected`.
+/// How far the outputs of two networks may be apart that compute the same with these variables in another order, relative to the largest output.
+///
+/// A sum of `n` products is rounded `n` times, each time by up to `u`, the unit roundoff, of what is summed by then. Where signs and roundings are
+/// random, that comes to `u √n` of the whole sum; errors of one layer and the next are independent, so that their squares add (Higham and Mary, *A New
+/// Approach to Probabilistic Rounding Error Analysis*, 2019, theorem 2.8). Halves are summed as `f32`, and rounded where a variable has been applied.
+/// Eight times that is for two networks and the largest of thousands of outputs.
+pub fn rounding(vs: &VarStore) -> f64 {
+    let of = |variable: &Tensor| {
+        // Of a bias, a scale or a statistic: one.
+        let products = variable.size().iter().skip(1).product::<i64>() as f64;
+        let (stored, summed) = (unit_roundoff(variable.kind()), unit_roundoff(variable.kind()).min(unit_roundoff(Kind::Float)));
+        stored.powi(2) + products * summed.powi(2)
+    };
+    8. * vs.variables().values().map(of).sum::<f64>().sqrt()
+}
+
+/// Half of the distance from one to the next larger number.
+fn unit_roundoff(kind: Kind) -> f64 {
+    let bits = match kind {
+        Kind::Half => 11,
+        Kind::BFloat16 => 8,
+        Kind::Float => 24,
+        Kind::Double => 53,
+        other => panic!("{other:?} is no kind of weights"),
+    };
+    0.5_f64.powi(bits)
+}
+
+/// No element differs by more than `tolerance` times the largest of `expected`, wherever they are.
 ///
 /// # Panics
 /// When one does, or is not finite.
 pub fn assert_close(found: &Tensor, expected: &Tensor, tolerance: f64) {
+    let [found, expected] = [found, expected].map(|tensor| tensor.to_device(Device::Cpu).to_kind(Kind::Double));
     let scale = expected.abs().max().double_value(&[]);
-    let difference = (found - expected).abs().max().double_value(&[]);
+    let difference = (found - &expected).abs().max().double_value(&[]);
     assert!(difference <= tolerance * scale && scale.is_finite(), "a difference of {difference:e}, where the largest output is {scale:e}");
 }
 

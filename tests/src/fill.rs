@@ -2,8 +2,10 @@
 //!
 //! `tests/fixtures/fill.py` is the same in Python.
 
+use tch::Tensor;
 use tch::nn::VarStore;
-use tch::{Kind, Tensor};
+
+use crate::device;
 
 /// Fills every variable of a store.
 pub fn fill(vs: &VarStore) {
@@ -14,7 +16,7 @@ pub fn fill(vs: &VarStore) {
     }
 }
 
-/// An input of this shape, in [-1, 1).
+/// An input of this shape, in [-1, 1), on the device of the tests.
 pub fn images(shape: &[i64]) -> Tensor {
     tensor(uniform("images", shape).map(|u| u * 2. - 1.), shape)
 }
@@ -36,7 +38,7 @@ fn value(name: &str, shape: &[i64]) -> Tensor {
 
 fn tensor(values: impl Iterator<Item = f64>, shape: &[i64]) -> Tensor {
     let values: Vec<f32> = values.map(|value| value as f32).collect();
-    Tensor::from_slice(&values).to_kind(Kind::Float).view(shape)
+    device::tensor(&values).view(shape)
 }
 
 /// Doubles in [0, 1) that depend on nothing but `name` and their position.

@@ -1,16 +1,18 @@
 //! What PyTorch has computed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 
 use safetensors::SafeTensors;
 use tch::{Kind, Tensor};
+
+use crate::device;
+use crate::place::path;
 
 /// A file of `tests/fixtures`: tensors, and what they belong to.
 pub struct Fixture {
     /// Options and results that are no tensors.
     pub metadata: HashMap<String, String>,
-    /// By name.
+    /// By name, on the device of the tests.
     pub tensors: BTreeMap<String, Tensor>,
 }
 
@@ -20,14 +22,14 @@ impl Fixture {
     /// # Panics
     /// When the file is not there, or holds anything but floats.
     pub fn read(name: &str) -> Self {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/{name}.safetensors"));
+        let file = path(format!("fixtures/{name}.safetensors"));
         let buffer = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let tensors = SafeTensors::deserialize(&buffer).unwrap();
         let (_, metadata) = SafeTensors::read_metadata(&buffer).unwrap();
         let tensor = |(name, view): (String, safetensors::tensor::TensorView)| {
             assert_eq!(view.dtype(), safetensors::Dtype::F32);
             let size: Vec<_> = view.shape().iter().map(|&size| size as i64).collect();
-            (name, Tensor::from_data_size(view.data(), &size, Kind::Float))
+            (name, Tensor::from_data_size(view.data(), &size, Kind::Float).to_device(device()))
         };
         Fixture { metadata: metadata.metadata().clone().unwrap_or_default(), tensors: tensors.tensors().into_iter().map(tensor).collect() }
     }

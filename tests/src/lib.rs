@@ -2,11 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 pub mod check;
+mod device;
 pub mod fill;
 pub mod fixture;
 pub mod networks;
+pub mod place;
 pub mod readme;
 pub mod versioned;
+
+pub use device::{device, tensor};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

@@ -1,9 +1,10 @@
 //! Small networks, one of each kind of coupling.
 
+use crate::device;
 use slim_runtime::nn::{Shuffle, Split, shuffle, split};
 use slim_runtime::{Prunable, model};
+use tch::Tensor;
 use tch::nn::{self, ModuleT, VarStore};
-use tch::{Device, Tensor};
 
 use crate::fill::fill;
 
@@ -155,7 +156,7 @@ impl ModuleT for Tied {
 pub fn built<N: Network>() -> (N, VarStore) {
     // Tensors this small are not worth threads.
     tch::set_num_threads(1);
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = N::new(&vs.root());
     fill(&vs);
     (net, vs)

@@ -3,7 +3,7 @@
 use crate::{
     host,
     libtorch::{Flavour, VERSION, libraries, seal},
-    workspace::{cargo, root, spell_size, spell_time},
+    workspace::{cargo, root, size_of, spell_size, spell_time},
 };
 use anyhow::{Context, Result, bail};
 use std::{
@@ -109,16 +109,6 @@ fn forget_torch_sys() {
             _ => eprintln!("warning: could not clean torch-sys: run `cargo clean -p torch-sys --profile {profile}`"),
         }
     }
-}
-
-fn size_of(folder: &Path) -> io::Result<u64> {
-    let mut size = 0;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let file = entry.metadata()?;
-        size += if file.is_dir() { size_of(&entry.path())? } else { file.len() };
-    }
-    Ok(size)
 }
 
 /// The folder in which an install is made ready: on the same disk as its place, and removed at the end, or else by the next

@@ -1,6 +1,8 @@
-//! `cargo xtask`: installs libtorch, runs the demo, the tests and all checks.
+//! `cargo xtask`: installs libtorch, runs the demo, the tests and all checks, bundles tests, measures compile time.
 
 mod browser;
+mod bundle;
+mod compile_time;
 mod host;
 mod install;
 mod libtorch;
@@ -59,6 +61,8 @@ enum Task {
     /// Two runs of `cargo test`: everything that links libtorch, and then the compile errors of the derive (package
     /// slim-ui-tests). Arguments go to the first run only: `cargo xtask test resnet`,
     /// `cargo xtask test --test suite -- --nocapture`.
+    ///
+    /// `SLIM_DEVICE=cuda cargo xtask test -- --test-threads 4` computes on a GPU.
     #[command(verbatim_doc_comment)]
     Test {
         /// Handed to the first `cargo test`
@@ -81,6 +85,33 @@ enum Task {
         files: Vec<PathBuf>,
     },
 
+    /// Put the compiled tests into a folder, for a machine that has libtorch and no Rust
+    ///
+    /// Stripped programs, what they read, and a script that runs them: `FOLDER/run.sh --device cuda`, with the libtorch 2.11.0 that
+    /// the other machine has, of the same architecture, with a C library that is not older than this one's. It is 50 MB at most, and 110 MB once
+    /// its programs are unpacked.
+    /// torch-sys and all else is compiled once more for it, since programs that are not optimised are too large.
+    #[command(verbatim_doc_comment)]
+    Bundle {
+        /// The folder [default: target/bundle-cuda]
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+    },
+
+    /// Measure what the macros cost at compile time, next to serde's `Serialize`
+    ///
+    /// `cargo check` of crates with one struct of 10, 100 and 1,000 fields: cold, and with one field renamed. The crates are in
+    /// `target/compile-time`, and are compiled without libtorch. Give it a quiet machine: it takes ten minutes.
+    #[command(verbatim_doc_comment)]
+    CompileTime {
+        /// How often each crate is compiled; medians are printed
+        #[arg(long, value_name = "N", default_value_t = 5)]
+        runs: usize,
+        /// Write the measurements to a file as well
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+
     /// Run every check, in order, up to the first that fails
     ///
     /// setup, rustfmt, clippy, all tests, the documentation, smoke runs of the examples, a look at reports in a
@@ -95,6 +126,8 @@ fn main() -> ExitCode {
         Task::Demo { args } => tasks::demo(&args),
         Task::Test { args, test_args } => tasks::test(&args, &test_args),
         Task::Look { files } => browser::check(&files),
+        Task::Bundle { out } => bundle::run(out).map(|()| ExitCode::SUCCESS),
+        Task::CompileTime { runs, json } => compile_time::run(runs, json.as_deref()).map(|()| ExitCode::SUCCESS),
         Task::Ci => tasks::ci(),
     };
     done.unwrap_or_else(|error| {

@@ -129,7 +129,10 @@ impl Drop for Summary {
 }
 
 fn cargo_on(command: &str, packages: &[&str], args: &[&str]) -> Command {
-    cargo([&[command], packages, args].concat())
+    let mut cargo = cargo([&[command], packages, args].concat());
+    // Where tests compute on a GPU (`SLIM_DEVICE`), floats are compared to the precision of f32, which TF32 does not have.
+    cargo.env("NVIDIA_TF32_OVERRIDE", "0");
+    cargo
 }
 
 /// Runs a command that talks to the user itself, and hands its exit code on.

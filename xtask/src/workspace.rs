@@ -4,6 +4,7 @@ use crate::setup::Source;
 use std::{
     env,
     ffi::OsStr,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -34,6 +35,17 @@ pub(crate) fn cargo<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Comma
         cargo.env_remove("LIBTORCH");
     }
     cargo
+}
+
+/// Bytes of all files below a folder.
+pub(crate) fn size_of(folder: &Path) -> io::Result<u64> {
+    let mut size = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let file = entry.metadata()?;
+        size += if file.is_dir() { size_of(&entry.path())? } else { file.len() };
+    }
+    Ok(size)
 }
 
 /// `8.3 s`, `1 min 20 s`.

@@ -8,7 +8,7 @@ use slim_examples::model::{Model, Wanted};
 use tch::nn::ModuleT;
 use tch::{Device, Tensor};
 
-use crate::{CFG, FILES, Folder, PRUNE, Said};
+use crate::{CFG, FILES, Folder, PRUNE, Said, program};
 
 /// A network whose file is far larger than its report, which is written first.
 const LARGE: &str = "--arch vgg --depth 11 --no-test --save out";
@@ -24,7 +24,7 @@ fn earlier() -> (Folder, Vec<Vec<u8>>) {
 /// The program, behind a shell that sets limits.
 fn limited(folder: &Folder, limits: &str, line: &str) -> Said {
     let mut command = Command::new("sh");
-    command.current_dir(&folder.0).args(["-c", &format!("{limits} exec {PRUNE} {line} --no-cuda --threads 1")]);
+    command.current_dir(&folder.0).args(["-c", &format!("{limits} exec \"$0\" {line} --no-cuda --threads 1")]).arg(program(PRUNE));
     Said::by(&mut command)
 }
 

@@ -26,7 +26,7 @@ fn refused(folder: &Folder, file: &str) -> String {
 fn files_that_end_early() {
     let folder = Folder::with(&[]);
     for form in SOUND {
-        let bytes = fs::read(std::path::Path::new(crate::FIXTURES).join(form)).unwrap();
+        let bytes = fs::read(crate::fixture(form)).unwrap();
         for length in [bytes.len() / 3, bytes.len() - 1] {
             fs::write(folder.path("cut"), &bytes[..length]).unwrap();
             refused(&folder, "cut");

@@ -12,6 +12,7 @@ mod refusals;
 mod words;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,12 +20,21 @@ use std::process::{Command, Stdio};
 use slim_runtime::{Plan, checkpoint};
 use tch::Tensor;
 
-const PRUNE: &str = env!("CARGO_BIN_EXE_prune");
-const ITERATE: &str = env!("CARGO_BIN_EXE_iterate");
+const PRUNE: &str = "prune";
+const ITERATE: &str = "iterate";
 
-/// The files that PyTorch and the reference have left.
-const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/checkpoints");
-/// Of the VGG in them, whose widths a user has to say, since they are not those of its depth.
+/// Where a program is.
+fn program(name: &str) -> OsString {
+    let compiled = if name == PRUNE { env!("CARGO_BIN_EXE_prune") } else { env!("CARGO_BIN_EXE_iterate") };
+    slim_tests::place::program(name, compiled)
+}
+
+/// A file that PyTorch or the reference has left.
+fn fixture(name: &str) -> PathBuf {
+    slim_tests::place::path("fixtures/checkpoints").join(name)
+}
+
+/// Of the VGG among them, whose widths a user has to say, since they are not those of its depth.
 const CFG: &str = "--arch vgg --depth 11 --cfg [8,'M',8,'M',8,8,'M',12,12,'M',12,12]";
 
 /// What `prune` writes.
@@ -45,7 +55,7 @@ impl Folder {
     fn with(fixtures: &[&str]) -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
         for name in fixtures {
-            fs::copy(Path::new(FIXTURES).join(name), folder.path(name)).unwrap();
+            fs::copy(fixture(name), folder.path(name)).unwrap();
         }
         folder
     }
@@ -55,16 +65,16 @@ impl Folder {
     }
 
     /// A program, with words parted by spaces.
-    fn command(&self, program: &str, line: &str) -> Command {
-        let mut command = Command::new(program);
+    fn command(&self, name: &str, line: &str) -> Command {
+        let mut command = Command::new(program(name));
         command.current_dir(&self.0).args(line.split_whitespace()).args(["--no-cuda", "--threads", "1"]);
         // Threads that wait for each other take the time of tests beside this one.
         command.stdin(Stdio::null()).env("OMP_NUM_THREADS", "1");
         command
     }
 
-    fn run(&self, program: &str, line: &str) -> Said {
-        Said::by(&mut self.command(program, line))
+    fn run(&self, name: &str, line: &str) -> Said {
+        Said::by(&mut self.command(name, line))
     }
 
     /// What `prune` prints, which has to succeed, and to say nothing on standard error.

@@ -2,7 +2,7 @@
 
 use slim_examples::model::{Model, Wanted};
 use slim_examples::network::{Arch, Spec};
-use slim_tests::check::assert_close;
+use slim_tests::check::{assert_close, rounding};
 use slim_tests::fill::images;
 use slim_tests::fixture::Fixture;
 use tch::{Device, Kind, Tensor};
@@ -10,16 +10,13 @@ use tch::{Device, Kind, Tensor};
 use crate::pickle::{number, text, tiny_vgg};
 use crate::{assert_comes_back, assert_same, fixture, names, output, read, refused, slim, values, vgg};
 
-/// Convolutions may sum in another order than PyTorch's did.
-const ROUNDING: f64 = 1e-5;
-
 const FORMS: [&str; 4] = ["vgg11.pth", "vgg11.pth.tar", "vgg11_legacy.pth", "vgg11.safetensors"];
 
 #[test]
 fn all_forms_are_one_network_and_are_slimmed_as_by_the_reference() {
     let (outputs, input) = (Fixture::read("checkpoints/outputs"), images(&[2, 3, 32, 32]));
     let expected = read(&fixture("vgg11_pruned.pth.tar"), &Wanted::default());
-    assert_close(&output(&expected, &input), outputs.tensor("vgg11_pruned.output"), ROUNDING);
+    assert_close(&output(&expected, &input), outputs.tensor("vgg11_pruned.output"), rounding(&expected.vs));
     let first = read(&fixture(FORMS[0]), &vgg());
     let tch = tempfile::tempdir().unwrap();
     let ot = tch.path().join("vgg11.ot");
@@ -28,7 +25,7 @@ fn all_forms_are_one_network_and_are_slimmed_as_by_the_reference() {
     for file in FORMS.map(fixture).into_iter().chain([ot]) {
         let mut model = read(&file, &vgg());
         assert_same(&values(&model.vs), &values(&first.vs));
-        assert_close(&output(&model, &input), outputs.tensor("vgg11.output"), ROUNDING);
+        assert_close(&output(&model, &input), outputs.tensor("vgg11.output"), rounding(&model.vs));
         assert_eq!(model.spec, first.spec);
         slim(&mut model, 0.5);
         assert_same(&values(&model.vs), &values(&expected.vs));

@@ -18,7 +18,7 @@ use tch::{Device, Tensor};
 
 /// A file that the oracle has made.
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/checkpoints").join(name)
+    slim_tests::place::path("fixtures/checkpoints").join(name)
 }
 
 /// Of the VGG in the fixtures, which a user has to say.
@@ -60,7 +60,7 @@ fn slim(model: &mut Model, ratio: f64) {
 
 fn output(model: &Model, input: &Tensor) -> Tensor {
     let _no_grad = tch::no_grad_guard();
-    model.net.forward_t(input, false)
+    model.net.forward_t(&input.to_device(model.vs.device()), false)
 }
 
 /// The names in a safetensors file.

@@ -5,15 +5,12 @@ use std::collections::BTreeMap;
 use slim_examples::model::{Model, Wanted};
 use slim_examples::network::Arch;
 use slim_runtime::{Prunable, Slimming, checkpoint};
-use slim_tests::check::assert_close;
+use slim_tests::check::{assert_close, rounding};
 use slim_tests::fill::images;
 use slim_tests::fixture::Fixture;
 use tch::{Device, Kind, Tensor};
 
 use crate::{assert_comes_back, assert_same, fixture, names, output, read, refused, slim, values};
-
-/// The sums of three blocks of convolutions.
-const ROUNDING: f64 = 1e-4;
 
 fn of(arch: Arch) -> Wanted {
     Wanted { arch: Some(arch), ..Wanted::default() }
@@ -28,8 +25,12 @@ fn slimmed_networks_are_the_references() {
     let (outputs, input) = (Fixture::read("checkpoints/outputs"), images(&[2, 3, 32, 32]));
     for (case, arch, depth) in cases() {
         let model = read(&fixture(&format!("{case}.pth.tar")), &Wanted { depth: Some(depth), ..of(arch) });
-        assert_close(&output(&model, &input), outputs.tensor(&format!("{case}.output")), ROUNDING);
-        assert_close(&output(&model, &input), outputs.tensor(&format!("{}_masked.output", case.trim_end_matches("_pruned"))), ROUNDING);
+        assert_close(&output(&model, &input), outputs.tensor(&format!("{case}.output")), rounding(&model.vs));
+        assert_close(
+            &output(&model, &input),
+            outputs.tensor(&format!("{}_masked.output", case.trim_end_matches("_pruned"))),
+            rounding(&model.vs),
+        );
         // Its widths are the file's, and it is the original from which plans are counted.
         let plan = model.net.plan(&Slimming::ratio(0.)).unwrap();
         assert_eq!(Some(plan.cfg()), model.spec.cfg);
@@ -48,7 +49,7 @@ fn slimmed_networks_are_slimmed_again_and_again() {
             let plan = model.net.plan(&Slimming::ratio(ratio)).unwrap();
             masked.net.mask(&plan).unwrap();
             slim(&mut model, ratio);
-            assert_close(&output(&model, &input), &output(&masked, &input), ROUNDING);
+            assert_close(&output(&model, &input), &output(&masked, &input), rounding(&model.vs));
             model = assert_comes_back(&model, &input);
             slim(&mut masked, ratio);
         }
@@ -98,7 +99,7 @@ fn a_dense_one_is_a_plain_network() {
     let wanted = Wanted { depth: Some(7), ..of(Arch::Densenet) };
     let mut model = read(&fixture("densenet7.pth.tar"), &wanted);
     assert_eq!((&model.spec.cfg, model.spec.selections.len()), (&None, 0));
-    assert_close(&output(&model, &input), outputs.tensor("densenet7.output"), ROUNDING);
+    assert_close(&output(&model, &input), outputs.tensor("densenet7.output"), rounding(&model.vs));
     // Slimmed by us as by the reference.
     let theirs = read(&fixture("densenet7_pruned.pth.tar"), &of(Arch::Densenet));
     slim(&mut model, 0.4);

@@ -16,7 +16,7 @@ use crate::guard::fuzz;
 use crate::mutation::{Mutation, mutated, mutations, pieces};
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/checkpoints").join(name)
+    slim_tests::place::path("fixtures/checkpoints").join(name)
 }
 
 fn vgg() -> Wanted {

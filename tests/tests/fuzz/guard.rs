@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::fmt::Debug;
-use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -44,7 +43,7 @@ where
 
 /// Runs `check` on the files of a folder of the corpus.
 pub fn corpus(folder: &str, check: impl Fn(&[u8]) -> bool) {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(folder);
+    let folder = slim_tests::place::path("tests/fuzz/corpus").join(folder);
     let mut files: Vec<_> = folder.read_dir().unwrap().map(|file| file.unwrap().path()).collect();
     files.sort();
     assert!(!files.is_empty());

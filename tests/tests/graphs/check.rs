@@ -111,7 +111,7 @@ pub fn assert_original_channels(net: &Net, plan: &Plan, dense: &BTreeMap<String,
     for_each_planned(net, plan, |name, tensor, layer, planned| {
         let positions = kept(layer, planned);
         let original = positions.iter().enumerate().fold(dense[&name].shallow_clone(), |original, (dim, positions)| match positions {
-            Some(positions) => original.index_select(dim as i64, &Tensor::from_slice(positions)),
+            Some(positions) => original.index_select(dim as i64, &slim_tests::tensor(positions)),
             None => original,
         });
         assert_eq!(*tensor, original, "{name}");
@@ -124,7 +124,7 @@ pub fn assert_store_is_expanded(net: &Net, vs: &VarStore, plan: &Plan, before: &
     for_each_planned(net, plan, |name, tensor, layer, planned| {
         for (dim, positions) in kept(layer, planned).into_iter().enumerate() {
             let Some(positions) = positions else { continue };
-            let emptied = tensor.detach().copy().index_fill(dim as i64, &Tensor::from_slice(&positions), 0.);
+            let emptied = tensor.detach().copy().index_fill(dim as i64, &slim_tests::tensor(&positions), 0.);
             assert_eq!(emptied.abs().sum(tensor.kind()).double_value(&[]), 0., "{name}");
         }
         assert_eq!(tensor.size(), before[&name].size());

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use slim_runtime::{Activation, Flow, LayerVisitor, Prunable, Result, Tracer};
+use slim_tests::{device, tensor};
 use tch::nn::VarStore;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::graph::{Function, Graph, Op, Spec, Squash};
 use crate::parts::{self, Part};
@@ -22,7 +23,7 @@ impl Net {
     pub fn new(graph: &Graph) -> (Self, VarStore) {
         // Tensors this small are not worth threads, least of all where tests run beside each other.
         tch::set_num_threads(1);
-        let mut vs = VarStore::new(Device::Cpu);
+        let mut vs = VarStore::new(device());
         let mut net = Net { graph: graph.clone(), parts: Vec::new(), tensors: Vec::new() };
         for (i, layer) in graph.layers.iter().enumerate() {
             let tied = |name: &str| {
@@ -65,7 +66,7 @@ impl Net {
         let inputs = self.graph.shapes[..self.graph.inputs.len()].iter().map(|&shape| self.graph.size(shape));
         let mut image = |size: Vec<i64>| {
             let values: Vec<f64> = (0..size.iter().product()).map(|_| 2. * random.f64() - 1.).collect();
-            Tensor::from_slice(&values).view(&size[..])
+            tensor(&values).view(&size[..])
         };
         inputs.map(&mut image).collect()
     }

@@ -2,15 +2,16 @@
 
 use slim_runtime::{Plan, Prunable, Slimming, model, nn};
 use slim_tests::check::assert_slimmed_is_masked;
+use slim_tests::device;
 use slim_tests::fill::{fill, images};
 use tch::nn::{ModuleT, VarStore};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 const WIDE: i64 = 8;
 
 fn check<M: ModuleT + Prunable>(new: impl Fn(&VarStore) -> M, input: &[i64]) -> Plan {
     let build = || {
-        let mut vs = VarStore::new(Device::Cpu);
+        let mut vs = VarStore::new(device());
         let model = new(&vs);
         fill(&vs);
         vs.double();
@@ -146,7 +147,7 @@ model! {
 
 #[test]
 fn several_inputs_and_outputs() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = Pair::new(vs.root());
     let (head, both): (Tensor, Tensor) = net.forward_t(&images(&[1, 3, 2, 2]), &images(&[1, 1, 2, 2]), false);
     assert_eq!((head.size(), both.size()), (vec![1, 2, 2, 2], vec![1, 10, 2, 2]));
@@ -167,9 +168,9 @@ model! {
 
 #[test]
 fn widths_that_are_parameters_are_compared_in_new() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     Fitted::new(vs.root() / "fits", 8, 8);
-    let wrong = std::panic::catch_unwind(|| drop(Fitted::new(VarStore::new(Device::Cpu).root(), 8, 4))).unwrap_err();
+    let wrong = std::panic::catch_unwind(|| drop(Fitted::new(VarStore::new(device()).root(), 8, 4))).unwrap_err();
     assert_eq!(wrong.downcast_ref::<String>().unwrap(), "`bn` takes 8 channels, but `conv` gives 4");
 }
 
@@ -184,9 +185,9 @@ model! {
 
 #[test]
 fn the_sides_of_a_sum_are_compared_in_new() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     Summed::new(vs.root() / "fits", 8);
-    let wrong = std::panic::catch_unwind(|| drop(Summed::new(VarStore::new(Device::Cpu).root(), 1))).unwrap_err();
+    let wrong = std::panic::catch_unwind(|| drop(Summed::new(VarStore::new(device()).root(), 1))).unwrap_err();
     assert_eq!(wrong.downcast_ref::<String>().unwrap(), "`a` (8 channels) + `b` (1 channels): widths differ");
 }
 
@@ -205,7 +206,7 @@ model! {
 
 #[test]
 fn a_flatten_is_not_guessed_behind_a_concatenation() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let error = Unlike::new(vs.root()).slim(0.2).unwrap_err();
     assert!(error.to_string().contains("say what is flattened"), "{error}");
 }

@@ -9,8 +9,9 @@ mod unet;
 mod vgg16;
 
 use slim_runtime::{Cost, Prunable, Slimming};
+use slim_tests::device;
+use tch::Tensor;
 use tch::nn::{ModuleT, VarStore};
-use tch::{Device, Tensor};
 
 /// Of one of the images.
 fn cost<M: ModuleT + Prunable>(net: &M, images: &Tensor) -> Cost {
@@ -24,7 +25,7 @@ where
     B: ModuleT + Prunable,
 {
     tch::set_num_threads(1);
-    let (our_vs, their_vs) = (VarStore::new(Device::Cpu), VarStore::new(Device::Cpu));
+    let (our_vs, their_vs) = (VarStore::new(device()), VarStore::new(device()));
     let (mut ours, mut theirs) = (ours(&our_vs), theirs(&their_vs));
     let (mine, other) = (our_vs.trainable_variables(), their_vs.trainable_variables());
     assert_eq!(mine.len(), other.len());

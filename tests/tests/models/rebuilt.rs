@@ -1,9 +1,10 @@
 //! A slimmed network, built again: from its plan, from its cfg, and in evaluation mode where tch asks for a `Module`.
 
 use slim_runtime::{Cfg, Error, Prunable, Slimming, model, nn};
+use slim_tests::device;
 use slim_tests::fill::{fill, images};
+use tch::Tensor;
 use tch::nn::{ModuleT, VarStore};
-use tch::{Device, Tensor};
 
 model! {
     #[derive(Debug)]
@@ -21,7 +22,7 @@ model! {
 }
 
 fn slimmed() -> (Plain, VarStore, slim_runtime::Plan) {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let mut net = Plain::new(vs.root(), 5);
     fill(&vs);
     let plan = net.slim(0.5).unwrap().plan().clone();
@@ -42,7 +43,7 @@ fn output(net: &Plain) -> Tensor {
 fn from_its_plan_and_from_its_cfg() {
     let (net, vs, plan) = slimmed();
     assert!(plan.channels().removed() > 0.3, "{plan}");
-    let rebuilt = VarStore::new(Device::Cpu);
+    let rebuilt = VarStore::new(device());
     let again = Plain::from_plan(rebuilt.root(), 5, &plan).unwrap();
     assert!(!output(&again).equal(&output(&net)));
     // The store's variables are the narrow ones, as the network's are.
@@ -50,7 +51,7 @@ fn from_its_plan_and_from_its_cfg() {
     assert!(output(&again).equal(&output(&net)));
 
     // A cfg does not say which channels, and where the weights are loaded it need not.
-    let rebuilt = VarStore::new(Device::Cpu);
+    let rebuilt = VarStore::new(device());
     let again = Plain::from_cfg(rebuilt.root(), 5, &plan.cfg().to_string().parse().unwrap()).unwrap();
     copy(&vs, &rebuilt);
     assert!(output(&again).equal(&output(&net)));
@@ -61,7 +62,7 @@ fn from_its_plan_and_from_its_cfg() {
 
 #[test]
 fn a_cfg_of_another_network() {
-    let refused = |cfg: &str| Plain::from_cfg(VarStore::new(Device::Cpu).root(), 5, &cfg.parse().unwrap()).unwrap_err();
+    let refused = |cfg: &str| Plain::from_cfg(VarStore::new(device()).root(), 5, &cfg.parse().unwrap()).unwrap_err();
     insta::assert_snapshot!(refused("[4, 'M']"), @"cfg `[4, 'M']` does not fit this model: it ends where the model has `bn2` (batch norm)");
     insta::assert_snapshot!(refused("[4, 6]"), @"cfg `[4, 6]` does not fit this model: it has 6 where the model has `max_pool_3` (max-pool)");
     insta::assert_snapshot!(refused("[4, 'M', 6, 6]"), @"cfg `[4, 'M', 6, 6]` does not fit this model: it has more entries than the model");
@@ -84,10 +85,10 @@ model! {
 
 #[test]
 fn a_cfg_in_which_one_stream_has_two_widths() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let refused = Residual::from_cfg(vs.root(), &"[4, 6]".parse::<Cfg>().unwrap()).unwrap_err();
     insta::assert_snapshot!(refused, @"cfg `[4, 6]` does not fit this model: it has 6 where `bn2` keeps 4 of 8 channels");
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = Residual::from_cfg(vs.root(), &"[6, 6]".parse::<Cfg>().unwrap()).unwrap();
     assert_eq!(net.plan(&Slimming::ratio(0.)).unwrap().cfg().to_string(), "[6, 6]");
 }
@@ -121,11 +122,11 @@ fn an_order_is_in_the_plan_alone() {
         }
     };
     let output = |net: &Shuffled| images(&[1, 3, 2, 2]).apply(&net.conv).apply_t(&net.bn, false).apply(&net.shuffle).apply(&net.last);
-    let (vs, other) = (VarStore::new(Device::Cpu), VarStore::new(Device::Cpu));
+    let (vs, other) = (VarStore::new(device()), VarStore::new(device()));
     let mut net = new(&vs);
     fill(&vs);
     let slimmed = net.slim(0.5).unwrap();
-    insta::assert_snapshot!(slimmed.cfg().narrowed(new(&VarStore::new(Device::Cpu))).unwrap_err(), @"cfg `[3]` does not fit this model: `shuffle` (shuffle) knows channels by their numbers, which the plan has and no cfg; use the plan");
+    insta::assert_snapshot!(slimmed.cfg().narrowed(new(&VarStore::new(device()))).unwrap_err(), @"cfg `[3]` does not fit this model: `shuffle` (shuffle) knows channels by their numbers, which the plan has and no cfg; use the plan");
     let again = slimmed.plan().narrowed(new(&other)).unwrap();
     copy(&vs, &other);
     assert!(output(&again).equal(&output(&net)));
@@ -146,7 +147,7 @@ model! {
 
 #[test]
 fn from_a_cfg_of_channels_that_are_tied() {
-    let (vs, other) = (VarStore::new(Device::Cpu), VarStore::new(Device::Cpu));
+    let (vs, other) = (VarStore::new(device()), VarStore::new(device()));
     let mut net = Tied::new(vs.root());
     fill(&vs);
     let cfg = net.slim(0.5).unwrap().cfg();

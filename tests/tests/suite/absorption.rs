@@ -7,14 +7,15 @@ mod said;
 
 use slim_runtime::{Absorption, Plan, Prunable, Slimmed, Slimming};
 use slim_tests::check::assert_close;
+use slim_tests::device;
 use slim_tests::fill::{fill, images};
 use tch::nn::{ModuleT, VarStore};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// A network in double precision, whose variables are named after its fields.
 fn build<M>(new: impl Fn(&VarStore) -> M) -> (M, VarStore) {
     tch::set_num_threads(1);
-    let mut vs = VarStore::new(Device::Cpu);
+    let mut vs = VarStore::new(device());
     let model = new(&vs);
     fill(&vs);
     vs.double();

@@ -10,9 +10,10 @@ mod reshaping;
 
 use slim_runtime::{Plan, Prunable, Slimming, nn as own};
 use slim_tests::check::assert_close;
+use slim_tests::device;
 use slim_tests::fill::{fill, images};
 use tch::nn::{self, VarStore};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::common::{assert_fields_and_store_agree, mask_by_name, values};
 
@@ -61,7 +62,7 @@ struct Form<M> {
 
 impl<M: Prunable> Form<M> {
     fn build(&self) -> (M, VarStore) {
-        let mut vs = VarStore::new(Device::Cpu);
+        let mut vs = VarStore::new(device());
         let model = (self.new)(&vs.root());
         vs.double();
         fill(&vs);

@@ -10,13 +10,13 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use safetensors::SafeTensors;
-use tch::Device;
+use slim_tests::device;
 use tch::nn::VarStore;
 
 use crate::common::Net;
 
 fn net() -> (Net, VarStore) {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     (Net::new(&vs.root()), vs)
 }
 

@@ -8,7 +8,7 @@ mod refused;
 mod targets;
 
 use slim_runtime::{Plan, Prunable, Slimming};
-use tch::Device;
+use slim_tests::device;
 use tch::nn::VarStore;
 
 use crate::common::Net;
@@ -20,6 +20,6 @@ fn widths(plan: &Plan) -> [usize; 2] {
 
 /// γ of 0.01 to 0.08 in `bn1`, 0.09 to 0.14 in `bn2`.
 fn plan(slimming: &Slimming) -> Plan {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     Net::with_known_scores(&vs.root()).plan(slimming).unwrap_or_else(|error| panic!("{error}"))
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use slim_runtime::{Plan, Prunable};
+use slim_tests::device;
 use tch::nn::{self, VarStore};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// Two convolutions and a linear layer over 2×2 positions.
 #[derive(Debug, Prunable)]
@@ -65,7 +66,7 @@ pub fn randomise(norms: &[&nn::BatchNorm]) {
 }
 
 pub fn images(n: i64) -> Tensor {
-    Tensor::randn([n, 3, 6, 6], (Kind::Float, Device::Cpu))
+    Tensor::randn([n, 3, 6, 6], (Kind::Float, device()))
 }
 
 /// Values of all variables, by name.

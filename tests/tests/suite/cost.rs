@@ -2,12 +2,13 @@
 
 use slim_runtime::nn::{self, ModuleT, PaddingMode, VarStore};
 use slim_runtime::{Cost, Error, Flow, LayerKind, Plan, Prunable, Result, Slimming, Tracer};
-use tch::{Device, Kind, Tensor};
+use slim_tests::device;
+use tch::{Kind, Tensor};
 
 use crate::common::{Net as TchsOwn, images};
 
 fn zeros(size: &[i64]) -> Tensor {
-    Tensor::zeros(size, (Kind::Float, Device::Cpu))
+    Tensor::zeros(size, (Kind::Float, device()))
 }
 
 /// Convolution, batch norm, linear layer.
@@ -35,7 +36,7 @@ impl ModuleT for Net {
 }
 
 fn net() -> Net {
-    Net::new(&VarStore::new(Device::Cpu).root(), 8)
+    Net::new(&VarStore::new(device()).root(), 8)
 }
 
 fn cost(net: &Net) -> Cost {
@@ -60,7 +61,7 @@ fn a_network_of_drop_ins() {
 
 #[test]
 fn a_network_of_tchs_layers() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = TchsOwn::new(&vs.root());
     let cost = net.cost(|net| net.forward_t(&images(1), false)).unwrap();
     insta::assert_snapshot!(cost);
@@ -70,7 +71,7 @@ fn a_network_of_tchs_layers() {
 
 #[test]
 fn layers_of_every_form() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let config = nn::ConvConfig { stride: 2, padding: 1, dilation: 2, padding_mode: PaddingMode::Reflect, ..Default::default() };
     assert_eq!(macs(&nn::conv2d(vs.root() / 0, 4, 6, 3, config), &[1, 4, 9, 11]), Some(6 * 4 * 9 * 4 * 5));
     let config = nn::ConvConfig { padding: 1, groups: 2, ..Default::default() };
@@ -96,7 +97,7 @@ fn layers_of_every_form() {
 
 #[test]
 fn tchs_layers_are_named_with_their_drop_ins() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let reason = |layer: &dyn Prunable| layer.cost_of_nothing();
     insta::assert_snapshot!(reason(&tch::nn::conv1d(vs.root() / 0, 4, 6, 3, Default::default())), @"`layer` is tch's own, which cannot be counted; build it with `slim_runtime::nn::conv1d` (same signature)");
     insta::assert_snapshot!(reason(&tch::nn::conv3d(vs.root() / 1, 4, 6, 3, Default::default())), @"`layer` is tch's own, which cannot be counted; build it with `slim_runtime::nn::conv3d` (same signature)");
@@ -124,11 +125,11 @@ impl CostOfNothing for dyn Prunable + '_ {
 
 #[test]
 fn the_linear_layer_is_tchs_but_for_the_counting() {
-    let (ours, theirs) = (VarStore::new(Device::Cpu), VarStore::new(Device::Cpu));
+    let (ours, theirs) = (VarStore::new(device()), VarStore::new(device()));
     let config = nn::LinearConfig { bs_init: Some(nn::Init::Const(2.)), ..Default::default() };
     let (layer, tchs) = (nn::linear(ours.root(), 4, 6, config), tch::nn::linear(theirs.root(), 4, 6, config));
     tch::no_grad(|| layer.ws.shallow_clone().copy_(&tchs.ws));
-    let xs = Tensor::randn([3, 4], (Kind::Float, Device::Cpu));
+    let xs = Tensor::randn([3, 4], (Kind::Float, device()));
     assert!(xs.apply(&layer).equal(&xs.apply(&tchs)));
     let state = |vs: &VarStore| {
         let mut state: Vec<_> = vs.variables().into_iter().map(|(name, variable)| (name, variable.size())).collect();
@@ -147,7 +148,7 @@ fn a_batch_is_said_or_refused() {
     let refused = net.cost(|net| net.forward_t(&images(8), false)).unwrap_err();
     insta::assert_snapshot!(refused, @"`conv` is given a batch of 8, and a cost is that of one sample: run `forward` on a batch of one, or say with `cost_of_batch` how many samples it runs (one, if the batch is made of parts of a sample)");
     assert_eq!(net.cost_of_batch(8, |net| net.forward_t(&images(8), false)).unwrap(), cost(&net));
-    let linear = nn::linear(VarStore::new(Device::Cpu).root(), 4, 6, Default::default());
+    let linear = nn::linear(VarStore::new(device()).root(), 4, 6, Default::default());
     assert!(matches!(linear.cost(|linear| zeros(&[2, 4]).apply(linear)), Err(Error::Batch { batch: 2, .. })));
     // Eight frames of one film.
     let film = net.cost_of_batch(1, |net| net.forward_t(&images(8), false)).unwrap();
@@ -210,7 +211,7 @@ struct Twice {
 
 #[test]
 fn a_layer_that_runs_twice_counts_twice() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = &vs.root();
     let config = nn::ConvConfig { padding: 1, bias: false, ..Default::default() };
     let net = Twice {
@@ -239,7 +240,7 @@ struct Tied<L, R> {
 
 #[test]
 fn one_weight_in_two_layers() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let left = nn::linear(vs.root() / "left", 4, 2, Default::default());
     let right = nn::Linear { ws: left.ws.shallow_clone(), bs: None };
     let net = Tied { left, right };
@@ -339,7 +340,7 @@ fn what_a_plan_will_leave() {
     net.apply(&plan).unwrap();
     assert_eq!(cost(&net), after);
     // Uncounted layers stay uncounted, and parameters are known.
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let tchs = TchsOwn::new(&vs.root());
     let plan = tchs.plan(&Slimming::ratio(0.5)).unwrap();
     let after = tchs.cost(|net| net.forward_t(&images(1), false)).unwrap().after(&plan).unwrap();
@@ -349,9 +350,9 @@ fn what_a_plan_will_leave() {
 #[test]
 fn a_plan_of_another_network() {
     let cost = cost(&net());
-    let wider = Net::new(&VarStore::new(Device::Cpu).root(), 9);
+    let wider = Net::new(&VarStore::new(device()).root(), 9);
     insta::assert_snapshot!(cost.after(&plan(&wider)).unwrap_err(), @"the plan does not fit this model: `conv.weight` has shape [8, 3, 3, 3] in the model, [9, 3, 3, 3] in the plan");
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let other = TchsOwn::new(&vs.root());
     insta::assert_snapshot!(cost.after(&other.plan(&Slimming::ratio(0.5)).unwrap()).unwrap_err(), @"the plan does not fit this model: the model has `conv` (conv) where the plan has `conv1` (conv)");
 }

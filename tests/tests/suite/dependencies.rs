@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use slim_runtime::dependencies::Part;
 use slim_runtime::{Dependencies, Flow, Prunable, Result, Tracer, model};
+use slim_tests::device;
 use slim_tests::networks::{Network, Shuffled, Tied, built};
-use tch::Device;
 use tch::nn::{self, VarStore};
 
 model! {
@@ -61,13 +61,13 @@ fn texts(dependencies: &Dependencies) -> String {
 
 #[test]
 fn a_residual_network() {
-    let net = Tiny::new(VarStore::new(Device::Cpu).root(), 10);
+    let net = Tiny::new(VarStore::new(device()).root(), 10);
     insta::assert_snapshot!(texts(&net.dependencies().unwrap()));
 }
 
 #[test]
 fn a_concatenating_network() {
-    let dependencies = Dense::new(&VarStore::new(Device::Cpu).root()).dependencies().unwrap();
+    let dependencies = Dense::new(&VarStore::new(device()).root()).dependencies().unwrap();
     insta::assert_snapshot!(texts(&dependencies));
     let edges: Vec<_> = dependencies.edges.iter().map(|edge| (edge.from, edge.to, edge.channels)).collect();
     assert_eq!(edges, [(0, 1, 8), (1, 2, 8), (2, 3, 4), (1, 4, 8), (3, 4, 4), (4, 5, 4), (1, 6, 8), (3, 6, 4), (5, 6, 4)]);
@@ -80,12 +80,12 @@ fn a_network_with_a_split_and_a_shuffle() {
 
 #[test]
 fn as_json() {
-    insta::assert_json_snapshot!(Tiny::new(VarStore::new(Device::Cpu).root(), 10).dependencies().unwrap());
+    insta::assert_json_snapshot!(Tiny::new(VarStore::new(device()).root(), 10).dependencies().unwrap());
 }
 
 #[test]
 fn layers_with_one_weight_are_coupled() {
-    let dependencies = Tied::new(&VarStore::new(Device::Cpu).root()).dependencies().unwrap();
+    let dependencies = Tied::new(&VarStore::new(device()).root()).dependencies().unwrap();
     let coupled: Vec<Vec<&str>> = dependencies
         .groups
         .iter()
@@ -115,7 +115,7 @@ impl Prunable for Named {
 
 #[test]
 fn names_are_text() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let conv = || nn::conv2d(vs.root(), 3, 4, 1, Default::default());
     let dependencies = Named(conv(), "a\"]; b -> c \\N\n<script>&amp;`#35;").dependencies().unwrap();
     let dot = dependencies.to_dot();

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use slim_runtime::{Error, Plan, Prunable, Slimming};
+use slim_tests::device;
 use tch::nn::{self, ModuleT, OptimizerConfig, VarStore};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::common::{assert_fields_and_store_agree, assert_same, mask_by_name, values};
 
@@ -173,7 +174,7 @@ fn spec() -> impl Strategy<Value = Spec> {
 fn build(spec: &Spec) -> (Net, VarStore) {
     // Tensors this small are not worth threads, least of all where tests run beside each other.
     tch::set_num_threads(1);
-    let mut vs = VarStore::new(Device::Cpu);
+    let mut vs = VarStore::new(device());
     let net = Net::new(&vs.root(), spec);
     vs.double();
     // Tests run in threads and torch's generator is one for all, so the values come from one of our own.
@@ -219,7 +220,7 @@ proptest! {
     #[test]
     fn slimmed_is_masked(spec in spec()) {
         let (mut net, vs) = build(&spec);
-        let images = Tensor::randn([2, 3, 5, 5], (Kind::Double, Device::Cpu));
+        let images = Tensor::randn([2, 3, 5, 5], (Kind::Double, device()));
         let plan = match net.plan(&Slimming::ratio(spec.ratio)) {
             Err(Error::NoRanking { .. }) => return Err(TestCaseError::reject("equal scales")),
             plan => plan.unwrap(),

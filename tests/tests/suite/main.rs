@@ -10,6 +10,7 @@ mod common;
 mod cost;
 mod dependencies;
 mod deploy;
+mod device;
 mod equivalence;
 mod export;
 mod matrix;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use slim_runtime::{Dim, Plan, Prunable, Slimming};
+use slim_tests::device;
 use slim_tests::networks::{Chain, Network, Residual, Shuffled, Tied, built};
 use tch::nn::{self, OptimizerConfig, VarStore};
 use tch::{Device, Kind, Tensor};
@@ -82,17 +83,6 @@ fn build<N: Network>(kind: Kind, condition: Condition) -> (N, VarStore) {
     (net, vs)
 }
 
-/// Of the largest output: a few units in the last place, as sums are taken in another order.
-fn tolerance(kind: Kind) -> f64 {
-    let digits = match kind {
-        Kind::Half => 10,
-        Kind::BFloat16 => 7,
-        Kind::Float => 23,
-        _ => 52,
-    };
-    16. * 0.5_f64.powi(digits)
-}
-
 /// What must not change: kind, device, whether it is trained, whether it has a gradient.
 fn nature(vs: &VarStore) -> BTreeMap<String, (Kind, Device, bool, bool)> {
     let of = |tensor: &Tensor| (tensor.kind(), tensor.device(), tensor.requires_grad(), tensor.grad().defined());
@@ -121,7 +111,7 @@ fn selected(plan: &Plan, tensors: &BTreeMap<String, Tensor>) -> BTreeMap<String,
             for (dim, axis) in planned.dims.iter().enumerate() {
                 let Dim::Axis(axis) = axis else { continue };
                 let keep: Vec<_> = layer.axis(axis).unwrap().keep.iter().map(|position| position as i64).collect();
-                *tensor = tensor.index_select(dim as i64, &Tensor::from_slice(&keep));
+                *tensor = tensor.index_select(dim as i64, &slim_tests::tensor(&keep));
             }
         }
     }
@@ -160,7 +150,7 @@ fn check<N: Network>(kind: Kind, condition: Condition) {
     let images = slim_tests::fill::images(&[2, 3, 6, 6]).to_kind(kind);
     let run = |net: &N, images: &Tensor| tch::no_grad(|| net.forward_t(images, false));
     let (found, expected) = (run(&net, &images).to_kind(Kind::Double), run(&masked, &images).to_kind(Kind::Double));
-    slim_tests::check::assert_close(&found, &expected, tolerance(kind));
+    slim_tests::check::assert_close(&found, &expected, slim_tests::check::rounding(&vs));
     assert_eq!(run(&net, &images.narrow(0, 0, 0)).size(), [0, 5]);
     assert_goes_on(&net, &vs, &images, condition);
 }
@@ -247,7 +237,7 @@ impl Odd {
 #[test]
 fn a_scalar_where_each_channel_has_a_value_is_refused() {
     for size in [&[][..], &[0]] {
-        let vs = VarStore::new(Device::Cpu);
+        let vs = VarStore::new(device());
         let mut net = Odd::new(&vs.root(), size, 5);
         let before = values(&vs);
         let error = net.slim(0.5).unwrap_err();
@@ -258,7 +248,7 @@ fn a_scalar_where_each_channel_has_a_value_is_refused() {
 
 #[test]
 fn a_weight_without_values_is_slimmed_by_its_shape() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let mut net = Odd::new(&vs.root(), &[8], 0);
     net.slim(0.5).unwrap();
     assert_eq!(net.fc.ws.size(), [0, 3]);

@@ -1,22 +1,18 @@
 //! Bit for bit what PyTorch makes of the same networks. `tests/fixtures/vgg.py` is the oracle.
 
-use std::path::Path;
-
 use slim_examples::zoo::vgg::{self, Vgg};
 use slim_runtime::{Cfg, Prunable, Slimming};
-use slim_tests::check::assert_close;
+use slim_tests::check::{assert_close, rounding};
+use slim_tests::device;
 use slim_tests::fixture::Fixture;
+use tch::Tensor;
 use tch::nn::{ModuleT, VarStore};
-use tch::{Device, Tensor};
 
 use crate::common::{assert_same, values};
 
-/// Convolutions may sum in another order than PyTorch's did: float's rounding over 16 layers.
-const ROUNDING: f64 = 1e-5;
-
 /// Names of the fixtures.
 fn cases() -> Vec<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/vgg");
+    let folder = slim_tests::place::path("fixtures/vgg");
     let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned();
     let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(name).collect();
     names.sort();
@@ -29,7 +25,7 @@ fn read(name: &str) -> Fixture {
 }
 
 fn dense(case: &Fixture) -> (Vgg, VarStore) {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let model = Vgg::new(vs.root(), &case.get::<Cfg>("dense_cfg"), case.get("classes")).unwrap();
     let state = case.state("dense.");
     let variables = vs.variables();
@@ -55,7 +51,7 @@ fn cfg_threshold_and_every_tensor_are_pytorchs() {
         assert_same(&values(&vs), &case.state("slim."));
 
         let output = model.forward_t(case.tensor("input"), false);
-        assert_close(&output, case.tensor("slim_output"), ROUNDING);
+        assert_close(&output, case.tensor("slim_output"), rounding(&vs));
     }
 }
 
@@ -63,11 +59,11 @@ fn cfg_threshold_and_every_tensor_are_pytorchs() {
 fn the_masked_network_is_pytorchs() {
     for name in cases() {
         let case = read(&name);
-        let (mut model, _vs) = dense(&case);
+        let (mut model, vs) = dense(&case);
         let plan = model.plan(&Slimming::ratio(case.get("percent"))).unwrap();
         model.mask(&plan).unwrap();
         let output = model.forward_t(case.tensor("input"), false);
-        assert_close(&output, case.tensor("masked_output"), ROUNDING);
+        assert_close(&output, case.tensor("masked_output"), rounding(&vs));
     }
 }
 
@@ -85,7 +81,7 @@ fn the_fixtures_hold_a_floor_and_ties() {
 #[test]
 fn full_size_networks_have_the_papers_figures() {
     for (classes, parameters) in [(10, 20_035_018), (100, 20_081_188)] {
-        let vs = VarStore::new(Device::Cpu);
+        let vs = VarStore::new(device());
         let model = Vgg::new(vs.root(), &vgg::cfg(19).unwrap(), classes).unwrap();
         spread_scores(&vs);
         let plan = model.plan(&Slimming::ratio(0.5)).unwrap();

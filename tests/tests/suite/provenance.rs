@@ -2,13 +2,15 @@
 
 use slim_runtime::criterion::L2;
 use slim_runtime::{Activation, Error, Plan, Prunable, Slimming, checkpoint};
+use slim_tests::check::{assert_close, rounding};
+use slim_tests::device;
 use tch::nn::{self, ModuleT, VarStore};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::common::{Net, assert_same, images, randomise, values};
 
 fn net() -> (Net, VarStore) {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     (Net::with_known_scores(&vs.root()), vs)
 }
 
@@ -77,7 +79,7 @@ struct Scaled {
 #[test]
 fn a_layer_of_one_channel_fits_its_plan() {
     let build = || {
-        let vs = VarStore::new(Device::Cpu);
+        let vs = VarStore::new(device());
         let p = vs.root();
         let net = Scaled {
             conv1: nn::conv2d(&p / "conv1", 3, 4, 1, Default::default()),
@@ -133,7 +135,7 @@ fn expanded_is_the_dense_shape_with_the_weights_of_today() {
     assert_eq!(gamma.narrow(0, 4, 4), values(&slim_vs)["bn1.weight"].to_kind(Kind::Double));
     let images = images(3);
     let outputs = tch::no_grad(|| (slim.forward_t(&images, false), dense.forward_t(&images.to_kind(Kind::Double), false)));
-    assert!(outputs.0.allclose(&outputs.1.to_kind(Kind::Float), 1e-4, 1e-5, false));
+    assert_close(&outputs.0, &outputs.1, rounding(&slim_vs));
     // It trains on, in all channels that the gradient reaches.
     dense.forward_t(&images.to_kind(Kind::Double), true).square().mean(Kind::Double).backward();
     assert!(dense_vs.trainable_variables().iter().all(|variable| variable.grad().isfinite().all().int64_value(&[]) == 1));
@@ -188,7 +190,7 @@ struct Named {
 
 #[test]
 fn tensors_have_the_names_of_the_store() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = vs.root() / "features";
     let twins = || nn::conv2d(&p / 2, 6, 2, 1, nn::no_bias());
     let (head, mut twin) = (twins(), twins());
@@ -196,7 +198,7 @@ fn tensors_have_the_names_of_the_store() {
     let mut net = Named {
         conv: nn::conv2d(&p / 0, 3, 6, 1, nn::no_bias()),
         bn: nn::batch_norm2d(&p / 1, 6, Default::default()),
-        scale: Tensor::ones([6], (Kind::Float, Device::Cpu)),
+        scale: Tensor::ones([6], (Kind::Float, device())),
         head,
         twin,
     };
@@ -220,5 +222,5 @@ fn tensors_have_the_names_of_the_store() {
     let after = plan.with_variables(&net, &vs).unwrap();
     assert_eq!(names(&after), names(&plan.with_variables(&net, &vs).unwrap()));
     assert!(matches!(plan.with_variables(&self::net().0, &vs), Err(Error::PlanMismatch { .. })));
-    assert!(plan.with_variables(&net, &VarStore::new(Device::Cpu)).unwrap().tensors().all(|(_, variable)| variable.is_none()));
+    assert!(plan.with_variables(&net, &VarStore::new(device())).unwrap().tensors().all(|(_, variable)| variable.is_none()));
 }

@@ -1,13 +1,14 @@
 //! Bad input gets a clear error that names the field and the fix, and the model is untouched.
 
 use slim_runtime::{Error, Plan, Prunable, Slimming};
+use slim_tests::{device, tensor};
 use tch::nn::{self, VarStore};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::common::{Net, assert_same, values};
 
 fn net() -> (Net, VarStore) {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     (Net::with_known_scores(&vs.root()), vs)
 }
 
@@ -72,7 +73,7 @@ struct Mlp(nn::Linear, nn::BatchNorm, nn::Linear);
 
 #[test]
 fn behind_a_linear_layer_there_is_nothing_to_flatten() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = &vs.root();
     let mlp = Mlp(
         nn::linear(p / 0, 4, 6, Default::default()),
@@ -91,7 +92,7 @@ fn a_depthwise_convolution_of_tchs() {
     assert_eq!(assert_refused(net, &vs, 0.5).to_string(), format!("`conv2` {depthwise}"));
 
     // In front, where nothing else tells how wide the input is.
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = &vs.root();
     let first =
         (nn::conv2d(p / 0, 3, 6, 1, nn::ConvConfig { groups: 3, ..Default::default() }), nn::batch_norm2d(p / 1, 6, Default::default()));
@@ -101,13 +102,13 @@ fn a_depthwise_convolution_of_tchs() {
 #[test]
 fn layers_that_cannot_be() {
     use slim_runtime::nn::{channel_select, split};
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let negative =
         (nn::conv2d(vs.root() / 0, 3, 6, 1, Default::default()), nn::batch_norm2d(vs.root() / 1, 6, Default::default()), split([8, -2]));
     insta::assert_snapshot!(assert_refused(negative, &vs, 0.5), @"`2`: a part has a negative size: [8, -2]");
     insta::assert_snapshot!(channel_select(4).with_kept([0, 4]).unwrap_err(), @"`channel select`: there is no channel 4 in a stream of 4");
     let swapped = channel_select(2).with_kept([1, 0]).unwrap();
-    let stream = Tensor::from_slice(&[10_f32, 20.]).view([1, 2]);
+    let stream = tensor(&[10_f32, 20.]).view([1, 2]);
     assert!(stream.apply(&swapped).equal(&stream.flip([1])));
 }
 
@@ -136,7 +137,7 @@ struct Unlike {
 
 #[test]
 fn unlike_positions_are_not_flattened_by_guessing() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = &vs.root();
     let net = Unlike {
         conv: nn::conv2d(p / "conv", 3, 8, 1, Default::default()),
@@ -150,7 +151,7 @@ fn unlike_positions_are_not_flattened_by_guessing() {
 #[test]
 fn tensors_that_overlap_themselves_are_not_written_half() {
     let (mut net, vs) = net();
-    net.bn2.bs = Some(Tensor::zeros([1], (Kind::Float, Device::Cpu)).expand([6], false));
+    net.bn2.bs = Some(Tensor::zeros([1], (Kind::Float, device())).expand([6], false));
     let plan = net.plan(&Slimming::ratio(0.25)).unwrap();
     net.mask(&plan).unwrap();
     assert_eq!(net.bn2.bs.as_ref().unwrap().size(), [6]);
@@ -190,7 +191,7 @@ fn a_width_that_the_groups_do_not_fit() {
 
 #[test]
 fn a_model_with_nothing_to_prune() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let conv = nn::conv2d(vs.root() / "conv", 3, 4, 1, Default::default());
     insta::assert_snapshot!(assert_refused(conv, &vs, 0.5), @"nothing to prune: the data flow has no batch norm with a scale (γ) to rank channels by; put one behind a convolution, check that its field is not marked `#[prune(skip)]`, or rank by weights: `Slimming::ratio(0.5).criterion(criterion::L2)`");
 
@@ -214,15 +215,15 @@ fn a_tensor_that_is_computed() {
 #[test]
 fn shapes_that_no_layer_has() {
     let (mut net, vs) = net();
-    net.conv1.bs = Some(Tensor::zeros([3], (Kind::Float, Device::Cpu)));
+    net.conv1.bs = Some(Tensor::zeros([3], (Kind::Float, device())));
     insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`conv1.bias` has shape [3], which must have 8 in dimension 0");
 
     let (mut net, vs) = self::net();
-    net.fc.ws = Tensor::zeros([24], (Kind::Float, Device::Cpu));
+    net.fc.ws = Tensor::zeros([24], (Kind::Float, device()));
     insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`fc.weight` has shape [24], which has not the two dimensions [out, in]");
 
     let (mut net, vs) = self::net();
-    net.bn1.running_mean = Tensor::zeros([2, 4], (Kind::Float, Device::Cpu));
+    net.bn1.running_mean = Tensor::zeros([2, 4], (Kind::Float, device()));
     insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`bn1.running_mean` has shape [2, 4], which is not [8], one value per channel");
 }
 
@@ -246,7 +247,7 @@ fn assert_plan_refused(plan: &Plan) -> Error {
 
 #[test]
 fn plans_of_another_network() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let mut other = Net::new(&vs.root());
     let wide = other.slim(0.3).unwrap().plan().clone();
     let narrow = other.plan(&Slimming::ratio(0.3)).unwrap();

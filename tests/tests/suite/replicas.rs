@@ -5,14 +5,16 @@ use std::process::Command;
 
 use slim_runtime::{Prunable, checkpoint};
 use slim_tests::check::hash;
+use slim_tests::device;
 use slim_tests::networks::{Chain, built};
+use slim_tests::place::program;
+use tch::Tensor;
 use tch::nn::{ModuleT, VarStore};
-use tch::{Device, Tensor};
 
 use crate::common::{Net, assert_same, images, values};
 
 fn net() -> (Net, VarStore) {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     (Net::new(&vs.root()), vs)
 }
 
@@ -23,7 +25,7 @@ fn copy(from: &VarStore) -> (Net, VarStore) {
 }
 
 fn in_another_process(folder: &Path) -> u64 {
-    let output = Command::new(env!("CARGO_BIN_EXE_replica")).arg(folder).output().unwrap();
+    let output = Command::new(program("replica", env!("CARGO_BIN_EXE_replica"))).arg(folder).output().unwrap();
     let output = String::from_utf8(output.stdout).unwrap();
     output.trim().parse().unwrap_or_else(|_| panic!("{output}"))
 }

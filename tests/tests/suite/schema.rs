@@ -1,14 +1,12 @@
 //! The JSON Schema describes the plans that there are, and no others.
 
-use std::path::Path;
-
 use jsonschema::Validator;
 use serde_json::{Value, json};
 use slim_examples::zoo::{densenet_cifar, mobilenet_v3, preresnet, shufflenet_v2, unet, vgg};
 use slim_runtime::criterion::{L2, Normalisation};
 use slim_runtime::{Activation, Coupling, Plan, Prunable, Slimming, Target};
+use slim_tests::device;
 use slim_tests::fill::{fill, images};
-use tch::Device;
 use tch::nn::{self, ModuleT, VarStore};
 
 use crate::common::Net;
@@ -26,7 +24,7 @@ fn assert_valid(validator: &Validator, name: &str, plan: &Value) {
 
 /// Slimmed twice, with the names of the variables: a plan with all that a plan may have.
 fn twice<M: Prunable>(build: impl Fn(&nn::Path) -> M) -> Value {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let mut net = build(&vs.root());
     fill(&vs);
     let first = net.slim(0.3).unwrap();
@@ -48,7 +46,7 @@ fn plans_of_the_zoo_are_valid() {
 
 #[test]
 fn all_that_can_be_asked_for_is_known() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = Net::with_known_scores(&vs.root());
     let cost = net.cost(|net| net.forward_t(&images(&[1, 3, 8, 8]), false)).unwrap();
     assert!(cost.macs().is_err());
@@ -71,7 +69,7 @@ fn all_that_can_be_asked_for_is_known() {
         assert_valid(&validator, "local", &serde_json::to_value(net.plan(&slimming).unwrap()).unwrap());
     }
 
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = vgg::Vgg::new(vs.root(), &vgg::cfg(11).unwrap(), 10).unwrap();
     fill(&vs);
     let cost = net.cost(|net| net.forward_t(&images(&[1, 3, 32, 32]), false)).unwrap();
@@ -82,7 +80,7 @@ fn all_that_can_be_asked_for_is_known() {
 #[test]
 fn every_plan_that_is_kept_as_a_snapshot_is_valid() {
     let (validator, mut found) = (validator(), 0);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/snapshots");
+    let folder = slim_tests::place::path("tests/suite/snapshots");
     for entry in std::fs::read_dir(folder).unwrap() {
         let file = entry.unwrap().path();
         let text = std::fs::read_to_string(&file).unwrap();

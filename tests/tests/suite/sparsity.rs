@@ -1,13 +1,14 @@
 //! The L1 subgradient on γ.
 
 use slim_runtime::{Error, Prunable};
+use slim_tests::{device, tensor};
 use tch::nn::{ModuleT, VarStore};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::common::{Net, images};
 
 fn net() -> (Net, VarStore) {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     (Net::with_known_scores(&vs.root()), vs)
 }
 
@@ -35,8 +36,8 @@ fn adds_s_times_the_sign_to_scales_and_to_nothing_else() {
     net.add_l1_subgradient(0.25).unwrap();
     for ((name, before), (_, after)) in before.iter().zip(gradients(&vs)) {
         let added = match name.as_str() {
-            "bn1.weight" => Tensor::from_slice(&[0.25_f32, -0.25, 0.25, -0.25, 0.25, -0.25, 0.25, -0.25]),
-            "bn2.weight" => Tensor::from_slice(&[0.25_f32, -0.25, 0., 0.25, -0.25, 0.25]),
+            "bn1.weight" => tensor(&[0.25_f32, -0.25, 0.25, -0.25, 0.25, -0.25, 0.25, -0.25]),
+            "bn2.weight" => tensor(&[0.25_f32, -0.25, 0., 0.25, -0.25, 0.25]),
             _ => before.zeros_like(),
         };
         assert!(after.equal(&(before + added)), "{name}");
@@ -51,7 +52,7 @@ fn works_on_the_slimmed_network() {
     let before = net.bn1.ws.as_ref().unwrap().grad().copy();
     net.add_l1_subgradient(1.).unwrap();
     let after = vs.variables()["bn1.weight"].grad();
-    assert!(after.equal(&(before + Tensor::from_slice(&[1_f32, -1., 1., -1.]))));
+    assert!(after.equal(&(before + tensor(&[1_f32, -1., 1., -1.]))));
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Numbers that a layer of one's own stores: they follow its channels, and a mistake in them changes nothing.
 
 use slim_runtime::{Axis, Error, Flow, LayerKind, LayerVisitor, Prunable, Result, Slimming, Tracer};
+use slim_tests::device;
 use tch::nn::{self, Module, VarStore};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::common::values;
 
@@ -43,7 +44,7 @@ struct Counted {
 }
 
 fn counted(counters: &[(i64, bool)]) -> (Counted, VarStore) {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = vs.root();
     let net = Counted {
         conv: nn::conv2d(&p / "conv", 3, 6, 1, nn::no_bias()),
@@ -59,7 +60,7 @@ fn stored_numbers_follow() {
     let (mut net, _vs) = counted(&[(6, false), (6, false)]);
     net.slim(0.5).unwrap();
     assert_eq!(net.counters.iter().map(|counter| counter.channels).collect::<Vec<_>>(), [2, 2]);
-    assert_eq!(net.counters[0].forward(&Tensor::zeros([4], (Kind::Float, Device::Cpu))).size(), [2, 2, 1, 1]);
+    assert_eq!(net.counters[0].forward(&Tensor::zeros([4], (Kind::Float, device()))).size(), [2, 2, 1, 1]);
 }
 
 #[test]
@@ -148,7 +149,7 @@ impl Prunable for Twins {
 
 #[test]
 fn two_layers_with_one_name_are_refused_also_where_they_are_as_wide() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = &vs.root();
     let counter = || Counter { channels: 6, fail: false };
     let bn = nn::batch_norm2d(p / 1, 6, Default::default());

@@ -1,13 +1,15 @@
 //! In place: layers, store and gradients agree afterwards, whatever else is alive.
 
 use slim_runtime::{Plan, Prunable, Slimming};
+use slim_tests::check::{assert_close, rounding};
+use slim_tests::{device, tensor};
 use tch::nn::{self, ModuleT, OptimizerConfig, VarStore};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::common::{Net, assert_fields_and_store_agree, assert_same, images, mask_by_name, values};
 
 fn net() -> (Net, VarStore) {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     (Net::with_known_scores(&vs.root()), vs)
 }
 
@@ -38,7 +40,7 @@ fn a_flattened_channel_takes_all_its_columns() {
     net.slim(0.1).unwrap();
     let fc = &before["fc.weight"];
     let columns: Vec<i64> = [0, 2, 4, 5].into_iter().flat_map(|channel| channel * 4..channel * 4 + 4).collect();
-    assert!(values(&vs)["fc.weight"].equal(&fc.index_select(1, &Tensor::from_slice(&columns))));
+    assert!(values(&vs)["fc.weight"].equal(&fc.index_select(1, &tensor(&columns))));
 }
 
 #[test]
@@ -75,7 +77,7 @@ fn gradients_are_sliced_and_accumulate() {
     let plan = net.slim(0.3).unwrap().plan().clone();
     let kept = |path: &str, axis| {
         let keep: Vec<i64> = plan.layer(path).unwrap().axis(axis).unwrap().keep.iter().map(|position| position as i64).collect();
-        Tensor::from_slice(&keep)
+        tensor(&keep)
     };
     let expected = before.index_select(0, &kept("conv2", "out")).index_select(1, &kept("conv2", "in"));
     let variable = &vs.variables()["conv2.weight"];
@@ -91,7 +93,7 @@ fn gradients_are_sliced_and_accumulate() {
         loss(&net, &images).backward();
         fresh
     });
-    assert!(variable.grad().allclose(&(expected + fresh), 1e-5, 1e-6, false));
+    assert_close(&variable.grad(), &(expected + fresh), rounding(&vs));
 }
 
 #[test]
@@ -118,7 +120,7 @@ fn every_float_kind_slims() {
     for kind in [Kind::Half, Kind::BFloat16, Kind::Float, Kind::Double] {
         let (mut net, mut vs) = net();
         vs.set_kind(kind);
-        let expected = values(&vs)["bn1.bias"].index_select(0, &Tensor::from_slice(&[4_i64, 5, 6, 7]));
+        let expected = values(&vs)["bn1.bias"].index_select(0, &tensor(&[4_i64, 5, 6, 7]));
         let slimmed = net.slim(0.25).unwrap();
         assert_eq!(slimmed.cfg().to_string(), "[4, 6]", "{kind:?}");
         assert!(vs.variables().values().all(|variable| variable.kind() == kind));
@@ -150,13 +152,13 @@ fn slimming_again_composes() {
     let masked = tch::no_grad(|| net.forward_t(&images, false));
     tch::no_grad(|| vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name])));
     net.apply(&second).unwrap();
-    assert!(tch::no_grad(|| net.forward_t(&images, false)).allclose(&masked, 1e-5, 1e-6, false));
+    assert_close(&tch::no_grad(|| net.forward_t(&images, false)), &masked, rounding(&vs));
 }
 
 #[test]
 fn models_are_slimmed_through_boxes_and_in_threads() {
     let slim = || {
-        let vs = VarStore::new(Device::Cpu);
+        let vs = VarStore::new(device());
         let mut net: Box<dyn Prunable + Send> = Box::new(Net::with_known_scores(&vs.root()));
         net.slim(0.25).unwrap().cfg().to_string()
     };

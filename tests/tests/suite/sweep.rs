@@ -5,13 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use slim_runtime::criterion::L1;
 use slim_runtime::{Coupling, Error, Plan, Prunable, Slimming, Sweep};
+use slim_tests::device;
+use tch::Tensor;
 use tch::nn::{self, ModuleT, VarStore};
-use tch::{Device, Tensor};
 
 use crate::common::{Net, assert_same, images, values};
 
 fn net() -> (Net, VarStore) {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     (Net::with_known_scores(&vs.root()), vs)
 }
 
@@ -47,7 +48,7 @@ struct Half {
 
 #[test]
 fn the_share_is_of_the_channels_that_each_criterion_scores() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = &vs.root();
     let conv = |name: &str, inputs, outputs| nn::conv2d(p / name, inputs, outputs, 1, Default::default());
     let bn = nn::batch_norm2d(p / "bn", 6, Default::default());

@@ -6,8 +6,9 @@ use std::thread;
 
 use slim_examples::zoo::{densenet, googlenet, mobilenet_v2, mobilenet_v3, preresnet, resnet, shufflenet_v2, unet, vgg};
 use slim_runtime::{Cfg, Error, Plan, Prunable, Slimmed, Slimming};
+use slim_tests::device;
+use tch::Tensor;
 use tch::nn::{ModuleT, VarStore};
-use tch::{Device, Tensor};
 
 use crate::common::{Net, assert_same, images, values};
 
@@ -34,7 +35,7 @@ fn models_and_plans_go_to_other_threads() {
 
 /// Networks that differ, with the values of `seed`.
 fn net(seed: i64) -> (Net, VarStore) {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = Net::new(&vs.root());
     slim_tests::fill::fill(&vs);
     let _no_grad = tch::no_grad_guard();

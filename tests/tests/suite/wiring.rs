@@ -1,8 +1,10 @@
 //! Gating, coupling, tying, sizes: what a hand-written `trace` can say, and that the slimmed network is still the masked one.
 
 use slim_runtime::{Error, Flow, Hold, LayerKind, Prunable, Result, Slimming, Tracer};
+use slim_tests::check::{assert_close, rounding};
+use slim_tests::device;
 use tch::nn::{self, ModuleT, VarStore};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::common::{images, mask_by_name, randomise, values};
 
@@ -65,7 +67,7 @@ impl Prunable for Residual {
 /// Slims at several ratios and compares with the masked network.
 fn assert_slimmed_is_masked(with_shortcut_bn: bool, gate: bool) {
     for ratio in [0.2, 0.5, 0.8] {
-        let mut vs = VarStore::new(Device::Cpu);
+        let mut vs = VarStore::new(device());
         let mut net = Residual::new(&vs.root(), with_shortcut_bn, gate);
         vs.double();
         let images = images(2).to_kind(Kind::Double);
@@ -76,13 +78,13 @@ fn assert_slimmed_is_masked(with_shortcut_bn: bool, gate: bool) {
         tch::no_grad(|| vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name])));
         net.apply(&plan).unwrap();
         let slimmed = tch::no_grad(|| net.forward_t(&images, false));
-        assert!(slimmed.allclose(&masked, 1e-9, 1e-12, false));
+        assert_close(&slimmed, &masked, 1e-9);
     }
 }
 
 #[test]
 fn a_residual_stream_loses_a_channel_where_all_its_scores_are_small() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = Residual::new(&vs.root(), true, false);
     crate::common::set(&net.stem_bn, &[9.; 6]);
     crate::common::set(&net.bn, &[1., 2., 3., 4., 1., 2., 3., 4.]);
@@ -100,7 +102,7 @@ fn a_residual_stream_loses_a_channel_where_all_its_scores_are_small() {
 
 #[test]
 fn a_sum_with_something_that_no_scale_gates_is_kept_and_its_reader_named() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = Residual::new(&vs.root(), false, false);
     let plan = net.plan(&Slimming::ratio(0.5)).unwrap();
     let scored = plan.layer("bn").unwrap().scored.clone().unwrap();
@@ -113,7 +115,7 @@ fn a_sum_with_something_that_no_scale_gates_is_kept_and_its_reader_named() {
 
 #[test]
 fn a_product_with_something_that_no_scale_gates_may_go() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = Residual::new(&vs.root(), false, true);
     assert_eq!(net.plan(&Slimming::ratio(0.5)).unwrap().layer("bn").unwrap().scored.clone().unwrap().removable, 8);
     assert_slimmed_is_masked(false, true);
@@ -121,7 +123,7 @@ fn a_product_with_something_that_no_scale_gates_may_go() {
 
 #[test]
 fn widths_that_cannot_be_added_are_named() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let mut net = Residual::new(&vs.root(), false, false);
     net.shortcut = nn::conv2d(&vs.root() / "other", 6, 5, 1, Default::default());
     let error = net.plan(&Slimming::ratio(0.5)).unwrap_err();
@@ -141,7 +143,7 @@ struct Raw {
 
 #[test]
 fn channels_that_nothing_scores_stay() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = &vs.root();
     let conv = |name: &str, inputs, width| nn::conv2d(p / name, inputs, width, 1, Default::default());
     let mut net = Raw {
@@ -183,7 +185,7 @@ impl Prunable for Shared {
 
 #[test]
 fn a_layer_used_twice_is_one_layer() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = &vs.root();
     let mut net = Shared {
         stem: nn::conv2d(p / "stem", 3, 6, 1, nn::no_bias()),
@@ -211,12 +213,12 @@ fn a_layer_used_twice_is_one_layer() {
     tch::no_grad(|| vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name])));
     net.apply(&plan).unwrap();
     assert_eq!(net.conv.ws.size(), [2, 2, 1, 1]);
-    assert!(forward(&net, &images).allclose(&masked, 1e-5, 1e-6, false));
+    assert_close(&forward(&net, &images), &masked, rounding(&vs));
 }
 
 #[test]
 fn memory_that_two_tensors_share_is_refused_and_the_model_is_as_it_was() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = &vs.root();
     let bn = nn::batch_norm2d(p / "bn", 6, Default::default());
     let mut twin = nn::batch_norm2d(p / "twin", 6, Default::default());
@@ -245,7 +247,7 @@ fn concatenated_streams_shrink_by_themselves() {
             cx.field("4", |cx| self.4.trace(cx, both))
         }
     }
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = &vs.root();
     let mut net = Concat(
         nn::conv2d(p / 0, 3, 4, 1, nn::no_bias()),
@@ -263,7 +265,7 @@ fn concatenated_streams_shrink_by_themselves() {
 
 #[test]
 fn a_grouped_convolution_of_tchs_slims_again_and_again() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = &vs.root();
     let grouped = nn::ConvConfig { groups: 2, bias: false, ..Default::default() };
     let mut net = (
@@ -297,7 +299,7 @@ fn a_trace_that_confuses_axes_is_refused() {
             layer.pass(own)
         }
     }
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let error = |twice| Confused(vs.root().ones("scale", &[3]), twice).plan(&Slimming::ratio(0.5)).unwrap_err();
     insta::assert_snapshot!(error(false), @"`model`: it uses an axis of another layer");
     insta::assert_snapshot!(error(true), @"`model`: it has the axis `channels` twice");
@@ -305,7 +307,7 @@ fn a_trace_that_confuses_axes_is_refused() {
 
 #[test]
 fn a_gamma_that_two_norms_share_counts_once_and_both_shifts_are_masked() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = &vs.root();
     let conv = |name: &str, i, o| nn::conv2d(p / name, i, o, 1, nn::no_bias());
     let mut net = (
@@ -328,7 +330,7 @@ fn a_gamma_that_two_norms_share_counts_once_and_both_shifts_are_masked() {
     let masked = forward(&net, &images);
     net.apply(&plan).unwrap();
     assert_eq!(net.2.ws.size(), [2, 2, 1, 1]);
-    assert!(forward(&net, &images).allclose(&masked, 1e-5, 1e-6, false));
+    assert_close(&forward(&net, &images), &masked, rounding(&vs));
 }
 
 #[test]
@@ -348,7 +350,7 @@ fn a_tied_dimension_that_one_place_leaves_free_is_held() {
             Ok(flow)
         }
     }
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = &vs.root();
     let conv = |name: &str, i, o| nn::conv2d(p / name, i, o, 1, nn::no_bias());
     let net = Tied(conv("a", 3, 4), nn::batch_norm2d(p / "b", 4, Default::default()), conv("c", 4, 2));

@@ -3,7 +3,8 @@
 use slim_examples::zoo::densenet_cifar::DenseNet;
 use slim_examples::zoo::preresnet::PreResNet;
 use slim_runtime::{Plan, Prunable, Slimming};
-use slim_tests::check::assert_close;
+use slim_tests::check::{assert_close, rounding};
+use slim_tests::device;
 use slim_tests::fill::images;
 use tch::nn::{self, ModuleT};
 
@@ -24,7 +25,8 @@ fn assert_the_references<M: ModuleT + Prunable>(case: &str, build: impl Fn(usize
     let input = images(&[2, 3, 32, 32]);
     let (mut net, vs) = filled(build(case.get("depth")));
     assert_eq!(parameters(&vs), case.get::<i64>("dense_parameters"));
-    assert_close(&forward(&net, &input), case.tensor("dense_output"), 1e-4);
+    let tolerance = rounding(&vs);
+    assert_close(&forward(&net, &input), case.tensor("dense_output"), tolerance);
 
     let slimmed = net.slim(case.get("percent")).unwrap();
     assert_eq!(slimmed.plan().threshold(), Some(case.get("threshold")));
@@ -33,8 +35,8 @@ fn assert_the_references<M: ModuleT + Prunable>(case: &str, build: impl Fn(usize
     assert_eq!(parameters(&vs), case.get::<i64>("parameters"));
     assert_eq!(slimmed.plan().parameters().after, case.get::<i64>("parameters"));
     let output = forward(&net, &input);
-    assert_close(&output, case.tensor("masked_output"), 1e-4);
-    assert_close(&output, case.tensor("slim_output"), 1e-4);
+    assert_close(&output, case.tensor("masked_output"), tolerance);
+    assert_close(&output, case.tensor("slim_output"), tolerance);
 }
 
 #[test]
@@ -72,19 +74,19 @@ fn slimmed_densenets_are_the_masked_ones() {
 #[test]
 fn a_resnet_can_be_slimmed_again() {
     let input = images(&[2, 3, 32, 32]);
-    let (mut net, _vs) = filled(preresnet(20));
+    let (mut net, vs) = filled(preresnet(20));
     let (mut masked, _masked_vs) = filled(preresnet(20));
     net.slim(0.3).unwrap();
     masked.slim(0.3).unwrap();
     let plan = net.plan(&Slimming::ratio(0.3)).unwrap();
     masked.mask(&plan).unwrap();
     net.apply(&plan).unwrap();
-    assert_close(&forward(&net, &input), &forward(&masked, &input), 1e-5);
+    assert_close(&forward(&net, &input), &forward(&masked, &input), rounding(&vs));
 }
 
 #[test]
 fn depths_that_do_not_exist_are_refused() {
-    let vs = nn::VarStore::new(tch::Device::Cpu);
+    let vs = nn::VarStore::new(device());
     insta::assert_snapshot!(PreResNet::new(vs.root(), 18, 10).unwrap_err(), @"a pre-activation ResNet has a depth of 9n + 2, such as 164, not 18");
     insta::assert_snapshot!(DenseNet::new(vs.root(), 39, 10).unwrap_err(), @"a DenseNet of three blocks has a depth of 3n + 4, such as 40, not 39");
 }

@@ -1,17 +1,16 @@
 //! What the networks take: PyTorch's figures to the last MAC, layer by layer, and the published ones. `tests/fixtures/cost.py` is the oracle.
 
-use std::path::Path;
-
 use slim_examples::zoo::{
     densenet, densenet_cifar, googlenet, mobilenet_v2, mobilenet_v3, preresnet, resnet, shufflenet_v2, unet, vgg, vgg_imagenet,
 };
 use slim_runtime::{Cost, Prunable, Slimming};
+use slim_tests::device;
 use tch::nn::{self, ModuleT, VarStore};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// The fixture's part on one network.
 fn oracle(name: &str) -> serde_json::Value {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/zoo/cost.json");
+    let file = slim_tests::place::path("fixtures/zoo/cost.json");
     let all: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     all[name].clone()
 }
@@ -19,11 +18,11 @@ fn oracle(name: &str) -> serde_json::Value {
 /// Counted as by PyTorch; and slimmed, the network takes what was said from the plan alone.
 fn assert_counted<M: ModuleT + Prunable>(name: &str, build: impl Fn(&nn::Path) -> M) -> Cost {
     tch::set_num_threads(1);
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let mut net = build(&vs.root());
     let oracle = oracle(name);
     let side = oracle["image"].as_i64().unwrap();
-    let sample = Tensor::zeros([1, 3, side, side], (Kind::Float, Device::Cpu));
+    let sample = Tensor::zeros([1, 3, side, side], (Kind::Float, device()));
     let count = |net: &M| net.cost(|net| net.forward_t(&sample, false)).unwrap();
     let cost = count(&net);
 

@@ -3,23 +3,23 @@
 //! It traces autograd's graph, slim reads annotations. Compared are output channels of convolutions only: there both mean the same by a group.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use slim_examples::zoo::{densenet, resnet};
 use slim_runtime::{Coupling, LayerKind, Plan, Prunable, Slimming};
+use slim_tests::device;
+use tch::Tensor;
 use tch::nn::{self, VarStore};
-use tch::{Device, Tensor};
 
 type Partition = BTreeSet<BTreeSet<String>>;
 
 fn torch_prunings(network: &str) -> Partition {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/zoo/{network}.coupling.json"));
+    let file = slim_tests::place::path(format!("fixtures/zoo/{network}.coupling.json"));
     serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
 }
 
 /// Convolutions that keep the same output channels whatever the scores are: in five plans of random ones, each of which removes half.
 fn slims<M: Prunable>(build: impl Fn(nn::Path) -> M) -> Partition {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = build(vs.root());
     let mut kept: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for seed in 0..5 {
@@ -36,7 +36,7 @@ fn slims<M: Prunable>(build: impl Fn(nn::Path) -> M) -> Partition {
 
 /// The same, as `dependencies` says it: convolutions whose outputs are the same units, position by position.
 fn said<M: Prunable>(build: impl Fn(nn::Path) -> M) -> Partition {
-    let dependencies = build(VarStore::new(Device::Cpu).root()).dependencies().unwrap();
+    let dependencies = build(VarStore::new(device()).root()).dependencies().unwrap();
     let mut parts: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
     for layer in dependencies.layers.iter().filter(|layer| layer.kind == LayerKind::Conv) {
         parts.entry(layer.axis("out").unwrap().units().to_vec()).or_default().insert(torchvisions_name(&layer.path));

@@ -7,11 +7,11 @@ use slim_examples::zoo::shufflenet_v2::ShuffleNetV2;
 use slim_examples::zoo::{densenet, resnet};
 use slim_runtime::dependencies::Group;
 use slim_runtime::{Dependencies, Prunable};
-use tch::Device;
+use slim_tests::device;
 use tch::nn::{self, VarStore};
 
 fn of<M: Prunable>(build: impl Fn(nn::Path) -> M) -> Dependencies {
-    build(VarStore::new(Device::Cpu).root()).dependencies().unwrap()
+    build(VarStore::new(device()).root()).dependencies().unwrap()
 }
 
 /// Declared nodes, and lines between them.

@@ -7,9 +7,9 @@ use slim_examples::zoo::googlenet;
 use slim_examples::zoo::resnet::{self, BasicBlock, Bottleneck, ResNet};
 use slim_examples::zoo::vgg_imagenet::{self, Vgg};
 use slim_runtime::{Prunable, Slimming, channels};
-use slim_tests::check::assert_close;
+use slim_tests::check::{assert_close, rounding};
+use slim_tests::device;
 use slim_tests::fill;
-use tch::Device;
 use tch::nn::{self, ModuleT, VarStore};
 
 use crate::oracle::{assert_slims, filled, forward, parameters};
@@ -25,7 +25,7 @@ fn assert_is_torchvisions<M: ModuleT + Prunable>(name: &str, build: impl Fn(&nn:
     assert_eq!(parameters(&vs), oracle.get::<i64>("parameters"));
 
     let shape: Vec<_> = oracle.metadata["images"].split(' ').map(|size| size.parse().unwrap()).collect();
-    assert_close(&forward(&net, &fill::images(&shape)), oracle.tensor("output"), 1e-4);
+    assert_close(&forward(&net, &fill::images(&shape)), oracle.tensor("output"), rounding(&vs));
 
     let plan = net.plan(&Slimming::ratio(0.5)).unwrap();
     assert_eq!(plan.parameters().before, parameters(&vs), "every parameter is reached");
@@ -42,11 +42,11 @@ fn vgg16_bn() {
 #[test]
 fn a_slim_vgg_is_built_again_from_its_cfg() {
     let cfg = channels![8, 8, M, 16, M];
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let mut net = Vgg::new(vs.root(), &cfg, 32, 10);
     fill::fill(&vs);
     let slimmed = net.slim(0.5).unwrap();
-    let again = VarStore::new(Device::Cpu);
+    let again = VarStore::new(device());
     Vgg::new(again.root(), &slimmed.cfg(), 32, 10);
     let sizes = |vs: &VarStore| vs.variables().into_iter().map(|(name, variable)| (name, variable.size())).collect::<HashMap<_, _>>();
     assert_eq!(sizes(&again), sizes(&vs));

@@ -7,7 +7,7 @@ use slim_examples::zoo::mobilenet_v3::MobileNetV3;
 use slim_examples::zoo::shufflenet_v2::ShuffleNetV2;
 use slim_examples::zoo::unet::UNet;
 use slim_runtime::{Plan, Prunable, Slimming};
-use slim_tests::check::assert_close;
+use slim_tests::check::{assert_close, rounding};
 use slim_tests::fill::images;
 use tch::nn::{self, ModuleT};
 
@@ -39,7 +39,7 @@ fn assert_pytorchs<M: ModuleT + Prunable>(name: &str, build: impl Fn(&nn::Path) 
     assert_eq!(ours, theirs);
     assert_eq!(parameters(&vs), fixture.get::<i64>("parameters"));
     assert_eq!(plan(&net, 0.).parameters().before, fixture.get::<i64>("parameters"));
-    assert_close(&forward(&net, &images(&[2, 3, 64, 64])), fixture.tensor("output"), 1e-4);
+    assert_close(&forward(&net, &images(&[2, 3, 64, 64])), fixture.tensor("output"), rounding(&vs));
 }
 
 fn plan(net: &impl Prunable, ratio: f64) -> Plan {

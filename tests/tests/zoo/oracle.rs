@@ -2,15 +2,16 @@
 
 use slim_runtime::Prunable;
 use slim_tests::check::assert_slimmed_is_masked;
+use slim_tests::device;
 use slim_tests::fill;
 use tch::nn::{self, ModuleT, VarStore};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// The network that `build` makes, with weights that PyTorch makes alike.
 pub fn filled<M>(build: impl Fn(&nn::Path) -> M) -> (M, VarStore) {
     // Tests run side by side already.
     tch::set_num_threads(1);
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = build(&vs.root());
     fill::fill(&vs);
     (net, vs)

@@ -1,4 +1,4 @@
-//! Every network passes `verify` as it is used: full size, in single precision, at the default tolerance. It leaves a wide margin.
+//! Every network passes `verify` as it is used: full size, in single precision, at the default tolerance, and to rounding.
 
 use slim_examples::zoo::mobilenet_v2::MobileNetV2;
 use slim_examples::zoo::mobilenet_v3::MobileNetV3;
@@ -7,18 +7,20 @@ use slim_examples::zoo::shufflenet_v2::ShuffleNetV2;
 use slim_examples::zoo::unet::UNet;
 use slim_examples::zoo::{densenet, densenet_cifar, googlenet, resnet, vgg, vgg_imagenet};
 use slim_runtime::{Prunable, Slimming};
+use slim_tests::check::rounding;
 use slim_tests::fill::images;
 use tch::nn::{self, ModuleT};
 
 use crate::oracle::filled;
 
 fn verifies<M: ModuleT + Prunable>(build: impl Fn(&nn::Path) -> M, image: i64) {
-    let (mut net, _vs) = filled(build);
+    let (mut net, vs) = filled(build);
+    // One standard deviation: the slimmed network takes most of its sums in the order of the masked one.
+    let tolerance = rounding(&vs) / 8.;
     let images = images(&[1, 3, image, image]);
     let verify = Slimming::ratio(0.4).verify(&images, |net: &M, images| net.forward_t(images, false));
     let verified = verify.slim(&mut net).unwrap_or_else(|error| panic!("{error}"));
-    // The largest that was seen is 1.6e-6; a deep network does not come near the default of 1e-4.
-    assert!(verified.closeness.difference < 1e-5 * verified.closeness.magnitude, "{verified}");
+    assert!(verified.closeness.difference < tolerance * verified.closeness.magnitude, "{verified}");
     assert!(verified.slimmed.plan().channels().removed() > 0.3);
 }
 

@@ -1,8 +1,9 @@
 //! Roles of fields, and layers that need a word.
 
 use slim_runtime::{Flow, LayerKind, Prunable, Result, Slimming, Tracer, nn as own};
+use slim_tests::device;
+use tch::Tensor;
 use tch::nn::{self, Module, VarStore};
-use tch::{Device, Tensor};
 
 use crate::common::{mask_by_name, values};
 use slim_tests::check::assert_close;
@@ -280,7 +281,7 @@ struct Words {
 
 #[test]
 fn an_embedding_loses_columns() {
-    let mut vs = VarStore::new(Device::Cpu);
+    let mut vs = VarStore::new(device());
     let p = vs.root();
     let mut words = Words {
         embedding: nn::embedding(&p / "embedding", 10, 8, Default::default()),
@@ -289,7 +290,7 @@ fn an_embedding_loses_columns() {
     };
     vs.double();
     fill(&vs);
-    let indices = Tensor::from_slice(&[3_i64, 1, 4, 1, 5]);
+    let indices = slim_tests::tensor(&[3_i64, 1, 4, 1, 5]);
     let forward = |words: &Words| tch::no_grad(|| indices.apply(&words.embedding).apply_t(&words.bn, false).relu().apply(&words.fc));
     let plan = words.plan(&Slimming::ratio(0.5)).unwrap();
     let before = values(&vs);

@@ -106,11 +106,11 @@ struct Pools(MaxPool1d, MaxPool3d, AdaptiveAvgPool2d);
 #[test]
 fn pools_of_other_ranks() {
     let pools = Pools(max_pool1d(2, 2), max_pool3d(2, 2), adaptive_avg_pool2d(1));
-    let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+    let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, device()));
     assert_eq!(zeros(&[1, 2, 8]).apply(&pools.0).size(), [1, 2, 4]);
     assert_eq!(zeros(&[1, 2, 8, 8, 8]).apply(&pools.1).size(), [1, 2, 4, 4, 4]);
     assert_eq!(zeros(&[1, 2, 8, 8]).apply(&pools.2).size(), [1, 2, 1, 1]);
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = vs.root();
     let net = (
         nn::conv1d(&p / 0, 3, 4, 1, Default::default()),
@@ -160,7 +160,7 @@ enum Narrow {
 
 #[test]
 fn tokens_that_are_easily_mistaken() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = &vs.root();
     let cut = Cut { conv: conv(p / "a", 3, 4), bn: norm(p / "b", 4) };
     let halves = Slimming::ratio(0.);

@@ -15,7 +15,7 @@ use slim_tests::versioned::{version, write};
 /// The writer, behind a shell that sets `limits`.
 fn start(file: &Path, elements: i64, times: u32, limits: &str) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", &format!(r#"{limits} exec "$0" "$@""#), env!("CARGO_BIN_EXE_writer")]);
+    command.args(["-c", &format!(r#"{limits} exec "$0" "$@""#)]).arg(slim_tests::place::program("writer", env!("CARGO_BIN_EXE_writer")));
     command.arg(file).args([elements.to_string(), times.to_string()]);
     command.stdout(Stdio::piped()).stderr(Stdio::null());
     command

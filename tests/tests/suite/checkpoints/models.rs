@@ -1,8 +1,9 @@
 //! Slimmed networks: a file carries all that a dense one needs to become it.
 
 use slim_runtime::{Axis, Error, Flow, LayerKind, LayerVisitor, Plan, Prunable, Result, Slimming, Tracer, checkpoint, nn as own};
+use slim_tests::device;
 use tch::nn::{self, ModuleT, VarStore};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::{metadata, net, plain, text, with_metadata};
 use crate::common::{Net, assert_same, images, set, values};
@@ -82,7 +83,7 @@ fn one_that_is_slim_already_takes_the_weights() {
 fn slimmed_twice_and_loaded_it_still_knows_its_original_channels() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("slim.safetensors");
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let mut net = Net::with_known_scores(&vs.root());
     let first = net.slim(0.2).unwrap();
     checkpoint::save(&file, &vs, &first).unwrap();
@@ -122,12 +123,12 @@ fn a_file_is_not_saved_of_another_model_or_of_a_part_of_the_way() {
 fn another_network_is_refused_with_the_first_difference_from_each() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("slim.safetensors");
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let mut net = Net::with_known_scores(&vs.root());
     let slimmed = net.slim(0.25).unwrap();
     checkpoint::save(&file, &vs, &slimmed).unwrap();
 
-    let mut other_vs = VarStore::new(Device::Cpu);
+    let mut other_vs = VarStore::new(device());
     let mut other = Net::with_known_scores(&other_vs.root());
     other.slim(0.7).unwrap();
     let before = values(&other_vs);
@@ -179,7 +180,7 @@ struct Twins {
 }
 
 fn twins(names: [&str; 2]) -> (Twins, VarStore) {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = vs.root();
     let conv = |name, outputs| nn::conv2d(&p / name, 4, outputs, 3, Default::default());
     let norm = |name| nn::batch_norm2d(&p / name, 4, Default::default());
@@ -254,13 +255,13 @@ impl Numbered {
 fn stored_positions_come_with_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("slim.safetensors");
-    let (vs, mut other_vs) = (VarStore::new(Device::Cpu), VarStore::new(Device::Cpu));
+    let (vs, mut other_vs) = (VarStore::new(device()), VarStore::new(device()));
     let (mut net, mut other) = (Numbered::new(&vs.root(), 2), Numbered::new(&other_vs.root(), 2));
     let slimmed = net.slim_away([0, 3, 6, 7]);
     checkpoint::save(&file, &vs, &slimmed).unwrap();
     assert_eq!(metadata(&file)["positions"], r#"{"select.kept":[1,2,4,5],"shuffle.order":[2,0,3,1]}"#);
 
-    let images = Tensor::randn([2, 8, 3, 3], (Kind::Float, Device::Cpu));
+    let images = Tensor::randn([2, 8, 3, 3], (Kind::Float, device()));
     for _ in 0..2 {
         assert_eq!(checkpoint::load(&file, &mut other_vs, &mut other).unwrap(), slimmed);
         assert_same(&values(&other_vs), &values(&vs));
@@ -269,13 +270,13 @@ fn stored_positions_come_with_the_file() {
     }
 
     // As narrow, but of other channels: the weights would fit, and mean something else.
-    let mut elsewhere_vs = VarStore::new(Device::Cpu);
+    let mut elsewhere_vs = VarStore::new(device());
     let mut elsewhere = Numbered::new(&elsewhere_vs.root(), 2);
     elsewhere.slim_away([0, 1, 2, 5]);
     let before = values(&elsewhere_vs);
     insta::assert_snapshot!(text(checkpoint::load(&file, &mut elsewhere_vs, &mut elsewhere).unwrap_err(), &folder), @"FOLDER/slim.safetensors: `select.kept` picks other channels in the model than in the file; build the network as the file's was built, and leave it dense or slim it by the plan of this file");
     // Dense, but shuffled in another way.
-    let mut shuffled_vs = VarStore::new(Device::Cpu);
+    let mut shuffled_vs = VarStore::new(device());
     let mut shuffled = Numbered::new(&shuffled_vs.root(), 4);
     let error = checkpoint::load(&file, &mut shuffled_vs, &mut shuffled).unwrap_err();
     assert!(matches!(&error, Error::CheckpointPositions { state, .. } if state == "shuffle.order"), "{error}");
@@ -313,7 +314,7 @@ struct Counted<C> {
 }
 
 fn counted<C>(counter: C) -> (Counted<C>, VarStore) {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = vs.root();
     let (conv, bn) = (nn::conv2d(&p / "conv", 3, 6, 1, nn::no_bias()), nn::batch_norm2d(&p / "bn", 6, Default::default()));
     (Counted { conv, bn, counter, last: nn::conv2d(&p / "last", 6, 2, 1, nn::no_bias()) }, vs)

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use slim_runtime::{Error, Prunable, checkpoint};
+use slim_tests::device;
 use tch::nn::VarStore;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::{metadata, net, plain, text, with_metadata};
 use crate::common::{assert_same, values};
@@ -84,7 +85,7 @@ fn an_expanded_variable_is_named_before_anything_is_written() {
     let (_net, mut vs) = net();
     checkpoint::save_weights(&file, &vs).unwrap();
     let bias = &vs.variables()["fc.bias"];
-    bias.shallow_clone().set_data(&Tensor::zeros([1], (Kind::Float, Device::Cpu)).expand([5], false));
+    bias.shallow_clone().set_data(&Tensor::zeros([1], (Kind::Float, device())).expand([5], false));
     let before = values(&vs);
     let error = checkpoint::load_weights(&file, &mut vs).unwrap_err();
     assert!(error.to_string().contains("`fc.bias` is an expanded view"), "{error}");
@@ -118,10 +119,10 @@ fn a_file_that_does_not_fit_names_every_tensor_and_changes_nothing() {
     let mut tensors: HashMap<String, Tensor> = vs.variables();
     tensors.remove("bn1.bias");
     // Would broadcast.
-    tensors.insert("bn2.weight".to_owned(), Tensor::ones([1], (Kind::Float, Device::Cpu)));
-    tensors.insert("extra".to_owned(), Tensor::ones([2], (Kind::Float, Device::Cpu)));
+    tensors.insert("bn2.weight".to_owned(), Tensor::ones([1], (Kind::Float, device())));
+    tensors.insert("extra".to_owned(), Tensor::ones([2], (Kind::Float, device())));
     tensors.insert("bn1.num_batches_tracked".to_owned(), Tensor::from(3_i64));
-    tensors.insert("fc.bias".to_owned(), Tensor::ones([5], (Kind::Int64, Device::Cpu)));
+    tensors.insert("fc.bias".to_owned(), Tensor::ones([5], (Kind::Int64, device())));
     let named: Vec<_> = tensors.iter().map(|(name, tensor)| (name, tensor.detach().contiguous())).collect();
     Tensor::write_safetensors(&named, &file).unwrap();
 
@@ -194,7 +195,7 @@ fn a_kind_that_is_no_float_leaves_the_old_file() {
     let (_net, vs) = net();
     checkpoint::save_weights(&file, &vs).unwrap();
     let old = std::fs::read(&file).unwrap();
-    let odd = VarStore::new(Device::Cpu);
+    let odd = VarStore::new(device());
     let weight = odd.root().zeros_no_train("a", &[2]);
     weight.shallow_clone().set_data(&weight.to_kind(Kind::Int64));
     assert!(matches!(checkpoint::save_weights(&file, &odd), Err(Error::Format { .. })));

@@ -2,8 +2,9 @@
 
 use slim_runtime::criterion::{Candidate, Criterion, Fpgm, L1, L2, Masking, Normalisation, Random, Taylor};
 use slim_runtime::{Coupling, Error, Flow, LayerKind, LayerVisitor, Plan, Prunable, Slimming, Tracer, nn as own};
+use slim_tests::device;
 use tch::nn::{self, Module, VarStore};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// No batch norm at all: three layers with activations between.
 #[derive(Debug, Prunable)]
@@ -33,7 +34,7 @@ impl Module for Plain {
 }
 
 fn plain() -> (Plain, VarStore) {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = Plain::new(&vs.root());
     // Not libtorch's generator, which tests in other threads draw from as well.
     slim_tests::fill::fill(&vs);
@@ -87,7 +88,7 @@ fn distances_between_filters() {
 #[test]
 fn taylor_is_what_the_loss_does_to_first_order() {
     let (net, _vs) = plain();
-    let loss = || net.forward(&Tensor::ones([2, 3, 5, 5], tch::kind::FLOAT_CPU)).square().sum(Kind::Float);
+    let loss = || net.forward(&Tensor::ones([2, 3, 5, 5], (Kind::Float, device()))).square().sum(Kind::Float);
     loss().backward();
     let gradients = [net.conv1.ws.grad(), net.conv2.ws.grad(), net.fc1.ws.grad()];
     let weights = [&net.conv1.ws, &net.conv2.ws, &net.fc1.ws];
@@ -129,17 +130,17 @@ fn random_is_the_same_for_the_same_seed() {
 
 #[test]
 fn a_network_without_batch_norms_is_slimmed_by_its_weights() {
-    let (mut net, _vs) = plain();
+    let (mut net, vs) = plain();
     assert!(matches!(net.plan(&Slimming::ratio(0.5)), Err(Error::NothingToPrune { .. })));
     let plan = net.plan(&Slimming::ratio(0.5).criterion(L2)).unwrap();
     insta::assert_snapshot!(plan);
 
-    let images = Tensor::randn([2, 3, 5, 5], tch::kind::FLOAT_CPU);
+    let images = Tensor::randn([2, 3, 5, 5], (Kind::Float, device()));
     let (mut masked, mut masked_vs) = plain();
-    masked_vs.copy(&_vs).unwrap();
+    masked_vs.copy(&vs).unwrap();
     masked.mask(&plan).unwrap();
     net.apply(&plan).unwrap();
-    slim_tests::check::assert_close(&net.forward(&images), &masked.forward(&images), 1e-5);
+    slim_tests::check::assert_close(&net.forward(&images), &masked.forward(&images), slim_tests::check::rounding(&vs));
 }
 
 #[test]
@@ -178,7 +179,7 @@ struct Sum {
 
 #[test]
 fn coupled_scores_become_one() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = &vs.root();
     let conv = |name: &str, inputs, outputs| own::conv2d(p / name, inputs, outputs, 1, Default::default());
     let net = Sum { a: conv("a", 3, 4), b: conv("b", 3, 4), head: conv("head", 4, 2) };
@@ -228,7 +229,7 @@ struct Lifted {
 
 #[test]
 fn what_has_no_parameters_is_not_zero_when_they_are() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = &vs.root();
     let conv = |name: &str, inputs, outputs| own::conv2d(p / name, inputs, outputs, 1, Default::default());
     let net = Lifted { conv: conv("conv", 3, 4), ones: Ones(4), head: conv("head", 4, 2) };
@@ -238,10 +239,10 @@ fn what_has_no_parameters_is_not_zero_when_they_are() {
 
 #[test]
 fn a_cfg_builds_what_was_slimmed_by_weights() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let mut net = crate::common::Net::new(&vs.root());
     let slimmed = net.apply(&net.plan(&Slimming::ratio(0.5).criterion(L2)).unwrap()).unwrap();
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let again = slimmed.cfg().narrowed(crate::common::Net::new(&vs.root())).unwrap();
     assert_eq!(again.conv2.ws.size(), net.conv2.ws.size());
 }

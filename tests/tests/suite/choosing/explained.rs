@@ -3,8 +3,8 @@
 use slim_examples::zoo::resnet;
 use slim_runtime::criterion::Normalisation;
 use slim_runtime::{Prunable, Slimming, Target, Warning};
+use slim_tests::device;
 use slim_tests::fill::fill;
-use tch::Device;
 use tch::nn::VarStore;
 
 use super::plan;
@@ -12,7 +12,7 @@ use crate::common::{Net, set};
 
 #[test]
 fn every_reason_is_said() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = Net::with_known_scores(&vs.root());
     let slimming = Slimming::ratio(0.7).at_least(2);
     insta::assert_snapshot!(net.explain(&slimming, "bn1").unwrap());
@@ -23,7 +23,7 @@ fn every_reason_is_said() {
 
 #[test]
 fn coupled_channels_are_named() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = resnet::resnet18(vs.root(), 10);
     fill(&vs);
     let explained = net.explain(&Slimming::ratio(0.5), "layer1.0.bn2").unwrap();
@@ -36,7 +36,7 @@ fn coupled_channels_are_named() {
 
 #[test]
 fn each_channel_is_compared_with_its_own_threshold() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = Net::with_known_scores(&vs.root());
     // conv1 makes what bn1 ranks, and bn2 competes by itself.
     let slimming = Slimming::ratio(0.5).layers("bn2", Target::Ratio(0.9));
@@ -53,7 +53,7 @@ fn each_channel_is_compared_with_its_own_threshold() {
 /// The explanation says of every layer what the plan does.
 #[test]
 fn explanations_agree_with_the_plan() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = resnet::resnet18(vs.root(), 10);
     fill(&vs);
     let slimming = Slimming::ratio(0.6).at_least(24).round_to(8).keep("layer2.0.bn1");
@@ -66,7 +66,7 @@ fn explanations_agree_with_the_plan() {
 }
 
 fn warnings(gamma: [&[f64]; 2], slimming: &Slimming) -> Vec<Warning> {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = Net::new(&vs.root());
     set(&net.bn1, gamma[0]);
     set(&net.bn2, gamma[1]);

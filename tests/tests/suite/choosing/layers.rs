@@ -2,8 +2,8 @@
 
 use slim_examples::zoo::resnet;
 use slim_runtime::{Hold, Plan, Prunable, Slimming, Target};
+use slim_tests::device;
 use slim_tests::fill::fill;
-use tch::Device;
 use tch::nn::VarStore;
 
 use super::{plan, widths};
@@ -42,7 +42,7 @@ fn a_layer_that_is_kept() {
 }
 
 fn resnet18(slimming: &Slimming) -> Plan {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = resnet::resnet18(vs.root(), 10);
     fill(&vs);
     net.plan(slimming).unwrap()

@@ -1,14 +1,14 @@
 //! What cannot be asked for, in the words a user reads.
 
 use slim_runtime::{Prunable, Slimming, Target};
-use tch::Device;
+use slim_tests::device;
 use tch::nn::VarStore;
 
 use crate::common::Net;
 
 #[test]
 fn each_says_the_rule_and_the_fix() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = Net::with_known_scores(&vs.root());
     let half = || Slimming::ratio(0.5);
     let refused = [

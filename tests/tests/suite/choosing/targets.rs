@@ -3,9 +3,10 @@
 use slim_examples::zoo::vgg::{self, Vgg};
 use slim_runtime::criterion::L2;
 use slim_runtime::{Error, Prunable, Slimming, Target};
+use slim_tests::device;
 use slim_tests::fill::fill;
 use tch::nn::{self, ModuleT, VarStore};
-use tch::{Device, Tensor};
+use tch::{Kind, Tensor};
 
 use super::{plan, widths};
 
@@ -44,7 +45,7 @@ struct Summed {
 
 #[test]
 fn top_k_of_coupled_layers_is_of_each() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let p = &vs.root();
     let net = Summed {
         conv1: nn::conv2d(p / "conv1", 3, 8, 1, Default::default()),
@@ -64,7 +65,7 @@ fn top_k_of_coupled_layers_is_of_each() {
 
 #[test]
 fn outputs_are_no_choice() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = crate::common::Net::new(&vs.root());
     let plan = net.plan(&Slimming::top_k(7).criterion(L2)).unwrap();
     assert_eq!((plan.channels().before, plan.channels().after), (14, 7));
@@ -73,7 +74,7 @@ fn outputs_are_no_choice() {
 
 #[test]
 fn a_layer_whose_scores_are_level_is_named() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = crate::common::Net::with_known_scores(&vs.root());
     crate::common::set(&net.bn1, &[0.5; 8]);
     insta::assert_snapshot!(net.plan(&Slimming::ratio(0.3).local()).unwrap_err(), @"every |γ| of `bn1` that could go is 0.5, so nothing tells the channels apart and the rule would remove all of them; train first, with `add_l1_subgradient` between `backward` and `step`");
@@ -84,7 +85,7 @@ fn a_layer_whose_scores_are_level_is_named() {
 
 #[test]
 fn of_equal_scores_the_first_stay() {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = crate::common::Net::new(&vs.root());
     crate::common::set(&net.bn1, &[0.5, 0.5, 0.1, 0.5, 0.5, 0.5, 0.5, 0.5]);
     crate::common::set(&net.bn2, &[0.5; 6]);
@@ -109,7 +110,7 @@ fn local_is_layer_by_layer() {
 
 /// VGG-19 with distinct scores.
 fn vgg19() -> (Vgg, VarStore) {
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let net = Vgg::new(vs.root(), &vgg::cfg(19).unwrap(), 10).unwrap();
     fill(&vs);
     (net, vs)
@@ -132,7 +133,7 @@ fn a_budget_of_parameters_is_the_largest_network_within_it() {
 
 #[test]
 fn a_budget_of_macs_is_what_the_slimmed_network_takes() {
-    let images = Tensor::zeros([1, 3, 32, 32], tch::kind::FLOAT_CPU);
+    let images = Tensor::zeros([1, 3, 32, 32], (Kind::Float, device()));
     let (mut net, _vs) = vgg19();
     let cost = net.cost(|net| net.forward_t(&images, false)).unwrap();
     let plan = net.plan(&Slimming::macs(0.5, &cost).unwrap()).unwrap();
@@ -150,7 +151,7 @@ fn a_budget_of_macs_is_what_the_slimmed_network_takes() {
     assert_eq!(net.cost(|net| net.forward_t(&images, false)).unwrap().macs().unwrap(), after);
 
     // Of another network, or of one that cannot be counted.
-    let vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(device());
     let other = crate::common::Net::new(&vs.root());
     insta::assert_snapshot!(other.plan(plan.slimming()).unwrap_err(), @"the cost is another network's, which has no tensor `conv1.weight`; record it of this one, with `cost`");
     let cost = other.cost(|net| net.forward_t(&images, false)).unwrap();

@@ -1,0 +1,172 @@
+//! Which programs there are, as cargo says it.
+
+use crate::workspace::{cargo, root};
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// Tells build scripts (`slim-runtime/build.rs`) that programs are run with another libtorch than the one they are linked with.
+const VARIABLE: &str = "SLIM_BUNDLE";
+
+/// Packages whose unit tests compute something. Not bundled are slim-derive, slim-ui-tests and xtask, which know nothing of libtorch, and doctests, of
+/// which no program is left.
+const UNIT_TESTS: [&str; 4] = ["--package", "slim-runtime", "--package", "slim-examples"];
+const INTEGRATION_TESTS: [&str; 6] = ["--package", "slim-examples", "--package", "slim-tests", "--package", "slim-hostile-tests"];
+
+/// What a program is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Role {
+    /// Run in a folder of the workspace, that of its package.
+    Test { package: PathBuf },
+    /// Run by tests.
+    Helper,
+    /// Run by hand.
+    Bench,
+}
+
+impl Role {
+    /// Where in a bundle such programs are.
+    pub(super) fn folder(&self) -> &'static str {
+        match self {
+            Self::Test { .. } => "tests",
+            Self::Helper | Self::Bench => "bin",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Program {
+    /// No other program of a folder has it.
+    pub(super) name: String,
+    pub(super) role: Role,
+    pub(super) file: PathBuf,
+}
+
+/// Tests, and the programs that they run.
+pub(super) fn tests() -> Result<Vec<Program>> {
+    let profile = ["test", "--no-run", "--profile", "bundle"];
+    let mut programs = programs(cargo(profile.iter().chain(&UNIT_TESTS).chain(&["--lib"])))?;
+    programs.extend(self::programs(cargo(profile.iter().chain(&INTEGRATION_TESTS).chain(&["--test", "*"])))?);
+    // Cargo compiles all programs of a package whose tests might run them.
+    programs.retain(|program| program.name != "demo");
+    distinct(programs)
+}
+
+/// The programs of the bench, optimised.
+pub(super) fn benches() -> Result<Vec<Program>> {
+    let programs = programs(cargo(["build", "--release", "--package", "slim-bench", "--bins"]))?;
+    distinct(programs.into_iter().map(|program| Program { role: Role::Bench, ..program }).collect())
+}
+
+fn programs(mut command: Command) -> Result<Vec<Program>> {
+    command.args(["--message-format", "json-render-diagnostics"]).env(VARIABLE, "1");
+    let done = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cargo does not run")?;
+    ensure!(done.status.success(), "cargo could not compile the programs, for the reasons above");
+    let text = String::from_utf8(done.stdout).context("cargo's messages are no UTF-8")?;
+    text.lines().filter_map(|line| program(line, root()).transpose()).collect()
+}
+
+/// By name; one that is built for several packages' sake is named once.
+fn distinct(programs: Vec<Program>) -> Result<Vec<Program>> {
+    let mut by_name = BTreeMap::new();
+    for program in programs {
+        if let Some(other) = by_name.insert((program.role.folder(), program.name.clone()), program.clone())
+            && other != program
+        {
+            bail!(
+                "two programs are to be `{}/{}`: {} and {}",
+                program.role.folder(),
+                program.name,
+                other.file.display(),
+                program.file.display()
+            );
+        }
+    }
+    Ok(by_name.into_values().collect())
+}
+
+/// A line of cargo's, of which only those about artifacts are of interest here.
+#[derive(Deserialize)]
+struct Message {
+    reason: String,
+    manifest_path: Option<PathBuf>,
+    target: Option<Target>,
+    profile: Option<Profile>,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    test: bool,
+}
+
+/// The program that a message of cargo's is about, if it is about one.
+fn program(line: &str, root: &Path) -> Result<Option<Program>> {
+    let message: Message = serde_json::from_str(line).with_context(|| format!("cargo says what is no message: {line}"))?;
+    if message.reason != "compiler-artifact" {
+        return Ok(None);
+    }
+    let (Some(target), Some(profile), Some(manifest)) = (message.target, message.profile, message.manifest_path) else {
+        bail!("cargo names an artifact without its package: {line}");
+    };
+    let Some(file) = message.executable else { return Ok(None) };
+    let is = |kind: &str| target.kind.iter().any(|other| other == kind);
+    let folder = manifest.parent().and_then(|folder| folder.strip_prefix(root).ok()).context("a program of another workspace")?;
+    Ok(match profile.test {
+        true => {
+            // Unit tests have the name of their crate.
+            let name = if is("test") { target.name } else { format!("{}-unit", target.name) };
+            Some(Program { name, role: Role::Test { package: folder.into() }, file })
+        }
+        false if is("bin") => Some(Program { name: target.name, role: Role::Helper, file }),
+        false => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(kind: &str, test: bool, executable: &str) -> String {
+        format!(
+            r#"{{"reason":"compiler-artifact","package_id":"x","manifest_path":"/ws/tests/Cargo.toml","target":{{"kind":["{kind}"],"crate_types":["bin"],"name":"suite","src_path":"/"}},"profile":{{"opt_level":"s","test":{test}}},"features":[],"filenames":[],"executable":{executable},"fresh":true}}"#
+        )
+    }
+
+    #[test]
+    fn programs_are_told_from_the_rest() -> Result<()> {
+        let of = |line: &str| program(line, Path::new("/ws"));
+        let test = Role::Test { package: "tests".into() };
+        let expected = |name: &str, role| Some(Program { name: name.into(), role, file: "/t/suite-1".into() });
+        assert_eq!(of(&line("test", true, "\"/t/suite-1\""))?, expected("suite", test.clone()));
+        assert_eq!(of(&line("lib", true, "\"/t/suite-1\""))?, expected("suite-unit", test));
+        assert_eq!(of(&line("bin", false, "\"/t/suite-1\""))?, expected("suite", Role::Helper));
+        assert_eq!(of(&line("custom-build", false, "\"/t/suite-1\""))?, None);
+        assert_eq!(of(&line("lib", false, "null"))?, None);
+        assert_eq!(of(r#"{"reason":"build-finished","success":true}"#)?, None);
+        assert!(of("warning: something").is_err());
+        assert!(program(&line("test", true, "\"/t/suite-1\""), Path::new("/elsewhere")).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn names_are_distinct() -> Result<()> {
+        let program = |file: &str| Program { name: "train".into(), role: Role::Helper, file: file.into() };
+        assert_eq!(distinct(vec![program("a"), program("a")])?, [program("a")]);
+        let test = Program { role: Role::Test { package: "examples".into() }, ..program("b") };
+        assert_eq!(distinct(vec![program("a"), test.clone()])?, [program("a"), test]);
+        let refused = distinct(vec![program("a"), program("b")]).map_err(|error| error.to_string());
+        assert_eq!(refused, Err("two programs are to be `bin/train`: a and b".into()));
+        Ok(())
+    }
+}
