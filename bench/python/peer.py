@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 import warnings
+from importlib.metadata import version
 
 import torch
 import torch_pruning
@@ -102,8 +103,7 @@ class Peer:
         torch.set_num_threads(threads)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self.device = torch.device(device)
-        versions = {"torch": torch.__version__, "torchvision": torchvision.__version__, "torch_pruning": torch_pruning.__version__}
-        return {"versions": versions, "threads": torch.get_num_threads()}
+        return {"versions": {name: version(name) for name in ("torch", "torchvision", "torch-pruning")}, "threads": torch.get_num_threads()}
 
     def load(self, model, network, classes, weights):
         self.models[model] = load(network, classes, weights, self.device)

@@ -160,7 +160,7 @@ mod tests {
             ],
             notes: vec!["half of every layer is removed".into()],
         };
-        insta::assert_snapshot!(report, @"");
+        insta::assert_snapshot!(report);
         let json = serde_json::to_value(&report)?;
         assert_eq!(json["rows"][0]["measure"], "speed");
         assert_eq!(json["rows"][2]["target"], 2.5);

@@ -141,11 +141,12 @@ mod tests {
             Request::Output { model, input, file },
             Request::Forget,
         ];
+        let (_, methods) = super::super::SCRIPT.split_once("class Peer").unwrap();
         for request in requests {
             // serde_json's map is in the order of the names.
             let Value::Object(mut fields) = serde_json::to_value(&request)? else { panic!("no object: {request}") };
             let name = fields.remove("do").and_then(|name| name.as_str().map(str::to_owned)).unwrap();
-            let head = super::super::SCRIPT.lines().find_map(|line| line.strip_prefix(&format!("    def {name}(self"))).unwrap();
+            let head = methods.lines().find_map(|line| line.strip_prefix(&format!("    def {name}(self"))).unwrap();
             let mut arguments: Vec<_> = head.trim_end_matches("):").split(", ").filter(|argument| !argument.is_empty()).collect();
             arguments.sort_unstable();
             assert_eq!(arguments, fields.keys().map(String::as_str).collect::<Vec<_>>(), "{name}");
