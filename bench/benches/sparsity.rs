@@ -1,7 +1,9 @@
 //! The sparsity step by itself, and in a training step of VGG-19 at batch 64.
 
+use std::process::exit;
 use std::time::Duration;
 
+use anyhow::Result;
 use criterion::{Criterion, criterion_group, criterion_main};
 use slim_bench::network::Network;
 use slim_bench::subject::Subject;
@@ -16,16 +18,16 @@ fn sparsity(criterion: &mut Criterion) {
     for network in [Network::Vgg19, Network::Resnet50, Network::Densenet121] {
         if let Err(error) = alone(criterion, network) {
             eprintln!("{network}: {error:#}");
-            std::process::exit(1);
+            exit(1);
         }
     }
     if let Err(error) = training(criterion) {
         eprintln!("training: {error:#}");
-        std::process::exit(1);
+        exit(1);
     }
 }
 
-fn alone(criterion: &mut Criterion, network: Network) -> anyhow::Result<()> {
+fn alone(criterion: &mut Criterion, network: Network) -> Result<()> {
     let subject = Subject::new(network, Device::Cpu)?;
     let loss = subject
         .vs
@@ -39,7 +41,7 @@ fn alone(criterion: &mut Criterion, network: Network) -> anyhow::Result<()> {
 }
 
 /// With and without the penalty: the difference is lost in the noise of either, so see the first bench for what it takes.
-fn training(criterion: &mut Criterion) -> anyhow::Result<()> {
+fn training(criterion: &mut Criterion) -> Result<()> {
     let subject = Subject::new(Network::Vgg19, Device::Cpu)?;
     let (images, labels) = (subject.images(BATCH), Tensor::randint(10, [BATCH], (Kind::Int64, Device::Cpu)));
     let mut optimizer = Sgd { momentum: 0.9, dampening: 0., wd: 1e-4, nesterov: false }.build(&subject.vs, 1e-3)?;
