@@ -50,6 +50,11 @@ pub fn median(values: &[f64]) -> f64 {
 /// Runs passes, and gives the seconds of each.
 pub type Contender<'c> = Box<dyn FnMut(usize) -> Result<Vec<f64>> + 'c>;
 
+/// A contender that is given by one pass, which says how long it took.
+pub fn passes<'c>(mut pass: impl FnMut() -> Result<f64> + 'c) -> Contender<'c> {
+    Box::new(move |passes| (0..passes).map(|_| pass()).collect())
+}
+
 /// The medians of each contender's turns, in seconds, by contender and round.
 ///
 /// Every round gives every contender one turn of several passes, and begins with another of them. A round before the first warms up, and is not counted.

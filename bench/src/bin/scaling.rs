@@ -1,5 +1,6 @@
 //! What slimming costs, in time and memory, by parameter and by channel.
 
+use std::cell::RefCell;
 use std::env;
 use std::process::Command;
 
@@ -8,7 +9,8 @@ use clap::{Parser, ValueEnum};
 use slim_bench::memory::peak;
 use slim_bench::network::Network;
 use slim_bench::subject::{RATIO, Subject};
-use slim_bench::timing::{in_turn, timed};
+use slim_bench::timing::{in_turn, median, passes, timed};
+use slim_examples::numbers::grouped;
 use slim_examples::table;
 use slim_runtime::{LayerPlan, Plan, Prunable};
 use tch::Device;
@@ -56,7 +58,8 @@ fn main() -> Result<()> {
 fn row(network: Network, rounds: usize) -> Result<Vec<String>> {
     let mut subject = Subject::new(network, Device::Cpu)?;
     let plan = subject.plan()?;
-    let cell = std::cell::RefCell::new(&mut subject);
+    // Four contenders have the one network, each in its turn.
+    let cell = RefCell::new(&mut subject);
     let trace = || {
         // With nothing to train, the sparsity step only traces.
         cell.borrow_mut().vs.freeze();
@@ -75,15 +78,15 @@ fn row(network: Network, rounds: usize) -> Result<Vec<String>> {
     };
     cell.borrow_mut().restore();
     let turns = in_turn(rounds, vec![passes(trace), passes(planning), passes(apply), passes(slim)])?;
-    let [trace, planning, apply, slim] = [0, 1, 2, 3].map(|index| slim_bench::timing::median(&turns[index]));
+    let [trace, planning, apply, slim] = [0, 1, 2, 3].map(|index| median(&turns[index]));
     let (parameters, channels) = (plan.parameters().before, plan.channels().before);
     let ms = |seconds: f64| format!("{:.2} ms", seconds * 1e3);
     let ns = |count: i64| format!("{:.2} ns", slim * 1e9 / count as f64);
     let mb = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
     Ok(vec![
         network.to_string(),
-        slim_examples::numbers::grouped(parameters),
-        slim_examples::numbers::grouped(channels),
+        grouped(parameters),
+        grouped(channels),
         ms(trace),
         ms(planning),
         ms(apply),
@@ -97,10 +100,6 @@ fn row(network: Network, rounds: usize) -> Result<Vec<String>> {
 
 fn seconds<T>(work: impl FnOnce() -> Result<T>) -> Result<f64> {
     Ok(timed(Device::Cpu, work)?.1)
-}
-
-fn passes<'c>(mut pass: impl FnMut() -> Result<f64> + 'c) -> slim_bench::timing::Contender<'c> {
-    Box::new(move |passes| (0..passes).map(|_| pass()).collect())
 }
 
 /// Bytes of the tensors that surgery makes, and of the largest that there was.

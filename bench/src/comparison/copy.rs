@@ -8,7 +8,7 @@ use super::Setup;
 use crate::network::Network;
 use crate::report::{Measure, Row};
 use crate::subject::{RATIO, Subject};
-use crate::timing::{Contender, in_turn, timed};
+use crate::timing::{in_turn, passes, timed};
 
 const TARGET: f64 = 2.5;
 
@@ -24,10 +24,6 @@ pub(super) fn rows(setup: &Setup, network: Network) -> Result<Vec<Row>> {
     let copy = || Ok(timed(device, || Ok(kept.iter().map(copied).collect::<Result<Vec<_>, _>>()?))?.1);
     let turns = in_turn(setup.options.rounds, vec![passes(slim), passes(copy)])?;
     Ok(vec![Row::new(format!("slim(0.5) of {network}"), &turns[0], Measure::Time, "copying what stays", &turns[1]).target(TARGET)])
-}
-
-fn passes<'c>(mut pass: impl FnMut() -> Result<f64> + 'c) -> Contender<'c> {
-    Box::new(move |passes| (0..passes).map(|_| pass()).collect())
 }
 
 /// Tensors as those that slimming makes; what it does not change, it does not copy.

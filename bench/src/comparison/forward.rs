@@ -12,7 +12,7 @@ use crate::network::Network;
 use crate::peer::{Input, Model, Request};
 use crate::report::{Measure, Row};
 use crate::subject::{RATIO, Subject};
-use crate::timing::{Contender, in_turn, timed};
+use crate::timing::{Contender, in_turn, passes, timed};
 
 const BATCHES: [i64; 2] = [1, 8];
 /// Of single precision over a hundred layers, by the largest output.
@@ -95,10 +95,9 @@ impl<'s> Contest<'s> {
     }
 
     fn ours<'c>(&'c self, net: &'c Net) -> Contender<'c> {
-        Box::new(move |passes| {
+        passes(|| {
             let _no_grad = tch::no_grad_guard();
-            let pass = |_| timed(self.setup.options.device, || Ok(net.forward_t(&self.images, false))).map(|(_, seconds)| seconds);
-            (0..passes).map(pass).collect()
+            Ok(timed(self.setup.options.device, || Ok(net.forward_t(&self.images, false)))?.1)
         })
     }
 }

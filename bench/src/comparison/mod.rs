@@ -139,7 +139,7 @@ impl Setup<'_> {
     /// Gives PyTorch's side images.
     fn show(&self, images: &Tensor) -> Result<()> {
         let file = self.file("images.safetensors");
-        Tensor::write_safetensors(&[("input", images)], &file)?;
+        Tensor::write_safetensors(&[("input", images.to_device(Device::Cpu))], &file)?;
         self.ask(&Request::Input { input: Input::Images, file })
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use slim_runtime::{Prunable, Slimming, checkpoint};
-use tch::Tensor;
+use tch::Device;
 
 use super::Setup;
 use crate::agreement;
@@ -10,7 +10,7 @@ use crate::network::Network;
 use crate::peer::{Input, Model, Request};
 use crate::report::{Measure, Row};
 use crate::subject::{Subject, half_of_each};
-use crate::timing::{in_turn, timed};
+use crate::timing::{in_turn, passes, timed};
 
 pub(super) const NETWORKS: [Network; 5] =
     [Network::Vgg19, Network::Resnet50, Network::Resnet152, Network::Densenet121, Network::MobilenetV2];
@@ -46,7 +46,7 @@ pub(super) fn rows(setup: &Setup, network: Network) -> Result<Vec<Row>> {
     }
 
     let theirs = setup.theirs(|passes| Request::Prune { model: Model::Dense, input: Input::Images, everywhere: false, passes });
-    let ours = Box::new(|passes| (0..passes).map(|_| prune(&mut subject, &half_of_each())).collect());
+    let ours = passes(|| prune(&mut subject, &half_of_each()));
     let turns = in_turn(setup.options.rounds, vec![ours, theirs])?;
     Ok(vec![Row::new(format!("prune {network}"), &turns[0], Measure::Speed, "Torch-Pruning", &turns[1]).target(target(network))])
 }
@@ -63,11 +63,10 @@ fn prune(subject: &mut Subject, slimming: &Slimming) -> Result<f64> {
 /// Checks that both sides leave the same.
 fn agree(setup: &Setup, subject: &mut Subject, slimming: &Slimming, everywhere: bool) -> Result<()> {
     prune(subject, slimming)?;
-    let ours = subject.vs.variables().into_iter().map(|(name, tensor)| (name, tensor.to_device(tch::Device::Cpu))).collect();
+    let ours = subject.vs.variables().into_iter().map(|(name, tensor)| (name, tensor.to_device(Device::Cpu))).collect();
     let file = setup.file("pruned.safetensors");
     setup.ask(&Request::Pruned { model: Model::Dense, input: Input::Images, everywhere, file: file.clone() })?;
-    let theirs: std::collections::BTreeMap<String, Tensor> = checkpoint::tensors(&file)?;
-    agreement::same_weights(subject.network, &ours, &theirs)?;
+    agreement::same_weights(subject.network, &ours, &checkpoint::tensors(&file)?)?;
     subject.restore();
     Ok(())
 }

@@ -15,6 +15,9 @@ pub use protocol::{Done, Greeting, Input, Model, Request, Seconds};
 
 const SCRIPT: &str = include_str!("../../python/peer.py");
 
+/// What it imports.
+const PACKAGES: &str = "torch, torchvision, torch-pruning, safetensors and numpy";
+
 /// The process, which ends when this is dropped.
 #[derive(Debug)]
 pub struct Peer {
@@ -38,7 +41,9 @@ impl Peer {
         let mut child = command.spawn().with_context(|| format!("cannot start {}", python.display()))?;
         let (Some(requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else { bail!("{} has no pipes", python.display()) };
         let mut peer = Self { child, requests: Some(requests), answers: BufReader::new(answers), errors };
-        let greeting = peer.ask(&Request::Hello { threads, device: protocol::device(device) })?;
+        let greeting = peer.ask(&Request::Hello { threads, device: protocol::device(device) });
+        let needs = || format!("{} needs {PACKAGES}: `cargo xtask bench` installs them", python.display());
+        let greeting = greeting.with_context(needs)?;
         Ok((peer, greeting))
     }
 
@@ -91,6 +96,9 @@ mod tests {
     fn a_python_that_is_none() {
         assert_eq!(start("/nowhere/python3"), "cannot start /nowhere/python3: No such file or directory (os error 2)");
         // It reads no line, and ends.
-        assert_eq!(start("true"), "PyTorch's side has ended");
+        assert_eq!(
+            start("true"),
+            "true needs torch, torchvision, torch-pruning, safetensors and numpy: `cargo xtask bench` installs them: PyTorch's side has ended"
+        );
     }
 }
