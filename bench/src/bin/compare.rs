@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
@@ -9,6 +10,7 @@ use clap::{Parser, ValueEnum};
 use slim_bench::comparison::{self, Options, Part};
 use slim_bench::network::Network;
 use slim_examples::device::DeviceOptions;
+use slim_examples::program::{self, say};
 
 /// Runs slim, PyTorch and Torch-Pruning in turn on the same weights, threads and inputs, and prints a table of ratios.
 ///
@@ -38,15 +40,18 @@ struct Cli {
     threads: Option<i32>,
 }
 
-fn main() -> Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    program::main(|| run(Cli::parse()))
+}
+
+fn run(cli: Cli) -> Result<()> {
     let cores = available_parallelism().ok().and_then(|cores| i32::try_from(cores.get()).ok()).unwrap_or(1);
     let threads = cli.threads.unwrap_or(cores);
     let device = DeviceOptions { device: Some(cli.device), no_cuda: false, threads: Some(threads) }.set_up()?;
     let options =
         Options { python: cli.python, device, threads, rounds: cli.rounds.into(), parts: chosen(cli.only), networks: chosen(cli.networks) };
     let report = comparison::run(&options, |at_work| eprintln!("{at_work}"))?;
-    println!("{report}");
+    say(&report);
     if let Some(path) = cli.json {
         let json = serde_json::to_string_pretty(&report)?;
         fs::write(&path, json + "\n").with_context(|| format!("cannot write {}", path.display()))?;

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::env;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
@@ -11,6 +11,7 @@ use slim_bench::network::Network;
 use slim_bench::subject::{RATIO, Subject};
 use slim_bench::timing::{in_turn, median, passes, timed};
 use slim_examples::numbers::grouped;
+use slim_examples::program::{self, say};
 use slim_examples::table;
 use slim_runtime::{LayerPlan, Plan, Prunable};
 use tch::Device;
@@ -35,11 +36,14 @@ struct Cli {
     peak: Option<Network>,
 }
 
-fn main() -> Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    program::main(|| run(&Cli::parse()))
+}
+
+fn run(cli: &Cli) -> Result<()> {
     cli.threads.into_iter().for_each(tch::set_num_threads);
     if let Some(network) = cli.peak {
-        println!("{}", surgery_peak(network)?);
+        say(surgery_peak(network)?);
         return Ok(());
     }
     let networks = if cli.networks.is_empty() { Network::value_variants() } else { &cli.networks };
@@ -49,9 +53,9 @@ fn main() -> Result<()> {
         eprintln!("{network}");
         table.add_row(row(network, cli.rounds.into())?);
     }
-    println!("{table}");
-    println!("\nmedians of {} rounds, {} threads; plan and apply trace, too, slim but once", cli.rounds, tch::get_num_threads());
-    println!("peak: memory of surgery beside the dense network; bound: the tensors that it makes, and the largest tensor that there was");
+    say(table);
+    say(format_args!("\nmedians of {} rounds, {} threads; plan and apply trace, too, slim but once", cli.rounds, tch::get_num_threads()));
+    say("peak: memory of surgery beside the dense network; bound: the tensors that it makes, and the largest tensor that there was");
     Ok(())
 }
 
