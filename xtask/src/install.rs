@@ -17,7 +17,7 @@ use std::{
 
 /// The wheels, what is in them, and pip's cache came to 2.3 GB and 10.2 GB.
 const DISK_LEAN: u64 = 3_000_000_000;
-const DISK_FULL: u64 = 12_000_000_000;
+pub(crate) const DISK_FULL: u64 = 12_000_000_000;
 
 /// The libraries of CUDA that `libtorch_cpu.so` needs, at the versions that torch asks for.
 const CUDA_FOR_LEAN: [&str; 2] = ["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"];
@@ -55,17 +55,25 @@ pub(crate) fn install(home: &Path, flavour: Flavour) -> Result<()> {
 }
 
 fn pip(target: &Path, tmp: &Path, flavour: Flavour) -> Result<()> {
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-compile"]);
+    let mut pip = pip_install(target, tmp);
     // Any Python will do: the wheel is named outright, not chosen for the Python that runs pip.
-    pip.args(["--only-binary=:all:", "--implementation", "cp", "--python-version", "3.12", "--platform", "manylinux2014_x86_64"]);
+    pip.args(["--implementation", "cp", "--python-version", "3.12", "--platform", "manylinux2014_x86_64"]);
     for glibc in 17..=28 {
         pip.args(["--platform", &format!("manylinux_2_{glibc}_x86_64")]);
     }
-    pip.arg("--target").arg(target).arg(format!("torch=={VERSION}"));
+    let wheel = format!("torch=={VERSION}");
+    pip.arg(&wheel);
     if flavour == Flavour::Lean {
         pip.arg("--no-deps").args(CUDA_FOR_LEAN);
     }
+    carry_out(&mut pip, &wheel)
+}
+
+/// A pip that puts wheels into `target`, to which the packages have to be added.
+pub(crate) fn pip_install(target: &Path, tmp: &Path) -> Command {
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-compile", "--only-binary=:all:", "--target"]);
+    pip.arg(target);
     // On a terminal pip shows how far it is.
     if !io::stdout().is_terminal() {
         pip.arg("--quiet");
@@ -74,13 +82,18 @@ fn pip(target: &Path, tmp: &Path, flavour: Flavour) -> Result<()> {
     pip.env("TMPDIR", tmp);
     // Neither goes with `--target`.
     pip.env("PIP_USER", "0").env("PIP_REQUIRE_VIRTUALENV", "0");
+    pip
+}
+
+/// Runs pip; `what` is what it could not install.
+pub(crate) fn carry_out(pip: &mut Command, what: &str) -> Result<()> {
     let done = pip.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().and_then(std::process::Child::wait_with_output);
     let done = done.context("python3 does not run")?;
     if !done.status.success() {
         let stderr = String::from_utf8_lossy(&done.stderr);
         let lines: Vec<_> = stderr.lines().filter(|line| !line.trim().is_empty()).collect();
         let last = lines[lines.len().saturating_sub(3)..].iter().map(|line| format!("\n  {line}")).collect::<String>();
-        bail!("pip could not install torch=={VERSION}; it needs PyPI, or a mirror that `pip config` names. Its last lines:{last}");
+        bail!("pip could not install {what}; it needs PyPI, or a mirror that `pip config` names. Its last lines:{last}");
     }
     Ok(())
 }
@@ -113,14 +126,14 @@ fn forget_torch_sys() {
 
 /// The folder in which an install is made ready: on the same disk as its place, and removed at the end, or else by the next
 /// setup.
-struct Work {
+pub(crate) struct Work {
     all: PathBuf,
     /// A pip that outlives a killed setup goes on in the folder of that one, not in this.
     path: PathBuf,
 }
 
 impl Work {
-    fn begin(home: &Path) -> Result<Self> {
+    pub(crate) fn begin(home: &Path) -> Result<Self> {
         let mut all = OsString::from(home);
         all.push(".partial");
         let all = PathBuf::from(all);
@@ -135,7 +148,11 @@ impl Work {
         Ok(work)
     }
 
-    fn folder(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
         let folder = self.path.join(name);
         fs::create_dir(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         Ok(folder)

@@ -1,5 +1,6 @@
-//! `cargo xtask`: installs libtorch, runs the demo, the tests and all checks, bundles tests, measures compile time.
+//! `cargo xtask`: installs libtorch, runs the demo, the tests, the comparison with PyTorch and all checks, bundles tests, measures compile time.
 
+mod bench;
 mod browser;
 mod bundle;
 mod compile_time;
@@ -73,6 +74,22 @@ enum Task {
         test_args: Vec<OsString>,
     },
 
+    /// Compare slim with PyTorch and Torch-Pruning
+    ///
+    /// Installs PyTorch 2.11.0, torchvision 0.26.0 and Torch-Pruning 1.6.1 into `.bench/` (4.9 GB), unless they are there, and runs
+    /// both sides in turn on the same weights, threads and inputs. Prints a table of ratios; a target that is missed is no
+    /// failure, but two sides that do not leave the same channels are.
+    ///
+    /// The options are those of `compare`: `--json FILE`, `--device cuda`, `--only prune,forward`, `--networks resnet50`,
+    /// `--rounds N`, `--threads N`; `--python PATH` takes a Python that has the packages, and nothing is installed.
+    /// `cargo xtask bench -- --help` says more. criterion's benches are run by `cargo bench`.
+    #[command(verbatim_doc_comment)]
+    Bench {
+        /// Handed to `compare`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+
     /// Look at HTML pages in a headless Chromium
     ///
     /// At 360, 800 and 1600 px, in light and in dark: an error in a script or on the console, something that is wider than its
@@ -125,6 +142,7 @@ fn main() -> ExitCode {
         Task::Setup { cuda } => setup::run(cuda, setup::Report::Always).map(|()| ExitCode::SUCCESS),
         Task::Demo { args } => tasks::demo(&args),
         Task::Test { args, test_args } => tasks::test(&args, &test_args),
+        Task::Bench { args } => bench::run(&args),
         Task::Look { files } => browser::check(&files),
         Task::Bundle { out } => bundle::run(out).map(|()| ExitCode::SUCCESS),
         Task::CompileTime { runs, json } => compile_time::run(runs, json.as_deref()).map(|()| ExitCode::SUCCESS),

@@ -136,7 +136,7 @@ fn cargo_on(command: &str, packages: &[&str], args: &[&str]) -> Command {
 }
 
 /// Runs a command that talks to the user itself, and hands its exit code on.
-fn run(command: &mut Command) -> Result<ExitCode> {
+pub(crate) fn run(command: &mut Command) -> Result<ExitCode> {
     let status = command.status().with_context(|| format!("cannot run {}", command.get_program().display()))?;
     Ok(match status.code() {
         Some(0) => ExitCode::SUCCESS,
