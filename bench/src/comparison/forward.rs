@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use slim_examples::network::Net;
-use slim_runtime::{Prunable, Slimming, checkpoint};
+use slim_runtime::{Prunable, Slimming, checkpoint, deploy};
 use tch::Tensor;
 use tch::nn::ModuleT;
 
@@ -54,7 +54,7 @@ impl<'s> Contest<'s> {
         let images = slimmed.images(batch);
         let mut deployed = Subject::new(network, setup.options.device)?;
         slim(&mut deployed)?;
-        deploy(&mut deployed.net, &images)?;
+        deploy(&mut deployed.net, &images, |net, images| net.forward_t(images, false))?;
 
         setup.show(&images)?;
         setup.load(Model::Dense, network, &dense)?;
@@ -100,11 +100,4 @@ impl<'s> Contest<'s> {
             Ok(timed(self.setup.options.device, || Ok(net.forward_t(&self.images, false)))?.1)
         })
     }
-}
-
-/// Prepares the network for inference on images like these.
-fn deploy(net: &mut Net, images: &Tensor) -> Result<()> {
-    // As it comes, until `slim_runtime::deploy` is here: `slim_runtime::deploy(net, images, |net, xs| net.forward_t(xs, false))?;`
-    let _ = (net, images);
-    Ok(())
 }
