@@ -131,7 +131,7 @@ enum Task {
 
     /// Run every check, in order, up to the first that fails
     ///
-    /// setup, rustfmt, clippy, all tests, the documentation, smoke runs of the examples, a look at reports in a
+    /// setup, rustfmt, clippy, all tests, each bench once, the documentation, smoke runs of the examples, a look at reports in a
     /// browser, every version of tch that slim-runtime works with, and a dry run of publishing. Warnings are errors.
     #[command(verbatim_doc_comment)]
     Ci,

@@ -60,6 +60,7 @@ fn checks() -> Result<Vec<Step>> {
         ("clippy, compile errors", cargo_on("clippy", &UI, &deny)),
         ("tests", cargo_on("test", &LINKED, &[])),
         ("tests, compile errors", cargo_on("test", &UI, &[])),
+        ("benches, once each", cargo(["test", "--package", "slim-bench", "--benches"])),
         ("documentation", doc),
         ("demo", demo),
         ("quickstart", cargo(["run", "--package", "slim-examples", "--example", "quickstart"])),

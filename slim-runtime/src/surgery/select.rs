@@ -71,7 +71,7 @@ impl Workspace {
             let block = self.values.of_size(&[count, size[1], size[2]], tensor)?;
             let block = tensor.f_index_select_out(&block, 0, &rows.f_narrow(0, begin, count)?)?.f_view([-1, size[2]])?;
             let to = selected.f_narrow(0, begin, count)?.f_view([-1, width])?;
-            block.f_gather_out(&to, 1, &columns.f_expand([count * size[1], -1], false)?, false)?;
+            let _ = block.f_gather_out(&to, 1, &columns.f_expand([count * size[1], -1], false)?, false)?;
         }
         Ok(selected)
     }
