@@ -7,7 +7,7 @@ mod tests;
 
 use crate::{
     setup::{self, Report},
-    workspace::{root, spell_size, spell_time, target},
+    workspace::{spell_size, spell_time, target},
 };
 use anyhow::{Context, Result, ensure};
 use std::{path::PathBuf, time::Instant};
@@ -25,9 +25,7 @@ pub(crate) fn run(out: Option<PathBuf>) -> Result<()> {
     folder::clear(&out)?;
     setup::run(false, Report::IfNews)?;
     let mut programs = compile::tests()?;
-    if root().join("bench/Cargo.toml").exists() {
-        programs.extend(compile::benches()?);
-    }
+    programs.extend(compile::benches()?);
     let size = folder::fill(&out, &programs).with_context(|| format!("cannot make the bundle in {}", out.display()))?;
     println!(
         "{} programs, {} in {}: {}\nrun them with {}",
