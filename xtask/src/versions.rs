@@ -32,7 +32,7 @@ pub(crate) fn check(version: &str) -> Result<Command> {
 /// This workspace with another tch: a manifest and a lock of its own, and links to the packages.
 fn mirror(folder: &Path, version: &str) -> Result<()> {
     fs::create_dir_all(folder)?;
-    for package in ["slim-derive", "slim-runtime", "examples", "tests", "xtask"] {
+    for package in ["slim-derive", "slim-runtime", "examples", "tests", "bench", "xtask"] {
         link(&root().join(package), &folder.join(package))?;
     }
     // What cargo need not change in it stays as it is.

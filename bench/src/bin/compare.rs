@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use slim_bench::comparison::{self, Options, Part};
 use slim_bench::network::Network;
-use slim_examples::device::DeviceOptions;
+use slim_examples::device::{DeviceOptions, from_env};
 use slim_examples::program::{self, say};
 
 /// Runs slim, PyTorch and Torch-Pruning in turn on the same weights, threads and inputs, and prints a table of ratios.
@@ -32,9 +32,9 @@ struct Cli {
     /// How often each contender has its turn
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// Where both sides compute: cpu, cuda, cuda:1
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    device: String,
+    /// Where both sides compute: cpu, cuda, cuda:1 [default: SLIM_DEVICE, or the CPU]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
     /// Threads of both sides [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     threads: Option<i32>,
@@ -47,7 +47,8 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<()> {
     let cores = available_parallelism().ok().and_then(|cores| i32::try_from(cores.get()).ok()).unwrap_or(1);
     let threads = cli.threads.unwrap_or(cores);
-    let device = DeviceOptions { device: Some(cli.device), no_cuda: false, threads: Some(threads) }.set_up()?;
+    let no_cuda = cli.device.is_none() && from_env()?.is_none();
+    let device = DeviceOptions { device: cli.device, no_cuda, threads: Some(threads) }.set_up()?;
     let options =
         Options { python: cli.python, device, threads, rounds: cli.rounds.into(), parts: chosen(cli.only), networks: chosen(cli.networks) };
     let report = comparison::run(&options, |at_work| eprintln!("{at_work}"))?;

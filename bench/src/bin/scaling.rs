@@ -66,12 +66,16 @@ fn row(network: Network, rounds: usize) -> Result<Vec<String>> {
     let cell = RefCell::new(&mut subject);
     let trace = || {
         // With nothing to train, the sparsity step only traces.
+        cell.borrow_mut().restore();
         cell.borrow_mut().vs.freeze();
         let traced = seconds(|| Ok(cell.borrow().net.add_l1_subgradient(0.)?));
         cell.borrow_mut().vs.unfreeze();
         traced
     };
-    let planning = || seconds(|| cell.borrow().plan());
+    let planning = || {
+        cell.borrow_mut().restore();
+        seconds(|| cell.borrow().plan())
+    };
     let apply = || {
         cell.borrow_mut().restore();
         seconds(|| Ok(cell.borrow_mut().net.apply(&plan)?))

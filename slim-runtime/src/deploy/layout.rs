@@ -15,7 +15,7 @@ use crate::{Error, Result, fault};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Layout {
-    /// As PyTorch's and tch's do: `[out, in, height, width]`, the last dimension in a row.
+    /// As they did before; unless they were laid out otherwise, as PyTorch's and tch's do: `[out, in, height, width]`, the last dimension in a row.
     Contiguous,
     /// The values of all channels at one position in a row.
     ChannelsLast,

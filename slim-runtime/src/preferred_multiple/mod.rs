@@ -10,7 +10,7 @@ use serde::Serialize;
 use tch::{Device, Kind};
 
 use crate::benchmark::{Benchmark, Quartiles, device_name};
-use crate::{Result, Slimming};
+use crate::{Bounds, Result, Slimming};
 use convolutions::Convolutions;
 
 /// What is tried: no larger one is an alignment of a vector unit, a tensor core or a cache line.
@@ -117,7 +117,7 @@ impl Slimming {
     /// Those of [`preferred_multiple`].
     pub fn round_for(self, device: Device, kind: Kind) -> Result<Self> {
         Ok(match preferred_multiple(device, kind)?.multiple {
-            1 => self,
+            1 => Self { bounds: Bounds { round_to: None, ..self.bounds }, ..self },
             multiple => self.round_to(multiple),
         })
     }

@@ -65,7 +65,7 @@ impl Workspace {
     fn rows_and_columns(&mut self, tensor: &Tensor, rows: &Tensor, columns: &Tensor) -> Result<Tensor, TchError> {
         let (size, kept, width) = (tensor.size(), rows.size()[0], columns.size()[0]);
         let selected = Tensor::f_empty([kept, size[1], width], (tensor.kind(), tensor.device()))?;
-        let at_a_time = (BLOCK / (size[1] * size[2])).clamp(1, kept.max(1));
+        let at_a_time = (BLOCK / (size[1] * size[2]).max(1)).clamp(1, kept.max(1));
         for begin in (0..kept).step_by(at_a_time as usize) {
             let count = at_a_time.min(kept - begin);
             let block = self.values.of_size(&[count, size[1], size[2]], tensor)?;

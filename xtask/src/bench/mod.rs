@@ -15,7 +15,8 @@ use std::{
 };
 
 pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
-    let cuda = values(args, "--device").any(|device| device.to_string_lossy().starts_with("cuda"));
+    let said = values(args, "--device").next().map(OsStr::to_owned).or_else(|| env::var_os("SLIM_DEVICE"));
+    let cuda = said.is_some_and(|device| device.to_string_lossy().starts_with("cuda"));
     setup::run(cuda, Report::IfNews)?;
     let mut compare = cargo(["run", "--quiet", "--release", "--package", "slim-bench", "--bin", "compare", "--"]);
     // Both sides compute in single precision, on a GPU, too. Rust has no other way to say so.

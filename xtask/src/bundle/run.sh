@@ -5,6 +5,7 @@ set -u
 usage() {
     cat <<'END'
 Usage: run.sh [--device cuda|cuda:N|cpu] [--libtorch DIR] [--threads N] [TEST...]
+       run.sh [--device …] [--libtorch DIR] --bench compare|scaling [ARG...]
 
 Runs slim's tests, or those of the programs that are named (tests.txt has all names), and prints what became of each. Ends with 1 if any has
 failed. What they print is in the folder `logs` beside this script. The first run unpacks the programs.
@@ -13,6 +14,7 @@ failed. What they print is in the folder `logs` beside this script. The first ru
   --libtorch  the folder of libtorch 2.11.0, or of the Python package `torch`
               [default: LIBTORCH, or else that of `python3 -c 'import torch'`]
   --threads   tests that run side by side [default: 4]
+  --bench     a bench instead of tests, with the arguments behind it; compare takes PyTorch and Torch-Pruning from its Python
 END
 }
 
@@ -24,9 +26,16 @@ fail() {
 device=cuda
 libtorch=${LIBTORCH:-}
 threads=4
+bench=
 while [ $# -gt 0 ]; do
     case $1 in
     -h | --help) usage && exit 0 ;;
+    --bench)
+        [ $# -ge 2 ] || fail "$1 needs a value"
+        bench=$2
+        shift 2
+        break
+        ;;
     --device | --libtorch | --threads)
         [ $# -ge 2 ] || fail "$1 needs a value"
         case $1 in
@@ -52,8 +61,13 @@ libtorch=$(CDPATH='' cd -- "$named" 2>/dev/null && pwd) || fail "there is no fol
 case $device in
 cuda*) [ -e "$libtorch/lib/libtorch_cuda.so" ] || fail "--device $device: the libtorch in $libtorch has no CUDA" ;;
 esac
-names=${*:-$(cut -d ' ' -f 1 "$here/tests.txt")}
-for name in $names; do
+case $bench in
+"" | compare | scaling) ;;
+*) fail "no bench is called $bench; there are compare and scaling" ;;
+esac
+[ -z "$bench" ] || names=none
+[ -n "$bench" ] || names=${*:-$(cut -d ' ' -f 1 "$here/tests.txt")}
+[ -n "$bench" ] || for name in $names; do
     grep -q "^$name " "$here/tests.txt" || fail "no test is called $name; there are: $(cut -d ' ' -f 1 "$here/tests.txt" | tr '\n' ' ')"
 done
 logs=$here/logs
@@ -76,6 +90,9 @@ export INSTA_UPDATE=no
 export SLIM_DEVICE="$device"
 # Floats are compared to the precision of f32, which TF32 does not have.
 export NVIDIA_TF32_OVERRIDE=0
+if [ -n "$bench" ]; then
+    exec "$here/bin/$bench" "$@"
+fi
 # Tests run side by side already.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
