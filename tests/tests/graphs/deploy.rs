@@ -7,6 +7,7 @@ use tch::Tensor;
 
 use crate::check::assert_close;
 use crate::graph::{Graph, Op, Spec, Value};
+use crate::grow::reads;
 use crate::net::{Net, name};
 
 /// Deploys, and compares with what the network gave. `None` where its output shows nothing.
@@ -55,7 +56,7 @@ pub fn expected(graph: &Graph) -> BTreeSet<String> {
 fn maker(graph: &Graph, given: &[Value], op: &Op) -> Option<usize> {
     let Op::Apply { mut from, .. } = *op else { return None };
     loop {
-        let readers: usize = graph.ops.iter().map(|op| read(op).iter().filter(|&&value| value == from).count()).sum();
+        let readers: usize = graph.ops.iter().map(|op| reads(op).iter().filter(|&&value| value == from).count()).sum();
         let outputs = graph.outputs.iter().filter(|&&output| output == from).count();
         if readers + outputs != 1 {
             return None;
@@ -69,20 +70,5 @@ fn maker(graph: &Graph, given: &[Value], op: &Op) -> Option<usize> {
             }
             _ => return None,
         }
-    }
-}
-
-fn read(op: &Op) -> Vec<Value> {
-    match op {
-        Op::Apply { from, .. }
-        | Op::Activate { from, .. }
-        | Op::Chunk { from, .. }
-        | Op::ViewShuffle { from, .. }
-        | Op::PixelShuffle { from, .. }
-        | Op::Mean { from }
-        | Op::Expand { from }
-        | Op::Keep { from } => vec![*from],
-        Op::Add(a, b) | Op::Multiply(a, b, _) => vec![*a, *b],
-        Op::Concat(parts) => parts.clone(),
     }
 }
