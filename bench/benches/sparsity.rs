@@ -33,25 +33,34 @@ fn alone(criterion: &mut Criterion, network: Network) -> Result<()> {
         .vs
         .trainable_variables()
         .iter()
-        .fold(Tensor::zeros([1], (Kind::Float, Device::Cpu)), |sum, variable| sum + variable.sum(Kind::Float));
+        .fold(Tensor::zeros([1], (Kind::Float, Device::Cpu)), |sum, variable| {
+            sum + variable.sum(Kind::Float)
+        });
     loss.backward();
     subject.net.add_l1_subgradient(FACTOR)?;
-    criterion.bench_function(&format!("sparsity/{network}"), |bencher| bencher.iter(|| subject.net.add_l1_subgradient(FACTOR)));
+    criterion.bench_function(&format!("sparsity/{network}"), |bencher| {
+        bencher.iter(|| subject.net.add_l1_subgradient(FACTOR))
+    });
     Ok(())
 }
 
 /// With and without the penalty: the difference is lost in the noise of either, so see the first bench for what it takes.
 fn training(criterion: &mut Criterion) -> Result<()> {
     let subject = Subject::new(Network::Vgg19, Device::Cpu)?;
-    let (images, labels) = (subject.images(BATCH), Tensor::randint(10, [BATCH], (Kind::Int64, Device::Cpu)));
-    let mut optimizer = Sgd { momentum: 0.9, dampening: 0., wd: 1e-4, nesterov: false }.build(&subject.vs, 1e-3)?;
+    let (images, labels) =
+        (subject.images(BATCH), Tensor::randint(10, [BATCH], (Kind::Int64, Device::Cpu)));
+    let mut optimizer =
+        Sgd { momentum: 0.9, dampening: 0., wd: 1e-4, nesterov: false }.build(&subject.vs, 1e-3)?;
     let step = |optimizer: &mut Optimizer| {
         let loss = subject.net.forward_t(&images, true).cross_entropy_for_logits(&labels);
         optimizer.zero_grad();
         loss.backward();
     };
     let mut group = criterion.benchmark_group("training step of vgg19, 64 images");
-    group.sample_size(10).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(10));
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(10));
     group.bench_function("without sparsity", |bencher| {
         bencher.iter(|| {
             step(&mut optimizer);

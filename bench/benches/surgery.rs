@@ -26,12 +26,18 @@ fn bench(criterion: &mut Criterion, network: Network) -> Result<()> {
     let mut subject = Subject::new(network, Device::Cpu)?;
     let plan = subject.plan()?;
     let mut group = criterion.benchmark_group(network.to_string());
-    group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
-    let (bytes, elements) = (4 * plan.parameters().before.unsigned_abs(), plan.channels().before.unsigned_abs());
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2));
+    let (bytes, elements) =
+        (4 * plan.parameters().before.unsigned_abs(), plan.channels().before.unsigned_abs());
     group.throughput(Throughput::ElementsAndBytes { elements, bytes });
     // With nothing to train, the sparsity step only traces.
     subject.vs.freeze();
-    measure(&mut group, "trace", &mut subject, |subject| Ok(subject.net.add_l1_subgradient(0.)?))?;
+    measure(&mut group, "trace", &mut subject, |subject| {
+        Ok(subject.net.add_l1_subgradient(0.)?)
+    })?;
     subject.vs.unfreeze();
     measure(&mut group, "plan", &mut subject, |subject| subject.plan())?;
     measure(&mut group, "apply", &mut subject, |subject| Ok(subject.net.apply(&plan)?))?;

@@ -14,9 +14,19 @@ const NAMED: usize = 8;
 ///
 /// # Errors
 /// The layers that differ, by name.
-pub fn same_weights(network: Network, ours: &BTreeMap<String, Tensor>, theirs: &BTreeMap<String, Tensor>) -> Result<()> {
-    let mut differences: Vec<_> = ours.iter().filter_map(|(name, ours)| difference(name, ours, theirs.get(name))).collect();
-    differences.extend(theirs.keys().filter(|name| !ours.contains_key(*name)).map(|name| format!("`{name}`: only Torch-Pruning has it")));
+pub fn same_weights(
+    network: Network,
+    ours: &BTreeMap<String, Tensor>,
+    theirs: &BTreeMap<String, Tensor>,
+) -> Result<()> {
+    let mut differences: Vec<_> =
+        ours.iter().filter_map(|(name, ours)| difference(name, ours, theirs.get(name))).collect();
+    differences.extend(
+        theirs
+            .keys()
+            .filter(|name| !ours.contains_key(*name))
+            .map(|name| format!("`{name}`: only Torch-Pruning has it")),
+    );
     if differences.is_empty() {
         return Ok(());
     }
@@ -32,10 +42,15 @@ pub fn same_weights(network: Network, ours: &BTreeMap<String, Tensor>, theirs: &
 fn difference(name: &str, ours: &Tensor, theirs: Option<&Tensor>) -> Option<String> {
     let Some(theirs) = theirs else { return Some(format!("`{name}`: only slim has it")) };
     if ours.size() != theirs.size() {
-        return Some(format!("`{name}`: slim leaves {}, Torch-Pruning {}", widths(ours), widths(theirs)));
+        return Some(format!(
+            "`{name}`: slim leaves {}, Torch-Pruning {}",
+            widths(ours),
+            widths(theirs)
+        ));
     }
     // Surgery copies values, so they are equal to the bit or of other channels.
-    (!ours.equal(theirs)).then(|| format!("`{name}`: {} on both sides, but of other channels", widths(ours)))
+    (!ours.equal(theirs))
+        .then(|| format!("`{name}`: {} on both sides, but of other channels", widths(ours)))
 }
 
 /// A layer's channels, as its tensor has them.
@@ -52,12 +67,20 @@ fn widths(tensor: &Tensor) -> String {
 /// # Errors
 /// How far they are apart, with the name of what made the second.
 pub fn same_output(what: &str, expected: &Tensor, actual: &Tensor, tolerance: f64) -> Result<()> {
-    ensure!(expected.size() == actual.size(), "{what}: an output of shape {:?}, {:?} was expected", actual.size(), expected.size());
+    ensure!(
+        expected.size() == actual.size(),
+        "{what}: an output of shape {:?}, {:?} was expected",
+        actual.size(),
+        expected.size()
+    );
     let actual = actual.to_device(expected.device());
     let largest = expected.abs().max().to_kind(Kind::Double).double_value(&[]);
     let apart = (expected - actual).abs().max().to_kind(Kind::Double).double_value(&[]);
     // Not the other way round: what is no number is not close.
-    ensure!(apart <= tolerance * largest, "{what}: its output (up to {largest:.3e}) is {apart:.3e} away from PyTorch's");
+    ensure!(
+        apart <= tolerance * largest,
+        "{what}: its output (up to {largest:.3e}) is {apart:.3e} away from PyTorch's"
+    );
     Ok(())
 }
 
@@ -67,15 +90,30 @@ mod tests {
     use tch::Device;
 
     fn weights(tensors: &[(&str, &[i64])]) -> BTreeMap<String, Tensor> {
-        tensors.iter().map(|&(name, shape)| (name.to_owned(), Tensor::ones(shape, (Kind::Float, Device::Cpu)))).collect()
+        tensors
+            .iter()
+            .map(|&(name, shape)| {
+                (name.to_owned(), Tensor::ones(shape, (Kind::Float, Device::Cpu)))
+            })
+            .collect()
     }
 
     #[test]
     fn the_layer_that_differs_is_named() -> Result<()> {
-        let ours = weights(&[("conv1.weight", &[32, 3, 7, 7]), ("bn1.weight", &[32]), ("fc.weight", &[10, 32]), ("fc.bias", &[10])]);
+        let ours = weights(&[
+            ("conv1.weight", &[32, 3, 7, 7]),
+            ("bn1.weight", &[32]),
+            ("fc.weight", &[10, 32]),
+            ("fc.bias", &[10]),
+        ]);
         assert!(same_weights(Network::Resnet50, &ours, &ours).is_ok());
 
-        let mut theirs = weights(&[("conv1.weight", &[31, 3, 7, 7]), ("bn1.weight", &[31]), ("fc.bias", &[10]), ("head.weight", &[1])]);
+        let mut theirs = weights(&[
+            ("conv1.weight", &[31, 3, 7, 7]),
+            ("bn1.weight", &[31]),
+            ("fc.bias", &[10]),
+            ("head.weight", &[1]),
+        ]);
         let _ = theirs.get_mut("fc.bias").unwrap().zero_();
         let error = same_weights(Network::Resnet50, &ours, &theirs).unwrap_err();
         insta::assert_snapshot!(error, @r"
@@ -92,7 +130,12 @@ mod tests {
     #[test]
     fn one_channel_instead_of_another_is_seen() {
         let channels = Tensor::from_slice(&[0.5_f32, 0.25, 1.]);
-        let side = |kept: &[i64]| BTreeMap::from([("bn.weight".to_owned(), channels.index_select(0, &Tensor::from_slice(kept)))]);
+        let side = |kept: &[i64]| {
+            BTreeMap::from([(
+                "bn.weight".to_owned(),
+                channels.index_select(0, &Tensor::from_slice(kept)),
+            )])
+        };
         assert!(same_weights(Network::Vgg19, &side(&[0, 2]), &side(&[0, 2])).is_ok());
         assert!(same_weights(Network::Vgg19, &side(&[0, 2]), &side(&[1, 2])).is_err());
     }
@@ -102,7 +145,10 @@ mod tests {
         let output = Tensor::from_slice(&[1000_f32, -1.]);
         assert!(same_output("ours", &output, &(&output + 0.05), 1e-4).is_ok());
         let error = same_output("ours", &output, &(&output + 0.5), 1e-4).unwrap_err();
-        assert_eq!(error.to_string(), "ours: its output (up to 1.000e3) is 5.000e-1 away from PyTorch's");
+        assert_eq!(
+            error.to_string(),
+            "ours: its output (up to 1.000e3) is 5.000e-1 away from PyTorch's"
+        );
         assert!(same_output("ours", &output, &(&output * f64::NAN), 1e-4).is_err());
         assert!(same_output("ours", &output, &output.reshape([1, 2]), 1e-4).is_err());
     }

@@ -11,7 +11,8 @@ use anyhow::{Context, Result};
 /// # Errors
 /// Those of the work, and a system without `/proc/self/clear_refs`.
 pub fn peak<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, u64)> {
-    fs::write("/proc/self/clear_refs", "5").context("cannot reset the peak of memory: this takes Linux")?;
+    fs::write("/proc/self/clear_refs", "5")
+        .context("cannot reset the peak of memory: this takes Linux")?;
     let before = status("VmRSS")?;
     let made = work()?;
     Ok((made, status("VmHWM")?.saturating_sub(before)))
@@ -25,7 +26,13 @@ fn status(name: &str) -> Result<u64> {
 
 fn field(text: &str, name: &str) -> Option<u64> {
     let kilobytes = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    kilobytes.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+    kilobytes
+        .trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .map(|kilobytes| kilobytes * 1024)
 }
 
 #[cfg(test)]
@@ -35,7 +42,8 @@ mod tests {
     #[test]
     fn what_is_freed_again_is_seen() -> Result<()> {
         const SIZE: u64 = 200_000_000;
-        let (sum, peak) = peak(|| Ok(vec![1_u8; SIZE as usize].iter().map(|&one| u64::from(one)).sum::<u64>()))?;
+        let (sum, peak) =
+            peak(|| Ok(vec![1_u8; SIZE as usize].iter().map(|&one| u64::from(one)).sum::<u64>()))?;
         assert_eq!(sum, SIZE);
         // Other tests of this process allocate meanwhile.
         assert!((SIZE * 9 / 10..SIZE * 10).contains(&peak), "{peak}");

@@ -58,13 +58,27 @@ pub enum Measure {
 
 impl Row {
     /// From the rounds of both sides.
-    pub fn new(what: impl Into<String>, ours: &[f64], measure: Measure, against: impl Into<String>, theirs: &[f64]) -> Self {
+    pub fn new(
+        what: impl Into<String>,
+        ours: &[f64],
+        measure: Measure,
+        against: impl Into<String>,
+        theirs: &[f64],
+    ) -> Self {
         let ratio = match measure {
             Measure::Speed => ratio(theirs, ours),
             Measure::Time | Measure::Share => ratio(ours, theirs),
         };
         let (theirs, ours) = (Times::of(theirs), Times::of(ours));
-        Self { what: what.into(), against: against.into(), theirs, ours, measure, ratio, target: None }
+        Self {
+            what: what.into(),
+            against: against.into(),
+            theirs,
+            ours,
+            measure,
+            ratio,
+            target: None,
+        }
     }
 
     /// With what is aimed at.
@@ -112,9 +126,12 @@ pub fn spell_seconds(seconds: f64) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = table::with_header(["slim", "it takes", "against", "it takes", "ratio", "target", "met"]);
+        let mut table = table::with_header([
+            "slim", "it takes", "against", "it takes", "ratio", "target", "met",
+        ]);
         for row in &self.rows {
-            let target = row.target.map(|target| row.measure.spell_target(target)).unwrap_or_default();
+            let target =
+                row.target.map(|target| row.measure.spell_target(target)).unwrap_or_default();
             let met = row.is_met().map_or("", |met| if met { "yes" } else { "no" });
             table.add_row([
                 row.what.as_str(),
@@ -126,9 +143,13 @@ impl fmt::Display for Report {
                 met,
             ]);
         }
-        table.column_mut(2).into_iter().for_each(|column| column.set_cell_alignment(comfy_table::CellAlignment::Left));
+        table
+            .column_mut(2)
+            .into_iter()
+            .for_each(|column| column.set_cell_alignment(comfy_table::CellAlignment::Left));
         writeln!(f, "{table}\n")?;
-        let versions: Vec<_> = self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        let versions: Vec<_> =
+            self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         writeln!(
             f,
             "on {} with {} threads, medians of {} rounds in turn; {}",
@@ -151,12 +172,35 @@ mod tests {
             device: "cpu".into(),
             threads: 2,
             rounds: 3,
-            versions: [("torch", "2.11.0"), ("torch_pruning", "1.6.1")].map(|(name, version)| (name.into(), version.into())).into(),
+            versions: [("torch", "2.11.0"), ("torch_pruning", "1.6.1")]
+                .map(|(name, version)| (name.into(), version.into()))
+                .into(),
             rows: vec![
-                Row::new("prune resnet50", &[0.010, 0.011, 0.010], Measure::Speed, "Torch-Pruning", &[0.55, 0.55, 0.56]).target(40.),
+                Row::new(
+                    "prune resnet50",
+                    &[0.010, 0.011, 0.010],
+                    Measure::Speed,
+                    "Torch-Pruning",
+                    &[0.55, 0.55, 0.56],
+                )
+                .target(40.),
                 Row::new("prune resnet152", &[0.05; 3], Measure::Speed, "Torch-Pruning", &[1.8; 3]),
-                Row::new("slim(0.5) of vgg19", &[0.0083; 3], Measure::Time, "copying what stays", &[0.0026; 3]).target(2.5),
-                Row::new("sparsity step of vgg19", &[0.000_09; 3], Measure::Share, "training step, 64 images", &[1.5; 3]).target(0.01),
+                Row::new(
+                    "slim(0.5) of vgg19",
+                    &[0.0083; 3],
+                    Measure::Time,
+                    "copying what stays",
+                    &[0.0026; 3],
+                )
+                .target(2.5),
+                Row::new(
+                    "sparsity step of vgg19",
+                    &[0.000_09; 3],
+                    Measure::Share,
+                    "training step, 64 images",
+                    &[1.5; 3],
+                )
+                .target(0.01),
             ],
             notes: vec!["half of every layer is removed".into()],
         };
@@ -169,7 +213,9 @@ mod tests {
 
     #[test]
     fn targets_are_met_at_their_bounds() {
-        let row = |measure, ours: f64, target: f64| Row::new("", &[ours], measure, "", &[1.]).target(target).is_met();
+        let row = |measure, ours: f64, target: f64| {
+            Row::new("", &[ours], measure, "", &[1.]).target(target).is_met()
+        };
         assert_eq!(row(Measure::Speed, 0.5, 2.), Some(true));
         assert_eq!(row(Measure::Speed, 0.51, 2.), Some(false));
         assert_eq!(row(Measure::Time, 1.1, 1.1), Some(true));

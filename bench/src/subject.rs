@@ -49,7 +49,10 @@ impl Subject {
         for (name, variable) in &mut variables {
             draw(name, variable);
         }
-        let dense = variables.into_iter().map(|(_, variable)| (variable.shallow_clone(), variable.copy())).collect();
+        let dense = variables
+            .into_iter()
+            .map(|(_, variable)| (variable.shallow_clone(), variable.copy()))
+            .collect();
         Ok(Self { network, net, vs, dense })
     }
 
@@ -121,7 +124,9 @@ mod tests {
         // Not `assert_eq`: a plan is long.
         assert!(Subject::new(Network::Vgg11, Device::Cpu)?.plan()? == plan);
         let images = subject.images(1);
-        let forward = |subject: &Subject| tch::no_grad(|| tch::nn::ModuleT::forward_t(&subject.net, &images, false));
+        let forward = |subject: &Subject| {
+            tch::no_grad(|| tch::nn::ModuleT::forward_t(&subject.net, &images, false))
+        };
         let before = forward(&subject);
         for _ in 0..2 {
             subject.net.apply(&plan)?;
@@ -135,10 +140,14 @@ mod tests {
 
     #[test]
     fn every_layer_loses_exactly_half() -> Result<()> {
-        for network in [Network::Vgg19, Network::Resnet50, Network::Densenet121, Network::MobilenetV2] {
+        for network in
+            [Network::Vgg19, Network::Resnet50, Network::Densenet121, Network::MobilenetV2]
+        {
             let plan = Subject::new(network, Device::Cpu)?.net.plan(&half_of_each())?;
             for layer in plan.layers() {
-                for axis in layer.axes.iter().filter(|axis| layer.scored.as_ref().is_some_and(|scored| scored.axis == axis.name)) {
+                for axis in layer.axes.iter().filter(|axis| {
+                    layer.scored.as_ref().is_some_and(|scored| scored.axis == axis.name)
+                }) {
                     assert_eq!(axis.keep.len() * 2, axis.width, "{network}: {}", layer.path);
                 }
             }

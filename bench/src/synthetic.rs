@@ -24,7 +24,10 @@ impl Chain {
 
     pub(crate) fn new(p: &nn::Path, layers: usize) -> Self {
         let layer = |i| Layer::new(&(p / "layers" / i), Self::WIDTH, Self::WIDTH, 3);
-        Self { layers: (0..layers).map(layer).collect(), head: conv(&(p / "head"), Self::WIDTH, 10, 1) }
+        Self {
+            layers: (0..layers).map(layer).collect(),
+            head: conv(&(p / "head"), Self::WIDTH, 10, 1),
+        }
     }
 }
 
@@ -42,20 +45,35 @@ impl Wide {
     pub(crate) fn new(p: &nn::Path, blocks: usize, width: i64) -> Self {
         let block = |i| {
             let p = &(p / "blocks" / i);
-            (Layer::new(&(p / 0), Self::NARROW, width, 1), Layer::new(&(p / 1), width, Self::NARROW, 1))
+            (
+                Layer::new(&(p / 0), Self::NARROW, width, 1),
+                Layer::new(&(p / 1), width, Self::NARROW, 1),
+            )
         };
-        Self { blocks: (0..blocks).map(block).collect(), head: conv(&(p / "head"), Self::NARROW, 10, 1) }
+        Self {
+            blocks: (0..blocks).map(block).collect(),
+            head: conv(&(p / "head"), Self::NARROW, 10, 1),
+        }
     }
 }
 
 impl Layer {
     fn new(p: &nn::Path, inputs: i64, outputs: i64, kernel: i64) -> Self {
-        Self { conv: conv(&(p / "conv"), inputs, outputs, kernel), bn: nn::batch_norm2d(p / "bn", outputs, Default::default()) }
+        Self {
+            conv: conv(&(p / "conv"), inputs, outputs, kernel),
+            bn: nn::batch_norm2d(p / "bn", outputs, Default::default()),
+        }
     }
 }
 
 fn conv(p: &nn::Path, inputs: i64, outputs: i64, kernel: i64) -> nn::Conv2D {
-    nn::conv2d(p, inputs, outputs, kernel, nn::ConvConfig { padding: kernel / 2, bias: false, ..Default::default() })
+    nn::conv2d(
+        p,
+        inputs,
+        outputs,
+        kernel,
+        nn::ConvConfig { padding: kernel / 2, bias: false, ..Default::default() },
+    )
 }
 
 impl ModuleT for Layer {
@@ -66,17 +84,19 @@ impl ModuleT for Layer {
 
 impl ModuleT for Chain {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        self.layers.iter().fold(xs.shallow_clone(), |xs, layer| xs.apply_t(layer, train)).apply(&self.head).mean_dim(
-            [2, 3].as_slice(),
-            false,
-            None,
-        )
+        self.layers
+            .iter()
+            .fold(xs.shallow_clone(), |xs, layer| xs.apply_t(layer, train))
+            .apply(&self.head)
+            .mean_dim([2, 3].as_slice(), false, None)
     }
 }
 
 impl ModuleT for Wide {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        let xs = self.blocks.iter().fold(xs.shallow_clone(), |xs, (wide, narrow)| xs.apply_t(wide, train).apply_t(narrow, train));
+        let xs = self.blocks.iter().fold(xs.shallow_clone(), |xs, (wide, narrow)| {
+            xs.apply_t(wide, train).apply_t(narrow, train)
+        });
         xs.apply(&self.head).mean_dim([2, 3].as_slice(), false, None)
     }
 }

@@ -28,7 +28,11 @@ impl Times {
     /// Of at least one time.
     pub fn of(seconds: &[f64]) -> Self {
         let quantile = |share| quantile(seconds, share);
-        Self { median: quantile(0.5), lower_quartile: quantile(0.25), upper_quartile: quantile(0.75) }
+        Self {
+            median: quantile(0.5),
+            lower_quartile: quantile(0.25),
+            upper_quartile: quantile(0.75),
+        }
     }
 }
 
@@ -111,7 +115,10 @@ mod tests {
     #[test]
     fn quartiles_of_few_and_of_many() {
         assert_eq!(Times::of(&[3.]), Times { median: 3., lower_quartile: 3., upper_quartile: 3. });
-        assert_eq!(Times::of(&[4., 1., 3., 2.]), Times { median: 2.5, lower_quartile: 1.75, upper_quartile: 3.25 });
+        assert_eq!(
+            Times::of(&[4., 1., 3., 2.]),
+            Times { median: 2.5, lower_quartile: 1.75, upper_quartile: 3.25 }
+        );
         assert!(median(&[]).is_nan());
     }
 

@@ -66,8 +66,16 @@ fn main() -> Result<()> {
     for &seed in &options.seeds {
         tch::manual_seed(seed as i64);
         let mut model = Model::new(spec.clone(), device)?;
-        let recipe = Recipe { epochs: options.epochs, sparsity: options.sparsity, seed, ..Recipe::default() };
-        dense += train(&mut model, &data, &recipe, &Output { quiet: true, ..Output::default() }, None)?.score.accuracy();
+        let recipe = Recipe {
+            epochs: options.epochs,
+            sparsity: options.sparsity,
+            seed,
+            ..Recipe::default()
+        };
+        dense +=
+            train(&mut model, &data, &recipe, &Output { quiet: true, ..Output::default() }, None)?
+                .score
+                .accuracy();
         for (sums, &ratio) in sums.iter_mut().zip(&options.ratios) {
             for (sum, repair) in sums.iter_mut().zip(REPAIRS) {
                 *sum += repaired_accuracy(&model, &data, ratio, repair)?;
@@ -76,7 +84,11 @@ fn main() -> Result<()> {
     }
 
     let seeds = options.seeds.len().max(1) as f64;
-    println!("VGG {cfg} on digits, {} epochs, mean of {seeds} seeds; dense {:.2} %\n", options.epochs, dense / seeds);
+    println!(
+        "VGG {cfg} on digits, {} epochs, mean of {seeds} seeds; dense {:.2} %\n",
+        options.epochs,
+        dense / seeds
+    );
     println!("{}", table(&options.ratios, &sums, seeds).trim_fmt());
     Ok(())
 }
@@ -93,7 +105,9 @@ fn repaired_accuracy(model: &Model, data: &DataSet, ratio: f64, repair: Repair) 
     if repair.recalibrate {
         let batches: Vec<_> = data.train.batches(BATCH).collect::<Result<_>>()?;
         let batches = batches.into_iter().filter(|batch| batch.labels.numel() == BATCH);
-        recalibrate(&mut replica, batches, |replica: &Net, Batch { images, .. }| Ok(replica.forward_t(&images, true)))?;
+        recalibrate(&mut replica, batches, |replica: &Net, Batch { images, .. }| {
+            Ok(replica.forward_t(&images, true))
+        })?;
     }
     Ok(evaluate(&replica, &*data.test, 256)?.accuracy())
 }

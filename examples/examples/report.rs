@@ -30,10 +30,12 @@ struct Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    std::fs::create_dir_all(&options.out).with_context(|| format!("cannot make {}", options.out.display()))?;
+    std::fs::create_dir_all(&options.out)
+        .with_context(|| format!("cannot make {}", options.out.display()))?;
     for &arch in &options.arch {
         let file = options.out.join(format!("{arch}.html"));
-        std::fs::write(&file, sample(arch, options.percent)?).with_context(|| format!("cannot write {}", file.display()))?;
+        std::fs::write(&file, sample(arch, options.percent)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
         println!("wrote {}", file.display());
     }
     Ok(())
@@ -73,16 +75,27 @@ fn draw_scores(model: &Model, dependencies: &Dependencies) -> Result<Vec<(String
     let _no_grad = tch::no_grad_guard();
     let variables = model.vs.variables();
     let plan = model.net.plan(&Slimming::ratio(0.))?.with_variables(&model.net, &model.vs)?;
-    let norms: Vec<_> = plan.layers().iter().filter(|layer| layer.kind == LayerKind::BatchNorm).collect();
+    let norms: Vec<_> =
+        plan.layers().iter().filter(|layer| layer.kind == LayerKind::BatchNorm).collect();
     let mut random = fastrand::Rng::with_seed(0);
     // Channels that stay or go together are alive or not together.
     let mut fates: HashMap<usize, f64> = HashMap::new();
     let mut scores = Vec::new();
     for (index, layer) in norms.iter().enumerate() {
-        let name = layer.tensors.iter().find(|tensor| tensor.name == "weight").and_then(|scale| scale.variable.as_deref());
-        let scale = name.and_then(|name| variables.get(name)).with_context(|| format!("`{}` has no γ", layer.path))?;
+        let name = layer
+            .tensors
+            .iter()
+            .find(|tensor| tensor.name == "weight")
+            .and_then(|scale| scale.variable.as_deref());
+        let scale = name
+            .and_then(|name| variables.get(name))
+            .with_context(|| format!("`{}` has no γ", layer.path))?;
         let dead = 0.3 + 0.4 * index as f64 / norms.len() as f64;
-        let units = dependencies.layers.iter().find(|one| one.path == layer.path).map_or(&[][..], |one| one.axes[0].units());
+        let units = dependencies
+            .layers
+            .iter()
+            .find(|one| one.path == layer.path)
+            .map_or(&[][..], |one| one.axes[0].units());
         let draw = |unit: &usize| match *fates.entry(*unit).or_insert_with(|| random.f64()) {
             fate if fate < 0.05 * dead => 0.,
             fate if fate < dead => 10_f64.powf(-6.5 + 3. * random.f64()),
@@ -102,7 +115,12 @@ fn stages(model: &Model, plan: &Plan) -> Result<Vec<Stage>> {
     let cost = model.net.cost(|net| tch::no_grad(|| net.forward_t(&image, false)))?;
     let after = cost.after(plan)?;
     let stage = |name: &str, accuracy, cost: &Cost| -> Result<Stage> {
-        Ok(Stage { name: name.to_owned(), accuracy, parameters: cost.parameters(), macs: Some(cost.macs()?) })
+        Ok(Stage {
+            name: name.to_owned(),
+            accuracy,
+            parameters: cost.parameters(),
+            macs: Some(cost.macs()?),
+        })
     };
     Ok(vec![
         stage("dense", Some(93.66), &cost)?,

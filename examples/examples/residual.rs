@@ -33,6 +33,9 @@ fn main() -> slim_runtime::Result<()> {
     checkpoint::load(&file, &mut other, &mut again)?;
 
     let images = Tensor::zeros([1, 3, 32, 32], (Kind::Float, vs.device()));
-    println!("built again, it is the same network: {}", images.apply_t(&net, false).equal(&images.apply_t(&again, false)));
+    println!(
+        "built again, it is the same network: {}",
+        images.apply_t(&net, false).equal(&images.apply_t(&again, false))
+    );
     Ok(())
 }

@@ -48,15 +48,23 @@ fn main() -> Result<()> {
         tch::manual_seed(0);
         let mut model = Model::new(spec.clone(), device)?;
         model.draw_scales();
-        let slimmed =
-            if multiple == 0 { None } else { Some(model.net.apply(&model.net.plan(&Slimming::ratio(percent).round_to(multiple))?)?) };
+        let slimmed = if multiple == 0 {
+            None
+        } else {
+            Some(model.net.apply(&model.net.plan(&Slimming::ratio(percent).round_to(multiple))?)?)
+        };
         let parameters: usize = model.vs.trainable_variables().iter().map(Tensor::numel).sum();
         let name = if slimmed.is_some() { format!("to {multiple}") } else { "dense".to_owned() };
-        Ok::<_, anyhow::Error>((format!("{name}, {} parameters", grouped(parameters as i64)), model))
+        Ok::<_, anyhow::Error>((
+            format!("{name}, {} parameters", grouped(parameters as i64)),
+            model,
+        ))
     };
     let models = [0].into_iter().chain(multiples).map(slimmed).collect::<Result<Vec<_>>>()?;
     let turns = Benchmark::new().device(device).batch(batch).time(Duration::from_secs(3)).in_turn();
-    let turns = models.iter().fold(turns, |turns, (name, model)| turns.case(name, || model.net.forward_t(&images, false)));
+    let turns = models.iter().fold(turns, |turns, (name, model)| {
+        turns.case(name, || model.net.forward_t(&images, false))
+    });
     println!("{spec}, {:.0} % of the channels removed\n{}", 100. * percent, turns.run()?);
     Ok(())
 }

@@ -39,7 +39,10 @@ fn main() -> Result<()> {
 
     let images = Tensor::f_rand([batch, channels, height, width], (Kind::Float, Device::Cpu))?;
     let forward = |net: &Net, images: &Tensor| net.forward_t(images, false);
-    println!("{}", export::torch_script(out.join(format!("{arch}.pt")), &model.net, &images, forward)?);
+    println!(
+        "{}",
+        export::torch_script(out.join(format!("{arch}.pt")), &model.net, &images, forward)?
+    );
 
     let output = tch::no_grad(|| forward(&model.net, &images));
     let beside = out.join(format!("{arch}.safetensors"));

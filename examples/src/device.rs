@@ -61,8 +61,13 @@ fn parse(said: &str, name: &str, gpus: usize) -> Result<Device> {
         Some(("cuda", number)) => number.parse().ok(),
         _ => None,
     };
-    let Some(number) = number else { bail!("{said}: there are cpu, cuda, and cuda:N for the GPU of that number") };
-    ensure!(gpus > 0, "{said}: libtorch finds no GPU here (or is not its CUDA build); leave it out, or say cpu");
+    let Some(number) = number else {
+        bail!("{said}: there are cpu, cuda, and cuda:N for the GPU of that number")
+    };
+    ensure!(
+        gpus > 0,
+        "{said}: libtorch finds no GPU here (or is not its CUDA build); leave it out, or say cpu"
+    );
     ensure!(number < gpus, "{said}: the last GPU is cuda:{}", gpus - 1);
     Ok(Device::Cuda(number))
 }
@@ -82,7 +87,12 @@ mod tests {
 
     #[test]
     fn devices_that_are_not() {
-        let said = |name, gpus| parse(&format!("SLIM_DEVICE={name}"), name, gpus).err().map(|error| error.to_string()).unwrap_or_default();
+        let said = |name, gpus| {
+            parse(&format!("SLIM_DEVICE={name}"), name, gpus)
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default()
+        };
         insta::assert_snapshot!([said("gpu", 1), said("cuda:one", 1), said("cpu:0", 1), said("cuda", 0), said("cuda:2", 2)].join("\n"), @r"
         SLIM_DEVICE=gpu: there are cpu, cuda, and cuda:N for the GPU of that number
         SLIM_DEVICE=cuda:one: there are cpu, cuda, and cuda:N for the GPU of that number

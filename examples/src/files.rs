@@ -22,8 +22,10 @@ impl Folder {
     /// # Errors
     /// It cannot be made, or nothing can be written into it.
     pub fn new(path: &Path) -> Result<Self> {
-        fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))?;
-        tempfile::tempfile_in(path).with_context(|| format!("cannot write into the folder {}", path.display()))?;
+        fs::create_dir_all(path)
+            .with_context(|| format!("cannot make the folder {}", path.display()))?;
+        tempfile::tempfile_in(path)
+            .with_context(|| format!("cannot write into the folder {}", path.display()))?;
         Ok(Self(path.to_owned()))
     }
 
@@ -38,7 +40,8 @@ impl Folder {
     /// Nothing can be written into it.
     pub fn draft(&self) -> Result<Draft<'_>> {
         let beside = tempfile::Builder::new().prefix(".slim-").suffix(".tmp").tempdir_in(&self.0);
-        let beside = beside.with_context(|| format!("cannot write into the folder {}", self.0.display()))?;
+        let beside =
+            beside.with_context(|| format!("cannot write into the folder {}", self.0.display()))?;
         Ok(Draft { folder: self, beside, names: Vec::new() })
     }
 
@@ -48,9 +51,17 @@ impl Folder {
         let path = self.file(name);
         match fs::metadata(&path) {
             Ok(there) => {
-                ensure!(there.is_file(), "cannot write {}: there is something that is no file", path.display());
+                ensure!(
+                    there.is_file(),
+                    "cannot write {}: there is something that is no file",
+                    path.display()
+                );
                 // Renaming asks for a writable folder alone.
-                ensure!(!there.permissions().readonly(), "cannot write {}: it is read-only", path.display());
+                ensure!(
+                    !there.permissions().readonly(),
+                    "cannot write {}: it is read-only",
+                    path.display()
+                );
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -103,9 +114,14 @@ impl Draft<'_> {
     /// It cannot be traced, or the disk is full.
     pub fn torch_script(&mut self, name: &'static str, model: &Model) -> Result<()> {
         let [channels, height, width] = model.spec.image();
-        let sample = Tensor::f_rand([1, channels, height, width], (Kind::Float, model.vs.device()))?;
+        let sample =
+            Tensor::f_rand([1, channels, height, width], (Kind::Float, model.vs.device()))?;
         self.add(name, |path| {
-            export::torch_script(path, &model.net, &sample, |net, images| net.forward_t(images, false)).map(drop).map_err(|error| {
+            export::torch_script(path, &model.net, &sample, |net, images| {
+                net.forward_t(images, false)
+            })
+            .map(drop)
+            .map_err(|error| {
                 match error {
                     // That of `add` names the file as it is to be called.
                     Error::Io { cause, .. } => cause.into(),
@@ -117,7 +133,8 @@ impl Draft<'_> {
     }
 
     fn add(&mut self, name: &'static str, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        write(&self.beside.path().join(name)).with_context(|| format!("cannot write {}", self.folder.file(name).display()))?;
+        write(&self.beside.path().join(name))
+            .with_context(|| format!("cannot write {}", self.folder.file(name).display()))?;
         self.names.push(name);
         Ok(())
     }
@@ -130,7 +147,8 @@ impl Draft<'_> {
         self.names.iter().try_for_each(|name| self.folder.check_free(name))?;
         for name in &self.names {
             let path = self.folder.file(name);
-            fs::rename(self.beside.path().join(name), &path).with_context(|| format!("cannot write {}", path.display()))?;
+            fs::rename(self.beside.path().join(name), &path)
+                .with_context(|| format!("cannot write {}", path.display()))?;
         }
         // The names outlast a loss of power. Where folders cannot be synced, nothing has failed.
         let _ = File::open(&self.folder.0).and_then(|folder| folder.sync_all());

@@ -31,7 +31,11 @@ pub fn change(before: f64, after: f64) -> String {
 
 /// Scores are close to zero where training with sparsity worked.
 pub fn score(value: f64) -> String {
-    if value != 0. && (value.abs() < 1e-3 || value.abs() >= 1e6) { format!("{value:.2e}") } else { format!("{value:.4}") }
+    if value != 0. && (value.abs() < 1e-3 || value.abs() >= 1e6) {
+        format!("{value:.2e}")
+    } else {
+        format!("{value:.4}")
+    }
 }
 
 /// `8.3 s`, `120 ms`, `2 min 5 s`
@@ -39,7 +43,9 @@ pub fn time(seconds: f64) -> String {
     match seconds {
         seconds if seconds < 1. => format!("{:.0} ms", 1e3 * seconds),
         seconds if seconds < 60. => format!("{seconds:.1} s"),
-        seconds if seconds < 3600. => format!("{} min {} s", seconds as u64 / 60, seconds as u64 % 60),
+        seconds if seconds < 3600. => {
+            format!("{} min {} s", seconds as u64 / 60, seconds as u64 % 60)
+        }
         seconds => format!("{} h {} min", seconds as u64 / 3600, seconds as u64 % 3600 / 60),
     }
 }
@@ -51,11 +57,17 @@ mod tests {
     #[test]
     fn numbers_read_well() {
         assert_eq!([0, 999, 1000, -20_035_018].map(grouped), ["0", "999", "1,000", "−20,035,018"]);
-        assert_eq!([9_999, 72_452, 20_035_018, 3_600_000_000].map(short), ["9,999", "72 k", "20.0 M", "3.60 G"]);
+        assert_eq!(
+            [9_999, 72_452, 20_035_018, 3_600_000_000].map(short),
+            ["9,999", "72 k", "20.0 M", "3.60 G"]
+        );
         assert_eq!(change(200., 50.), "−75.0 %");
         assert_eq!(change(99.17, 99.72), "+0.6 %");
         assert_eq!((change(1000., 1000.1), change(0., 3.)), ("±0 %".to_owned(), String::new()));
         assert_eq!([0., 0.25, 9.641e-6].map(score), ["0.0000", "0.2500", "9.64e-6"]);
-        assert_eq!([0.12, 8.31, 125., 7500.].map(time), ["120 ms", "8.3 s", "2 min 5 s", "2 h 5 min"]);
+        assert_eq!(
+            [0.12, 8.31, 125., 7500.].map(time),
+            ["120 ms", "8.3 s", "2 min 5 s", "2 h 5 min"]
+        );
     }
 }

@@ -55,7 +55,10 @@ impl NetworkOptions {
     /// A network that there is not.
     pub fn fresh(&self, classes: i64, seed: u64, device: Device) -> Result<Model> {
         tch::manual_seed(seed as i64);
-        Model::new(Spec::new(self.arch.unwrap_or(Arch::Vgg), self.depth, self.cfg.clone(), classes)?, device)
+        Model::new(
+            Spec::new(self.arch.unwrap_or(Arch::Vgg), self.depth, self.cfg.clone(), classes)?,
+            device,
+        )
     }
 }
 
@@ -65,7 +68,9 @@ impl DataOptions {
     /// # Errors
     /// [`Usage`] when none is meant; [`Missing`](data::Missing), which is found out before any work.
     pub fn name(&self, noted: Option<Name>) -> Result<Name> {
-        let name = self.dataset.or(noted).ok_or_else(|| Usage("which data set? say --dataset; digits is always there".to_owned()))?;
+        let name = self.dataset.or(noted).ok_or_else(|| {
+            Usage("which data set? say --dataset; digits is always there".to_owned())
+        })?;
         name.check(&self.data_dir)?;
         Ok(name)
     }

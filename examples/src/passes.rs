@@ -28,7 +28,10 @@ impl Pace {
     /// # Errors
     /// A target outside of [0, 1), and no pass at all.
     pub fn shares(self, target: f64, passes: usize) -> Result<Vec<f64>> {
-        ensure!((0.0..1.0).contains(&target), "a share of {target} of the channels cannot be removed; it is in [0, 1)");
+        ensure!(
+            (0.0..1.0).contains(&target),
+            "a share of {target} of the channels cannot be removed; it is in [0, 1)"
+        );
         ensure!(passes > 0, "it takes at least one pass");
         // What is left of the original after so many passes.
         let left = |pass: usize| {
@@ -79,8 +82,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused() {
-        let refused = |target, passes| Pace::Linear.shares(target, passes).err().map(|error| error.to_string());
-        assert_eq!(refused(1., 2).as_deref(), Some("a share of 1 of the channels cannot be removed; it is in [0, 1)"));
+        let refused = |target, passes| {
+            Pace::Linear.shares(target, passes).err().map(|error| error.to_string())
+        };
+        assert_eq!(
+            refused(1., 2).as_deref(),
+            Some("a share of 1 of the channels cannot be removed; it is in [0, 1)")
+        );
         assert_eq!(refused(0.5, 0).as_deref(), Some("it takes at least one pass"));
     }
 }

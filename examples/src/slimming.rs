@@ -54,7 +54,12 @@ pub struct SlimmingOptions {
     pub max_removed: Option<f64>,
 
     /// Layers are left with a multiple of so many channels, rounded up
-    #[arg(long, value_name = "MULTIPLE", conflicts_with = "round_down_to", help_heading = "Bounds")]
+    #[arg(
+        long,
+        value_name = "MULTIPLE",
+        conflicts_with = "round_down_to",
+        help_heading = "Bounds"
+    )]
     pub round_to: Option<usize>,
 
     /// The same, rounded down
@@ -75,11 +80,21 @@ pub struct SlimmingOptions {
 #[group(multiple = false)]
 struct TargetOptions {
     /// Share of channels to remove, in [0, 1): the reference's rule [default: 0.5]
-    #[arg(long, allow_negative_numbers = true, value_name = "SHARE", help_heading = "How much goes (one of these)")]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "SHARE",
+        help_heading = "How much goes (one of these)"
+    )]
     percent: Option<f64>,
 
     /// Remove the channels whose score is not above this
-    #[arg(long, allow_negative_numbers = true, value_name = "SCORE", help_heading = "How much goes (one of these)")]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "SCORE",
+        help_heading = "How much goes (one of these)"
+    )]
     threshold: Option<f64>,
 
     /// Leave at most so many channels
@@ -87,11 +102,21 @@ struct TargetOptions {
     top_k: Option<usize>,
 
     /// Leave at most this share of the parameters
-    #[arg(long, allow_negative_numbers = true, value_name = "SHARE", help_heading = "How much goes (one of these)")]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "SHARE",
+        help_heading = "How much goes (one of these)"
+    )]
     params: Option<f64>,
 
     /// Leave at most this share of the multiply-accumulates
-    #[arg(long, allow_negative_numbers = true, value_name = "SHARE", help_heading = "How much goes (one of these)")]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "SHARE",
+        help_heading = "How much goes (one of these)"
+    )]
     macs: Option<f64>,
 }
 
@@ -119,7 +144,9 @@ impl SlimmingOptions {
     /// The share of channels that is to go, where that is what they ask for.
     pub fn ratio(&self) -> Option<f64> {
         match self.target {
-            TargetOptions { threshold: None, top_k: None, params: None, macs: None, percent } => Some(percent.unwrap_or(PERCENT)),
+            TargetOptions { threshold: None, top_k: None, params: None, macs: None, percent } => {
+                Some(percent.unwrap_or(PERCENT))
+            }
             _ => None,
         }
     }
@@ -180,7 +207,11 @@ fn named<T: DeserializeOwned>(text: &str) -> Result<T> {
 
 /// `layer4=0.7`, `layer4=threshold=0.01`, `layer4=top_k=16`
 fn layer_target(text: &str) -> Result<(&str, Target)> {
-    let wrong = || format!("--layer {text}: it is a pattern of layers and a target, as in `--layer layer4=0.7`");
+    let wrong = || {
+        format!(
+            "--layer {text}: it is a pattern of layers and a target, as in `--layer layer4=0.7`"
+        )
+    };
     let (pattern, number) = text.rsplit_once('=').with_context(wrong)?;
     let (pattern, target) = if let Some(pattern) = pattern.strip_suffix("=threshold") {
         (pattern, Target::Threshold(number.parse().with_context(wrong)?))
@@ -208,7 +239,8 @@ mod tests {
     }
 
     fn asked(options: &str) -> Result<Slimming> {
-        let program = Program::try_parse_from(["program"].into_iter().chain(options.split_whitespace()))?;
+        let program =
+            Program::try_parse_from(["program"].into_iter().chain(options.split_whitespace()))?;
         program.slimming.slimming(7, || bail!("no cost"))
     }
 
@@ -217,33 +249,60 @@ mod tests {
         assert_eq!(asked("")?, Slimming::ratio(0.5));
         assert_eq!(asked("--percent 0.7")?, Slimming::ratio(0.7));
         assert_eq!(asked("--threshold 0.01 --local")?, Slimming::threshold(0.01).local());
-        assert_eq!(asked("--params 0.4 --criterion random")?, Slimming::params(0.4).criterion(Random { seed: 7 }));
+        assert_eq!(
+            asked("--params 0.4 --criterion random")?,
+            Slimming::params(0.4).criterion(Random { seed: 7 })
+        );
         assert_eq!(
             asked("--top-k 9 --coupling sum --normalisation l2")?,
             Slimming::top_k(9).coupling(Coupling::Sum).normalisation(Normalisation::L2)
         );
         let bounded = Slimming::ratio(0.5).at_least(2).max_removed(0.8).round_down_to(8).absorb();
         assert_eq!(asked("--at-least 2 --max-removed 0.8 --round-down-to 8 --absorb")?, bounded);
-        assert_eq!(bounded.bounds.round_to.map(|rounding| rounding.direction), Some(Direction::Down));
-        let layers = Slimming::ratio(0.5).layers("layer4", Target::Ratio(0.7)).layers("a=b", Target::Ratio(0.1)).keep("stem").keep("fc*");
+        assert_eq!(
+            bounded.bounds.round_to.map(|rounding| rounding.direction),
+            Some(Direction::Down)
+        );
+        let layers = Slimming::ratio(0.5)
+            .layers("layer4", Target::Ratio(0.7))
+            .layers("a=b", Target::Ratio(0.1))
+            .keep("stem")
+            .keep("fc*");
         assert_eq!(asked("--layer layer4=0.7 --layer a=b=0.1 --keep stem --keep fc*")?, layers);
-        let layers = Slimming::ratio(0.5).layers("a", Target::Threshold(0.01)).layers("b.*", Target::TopK(16));
+        let layers = Slimming::ratio(0.5)
+            .layers("a", Target::Threshold(0.01))
+            .layers("b.*", Target::TopK(16));
         assert_eq!(asked("--layer a=threshold=0.01 --layer b.*=top_k=16")?, layers);
-        let repaired = Slimming::ratio(0.5).masking(Masking::Parameters).absorb_after(Activation::LeakyRelu(0.01));
+        let repaired = Slimming::ratio(0.5)
+            .masking(Masking::Parameters)
+            .absorb_after(Activation::LeakyRelu(0.01));
         assert_eq!(asked("--masking parameters --absorb-after leaky_relu=0.01")?, repaired);
-        assert_eq!(asked("--absorb-after relu")?, Slimming::ratio(0.5).absorb_after(Activation::Relu));
+        assert_eq!(
+            asked("--absorb-after relu")?,
+            Slimming::ratio(0.5).absorb_after(Activation::Relu)
+        );
         Ok(())
     }
 
     #[test]
     fn what_cannot_be_is_said() {
-        let refused = |options: &str| asked(options).err().map(|error| format!("{error:#}")).unwrap_or_default();
+        let refused = |options: &str| {
+            asked(options).err().map(|error| format!("{error:#}")).unwrap_or_default()
+        };
         assert!(refused("--percent 0.5 --top-k 3").contains("cannot be used with"));
         assert!(refused("--round-to 8 --round-down-to 8").contains("cannot be used with"));
         assert!(refused("--layer layer4").contains("as in `--layer layer4=0.7`"));
-        assert!(refused("--layer layer4=most").contains("as in `--layer layer4=0.7`: invalid float"));
-        assert!(refused("--layer layer4=top_k=0.5").contains("as in `--layer layer4=0.7`: invalid digit"));
-        assert!(refused("--coupling most").contains("unknown variant `most`, expected one of `max`, `mean`, `sum`"));
+        assert!(
+            refused("--layer layer4=most").contains("as in `--layer layer4=0.7`: invalid float")
+        );
+        assert!(
+            refused("--layer layer4=top_k=0.5")
+                .contains("as in `--layer layer4=0.7`: invalid digit")
+        );
+        assert!(
+            refused("--coupling most")
+                .contains("unknown variant `most`, expected one of `max`, `mean`, `sum`")
+        );
         assert!(refused("--absorb --absorb-after relu").contains("cannot be used with"));
         assert_eq!(refused("--macs 0.5"), "no cost");
     }

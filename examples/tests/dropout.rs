@@ -44,7 +44,11 @@ fn dropout_draws_what_it_would_have_drawn() {
     };
     tch::set_num_threads(1);
     let folder = tempfile::tempdir().unwrap();
-    let shown = |name: &str| Output { folder: Some(folder.path().join(name)), quiet: true, ..Output::default() };
+    let shown = |name: &str| Output {
+        folder: Some(folder.path().join(name)),
+        quiet: true,
+        ..Output::default()
+    };
     train(&mut drawing(), &data, &recipe, &shown("through"), None).unwrap();
 
     // Asked before it begins, it ends at once, and goes on from nothing.
@@ -52,13 +56,19 @@ fn dropout_draws_what_it_would_have_drawn() {
     stopped.interrupt.ask();
     let mut model = drawing();
     let error = train(&mut model, &data, &recipe, &stopped, None).unwrap_err();
-    assert_eq!(error.downcast_ref::<Interrupted>().map(|interrupted| (interrupted.epoch, interrupted.step)), Some((0, 0)));
+    assert_eq!(
+        error
+            .downcast_ref::<Interrupted>()
+            .map(|interrupted| (interrupted.epoch, interrupted.step)),
+        Some((0, 0))
+    );
     // What another process would have drawn by now.
     tch::manual_seed(99);
     let file = |name: &str| folder.path().join(name).join("checkpoint.safetensors");
     let (_, resume) = Resume::read(&file("stopped"), &Wanted::default(), Device::Cpu).unwrap();
     train(&mut model, &data, &recipe, &shown("stopped"), Some(resume)).unwrap();
-    let [stopped, through] = ["stopped", "through"].map(|name| checkpoint::tensors(file(name)).unwrap());
+    let [stopped, through] =
+        ["stopped", "through"].map(|name| checkpoint::tensors(file(name)).unwrap());
     assert!(stopped.keys().eq(through.keys()));
     assert!(stopped.iter().all(|(name, tensor)| tensor.equal(&through[name])));
 }

@@ -20,7 +20,8 @@ const TRAIN: (&str, &str) = ("train", env!("CARGO_BIN_EXE_train"));
 const PRUNE: (&str, &str) = ("prune", env!("CARGO_BIN_EXE_prune"));
 
 /// Trains to about 98 %, with half of the γ near zero, in ten seconds.
-const DENSE: &str = "-sr --s 1e-2 --dataset digits --cfg [16,'M',32,'M',64,'M',64] --epochs 12 --batch-size 32";
+const DENSE: &str =
+    "-sr --s 1e-2 --dataset digits --cfg [16,'M',32,'M',64,'M',64] --epochs 12 --batch-size 32";
 
 fn command(folder: &Path, (name, compiled): (&str, &str), line: &str) -> Command {
     let mut command = Command::new(program(name, compiled));
@@ -28,7 +29,11 @@ fn command(folder: &Path, (name, compiled): (&str, &str), line: &str) -> Command
         Device::Cuda(number) => format!("cuda:{number}"),
         _ => "cpu".to_owned(),
     };
-    command.current_dir(folder).args(line.split_whitespace()).args(["--device", &device, "--threads", "1"]).stdin(Stdio::null());
+    command
+        .current_dir(folder)
+        .args(line.split_whitespace())
+        .args(["--device", &device, "--threads", "1"])
+        .stdin(Stdio::null());
     command
 }
 
@@ -49,8 +54,10 @@ fn score(file: &Path) -> (Model, Score) {
 
 /// The numbers of a line such as `masked  Accuracy: 350/360 (97.22 %)`.
 fn printed(text: &str, stage: &str) -> usize {
-    let line =
-        text.lines().find(|line| line.starts_with(stage) && line.contains("Accuracy: ")).unwrap_or_else(|| panic!("no {stage} in {text}"));
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(stage) && line.contains("Accuracy: "))
+        .unwrap_or_else(|| panic!("no {stage} in {text}"));
     let (_, numbers) = line.split_once("Accuracy: ").unwrap();
     numbers.split_once("/360").unwrap().0.parse().unwrap()
 }
@@ -62,10 +69,17 @@ fn train_kill_resume_prune_refine_prune_again() {
     let file = |name: &str| folder.join(name);
 
     // Killed as soon as an epoch is written, it goes on to the end.
-    let mut child = command(folder, TRAIN, &format!("{DENSE} --save dense")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = command(folder, TRAIN, &format!("{DENSE} --save dense"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let begun = Instant::now();
     while !file("dense/checkpoint.safetensors").exists() {
-        assert!(begun.elapsed() < Duration::from_secs(300) && child.try_wait().unwrap().is_none(), "no checkpoint was written");
+        assert!(
+            begun.elapsed() < Duration::from_secs(300) && child.try_wait().unwrap().is_none(),
+            "no checkpoint was written"
+        );
         sleep(Duration::from_millis(20));
     }
     child.kill().unwrap();
@@ -73,13 +87,21 @@ fn train_kill_resume_prune_refine_prune_again() {
     let before = fs::read_to_string(file("dense/metrics.jsonl")).unwrap().lines().count();
     assert!((1..12).contains(&before), "it was killed after {before} of 12 epochs");
     run(folder, TRAIN, "--resume dense/checkpoint.safetensors");
-    let epochs: Vec<usize> = read_metrics(&file("dense/metrics.jsonl")).unwrap().into_iter().map(|record| record.epoch).collect();
+    let epochs: Vec<usize> = read_metrics(&file("dense/metrics.jsonl"))
+        .unwrap()
+        .into_iter()
+        .map(|record| record.epoch)
+        .collect();
     assert_eq!(epochs, (0..12).collect::<Vec<_>>());
     let (_, dense) = score(&file("dense/checkpoint.safetensors"));
     assert!(dense.accuracy() > 95., "{dense:?}");
 
     // Half of the channels go, whose γ are near zero: hardly anything is lost, and the file is what was measured.
-    let said = run(folder, PRUNE, "--dataset digits --model dense/checkpoint.safetensors --percent 0.5 --save pruned");
+    let said = run(
+        folder,
+        PRUNE,
+        "--dataset digits --model dense/checkpoint.safetensors --percent 0.5 --save pruned",
+    );
     let (masked, slimmed) = (printed(&said, "masked"), printed(&said, "slimmed"));
     assert_eq!(printed(&said, "dense"), dense.correct);
     assert_eq!(masked, slimmed, "the masked network is not the slimmed one");
@@ -90,21 +112,35 @@ fn train_kill_resume_prune_refine_prune_again() {
     assert_eq!(&plan, model.slimmed.as_ref().unwrap().plan());
     assert_eq!(checkpoint::plan(file("pruned/pruned.safetensors")).unwrap(), plan);
     let cfg = checkpoint::cfg(file("pruned/pruned.safetensors")).unwrap();
-    let parameters: i64 = model.vs.trainable_variables().iter().map(|variable| variable.numel() as i64).sum();
+    let parameters: i64 =
+        model.vs.trainable_variables().iter().map(|variable| variable.numel() as i64).sum();
     let accuracy = masked as f64 / 360.;
-    let text = format!("Configuration: \n{cfg}\nNumber of parameters: \n{parameters}\nTest accuracy: \n{accuracy:?}");
+    let text = format!(
+        "Configuration: \n{cfg}\nNumber of parameters: \n{parameters}\nTest accuracy: \n{accuracy:?}"
+    );
     assert_eq!(fs::read_to_string(file("pruned/prune.txt")).unwrap(), text);
     assert!(fs::read_to_string(file("pruned/report.html")).unwrap().contains("</html>"));
     assert!(parameters * 3 < plan.parameters().before);
 
     // Fine-tuned without the penalty, it is as good as the dense one.
-    run(folder, TRAIN, "--refine pruned/pruned.safetensors --dataset digits --epochs 4 --lr 0.02 --save refined");
+    run(
+        folder,
+        TRAIN,
+        "--refine pruned/pruned.safetensors --dataset digits --epochs 4 --lr 0.02 --save refined",
+    );
     let (model, refined) = score(&file("refined/checkpoint.safetensors"));
     assert_eq!(model.slimmed.unwrap().plan(), &plan);
-    assert!(refined.accuracy() > 95. && refined.correct + 8 > dense.correct, "{refined:?} after {dense:?}");
+    assert!(
+        refined.accuracy() > 95. && refined.correct + 8 > dense.correct,
+        "{refined:?} after {dense:?}"
+    );
 
     // And again: the plan still begins with the channels of the first network.
-    let said = run(folder, PRUNE, "--dataset digits --model refined/checkpoint.safetensors --percent 0.3 --save again");
+    let said = run(
+        folder,
+        PRUNE,
+        "--dataset digits --model refined/checkpoint.safetensors --percent 0.3 --save again",
+    );
     assert_eq!(printed(&said, "pruned before"), refined.correct);
     assert_eq!(printed(&said, "masked"), printed(&said, "slimmed"));
     let again = Plan::from_json(&fs::read_to_string(file("again/plan.json")).unwrap()).unwrap();
@@ -113,11 +149,23 @@ fn train_kill_resume_prune_refine_prune_again() {
     let goes = plan.channels().after * 3 / 10;
     assert_eq!(again.channels().after, plan.channels().after - goes - 1);
     for layer in plan.layers().iter().filter(|layer| !layer.axes.is_empty()) {
-        let (first, both) = (plan.original_channels(&layer.path).unwrap(), again.original_channels(&layer.path).unwrap());
-        assert!(both.iter().all(|channel| first.iter().any(|kept| kept == channel)), "{}: {both:?} of {first:?}", layer.path);
+        let (first, both) = (
+            plan.original_channels(&layer.path).unwrap(),
+            again.original_channels(&layer.path).unwrap(),
+        );
+        assert!(
+            both.iter().all(|channel| first.iter().any(|kept| kept == channel)),
+            "{}: {both:?} of {first:?}",
+            layer.path
+        );
     }
     let (_, last) = score(&file("again/pruned.safetensors"));
     assert_eq!(last.correct, printed(&said, "slimmed"));
     // No file of an optimizer's is in one of a network's.
-    assert!(checkpoint::tensors(file("again/pruned.safetensors")).unwrap().keys().all(|name| !name.starts_with("optimizer")));
+    assert!(
+        checkpoint::tensors(file("again/pruned.safetensors"))
+            .unwrap()
+            .keys()
+            .all(|name| !name.starts_with("optimizer"))
+    );
 }

@@ -20,7 +20,12 @@ const STEPS: usize = 6;
 fn command(arguments: &[&str], save: &Path) -> Command {
     let mut command = Command::new(program("train", env!("CARGO_BIN_EXE_train")));
     // Threads that wait for each other take the time of tests beside this one.
-    command.args(arguments).arg("--save").arg(save).stdin(Stdio::null()).env("OMP_NUM_THREADS", "1");
+    command
+        .args(arguments)
+        .arg("--save")
+        .arg(save)
+        .stdin(Stdio::null())
+        .env("OMP_NUM_THREADS", "1");
     command
 }
 
@@ -51,19 +56,36 @@ fn file(save: &Path) -> PathBuf {
 
 /// Everything in a checkpoint that training goes on from, but for how long it took.
 fn tensors(save: &Path) -> BTreeMap<String, Vec<u32>> {
-    let bits = |tensor: Tensor| Vec::<f32>::try_from(tensor.flatten(0, -1)).unwrap().into_iter().map(f32::to_bits).collect();
-    checkpoint::tensors(file(save)).unwrap().into_iter().map(|(name, tensor)| (name, bits(tensor))).collect()
+    let bits = |tensor: Tensor| {
+        Vec::<f32>::try_from(tensor.flatten(0, -1)).unwrap().into_iter().map(f32::to_bits).collect()
+    };
+    checkpoint::tensors(file(save))
+        .unwrap()
+        .into_iter()
+        .map(|(name, tensor)| (name, bits(tensor)))
+        .collect()
 }
 
 fn epochs(save: &Path) -> Vec<usize> {
-    read_metrics(&save.join("metrics.jsonl")).unwrap().into_iter().map(|record| record.epoch).collect()
+    read_metrics(&save.join("metrics.jsonl"))
+        .unwrap()
+        .into_iter()
+        .map(|record| record.epoch)
+        .collect()
 }
 
 /// Starts training that would not end by itself for a long time, and returns once a line begins like this.
 fn until(save: &Path, line: &str) -> Child {
-    let mut child = command(&words("--epochs 1000"), save).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command(&words("--epochs 1000"), save)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let lines = BufReader::new(child.stdout.as_mut().unwrap());
-    assert!(lines.lines().map_while(Result::ok).any(|found| found.starts_with(line)), "it never printed {line}");
+    assert!(
+        lines.lines().map_while(Result::ok).any(|found| found.starts_with(line)),
+        "it never printed {line}"
+    );
     child
 }
 
@@ -107,14 +129,22 @@ fn killed_or_interrupted_it_ends_with_the_weights_of_a_run_that_was_not() {
     let wanted = 2 * begun + 1;
     stdout(&tiny(&format!("--epochs {wanted}"), &save("through")));
     let through = tensors(&save("through"));
-    assert!(through.len() > 10 && through.keys().any(|name| name == "optimizer.momentum.feature.0.weight"));
+    assert!(
+        through.len() > 10
+            && through.keys().any(|name| name == "optimizer.momentum.feature.0.weight")
+    );
     for name in stopped {
         // The file says all the rest, and what is written goes beside it.
         let mut resumed = Command::new(program("train", env!("CARGO_BIN_EXE_train")));
-        resumed.args(["--threads", "1", "--no-cuda", "--epochs", &wanted.to_string(), "--resume"]).arg(file(&save(name)));
+        resumed
+            .args(["--threads", "1", "--no-cuda", "--epochs", &wanted.to_string(), "--resume"])
+            .arg(file(&save(name)));
         let (epoch, step) = place(&save(name));
         let said = stdout(&resumed.env("OMP_NUM_THREADS", "1").output().unwrap());
-        assert!(said.starts_with(&format!("going on with epoch {epoch}, step {step}, of ")), "{said}");
+        assert!(
+            said.starts_with(&format!("going on with epoch {epoch}, step {step}, of ")),
+            "{said}"
+        );
         assert!(tensors(&save(name)) == through, "{name}, it ends elsewhere");
         assert_eq!(epochs(&save(name)), (0..wanted).collect::<Vec<_>>());
     }
@@ -125,11 +155,25 @@ fn what_a_user_reads() {
     let folder = tempfile::tempdir().unwrap();
     let save = folder.path().join("dense");
     let output = tiny("--epochs 2 --log-interval 3", &save);
-    assert_eq!(stderr(&output).matches("warning: the largest |γ| that goes").count(), 1, "{}", stderr(&output));
+    assert_eq!(
+        stderr(&output).matches("warning: the largest |γ| that goes").count(),
+        1,
+        "{}",
+        stderr(&output)
+    );
     insta::assert_snapshot!("training", shape(&stdout(&output), folder.path()));
-    let scores: Vec<_> = stdout(&output).lines().filter(|line| line.starts_with("Test set: ")).map(str::to_owned).collect();
-    assert!(scores.len() == 2 && scores.iter().all(|line| line.contains("/360 (") && line.ends_with("%), gap: no")), "{scores:?}");
-    let read = Model::read(&save.join("model_best.safetensors"), &Wanted::default(), Device::Cpu).unwrap();
+    let scores: Vec<_> = stdout(&output)
+        .lines()
+        .filter(|line| line.starts_with("Test set: "))
+        .map(str::to_owned)
+        .collect();
+    assert!(
+        scores.len() == 2
+            && scores.iter().all(|line| line.contains("/360 (") && line.ends_with("%), gap: no")),
+        "{scores:?}"
+    );
+    let read =
+        Model::read(&save.join("model_best.safetensors"), &Wanted::default(), Device::Cpu).unwrap();
     assert_eq!(read.spec.cfg, Some(channels![8, M, 16, M, 16]));
 
     // Pruned, it is fine-tuned by what the file says.
@@ -138,7 +182,16 @@ fn what_a_user_reads() {
     let pruned = folder.path().join("pruned.safetensors");
     model.writer().unwrap().write(&pruned).unwrap();
     let refined = run(
-        &["--refine", pruned.to_str().unwrap(), "--dataset", "digits", "--epochs", "1", "--batch-size", "256"],
+        &[
+            "--refine",
+            pruned.to_str().unwrap(),
+            "--dataset",
+            "digits",
+            "--epochs",
+            "1",
+            "--batch-size",
+            "256",
+        ],
         &folder.path().join("refined"),
     );
     assert_eq!(stderr(&refined), "");
@@ -148,7 +201,10 @@ fn what_a_user_reads() {
 /// Without what differs from run to run and from machine to machine.
 fn shape(text: &str, folder: &Path) -> String {
     let text = text.replace(&folder.display().to_string(), "FOLDER");
-    let line = |line: &str| match line.split_once("Loss: ").or_else(|| line.split_once("loss: ")).or_else(|| line.split_once(" epochs in "))
+    let line = |line: &str| match line
+        .split_once("Loss: ")
+        .or_else(|| line.split_once("loss: "))
+        .or_else(|| line.split_once(" epochs in "))
     {
         Some((before, _)) => format!("{before} …"),
         None => line.to_owned(),
@@ -187,7 +243,8 @@ fn errors_are_one_line_and_an_exit_code() {
     stdout(&tiny("--epochs 1", &save));
     let checkpoint = file(&save);
     let before = std::fs::read(&checkpoint).unwrap();
-    let contradicted = |more: &[&str]| refused(&[&["--resume", checkpoint.to_str().unwrap()], more].concat());
+    let contradicted =
+        |more: &[&str]| refused(&[&["--resume", checkpoint.to_str().unwrap()], more].concat());
     let texts = [
         contradicted(&["--lr", "0.2", "--no-decay-bn"]),
         contradicted(&["--dataset", "cifar10"]),
@@ -206,6 +263,10 @@ fn errors_are_one_line_and_an_exit_code() {
 
 #[test]
 fn the_help_is_complete() {
-    let output = Command::new(program("train", env!("CARGO_BIN_EXE_train"))).arg("--help").env("COLUMNS", "100").output().unwrap();
+    let output = Command::new(program("train", env!("CARGO_BIN_EXE_train")))
+        .arg("--help")
+        .env("COLUMNS", "100")
+        .output()
+        .unwrap();
     insta::assert_snapshot!("help", stdout(&output));
 }

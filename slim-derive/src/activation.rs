@@ -41,7 +41,11 @@ pub(crate) const ACTIVATIONS: &[Activation] = &[
     Activation { word: "identity", effect: Effect::Known("Identity"), tensor: None },
     known("relu", "Relu", "relu()"),
     known("relu6", "Relu6", "clamp(0., 6.)"),
-    Activation { word: "leaky_relu", effect: Effect::Parameter("LeakyRelu", 0.01), tensor: Some("leaky_relu()") },
+    Activation {
+        word: "leaky_relu",
+        effect: Effect::Parameter("LeakyRelu", 0.01),
+        tensor: Some("leaky_relu()"),
+    },
     Activation { word: "elu", effect: Effect::Parameter("Elu", 1.), tensor: Some("elu()") },
     known("silu", "Silu", "silu()"),
     known("gelu", "Gelu", "gelu(\"none\")"),
@@ -63,7 +67,9 @@ impl Activation {
         let word = self.word;
         match (&self.effect, operand) {
             (Effect::Parameter(_, default), "") => format!("`{word}` or `{word}({default:?})`"),
-            (Effect::Parameter(_, default), _) => format!("`{word}({operand})` or `{word}({operand}, {default:?})`"),
+            (Effect::Parameter(_, default), _) => {
+                format!("`{word}({operand})` or `{word}({operand}, {default:?})`")
+            }
             (_, "") => format!("`{word}`"),
             _ => format!("`{word}({operand})`"),
         }
@@ -75,7 +81,9 @@ impl Activation {
             None => Some(Applied { activation: self, parameter: None }),
             Some(parameter) => {
                 let takes_one = matches!(self.effect, Effect::Parameter(..));
-                number(parameter).filter(|_| takes_one).map(|number| Applied { activation: self, parameter: Some(number) })
+                number(parameter)
+                    .filter(|_| takes_one)
+                    .map(|number| Applied { activation: self, parameter: Some(number) })
             }
         }
     }

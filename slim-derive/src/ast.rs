@@ -37,7 +37,9 @@ impl<'a> Model<'a> {
         let attrs = ModelAttrs::parse(cx, &input.attrs);
         let shape = match &input.data {
             Data::Struct(data) => Shape::Struct(Field::parse_all(cx, &data.fields)),
-            Data::Enum(data) => Shape::Enum(data.variants.iter().map(|variant| Variant::parse(cx, variant)).collect()),
+            Data::Enum(data) => Shape::Enum(
+                data.variants.iter().map(|variant| Variant::parse(cx, variant)).collect(),
+            ),
             Data::Union(data) => {
                 cx.error(
                     data.union_token,
@@ -84,7 +86,11 @@ impl<'a> Field<'a> {
 
 impl<'a> Variant<'a> {
     fn parse(cx: &Ctxt, variant: &'a syn::Variant) -> Self {
-        attr::refuse(cx, &variant.attrs, "a variant takes no `prune` attribute; write it on the variant's field");
+        attr::refuse(
+            cx,
+            &variant.attrs,
+            "a variant takes no `prune` attribute; write it on the variant's field",
+        );
         let mut fields = Field::parse_all(cx, &variant.fields);
         if fields.len() > 1 {
             cx.error(

@@ -81,7 +81,9 @@ impl FieldAttrs {
                 "from" => set(cx, &mut found.from, &meta, expression(cx, &meta, "input")),
                 "act" => set(cx, &mut found.act, &meta, act(cx, &meta)),
                 "skip" => set(cx, &mut found.role, &meta, flag(cx, &meta).map(|()| Role::Skip)),
-                "elementwise" => set(cx, &mut found.role, &meta, flag(cx, &meta).map(|()| Role::Elementwise)),
+                "elementwise" => {
+                    set(cx, &mut found.role, &meta, flag(cx, &meta).map(|()| Role::Elementwise))
+                }
                 "per_channel" => set(cx, &mut found.role, &meta, per_channel(cx, &meta)),
                 "with" => set(cx, &mut found.role, &meta, function(cx, &meta)),
                 key => unknown(cx, &meta, key, ("a field", FIELD_KEYS), ("the struct", MODEL_KEYS)),
@@ -93,7 +95,10 @@ impl FieldAttrs {
 
 /// An error at every `#[prune(…)]`, where none has a meaning.
 pub(crate) fn refuse(cx: &Ctxt, attrs: &[Attribute], message: &str) {
-    attrs.iter().filter(|attr| attr.path().is_ident("prune")).for_each(|attr| cx.error(attr, message));
+    attrs
+        .iter()
+        .filter(|attr| attr.path().is_ident("prune"))
+        .for_each(|attr| cx.error(attr, message));
 }
 
 /// The entries of all `#[prune(…)]`.
@@ -128,10 +133,18 @@ fn set<T>(cx: &Ctxt, slot: &mut Option<Attr<T>>, meta: &Meta, value: Option<T>) 
     );
 }
 
-fn unknown(cx: &Ctxt, meta: &Meta, key: &str, (here, keys): (&str, &[&str]), (elsewhere, foreign): (&str, &[&str])) {
+fn unknown(
+    cx: &Ctxt,
+    meta: &Meta,
+    key: &str,
+    (here, keys): (&str, &[&str]),
+    (elsewhere, foreign): (&str, &[&str]),
+) {
     let known = keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
     let message = match did_you_mean(key, keys) {
-        _ if foreign.contains(&key) => format!("`{key}` belongs on {elsewhere}; {here} takes {known}"),
+        _ if foreign.contains(&key) => {
+            format!("`{key}` belongs on {elsewhere}; {here} takes {known}")
+        }
         Some(meant) => format!("`prune` has no key `{key}`; did you mean `{meant}`?"),
         None => format!("`prune` has no key `{key}`; {here} takes {known}"),
     };
@@ -152,7 +165,10 @@ fn expression(cx: &Ctxt, meta: &Meta, example: &str) -> Option<Expr> {
         return Some(pair.value.clone());
     }
     let key = key(meta);
-    cx.error(meta.path(), format!("`{key}` says what is read; write `#[prune({key} = {example})]`"));
+    cx.error(
+        meta.path(),
+        format!("`{key}` says what is read; write `#[prune({key} = {example})]`"),
+    );
     None
 }
 
@@ -176,7 +192,8 @@ fn input_widths(cx: &Ctxt, meta: &Meta) -> Option<InputWidths> {
 fn channel_count(expr: &Expr) -> Option<LitInt> {
     match peeled(expr) {
         Expr::Lit(ExprLit { lit: Lit::Int(count), .. })
-            if count.suffix().is_empty() && count.base10_parse::<i64>().is_ok_and(|count| count > 0) =>
+            if count.suffix().is_empty()
+                && count.base10_parse::<i64>().is_ok_and(|count| count > 0) =>
         {
             Some(count.clone())
         }
@@ -186,11 +203,16 @@ fn channel_count(expr: &Expr) -> Option<LitInt> {
 
 fn crate_path(cx: &Ctxt, meta: &Meta) -> Option<Path> {
     let path = match value(meta) {
-        Some(Expr::Lit(ExprLit { lit: Lit::Str(path), .. })) => path.parse_with(Path::parse_mod_style).ok(),
+        Some(Expr::Lit(ExprLit { lit: Lit::Str(path), .. })) => {
+            path.parse_with(Path::parse_mod_style).ok()
+        }
         _ => None,
     };
     if path.is_none() {
-        cx.error(meta.path(), "`crate` is a path in quotes; write `#[prune(crate = \"path::to::slim_runtime\")]`");
+        cx.error(
+            meta.path(),
+            "`crate` is a path in quotes; write `#[prune(crate = \"path::to::slim_runtime\")]`",
+        );
     }
     path
 }

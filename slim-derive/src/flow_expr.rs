@@ -88,31 +88,59 @@ impl FlowExpr {
         match expr {
             Expr::Paren(inner) => Self::parse(cx, scope, &inner.expr),
             Expr::Group(inner) => Self::parse(cx, scope, &inner.expr),
-            Expr::Path(path) if path.path.is_ident("input") && scope.fields.iter().any(|field| field.name == "input") => {
-                error(cx, path, "`input` is what the struct is given, and here also a field; rename the field")
+            Expr::Path(path)
+                if path.path.is_ident("input")
+                    && scope.fields.iter().any(|field| field.name == "input") =>
+            {
+                error(
+                    cx,
+                    path,
+                    "`input` is what the struct is given, and here also a field; rename the field",
+                )
             }
             Expr::Path(path) if path.path.is_ident("input") => Some(FlowExpr::Input),
             Expr::Path(path) => match path.path.get_ident() {
-                Some(ident) => scope.node(cx, ident, &syn::ext::IdentExt::unraw(ident).to_string()).map(FlowExpr::Node),
+                Some(ident) => scope
+                    .node(cx, ident, &syn::ext::IdentExt::unraw(ident).to_string())
+                    .map(FlowExpr::Node),
                 None => error(cx, expr, "a flow is the name of a field, or `input`"),
             },
-            Expr::Lit(ExprLit { lit: Lit::Int(index), .. }) => scope.node(cx, index, index.base10_digits()).map(FlowExpr::Node),
+            Expr::Lit(ExprLit { lit: Lit::Int(index), .. }) => {
+                scope.node(cx, index, index.base10_digits()).map(FlowExpr::Node)
+            }
             // `0.1` of a tuple struct is part 1 of field 0, and one token.
             Expr::Lit(ExprLit { lit: Lit::Float(float), .. }) => {
-                match float.base10_digits().split_once('.').map(|(field, part)| (field, part.parse())) {
-                    Some((field, Ok(part))) => Some(FlowExpr::Part(Box::new(FlowExpr::Node(scope.node(cx, float, field)?)), part)),
-                    _ => error(cx, expr, "this is no flow; write `0.1` for the second tensor of field 0"),
+                match float
+                    .base10_digits()
+                    .split_once('.')
+                    .map(|(field, part)| (field, part.parse()))
+                {
+                    Some((field, Ok(part))) => Some(FlowExpr::Part(
+                        Box::new(FlowExpr::Node(scope.node(cx, float, field)?)),
+                        part,
+                    )),
+                    _ => error(
+                        cx,
+                        expr,
+                        "this is no flow; write `0.1` for the second tensor of field 0",
+                    ),
                 }
             }
             Expr::Field(field) => match &field.member {
-                Member::Unnamed(index) => Some(FlowExpr::Part(Box::new(Self::parse(cx, scope, &field.base)?), index.index as usize)),
+                Member::Unnamed(index) => Some(FlowExpr::Part(
+                    Box::new(Self::parse(cx, scope, &field.base)?),
+                    index.index as usize,
+                )),
                 Member::Named(name) if matches!(&*field.base, Expr::Path(path) if path.path.is_ident("self")) => {
                     error(cx, expr, format!("a field is named without `self`; write `{name}`"))
                 }
-                Member::Named(name) => error(cx, name, "the tensors of a flow have numbers; write `.0` for the first"),
+                Member::Named(name) => {
+                    error(cx, name, "the tensors of a flow have numbers; write `.0` for the first")
+                }
             },
             Expr::Binary(binary) => {
-                let operands = (Self::parse(cx, scope, &binary.left), Self::parse(cx, scope, &binary.right));
+                let operands =
+                    (Self::parse(cx, scope, &binary.left), Self::parse(cx, scope, &binary.right));
                 let join = match binary.op {
                     BinOp::Add(_) => Join::Add,
                     BinOp::Mul(_) => Join::Multiply,
@@ -121,17 +149,25 @@ impl FlowExpr {
                         return error(
                             cx,
                             other,
-                            format!("`{operator}` joins no flows; write `a + b` (a sum), `a * b` (a gate) or `[a, b]` (a concatenation)"),
+                            format!(
+                                "`{operator}` joins no flows; write `a + b` (a sum), `a * b` (a gate) or `[a, b]` (a concatenation)"
+                            ),
                         );
                     }
                 };
                 Some(FlowExpr::Join(join, Box::new(operands.0?), Box::new(operands.1?)))
             }
-            Expr::Array(array) if !array.elems.is_empty() => Self::parse_all(cx, scope, &array.elems).map(FlowExpr::Concat),
-            Expr::Tuple(tuple) if !tuple.elems.is_empty() => Self::parse_all(cx, scope, &tuple.elems).map(FlowExpr::Tuple),
-            Expr::Array(_) | Expr::Tuple(_) => {
-                error(cx, expr, "there is nothing in it; a concatenation is `[a, b]`, several outputs are `(a, b)`")
+            Expr::Array(array) if !array.elems.is_empty() => {
+                Self::parse_all(cx, scope, &array.elems).map(FlowExpr::Concat)
             }
+            Expr::Tuple(tuple) if !tuple.elems.is_empty() => {
+                Self::parse_all(cx, scope, &tuple.elems).map(FlowExpr::Tuple)
+            }
+            Expr::Array(_) | Expr::Tuple(_) => error(
+                cx,
+                expr,
+                "there is nothing in it; a concatenation is `[a, b]`, several outputs are `(a, b)`",
+            ),
             Expr::Call(call) => Self::parse_call(cx, scope, call),
             _ => error(
                 cx,
@@ -142,7 +178,11 @@ impl FlowExpr {
     }
 
     /// All parts, so that all their errors are reported.
-    fn parse_all<'e>(cx: &Ctxt, scope: &Scope, parts: impl IntoIterator<Item = &'e Expr>) -> Option<Vec<Self>> {
+    fn parse_all<'e>(
+        cx: &Ctxt,
+        scope: &Scope,
+        parts: impl IntoIterator<Item = &'e Expr>,
+    ) -> Option<Vec<Self>> {
         let parsed: Vec<_> = parts.into_iter().map(|part| Self::parse(cx, scope, part)).collect();
         parsed.into_iter().collect()
     }
@@ -150,27 +190,35 @@ impl FlowExpr {
     fn parse_call(cx: &Ctxt, scope: &Scope, call: &ExprCall) -> Option<Self> {
         let func = peeled(&call.func);
         let name = match func {
-            Expr::Path(path) => path.path.get_ident().map(|ident| syn::ext::IdentExt::unraw(ident).to_string()),
+            Expr::Path(path) => {
+                path.path.get_ident().map(|ident| syn::ext::IdentExt::unraw(ident).to_string())
+            }
             _ => None,
         };
         let name = name.unwrap_or_else(|| func.to_token_stream().to_string());
         if scope.fields.iter().any(|field| field.name == name) {
             let node = scope.node(cx, &call.func, &name);
             let Some(argument) = call.args.first().filter(|_| call.args.len() == 1) else {
-                let hides = if FUNCTIONS.iter().any(|function| function.name == name) || activation::find(&name).is_some() {
+                let hides = if FUNCTIONS.iter().any(|function| function.name == name)
+                    || activation::find(&name).is_some()
+                {
                     "; it hides the function of this name"
                 } else {
                     ""
                 };
-                let fix = format!("write `{name}(a)`, or `{name}((a, b))` for a layer of two inputs");
+                let fix =
+                    format!("write `{name}(a)`, or `{name}((a, b))` for a layer of two inputs");
                 return error(cx, call, format!("a field is applied to one flow; {fix}{hides}"));
             };
             return Some(FlowExpr::Apply(node?, Box::new(Self::parse(cx, scope, argument)?)));
         }
         if let Some(activation) = activation::find(&name) {
             let flow = call.args.first().map(|flow| Self::parse(cx, scope, flow));
-            let applied = activation.with(call.args.get(1)).filter(|_| (1..=2).contains(&call.args.len()));
-            let Some(applied) = applied else { return error(cx, call, format!("write {}", activation.form("a"))) };
+            let applied =
+                activation.with(call.args.get(1)).filter(|_| (1..=2).contains(&call.args.len()));
+            let Some(applied) = applied else {
+                return error(cx, call, format!("write {}", activation.form("a")));
+            };
             return Some(FlowExpr::Activate(applied, Box::new(flow??)));
         }
         let Some(function) = FUNCTIONS.iter().find(|function| function.name == name) else {
@@ -178,7 +226,11 @@ impl FlowExpr {
             if let Some(argument) = call.args.first() {
                 let _ = Self::parse(cx, scope, argument);
             }
-            let known = FUNCTIONS.iter().map(|function| format!("`{}`", function.form)).collect::<Vec<_>>().join(", ");
+            let known = FUNCTIONS
+                .iter()
+                .map(|function| format!("`{}`", function.form))
+                .collect::<Vec<_>>()
+                .join(", ");
             let names: Vec<_> = FUNCTIONS
                 .iter()
                 .map(|function| function.name)
@@ -189,7 +241,9 @@ impl FlowExpr {
                 cx,
                 &call.func,
                 match did_you_mean(&name, &names) {
-                    Some(meant) => format!("there is no function or field `{name}`; did you mean `{meant}`?"),
+                    Some(meant) => {
+                        format!("there is no function or field `{name}`; did you mean `{meant}`?")
+                    }
                     None => format!(
                         "there is no function or field `{name}`; the functions are {known} and activations such as `relu(a)`; a field `f` is applied once more by `f(a)`"
                     ),
@@ -206,7 +260,11 @@ impl FlowExpr {
         match (numbers.first().and_then(literal), numbers.get(1).and_then(literal)) {
             (Some(0), _) => return error(cx, &numbers[0], "nothing can be cut into 0 parts"),
             (Some(chunks), Some(index)) if index >= chunks => {
-                return error(cx, &numbers[1], format!("there is no chunk {index} of {chunks}; the last is {}", chunks - 1));
+                return error(
+                    cx,
+                    &numbers[1],
+                    format!("there is no chunk {index} of {chunks}; the last is {}", chunks - 1),
+                );
             }
             _ => {}
         }
@@ -218,12 +276,17 @@ impl FlowExpr {
         see(self);
         match self {
             FlowExpr::Input | FlowExpr::Node(_) | FlowExpr::Value(_) => {}
-            FlowExpr::Part(a, _) | FlowExpr::Apply(_, a) | FlowExpr::Activate(_, a) | FlowExpr::Cut(_, a, _) => a.walk(see),
+            FlowExpr::Part(a, _)
+            | FlowExpr::Apply(_, a)
+            | FlowExpr::Activate(_, a)
+            | FlowExpr::Cut(_, a, _) => a.walk(see),
             FlowExpr::Join(_, a, b) => {
                 a.walk(see);
                 b.walk(see);
             }
-            FlowExpr::Concat(parts) | FlowExpr::Tuple(parts) => parts.iter().for_each(|part| part.walk(see)),
+            FlowExpr::Concat(parts) | FlowExpr::Tuple(parts) => {
+                parts.iter().for_each(|part| part.walk(see))
+            }
         }
     }
 }
@@ -233,15 +296,24 @@ impl Scope<'_> {
     fn node(&self, cx: &Ctxt, at: impl ToTokens, name: &str) -> Option<usize> {
         let reader = self.reader;
         let Some(position) = self.fields.iter().position(|field| field.name == name) else {
-            let known: Vec<_> = self.fields[..self.before].iter().map(|field| field.name.as_str()).chain(["input"]).collect();
-            let place =
-                if reader == OUTPUT { format!("there is no field `{name}`") } else { format!("no field `{name}` before `{reader}`") };
+            let known: Vec<_> = self.fields[..self.before]
+                .iter()
+                .map(|field| field.name.as_str())
+                .chain(["input"])
+                .collect();
+            let place = if reader == OUTPUT {
+                format!("there is no field `{name}`")
+            } else {
+                format!("no field `{name}` before `{reader}`")
+            };
             return error(
                 cx,
                 at,
                 match did_you_mean(name, &known) {
                     Some(meant) => format!("{place}; did you mean `{meant}`?"),
-                    None => format!("{place}; a flow is the name of a field that is declared before, or `input`"),
+                    None => format!(
+                        "{place}; a flow is the name of a field that is declared before, or `input`"
+                    ),
                 },
             );
         };
@@ -250,16 +322,26 @@ impl Scope<'_> {
                 cx,
                 at,
                 match self.fields[position].name == reader {
-                    true => format!("`{name}` cannot read itself; a field reads what is declared before it"),
+                    true => format!(
+                        "`{name}` cannot read itself; a field reads what is declared before it"
+                    ),
                     false => {
-                        format!("`{name}` is declared after `{reader}`; a field reads what is declared before it, so move `{name}` up")
+                        format!(
+                            "`{name}` is declared after `{reader}`; a field reads what is declared before it, so move `{name}` up"
+                        )
                     }
                 },
             );
         }
         match self.fields[position].node {
             Some(node) => Some(node),
-            None => error(cx, at, format!("`{name}` is skipped, so nothing flows out of it; remove its `skip`, or read another field")),
+            None => error(
+                cx,
+                at,
+                format!(
+                    "`{name}` is skipped, so nothing flows out of it; remove its `skip`, or read another field"
+                ),
+            ),
         }
     }
 }

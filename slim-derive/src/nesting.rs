@@ -20,7 +20,10 @@ pub(crate) fn check(tokens: TokenStream) -> syn::Result<TokenStream> {
         };
         let weight = sequence.weigh(&token);
         if weight > MOST {
-            return Err(syn::Error::new(token.span(), "this is nested too deep, or too long; give a part of it a name of its own"));
+            return Err(syn::Error::new(
+                token.span(),
+                "this is nested too deep, or too long; give a part of it a name of its own",
+            ));
         }
         if let TokenTree::Group(group) = token {
             groups.push(Sequence::new(group.stream(), weight));
@@ -54,7 +57,11 @@ impl Sequence {
         self.run += 1;
         match token {
             // An attribute, such as a line of documentation.
-            TokenTree::Group(group) if group.delimiter() == Delimiter::Bracket && before == Some('#') => self.run = 0,
+            TokenTree::Group(group)
+                if group.delimiter() == Delimiter::Bracket && before == Some('#') =>
+            {
+                self.run = 0
+            }
             TokenTree::Group(_) => self.run += GROUP - 1,
             TokenTree::Punct(punct) => {
                 match punct.as_char() {
@@ -91,7 +98,9 @@ mod tests {
         let docs = "#[doc = \"a line\"]".repeat(5000);
         let fields = "#[prune(skip)] a: Vec<Option<(A, B)>>, f: fn(A) -> B,".repeat(5000);
         assert!(fits(&format!("{docs} struct A<T> {{ {fields} }}")));
-        let statements = "/// Documented.\n a = b.conv2d(3 => 4, kernel = A < B).map(|xs| xs.relu() * 2);".repeat(5000);
+        let statements =
+            "/// Documented.\n a = b.conv2d(3 => 4, kernel = A < B).map(|xs| xs.relu() * 2);"
+                .repeat(5000);
         assert!(fits(&format!("struct A {{ {statements} }}")));
         assert!(fits(&format!("struct A {{ a = {}; }}", ["b"; 100].join(" + "))));
     }

@@ -1,8 +1,11 @@
 //! "Did you mean": the known name that is closest to a misspelt one, letters of either case being the same.
 
 pub(crate) fn did_you_mean<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
-    let edits = |candidate: &str| (distance(&name.to_lowercase(), &candidate.to_lowercase()), distance(name, candidate));
-    let ((edits, _), closest) = known.iter().map(|candidate| (edits(candidate), *candidate)).min()?;
+    let edits = |candidate: &str| {
+        (distance(&name.to_lowercase(), &candidate.to_lowercase()), distance(name, candidate))
+    };
+    let ((edits, _), closest) =
+        known.iter().map(|candidate| (edits(candidate), *candidate)).min()?;
     // A third of the letters may be wrong.
     (edits <= name.chars().count() / 3).then_some(closest)
 }
@@ -15,7 +18,8 @@ fn distance(a: &str, b: &str) -> usize {
         let mut row = vec![i + 1];
         for j in 0..b.len() {
             let substituted = rows[i][j] + usize::from(a[i] != b[j]);
-            let swapped = (i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j]).then(|| rows[i - 1][j - 1] + 1);
+            let swapped = (i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j])
+                .then(|| rows[i - 1][j - 1] + 1);
             let edits = [Some(substituted), Some(rows[i][j + 1] + 1), Some(row[j] + 1), swapped];
             row.extend(edits.into_iter().flatten().min());
         }

@@ -15,7 +15,11 @@ type Message = (String, usize, usize, usize);
 fn messages_and_places_are_those_of_the_compile_error_tests() {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/ui/cases");
     let mut compared = 0;
-    for case in cases.read_dir().expect("is there").flat_map(|folder| files(&folder.expect("can be read").path())) {
+    for case in cases
+        .read_dir()
+        .expect("is there")
+        .flat_map(|folder| files(&folder.expect("can be read").path()))
+    {
         let (mut found, mut expected) = (messages(&case), expected(&case.with_extension("stderr")));
         found.sort();
         expected.sort();
@@ -26,22 +30,30 @@ fn messages_and_places_are_those_of_the_compile_error_tests() {
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
-    let files = folder.read_dir().expect("is a folder").map(|file| file.expect("can be read").path());
+    let files =
+        folder.read_dir().expect("is a folder").map(|file| file.expect("can be read").path());
     files.filter(|file| file.extension().is_some_and(|extension| extension == "rs")).collect()
 }
 
 /// What the derive says about every type of a file, and `model!` about every definition.
 fn messages(case: &Path) -> Vec<Message> {
-    let file = syn::parse_file(&std::fs::read_to_string(case).expect("can be read")).expect("is Rust");
+    let file =
+        syn::parse_file(&std::fs::read_to_string(case).expect("can be read")).expect("is Rust");
     let of_item = |item: Item| {
         let derives = match &item {
-            Item::Macro(item) if item.mac.path.is_ident("model") => return model_errors(&item.mac.tokens),
+            Item::Macro(item) if item.mac.path.is_ident("model") => {
+                return model_errors(&item.mac.tokens);
+            }
             Item::Struct(item) => derives_prunable(&item.attrs),
             Item::Enum(item) => derives_prunable(&item.attrs),
             Item::Union(item) => derives_prunable(&item.attrs),
             _ => false,
         };
-        if derives { errors(&syn::parse2(item.into_token_stream()).expect("was parsed before")) } else { Vec::new() }
+        if derives {
+            errors(&syn::parse2(item.into_token_stream()).expect("was parsed before"))
+        } else {
+            Vec::new()
+        }
     };
     file.items.into_iter().flat_map(of_item).map(message).collect()
 }
@@ -56,7 +68,9 @@ fn model_errors(definition: &TokenStream) -> Vec<syn::Error> {
 }
 
 fn derives_prunable(attrs: &[Attribute]) -> bool {
-    attrs.iter().any(|attr| attr.path().is_ident("derive") && attr.to_token_stream().to_string().contains("Prunable"))
+    attrs.iter().any(|attr| {
+        attr.path().is_ident("derive") && attr.to_token_stream().to_string().contains("Prunable")
+    })
 }
 
 fn errors(input: &DeriveInput) -> Vec<syn::Error> {
@@ -77,11 +91,13 @@ fn expected(text: &Path) -> Vec<Message> {
     let text = std::fs::read_to_string(text).expect("every case has its text");
     let lines: Vec<_> = text.lines().collect();
     // The message, its place, an empty line, the line of the file, what is underlined in it.
-    let ours =
-        lines.windows(5).filter_map(|lines| Some((lines[0].strip_prefix("error: ")?, lines[1].trim().strip_prefix("--> ")?, lines[4])));
+    let ours = lines.windows(5).filter_map(|lines| {
+        Some((lines[0].strip_prefix("error: ")?, lines[1].trim().strip_prefix("--> ")?, lines[4]))
+    });
     ours.map(|(message, place, underlined)| {
         let mut numbers = place.rsplit(':').map(|number| number.parse().expect("is a number"));
-        let (column, line) = (numbers.next().expect("has a column"), numbers.next().expect("has a line"));
+        let (column, line) =
+            (numbers.next().expect("has a column"), numbers.next().expect("has a line"));
         (message.to_owned(), line, column, underlined.matches('^').count())
     })
     .collect()

@@ -81,7 +81,10 @@ pub(crate) fn resolve<'a>(cx: &Ctxt, model: &'a Model<'a>) -> Wiring<'a> {
         Shape::Struct(fields) => Wiring::Struct(data_flow(cx, model, fields)),
         Shape::Enum(variants) => {
             if let Some(output) = &model.attrs.output {
-                cx.error(&output.key, "an enum's output is that of its variant; write `output` on a struct");
+                cx.error(
+                    &output.key,
+                    "an enum's output is that of its variant; write `output` on a struct",
+                );
             }
             let inputs = match &model.attrs.input {
                 None => Inputs::Any,
@@ -105,13 +108,27 @@ fn data_flow<'a>(cx: &Ctxt, model: &'a Model<'a>, fields: &'a [Field<'a>]) -> Da
         let previous = nodes.len().checked_sub(1).map_or(FlowExpr::Input, FlowExpr::Node);
         let scope = Scope { reader: name, fields: &names, before: position };
         // A wrong expression has been reported; whatever stands in for it is never expanded.
-        let from = field.attrs.from.as_ref().and_then(|from| FlowExpr::parse(cx, &scope, &from.value));
-        nodes.push(Node { field, op, from: from.unwrap_or(previous), act: act(field), keep: field.attrs.keep.is_some() });
+        let from =
+            field.attrs.from.as_ref().and_then(|from| FlowExpr::parse(cx, &scope, &from.value));
+        nodes.push(Node {
+            field,
+            op,
+            from: from.unwrap_or(previous),
+            act: act(field),
+            keep: field.attrs.keep.is_some(),
+        });
     }
     let last = nodes.len().checked_sub(1).map_or(FlowExpr::Input, FlowExpr::Node);
     let scope = Scope { reader: OUTPUT, fields: &names, before: fields.len() };
-    let output = model.attrs.output.as_ref().and_then(|output| FlowExpr::parse(cx, &scope, &output.value));
-    let mut flow = DataFlow { inputs: Inputs::Any, nodes, values: Vec::new(), output: output.unwrap_or(last), explicit: false };
+    let output =
+        model.attrs.output.as_ref().and_then(|output| FlowExpr::parse(cx, &scope, &output.value));
+    let mut flow = DataFlow {
+        inputs: Inputs::Any,
+        nodes,
+        values: Vec::new(),
+        output: output.unwrap_or(last),
+        explicit: false,
+    };
     // What is missing because of a mistake is no further mistake.
     if cx.len() == 0 {
         flow.inputs = inputs(cx, model, &flow);
@@ -144,11 +161,19 @@ fn operation(cx: &Ctxt, field: &Field) -> Option<Op> {
         None => Some(Op::Layer),
         Some(Role::Elementwise) => Some(Op::Elementwise),
         Some(Role::With(function)) => Some(Op::Function(function.clone())),
-        Some(Role::PerChannel { shift: false }) => Some(Op::Function(parse_quote!(_slim::per_channel_scale))),
-        Some(Role::PerChannel { shift: true }) => Some(Op::Function(parse_quote!(_slim::per_channel_shift))),
+        Some(Role::PerChannel { shift: false }) => {
+            Some(Op::Function(parse_quote!(_slim::per_channel_scale)))
+        }
+        Some(Role::PerChannel { shift: true }) => {
+            Some(Op::Function(parse_quote!(_slim::per_channel_shift)))
+        }
         Some(Role::Skip) => {
             let FieldAttrs { keep, from, act, .. } = &field.attrs;
-            let others = [keep.as_ref().map(|keep| &keep.key), from.as_ref().map(|from| &from.key), act.as_ref().map(|act| &act.key)];
+            let others = [
+                keep.as_ref().map(|keep| &keep.key),
+                from.as_ref().map(|from| &from.key),
+                act.as_ref().map(|act| &act.key),
+            ];
             for key in others.into_iter().flatten() {
                 let name = key.to_token_stream();
                 cx.error(key, format!("`{name}` contradicts `skip`, which takes the field out of the data flow; remove one of the two"));
@@ -197,7 +222,14 @@ fn inputs<'a>(cx: &Ctxt, model: &'a Model, flow: &DataFlow<'a>) -> Inputs<'a> {
     match inputs {
         Inputs::Widths(widths) if used > widths.len() => {
             let last = widths.last().map(ToTokens::to_token_stream);
-            cx.error(last, format!("`input.{}` is used, but there are widths for {} inputs; add one", used - 1, widths.len()));
+            cx.error(
+                last,
+                format!(
+                    "`input.{}` is used, but there are widths for {} inputs; add one",
+                    used - 1,
+                    widths.len()
+                ),
+            );
         }
         _ => {}
     }
@@ -248,11 +280,19 @@ fn check_reached(cx: &Ctxt, model: &Model, flow: &DataFlow) {
 fn joined(model: &Model, flow: &DataFlow, name: &str) -> String {
     match &model.attrs.output {
         Some(Attr { value: Expr::Tuple(tuple), .. }) => {
-            let parts = tuple.elems.iter().map(|part| part.to_token_stream().to_string()).collect::<Vec<_>>().join(", ");
+            let parts = tuple
+                .elems
+                .iter()
+                .map(|part| part.to_token_stream().to_string())
+                .collect::<Vec<_>>()
+                .join(", ");
             format!("({parts}, {name})")
         }
         Some(output) => format!("{} + {name}", output.value.to_token_stream()),
-        None => flow.nodes.last().map_or_else(String::new, |last| format!("{} + {name}", last.field.name())),
+        None => flow
+            .nodes
+            .last()
+            .map_or_else(String::new, |last| format!("{} + {name}", last.field.name())),
     }
 }
 

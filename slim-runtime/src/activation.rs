@@ -40,8 +40,12 @@ impl Activation {
             Activation::Identity => return Ok(values.to_vec()),
             Activation::Relu => xs.f_relu()?,
             Activation::Relu6 => xs.f_clamp(0., 6.)?,
-            Activation::LeakyRelu(slope) => xs.f_clamp_min(0.)?.f_add(&xs.f_clamp_max(0.)?.f_mul_scalar(slope)?)?,
-            Activation::Elu(alpha) => xs.f_clamp_min(0.)?.f_add(&xs.f_clamp_max(0.)?.f_expm1()?.f_mul_scalar(alpha)?)?,
+            Activation::LeakyRelu(slope) => {
+                xs.f_clamp_min(0.)?.f_add(&xs.f_clamp_max(0.)?.f_mul_scalar(slope)?)?
+            }
+            Activation::Elu(alpha) => {
+                xs.f_clamp_min(0.)?.f_add(&xs.f_clamp_max(0.)?.f_expm1()?.f_mul_scalar(alpha)?)?
+            }
             Activation::Silu => xs.f_silu()?,
             Activation::Gelu => xs.f_gelu("none")?,
             Activation::Mish => xs.f_mish()?,
@@ -54,7 +58,11 @@ impl Activation {
     /// Whether its parameter is a number.
     pub(crate) fn check(self) -> Result<(), f64> {
         match self {
-            Activation::LeakyRelu(parameter) | Activation::Elu(parameter) if !parameter.is_finite() => Err(parameter),
+            Activation::LeakyRelu(parameter) | Activation::Elu(parameter)
+                if !parameter.is_finite() =>
+            {
+                Err(parameter)
+            }
             _ => Ok(()),
         }
     }

@@ -13,7 +13,10 @@ const MOST_LINKS: usize = 40;
 ///
 /// A crash or an error leaves what was there before. A link is followed, permissions are kept; a new file has those of any other. Where the process is killed
 /// the temporary file stays behind.
-pub(crate) fn write(path: &Path, content: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>) -> io::Result<()> {
+pub(crate) fn write(
+    path: &Path,
+    content: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
+) -> io::Result<()> {
     let mut draft = Draft::new(path)?;
     let mut buffer = BufWriter::new(draft.temporary.as_file_mut());
     content(&mut buffer)?;
@@ -33,14 +36,24 @@ impl Draft {
         let path = followed(path)?;
         let permissions = match fs::metadata(&path) {
             // Renaming asks for a writable folder alone.
-            Ok(there) if there.permissions().readonly() => return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is read-only")),
-            Ok(there) if !there.is_file() => return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is something that is no file")),
+            Ok(there) if there.permissions().readonly() => {
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is read-only"));
+            }
+            Ok(there) if !there.is_file() => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "there is something that is no file",
+                ));
+            }
             Ok(there) => Some(there.permissions()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
         let create = |path: &Path| File::options().write(true).create_new(true).open(path);
-        let temporary = tempfile::Builder::new().prefix(".slim-").suffix(".tmp").make_in(folder(&path), create)?;
+        let temporary = tempfile::Builder::new()
+            .prefix(".slim-")
+            .suffix(".tmp")
+            .make_in(folder(&path), create)?;
 
         // First, so that nobody can read what is written who could not read what was there.
         if let Some(permissions) = permissions {

@@ -57,7 +57,9 @@ impl Cfg {
     pub(crate) fn check(&self) -> Result<(), Error> {
         match self.widths().find(|&width| width < 1) {
             None => Ok(()),
-            Some(width) => Err(Error::Cfg { text: self.to_string(), reason: format!("`{width}` is no width") }),
+            Some(width) => {
+                Err(Error::Cfg { text: self.to_string(), reason: format!("`{width}` is no width") })
+            }
         }
     }
 

@@ -22,11 +22,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The share to remove is not in `[0, 1)`, or is NaN.
-    #[error("ratio {0}: the share of channels to remove must be in [0, 1), for instance 0.5 for half of them")]
+    #[error(
+        "ratio {0}: the share of channels to remove must be in [0, 1), for instance 0.5 for half of them"
+    )]
     Ratio(f64),
 
     /// The parameter of an activation is infinite or NaN.
-    #[error("an activation with the parameter {0}: it must be finite, for instance `Activation::LeakyRelu(0.01)`")]
+    #[error(
+        "an activation with the parameter {0}: it must be finite, for instance `Activation::LeakyRelu(0.01)`"
+    )]
     Activation(f64),
 
     /// The factor of the sparsity penalty is negative, infinite or NaN.
@@ -51,7 +55,9 @@ pub enum Error {
     },
 
     /// A tuple of flows reached a layer that takes one.
-    #[error("`{path}` takes one flow of channels, but gets a tuple of {found}; name one of its parts, `.0` for the first")]
+    #[error(
+        "`{path}` takes one flow of channels, but gets a tuple of {found}; name one of its parts, `.0` for the first"
+    )]
     Tuple {
         /// Field path of the layer.
         path: String,
@@ -73,7 +79,9 @@ pub enum Error {
     },
 
     /// A flow cannot be cut into so many equal parts.
-    #[error("`{path}`: {operation} cuts {source_name} ({width} channels) into {parts} equal parts, which it is no multiple of")]
+    #[error(
+        "`{path}`: {operation} cuts {source_name} ({width} channels) into {parts} equal parts, which it is no multiple of"
+    )]
     Parts {
         /// Field path of the struct or layer that cuts.
         path: String,
@@ -88,7 +96,9 @@ pub enum Error {
     },
 
     /// A flow is not made of whole blocks.
-    #[error("`{path}`: {operation} makes one channel of {block}, and {source_name} has {width}, which is no multiple of it")]
+    #[error(
+        "`{path}`: {operation} makes one channel of {block}, and {source_name} has {width}, which is no multiple of it"
+    )]
     Blocks {
         /// Field path of the struct that cuts.
         path: String,
@@ -123,7 +133,9 @@ pub enum Error {
     },
 
     /// The flow is still open: nothing has fixed how many channels the model's input has.
-    #[error("`{path}`: the number of input channels is not known here; write `#[prune(input = 3)]` on the struct")]
+    #[error(
+        "`{path}`: the number of input channels is not known here; write `#[prune(input = 3)]` on the struct"
+    )]
     OpenInput {
         /// Field path of the struct that asked.
         path: String,
@@ -198,7 +210,9 @@ pub enum Error {
     },
 
     /// No γ that is trained has a gradient.
-    #[error("no scale (γ) has a gradient yet; add the sparsity penalty behind `backward` and in front of `step`")]
+    #[error(
+        "no scale (γ) has a gradient yet; add the sparsity penalty behind `backward` and in front of `step`"
+    )]
     NoGradient,
 
     /// State stored in a layer does not fit the flow that it was declared to describe.
@@ -255,7 +269,9 @@ pub enum Error {
     },
 
     /// A criterion gave other scores than one for each channel.
-    #[error("the criterion `{criterion}` gives `{path}` scores of shape {found:?}, not one for each of its {channels} channels")]
+    #[error(
+        "the criterion `{criterion}` gives `{path}` scores of shape {found:?}, not one for each of its {channels} channels"
+    )]
     Scores {
         /// Name of the criterion.
         criterion: String,
@@ -277,7 +293,9 @@ pub enum Error {
     },
 
     /// `trace` declared state that `layers_mut` does not reach, or the other way round.
-    #[error("`{path}`: `{name}` is declared in `{declared}` but not in `{missing}`; a hand-written `Prunable` must name its state in both")]
+    #[error(
+        "`{path}`: `{name}` is declared in `{declared}` but not in `{missing}`; a hand-written `Prunable` must name its state in both"
+    )]
     UnreachedState {
         /// Field path of the layer.
         path: String,
@@ -346,7 +364,9 @@ pub enum Error {
     },
 
     /// The tolerance of a comparison is negative, infinite or NaN.
-    #[error("tolerance {0}: it must be finite and not negative, for instance 1e-4 of the largest output")]
+    #[error(
+        "tolerance {0}: it must be finite and not negative, for instance 1e-4 of the largest output"
+    )]
     Tolerance(f64),
 
     /// The output on a sample cannot tell whether two networks are the same.
@@ -366,7 +386,9 @@ pub enum Error {
     },
 
     /// A closure that was to measure the network has changed its running statistics. They are what they were again.
-    #[error("the closure changed `{tensor}`, so it runs the network in training mode; call its forward pass with `train = false`")]
+    #[error(
+        "the closure changed `{tensor}`, so it runs the network in training mode; call its forward pass with `train = false`"
+    )]
     TrainingMode {
         /// Path of the first tensor that changed.
         tensor: String,
@@ -403,14 +425,18 @@ pub enum Error {
     },
 
     /// A later plan was not made for what the earlier one leaves.
-    #[error("the plans do not follow each other: {difference}; make the later plan of the network that the earlier one was applied to")]
+    #[error(
+        "the plans do not follow each other: {difference}; make the later plan of the network that the earlier one was applied to"
+    )]
     PlanSequence {
         /// The first difference.
         difference: String,
     },
 
     /// A tensor of the model is in none of the store's variables.
-    #[error("`{path}.{tensor}` is no variable of this store; pass the store that the model was built with")]
+    #[error(
+        "`{path}.{tensor}` is no variable of this store; pass the store that the model was built with"
+    )]
     NotInStore {
         /// Field path of the layer.
         path: String,
@@ -419,7 +445,9 @@ pub enum Error {
     },
 
     /// A cfg is not of the form `[64, 'M', 128]`.
-    #[error("cfg `{text}`: {reason}; write `[64, 'M', 128]`: widths of at least 1, and 'M' for a max-pool")]
+    #[error(
+        "cfg `{text}`: {reason}; write `[64, 'M', 128]`: widths of at least 1, and 'M' for a max-pool"
+    )]
     Cfg {
         /// The text as given.
         text: String,

@@ -61,20 +61,35 @@ const MOST_NAMES: usize = 3;
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (staying, all) = (self.channels.iter().filter(|channel| channel.stays).count(), self.channels.len());
-        writeln!(f, "`{}`: {staying} of {all} channels stay; scores by {}", self.path, self.criterion)?;
+        let (staying, all) =
+            (self.channels.iter().filter(|channel| channel.stays).count(), self.channels.len());
+        writeln!(
+            f,
+            "`{}`: {staying} of {all} channels stay; scores by {}",
+            self.path, self.criterion
+        )?;
         let mut table = Table::new();
         table.load_style(STYLE).set_header(["channel", "score", "fate", "why", "together with"]);
         for channel in &self.channels {
             let score = channel.score.map(number).unwrap_or_default();
             let fate = if channel.stays { "stays" } else { "goes" };
-            let mut names = channel.together.iter().take(MOST_NAMES).cloned().collect::<Vec<_>>().join(", ");
+            let mut names =
+                channel.together.iter().take(MOST_NAMES).cloned().collect::<Vec<_>>().join(", ");
             if channel.together.len() > MOST_NAMES {
                 names += &format!(" and {} more", channel.together.len() - MOST_NAMES);
             }
-            table.add_row([channel.position.to_string(), score, fate.to_owned(), channel.why(), names]);
+            table.add_row([
+                channel.position.to_string(),
+                score,
+                fate.to_owned(),
+                channel.why(),
+                names,
+            ]);
         }
-        table.column_iter_mut().take(2).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+        table
+            .column_iter_mut()
+            .take(2)
+            .for_each(|column| column.set_cell_alignment(CellAlignment::Right));
         write!(f, "{}", table.trim_fmt())
     }
 }
@@ -86,8 +101,12 @@ impl ChannelFate {
             (Reason::Held(hold), ..) => hold.to_string(),
             (Reason::Bound(rule), ..) => format!("bound: {rule}"),
             (Reason::Score, None, _) => "nothing was to be removed".to_owned(),
-            (Reason::Score, Some(threshold), Some(score)) if score > threshold => format!("above {}", number(threshold)),
-            (Reason::Score, Some(threshold), _) if self.stays => format!("the first of those at {}", number(threshold)),
+            (Reason::Score, Some(threshold), Some(score)) if score > threshold => {
+                format!("above {}", number(threshold))
+            }
+            (Reason::Score, Some(threshold), _) if self.stays => {
+                format!("the first of those at {}", number(threshold))
+            }
             (Reason::Score, Some(threshold), _) => format!("not above {}", number(threshold)),
         }
     }

@@ -43,7 +43,11 @@ mod injected {
     }
 
     /// Runs `body` with a failure at its `step`-th step, counted from 0, and says whether it came to that.
-    pub(crate) fn inject<T>(step: usize, failure: Failure, body: impl FnOnce() -> T) -> (std::thread::Result<T>, bool) {
+    pub(crate) fn inject<T>(
+        step: usize,
+        failure: Failure,
+        body: impl FnOnce() -> T,
+    ) -> (std::thread::Result<T>, bool) {
         NEXT.set(Some((step, failure)));
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
         (done, NEXT.take().is_none())

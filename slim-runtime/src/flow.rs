@@ -68,7 +68,15 @@ pub(crate) enum Positions {
 impl Channels {
     pub(crate) fn new(ids: Rc<[ChannelId]>, gated: bool, source: Rc<str>) -> Self {
         let gated = vec![gated; ids.len()].into();
-        Self { ids, gated, source, positions: Positions::Several, sent: None, origin: None, writers: None }
+        Self {
+            ids,
+            gated,
+            source,
+            positions: Positions::Several,
+            sent: None,
+            origin: None,
+            writers: None,
+        }
     }
 
     /// How many channels the flow has.
@@ -84,8 +92,12 @@ impl Channels {
     /// The channels at these positions, in this order.
     pub(crate) fn select(&self, positions: impl IntoIterator<Item = usize>) -> Self {
         let positions: Vec<usize> = positions.into_iter().collect();
-        let (ids, gated): (Vec<_>, Vec<_>) = positions.iter().map(|&position| (self.ids[position], self.gated[position])).unzip();
-        let sent = self.sent.as_ref().map(|sent| positions.iter().map(|&position| sent[position].clone()).collect());
+        let (ids, gated): (Vec<_>, Vec<_>) =
+            positions.iter().map(|&position| (self.ids[position], self.gated[position])).unzip();
+        let sent = self
+            .sent
+            .as_ref()
+            .map(|sent| positions.iter().map(|&position| sent[position].clone()).collect());
         let writers = self.writers.as_ref().map(|writers| writers.select(&positions));
         Self {
             ids: ids.into(),

@@ -115,7 +115,8 @@ pub use explanation::{ChannelFate, Explanation, Reason};
 pub use flow::{Channels, Flow, OpenFlow};
 pub use layers::{PerChannel, per_channel_scale, per_channel_shift};
 pub use plan::{
-    AxisPlan, Bounded, Change, Dim, Hold, KeepList, LayerKind, LayerPlan, Pass, Plan, Role, Scored, Slimmed, TensorPlan, Unscored, Warning,
+    AxisPlan, Bounded, Change, Dim, Hold, KeepList, LayerKind, LayerPlan, Pass, Plan, Role, Scored,
+    Slimmed, TensorPlan, Unscored, Warning,
 };
 pub use preferred_multiple::{PreferredMultiple, Tried, preferred_multiple};
 pub use prunable::Prunable;

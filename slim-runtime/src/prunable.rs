@@ -3,7 +3,10 @@
 use crate::criterion::{LayerScores, Masking};
 use crate::plan::{Plan, Slimmed};
 use crate::slimming::Slimming;
-use crate::{Cost, Dependencies, Explanation, Flow, LayerVisitor, Result, Tracer, cost, dependencies, planner, sparsity, surgery};
+use crate::{
+    Cost, Dependencies, Explanation, Flow, LayerVisitor, Result, Tracer, cost, dependencies,
+    planner, sparsity, surgery,
+};
 
 /// A model, block or layer whose channels can be removed.
 ///

@@ -91,49 +91,91 @@ struct Norm {
 impl Norms {
     fn of(graph: &Graph) -> Result<Self> {
         let mut uses: HashMap<(usize, usize), i32> = HashMap::new();
-        let norms = || graph.layers.iter().enumerate().filter(|(_, layer)| layer.kind == LayerKind::BatchNorm);
-        let statistics = |index: usize, name: &str| graph.layers[index].tensors.iter().position(|tensor| tensor.name == name);
+        let norms = || {
+            graph.layers.iter().enumerate().filter(|(_, layer)| layer.kind == LayerKind::BatchNorm)
+        };
+        let statistics = |index: usize, name: &str| {
+            graph.layers[index].tensors.iter().position(|tensor| tensor.name == name)
+        };
         for (index, layer) in norms() {
             let Some(mean) = statistics(index, "running_mean") else { continue };
             *uses.entry(layer.tensors[mean].tied.unwrap_or((index, mean))).or_default() += 1;
         }
         let mut found = Norms { norms: Vec::new(), finished: false };
         for (index, layer) in norms() {
-            let (Some(mean), Some(var)) = (statistics(index, "running_mean"), statistics(index, "running_var")) else { continue };
+            let (Some(mean), Some(var)) =
+                (statistics(index, "running_mean"), statistics(index, "running_var"))
+            else {
+                continue;
+            };
             let Some(&uses) = uses.get(&(index, mean)) else { continue };
-            let momentum = layer.details.momentum.filter(|momentum| *momentum > 0.0 && *momentum <= 1.0).ok_or_else(|| {
-                let momentum = layer.details.momentum.map_or_else(|| "that cannot be read".to_owned(), |momentum| format!("of {momentum}"));
-                let reason = format!("it has a momentum {momentum}; build it with one in (0, 1], as 0.1");
-                Error::Recalibration { path: layer.path.clone(), reason }
-            })?;
+            let momentum = layer
+                .details
+                .momentum
+                .filter(|momentum| *momentum > 0.0 && *momentum <= 1.0)
+                .ok_or_else(|| {
+                    let momentum = layer.details.momentum.map_or_else(
+                        || "that cannot be read".to_owned(),
+                        |momentum| format!("of {momentum}"),
+                    );
+                    let reason = format!(
+                        "it has a momentum {momentum}; build it with one in (0, 1], as 0.1"
+                    );
+                    Error::Recalibration { path: layer.path.clone(), reason }
+                })?;
             let live = [&layer.tensors[mean].tensor, &layer.tensors[var].tensor];
-            found.norms.push(Norm::new(layer.path.clone(), live, (1.0 - momentum).powi(uses)).map_err(Error::torch(&layer.path))?);
+            found.norms.push(
+                Norm::new(layer.path.clone(), live, (1.0 - momentum).powi(uses))
+                    .map_err(Error::torch(&layer.path))?,
+            );
         }
         match found.norms.is_empty() {
-            true => Err(Error::Recalibration { path: "model".to_owned(), reason: "its data flow has no batch norm".to_owned() }),
+            true => Err(Error::Recalibration {
+                path: "model".to_owned(),
+                reason: "its data flow has no batch norm".to_owned(),
+            }),
             false => Ok(found),
         }
     }
 
     fn each(&mut self, mut act: impl FnMut(&mut Norm) -> Result<(), TchError>) -> Result<()> {
-        self.norms.iter_mut().try_for_each(|norm| fault::point().and_then(|()| act(norm)).map_err(Error::torch(&norm.path)))
+        self.norms.iter_mut().try_for_each(|norm| {
+            fault::point().and_then(|()| act(norm)).map_err(Error::torch(&norm.path))
+        })
     }
 
     /// Checks all, and writes only then.
     fn finish(mut self) -> Result<()> {
         self.each(Norm::average)?;
         for norm in &self.norms {
-            let refuse = |reason: &str| Err(Error::Recalibration { path: norm.path.clone(), reason: reason.to_owned() });
-            let finite = || norm.sums.iter().try_fold(true, |finite, sum| Ok(finite && bool::try_from(sum.f_isfinite()?.f_all()?)?));
+            let refuse = |reason: &str| {
+                Err(Error::Recalibration { path: norm.path.clone(), reason: reason.to_owned() })
+            };
+            let finite = || {
+                norm.sums.iter().try_fold(true, |finite, sum| {
+                    Ok(finite && bool::try_from(sum.f_isfinite()?.f_all()?)?)
+                })
+            };
             match norm.batches {
-                0 => return refuse("its statistics have not moved; run the model in training mode, `forward_t(&images, true)`"),
+                0 => {
+                    return refuse(
+                        "its statistics have not moved; run the model in training mode, `forward_t(&images, true)`",
+                    );
+                }
                 _ if !finite().map_err(Error::torch(&norm.path))? => {
-                    return refuse("its statistics are not finite on these batches; look for NaN or infinity in the data and the weights");
+                    return refuse(
+                        "its statistics are not finite on these batches; look for NaN or infinity in the data and the weights",
+                    );
                 }
                 _ => {}
             }
         }
-        self.each(|norm| norm.sums.iter().zip(&mut norm.live).try_for_each(|(sum, live)| live.f_copy_(sum).map(|_| ())))?;
+        self.each(|norm| {
+            norm.sums
+                .iter()
+                .zip(&mut norm.live)
+                .try_for_each(|(sum, live)| live.f_copy_(sum).map(|_| ()))
+        })?;
         self.finished = true;
         Ok(())
     }
@@ -156,7 +198,9 @@ impl Drop for Norms {
 impl Norm {
     fn new(path: String, [mean, var]: [&Tensor; 2], left: f64) -> Result<Self, TchError> {
         let zeros = |tensor: &Tensor| Tensor::f_zeros(tensor.size(), (Kind::Double, Device::Cpu));
-        let old = |tensor: &Tensor| Tensor::f_empty_like(tensor).and_then(|mut old| old.f_copy_(tensor).map(|()| old));
+        let old = |tensor: &Tensor| {
+            Tensor::f_empty_like(tensor).and_then(|mut old| old.f_copy_(tensor).map(|()| old))
+        };
         // Of halves, sixteen times the smallest.
         let start = if var.kind() == Kind::Half { -(0.5_f64.powi(20)) } else { -1e-30 };
         Ok(Norm {
@@ -186,7 +230,11 @@ impl Norm {
         }
         self.batches += 1;
         for ((sum, live), start) in self.sums.iter_mut().zip(&self.live).zip([0.0, start]) {
-            let batch = live.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_sub_scalar(left * start)?.f_div_scalar(1.0 - left)?;
+            let batch = live
+                .f_to_device(Device::Cpu)?
+                .f_to_kind(Kind::Double)?
+                .f_sub_scalar(left * start)?
+                .f_div_scalar(1.0 - left)?;
             let _ = sum.f_add_(&batch)?;
         }
         Ok(())

@@ -23,8 +23,12 @@ pub(crate) fn add_l1_subgradient(graph: &Graph, s: f64) -> Result<()> {
         reached |= add().map_err(Error::torch(format!("{}.{}", layer.path, scale.name)))?;
     }
     match scales().next() {
-        None => Err(Error::NothingToPrune { reason: "the data flow has no batch norm with a scale (γ) to make sparse".to_owned() }),
-        Some(_) if !reached && scales().any(|(_, scale)| scale.tensor.requires_grad()) => Err(Error::NoGradient),
+        None => Err(Error::NothingToPrune {
+            reason: "the data flow has no batch norm with a scale (γ) to make sparse".to_owned(),
+        }),
+        Some(_) if !reached && scales().any(|(_, scale)| scale.tensor.requires_grad()) => {
+            Err(Error::NoGradient)
+        }
         Some(_) => Ok(()),
     }
 }

@@ -19,7 +19,10 @@ pub(crate) fn table<Header: Into<Row>, Line: Into<Row>>(
 ) -> Table {
     let mut table = Table::new();
     table.load_style(STYLE).set_header(header).add_rows(lines);
-    table.column_iter_mut().skip(first_number).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    table
+        .column_iter_mut()
+        .skip(first_number)
+        .for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     table
 }
 
@@ -32,5 +35,9 @@ pub(crate) fn grouped(number: i64) -> String {
 
 /// Where training with sparsity worked, scores are close to zero.
 pub(crate) fn number(score: f64) -> String {
-    if (score.abs() < 1e-3 && score != 0.) || score.abs() >= 1e6 { format!("{score:.3e}") } else { format!("{score:.6}") }
+    if (score.abs() < 1e-3 && score != 0.) || score.abs() >= 1e6 {
+        format!("{score:.3e}")
+    } else {
+        format!("{score:.6}")
+    }
 }

@@ -38,7 +38,10 @@ pub fn rounding(vs: &VarStore) -> f64 {
     let of = |variable: &Tensor| {
         // Of a bias, a scale or a statistic: one.
         let products = variable.size().iter().skip(1).product::<i64>() as f64;
-        let (stored, summed) = (unit_roundoff(variable.kind()), unit_roundoff(variable.kind()).min(unit_roundoff(Kind::Float)));
+        let (stored, summed) = (
+            unit_roundoff(variable.kind()),
+            unit_roundoff(variable.kind()).min(unit_roundoff(Kind::Float)),
+        );
         stored.powi(2) + products * summed.powi(2)
     };
     8. * vs.variables().values().map(of).sum::<f64>().sqrt()
@@ -61,10 +64,14 @@ fn unit_roundoff(kind: Kind) -> f64 {
 /// # Panics
 /// When one does, or is not finite.
 pub fn assert_close(found: &Tensor, expected: &Tensor, tolerance: f64) {
-    let [found, expected] = [found, expected].map(|tensor| tensor.to_device(Device::Cpu).to_kind(Kind::Double));
+    let [found, expected] =
+        [found, expected].map(|tensor| tensor.to_device(Device::Cpu).to_kind(Kind::Double));
     let scale = expected.abs().max().double_value(&[]);
     let difference = (found - &expected).abs().max().double_value(&[]);
-    assert!(difference <= tolerance * scale && scale.is_finite(), "a difference of {difference:e}, where the largest output is {scale:e}");
+    assert!(
+        difference <= tolerance * scale && scale.is_finite(),
+        "a difference of {difference:e}, where the largest output is {scale:e}"
+    );
 }
 
 /// Names, shapes and bits of all variables, as a number (FNV-1a).

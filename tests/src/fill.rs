@@ -44,7 +44,9 @@ fn tensor(values: impl Iterator<Item = f64>, shape: &[i64]) -> Tensor {
 /// Doubles in [0, 1) that depend on nothing but `name` and their position.
 fn uniform(name: &str, shape: &[i64]) -> impl Iterator<Item = f64> + use<> {
     // FNV-1a
-    let seed = name.bytes().fold(2_166_136_261_u32, |seed, byte| (seed ^ u32::from(byte)).wrapping_mul(16_777_619));
+    let seed = name
+        .bytes()
+        .fold(2_166_136_261_u32, |seed, byte| (seed ^ u32::from(byte)).wrapping_mul(16_777_619));
     let count: i64 = shape.iter().product();
     (0..count).map(move |i| {
         let mut x = (i as u32).wrapping_mul(2_654_435_761).wrapping_add(seed);

@@ -23,7 +23,8 @@ impl Fixture {
     /// When the file is not there, or holds anything but floats.
     pub fn read(name: &str) -> Self {
         let file = path(format!("fixtures/{name}.safetensors"));
-        let buffer = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let buffer =
+            std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let tensors = SafeTensors::deserialize(&buffer).unwrap();
         let (_, metadata) = SafeTensors::read_metadata(&buffer).unwrap();
         let tensor = |(name, view): (String, safetensors::tensor::TensorView)| {
@@ -31,7 +32,10 @@ impl Fixture {
             let size: Vec<_> = view.shape().iter().map(|&size| size as i64).collect();
             (name, Tensor::from_data_size(view.data(), &size, Kind::Float).to_device(device()))
         };
-        Fixture { metadata: metadata.metadata().clone().unwrap_or_default(), tensors: tensors.tensors().into_iter().map(tensor).collect() }
+        Fixture {
+            metadata: metadata.metadata().clone().unwrap_or_default(),
+            tensors: tensors.tensors().into_iter().map(tensor).collect(),
+        }
     }
 
     /// A value of the metadata.
@@ -52,7 +56,9 @@ impl Fixture {
 
     /// The tensors whose names begin with `prefix`, without it.
     pub fn state(&self, prefix: &str) -> BTreeMap<String, Tensor> {
-        let named = |(name, tensor): (&String, &Tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.shallow_clone()));
+        let named = |(name, tensor): (&String, &Tensor)| {
+            Some((name.strip_prefix(prefix)?.to_owned(), tensor.shallow_clone()))
+        };
         self.tensors.iter().filter_map(named).collect()
     }
 }

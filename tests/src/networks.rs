@@ -90,7 +90,13 @@ impl Network for Residual {
 }
 
 fn conv(p: nn::Path, inputs: i64, outputs: i64) -> nn::Conv2D {
-    nn::conv2d(p, inputs, outputs, 3, nn::ConvConfig { padding: 1, bias: false, ..Default::default() })
+    nn::conv2d(
+        p,
+        inputs,
+        outputs,
+        3,
+        nn::ConvConfig { padding: 1, bias: false, ..Default::default() },
+    )
 }
 
 fn norm(p: nn::Path, channels: i64) -> nn::BatchNorm {

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 /// A path below the workspace's `tests/`.
 pub fn path(relative: impl AsRef<Path>) -> PathBuf {
     // Of the package whose tests run, beside which this one is.
-    let package = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    let package = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     package.join("../tests").join(relative)
 }
 

@@ -32,5 +32,9 @@ pub fn images() -> Tensor {
 
 /// Where no other test writes.
 pub fn file() -> std::path::PathBuf {
-    std::env::temp_dir().join(format!("slim-readme-{}-{:?}.safetensors", std::process::id(), std::thread::current().id()))
+    std::env::temp_dir().join(format!(
+        "slim-readme-{}-{:?}.safetensors",
+        std::process::id(),
+        std::thread::current().id()
+    ))
 }

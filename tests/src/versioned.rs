@@ -20,6 +20,9 @@ pub fn version(file: &Path, elements: i64) -> f64 {
     let tensors = [vs.root().zeros("a", &[elements]), vs.root().zeros("b", &[3, 5])];
     checkpoint::load_weights(file, &mut vs).unwrap_or_else(|error| panic!("{error}"));
     let version = tensors[0].double_value(&[0]);
-    assert!(tensors.iter().all(|tensor| tensor.eq(version).all().int64_value(&[]) == 1), "values of several versions");
+    assert!(
+        tensors.iter().all(|tensor| tensor.eq(version).all().int64_value(&[]) == 1),
+        "values of several versions"
+    );
     version
 }

@@ -43,11 +43,17 @@ pub(crate) fn compiler() -> Result<()> {
             let compiler = if chosen.trim().is_empty() { "c++" } else { &chosen };
             let why = first_line(&output.stderr);
             let why = if why.is_empty() { why } else { format!(" ({why})") };
-            bail!("`{compiler}` cannot compile C++17{why}: `apt install g++`, or set `CXX` to a compiler that can")
+            bail!(
+                "`{compiler}` cannot compile C++17{why}: `apt install g++`, or set `CXX` to a compiler that can"
+            )
         }
-        Err(_) if !chosen.trim().is_empty() => bail!("`CXX` is `{chosen}`, which does not run: unset it, or set it to a C++ compiler"),
+        Err(_) if !chosen.trim().is_empty() => {
+            bail!("`CXX` is `{chosen}`, which does not run: unset it, or set it to a C++ compiler")
+        }
         Err(_) => match ["g++", "clang++"].into_iter().find(|other| runs(other, &["--version"])) {
-            Some(other) => bail!("no C++ compiler is called `c++` here, but there is `{other}`: `export CXX={other}`"),
+            Some(other) => bail!(
+                "no C++ compiler is called `c++` here, but there is `{other}`: `export CXX={other}`"
+            ),
             None => bail!("no C++ compiler found: `apt install g++`, or set `CXX` to one"),
         },
     }
@@ -55,10 +61,16 @@ pub(crate) fn compiler() -> Result<()> {
 
 /// A `python3 -m pip` that can fetch wheels for a platform other than its own.
 pub(crate) fn pip() -> Result<()> {
-    let output = match Command::new("python3").args(["-m", "pip", "--version"]).stdin(Stdio::null()).output() {
+    let output = match Command::new("python3")
+        .args(["-m", "pip", "--version"])
+        .stdin(Stdio::null())
+        .output()
+    {
         Ok(output) => output,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            bail!("python3 not found: `apt install python3 python3-pip` (pip fetches libtorch from PyPI)")
+            bail!(
+                "python3 not found: `apt install python3 python3-pip` (pip fetches libtorch from PyPI)"
+            )
         }
         Err(error) => bail!("python3 does not run ({error}): `apt install python3 python3-pip`"),
     };
@@ -71,7 +83,10 @@ pub(crate) fn pip() -> Result<()> {
     }
     let version = String::from_utf8_lossy(&output.stdout);
     if pip_version(&version).is_some_and(|version| version < (20, 3)) {
-        bail!("pip 20.3 or newer is needed, this is {}: `python3 -m pip install --upgrade pip`", first_line(&output.stdout));
+        bail!(
+            "pip 20.3 or newer is needed, this is {}: `python3 -m pip install --upgrade pip`",
+            first_line(&output.stdout)
+        );
     }
     Ok(())
 }
@@ -106,7 +121,9 @@ pub(crate) fn disk(folder: &Path, needed: u64) -> Result<()> {
 fn available(df: &str) -> Option<u64> {
     // Blanks in the names at either end would shift the columns: count from the percentage.
     let words: Vec<_> = df.lines().nth(1)?.split_whitespace().collect();
-    let percentage = words.iter().rposition(|word| word.strip_suffix('%').is_some_and(|digits| digits.parse::<u32>().is_ok()))?;
+    let percentage = words.iter().rposition(|word| {
+        word.strip_suffix('%').is_some_and(|digits| digits.parse::<u32>().is_ok())
+    })?;
     words.get(percentage.checked_sub(1)?)?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
@@ -119,17 +136,25 @@ pub(crate) fn torch_in_python() -> Result<String> {
         Ok(_) => bail!(
             "`LIBTORCH_USE_PYTORCH` is set, but `{python}` has no torch: `{python} -m pip install torch==2.11.0`, or unset the variable"
         ),
-        Err(_) => bail!("`LIBTORCH_USE_PYTORCH` is set, but `{python}` does not run: install it with torch==2.11.0, or unset the variable"),
+        Err(_) => bail!(
+            "`LIBTORCH_USE_PYTORCH` is set, but `{python}` does not run: install it with torch==2.11.0, or unset the variable"
+        ),
     }
 }
 
 pub(crate) fn runs(program: impl AsRef<OsStr>, args: &[&str]) -> bool {
-    let status = Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let status = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     status.is_ok_and(|status| status.success())
 }
 
 fn output_of(command: &mut Command, input: &str) -> std::io::Result<Output> {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         // One that ends without reading says why in its output.
         let _ = stdin.write_all(input.as_bytes());
@@ -152,9 +177,18 @@ mod tests {
     #[test]
     fn df_is_read_from_the_percentage() {
         let head = "Filesystem     1024-blocks      Used Available Capacity Mounted on\n";
-        assert_eq!(available(&format!("{head}/dev/vda   263174212 18000000  77000000      19% /\n")), Some(77_000_000 * 1024));
-        assert_eq!(available(&format!("{head}//nas/my share 100 90 10 90% /mnt/at 100% speed\n")), None);
-        assert_eq!(available(&format!("{head}//nas/my share 100 90 10 90% /mnt/two words\n")), Some(10 * 1024));
+        assert_eq!(
+            available(&format!("{head}/dev/vda   263174212 18000000  77000000      19% /\n")),
+            Some(77_000_000 * 1024)
+        );
+        assert_eq!(
+            available(&format!("{head}//nas/my share 100 90 10 90% /mnt/at 100% speed\n")),
+            None
+        );
+        assert_eq!(
+            available(&format!("{head}//nas/my share 100 90 10 90% /mnt/two words\n")),
+            Some(10 * 1024)
+        );
         assert_eq!(available(&format!("{head}none 0 0 0 - /proc\n")), None);
         assert_eq!(available(head), None);
         assert_eq!(available(""), None);
@@ -162,7 +196,10 @@ mod tests {
 
     #[test]
     fn versions_of_pip() {
-        assert_eq!(pip_version("pip 23.0.1 from /usr/lib/python3/dist-packages/pip (python 3.11)\n"), Some((23, 0)));
+        assert_eq!(
+            pip_version("pip 23.0.1 from /usr/lib/python3/dist-packages/pip (python 3.11)\n"),
+            Some((23, 0))
+        );
         assert_eq!(pip_version("pip 26.1 from /x (python 3.14)"), Some((26, 1)));
         assert_eq!(pip_version("pyenv: pip"), None);
     }

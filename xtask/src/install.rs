@@ -23,14 +23,18 @@ pub(crate) const DISK_FULL: u64 = 12_000_000_000;
 const CUDA_FOR_LEAN: [&str; 2] = ["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"];
 
 /// Of no use without CUDA or Python, and half of the size. Given as the start of the name.
-const NOT_IN_LEAN: [&str; 5] = ["libtorch_cuda", "libc10_cuda", "libtorch_nvshmem", "libtorch_python", "libcaffe2_nvrtc"];
+const NOT_IN_LEAN: [&str; 5] =
+    ["libtorch_cuda", "libc10_cuda", "libtorch_nvshmem", "libtorch_python", "libcaffe2_nvrtc"];
 
 /// Puts libtorch into `home`, in place of what is there. Only one process may do so at a time.
 pub(crate) fn install(home: &Path, flavour: Flavour) -> Result<()> {
     let begun = Instant::now();
     let work = Work::begin(home)?;
     let (disk, extent) = match flavour {
-        Flavour::Lean => (DISK_LEAN, "downloads 0.5 GB, takes 0.7 GB of disk (with CUDA: `cargo xtask setup --cuda`)"),
+        Flavour::Lean => (
+            DISK_LEAN,
+            "downloads 0.5 GB, takes 0.7 GB of disk (with CUDA: `cargo xtask setup --cuda`)",
+        ),
         Flavour::Full => (DISK_FULL, "downloads 2.7 GB, takes 4.7 GB of disk"),
     };
     host::disk(root(), disk)?;
@@ -45,19 +49,32 @@ pub(crate) fn install(home: &Path, flavour: Flavour) -> Result<()> {
 
     // In this order, so that wherever it is interrupted, the next setup does not take the old for the new.
     if home.symlink_metadata().is_ok() {
-        fs::rename(home, work.path.join("old")).with_context(|| format!("cannot move {} away", home.display()))?;
+        fs::rename(home, work.path.join("old"))
+            .with_context(|| format!("cannot move {} away", home.display()))?;
     }
     forget_torch_sys();
-    fs::rename(&new, home).with_context(|| format!("cannot move libtorch to {}", home.display()))?;
+    fs::rename(&new, home)
+        .with_context(|| format!("cannot move libtorch to {}", home.display()))?;
     drop(work);
-    println!("libtorch {VERSION} is ready: {} in {}", spell_size(size), spell_time(begun.elapsed()));
+    println!(
+        "libtorch {VERSION} is ready: {} in {}",
+        spell_size(size),
+        spell_time(begun.elapsed())
+    );
     Ok(())
 }
 
 fn pip(target: &Path, tmp: &Path, flavour: Flavour) -> Result<()> {
     let mut pip = pip_install(target, tmp);
     // Any Python will do: the wheel is named outright, not chosen for the Python that runs pip.
-    pip.args(["--implementation", "cp", "--python-version", "3.12", "--platform", "manylinux2014_x86_64"]);
+    pip.args([
+        "--implementation",
+        "cp",
+        "--python-version",
+        "3.12",
+        "--platform",
+        "manylinux2014_x86_64",
+    ]);
     for glibc in 17..=28 {
         pip.args(["--platform", &format!("manylinux_2_{glibc}_x86_64")]);
     }
@@ -72,7 +89,16 @@ fn pip(target: &Path, tmp: &Path, flavour: Flavour) -> Result<()> {
 /// A pip that puts wheels into `target`, to which the packages have to be added.
 pub(crate) fn pip_install(target: &Path, tmp: &Path) -> Command {
     let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-compile", "--only-binary=:all:", "--target"]);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--no-compile",
+        "--only-binary=:all:",
+        "--target",
+    ]);
     pip.arg(target);
     // On a terminal pip shows how far it is.
     if !io::stdout().is_terminal() {
@@ -87,13 +113,22 @@ pub(crate) fn pip_install(target: &Path, tmp: &Path) -> Command {
 
 /// Runs pip; `what` is what it could not install.
 pub(crate) fn carry_out(pip: &mut Command, what: &str) -> Result<()> {
-    let done = pip.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().and_then(std::process::Child::wait_with_output);
+    let done = pip
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .and_then(std::process::Child::wait_with_output);
     let done = done.context("python3 does not run")?;
     if !done.status.success() {
         let stderr = String::from_utf8_lossy(&done.stderr);
         let lines: Vec<_> = stderr.lines().filter(|line| !line.trim().is_empty()).collect();
-        let last = lines[lines.len().saturating_sub(3)..].iter().map(|line| format!("\n  {line}")).collect::<String>();
-        bail!("pip could not install {what}; it needs PyPI, or a mirror that `pip config` names. Its last lines:{last}");
+        let last = lines[lines.len().saturating_sub(3)..]
+            .iter()
+            .map(|line| format!("\n  {line}"))
+            .collect::<String>();
+        bail!(
+            "pip could not install {what}; it needs PyPI, or a mirror that `pip config` names. Its last lines:{last}"
+        );
     }
     Ok(())
 }
@@ -116,10 +151,14 @@ fn forget_torch_sys() {
             Ok(done) if done.status.success() => {
                 // `Removed 12 files, 34.5MiB total`, and `Removed 0 files` where it was never compiled.
                 if !String::from_utf8_lossy(&done.stderr).contains("Removed 0 files") {
-                    println!("torch-sys will be compiled again ({profile} profile): it was compiled for another libtorch");
+                    println!(
+                        "torch-sys will be compiled again ({profile} profile): it was compiled for another libtorch"
+                    );
                 }
             }
-            _ => eprintln!("warning: could not clean torch-sys: run `cargo clean -p torch-sys --profile {profile}`"),
+            _ => eprintln!(
+                "warning: could not clean torch-sys: run `cargo clean -p torch-sys --profile {profile}`"
+            ),
         }
     }
 }

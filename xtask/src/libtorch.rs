@@ -94,8 +94,14 @@ pub(crate) fn inspect(home: &Path) -> State {
 /// Declares the install in `home` whole. Fails if a file is missing that a build would miss.
 pub(crate) fn seal(home: &Path, flavour: Flavour) -> io::Result<()> {
     let mut files = Vec::new();
-    for path in libraries(home)?.into_iter().chain(NEEDED.iter().map(|path| home.join(path)).filter(|path| !is_library(path))) {
-        let size = path.metadata().map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?.len();
+    for path in libraries(home)?
+        .into_iter()
+        .chain(NEEDED.iter().map(|path| home.join(path)).filter(|path| !is_library(path)))
+    {
+        let size = path
+            .metadata()
+            .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?
+            .len();
         let path = path.strip_prefix(home).unwrap_or(&path).to_string_lossy().into_owned();
         files.push((path, size));
     }
@@ -126,7 +132,9 @@ pub(crate) fn libraries(home: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// `libc10.so`, `libcudart.so.13`.
 fn is_library(path: &Path) -> bool {
-    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.ends_with(".so") || name.contains(".so."))
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(|name| name.ends_with(".so") || name.contains(".so."))
 }
 
 /// The record of a finished install: `libtorch 2.11.0 lean`, then a line per file, its size and its path.
@@ -142,7 +150,10 @@ impl Stamp {
         let mut lines = text.lines();
         let (version, word) = lines.next()?.strip_prefix("libtorch ")?.split_once(' ')?;
         let flavour = Flavour::ALL.into_iter().find(|flavour| flavour.word() == word)?;
-        let files = lines.map(|line| line.split_once(' ').and_then(|(size, path)| Some((path.to_owned(), size.parse().ok()?))));
+        let files = lines.map(|line| {
+            line.split_once(' ')
+                .and_then(|(size, path)| Some((path.to_owned(), size.parse().ok()?)))
+        });
         Some(Self { version: version.to_owned(), flavour, files: files.collect::<Option<_>>()? })
     }
 
@@ -151,12 +162,16 @@ impl Stamp {
         if self.version != VERSION {
             return Some(format!("it is libtorch {}, and {VERSION} is needed", self.version));
         }
-        if let Some(path) = self.flavour.needed().find(|needed| !self.files.iter().any(|(path, _)| path == needed)) {
+        if let Some(path) =
+            self.flavour.needed().find(|needed| !self.files.iter().any(|(path, _)| path == needed))
+        {
             return Some(format!("`{path}` is missing"));
         }
         self.files.iter().find_map(|(path, size)| match home.join(path).metadata() {
             Err(_) => Some(format!("`{path}` is missing")),
-            Ok(file) if file.len() != *size => Some(format!("`{path}` has {} bytes instead of {size}", file.len())),
+            Ok(file) if file.len() != *size => {
+                Some(format!("`{path}` has {} bytes instead of {size}", file.len()))
+            }
             Ok(_) => None,
         })
     }
@@ -178,7 +193,9 @@ mod tests {
 
     impl Home {
         fn new(name: &str, flavour: Flavour) -> io::Result<Self> {
-            let home = Self(std::env::temp_dir().join(format!("slim-xtask-{name}-{}", std::process::id())));
+            let home = Self(
+                std::env::temp_dir().join(format!("slim-xtask-{name}-{}", std::process::id())),
+            );
             for path in flavour.needed() {
                 home.write(path, "seven b")?;
             }
@@ -238,7 +255,13 @@ mod tests {
         home.write(STAMP, "libtorch 2.11.0 lean\n7 torch/lib/libtorch.so\n")?;
         assert_eq!(home.fault(), format!("`{}` is missing", NEEDED[0]));
         home.write(STAMP, "libtorch 2.10.0 full\n")?;
-        assert_eq!(inspect(&home.0), State::Broken { was: Some(Flavour::Full), why: "it is libtorch 2.10.0, and 2.11.0 is needed".into() });
+        assert_eq!(
+            inspect(&home.0),
+            State::Broken {
+                was: Some(Flavour::Full),
+                why: "it is libtorch 2.10.0, and 2.11.0 is needed".into()
+            }
+        );
         home.write(STAMP, "libtorch 2.11.0")?;
         assert_eq!(home.fault(), "`slim-setup` in it cannot be read");
         Ok(())
@@ -255,7 +278,11 @@ mod tests {
 
     #[test]
     fn a_stamp_reads_as_it_was_written() {
-        let stamp = Stamp { version: "2.11.0".into(), flavour: Flavour::Full, files: vec![("a path/with blanks.so".into(), 12)] };
+        let stamp = Stamp {
+            version: "2.11.0".into(),
+            flavour: Flavour::Full,
+            files: vec![("a path/with blanks.so".into(), 12)],
+        };
         assert_eq!(Stamp::parse(&stamp.to_string()), Some(stamp));
         assert_eq!(Stamp::parse("libtorch 2.11.0 huge\n"), None);
         assert_eq!(Stamp::parse("libtorch 2.11.0 lean\nmany torch/lib/libc10.so\n"), None);

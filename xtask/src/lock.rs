@@ -20,7 +20,8 @@ pub(crate) fn wait(root: &Path, mut on_wait: impl FnMut()) -> io::Result<impl Si
     // A socket's name is short, a path need not be.
     let mut hasher = DefaultHasher::new();
     root.canonicalize()?.hash(&mut hasher);
-    let name = SocketAddr::from_abstract_name(format!("slim-xtask-setup-{:016x}", hasher.finish()))?;
+    let name =
+        SocketAddr::from_abstract_name(format!("slim-xtask-setup-{:016x}", hasher.finish()))?;
     let mut waited = false;
     loop {
         match UnixListener::bind_addr(&name) {

@@ -145,7 +145,9 @@ fn main() -> ExitCode {
         Task::Bench { args } => bench::run(&args),
         Task::Look { files } => browser::check(&files),
         Task::Bundle { out } => bundle::run(out).map(|()| ExitCode::SUCCESS),
-        Task::CompileTime { runs, json } => compile_time::run(runs, json.as_deref()).map(|()| ExitCode::SUCCESS),
+        Task::CompileTime { runs, json } => {
+            compile_time::run(runs, json.as_deref()).map(|()| ExitCode::SUCCESS)
+        }
         Task::Ci => tasks::ci(),
     };
     done.unwrap_or_else(|error| {

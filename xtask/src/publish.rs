@@ -13,9 +13,12 @@ pub(crate) fn dry_run() -> Result<Command> {
         minor(&version).is_none_or(|minor| minor >= 90),
         "cargo 1.90 or newer is needed to publish, this is {version}: `rustup update`"
     );
-    let mut publish = cargo(["publish", "--dry-run", "--package", "slim-derive", "--package", "slim-runtime"]);
+    let mut publish =
+        cargo(["publish", "--dry-run", "--package", "slim-derive", "--package", "slim-runtime"]);
     // A working tree with changes is checked as it is.
-    publish.args(["--allow-dirty", "--features", "slim-runtime/doc-only", "--target-dir"]).arg(target().join("publish"));
+    publish
+        .args(["--allow-dirty", "--features", "slim-runtime/doc-only", "--target-dir"])
+        .arg(target().join("publish"));
     Ok(publish)
 }
 

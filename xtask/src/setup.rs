@@ -36,7 +36,11 @@ pub(crate) enum Source {
 
 impl Source {
     pub(crate) fn of_this_process() -> Self {
-        Self::choose(env::var_os("LIBTORCH").as_deref(), env::var_os("LIBTORCH_USE_PYTORCH").as_deref(), &home().join("torch"))
+        Self::choose(
+            env::var_os("LIBTORCH").as_deref(),
+            env::var_os("LIBTORCH_USE_PYTORCH").as_deref(),
+            &home().join("torch"),
+        )
     }
 
     /// As torch-sys does, where `LIBTORCH_USE_PYTORCH` wins whatever its value, except that an empty variable is unset.
@@ -46,7 +50,9 @@ impl Source {
             return Self::Python;
         }
         match libtorch.map(Path::new) {
-            Some(path) if !path.as_os_str().is_empty() && !same(path, managed) => Self::Folder(path.into()),
+            Some(path) if !path.as_os_str().is_empty() && !same(path, managed) => {
+                Self::Folder(path.into())
+            }
             _ => Self::Managed,
         }
     }
@@ -65,7 +71,9 @@ fn home() -> PathBuf {
 pub(crate) fn run(cuda: bool, report: Report) -> Result<()> {
     for variable in ["LIBTORCH", "LIBTORCH_USE_PYTORCH"] {
         if env::var_os(variable).is_some_and(|value| value.is_empty()) {
-            eprintln!("note: `{variable}` is empty and ignored here; plain cargo takes it for set: `unset {variable}`");
+            eprintln!(
+                "note: `{variable}` is empty and ignored here; plain cargo takes it for set: `unset {variable}`"
+            );
         }
     }
     let source = Source::of_this_process();
@@ -102,7 +110,8 @@ fn managed(cuda: bool, report: Report) -> Result<()> {
         return ready(flavour);
     }
     host::pip()?;
-    let _lock = lock::wait(root(), || println!("another setup is at work here: waiting for it")).context("cannot lock the workspace")?;
+    let _lock = lock::wait(root(), || println!("another setup is at work here: waiting for it"))
+        .context("cannot lock the workspace")?;
     // Once more: another setup may have done it meanwhile.
     match plan(inspect(&home), wish) {
         Plan::Ready(flavour) => ready(flavour),
@@ -132,10 +141,14 @@ fn plan(state: State, wish: impl Fn() -> Flavour) -> Plan {
         State::Whole(Flavour::Full) => Plan::Ready(Flavour::Full),
         State::Whole(Flavour::Lean) => match wish() {
             Flavour::Lean => Plan::Ready(Flavour::Lean),
-            Flavour::Full => Plan::Install { flavour: Flavour::Full, why: Some("it has no CUDA".into()) },
+            Flavour::Full => {
+                Plan::Install { flavour: Flavour::Full, why: Some("it has no CUDA".into()) }
+            }
         },
         // Who once asked for CUDA still wants it.
-        State::Broken { was, why } => Plan::Install { flavour: was.unwrap_or(Flavour::Lean).max(wish()), why: Some(why) },
+        State::Broken { was, why } => {
+            Plan::Install { flavour: was.unwrap_or(Flavour::Lean).max(wish()), why: Some(why) }
+        }
     }
 }
 
@@ -152,7 +165,10 @@ fn own(libtorch: &Path) -> Result<String> {
         "libtorch_cpu.a",
     ];
     if libtorch.is_relative() {
-        bail!("`LIBTORCH` is `{}`: make it an absolute path, builds run in other folders", libtorch.display());
+        bail!(
+            "`LIBTORCH` is `{}`: make it an absolute path, builds run in other folders",
+            libtorch.display()
+        );
     }
     if !LIBRARIES.iter().any(|name| libtorch.join("lib").join(name).exists()) {
         bail!(
@@ -182,7 +198,9 @@ fn expect_version(version: &str, variable: &str) -> Result<()> {
     if plain == VERSION || env::var_os("LIBTORCH_BYPASS_VERSION_CHECK").is_some() {
         return Ok(());
     }
-    bail!("`{variable}` leads to libtorch {version}, and {VERSION} is needed: install that one, or unset `{variable}`")
+    bail!(
+        "`{variable}` leads to libtorch {version}, and {VERSION} is needed: install that one, or unset `{variable}`"
+    )
 }
 
 #[cfg(test)]
@@ -192,8 +210,9 @@ mod tests {
     #[test]
     fn a_variable_of_the_user_wins() {
         let managed = Path::new("/ws/.libtorch/torch");
-        let choose =
-            |libtorch: Option<&str>, python: Option<&str>| Source::choose(libtorch.map(OsStr::new), python.map(OsStr::new), managed);
+        let choose = |libtorch: Option<&str>, python: Option<&str>| {
+            Source::choose(libtorch.map(OsStr::new), python.map(OsStr::new), managed)
+        };
         assert_eq!(choose(None, None), Source::Managed);
         assert_eq!(choose(Some("/ws/.libtorch/torch"), None), Source::Managed);
         assert_eq!(choose(Some("/ws/.libtorch/torch/"), None), Source::Managed);
@@ -207,7 +226,8 @@ mod tests {
     #[test]
     fn only_what_is_missing_is_installed() {
         use Flavour::{Full, Lean};
-        let install = |flavour, why: Option<&str>| Plan::Install { flavour, why: why.map(Into::into) };
+        let install =
+            |flavour, why: Option<&str>| Plan::Install { flavour, why: why.map(Into::into) };
         let broken = |was| State::Broken { was, why: "dropped".into() };
 
         assert_eq!(plan(State::Absent, || Lean), install(Lean, None));

@@ -45,14 +45,17 @@ fn checks() -> Result<Vec<Step>> {
     let deny = ["--all-targets", "--", "--deny", "warnings"];
     let mut doc = cargo_on("doc", &LINKED, &["--no-deps"]);
     doc.env("RUSTDOCFLAGS", "--deny warnings");
-    let mut demo = cargo(["run", "--package", "slim-examples", "--bin", "demo", "--", "--smoke", "--out"]);
+    let mut demo =
+        cargo(["run", "--package", "slim-examples", "--bin", "demo", "--", "--smoke", "--out"]);
     demo.arg(target().join("ci-demo"));
     let reports = target().join("ci-reports");
-    let mut report = cargo(["run", "--package", "slim-examples", "--example", "report", "--", "--out"]);
+    let mut report =
+        cargo(["run", "--package", "slim-examples", "--example", "report", "--", "--out"]);
     report.arg(&reports);
     let passes = target().join("ci-passes");
     let mut look = Command::new(env::current_exe()?);
-    look.arg("look").args(["vgg.html", "resnet50.html", "densenet121.html"].map(|file| reports.join(file)));
+    look.arg("look")
+        .args(["vgg.html", "resnet50.html", "densenet121.html"].map(|file| reports.join(file)));
     look.arg(passes.join("report.html")).arg(passes.join("pass-2/prune/report.html"));
     Ok(vec![
         ("format", cargo(["fmt", "--all", "--check"])),
@@ -64,7 +67,10 @@ fn checks() -> Result<Vec<Step>> {
         ("documentation", doc),
         ("demo", demo),
         ("quickstart", cargo(["run", "--package", "slim-examples", "--example", "quickstart"])),
-        ("absorb", cargo(["run", "--package", "slim-examples", "--example", "absorb", "--", "--smoke"])),
+        (
+            "absorb",
+            cargo(["run", "--package", "slim-examples", "--example", "absorb", "--", "--smoke"]),
+        ),
         ("residual", cargo(["run", "--package", "slim-examples", "--example", "residual"])),
         ("passes", passes_on_digits(&passes)),
         ("reports", report),
@@ -80,9 +86,31 @@ fn checks() -> Result<Vec<Step>> {
 fn passes_on_digits(folder: &Path) -> Command {
     // What is there from another run would be gone on with.
     let _ = fs::remove_dir_all(folder);
-    let mut iterate =
-        cargo(["run", "--package", "slim-examples", "--bin", "iterate", "--", "--dataset", "digits", "--cfg", "[8, 'M', 16, 'M', 16]"]);
-    iterate.args(["--passes", "2", "--percent", "0.3", "--epochs", "1", "--refine-epochs", "1", "--save"]).arg(folder);
+    let mut iterate = cargo([
+        "run",
+        "--package",
+        "slim-examples",
+        "--bin",
+        "iterate",
+        "--",
+        "--dataset",
+        "digits",
+        "--cfg",
+        "[8, 'M', 16, 'M', 16]",
+    ]);
+    iterate
+        .args([
+            "--passes",
+            "2",
+            "--percent",
+            "0.3",
+            "--epochs",
+            "1",
+            "--refine-epochs",
+            "1",
+            "--save",
+        ])
+        .arg(folder);
     iterate
 }
 
@@ -109,7 +137,11 @@ pub(crate) fn ci() -> Result<ExitCode> {
 struct Summary(Vec<(&'static str, bool, Duration)>);
 
 impl Summary {
-    fn step(&mut self, name: &'static str, work: impl FnOnce() -> Result<ExitCode>) -> Result<ExitCode> {
+    fn step(
+        &mut self,
+        name: &'static str,
+        work: impl FnOnce() -> Result<ExitCode>,
+    ) -> Result<ExitCode> {
         println!("\n== {name}");
         let begun = Instant::now();
         let code = work();
@@ -123,9 +155,17 @@ impl Drop for Summary {
     fn drop(&mut self) {
         println!("\n== summary");
         for (name, passed, time) in &self.0 {
-            println!("{} {name:<24} {:>12}", if *passed { "ok    " } else { "FAILED" }, spell_time(*time));
+            println!(
+                "{} {name:<24} {:>12}",
+                if *passed { "ok    " } else { "FAILED" },
+                spell_time(*time)
+            );
         }
-        println!("       {:<24} {:>12}", "total", spell_time(self.0.iter().map(|(_, _, time)| *time).sum()));
+        println!(
+            "       {:<24} {:>12}",
+            "total",
+            spell_time(self.0.iter().map(|(_, _, time)| *time).sum())
+        );
     }
 }
 
@@ -138,10 +178,14 @@ fn cargo_on(command: &str, packages: &[&str], args: &[&str]) -> Command {
 
 /// Runs a command that talks to the user itself, and hands its exit code on.
 pub(crate) fn run(command: &mut Command) -> Result<ExitCode> {
-    let status = command.status().with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {}", command.get_program().display()))?;
     Ok(match status.code() {
         Some(0) => ExitCode::SUCCESS,
         // Ended by a signal, or with a code that is no byte.
-        code => code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from),
+        code => {
+            code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+        }
     })
 }

@@ -22,10 +22,22 @@ const PINNED: &str = "\"=0.24.0\"";
 pub(crate) fn check(version: &str) -> Result<Command> {
     let all = target().join("versions");
     let workspace = all.join(version);
-    mirror(&workspace, version).with_context(|| format!("cannot set up {}", workspace.display()))?;
-    let mut check = cargo(["check", "--workspace", "--exclude", "slim-ui-tests", "--exclude", "xtask", "--all-targets"]);
+    mirror(&workspace, version)
+        .with_context(|| format!("cannot set up {}", workspace.display()))?;
+    let mut check = cargo([
+        "check",
+        "--workspace",
+        "--exclude",
+        "slim-ui-tests",
+        "--exclude",
+        "xtask",
+        "--all-targets",
+    ]);
     // One folder for all versions, so that what does not depend on tch is compiled once.
-    check.args(["--features", "slim-runtime/doc-only", "--target-dir"]).arg(all.join("target")).current_dir(workspace);
+    check
+        .args(["--features", "slim-runtime/doc-only", "--target-dir"])
+        .arg(all.join("target"))
+        .current_dir(workspace);
     Ok(check)
 }
 
@@ -38,7 +50,10 @@ fn mirror(folder: &Path, version: &str) -> Result<()> {
     // What cargo need not change in it stays as it is.
     fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock"))?;
     let manifest = fs::read_to_string(root().join("Cargo.toml"))?;
-    ensure!(manifest.contains(PINNED), "Cargo.toml does not ask for tch {PINNED}: write what it asks for into xtask/src/versions.rs");
+    ensure!(
+        manifest.contains(PINNED),
+        "Cargo.toml does not ask for tch {PINNED}: write what it asks for into xtask/src/versions.rs"
+    );
     fs::write(folder.join("Cargo.toml"), manifest.replace(PINNED, &format!("\"={version}\"")))?;
     Ok(())
 }

@@ -45,17 +45,25 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let cores = available_parallelism().ok().and_then(|cores| i32::try_from(cores.get()).ok()).unwrap_or(1);
+    let cores =
+        available_parallelism().ok().and_then(|cores| i32::try_from(cores.get()).ok()).unwrap_or(1);
     let threads = cli.threads.unwrap_or(cores);
     let no_cuda = cli.device.is_none() && from_env()?.is_none();
     let device = DeviceOptions { device: cli.device, no_cuda, threads: Some(threads) }.set_up()?;
-    let options =
-        Options { python: cli.python, device, threads, rounds: cli.rounds.into(), parts: chosen(cli.only), networks: chosen(cli.networks) };
+    let options = Options {
+        python: cli.python,
+        device,
+        threads,
+        rounds: cli.rounds.into(),
+        parts: chosen(cli.only),
+        networks: chosen(cli.networks),
+    };
     let report = comparison::run(&options, |at_work| eprintln!("{at_work}"))?;
     say(&report);
     if let Some(path) = cli.json {
         let json = serde_json::to_string_pretty(&report)?;
-        fs::write(&path, json + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(&path, json + "\n")
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }

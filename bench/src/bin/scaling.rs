@@ -47,15 +47,33 @@ fn run(cli: &Cli) -> Result<()> {
         return Ok(());
     }
     let networks = if cli.networks.is_empty() { Network::value_variants() } else { &cli.networks };
-    let header = ["network", "parameters", "channels", "trace", "plan", "apply", "slim", "a parameter", "a channel", "peak", "bound"];
+    let header = [
+        "network",
+        "parameters",
+        "channels",
+        "trace",
+        "plan",
+        "apply",
+        "slim",
+        "a parameter",
+        "a channel",
+        "peak",
+        "bound",
+    ];
     let mut table = table::with_header(header);
     for &network in networks {
         eprintln!("{network}");
         table.add_row(row(network, cli.rounds.into())?);
     }
     say(table);
-    say(format_args!("\nmedians of {} rounds, {} threads; plan and apply trace, too, slim but once", cli.rounds, tch::get_num_threads()));
-    say("peak: memory of surgery beside the dense network; bound: the tensors that it makes, and the largest tensor that there was");
+    say(format_args!(
+        "\nmedians of {} rounds, {} threads; plan and apply trace, too, slim but once",
+        cli.rounds,
+        tch::get_num_threads()
+    ));
+    say(
+        "peak: memory of surgery beside the dense network; bound: the tensors that it makes, and the largest tensor that there was",
+    );
     Ok(())
 }
 
@@ -85,7 +103,8 @@ fn row(network: Network, rounds: usize) -> Result<Vec<String>> {
         seconds(|| Ok(cell.borrow_mut().net.slim(RATIO)?))
     };
     cell.borrow_mut().restore();
-    let turns = in_turn(rounds, vec![passes(trace), passes(planning), passes(apply), passes(slim)])?;
+    let turns =
+        in_turn(rounds, vec![passes(trace), passes(planning), passes(apply), passes(slim)])?;
     let [trace, planning, apply, slim] = [0, 1, 2, 3].map(|index| median(&turns[index]));
     let (parameters, channels) = (plan.parameters().before, plan.channels().before);
     let ms = |seconds: f64| format!("{:.2} ms", seconds * 1e3);
@@ -115,19 +134,33 @@ fn bound(plan: &Plan) -> u64 {
     let bytes = |shape: Vec<i64>| 4 * shape.iter().product::<i64>().unsigned_abs();
     let tensors = |layer: &LayerPlan| {
         let each = layer.tensors.iter().filter(|tensor| tensor.tied.is_none());
-        each.map(|tensor| (layer.shape_before(tensor), layer.shape_after(tensor))).collect::<Vec<_>>()
+        each.map(|tensor| (layer.shape_before(tensor), layer.shape_after(tensor)))
+            .collect::<Vec<_>>()
     };
     let shapes: Vec<_> = plan.layers().iter().flat_map(tensors).collect();
-    let made = shapes.iter().filter(|(before, after)| before != after).map(|(_, after)| bytes(after.clone())).sum::<u64>();
+    let made = shapes
+        .iter()
+        .filter(|(before, after)| before != after)
+        .map(|(_, after)| bytes(after.clone()))
+        .sum::<u64>();
     made + shapes.into_iter().map(|(before, _)| bytes(before)).max().unwrap_or(0)
 }
 
 /// By a process of its own: see [`peak`].
 fn peak_of(network: Network) -> Result<u64> {
     let mut command = Command::new(env::current_exe()?);
-    command.args(["--peak", &network.to_string(), "--threads", &tch::get_num_threads().to_string()]);
+    command.args([
+        "--peak",
+        &network.to_string(),
+        "--threads",
+        &tch::get_num_threads().to_string(),
+    ]);
     let done = command.env("MALLOC_MMAP_THRESHOLD_", "65536").output()?;
-    ensure!(done.status.success(), "the peak of {network}: {}", String::from_utf8_lossy(&done.stderr).trim());
+    ensure!(
+        done.status.success(),
+        "the peak of {network}: {}",
+        String::from_utf8_lossy(&done.stderr).trim()
+    );
     let text = String::from_utf8_lossy(&done.stdout);
     text.trim().parse().with_context(|| format!("the peak of {network}: {text:?} is no number"))
 }

@@ -21,19 +21,34 @@ pub(super) fn rows(setup: &Setup, network: Network) -> Result<Vec<Row>> {
         let net = &mut subject.net;
         Ok(timed(device, || Ok(net.slim(RATIO)?))?.1)
     };
-    let copy = || Ok(timed(device, || Ok(kept.iter().map(copied).collect::<Result<Vec<_>, _>>()?))?.1);
+    let copy =
+        || Ok(timed(device, || Ok(kept.iter().map(copied).collect::<Result<Vec<_>, _>>()?))?.1);
     let turns = in_turn(setup.options.rounds, vec![passes(slim), passes(copy)])?;
-    Ok(vec![Row::new(format!("slim(0.5) of {network}"), &turns[0], Measure::Time, "copying what stays", &turns[1]).target(TARGET)])
+    Ok(vec![
+        Row::new(
+            format!("slim(0.5) of {network}"),
+            &turns[0],
+            Measure::Time,
+            "copying what stays",
+            &turns[1],
+        )
+        .target(TARGET),
+    ])
 }
 
 /// Tensors as those that slimming makes; what it does not change, it does not copy.
 fn kept(plan: &Plan, device: Device) -> Vec<Tensor> {
     let shapes = |layer: &LayerPlan| {
-        let changed =
-            layer.tensors.iter().filter(|tensor| tensor.tied.is_none() && layer.shape_before(tensor) != layer.shape_after(tensor));
+        let changed = layer.tensors.iter().filter(|tensor| {
+            tensor.tied.is_none() && layer.shape_before(tensor) != layer.shape_after(tensor)
+        });
         changed.map(|tensor| layer.shape_after(tensor)).collect::<Vec<_>>()
     };
-    plan.layers().iter().flat_map(shapes).map(|shape| Tensor::ones(shape, (Kind::Float, device))).collect()
+    plan.layers()
+        .iter()
+        .flat_map(shapes)
+        .map(|shape| Tensor::ones(shape, (Kind::Float, device)))
+        .collect()
 }
 
 /// `Tensor::copy` would fill the new tensor with zeros first.

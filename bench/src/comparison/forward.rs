@@ -24,7 +24,9 @@ const OVER_DENSE: f64 = 2.8;
 
 pub(super) fn rows(setup: &Setup, network: Network) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for (name, slimming) in [("", Slimming::ratio(RATIO)), (", in 16s", Slimming::ratio(RATIO).round_to(16))] {
+    for (name, slimming) in
+        [("", Slimming::ratio(RATIO)), (", in 16s", Slimming::ratio(RATIO).round_to(16))]
+    {
         for batch in BATCHES {
             let contest = Contest::new(setup, network, &slimming, batch)?;
             contest.agree().with_context(|| format!("{network}{name}, {batch} images"))?;
@@ -59,7 +61,11 @@ impl<'s> Contest<'s> {
         setup.show(&images)?;
         setup.load(Model::Dense, network, &dense)?;
         setup.load(Model::Slimmed, network, &narrow)?;
-        setup.ask(&Request::Optimize { model: Model::Optimized, of: Model::Slimmed, input: Input::Images })?;
+        setup.ask(&Request::Optimize {
+            model: Model::Optimized,
+            of: Model::Slimmed,
+            input: Input::Images,
+        })?;
         Ok(Self { setup, slimmed, deployed, images, batch })
     }
 
@@ -68,8 +74,18 @@ impl<'s> Contest<'s> {
         let _no_grad = tch::no_grad_guard();
         let expected = self.output(Model::Slimmed)?;
         same_output("PyTorch optimised", &expected, &self.output(Model::Optimized)?, TOLERANCE)?;
-        same_output("slim", &expected, &self.slimmed.net.forward_t(&self.images, false), TOLERANCE)?;
-        same_output("slim deployed", &expected, &self.deployed.net.forward_t(&self.images, false), TOLERANCE)
+        same_output(
+            "slim",
+            &expected,
+            &self.slimmed.net.forward_t(&self.images, false),
+            TOLERANCE,
+        )?;
+        same_output(
+            "slim deployed",
+            &expected,
+            &self.deployed.net.forward_t(&self.images, false),
+            TOLERANCE,
+        )
     }
 
     fn output(&self, model: Model) -> Result<Tensor> {
@@ -79,17 +95,32 @@ impl<'s> Contest<'s> {
     }
 
     fn rows(&self, name: &str) -> Result<Vec<Row>> {
-        let [dense, eager, optimized] = [Model::Dense, Model::Slimmed, Model::Optimized]
-            .map(|model| self.setup.theirs(move |passes| Request::Forward { model, input: Input::Images, passes }));
-        let contenders = vec![dense, eager, optimized, self.ours(&self.slimmed.net), self.ours(&self.deployed.net)];
+        let [dense, eager, optimized] =
+            [Model::Dense, Model::Slimmed, Model::Optimized].map(|model| {
+                self.setup.theirs(move |passes| Request::Forward {
+                    model,
+                    input: Input::Images,
+                    passes,
+                })
+            });
+        let contenders = vec![
+            dense,
+            eager,
+            optimized,
+            self.ours(&self.slimmed.net),
+            self.ours(&self.deployed.net),
+        ];
         let turns = in_turn(self.setup.options.rounds, contenders)?;
-        let [dense, eager, optimized, slimmed, deployed] = [0, 1, 2, 3, 4].map(|index| turns[index].as_slice());
-        let over_dense = (self.slimmed.network == Network::Resnet50 && self.batch == 1).then_some(OVER_DENSE);
+        let [dense, eager, optimized, slimmed, deployed] =
+            [0, 1, 2, 3, 4].map(|index| turns[index].as_slice());
+        let over_dense =
+            (self.slimmed.network == Network::Resnet50 && self.batch == 1).then_some(OVER_DENSE);
         let what = format!("deployed {name}");
         Ok(vec![
             Row::new(format!("slimmed {name}"), slimmed, Measure::Speed, "PyTorch", eager),
             Row::new(&what, deployed, Measure::Speed, "PyTorch", eager).target(OVER_EAGER),
-            Row::new(&what, deployed, Measure::Time, "PyTorch optimised", optimized).target(OF_OPTIMIZED),
+            Row::new(&what, deployed, Measure::Time, "PyTorch optimised", optimized)
+                .target(OF_OPTIMIZED),
             Row::new(&what, deployed, Measure::Speed, "PyTorch, dense", dense).target(over_dense),
         ])
     }

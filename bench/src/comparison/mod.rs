@@ -64,11 +64,18 @@ struct Setup<'o> {
 pub fn run(options: &Options, mut say: impl FnMut(&str)) -> Result<Report> {
     tch::set_num_threads(options.threads);
     let (peer, greeting) = Peer::start(&options.python, options.threads, options.device)?;
-    ensure!(greeting.threads == options.threads, "PyTorch computes with {} threads instead of {}", greeting.threads, options.threads);
+    ensure!(
+        greeting.threads == options.threads,
+        "PyTorch computes with {} threads instead of {}",
+        greeting.threads,
+        options.threads
+    );
     let setup = Setup { options, peer: peer.into(), folder: tempfile::tempdir()? };
     let mut rows = Vec::new();
     for &part in &options.parts {
-        for network in part.networks().iter().copied().filter(|network| options.networks.contains(network)) {
+        for network in
+            part.networks().iter().copied().filter(|network| options.networks.contains(network))
+        {
             say(&format!("{}: {network}", part.about()));
             rows.extend(match part {
                 Part::Prune => prune::rows(&setup, network)?,
@@ -79,12 +86,20 @@ pub fn run(options: &Options, mut say: impl FnMut(&str)) -> Result<Report> {
             setup.ask(&Request::Forget)?;
         }
     }
-    let notes = options.parts.iter().flat_map(|part| part.notes()).map(|&note| note.to_owned()).collect();
+    let notes =
+        options.parts.iter().flat_map(|part| part.notes()).map(|&note| note.to_owned()).collect();
     let device = match options.device {
         Device::Cuda(number) => format!("cuda:{number}"),
         _ => "cpu".to_owned(),
     };
-    Ok(Report { device, threads: options.threads, rounds: options.rounds, versions: greeting.versions, rows, notes })
+    Ok(Report {
+        device,
+        threads: options.threads,
+        rounds: options.rounds,
+        versions: greeting.versions,
+        rows,
+        notes,
+    })
 }
 
 impl Part {
@@ -109,9 +124,13 @@ impl Part {
     fn notes(self) -> &'static [&'static str] {
         match self {
             Part::Prune => &prune::NOTES,
-            Part::Copy => &["copying what stays: new tensors of the narrow shapes, filled from ones of the same shapes"],
+            Part::Copy => &[
+                "copying what stays: new tensors of the narrow shapes, filled from ones of the same shapes",
+            ],
             Part::Sparsity => &[],
-            Part::Forward => &["PyTorch optimised: `torch.jit.optimize_for_inference` of a frozen trace, batch norms folded"],
+            Part::Forward => &[
+                "PyTorch optimised: `torch.jit.optimize_for_inference` of a frozen trace, batch norms folded",
+            ],
         }
     }
 }
@@ -133,7 +152,12 @@ impl Setup<'_> {
 
     /// Gives PyTorch's side a network with the weights of a file.
     fn load(&self, model: Model, network: Network, weights: &Path) -> Result<()> {
-        self.ask(&Request::Load { model, network: network.to_string(), classes: network.classes(), weights: weights.to_owned() })
+        self.ask(&Request::Load {
+            model,
+            network: network.to_string(),
+            classes: network.classes(),
+            weights: weights.to_owned(),
+        })
     }
 
     /// Gives PyTorch's side images.

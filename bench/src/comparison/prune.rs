@@ -12,8 +12,13 @@ use crate::report::{Measure, Row};
 use crate::subject::{Subject, half_of_each};
 use crate::timing::{in_turn, passes, timed};
 
-pub(super) const NETWORKS: [Network; 5] =
-    [Network::Vgg19, Network::Resnet50, Network::Resnet152, Network::Densenet121, Network::MobilenetV2];
+pub(super) const NETWORKS: [Network; 5] = [
+    Network::Vgg19,
+    Network::Resnet50,
+    Network::Resnet152,
+    Network::Densenet121,
+    Network::MobilenetV2,
+];
 
 pub(super) const NOTES: [&str; 3] = [
     "pruning: channels that go together are scored by their largest |γ|, and each such group loses half; the tensors that both sides leave are equal to the bit, which was checked",
@@ -45,10 +50,18 @@ pub(super) fn rows(setup: &Setup, network: Network) -> Result<Vec<Row>> {
         agree(setup, &mut subject, &Slimming::top_k(half), true)?;
     }
 
-    let theirs = setup.theirs(|passes| Request::Prune { model: Model::Dense, input: Input::Images, everywhere: false, passes });
+    let theirs = setup.theirs(|passes| Request::Prune {
+        model: Model::Dense,
+        input: Input::Images,
+        everywhere: false,
+        passes,
+    });
     let ours = passes(|| prune(&mut subject, &half_of_each()));
     let turns = in_turn(setup.options.rounds, vec![ours, theirs])?;
-    Ok(vec![Row::new(format!("prune {network}"), &turns[0], Measure::Speed, "Torch-Pruning", &turns[1]).target(target(network))])
+    Ok(vec![
+        Row::new(format!("prune {network}"), &turns[0], Measure::Speed, "Torch-Pruning", &turns[1])
+            .target(target(network)),
+    ])
 }
 
 /// Prunes the dense network, and says how long it took.
@@ -61,11 +74,26 @@ fn prune(subject: &mut Subject, slimming: &Slimming) -> Result<f64> {
 }
 
 /// Checks that both sides leave the same.
-fn agree(setup: &Setup, subject: &mut Subject, slimming: &Slimming, everywhere: bool) -> Result<()> {
+fn agree(
+    setup: &Setup,
+    subject: &mut Subject,
+    slimming: &Slimming,
+    everywhere: bool,
+) -> Result<()> {
     prune(subject, slimming)?;
-    let ours = subject.vs.variables().into_iter().map(|(name, tensor)| (name, tensor.to_device(Device::Cpu))).collect();
+    let ours = subject
+        .vs
+        .variables()
+        .into_iter()
+        .map(|(name, tensor)| (name, tensor.to_device(Device::Cpu)))
+        .collect();
     let file = setup.file("pruned.safetensors");
-    setup.ask(&Request::Pruned { model: Model::Dense, input: Input::Images, everywhere, file: file.clone() })?;
+    setup.ask(&Request::Pruned {
+        model: Model::Dense,
+        input: Input::Images,
+        everywhere,
+        file: file.clone(),
+    })?;
     agreement::same_weights(subject.network, &ours, &checkpoint::tensors(&file)?)?;
     subject.restore();
     Ok(())

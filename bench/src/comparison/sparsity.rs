@@ -25,7 +25,8 @@ pub(super) fn rows(setup: &Setup, network: Network) -> Result<Vec<Row>> {
     let subject = Subject::new(network, device)?;
     let images = subject.images(BATCH);
     let labels = Tensor::randint(network.classes(), [BATCH], (Kind::Int64, device));
-    let mut optimizer = Sgd { momentum: 0.9, dampening: 0., wd: 1e-4, nesterov: false }.build(&subject.vs, 1e-3)?;
+    let mut optimizer =
+        Sgd { momentum: 0.9, dampening: 0., wd: 1e-4, nesterov: false }.build(&subject.vs, 1e-3)?;
     let mut step = || {
         timed(device, || {
             let loss = subject.net.forward_t(&images, true).cross_entropy_for_logits(&labels);
@@ -40,8 +41,20 @@ pub(super) fn rows(setup: &Setup, network: Network) -> Result<Vec<Row>> {
         })
     };
     step()?;
-    let (penalties, steps): (Vec<_>, Vec<_>) =
-        (0..setup.options.rounds.min(MOST_ROUNDS)).map(|_| step()).collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    let (penalties, steps): (Vec<_>, Vec<_>) = (0..setup.options.rounds.min(MOST_ROUNDS))
+        .map(|_| step())
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .unzip();
     let against = format!("training step, {BATCH} images");
-    Ok(vec![Row::new(format!("sparsity step of {network}"), &penalties, Measure::Share, against, &steps).target(TARGET)])
+    Ok(vec![
+        Row::new(
+            format!("sparsity step of {network}"),
+            &penalties,
+            Measure::Share,
+            against,
+            &steps,
+        )
+        .target(TARGET),
+    ])
 }

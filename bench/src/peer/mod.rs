@@ -36,13 +36,21 @@ impl Peer {
     pub fn start(python: &Path, threads: i32, device: Device) -> Result<(Self, Greeting)> {
         let errors = tempfile::tempfile()?;
         let mut command = Command::new(python);
-        command.args(["-c", SCRIPT]).env("OMP_NUM_THREADS", threads.to_string()).env("NVIDIA_TF32_OVERRIDE", "0");
+        command
+            .args(["-c", SCRIPT])
+            .env("OMP_NUM_THREADS", threads.to_string())
+            .env("NVIDIA_TF32_OVERRIDE", "0");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors.try_clone()?);
-        let mut child = command.spawn().with_context(|| format!("cannot start {}", python.display()))?;
-        let (Some(requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else { bail!("{} has no pipes", python.display()) };
-        let mut peer = Self { child, requests: Some(requests), answers: BufReader::new(answers), errors };
+        let mut child =
+            command.spawn().with_context(|| format!("cannot start {}", python.display()))?;
+        let (Some(requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
+            bail!("{} has no pipes", python.display())
+        };
+        let mut peer =
+            Self { child, requests: Some(requests), answers: BufReader::new(answers), errors };
         let greeting = peer.ask(&Request::Hello { threads, device: protocol::device(device) });
-        let needs = || format!("{} needs {PACKAGES}: `cargo xtask bench` installs them", python.display());
+        let needs =
+            || format!("{} needs {PACKAGES}: `cargo xtask bench` installs them", python.display());
         let greeting = greeting.with_context(needs)?;
         Ok((peer, greeting))
     }
@@ -55,8 +63,9 @@ impl Peer {
         let mut line = serde_json::to_string(request)?;
         line.push('\n');
         let mut answer = String::new();
-        let sent =
-            self.requests.as_mut().is_some_and(|requests| requests.write_all(line.as_bytes()).and_then(|()| requests.flush()).is_ok());
+        let sent = self.requests.as_mut().is_some_and(|requests| {
+            requests.write_all(line.as_bytes()).and_then(|()| requests.flush()).is_ok()
+        });
         if !sent || self.answers.read_line(&mut answer)? == 0 {
             bail!("PyTorch's side has ended{}", self.last_words());
         }
@@ -94,7 +103,10 @@ mod tests {
 
     #[test]
     fn a_python_that_is_none() {
-        assert_eq!(start("/nowhere/python3"), "cannot start /nowhere/python3: No such file or directory (os error 2)");
+        assert_eq!(
+            start("/nowhere/python3"),
+            "cannot start /nowhere/python3: No such file or directory (os error 2)"
+        );
         // It reads no line, and ends.
         assert_eq!(
             start("true"),

@@ -94,12 +94,14 @@ pub(super) fn device(device: Device) -> String {
 /// # Errors
 /// What the peer says that went wrong, its traceback. A line that is no answer.
 pub(super) fn answer<T: DeserializeOwned>(line: &str) -> Result<T> {
-    let value: Value = serde_json::from_str(line).map_err(|error| anyhow!("no answer, but {line:?} ({error})"))?;
+    let value: Value =
+        serde_json::from_str(line).map_err(|error| anyhow!("no answer, but {line:?} ({error})"))?;
     if let Some(traceback) = value.get("error") {
         let traceback = traceback.as_str().unwrap_or_default().trim();
         bail!("{traceback}");
     }
-    serde_json::from_value(value).map_err(|error| anyhow!("another answer than was asked for: {} ({error})", line.trim()))
+    serde_json::from_value(value)
+        .map_err(|error| anyhow!("another answer than was asked for: {} ({error})", line.trim()))
 }
 
 #[cfg(test)]
@@ -110,8 +112,18 @@ mod tests {
     fn requests_are_lines() -> Result<()> {
         let requests = [
             Request::Hello { threads: 2, device: device(Device::Cuda(1)) },
-            Request::Load { model: Model::Dense, network: "resnet50".into(), classes: 1000, weights: "/tmp/w.safetensors".into() },
-            Request::Prune { model: Model::Dense, input: Input::Images, everywhere: false, passes: 3 },
+            Request::Load {
+                model: Model::Dense,
+                network: "resnet50".into(),
+                classes: 1000,
+                weights: "/tmp/w.safetensors".into(),
+            },
+            Request::Prune {
+                model: Model::Dense,
+                input: Input::Images,
+                everywhere: false,
+                passes: 3,
+            },
             Request::Forward { model: Model::Optimized, input: Input::Images, passes: 1 },
             Request::Forget,
         ];
@@ -144,10 +156,20 @@ mod tests {
         let (_, methods) = super::super::SCRIPT.split_once("class Peer").unwrap();
         for request in requests {
             // serde_json's map is in the order of the names.
-            let Value::Object(mut fields) = serde_json::to_value(&request)? else { panic!("no object: {request}") };
-            let name = fields.remove("do").and_then(|name| name.as_str().map(str::to_owned)).unwrap();
-            let head = methods.lines().find_map(|line| line.strip_prefix(&format!("    def {name}(self"))).unwrap();
-            let mut arguments: Vec<_> = head.trim_end_matches("):").split(", ").filter(|argument| !argument.is_empty()).collect();
+            let Value::Object(mut fields) = serde_json::to_value(&request)? else {
+                panic!("no object: {request}")
+            };
+            let name =
+                fields.remove("do").and_then(|name| name.as_str().map(str::to_owned)).unwrap();
+            let head = methods
+                .lines()
+                .find_map(|line| line.strip_prefix(&format!("    def {name}(self")))
+                .unwrap();
+            let mut arguments: Vec<_> = head
+                .trim_end_matches("):")
+                .split(", ")
+                .filter(|argument| !argument.is_empty())
+                .collect();
             arguments.sort_unstable();
             assert_eq!(arguments, fields.keys().map(String::as_str).collect::<Vec<_>>(), "{name}");
         }
@@ -157,15 +179,20 @@ mod tests {
     #[test]
     fn answers_are_read() -> Result<()> {
         assert_eq!(answer::<Done>("{}\n")?, Done {});
-        assert_eq!(answer::<Seconds>("{\"seconds\": [0.25, 1]}\n")?, Seconds { seconds: vec![0.25, 1.] });
-        let greeting: Greeting = answer("{\"versions\": {\"torch\": \"2.11.0+cu130\"}, \"threads\": 2}")?;
+        assert_eq!(
+            answer::<Seconds>("{\"seconds\": [0.25, 1]}\n")?,
+            Seconds { seconds: vec![0.25, 1.] }
+        );
+        let greeting: Greeting =
+            answer("{\"versions\": {\"torch\": \"2.11.0+cu130\"}, \"threads\": 2}")?;
         assert_eq!((greeting.versions["torch"].as_str(), greeting.threads), ("2.11.0+cu130", 2));
         Ok(())
     }
 
     #[test]
     fn what_is_no_answer_is_an_error() {
-        let said = |line| answer::<Seconds>(line).err().map(|error| error.to_string()).unwrap_or_default();
+        let said =
+            |line| answer::<Seconds>(line).err().map(|error| error.to_string()).unwrap_or_default();
         insta::assert_snapshot!([said("Segmentation fault\n"), said("{}"), said("{\"error\": \"Traceback\\n  line 1\\nKeyError: 'dense'\\n\"}")].join("\n"), @r#"
         no answer, but "Segmentation fault\n" (expected value at line 1 column 1)
         another answer than was asked for: {} (missing field `seconds`)

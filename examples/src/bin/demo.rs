@@ -67,15 +67,29 @@ fn main() -> Result<()> {
     let data = DataSet::from(digits);
 
     let cfg = channels![32, M, 64, M, 128, 128, M, 128, 128, M, 128, 128];
-    println!("VGG {cfg} on {device:?}, {} training and {} test images of digits\n", data.train.len(), data.test.len());
+    println!(
+        "VGG {cfg} on {device:?}, {} training and {} test images of digits\n",
+        data.train.len(),
+        data.test.len()
+    );
     let mut model = Model::new(Spec::new(Arch::Vgg, None, Some(cfg), data.classes)?, device)?;
     let mut stages = Stages::new(&data, &images, &options.out);
     let output = Output { quiet: true, ..Output::default() };
 
     let start = Instant::now();
-    let recipe = Recipe { epochs: options.epochs, sparsity: options.sparsity, seed: options.seed, ..Recipe::default() };
+    let recipe = Recipe {
+        epochs: options.epochs,
+        sparsity: options.sparsity,
+        seed: options.seed,
+        ..Recipe::default()
+    };
     train(&mut model, &data, &recipe, &output, None)?;
-    println!("trained {} epochs with sparsity {} in {:.0} s", options.epochs, options.sparsity, start.elapsed().as_secs_f64());
+    println!(
+        "trained {} epochs with sparsity {} in {:.0} s",
+        options.epochs,
+        options.sparsity,
+        start.elapsed().as_secs_f64()
+    );
     stages.add("dense", &model.net, &model.vs)?;
     println!("\n{}\n", accuracy_by_ratio(&mut model.net, &data, &images)?);
 
@@ -84,25 +98,49 @@ fn main() -> Result<()> {
 
     let start = Instant::now();
     // Surgery that stays only if the test images show that the slimmed network computes what the masked one does.
-    let verified = plan.verify(&images, |net: &Net, images| net.forward_t(images, false)).apply(&mut model.net)?;
+    let verified = plan
+        .verify(&images, |net: &Net, images| net.forward_t(images, false))
+        .apply(&mut model.net)?;
     let slimmed = &verified.slimmed;
-    println!("verified and slimmed in {:.0} ms\n\n{slimmed}\n", 1e3 * start.elapsed().as_secs_f64());
+    println!(
+        "verified and slimmed in {:.0} ms\n\n{slimmed}\n",
+        1e3 * start.elapsed().as_secs_f64()
+    );
     println!("same function: on the {} test images, {verified}", data.test.len());
     model.slimmed = Some(slimmed.clone());
     stages.add("slimmed", &model.net, &model.vs)?;
 
     let start = Instant::now();
     // Shuffled anew: by the same seed, the epochs would be those that it has seen.
-    let recipe = Recipe { epochs: options.fine_tune_epochs, lr: 0.02, sparsity: 0., seed: !options.seed, ..recipe };
+    let recipe = Recipe {
+        epochs: options.fine_tune_epochs,
+        lr: 0.02,
+        sparsity: 0.,
+        seed: !options.seed,
+        ..recipe
+    };
     train(&mut model, &data, &recipe, &output, None)?;
-    println!("fine-tuned {} epochs in {:.0} s", options.fine_tune_epochs, start.elapsed().as_secs_f64());
+    println!(
+        "fine-tuned {} epochs in {:.0} s",
+        options.fine_tune_epochs,
+        start.elapsed().as_secs_f64()
+    );
     let tuned = stages.add("fine-tuned", &model.net, &model.vs)?;
     println!("\n{}\n", stages.table.trim_fmt());
 
-    let file = write_files(&folder, &slimmed.plan().with_variables(&model.net, &model.vs)?, stages.accuracy("masked"), &model)?;
-    let reloaded = evaluate(&Model::read(&file, &Wanted::default(), device)?.net, &*data.test, TEST_BATCH)?.accuracy();
+    let file = write_files(
+        &folder,
+        &slimmed.plan().with_variables(&model.net, &model.vs)?,
+        stages.accuracy("masked"),
+        &model,
+    )?;
+    let reloaded =
+        evaluate(&Model::read(&file, &Wanted::default(), device)?.net, &*data.test, TEST_BATCH)?
+            .accuracy();
     println!("wrote {0}/plan.json, {0}/prune.txt, {0}/pruned.safetensors", options.out.display());
-    println!("read pruned.safetensors back into a dense network: accuracy {reloaded:.2} %, fine-tuned was {tuned:.2} %");
+    println!(
+        "read pruned.safetensors back into a dense network: accuracy {reloaded:.2} %, fine-tuned was {tuned:.2} %"
+    );
     ensure!(reloaded == tuned, "the file that was read back is not the network that was written");
     Ok(())
 }
@@ -111,14 +149,24 @@ fn main() -> Result<()> {
 fn accuracy_by_ratio(net: &mut Net, data: &DataSet, images: &Tensor) -> Result<Swept> {
     let one = images.narrow(0, 0, 1);
     let cost = net.cost(|net| net.forward_t(&one, false))?;
-    let sweep = Sweep::over([0.2, 0.4, 0.5, 0.6, 0.7, 0.8]).macs(|plan| cost.after(plan)?.macs()).progress();
+    let sweep = Sweep::over([0.2, 0.4, 0.5, 0.6, 0.7, 0.8])
+        .macs(|plan| cost.after(plan)?.macs())
+        .progress();
     sweep.run(net, |net| Ok::<_, anyhow::Error>(evaluate(net, &*data.test, TEST_BATCH)?.accuracy()))
 }
 
-fn write_files(folder: &Folder, plan: &Plan, masked_accuracy: f64, model: &Model) -> Result<PathBuf> {
+fn write_files(
+    folder: &Folder,
+    plan: &Plan,
+    masked_accuracy: f64,
+    model: &Model,
+) -> Result<PathBuf> {
     let mut draft = folder.draft()?;
     draft.text("plan.json", &(plan.to_json()? + "\n"))?;
-    draft.text("prune.txt", &prune_txt(&plan.cfg(), plan.parameters().after, Some(masked_accuracy / 100.)))?;
+    draft.text(
+        "prune.txt",
+        &prune_txt(&plan.cfg(), plan.parameters().after, Some(masked_accuracy / 100.)),
+    )?;
     draft.network(PRUNED, model)?;
     draft.publish()?;
     Ok(folder.file(PRUNED))
@@ -136,7 +184,14 @@ struct Stages<'a> {
 
 impl<'a> Stages<'a> {
     fn new(data: &'a DataSet, images: &'a Tensor, out: &'a Path) -> Self {
-        let table = table::with_header(["network", "accuracy", "parameters", "file", "latency, 1 image", "latency, 64 images"]);
+        let table = table::with_header([
+            "network",
+            "accuracy",
+            "parameters",
+            "file",
+            "latency, 1 image",
+            "latency, 64 images",
+        ]);
         Self { data, images, out, table, accuracies: Vec::new() }
     }
 
@@ -147,11 +202,14 @@ impl<'a> Stages<'a> {
         checkpoint::save_weights(&file, vs)?;
         let latency = |images: i64| {
             let images = self.images.narrow(0, 0, images);
-            let pass =
-                Benchmark::new().device(images.device()).time(Duration::from_millis(200)).measure(|| net.forward_t(&images, false))?;
+            let pass = Benchmark::new()
+                .device(images.device())
+                .time(Duration::from_millis(200))
+                .measure(|| net.forward_t(&images, false))?;
             Ok::<_, slim_runtime::Error>(format!("{:.2} ms", 1e3 * pass.seconds.median))
         };
-        let kilobytes = fs::metadata(&file).with_context(|| file.display().to_string())?.len() as f64 / 1e3;
+        let kilobytes =
+            fs::metadata(&file).with_context(|| file.display().to_string())?.len() as f64 / 1e3;
         self.table.add_row([
             name.to_owned(),
             format!("{accuracy:.2} %"),
@@ -166,6 +224,9 @@ impl<'a> Stages<'a> {
     }
 
     fn accuracy(&self, name: &str) -> f64 {
-        self.accuracies.iter().find(|(stage, _)| *stage == name).map_or(f64::NAN, |(_, accuracy)| *accuracy)
+        self.accuracies
+            .iter()
+            .find(|(stage, _)| *stage == name)
+            .map_or(f64::NAN, |(_, accuracy)| *accuracy)
     }
 }

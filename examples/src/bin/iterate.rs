@@ -20,7 +20,9 @@ use slim_examples::prune::{Job, Pruning, Stage};
 use slim_examples::report::{Report, Stage as Shown};
 use slim_examples::slimming::SlimmingOptions;
 use slim_examples::table;
-use slim_examples::train::{self, Interrupt, Interrupted, Outcome, Output, Recipe, RecipeOptions, Resume, Score, train};
+use slim_examples::train::{
+    self, Interrupt, Interrupted, Outcome, Output, Recipe, RecipeOptions, Resume, Score, train,
+};
 use slim_runtime::Change;
 use tch::Device;
 
@@ -99,7 +101,9 @@ struct Pass {
 
 fn main() -> ExitCode {
     // The penalty is what passes are about, so nobody has to ask for it.
-    let given = train::arguments(std::env::args_os()).into_iter().chain([OsString::from("--sparsity-regularization")]);
+    let given = train::arguments(std::env::args_os())
+        .into_iter()
+        .chain([OsString::from("--sparsity-regularization")]);
     let options = Options::parse_from(given);
     program::main(|| run(&options))
 }
@@ -109,11 +113,14 @@ fn run(options: &Options) -> Result<()> {
     let name = options.data.name(None)?;
     let data = options.data.load(name, device)?;
     let ratios = match options.target {
-        Some(target) => options.pace.shares(target, options.passes)?.into_iter().map(Some).collect(),
+        Some(target) => {
+            options.pace.shares(target, options.passes)?.into_iter().map(Some).collect()
+        }
         None => vec![options.slimming.ratio(); options.passes],
     };
     let default = Recipe::default();
-    let mut model = options.network.fresh(data.classes, options.recipe.seed.unwrap_or(default.seed), device)?;
+    let mut model =
+        options.network.fresh(data.classes, options.recipe.seed.unwrap_or(default.seed), device)?;
     model.dataset = Some(name);
 
     let training = options.recipe.applied_to(&default, model.spec.arch);
@@ -126,7 +133,8 @@ fn run(options: &Options) -> Result<()> {
         ..training.clone()
     };
     say(format_args!("{}, {} passes on {name}, on {device:?}", model.spec, options.passes));
-    let passes = Passes { options, data, device, training, refining, interrupt: Interrupt::on_signals()? };
+    let passes =
+        Passes { options, data, device, training, refining, interrupt: Interrupt::on_signals()? };
     passes.rehearse(&model, &ratios)?;
     let mut done = Vec::new();
     for (number, ratio) in ratios.into_iter().enumerate() {
@@ -187,13 +195,26 @@ impl Passes<'_> {
         }
         let (there, resume) = Resume::read(&file, &Wanted::default(), self.device)?;
         // Trained for longer, it is no longer what was pruned since.
-        let is_the_same = there.spec == model.spec && there.slimmed == model.slimmed && resume.recipe().epochs == recipe.epochs;
-        ensure!(is_the_same, "{} is of another run, with other options: choose another --save", file.display());
+        let is_the_same = there.spec == model.spec
+            && there.slimmed == model.slimmed
+            && resume.recipe().epochs == recipe.epochs;
+        ensure!(
+            is_the_same,
+            "{} is of another run, with other options: choose another --save",
+            file.display()
+        );
         Ok(Some((there, resume)))
     }
 
     /// Trains, or goes on from `place`. `watched` is the ratio at which the network will be pruned.
-    fn stage(&self, model: &mut Model, folder: &Path, recipe: &Recipe, place: Option<Place>, watched: Option<f64>) -> Result<Outcome> {
+    fn stage(
+        &self,
+        model: &mut Model,
+        folder: &Path,
+        recipe: &Recipe,
+        place: Option<Place>,
+        watched: Option<f64>,
+    ) -> Result<Outcome> {
         let output = Output {
             folder: Some(folder.to_owned()),
             log_interval: self.options.log_interval,
@@ -205,12 +226,20 @@ impl Passes<'_> {
             *model = there;
             resume
         });
-        let outcome = train(model, &self.data, recipe, &output, resume).map_err(|error| match error.is::<Interrupted>() {
-            true => error.context("the same command goes on from here"),
-            false => error,
-        })?;
+        let outcome =
+            train(model, &self.data, recipe, &output, resume).map_err(|error| match error
+                .is::<Interrupted>(
+            ) {
+                true => error.context("the same command goes on from here"),
+                false => error,
+            })?;
         outcome.warnings.iter().for_each(|warning| say(format_args!("warning: {warning}")));
-        say(format_args!("{} epochs in {:.0} s: accuracy {:.2} %", outcome.epochs, outcome.time.as_secs_f64(), outcome.score.accuracy()));
+        say(format_args!(
+            "{} epochs in {:.0} s: accuracy {:.2} %",
+            outcome.epochs,
+            outcome.time.as_secs_f64(),
+            outcome.score.accuracy()
+        ));
         Ok(outcome)
     }
 }
@@ -218,20 +247,21 @@ impl Passes<'_> {
 /// The report on the last pass, with the stages of all of them.
 fn report(model: &Model, done: &[Pass]) -> Result<String> {
     let last = done.last().context("there was no pass")?;
-    let stages = done.iter().enumerate().flat_map(|(number, Pass { trained, pruning, refined })| {
-        let [dense, _, slimmed] = &pruning.stages;
-        let stage = |name: &str, score: Option<Score>, like: &Stage| Shown {
-            name: format!("{name} {}", number + 1),
-            accuracy: score.map(|score| score.accuracy()),
-            parameters: like.parameters,
-            macs: like.macs,
-        };
-        [
-            stage("trained", Some(trained.score), dense),
-            stage("slimmed", slimmed.score, slimmed),
-            stage("fine-tuned", Some(refined.score), slimmed),
-        ]
-    });
+    let stages =
+        done.iter().enumerate().flat_map(|(number, Pass { trained, pruning, refined })| {
+            let [dense, _, slimmed] = &pruning.stages;
+            let stage = |name: &str, score: Option<Score>, like: &Stage| Shown {
+                name: format!("{name} {}", number + 1),
+                accuracy: score.map(|score| score.accuracy()),
+                parameters: like.parameters,
+                macs: like.macs,
+            };
+            [
+                stage("trained", Some(trained.score), dense),
+                stage("slimmed", slimmed.score, slimmed),
+                stage("fine-tuned", Some(refined.score), slimmed),
+            ]
+        });
     let report = Report {
         title: format!("{}, pruned in {} passes", model.spec, done.len()),
         stages: stages.collect(),
@@ -242,12 +272,24 @@ fn report(model: &Model, done: &[Pass]) -> Result<String> {
 
 /// What each pass has come to.
 fn table(done: &[Pass]) -> Table {
-    let mut table = table::with_header(["pass", "trained", "slimmed", "fine-tuned", "channels", "parameters", "MACs"]);
+    let mut table = table::with_header([
+        "pass",
+        "trained",
+        "slimmed",
+        "fine-tuned",
+        "channels",
+        "parameters",
+        "MACs",
+    ]);
     for (number, pass) in done.iter().enumerate() {
         let [_, _, slimmed] = &pass.pruning.stages;
         let plan = &pass.pruning.plan;
-        let accuracy = |score: Option<Score>| score.map_or_else(String::new, |score| format!("{:.2} %", score.accuracy()));
-        let left = |change: Change| format!("{} ({:.1} %)", grouped(change.after), 100. - 100. * change.removed());
+        let accuracy = |score: Option<Score>| {
+            score.map_or_else(String::new, |score| format!("{:.2} %", score.accuracy()))
+        };
+        let left = |change: Change| {
+            format!("{} ({:.1} %)", grouped(change.after), 100. - 100. * change.removed())
+        };
         table.add_row([
             (number + 1).to_string(),
             accuracy(Some(pass.trained.score)),

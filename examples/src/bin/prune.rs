@@ -81,13 +81,22 @@ fn run(options: &Options) -> Result<()> {
     let device = options.device.set_up()?;
     let (mut model, data) = start(options, device)?;
     let Options { slimming, test_batch_size, seed, .. } = options;
-    let job = Job { slimming, data: data.as_ref(), test_batch_size: *test_batch_size, seed: *seed, device };
+    let job = Job {
+        slimming,
+        data: data.as_ref(),
+        test_batch_size: *test_batch_size,
+        seed: *seed,
+        device,
+    };
     job.check(&model, None)?;
     let folder = Folder::new(&options.save)?;
     let written = [PRUNED].into_iter().chain(options.torch_script.then_some(TORCH_SCRIPT));
     for name in written {
         if options.model.as_deref().is_some_and(|model| is_same(model, &folder.file(name))) {
-            return Err(Usage(format!("{name} in --save would replace the file of --model: choose another folder")).into());
+            return Err(Usage(format!(
+                "{name} in --save would replace the file of --model: choose another folder"
+            ))
+            .into());
         }
     }
 
@@ -119,14 +128,24 @@ fn start(options: &Options, device: Device) -> Result<(Model, Option<DataSet>)> 
     };
     let noted = model.as_ref().and_then(|model| model.dataset);
     if !options.no_test && options.data.dataset.or(noted).is_none() {
-        return Err(Usage("which data set? say --dataset, or --no-test to prune without one".to_owned()).into());
+        return Err(Usage(
+            "which data set? say --dataset, or --no-test to prune without one".to_owned(),
+        )
+        .into());
     }
     let name = if options.no_test { noted } else { Some(options.data.name(noted)?) };
-    let data = name.filter(|_| !options.no_test).map(|name| options.data.load(name, device)).transpose()?;
+    let data = name
+        .filter(|_| !options.no_test)
+        .map(|name| options.data.load(name, device))
+        .transpose()?;
     let mut model = match model {
         Some(model) => model,
         None => {
-            let model = options.network.fresh(data.as_ref().map_or(Spec::CLASSES, |data| data.classes), options.seed, device)?;
+            let model = options.network.fresh(
+                data.as_ref().map_or(Spec::CLASSES, |data| data.classes),
+                options.seed,
+                device,
+            )?;
             model.draw_scales();
             say(format_args!(
                 "no --model: a fresh {}, which nobody has trained; γ are drawn from U(0, 1), so that something ranks the channels",

@@ -11,7 +11,9 @@ use slim_examples::model::Model;
 use slim_examples::numbers::grouped;
 use slim_examples::options::{DataOptions, NetworkOptions};
 use slim_examples::program::{self, say};
-use slim_examples::train::{self, FileOptions, Interrupt, Interrupted, Output, Recipe, RecipeOptions, Resume, train};
+use slim_examples::train::{
+    self, FileOptions, Interrupt, Interrupted, Output, Recipe, RecipeOptions, Resume, train,
+};
 use tch::{Device, Tensor};
 
 /// Train a network with channel sparsity, or fine-tune a pruned one.
@@ -93,9 +95,17 @@ fn run(options: &Options) -> Result<()> {
     };
 
     let parameters: usize = model.vs.trainable_variables().iter().map(Tensor::numel).sum();
-    say(format_args!("{text}: {}, {} parameters, on {device:?}", model.spec, grouped(parameters as i64)));
+    say(format_args!(
+        "{text}: {}, {} parameters, on {device:?}",
+        model.spec,
+        grouped(parameters as i64)
+    ));
     let name = model.dataset.map(|name| name.to_string()).unwrap_or_default();
-    say(format_args!("{name}: {} images for training, {} for testing", data.train.len(), data.test.len()));
+    say(format_args!(
+        "{name}: {} images for training, {} for testing",
+        data.train.len(),
+        data.test.len()
+    ));
     say(said(&recipe));
     let outcome = train(&mut model, &data, &recipe, &output, resume).map_err(with_the_way_on)?;
     say(format_args!(
@@ -129,7 +139,8 @@ fn start(options: &Options, device: Device) -> Result<Start> {
     options.data.dataset.map(|said| options.data.name(Some(said))).transpose()?;
     let wanted = options.network.wanted();
     let (model, resume) = match (&options.files.resume, &options.files.refine) {
-        (Some(file), _) => Resume::read(file, &wanted, device).map(|(model, resume)| (Some(model), Some(resume)))?,
+        (Some(file), _) => Resume::read(file, &wanted, device)
+            .map(|(model, resume)| (Some(model), Some(resume)))?,
         (None, Some(file)) => (Some(Model::read(file, &wanted, device)?), None),
         (None, None) => (None, None),
     };
@@ -137,7 +148,10 @@ fn start(options: &Options, device: Device) -> Result<Start> {
     let noted = model.as_ref().and_then(|model| model.dataset);
     let name = options.data.name(noted)?;
     if let (Some(noted), Some(_)) = (noted, &resume) {
-        ensure!(noted == name, "training goes on as it began: on {noted}, and not on {name}; leave out --dataset");
+        ensure!(
+            noted == name,
+            "training goes on as it began: on {noted}, and not on {name}; leave out --dataset"
+        );
     }
     let data = options.data.load(name, device)?;
 
@@ -145,7 +159,11 @@ fn start(options: &Options, device: Device) -> Result<Start> {
     let before = resume.as_ref().map_or(&default, Resume::recipe);
     let mut model = match model {
         Some(model) => model,
-        None => options.network.fresh(data.classes, options.recipe.seed.unwrap_or(before.seed), device)?,
+        None => options.network.fresh(
+            data.classes,
+            options.recipe.seed.unwrap_or(before.seed),
+            device,
+        )?,
     };
     model.dataset = Some(name);
     let recipe = options.recipe.applied_to(before, model.spec.arch);
@@ -162,7 +180,10 @@ fn resumed(file: &Path, resume: &Resume, recipe: &Recipe) -> String {
     let before = resume.recipe().epochs;
     let mut text = format!("going on with epoch {epoch}, step {step}, of {}", file.display());
     if before != recipe.epochs {
-        text += &format!(" ({} epochs in place of {before}: by these the learning rate falls from here on)", recipe.epochs);
+        text += &format!(
+            " ({} epochs in place of {before}: by these the learning rate falls from here on)",
+            recipe.epochs
+        );
     }
     text
 }
@@ -182,6 +203,11 @@ fn said(recipe: &Recipe) -> String {
     let decay = if recipe.decay_bn { "" } else { " but of γ and β" };
     format!(
         "{} epochs {sparsity}, lr {}, batch {}, momentum {}, weight decay {}{decay}, seed {}",
-        recipe.epochs, recipe.lr, recipe.batch_size, recipe.momentum, recipe.weight_decay, recipe.seed
+        recipe.epochs,
+        recipe.lr,
+        recipe.batch_size,
+        recipe.momentum,
+        recipe.weight_decay,
+        recipe.seed
     )
 }

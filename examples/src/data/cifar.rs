@@ -29,7 +29,13 @@ pub(super) const TEN: Cifar = Cifar {
     source: Source {
         set: "CIFAR-10",
         folder: "cifar-10-batches-bin",
-        train: &["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"],
+        train: &[
+            "data_batch_1.bin",
+            "data_batch_2.bin",
+            "data_batch_3.bin",
+            "data_batch_4.bin",
+            "data_batch_5.bin",
+        ],
         test: &["test_batch.bin"],
         origin: "it is the binary version at https://www.cs.toronto.edu/~kriz/cifar.html",
     },
@@ -84,14 +90,25 @@ impl Cifar {
         let bytes = fs::read(file)?;
         let record = self.labels + PIXELS;
         let whole = bytes.len() / record;
-        ensure!(whole > 0 && bytes.len() % record == 0, "it ends within image {whole}: {} bytes, and an image takes {record}", bytes.len());
+        ensure!(
+            whole > 0 && bytes.len() % record == 0,
+            "it ends within image {whole}: {} bytes, and an image takes {record}",
+            bytes.len()
+        );
         let class = |record: &[u8]| i64::from(record[self.labels - 1]);
-        if let Some((image, class)) = bytes.chunks(record).map(class).enumerate().find(|(_, class)| *class >= self.classes) {
+        if let Some((image, class)) =
+            bytes.chunks(record).map(class).enumerate().find(|(_, class)| *class >= self.classes)
+        {
             let Source { set, .. } = self.source;
-            anyhow::bail!("image {image} is of class {class}, and {set}'s are 0 to {}", self.classes - 1);
+            anyhow::bail!(
+                "image {image} is of class {class}, and {set}'s are 0 to {}",
+                self.classes - 1
+            );
         }
         let records = Tensor::f_from_slice(&bytes)?.f_view([-1, record as i64])?;
-        let images = records.f_narrow(1, self.labels as i64, PIXELS as i64)?.f_reshape([-1, 3, SIDE, SIDE])?;
+        let images = records
+            .f_narrow(1, self.labels as i64, PIXELS as i64)?
+            .f_reshape([-1, 3, SIDE, SIDE])?;
         Ok((images, records.f_select(1, self.labels as i64 - 1)?.f_to_kind(Kind::Int64)?))
     }
 }
@@ -117,7 +134,9 @@ mod tests {
         for name in cifar.source.train.iter().chain(cifar.source.test) {
             let mut bytes = Vec::new();
             for _ in 0..5 {
-                bytes.extend([99_u8, (number % cifar.classes as usize) as u8].split_at(2 - cifar.labels).1);
+                bytes.extend(
+                    [99_u8, (number % cifar.classes as usize) as u8].split_at(2 - cifar.labels).1,
+                );
                 bytes.extend(image(number));
                 number += 1;
             }
@@ -130,8 +149,12 @@ mod tests {
     /// Numbers, bytes and labels of all images in batches.
     fn bytes(batches: impl Iterator<Item = Result<Batch>>) -> Result<(Tensor, Vec<i64>)> {
         let batches = batches.collect::<Result<Vec<_>>>()?;
-        let cat = |of: fn(&Batch) -> &Tensor| Tensor::cat(&batches.iter().map(of).collect::<Vec<_>>(), 0);
-        Ok((LOOK.normal.undo(&cat(|batch| &batch.images)), Vec::try_from(cat(|batch| &batch.labels))?))
+        let cat =
+            |of: fn(&Batch) -> &Tensor| Tensor::cat(&batches.iter().map(of).collect::<Vec<_>>(), 0);
+        Ok((
+            LOOK.normal.undo(&cat(|batch| &batch.images)),
+            Vec::try_from(cat(|batch| &batch.labels))?,
+        ))
     }
 
     #[test]
@@ -144,8 +167,17 @@ mod tests {
             for (part, start) in [(&data.train, 0), (&data.test, data.train.len())] {
                 let (pixels, labels) = bytes(part.batches(4))?;
                 let expected: Vec<u8> = (start..start + part.len()).flat_map(image).collect();
-                assert!(Vec::<u8>::try_from(pixels.reshape([-1]))? == expected, "{}", cifar.source.set);
-                assert_eq!(labels, (start..start + part.len()).map(|number| number as i64 % cifar.classes).collect::<Vec<_>>());
+                assert!(
+                    Vec::<u8>::try_from(pixels.reshape([-1]))? == expected,
+                    "{}",
+                    cifar.source.set
+                );
+                assert_eq!(
+                    labels,
+                    (start..start + part.len())
+                        .map(|number| number as i64 % cifar.classes)
+                        .collect::<Vec<_>>()
+                );
             }
             let first = data.train.batches(2).next().expect("a batch")?;
             assert_eq!((first.images.size(), first.labels.size()), (vec![2, 3, 32, 32], vec![2]));
@@ -162,7 +194,10 @@ mod tests {
         let (whole, again) = (epoch(1, 0)?, epoch(1, 0)?);
         assert_eq!(whole.iter().map(|batch| batch.labels.size()[0]).collect::<Vec<_>>(), [2, 2, 1]);
         let same = |a: &[Batch], b: &[Batch]| {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.images.equal(&b.images) && a.labels.equal(&b.labels))
+            a.len() == b.len()
+                && a.iter()
+                    .zip(b)
+                    .all(|(a, b)| a.images.equal(&b.images) && a.labels.equal(&b.labels))
         };
         assert!(same(&whole, &again));
         for first in 0..4 {
@@ -198,7 +233,10 @@ mod tests {
                 flipped += usize::from(at >= 81);
             }
         }
-        assert!(moved > 30 && (8..32).contains(&flipped), "of 40 images {moved} were moved and {flipped} flipped");
+        assert!(
+            moved > 30 && (8..32).contains(&flipped),
+            "of 40 images {moved} were moved and {flipped} flipped"
+        );
         Ok(())
     }
 

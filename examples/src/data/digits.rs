@@ -37,7 +37,10 @@ pub struct Digits {
 impl Split {
     fn batch(&self, numbers: &[i64]) -> Result<Batch> {
         let index = Tensor::f_from_slice(numbers)?.f_to_device(self.images.device())?;
-        Ok(Batch { images: self.images.f_index_select(0, &index)?, labels: self.labels.f_index_select(0, &index)? })
+        Ok(Batch {
+            images: self.images.f_index_select(0, &index)?,
+            labels: self.labels.f_index_select(0, &index)?,
+        })
     }
 }
 
@@ -47,18 +50,28 @@ impl Part for Split {
     }
 
     fn batches(&self, size: usize) -> Batches<'_> {
-        Box::new(order::batches(order::plain(self.len()), size, 0).map(|numbers| self.batch(&numbers)))
+        Box::new(
+            order::batches(order::plain(self.len()), size, 0).map(|numbers| self.batch(&numbers)),
+        )
     }
 
     /// Shuffled only: a digit that is moved or turned may be cut, or another one.
     fn shuffled(&self, size: usize, seed: u64, first: usize) -> Batches<'_> {
-        Box::new(order::batches(order::shuffled(self.len(), seed), size, first).map(|numbers| self.batch(&numbers)))
+        Box::new(
+            order::batches(order::shuffled(self.len(), seed), size, first)
+                .map(|numbers| self.batch(&numbers)),
+        )
     }
 }
 
 impl From<Digits> for DataSet {
     fn from(digits: Digits) -> Self {
-        DataSet { classes: CLASSES, image: [3, SIDE, SIDE], train: Box::new(digits.train), test: Box::new(digits.test) }
+        DataSet {
+            classes: CLASSES,
+            image: [3, SIDE, SIDE],
+            train: Box::new(digits.train),
+            test: Box::new(digits.test),
+        }
     }
 }
 
@@ -67,7 +80,8 @@ impl From<Digits> for DataSet {
 /// # Errors
 /// A damaged file, or no memory on the device.
 pub fn load(device: Device) -> Result<Digits> {
-    let rows = read(include_bytes!("../../data/digits.csv.gz")).context("examples/data/digits.csv.gz")?;
+    let rows =
+        read(include_bytes!("../../data/digits.csv.gz")).context("examples/data/digits.csv.gz")?;
     let (test, train) = split(rows);
     Ok(Digits { train: tensors(&train, device)?, test: tensors(&test, device)? })
 }
@@ -82,7 +96,10 @@ fn read(file: &[u8]) -> Result<Vec<Row>> {
     let row = |line: csv::Result<Vec<i64>>| {
         let mut values = line?;
         let label = values.pop().context("an empty line")?;
-        ensure!(values.len() == PIXELS && (0..CLASSES).contains(&label), "a digit is {PIXELS} pixels and a class of 0 to 9");
+        ensure!(
+            values.len() == PIXELS && (0..CLASSES).contains(&label),
+            "a digit is {PIXELS} pixels and a class of 0 to 9"
+        );
         Ok(Row { pixels: values.into_iter().map(|value| value as f32).collect(), label })
     };
     lines.deserialize().map(row).collect()
@@ -115,8 +132,14 @@ fn tensors(rows: &[Row], device: Device) -> Result<Split> {
     let gray = Tensor::f_from_slice(&pixels)?.f_view([-1, 1, 8, 8])? / WHITE;
     // The digits' own mean and deviation, rounded.
     let normal = (gray - 0.3) / 0.38;
-    let images = normal.f_upsample_bilinear2d([SIDE, SIDE], false, None, None)?.f_expand([-1, 3, -1, -1], false)?.f_contiguous()?;
-    Ok(Split { images: images.f_to_kind(Kind::Float)?.f_to_device(device)?, labels: Tensor::f_from_slice(&labels)?.f_to_device(device)? })
+    let images = normal
+        .f_upsample_bilinear2d([SIDE, SIDE], false, None, None)?
+        .f_expand([-1, 3, -1, -1], false)?
+        .f_contiguous()?;
+    Ok(Split {
+        images: images.f_to_kind(Kind::Float)?.f_to_device(device)?,
+        labels: Tensor::f_from_slice(&labels)?.f_to_device(device)?,
+    })
 }
 
 #[cfg(test)]
@@ -128,7 +151,8 @@ mod tests {
         let digits = load(Device::Cpu)?;
         assert_eq!(digits.train.images.size(), [1437, 3, 32, 32]);
         assert_eq!(digits.test.images.size(), [360, 3, 32, 32]);
-        let counts = |split: &Split| Vec::<i64>::try_from(split.labels.bincount::<Tensor>(None, 10));
+        let counts =
+            |split: &Split| Vec::<i64>::try_from(split.labels.bincount::<Tensor>(None, 10));
         let (train, test) = (counts(&digits.train)?, counts(&digits.test)?);
         for (train, test) in train.into_iter().zip(test) {
             let share = test as f64 / (train + test) as f64;
@@ -143,18 +167,31 @@ mod tests {
         let data = DataSet::from(load(Device::Cpu)?);
         let digits = load(Device::Cpu)?;
         let batches = data.test.batches(100).collect::<Result<Vec<_>>>()?;
-        assert_eq!(batches.iter().map(|batch| batch.labels.size()[0]).collect::<Vec<_>>(), [100, 100, 100, 60]);
+        assert_eq!(
+            batches.iter().map(|batch| batch.labels.size()[0]).collect::<Vec<_>>(),
+            [100, 100, 100, 60]
+        );
         let images = Tensor::cat(&batches.iter().map(|batch| &batch.images).collect::<Vec<_>>(), 0);
         assert!(images.equal(&digits.test.images));
 
         let epoch = |seed, first| data.train.shuffled(64, seed, first).collect::<Result<Vec<_>>>();
         let (whole, rest) = (epoch(3, 0)?, epoch(3, 20)?);
-        assert!(whole[20..].iter().zip(&rest).all(|(a, b)| a.images.equal(&b.images) && a.labels.equal(&b.labels)));
+        assert!(
+            whole[20..]
+                .iter()
+                .zip(&rest)
+                .all(|(a, b)| a.images.equal(&b.images) && a.labels.equal(&b.labels))
+        );
         assert_eq!(whole.len() - 20, rest.len());
         assert!(!whole[0].images.equal(&epoch(4, 0)?[0].images), "two epochs are the same");
-        let sum = |images: &Tensor| images.sum_dim_intlist([1_i64, 2, 3].as_slice(), false, Kind::Double);
-        let sums = Tensor::cat(&whole.iter().map(|batch| sum(&batch.images)).collect::<Vec<_>>(), 0);
-        assert!(sums.sort(0, false).0.equal(&sum(&digits.train.images).sort(0, false).0), "an image is not there once");
+        let sum =
+            |images: &Tensor| images.sum_dim_intlist([1_i64, 2, 3].as_slice(), false, Kind::Double);
+        let sums =
+            Tensor::cat(&whole.iter().map(|batch| sum(&batch.images)).collect::<Vec<_>>(), 0);
+        assert!(
+            sums.sort(0, false).0.equal(&sum(&digits.train.images).sort(0, false).0),
+            "an image is not there once"
+        );
         Ok(())
     }
 

@@ -43,7 +43,10 @@ impl Memory {
         let index = Tensor::f_from_slice(numbers)?;
         let mut pixels = self.pixels.f_index_select(0, &index)?;
         if let Some(seed) = seed {
-            pixels = self.look.augment.apply(&pixels, numbers.iter().map(|image| order::draws(seed, *image)))?;
+            pixels = self
+                .look
+                .augment
+                .apply(&pixels, numbers.iter().map(|image| order::draws(seed, *image)))?;
         }
         Ok(Batch {
             images: self.look.normal.apply(&pixels.f_to_device(self.device)?)?,
@@ -58,11 +61,16 @@ impl Part for Memory {
     }
 
     fn batches(&self, size: usize) -> Batches<'_> {
-        Box::new(order::batches(order::plain(self.len()), size, 0).map(|numbers| self.batch(&numbers, None)))
+        Box::new(
+            order::batches(order::plain(self.len()), size, 0)
+                .map(|numbers| self.batch(&numbers, None)),
+        )
     }
 
     fn shuffled(&self, size: usize, seed: u64, first: usize) -> Batches<'_> {
         let order = order::shuffled(self.len(), seed);
-        Box::new(order::batches(order, size, first).map(move |numbers| self.batch(&numbers, Some(seed))))
+        Box::new(
+            order::batches(order, size, first).map(move |numbers| self.batch(&numbers, Some(seed))),
+        )
     }
 }

@@ -35,7 +35,8 @@ impl Missing {
     }
 
     fn places(&self) -> String {
-        let places: Vec<_> = self.places.iter().map(|place| format!("`{}`", place.display())).collect();
+        let places: Vec<_> =
+            self.places.iter().map(|place| format!("`{}`", place.display())).collect();
         places.join(" or ")
     }
 }
@@ -90,7 +91,11 @@ pub(super) fn absent(dir: &Path, names: &[&'static str]) -> Result<Vec<&'static 
         let path = dir.join(name);
         match fs::metadata(&path) {
             Ok(_) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => absent.push(*name),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                absent.push(*name)
+            }
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         }
     }
@@ -101,8 +106,13 @@ pub(super) fn absent(dir: &Path, names: &[&'static str]) -> Result<Vec<&'static 
 mod tests {
     use super::*;
 
-    const SOURCE: Source =
-        Source { set: "Set", folder: "set", train: &["a.bin", "b.bin"], test: &["c.bin"], origin: "it is at https://example.org" };
+    const SOURCE: Source = Source {
+        set: "Set",
+        folder: "set",
+        train: &["a.bin", "b.bin"],
+        test: &["c.bin"],
+        origin: "it is at https://example.org",
+    };
 
     fn said(dir: &Path) -> String {
         let error = SOURCE.find(dir).expect_err("files are missing").to_string();

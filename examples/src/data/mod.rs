@@ -69,7 +69,10 @@ impl DataSet {
     /// # Errors
     /// In words: what differs, and what to choose.
     pub fn ensure_fits(&self, spec: &Spec) -> Result<()> {
-        ensure!(spec.arch != Arch::Unet, "unet makes an image, and the labels here are classes: choose another --arch");
+        ensure!(
+            spec.arch != Arch::Unet,
+            "unet makes an image, and the labels here are classes: choose another --arch"
+        );
         let size = |[channels, height, width]: [i64; 3]| format!("{channels}×{height}×{width}");
         ensure!(
             spec.image() == self.image,
@@ -78,7 +81,12 @@ impl DataSet {
             size(spec.image()),
             size(self.image)
         );
-        ensure!(spec.classes == self.classes, "the network tells {} classes, and the data set has {}", spec.classes, self.classes);
+        ensure!(
+            spec.classes == self.classes,
+            "the network tells {} classes, and the data set has {}",
+            spec.classes,
+            self.classes
+        );
         Ok(())
     }
 }

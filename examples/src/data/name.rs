@@ -61,7 +61,10 @@ mod tests {
         for name in Name::value_variants().iter().filter(|name| **name != Name::Digits) {
             let checked = name.check(empty.path()).expect_err("an empty folder");
             let loaded = load(*name, empty.path(), Device::Cpu).err().expect("an empty folder");
-            assert!(checked.is::<Missing>() && loaded.is::<Missing>(), "{name}: {checked}, {loaded}");
+            assert!(
+                checked.is::<Missing>() && loaded.is::<Missing>(),
+                "{name}: {checked}, {loaded}"
+            );
             assert_eq!(checked.to_string(), loaded.to_string());
         }
         Name::Digits.check(empty.path())

@@ -15,9 +15,17 @@ impl Normal {
     /// # Errors
     /// libtorch's: no memory on the device.
     pub(super) fn apply(&self, pixels: &Tensor) -> tch::Result<Tensor> {
-        let channels =
-            |values: &[f64; 3]| Tensor::f_from_slice(values)?.f_view([1, 3, 1, 1])?.f_to_kind(Kind::Float)?.f_to_device(pixels.device());
-        pixels.f_to_kind(Kind::Float)?.f_div_scalar_(255.)?.f_sub_(&channels(&self.mean)?)?.f_div_(&channels(&self.deviation)?)
+        let channels = |values: &[f64; 3]| {
+            Tensor::f_from_slice(values)?
+                .f_view([1, 3, 1, 1])?
+                .f_to_kind(Kind::Float)?
+                .f_to_device(pixels.device())
+        };
+        pixels
+            .f_to_kind(Kind::Float)?
+            .f_div_scalar_(255.)?
+            .f_sub_(&channels(&self.mean)?)?
+            .f_div_(&channels(&self.deviation)?)
     }
 
     /// The pixels again.
@@ -41,7 +49,8 @@ mod tests {
         let normalised = Vec::<f32>::try_from(normal.apply(&pixels)?.view([-1]))?;
         for (channel, values) in normalised.chunks(256).enumerate() {
             for (byte, value) in bytes.iter().zip(values) {
-                let expected = (f32::from(*byte) / 255. - normal.mean[channel] as f32) / normal.deviation[channel] as f32;
+                let expected = (f32::from(*byte) / 255. - normal.mean[channel] as f32)
+                    / normal.deviation[channel] as f32;
                 assert_eq!(*value, expected, "{byte} of channel {channel}");
             }
         }

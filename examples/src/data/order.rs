@@ -23,10 +23,15 @@ pub(super) fn draws(seed: u64, image: i64) -> Rng {
 }
 
 /// Cuts an order into batches, from batch `first` on.
-pub(super) fn batches(order: Vec<i64>, size: usize, first: usize) -> impl Iterator<Item = Vec<i64>> {
+pub(super) fn batches(
+    order: Vec<i64>,
+    size: usize,
+    first: usize,
+) -> impl Iterator<Item = Vec<i64>> {
     // A batch of nothing would never end.
     let size = size.max(1);
-    (first..order.len().div_ceil(size)).map(move |batch| order[batch * size..order.len().min((batch + 1) * size)].to_vec())
+    (first..order.len().div_ceil(size))
+        .map(move |batch| order[batch * size..order.len().min((batch + 1) * size)].to_vec())
 }
 
 #[cfg(test)]
@@ -57,7 +62,9 @@ mod tests {
 
     #[test]
     fn neither_images_nor_epochs_share_their_draws() {
-        let mut drawn: Vec<_> = (0..50).flat_map(|seed| (0..200).map(move |image| draws(seed, image).u64(..))).collect();
+        let mut drawn: Vec<_> = (0..50)
+            .flat_map(|seed| (0..200).map(move |image| draws(seed, image).u64(..)))
+            .collect();
         drawn.sort_unstable();
         drawn.dedup();
         assert_eq!(drawn.len(), 50 * 200);

@@ -27,9 +27,13 @@ pub(super) fn checked(path: &Path) -> Result<Archive> {
     ensure!(!zip.has_duplicate_names(), "no sound zip file: it has two entries of one name");
     let mut unpacked = 0_u64;
     for index in 0..zip.len() {
-        unpacked = unpacked.saturating_add(zip.by_index_raw(index).context("no sound zip file")?.size());
+        unpacked =
+            unpacked.saturating_add(zip.by_index_raw(index).context("no sound zip file")?.size());
     }
-    ensure!(unpacked <= most, "it would unpack to {unpacked} bytes, more than {MOST_PER_BYTE} times its size");
+    ensure!(
+        unpacked <= most,
+        "it would unpack to {unpacked} bytes, more than {MOST_PER_BYTE} times its size"
+    );
     let is_torch_script = names(&zip)?.iter().any(|name| is_at_root(name, "constants.pkl"));
     Ok(Archive { zip, is_torch_script })
 }
@@ -39,7 +43,10 @@ impl Archive {
     pub(super) fn read(&mut self, name: &str) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         // `checked` has seen how large it is.
-        self.zip.by_name(name).and_then(|mut entry| Ok(entry.read_to_end(&mut bytes)?)).context("no sound zip file")?;
+        self.zip
+            .by_name(name)
+            .and_then(|mut entry| Ok(entry.read_to_end(&mut bytes)?))
+            .context("no sound zip file")?;
         Ok(bytes)
     }
 

@@ -36,11 +36,16 @@ impl Contents {
         let arch = agreed("arch", self.arch, wanted.arch)?.unwrap_or(Arch::Vgg);
         let cfg = agreed("cfg", self.cfg.clone(), wanted.cfg.clone())?;
         let classes = self.classes(arch).unwrap_or(Spec::CLASSES);
-        let selections = if arch.selects() { reference::selections(&self.tensors)? } else { Default::default() };
-        let narrow = selections.iter().find(|(path, kept)| !reference::is_all(kept, &self.tensors[&reference::indexes(path)]));
+        let selections =
+            if arch.selects() { reference::selections(&self.tensors)? } else { Default::default() };
+        let narrow = selections.iter().find(|(path, kept)| {
+            !reference::is_all(kept, &self.tensors[&reference::indexes(path)])
+        });
         let spec = match (cfg, narrow) {
             (Some(cfg), _) if arch.default_depth().is_none() => {
-                bail!("the cfg is {cfg}, and {arch} is not built from one: say --arch vgg, preresnet or densenet")
+                bail!(
+                    "the cfg is {cfg}, and {arch} is not built from one: say --arch vgg, preresnet or densenet"
+                )
             }
             (Some(_), _) if arch.selects() && selections.is_empty() => {
                 bail!("no tensor in it says what selections pick, so it is no slimmed {arch}")
@@ -48,7 +53,10 @@ impl Contents {
             (Some(cfg), _) if arch.selects() => Spec::narrow(arch, cfg, selections, classes)?,
             (None, Some((path, kept))) => {
                 let of = self.tensors[&reference::indexes(path)].numel();
-                bail!("`{path}` picks {} of {of} channels, so the network is slimmed, and the file has no cfg: say --cfg", kept.len())
+                bail!(
+                    "`{path}` picks {} of {of} channels, so the network is slimmed, and the file has no cfg: say --cfg",
+                    kept.len()
+                )
             }
             (cfg, _) => {
                 let depth = if cfg.is_some() { None } else { wanted.depth };
@@ -72,9 +80,15 @@ impl Contents {
 
 /// # Errors
 /// Both say something, and not the same.
-fn agreed<T: PartialEq + std::fmt::Display>(option: &str, said: Option<T>, wanted: Option<T>) -> Result<Option<T>> {
+fn agreed<T: PartialEq + std::fmt::Display>(
+    option: &str,
+    said: Option<T>,
+    wanted: Option<T>,
+) -> Result<Option<T>> {
     match (said, wanted) {
-        (Some(said), Some(wanted)) if said != wanted => bail!("the file says {option} {said}, and --{option} {wanted}; leave that out"),
+        (Some(said), Some(wanted)) if said != wanted => {
+            bail!("the file says {option} {said}, and --{option} {wanted}; leave that out")
+        }
         (said, wanted) => Ok(said.or(wanted)),
     }
 }

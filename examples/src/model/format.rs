@@ -28,19 +28,29 @@ impl Format {
         // A pipe would be waited for, and a device may not end.
         ensure!(kind.is_file(), "is no regular file");
         let mut start = Vec::new();
-        File::open(path).and_then(|file| file.take(16).read_to_end(&mut start)).context("cannot read")?;
+        File::open(path)
+            .and_then(|file| file.take(16).read_to_end(&mut start))
+            .context("cannot read")?;
         ensure!(!start.is_empty(), "is empty");
         if start.starts_with(b"PK") {
-            return Ok(if archive::checked(path)?.is_torch_script { Self::Ot } else { Self::Pytorch });
+            return Ok(if archive::checked(path)?.is_torch_script {
+                Self::Ot
+            } else {
+                Self::Pytorch
+            });
         }
         // The length of the JSON, and its first byte. A length's first byte may be that of a pickle, too.
         let length = start.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
-        let json = start.get(8) == Some(&b'{') && length.is_some_and(|length| length <= LONGEST_HEADER);
-        let named = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"));
+        let json =
+            start.get(8) == Some(&b'{') && length.is_some_and(|length| length <= LONGEST_HEADER);
+        let named =
+            path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"));
         match start.first() {
             _ if json => Ok(Self::Safetensors),
             // A pickle of protocol 2 or later.
-            Some(0x80) if start.get(1).is_some_and(|protocol| (2..=5).contains(protocol)) => Ok(Self::Pytorch),
+            Some(0x80) if start.get(1).is_some_and(|protocol| (2..=5).contains(protocol)) => {
+                Ok(Self::Pytorch)
+            }
             _ if named => Ok(Self::Safetensors),
             // Earlier pickles, which are text; and an archive of files.
             Some(b'(' | b'}' | b']' | b'c' | b'L' | b'I') => Ok(Self::Pytorch),
@@ -53,6 +63,8 @@ impl Format {
 /// PyTorch's format before 0.1.10.
 fn is_tar(path: &Path) -> Result<bool> {
     let mut start = Vec::new();
-    File::open(path).and_then(|file| file.take(262).read_to_end(&mut start)).context("cannot read")?;
+    File::open(path)
+        .and_then(|file| file.take(262).read_to_end(&mut start))
+        .context("cannot read")?;
     Ok(start.get(257..) == Some(b"ustar"))
 }

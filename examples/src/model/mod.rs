@@ -84,7 +84,15 @@ impl Model {
     pub fn new(spec: Spec, device: Device) -> Result<Self> {
         let vs = VarStore::new(device);
         let net = spec.build(&vs.root())?;
-        Ok(Self { spec, net, vs, slimmed: None, beside: BTreeMap::new(), dataset: None, note: None })
+        Ok(Self {
+            spec,
+            net,
+            vs,
+            slimmed: None,
+            beside: BTreeMap::new(),
+            dataset: None,
+            note: None,
+        })
     }
 
     /// The network in a file.
@@ -115,14 +123,20 @@ impl Model {
         let Contents { mut tensors, note, .. } = contents;
         let before = tensors.len();
         tensors.retain(|name, _| !names::is_auxiliary(spec.arch, name));
-        let left_out = (tensors.len() < before).then(|| "left out: the auxiliary heads of training".to_owned());
+        let left_out = (tensors.len() < before)
+            .then(|| "left out: the auxiliary heads of training".to_owned());
         let note = note.into_iter().chain(left_out).reduce(|note, more| format!("{note}; {more}"));
-        let (beside, variables) = tensors.into_iter().partition(|(name, _)| names::is_beside(spec.arch, name));
+        let (beside, variables) =
+            tensors.into_iter().partition(|(name, _)| names::is_beside(spec.arch, name));
         let variables = reference::gathered(variables, &spec.selections)?;
         let mut model = Self::new(spec, device)?;
         checkpoint::load_tensors(&variables, path, &mut model.vs).map_err(|error| match error {
             Error::Checkpoint { problems, .. } => {
-                anyhow!("it does not hold {}; {AS_TRAINED}:\n  {}", model.spec, problems.join("\n  "))
+                anyhow!(
+                    "it does not hold {}; {AS_TRAINED}:\n  {}",
+                    model.spec,
+                    problems.join("\n  ")
+                )
             }
             other => other.into(),
         })?;
@@ -139,9 +153,16 @@ impl Model {
     pub fn writer(&self) -> Result<Writer<'_>> {
         let spec = serde_json::to_string(&self.spec)?;
         let picked = self.slimmed.as_ref().map(Slimmed::positions);
-        let beside = self.beside.iter().map(|(name, tensor)| Ok((name, reference::indexes_now(name, tensor, picked)?)));
-        let writer = Writer::new(&self.vs).tensors(beside.collect::<Result<Vec<_>>>()?).metadata(SPEC, spec);
-        let writer = self.dataset.iter().fold(writer, |writer, dataset| writer.metadata(DATASET, dataset.to_string()));
+        let beside = self
+            .beside
+            .iter()
+            .map(|(name, tensor)| Ok((name, reference::indexes_now(name, tensor, picked)?)));
+        let writer =
+            Writer::new(&self.vs).tensors(beside.collect::<Result<Vec<_>>>()?).metadata(SPEC, spec);
+        let writer = self
+            .dataset
+            .iter()
+            .fold(writer, |writer, dataset| writer.metadata(DATASET, dataset.to_string()));
         Ok(self.slimmed.iter().fold(writer, Writer::slimmed))
     }
 
@@ -165,13 +186,24 @@ fn naming(path: &Path) -> impl FnOnce(anyhow::Error) -> anyhow::Error + '_ {
 fn names_file(error: &anyhow::Error) -> bool {
     use Error::{Checkpoint, CheckpointModel, CheckpointPositions, Format, Io};
     let error = error.downcast_ref();
-    matches!(error, Some(Checkpoint { .. } | CheckpointModel { .. } | CheckpointPositions { .. } | Format { .. } | Io { .. }))
+    matches!(
+        error,
+        Some(
+            Checkpoint { .. }
+                | CheckpointModel { .. }
+                | CheckpointPositions { .. }
+                | Format { .. }
+                | Io { .. }
+        )
+    )
 }
 
 impl Wanted {
     /// Checks that a file's network is the wanted one.
     fn agree(&self, spec: &Spec) -> Result<()> {
-        let says = |option: &str, value: &dyn std::fmt::Display| format!("it holds {spec}, and --{option} says {value}; leave that out");
+        let says = |option: &str, value: &dyn std::fmt::Display| {
+            format!("it holds {spec}, and --{option} says {value}; leave that out")
+        };
         if let Some(arch) = self.arch {
             ensure!(arch == spec.arch, says("arch", &arch));
         }

@@ -19,7 +19,9 @@ const AUXILIARY: [&str; 2] = ["aux1.", "aux2."];
 ///
 /// # Errors
 /// Two of one name.
-pub(super) fn unwrapped<T>(named: impl IntoIterator<Item = (String, T)>) -> Result<BTreeMap<String, T>> {
+pub(super) fn unwrapped<T>(
+    named: impl IntoIterator<Item = (String, T)>,
+) -> Result<BTreeMap<String, T>> {
     let (mut tensors, mut twice) = (BTreeMap::new(), Vec::new());
     for (name, tensor) in named {
         let mut inner = name.as_str();

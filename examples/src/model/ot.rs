@@ -28,7 +28,8 @@ pub(super) fn read(path: &Path) -> Result<Contents> {
     let names = archive.names()?;
     let pickle = names.iter().find(|name| archive::is_at_root(name, "data.pkl")).context(other)?;
     let dict = as_dict(&archive.read(pickle)?).context(other)?;
-    let reader = PytorchReader::from_bytes(with_pickle(&mut archive, &dict)?, None).map_err(unread)?;
+    let reader =
+        PytorchReader::from_bytes(with_pickle(&mut archive, &dict)?, None).map_err(unread)?;
     let mut named = BTreeMap::new();
     for (name, tensor) in reader.into_tensors() {
         // tch writes `|` for the dot, which no attribute has in its name.
@@ -45,7 +46,8 @@ fn as_dict(pickle: &[u8]) -> Option<Vec<u8>> {
     let attributes = pickle.strip_prefix(OBJECT)?;
     // To set them, to remember the object by a number of one byte or of four, to stop.
     let attributes = match attributes {
-        [attributes @ .., b'b', b'q', _, b'.'] | [attributes @ .., b'b', b'r', _, _, _, _, b'.'] => attributes,
+        [attributes @ .., b'b', b'q', _, b'.']
+        | [attributes @ .., b'b', b'r', _, _, _, _, b'.'] => attributes,
         _ => return None,
     };
     Some([b"\x80\x02", attributes, b"."].concat())
@@ -57,11 +59,15 @@ fn with_pickle(archive: &mut Archive, pickle: &[u8]) -> Result<Vec<u8>> {
     for index in 0..archive.zip.len() {
         let entry = archive.zip.by_index_raw(index)?;
         let name = entry.name()?.into_owned();
-        if let Some(("data", key)) = name.split_once('/').and_then(|(_, rest)| rest.split_once('/')) {
+        if let Some(("data", key)) = name.split_once('/').and_then(|(_, rest)| rest.split_once('/'))
+        {
             copy.raw_copy_file_rename(entry, format!("file/data/{key}"))?;
         }
     }
-    copy.start_file("file/data.pkl", SimpleFileOptions::default().compression_method(CompressionMethod::Stored))?;
+    copy.start_file(
+        "file/data.pkl",
+        SimpleFileOptions::default().compression_method(CompressionMethod::Stored),
+    )?;
     copy.write_all(pickle)?;
     Ok(copy.finish()?.into_inner())
 }

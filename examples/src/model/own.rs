@@ -16,8 +16,11 @@ use crate::network::{Arch, Spec};
 /// # Errors
 /// A file that is not sound, or of another network than the wanted one.
 pub(super) fn read(file: &File, path: &Path, wanted: &Wanted, device: Device) -> Result<Model> {
-    let said: Option<Spec> =
-        file.metadata(SPEC).map(serde_json::from_str).transpose().context("the network in its metadata cannot be used")?;
+    let said: Option<Spec> = file
+        .metadata(SPEC)
+        .map(serde_json::from_str)
+        .transpose()
+        .context("the network in its metadata cannot be used")?;
     let contents = Contents::of(file.tensors()?)?;
     let spec = match said {
         Some(spec) => {
@@ -27,11 +30,16 @@ pub(super) fn read(file: &File, path: &Path, wanted: &Wanted, device: Device) ->
         None if file.is_slimmed() => contents.spec(wanted)?,
         None => return Model::holding(contents, path, wanted, device),
     };
-    let mut model = if file.is_slimmed() { slimmed(spec, file, &contents, device)? } else { dense(spec, file, &contents, device)? };
+    let mut model = if file.is_slimmed() {
+        slimmed(spec, file, &contents, device)?
+    } else {
+        dense(spec, file, &contents, device)?
+    };
     // One that this program does not know is none to go on with.
     model.dataset = file.metadata(DATASET).and_then(|name| Name::from_str(name, false).ok());
     // What others have written beside it, such as a trainer its momentum, is theirs to read.
-    let carried = contents.tensors.into_iter().filter(|(name, _)| names::is_beside(model.spec.arch, name));
+    let carried =
+        contents.tensors.into_iter().filter(|(name, _)| names::is_beside(model.spec.arch, name));
     model.beside = carried.collect();
     Ok(model)
 }
@@ -50,7 +58,10 @@ fn slimmed(spec: Spec, file: &File, contents: &Contents, device: Device) -> Resu
         // Its cfg is all that a slimmed one is built from. A plan may say any width that there was.
         Arch::Vgg => {
             let (before, dense) = (before(&plan), spec.widths()?.unwrap_or_default());
-            ensure!(before == dense, "it was slimmed from vgg {before}, and {spec} is {dense}; say --depth or --cfg as it was trained");
+            ensure!(
+                before == dense,
+                "it was slimmed from vgg {before}, and {spec} is {dense}; say --depth or --cfg as it was trained"
+            );
             let built = Spec::new(Arch::Vgg, None, Some(plan.cfg()), spec.classes)?;
             room::check(&built, contents.values())?;
             built

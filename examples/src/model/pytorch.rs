@@ -21,7 +21,8 @@ const ACCURACIES: [&str; 2] = ["best_prec1", "best_acc1"];
 /// # Errors
 /// A file that is not sound, or holds no state dict; one that would have to run code, or whose tensors are of kinds that cannot be read.
 pub(super) fn read(path: &Path) -> Result<Contents> {
-    let PickleValue::Dict(root) = PytorchReader::read_pickle_data(path, None).map_err(unread)? else {
+    let PickleValue::Dict(root) = PytorchReader::read_pickle_data(path, None).map_err(unread)?
+    else {
         bail!("it holds no dictionary of tensors; save the network's `state_dict()`");
     };
     let key = key(&root)?;
@@ -30,7 +31,8 @@ pub(super) fn read(path: &Path) -> Result<Contents> {
         None => PytorchReader::new(path),
     };
     let named: BTreeMap<_, _> = named.map_err(unread)?.into_tensors().into_iter().collect();
-    let there = key.and_then(|key| root.get(key)).map_or_else(|| root.values().map(count).sum(), count);
+    let there =
+        key.and_then(|key| root.get(key)).map_or_else(|| root.values().map(count).sum(), count);
     if named.len() != there {
         bail!("it has {there} tensors with {} different names", named.len());
     }
@@ -58,7 +60,9 @@ fn key(root: &HashMap<String, PickleValue>) -> Result<Option<&'static str>> {
             bail!("it holds no tensors, at the top or under {}; it has {keys:?}", KEYS.join(", "))
         }
         [key] => Ok(Some(key)),
-        [first, second, ..] => bail!("it holds tensors under `{first}` and under `{second}`: save the one that is meant"),
+        [first, second, ..] => bail!(
+            "it holds tensors under `{first}` and under `{second}`: save the one that is meant"
+        ),
     }
 }
 
@@ -78,8 +82,12 @@ fn cfg(value: &PickleValue) -> Result<Option<Cfg>> {
     let stage = |(place, entry): (usize, &PickleValue)| match entry {
         PickleValue::Int(width @ 1..) => Ok(Stage::from(*width)),
         PickleValue::String(text) if text == "M" => Ok(Stage::MaxPool),
-        PickleValue::Int(number) => bail!("its cfg has {number} in place {}, which is no width", place + 1),
-        other => bail!("its cfg has {other:?} in place {}, which is neither a width nor 'M'", place + 1),
+        PickleValue::Int(number) => {
+            bail!("its cfg has {number} in place {}, which is no width", place + 1)
+        }
+        other => {
+            bail!("its cfg has {other:?} in place {}, which is neither a width nor 'M'", place + 1)
+        }
     };
     entries.iter().enumerate().map(stage).collect::<Result<_>>().map(Some)
 }
@@ -105,14 +113,19 @@ fn note(root: &HashMap<String, PickleValue>, path: &Path) -> Result<Option<Strin
     };
     if let Some(accuracy) = accuracy.filter(|accuracy| (0. ..=100.).contains(accuracy)) {
         // The reference's is of 1.
-        said.push(format!("accuracy {:.2}", if accuracy <= 1. { 100. * accuracy } else { accuracy }));
+        said.push(format!(
+            "accuracy {:.2}",
+            if accuracy <= 1. { 100. * accuracy } else { accuracy }
+        ));
     }
     Ok((!said.is_empty()).then(|| said.join(", ")))
 }
 
 fn scalar(path: &Path, key: &str) -> Result<Option<f64>> {
     let reader = PytorchReader::new(path).map_err(unread)?;
-    let Some(tensor) = reader.get(key).filter(|tensor| tensor.num_elements() == 1) else { return Ok(None) };
+    let Some(tensor) = reader.get(key).filter(|tensor| tensor.num_elements() == 1) else {
+        return Ok(None);
+    };
     let tensor = tensors::read(BTreeMap::from([(key.to_owned(), tensor.clone())]), path)?;
     let tensor = tensor.get(key).context("just read")?;
     let value = tensor.f_to_kind(Kind::Double)?.f_reshape([1])?;

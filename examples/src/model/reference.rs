@@ -25,10 +25,20 @@ pub(super) fn selections(tensors: &BTreeMap<String, Tensor>) -> Result<Selection
 }
 
 fn picked(path: &str, indexes: &Tensor) -> Result<KeepList> {
-    ensure!(indexes.dim() == 1, "`{}` has shape {:?}, which is no list", self::indexes(path), indexes.size());
+    ensure!(
+        indexes.dim() == 1,
+        "`{}` has shape {:?}, which is no list",
+        self::indexes(path),
+        indexes.size()
+    );
     let ones: Vec<f64> = Vec::try_from(indexes.f_to_kind(Kind::Double)?)?;
     // The reference asks for what is not zero.
-    let kept: KeepList = ones.iter().enumerate().filter(|(_, one)| **one != 0.).map(|(position, _)| position).collect();
+    let kept: KeepList = ones
+        .iter()
+        .enumerate()
+        .filter(|(_, one)| **one != 0.)
+        .map(|(position, _)| position)
+        .collect();
     if kept.is_empty() {
         bail!("`{path}` picks none of {} channels", ones.len());
     }
@@ -49,12 +59,18 @@ pub(super) fn is_all(kept: &KeepList, indexes: &Tensor) -> bool {
 ///
 /// # Errors
 /// Those of libtorch.
-pub(super) fn gathered(mut tensors: BTreeMap<String, Tensor>, selections: &Selections) -> Result<BTreeMap<String, Tensor>> {
+pub(super) fn gathered(
+    mut tensors: BTreeMap<String, Tensor>,
+    selections: &Selections,
+) -> Result<BTreeMap<String, Tensor>> {
     for (path, kept) in selections {
         let norm = norm(path);
         let positions: Vec<_> = kept.iter().map(|position| position as i64).collect();
         for name in NORM.map(|tensor| format!("{norm}.{tensor}")) {
-            if let Some(tensor) = tensors.get_mut(&name).filter(|tensor| tensor.dim() == 1 && kept.last() < Some(tensor.numel())) {
+            if let Some(tensor) = tensors
+                .get_mut(&name)
+                .filter(|tensor| tensor.dim() == 1 && kept.last() < Some(tensor.numel()))
+            {
                 *tensor = tensor.f_index_select(0, &Tensor::from_slice(&positions))?;
             }
         }
@@ -74,10 +90,20 @@ fn norm(selection: &str) -> String {
 ///
 /// # Errors
 /// Those of libtorch.
-pub(super) fn indexes_now(name: &str, tensor: &Tensor, picked: Option<&BTreeMap<String, Vec<i64>>>) -> Result<Tensor> {
-    let kept = names::selection(name).zip(picked).and_then(|(path, picked)| picked.get(&format!("{path}.kept")));
+pub(super) fn indexes_now(
+    name: &str,
+    tensor: &Tensor,
+    picked: Option<&BTreeMap<String, Vec<i64>>>,
+) -> Result<Tensor> {
+    let kept = names::selection(name)
+        .zip(picked)
+        .and_then(|(path, picked)| picked.get(&format!("{path}.kept")));
     match kept {
-        Some(kept) => Ok(tensor.f_zeros_like()?.f_index_fill(0, &Tensor::from_slice(kept).f_to_device(tensor.device())?, 1.)?),
+        Some(kept) => Ok(tensor.f_zeros_like()?.f_index_fill(
+            0,
+            &Tensor::from_slice(kept).f_to_device(tensor.device())?,
+            1.,
+        )?),
         None => Ok(tensor.shallow_clone()),
     }
 }

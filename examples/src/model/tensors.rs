@@ -13,18 +13,32 @@ use super::archive::MOST_PER_BYTE;
 ///
 /// # Errors
 /// Tensors that libtorch has no type for, and those without values, all at once; a file whose tensors claim far more than it holds.
-pub(super) fn read(named: BTreeMap<String, pytorch_reader::Tensor>, path: &Path) -> Result<BTreeMap<String, Tensor>> {
-    let claimed = named.values().fold(0_u64, |sum, tensor| sum.saturating_add(tensor.byte_len() as u64));
+pub(super) fn read(
+    named: BTreeMap<String, pytorch_reader::Tensor>,
+    path: &Path,
+) -> Result<BTreeMap<String, Tensor>> {
+    let claimed =
+        named.values().fold(0_u64, |sum, tensor| sum.saturating_add(tensor.byte_len() as u64));
     let length = path.metadata().context("cannot read")?.len();
     if claimed > length.saturating_mul(MOST_PER_BYTE) {
         let largest = named.iter().max_by_key(|(_, tensor)| tensor.byte_len());
-        let largest = largest.map_or_else(String::new, |(name, tensor)| format!(", `{name}` alone {}", tensor.byte_len()));
-        bail!("its tensors would take {claimed} bytes{largest}, and the file has {length}: they are views of the same values");
+        let largest = largest.map_or_else(String::new, |(name, tensor)| {
+            format!(", `{name}` alone {}", tensor.byte_len())
+        });
+        bail!(
+            "its tensors would take {claimed} bytes{largest}, and the file has {length}: they are views of the same values"
+        );
     }
     let typed = named.into_iter().map(|(name, tensor)| {
         let typed = kind(tensor.dtype()).zip(shape(&tensor));
         typed
-            .ok_or_else(|| format!("`{name}` is of type {:?} and shape {:?}, which is not supported", tensor.dtype(), tensor.shape()))
+            .ok_or_else(|| {
+                format!(
+                    "`{name}` is of type {:?} and shape {:?}, which is not supported",
+                    tensor.dtype(),
+                    tensor.shape()
+                )
+            })
             .map(|(kind, shape)| (name, tensor, kind, shape))
     });
     let (typed, odd): (Vec<_>, Vec<_>) = typed.partition(Result::is_ok);

@@ -86,7 +86,11 @@ impl Arch {
 
     /// Side of the images that it was made for, in pixels.
     pub fn side(self) -> i64 {
-        if self.default_depth().is_some() || self == Arch::Unet { Self::CIFAR_SIDE } else { Self::IMAGENET_SIDE }
+        if self.default_depth().is_some() || self == Arch::Unet {
+            Self::CIFAR_SIDE
+        } else {
+            Self::IMAGENET_SIDE
+        }
     }
 }
 

@@ -70,14 +70,18 @@ mod tests {
             assert!(planned.is_ok(), "{arch}: {planned:?}");
             let text = serde_json::to_string(&spec)?;
             assert_eq!(serde_json::from_str::<Spec>(&text)?, spec);
-            assert!(text.contains(&format!("\"{arch}\"")), "{arch} is not its name in files: {text}");
+            assert!(
+                text.contains(&format!("\"{arch}\"")),
+                "{arch} is not its name in files: {text}"
+            );
         }
         Ok(())
     }
 
     #[test]
     fn what_a_network_has_not_is_refused() {
-        let refused = |spec: Result<Spec>| spec.err().map(|error| error.to_string()).unwrap_or_default();
+        let refused =
+            |spec: Result<Spec>| spec.err().map(|error| error.to_string()).unwrap_or_default();
         assert_eq!(
             refused(Spec::new(Arch::Resnet50, Some(50), None, 10)),
             "resnet50 comes in one depth, which its name says: leave out --depth"
@@ -86,11 +90,23 @@ mod tests {
             refused(Spec::new(Arch::Preresnet, None, Some(slim_runtime::channels![4]), 10)),
             "preresnet is not built from widths: leave out --cfg"
         );
-        let pooled = |pools| ["[4", &", 'M', 4".repeat(pools), "]"].concat().parse().map(|cfg| Spec::new(Arch::Vgg, None, Some(cfg), 10));
+        let pooled = |pools| {
+            ["[4", &", 'M', 4".repeat(pools), "]"]
+                .concat()
+                .parse()
+                .map(|cfg| Spec::new(Arch::Vgg, None, Some(cfg), 10))
+        };
         assert!(pooled(5).is_ok_and(|spec| spec.is_ok()));
-        assert_eq!(pooled(6).map(refused).unwrap_or_default(), "an image of 32×32 can be halved 5 times, and the cfg has 'M' 6 times");
+        assert_eq!(
+            pooled(6).map(refused).unwrap_or_default(),
+            "an image of 32×32 can be halved 5 times, and the cfg has 'M' 6 times"
+        );
         let vs = VarStore::new(Device::Cpu);
-        let built = Spec::new(Arch::Vgg, Some(12), None, 10).and_then(|spec| spec.build(&vs.root()));
-        assert_eq!(built.err().map(|error| error.to_string()).unwrap_or_default(), "VGG has a depth of 11, 13, 16 or 19, not 12");
+        let built =
+            Spec::new(Arch::Vgg, Some(12), None, 10).and_then(|spec| spec.build(&vs.root()));
+        assert_eq!(
+            built.err().map(|error| error.to_string()).unwrap_or_default(),
+            "VGG has a depth of 11, 13, 16 or 19, not 12"
+        );
     }
 }

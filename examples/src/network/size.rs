@@ -63,8 +63,10 @@ fn bottlenecks(cfg: &Cfg) -> f64 {
 /// Of a DenseNet, the 3×3 convolutions of its blocks, which make few channels of each of their many.
 fn dense_layers(cfg: &Cfg) -> f64 {
     let widths: Vec<_> = cfg.widths().map(|width| width as f64).collect();
-    let of_block = |block: &[f64]| block.split_last().map_or(0., |(_, layers)| layers.iter().sum::<f64>());
-    9. * densenet_cifar::GROWTH as f64 * widths.chunks((widths.len() / 3).max(1)).map(of_block).sum::<f64>()
+    let of_block =
+        |block: &[f64]| block.split_last().map_or(0., |(_, layers)| layers.iter().sum::<f64>());
+    9. * densenet_cifar::GROWTH as f64
+        * widths.chunks((widths.len() / 3).max(1)).map(of_block).sum::<f64>()
 }
 
 #[cfg(test)]
@@ -88,20 +90,32 @@ mod tests {
             let model = Model::new(spec.clone(), Device::Cpu)?;
             let planned = model.net.plan(&Slimming::ratio(0.))?.parameters().before;
             let of = |count: i64| (*arch, count as f64);
-            assert_eq!((of(trained(&model)), of(planned)), ((*arch, spec.parameters()?), (*arch, spec.parameters()?)));
+            assert_eq!(
+                (of(trained(&model)), of(planned)),
+                ((*arch, spec.parameters()?), (*arch, spec.parameters()?))
+            );
         }
         for cfg in ["[4]", "[8, 'M', 3, 'M', 5, 64]"] {
             let spec = Spec::new(Arch::Vgg, None, Some(cfg.parse()?), 7)?;
-            assert_eq!((cfg, spec.parameters()?), (cfg, trained(&Model::new(spec.clone(), Device::Cpu)?) as f64));
+            assert_eq!(
+                (cfg, spec.parameters()?),
+                (cfg, trained(&Model::new(spec.clone(), Device::Cpu)?) as f64)
+            );
         }
         Ok(())
     }
 
     #[test]
     fn most_of_a_network_with_selections_is_counted() -> Result<()> {
-        for (arch, depth) in [(Arch::Preresnet, 11), (Arch::Preresnet, 56), (Arch::Densenet, 7), (Arch::Densenet, 40)] {
+        for (arch, depth) in [
+            (Arch::Preresnet, 11),
+            (Arch::Preresnet, 56),
+            (Arch::Densenet, 7),
+            (Arch::Densenet, 40),
+        ] {
             let spec = Spec::new(arch, Some(depth), None, 10)?;
-            let share = spec.parameters()? / trained(&Model::new(spec.clone(), Device::Cpu)?) as f64;
+            let share =
+                spec.parameters()? / trained(&Model::new(spec.clone(), Device::Cpu)?) as f64;
             assert!((0.4..=1.).contains(&share), "{spec}: {share}");
         }
         Ok(())
@@ -109,7 +123,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused() {
-        let refused = |spec: Result<Spec>| spec.and_then(|spec| spec.parameters()).err().map(|error| error.to_string());
-        assert_eq!(refused(Spec::new(Arch::Vgg, Some(12), None, 10)).as_deref(), Some("VGG has a depth of 11, 13, 16 or 19, not 12"));
+        let refused = |spec: Result<Spec>| {
+            spec.and_then(|spec| spec.parameters()).err().map(|error| error.to_string())
+        };
+        assert_eq!(
+            refused(Spec::new(Arch::Vgg, Some(12), None, 10)).as_deref(),
+            Some("VGG has a depth of 11, 13, 16 or 19, not 12")
+        );
     }
 }

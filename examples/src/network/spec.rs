@@ -9,7 +9,8 @@ use tch::nn::Path;
 
 use super::{Arch, Net, size};
 use crate::zoo::{
-    Selections, densenet, densenet_cifar, googlenet, mobilenet_v2, mobilenet_v3, preresnet, resnet, shufflenet_v2, unet, vgg, vgg_imagenet,
+    Selections, densenet, densenet_cifar, googlenet, mobilenet_v2, mobilenet_v3, preresnet, resnet,
+    shufflenet_v2, unet, vgg, vgg_imagenet,
 };
 
 /// What a dense network is built from. A file says it in its metadata, so that it is asked for once.
@@ -50,7 +51,10 @@ impl Spec {
     /// # Errors
     /// A depth or a cfg where the network has none, and a number of classes that is none.
     pub fn new(arch: Arch, depth: Option<u32>, cfg: Option<Cfg>, classes: i64) -> Result<Self> {
-        ensure!(cfg.is_none() || arch == Arch::Vgg, "{arch} is not built from widths: leave out --cfg");
+        ensure!(
+            cfg.is_none() || arch == Arch::Vgg,
+            "{arch} is not built from widths: leave out --cfg"
+        );
         let depth = if cfg.is_some() { None } else { depth.or(arch.default_depth()) };
         Self { arch, depth, cfg, selections: Selections::new(), classes }.checked()
     }
@@ -73,12 +77,25 @@ impl Spec {
     /// What they refuse.
     pub(crate) fn check(&self) -> Result<()> {
         let Self { arch, depth, cfg, classes, .. } = self;
-        ensure!(depth.is_none() || arch.default_depth().is_some(), "{arch} comes in one depth, which its name says: leave out --depth");
-        ensure!(cfg.is_none() || arch.default_depth().is_some(), "{arch} is not built from widths: leave out --cfg");
+        ensure!(
+            depth.is_none() || arch.default_depth().is_some(),
+            "{arch} comes in one depth, which its name says: leave out --depth"
+        );
+        ensure!(
+            cfg.is_none() || arch.default_depth().is_some(),
+            "{arch} is not built from widths: leave out --cfg"
+        );
         ensure!(depth.is_none() || cfg.is_none(), "{arch} has a depth or a cfg, not both");
-        ensure!(self.selections.is_empty() || (cfg.is_some() && arch.selects()), "{self} has no selections");
+        ensure!(
+            self.selections.is_empty() || (cfg.is_some() && arch.selects()),
+            "{self} has no selections"
+        );
         ensure!(*classes > 0, "a network tells at least one class, not {classes}");
-        ensure!(*classes <= most::CLASSES, "a network tells {} classes at most, not {classes}", most::CLASSES);
+        ensure!(
+            *classes <= most::CLASSES,
+            "a network tells {} classes at most, not {classes}",
+            most::CLASSES
+        );
         let deepest = if *arch == Arch::Densenet { most::DENSENET_DEPTH } else { most::DEPTH };
         if let Some(depth) = self.depth().filter(|&depth| depth > deepest) {
             bail!("a depth of {depth} is more than any network has");
@@ -86,7 +103,10 @@ impl Spec {
         if let (Arch::Vgg, Some(cfg)) = (arch, cfg) {
             let pools = cfg.stages().iter().filter(|stage| **stage == Stage::MaxPool).count();
             let (side, most) = (arch.side(), arch.side().ilog2() as usize);
-            ensure!(pools <= most, "an image of {side}×{side} can be halved {most} times, and the cfg has 'M' {pools} times");
+            ensure!(
+                pools <= most,
+                "an image of {side}×{side} can be halved {most} times, and the cfg has 'M' {pools} times"
+            );
             ensure!(cfg.widths().all(|width| width > 0), "cfg {cfg}: a width is at least 1");
             let parameters = size::convolutions(cfg);
             ensure!(
@@ -101,9 +121,13 @@ impl Spec {
     /// The depth that it has or whose stages its cfg has; `None` where there is no such, or only one.
     pub fn depth(&self) -> Option<u32> {
         let Some(cfg) = &self.cfg else { return self.depth };
-        let kinds = |cfg: &Cfg| cfg.stages().iter().map(|stage| *stage == Stage::MaxPool).collect::<Vec<_>>();
+        let kinds = |cfg: &Cfg| {
+            cfg.stages().iter().map(|stage| *stage == Stage::MaxPool).collect::<Vec<_>>()
+        };
         match self.arch {
-            Arch::Vgg => [11, 13, 16, 19].into_iter().find(|&depth| vgg::cfg(depth).is_ok_and(|dense| kinds(&dense) == kinds(cfg))),
+            Arch::Vgg => [11, 13, 16, 19]
+                .into_iter()
+                .find(|&depth| vgg::cfg(depth).is_ok_and(|dense| kinds(&dense) == kinds(cfg))),
             Arch::Preresnet => u32::try_from(preresnet::depth(cfg)).ok(),
             Arch::Densenet => u32::try_from(densenet_cifar::depth(cfg)).ok(),
             _ => None,
@@ -139,11 +163,23 @@ impl Spec {
         let (classes, selections) = (self.classes, &self.selections);
         let depth = self.depth.or(self.arch.default_depth()).unwrap_or_default();
         Ok(match (self.arch, &self.cfg) {
-            (Arch::Vgg, cfg) => Net::new(vgg::Vgg::new(p, &cfg.clone().map_or_else(|| vgg::cfg(depth), Ok)?, classes)?),
-            (Arch::Preresnet, None) => Net::new(preresnet::PreResNet::new(p, depth as usize, classes)?),
-            (Arch::Preresnet, Some(cfg)) => Net::new(preresnet::PreResNet::narrow(p, cfg, selections, classes)?),
-            (Arch::Densenet, None) => Net::new(densenet_cifar::DenseNet::new(p, i64::from(depth), classes)?),
-            (Arch::Densenet, Some(cfg)) => Net::new(densenet_cifar::DenseNet::narrow(p, cfg, selections, classes)?),
+            (Arch::Vgg, cfg) => Net::new(vgg::Vgg::new(
+                p,
+                &cfg.clone().map_or_else(|| vgg::cfg(depth), Ok)?,
+                classes,
+            )?),
+            (Arch::Preresnet, None) => {
+                Net::new(preresnet::PreResNet::new(p, depth as usize, classes)?)
+            }
+            (Arch::Preresnet, Some(cfg)) => {
+                Net::new(preresnet::PreResNet::narrow(p, cfg, selections, classes)?)
+            }
+            (Arch::Densenet, None) => {
+                Net::new(densenet_cifar::DenseNet::new(p, i64::from(depth), classes)?)
+            }
+            (Arch::Densenet, Some(cfg)) => {
+                Net::new(densenet_cifar::DenseNet::narrow(p, cfg, selections, classes)?)
+            }
             (Arch::Vgg16Bn, _) => Net::new(vgg_imagenet::vgg16_bn(p, classes)),
             (Arch::Resnet18, _) => Net::new(resnet::resnet18(p, classes)),
             (Arch::Resnet50, _) => Net::new(resnet::resnet50(p, classes)),

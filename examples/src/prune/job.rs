@@ -38,10 +38,19 @@ impl Job<'_> {
     pub fn prune(&self, model: &mut Model, ratio: Option<f64>) -> Result<Pruning> {
         let sample = self.sample(model)?;
         if self.slimming.criterion == CriterionName::Taylor {
-            taylor::compute_gradients(model, self.training_images()?, self.slimming.taylor_batches, self.seed)?;
+            taylor::compute_gradients(
+                model,
+                self.training_images()?,
+                self.slimming.taylor_batches,
+                self.seed,
+            )?;
         }
         let slimming = self.slimming(model, &sample, ratio)?;
-        let measure = |net: &_| self.data.map(|data| train::evaluate(net, &*data.test, self.test_batch_size)).transpose();
+        let measure = |net: &_| {
+            self.data
+                .map(|data| train::evaluate(net, &*data.test, self.test_batch_size))
+                .transpose()
+        };
         prune(model, &slimming, &sample, measure)
     }
 
@@ -72,7 +81,9 @@ impl Job<'_> {
 
     fn slimming(&self, model: &Model, sample: &Tensor, ratio: Option<f64>) -> Result<Slimming> {
         let one = sample.narrow(0, 0, 1);
-        let slimming = self.slimming.slimming(self.seed, || Ok(model.net.cost(|net| net.forward_t(&one, false))?))?;
+        let slimming = self
+            .slimming
+            .slimming(self.seed, || Ok(model.net.cost(|net| net.forward_t(&one, false))?))?;
         Ok(match ratio {
             Some(ratio) => with_ratio(slimming, ratio),
             None => slimming,
@@ -87,10 +98,18 @@ impl Job<'_> {
     /// Test images, or noise where there are none.
     fn sample(&self, model: &Model) -> Result<Tensor> {
         match self.data {
-            Some(data) => Ok(data.test.batches(SAMPLE).next().context("the data set has no test image")??.images),
+            Some(data) => Ok(data
+                .test
+                .batches(SAMPLE)
+                .next()
+                .context("the data set has no test image")??
+                .images),
             None => {
                 let [channels, height, width] = model.spec.image();
-                Ok(Tensor::f_randn([SAMPLE as i64, channels, height, width], (Kind::Float, self.device))?)
+                Ok(Tensor::f_randn(
+                    [SAMPLE as i64, channels, height, width],
+                    (Kind::Float, self.device),
+                )?)
             }
         }
     }

@@ -88,8 +88,15 @@ pub fn prune(
     let scores = model.net.scores(slimming)?;
     let dependencies = model.net.dependencies()?;
     let dense = stage(before, measure(&model.net)?, plan.parameters().before, cost.macs().ok());
-    let masked = stage("masked", plan.masked(&mut model.net, &mut measure)??, plan.parameters().before, cost.macs().ok());
-    let closeness = plan.verify(sample, |net: &Net, images| net.forward_t(images, false)).check(&mut model.net)?;
+    let masked = stage(
+        "masked",
+        plan.masked(&mut model.net, &mut measure)??,
+        plan.parameters().before,
+        cost.macs().ok(),
+    );
+    let closeness = plan
+        .verify(sample, |net: &Net, images| net.forward_t(images, false))
+        .check(&mut model.net)?;
 
     let start = Instant::now();
     let slimmed = model.net.apply(&plan)?;
@@ -103,7 +110,16 @@ pub fn prune(
     model.slimmed = Some(whole);
     let after = cost.after(slimmed.plan())?;
     let last = stage("slimmed", measure(&model.net)?, after.parameters(), after.macs().ok());
-    Ok(Pruning { slimmed, plan, scores, dependencies, stages: [dense, masked, last], closeness, planning, surgery })
+    Ok(Pruning {
+        slimmed,
+        plan,
+        scores,
+        dependencies,
+        stages: [dense, masked, last],
+        closeness,
+        planning,
+        surgery,
+    })
 }
 
 impl Pruning {
@@ -125,7 +141,10 @@ impl Pruning {
     pub fn save(&self, model: &Model, folder: &Folder, torch_script: bool) -> Result<()> {
         let mut draft = folder.draft()?;
         draft.text("report.html", &self.report(model).html()?)?;
-        draft.text("prune.txt", &prune_txt(&self.plan.cfg(), self.plan.parameters().after, self.masked_accuracy()))?;
+        draft.text(
+            "prune.txt",
+            &prune_txt(&self.plan.cfg(), self.plan.parameters().after, self.masked_accuracy()),
+        )?;
         draft.text("plan.json", &(self.plan.to_json()? + "\n"))?;
         draft.network(PRUNED, model)?;
         if torch_script {
@@ -141,15 +160,33 @@ impl fmt::Display for Pruning {
         writeln!(f, "{}\n", self.slimmed.plan())?;
         if !self.plan.passes().is_empty() {
             let (channels, parameters) = (self.plan.channels(), self.plan.parameters());
-            let left = |change: Change| format!("{} of {}", grouped(change.after), grouped(change.before));
-            writeln!(f, "of the original, {} channels are left, and {} parameters\n", left(channels), left(parameters))?;
+            let left =
+                |change: Change| format!("{} of {}", grouped(change.after), grouped(change.before));
+            writeln!(
+                f,
+                "of the original, {} channels are left, and {} parameters\n",
+                left(channels),
+                left(parameters)
+            )?;
         }
         for (stage, score) in self.stages.iter().filter_map(|stage| Some((stage, stage.score?))) {
-            writeln!(f, "{:<14} Accuracy: {}/{} ({:.2} %)", stage.name, score.correct, score.total, score.accuracy())?;
+            writeln!(
+                f,
+                "{:<14} Accuracy: {}/{} ({:.2} %)",
+                stage.name,
+                score.correct,
+                score.total,
+                score.accuracy()
+            )?;
         }
         let milliseconds = |time: Duration| 1e3 * time.as_secs_f64();
         writeln!(f, "same function: {}", self.closeness)?;
-        writeln!(f, "planned in {:.1} ms, slimmed in {:.1} ms", milliseconds(self.planning), milliseconds(self.surgery))?;
+        writeln!(
+            f,
+            "planned in {:.1} ms, slimmed in {:.1} ms",
+            milliseconds(self.planning),
+            milliseconds(self.surgery)
+        )?;
         self.slimmed.absorbed().iter().try_for_each(|absorbed| writeln!(f, "absorbed: {absorbed}"))
     }
 }

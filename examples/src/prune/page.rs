@@ -28,13 +28,24 @@ pub(super) fn report<'p>(model: &Model, pruning: &'p Pruning) -> Report<'p> {
         title: format!("{}, pruned", model.spec),
         what,
         plan: &pruning.plan,
-        passes: if pruning.plan.passes().is_empty() { Vec::new() } else { vec![("this pass".to_owned(), plan)] },
+        passes: if pruning.plan.passes().is_empty() {
+            Vec::new()
+        } else {
+            vec![("this pass".to_owned(), plan)]
+        },
         stages: pruning.stages.iter().map(stage).collect(),
-        scores: pruning.scores.iter().map(|layer| (layer.path.clone(), layer.scores.clone())).collect(),
+        scores: pruning
+            .scores
+            .iter()
+            .map(|layer| (layer.path.clone(), layer.scores.clone()))
+            .collect(),
         score_name: if is_gamma { "|γ|".to_owned() } else { slimming.criterion.name() },
         threshold: plan.threshold(),
         dependencies: &pruning.dependencies,
-        times: vec![("planning".to_owned(), pruning.planning.as_secs_f64()), ("surgery".to_owned(), pruning.surgery.as_secs_f64())],
+        times: vec![
+            ("planning".to_owned(), pruning.planning.as_secs_f64()),
+            ("surgery".to_owned(), pruning.surgery.as_secs_f64()),
+        ],
         warnings: Vec::new(),
     }
 }

@@ -15,7 +15,12 @@ const BATCH: usize = 64;
 ///
 /// # Errors
 /// A damaged image, no image at all, no memory.
-pub(super) fn compute_gradients(model: &Model, part: &dyn Part, batches: usize, seed: u64) -> Result<()> {
+pub(super) fn compute_gradients(
+    model: &Model,
+    part: &dyn Part,
+    batches: usize,
+    seed: u64,
+) -> Result<()> {
     forget_gradients(model)?;
     let mut any = false;
     for batch in part.shuffled(BATCH, seed, 0).take(batches) {

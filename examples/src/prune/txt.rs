@@ -15,6 +15,11 @@ use slim_runtime::Cfg;
 /// ```
 pub fn prune_txt(cfg: &Cfg, parameters: i64, accuracy: Option<f64>) -> String {
     // As Python prints a float: with two digits of the exponent, which is negative if there is one.
-    let accuracy = accuracy.map_or_else(|| "not tested".to_owned(), |accuracy| format!("{accuracy:?}").replace("e-", "e-0"));
-    format!("Configuration: \n{cfg}\nNumber of parameters: \n{parameters}\nTest accuracy: \n{accuracy}")
+    let accuracy = accuracy.map_or_else(
+        || "not tested".to_owned(),
+        |accuracy| format!("{accuracy:?}").replace("e-", "e-0"),
+    );
+    format!(
+        "Configuration: \n{cfg}\nNumber of parameters: \n{parameters}\nTest accuracy: \n{accuracy}"
+    )
 }

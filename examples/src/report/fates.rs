@@ -33,8 +33,14 @@ pub(super) fn of<'r>(report: &'r Report) -> Result<Vec<Layer<'r>>> {
         }
         let planned = plan.layer(path).and_then(|layer| layer.axis(&layer.scored.as_ref()?.axis));
         let axis = planned.with_context(|| format!("`{path}` has scores, and none in the plan"))?;
-        ensure!(axis.width == scores.len(), "`{path}` has {} scores, and {} channels in the plan", scores.len(), axis.width);
-        let mut channels: Vec<_> = scores.iter().map(|score| Fate { score: score.abs(), stays: false }).collect();
+        ensure!(
+            axis.width == scores.len(),
+            "`{path}` has {} scores, and {} channels in the plan",
+            scores.len(),
+            axis.width
+        );
+        let mut channels: Vec<_> =
+            scores.iter().map(|score| Fate { score: score.abs(), stays: false }).collect();
         axis.keep.iter().for_each(|position| channels[position].stays = true);
         Ok(Layer { path, channels })
     };
@@ -43,20 +49,39 @@ pub(super) fn of<'r>(report: &'r Report) -> Result<Vec<Layer<'r>>> {
 
 /// How many channels go, and for how many of them it is not the threshold that decides.
 pub(super) fn summary(report: &Report, layers: &[Layer]) -> String {
-    let count = |of: &dyn Fn(&Fate) -> bool| layers.iter().flat_map(|layer| &layer.channels).filter(|fate| of(fate)).count() as i64;
+    let count = |of: &dyn Fn(&Fate) -> bool| {
+        layers.iter().flat_map(|layer| &layer.channels).filter(|fate| of(fate)).count() as i64
+    };
     let (all, going) = (count(&|_| true), count(&|fate| !fate.stays));
     let pass = if report.passes.is_empty() { "" } else { " in the last pass" };
-    let mut said = format!("{} of {} channels go{pass}, by their {}.", grouped(going), grouped(all), report.score_name);
+    let mut said = format!(
+        "{} of {} channels go{pass}, by their {}.",
+        grouped(going),
+        grouped(all),
+        report.score_name
+    );
     if let Some(threshold) = report.threshold {
-        let (stay, go) = (|count| if count == 1 { "stays" } else { "stay" }, |count| if count == 1 { "goes" } else { "go" });
+        let (stay, go) = (
+            |count| if count == 1 { "stays" } else { "stay" },
+            |count| if count == 1 { "goes" } else { "go" },
+        );
         let below = count(&|fate| fate.score <= threshold);
-        let (spared, taken) = (count(&|fate| fate.score <= threshold && fate.stays), count(&|fate| fate.score > threshold && !fate.stays));
+        let (spared, taken) = (
+            count(&|fate| fate.score <= threshold && fate.stays),
+            count(&|fate| fate.score > threshold && !fate.stays),
+        );
         said += &format!(" {} are not above the threshold, {}", grouped(below), score(threshold));
         said += &match (spared, taken) {
             (0, 0) => ".".to_owned(),
             (_, 0) => format!("; {} of them {} all the same.", grouped(spared), stay(spared)),
             (0, _) => format!("; {} above it {}, too.", grouped(taken), go(taken)),
-            _ => format!("; {} of them {} all the same, and {} above it {}.", grouped(spared), stay(spared), grouped(taken), go(taken)),
+            _ => format!(
+                "; {} of them {} all the same, and {} above it {}.",
+                grouped(spared),
+                stay(spared),
+                grouped(taken),
+                go(taken)
+            ),
         };
         if spared + taken > 0 {
             said += " Bounds, what is kept, coupled channels and ties decide that.";

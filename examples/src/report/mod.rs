@@ -58,7 +58,10 @@ impl Report<'_> {
 
     /// The plan that begins where the stages do: of the original, or of the network before the last pass.
     fn way(&self) -> &Plan {
-        let begins = self.stages.first().is_none_or(|stage| stage.parameters == self.plan.parameters().before);
+        let begins = self
+            .stages
+            .first()
+            .is_none_or(|stage| stage.parameters == self.plan.parameters().before);
         if begins { self.plan } else { self.pass() }
     }
 

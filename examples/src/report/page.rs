@@ -87,7 +87,13 @@ pub(super) fn html(report: &Report) -> Result<String> {
         inks: &plots::INKS,
         figures: figures(report),
         original: original(report),
-        warnings: report.plan.warnings().iter().map(ToString::to_string).chain(report.warnings.iter().cloned()).collect(),
+        warnings: report
+            .plan
+            .warnings()
+            .iter()
+            .map(ToString::to_string)
+            .chain(report.warnings.iter().cloned())
+            .collect(),
         times: report.times.iter().map(|(name, seconds)| (name.as_str(), time(*seconds))).collect(),
         stages: report.stages.iter().map(stage_row).collect(),
         stage_plots: stage_plots(&report.stages)?,
@@ -111,7 +117,12 @@ pub(super) fn html(report: &Report) -> Result<String> {
 fn check(report: &Report) -> Result<()> {
     for stage in &report.stages {
         let is_share = stage.accuracy.is_none_or(|accuracy| (0. ..=100.).contains(&accuracy));
-        ensure!(is_share, "stage `{}`: an accuracy of {:?} is no percentage", stage.name, stage.accuracy.unwrap_or_default());
+        ensure!(
+            is_share,
+            "stage `{}`: an accuracy of {:?} is no percentage",
+            stage.name,
+            stage.accuracy.unwrap_or_default()
+        );
     }
     Ok(())
 }
@@ -124,8 +135,10 @@ fn figures(report: &Report) -> Vec<Figure> {
         change: change(before as f64, after as f64),
     };
     let (channels, parameters) = (report.way().channels(), report.way().parameters());
-    let mut figures =
-        vec![counted("Channels", channels.before, channels.after), counted("Parameters", parameters.before, parameters.after)];
+    let mut figures = vec![
+        counted("Channels", channels.before, channels.after),
+        counted("Parameters", parameters.before, parameters.after),
+    ];
     let macs = || report.stages.iter().filter_map(|stage| stage.macs);
     if let (Some(before), Some(after)) = (macs().next(), macs().next_back()) {
         figures.push(counted("MACs", before, after));
@@ -149,16 +162,24 @@ fn original(report: &Report) -> String {
         return String::new();
     }
     let left = |Change { before, after }, what| {
-        format!("{} of {} {what} ({})", grouped(after), grouped(before), change(before as f64, after as f64))
+        format!(
+            "{} of {} {what} ({})",
+            grouped(after),
+            grouped(before),
+            change(before as f64, after as f64)
+        )
     };
-    let (channels, parameters) = (left(report.plan.channels(), "channels"), left(report.plan.parameters(), "parameters"));
+    let (channels, parameters) =
+        (left(report.plan.channels(), "channels"), left(report.plan.parameters(), "parameters"));
     format!("The network was pruned before. Of the original, {channels} and {parameters} are left.")
 }
 
 fn stage_row(stage: &Stage) -> StageRow<'_> {
     StageRow {
         name: &stage.name,
-        accuracy: stage.accuracy.map_or("unknown".to_owned(), |accuracy| format!("{accuracy:.2} %")),
+        accuracy: stage
+            .accuracy
+            .map_or("unknown".to_owned(), |accuracy| format!("{accuracy:.2} %")),
         parameters: grouped(stage.parameters),
         macs: stage.macs.map_or("not counted".to_owned(), grouped),
     }
@@ -173,7 +194,9 @@ fn stage_plots(stages: &[Stage]) -> Result<Vec<Plot>> {
     let sizes = |of: fn(&Stage) -> Option<i64>| -> Vec<(String, i64)> {
         stages.iter().filter_map(|stage| Some((stage.name.clone(), of(stage)?))).collect()
     };
-    for (title, sizes) in [("Parameters", sizes(|stage| Some(stage.parameters))), ("MACs", sizes(|stage| stage.macs))] {
+    for (title, sizes) in
+        [("Parameters", sizes(|stage| Some(stage.parameters))), ("MACs", sizes(|stage| stage.macs))]
+    {
         if !sizes.is_empty() {
             all.push(Plot { title, svg: plots::sizes(title, &sizes)? });
         }
@@ -206,7 +229,9 @@ fn group_row(dependencies: &Dependencies, group: &Group) -> GroupRow {
     let named = |layers: &mut dyn Iterator<Item = usize>| {
         let paths: Vec<_> = layers.map(|layer| dependencies.layers[layer].path.as_str()).collect();
         match paths.len() {
-            all if all > MOST_NAMES + 1 => format!("{} and {} more", paths[..MOST_NAMES].join(", "), all - MOST_NAMES),
+            all if all > MOST_NAMES + 1 => {
+                format!("{} and {} more", paths[..MOST_NAMES].join(", "), all - MOST_NAMES)
+            }
             _ => paths.join(", "),
         }
     };

@@ -32,19 +32,32 @@ impl Sample {
         let mut random = fastrand::Rng::with_seed(1);
         let norms = plan.layers().iter().filter(|layer| layer.kind == LayerKind::BatchNorm);
         // Zeros, and all of ten decades.
-        let mut drawn = |width| (0..width).map(|place| if place == 0 { 0. } else { 10_f64.powf(-10. * random.f64()) }).collect();
+        let mut drawn = |width| {
+            (0..width)
+                .map(|place| if place == 0 { 0. } else { 10_f64.powf(-10. * random.f64()) })
+                .collect()
+        };
         let scores = norms.map(|layer| (layer.path.clone(), drawn(layer.axes[0].width))).collect();
         Ok(Self { plan, dependencies, scores })
     }
 
     fn report(&self) -> Report<'_> {
-        let stage = |name: &str, accuracy, macs| Stage { name: name.to_owned(), accuracy, parameters: self.plan.parameters().after, macs };
+        let stage = |name: &str, accuracy, macs| Stage {
+            name: name.to_owned(),
+            accuracy,
+            parameters: self.plan.parameters().after,
+            macs,
+        };
         Report {
             title: "A network".to_owned(),
             what: vec![("Data set".to_owned(), "digits".to_owned())],
             plan: &self.plan,
             passes: Vec::new(),
-            stages: vec![stage("dense", Some(99.17), Some(1000)), stage("masked", None, None), stage("slimmed", Some(98.61), Some(250))],
+            stages: vec![
+                stage("dense", Some(99.17), Some(1000)),
+                stage("masked", None, None),
+                stage("slimmed", Some(98.61), Some(250)),
+            ],
             scores: self.scores.clone(),
             score_name: "|γ|".to_owned(),
             threshold: self.plan.threshold(),
@@ -57,7 +70,10 @@ impl Sample {
 
 /// Pages are well-formed XML too, which is stricter than what browsers put up with.
 fn parsed(html: &str) -> Result<Document<'_>> {
-    Ok(Document::parse_with_options(html, ParsingOptions { allow_dtd: true, ..ParsingOptions::default() })?)
+    Ok(Document::parse_with_options(
+        html,
+        ParsingOptions { allow_dtd: true, ..ParsingOptions::default() },
+    )?)
 }
 
 fn elements<'d, 'i>(page: &'d Document<'i>, name: &str) -> Vec<Node<'d, 'i>> {
@@ -65,7 +81,10 @@ fn elements<'d, 'i>(page: &'d Document<'i>, name: &str) -> Vec<Node<'d, 'i>> {
 }
 
 fn text(node: Node) -> String {
-    node.descendants().filter_map(|node| node.text().filter(|_| node.is_text())).collect::<Vec<_>>().join(" ")
+    node.descendants()
+        .filter_map(|node| node.text().filter(|_| node.is_text()))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// What holds for every page.
@@ -87,11 +106,18 @@ fn assert_sound(html: &str) -> Done {
         let label = node.attribute("aria-label").unwrap_or_default();
         assert!(name != "svg" || (node.attribute("role") == Some("img") && !label.is_empty()));
         assert!(name != "figure" || node.children().any(|child| child.has_tag_name("figcaption")));
-        let scrolls = name == "pre" || node.attribute("class").is_some_and(|class| class.starts_with("scroll"));
+        let scrolls = name == "pre"
+            || node.attribute("class").is_some_and(|class| class.starts_with("scroll"));
         assert!(!scrolls || node.attribute("tabindex") == Some("0"));
-        assert!(name != "table" || node.descendants().any(|head| head.attribute("scope") == Some("col")));
+        assert!(
+            name != "table"
+                || node.descendants().any(|head| head.attribute("scope") == Some("col"))
+        );
         // Pictures are as wide as there is room.
-        assert!(name != "svg" || (node.attribute("width").is_none() && node.attribute("viewBox").is_some()));
+        assert!(
+            name != "svg"
+                || (node.attribute("width").is_none() && node.attribute("viewBox").is_some())
+        );
     }
     for link in elements(&page, "a") {
         let to = link.attribute("href").unwrap_or_default();
@@ -111,7 +137,12 @@ fn assert_sound(html: &str) -> Done {
 
 #[test]
 fn pages_are_sound() -> Done {
-    for (arch, depth) in [(Arch::Vgg, Some(11)), (Arch::Resnet18, None), (Arch::Densenet, Some(13)), (Arch::ShufflenetV2, None)] {
+    for (arch, depth) in [
+        (Arch::Vgg, Some(11)),
+        (Arch::Resnet18, None),
+        (Arch::Densenet, Some(13)),
+        (Arch::ShufflenetV2, None),
+    ] {
         assert_sound(&Sample::new(arch, depth)?.report().html()?)?;
     }
     Ok(())
@@ -122,35 +153,72 @@ fn numbers_are_where_they_belong() -> Done {
     let sample = Sample::new(Arch::Vgg, Some(11))?;
     let html = sample.report().html()?;
     let page = parsed(&html)?;
-    let big: Vec<_> = page.descendants().filter(|node| node.attribute("class") == Some("big")).map(text).collect();
+    let big: Vec<_> = page
+        .descendants()
+        .filter(|node| node.attribute("class") == Some("big"))
+        .map(text)
+        .collect();
     let (channels, parameters) = (sample.plan.channels().after, sample.plan.parameters().after);
-    assert_eq!(big, [numbers::grouped(channels), numbers::grouped(parameters), "250".to_owned(), "98.61 %".to_owned()]);
+    assert_eq!(
+        big,
+        [
+            numbers::grouped(channels),
+            numbers::grouped(parameters),
+            "250".to_owned(),
+            "98.61 %".to_owned()
+        ]
+    );
     assert!(html.contains("−0.56 points"));
     let drawn = |label: &str| -> Vec<String> {
-        let svgs = elements(&page, "svg").into_iter().filter(|svg| svg.attribute("aria-label").is_some_and(|all| all.starts_with(label)));
-        svgs.flat_map(|svg| svg.descendants()).filter(|node| node.has_tag_name("text")).map(|node| text(node).trim().to_owned()).collect()
+        let svgs = elements(&page, "svg")
+            .into_iter()
+            .filter(|svg| svg.attribute("aria-label").is_some_and(|all| all.starts_with(label)));
+        svgs.flat_map(|svg| svg.descendants())
+            .filter(|node| node.has_tag_name("text"))
+            .map(|node| text(node).trim().to_owned())
+            .collect()
     };
     // Every batch norm has a bar with its numbers.
     let bars = drawn("Channels of 8 layers");
     for layer in sample.plan.layers().iter().filter(|layer| layer.kind == LayerKind::BatchNorm) {
         let axis = &layer.axes[0];
-        assert!(bars.contains(&format!("{} → {}", axis.width, axis.keep.len())) && bars.contains(&layer.path), "{}", layer.path);
+        assert!(
+            bars.contains(&format!("{} → {}", axis.width, axis.keep.len()))
+                && bars.contains(&layer.path),
+            "{}",
+            layer.path
+        );
     }
     assert_eq!(bars.len(), 2 * 8);
-    assert_eq!(drawn("Accuracy by stage: dense 99.17 %, masked unknown, slimmed 98.61 %").len(), 2 + 2 * 3);
-    assert!(drawn("Histogram of 2,752 values of |γ|").iter().any(|text| text.starts_with("threshold 0.")));
+    assert_eq!(
+        drawn("Accuracy by stage: dense 99.17 %, masked unknown, slimmed 98.61 %").len(),
+        2 + 2 * 3
+    );
+    assert!(
+        drawn("Histogram of 2,752 values of |γ|")
+            .iter()
+            .any(|text| text.starts_with("threshold 0."))
+    );
     let tables = elements(&page, "pre").into_iter().map(text).collect::<Vec<_>>();
-    assert!(tables.contains(&sample.plan.to_string()) && tables.contains(&sample.dependencies.to_dot()));
+    assert!(
+        tables.contains(&sample.plan.to_string()) && tables.contains(&sample.dependencies.to_dot())
+    );
     Ok(())
 }
 
 /// A VGG of four layers of ten channels, whose γ are the same every time.
 fn small() -> Result<Model> {
-    let model = Model::new(Spec::new(Arch::Vgg, None, Some("[10, 10, 10, 10]".parse()?), 10)?, Device::Cpu)?;
+    let model = Model::new(
+        Spec::new(Arch::Vgg, None, Some("[10, 10, 10, 10]".parse()?), 10)?,
+        Device::Cpu,
+    )?;
     let _no_grad = tch::no_grad_guard();
     let mut random = fastrand::Rng::with_seed(0);
     let variables: BTreeMap<_, _> = model.vs.variables().into_iter().collect();
-    for (_, mut scale) in variables.into_iter().filter(|(name, variable)| name.ends_with("weight") && variable.dim() == 1) {
+    for (_, mut scale) in variables
+        .into_iter()
+        .filter(|(name, variable)| name.ends_with("weight") && variable.dim() == 1)
+    {
         scale.copy_(&Tensor::from_slice(&[(); 10].map(|()| random.f32())));
     }
     Ok(model)
@@ -161,14 +229,28 @@ fn channels_go_and_stay_by_the_plan() -> Done {
     let model = small()?;
     let said = |slimming: Slimming| -> Result<(String, Vec<String>)> {
         let (plan, dependencies) = (model.net.plan(&slimming)?, model.net.dependencies()?);
-        let scores: Vec<_> = model.net.scores(&slimming)?.into_iter().map(|layer| (layer.path, layer.scores)).collect();
+        let scores: Vec<_> = model
+            .net
+            .scores(&slimming)?
+            .into_iter()
+            .map(|layer| (layer.path, layer.scores))
+            .collect();
         let html = Sample { plan, dependencies, scores }.report().html()?;
         let page = parsed(&html)?;
-        let strips =
-            elements(&page, "svg").into_iter().filter(|svg| svg.attribute("aria-label").is_some_and(|all| all.starts_with("Where")));
-        let texts = strips.flat_map(|svg| svg.descendants().filter(|node| node.has_tag_name("text")).collect::<Vec<_>>()).map(text);
-        let stay = texts.map(|text| text.trim().to_owned()).filter(|text| text.contains(" / ")).collect();
-        let summary = elements(&page, "figcaption").into_iter().map(text).find(|text| text.contains(" channels go, "));
+        let strips = elements(&page, "svg")
+            .into_iter()
+            .filter(|svg| svg.attribute("aria-label").is_some_and(|all| all.starts_with("Where")));
+        let texts = strips
+            .flat_map(|svg| {
+                svg.descendants().filter(|node| node.has_tag_name("text")).collect::<Vec<_>>()
+            })
+            .map(text);
+        let stay =
+            texts.map(|text| text.trim().to_owned()).filter(|text| text.contains(" / ")).collect();
+        let summary = elements(&page, "figcaption")
+            .into_iter()
+            .map(text)
+            .find(|text| text.contains(" channels go, "));
         Ok((summary.unwrap_or_default(), stay))
     };
     let (summary, stay) = said(Slimming::ratio(0.5))?;
@@ -191,7 +273,8 @@ fn a_later_pass_begins_where_the_one_before_ended() -> Done {
     let mut model = small()?;
     let first = model.net.slim(0.5)?;
     let (dependencies, slimming) = (model.net.dependencies()?, Slimming::ratio(0.5));
-    let scores: Vec<_> = model.net.scores(&slimming)?.into_iter().map(|layer| (layer.path, layer.scores)).collect();
+    let scores: Vec<_> =
+        model.net.scores(&slimming)?.into_iter().map(|layer| (layer.path, layer.scores)).collect();
     let second = model.net.plan(&slimming)?;
     let second = model.net.apply(&second)?;
     let whole = first.then(&second)?;
@@ -203,12 +286,16 @@ fn a_later_pass_begins_where_the_one_before_ended() -> Done {
         assert_sound(&html)?;
         // The scores are those of the pass.
         let (before, after) = (second.plan().channels().before, second.plan().channels().after);
-        assert!(html.contains(&format!("{} of {before} channels go in the last pass", before - after)));
+        assert!(
+            html.contains(&format!("{} of {before} channels go in the last pass", before - after))
+        );
         let page = parsed(&html)?;
         let paragraphs = elements(&page, "p");
-        let is_figure = |p: &&Node| p.descendants().any(|node| node.attribute("class") == Some("change"));
+        let is_figure =
+            |p: &&Node| p.descendants().any(|node| node.attribute("class") == Some("change"));
         let figures: Vec<_> = paragraphs.iter().filter(is_figure).map(|p| text(*p)).collect();
-        let original = paragraphs.iter().map(|p| text(*p)).find(|text| text.contains("pruned before"));
+        let original =
+            paragraphs.iter().map(|p| text(*p)).find(|text| text.contains("pruned before"));
         Ok([figures.join("; "), original.unwrap_or_default()])
     };
     let [figures, original] = said(&report)?;
@@ -227,12 +314,26 @@ fn a_line_is_drawn_for_every_group_that_a_layer_makes() -> Done {
     let sample = Sample::new(Arch::Resnet18, None)?;
     let (svg, left_out) = plots::lines(&sample.dependencies)?;
     let drawing = parsed(&svg)?;
-    let circles = |radius: &str| elements(&drawing, "circle").iter().filter(|dot| dot.attribute("r") == Some(radius)).count();
+    let circles = |radius: &str| {
+        elements(&drawing, "circle").iter().filter(|dot| dot.attribute("r") == Some(radius)).count()
+    };
     let groups = &sample.dependencies.groups;
-    let made =
-        |coupled: bool| groups.iter().filter(|group| group.is_coupled() == coupled).map(|group| group.makers().count()).sum::<usize>();
-    let read: usize = groups.iter().filter(|group| group.makers().count() > 0).map(|group| group.readers().count()).sum();
-    assert_eq!((circles("5"), circles("4"), circles("2"), left_out), (made(true), made(false) + read, read, 0));
+    let made = |coupled: bool| {
+        groups
+            .iter()
+            .filter(|group| group.is_coupled() == coupled)
+            .map(|group| group.makers().count())
+            .sum::<usize>()
+    };
+    let read: usize = groups
+        .iter()
+        .filter(|group| group.makers().count() > 0)
+        .map(|group| group.readers().count())
+        .sum();
+    assert_eq!(
+        (circles("5"), circles("4"), circles("2"), left_out),
+        (made(true), made(false) + read, read, 0)
+    );
     Ok(())
 }
 
@@ -256,7 +357,11 @@ fn names_are_text() -> Done {
     let vs = VarStore::new(Device::Cpu);
     let p = vs.root();
     let conv = |name, from, to| nn::conv2d(&p / name, from, to, 1, nn::ConvConfig::default());
-    let net = Hostile(conv("a", 3, 4), nn::batch_norm2d(&p / "b", 4, Default::default()), conv("c", 4, 2));
+    let net = Hostile(
+        conv("a", 3, 4),
+        nn::batch_norm2d(&p / "b", 4, Default::default()),
+        conv("c", 4, 2),
+    );
     let scales = Tensor::from_slice(&[0.1_f32, 0.2, 0.3, 0.4]);
     tch::no_grad(|| net.1.ws.as_ref().map(|ws| ws.shallow_clone().copy_(&scales)));
     let sample = Sample::of(&net)?;
@@ -289,14 +394,17 @@ fn what_is_not_known_is_left_out() -> Done {
     let html = Report { threshold: None, ..sample.report() }.html()?;
     assert_sound(&html)?;
     let gone = numbers::grouped(sample.plan.channels().before - sample.plan.channels().after);
-    assert!(html.contains(&format!("{gone} of 2,752 channels go, by their |γ|. No one threshold decides. 8 scores are zero.")));
+    assert!(html.contains(&format!(
+        "{gone} of 2,752 channels go, by their |γ|. No one threshold decides. 8 scores are zero."
+    )));
     Ok(())
 }
 
 #[test]
 fn numbers_that_are_none_are_refused() -> Done {
     let sample = Sample::new(Arch::Vgg, Some(11))?;
-    let refused = |report: Report| report.html().err().map(|error| error.to_string()).unwrap_or_default();
+    let refused =
+        |report: Report| report.html().err().map(|error| error.to_string()).unwrap_or_default();
     let mut report = sample.report();
     report.stages[1].accuracy = Some(f64::NAN);
     assert_eq!(refused(report), "stage `masked`: an accuracy of NaN is no percentage");

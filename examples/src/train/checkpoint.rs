@@ -49,7 +49,8 @@ impl Resume {
     /// # Errors
     /// Those of [`Model::read`], and a file that is no checkpoint of training, as no file of another program is.
     pub fn read(path: &Path, wanted: &Wanted, device: Device) -> Result<(Model, Self)> {
-        let named = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"));
+        let named =
+            path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"));
         // Once, so that network, momentum and place are of one state of the file.
         let file = File::open(path).map_err(|error| match error {
             Error::Format { file, reason } if !named => {
@@ -59,12 +60,18 @@ impl Resume {
             other => other.into(),
         })?;
         let Some(text) = file.metadata(TRAINING) else {
-            bail!("{} is a network without training that could go on: fine-tune it (--refine)", path.display());
+            bail!(
+                "{} is a network without training that could go on: fine-tune it (--refine)",
+                path.display()
+            );
         };
-        let state = serde_json::from_str(text).with_context(|| format!("{}, {TRAINING}", path.display()))?;
+        let state = serde_json::from_str(text)
+            .with_context(|| format!("{}, {TRAINING}", path.display()))?;
         let model = Model::of(&file, path, wanted, device)?;
         let tensors = file.tensors()?.into_iter();
-        let momentum = tensors.filter_map(|(name, tensor)| Some((name.strip_prefix(MOMENTUM)?.to_owned(), tensor))).collect();
+        let momentum = tensors
+            .filter_map(|(name, tensor)| Some((name.strip_prefix(MOMENTUM)?.to_owned(), tensor)))
+            .collect();
         Ok((model, Self { state, momentum }))
     }
 
@@ -101,7 +108,14 @@ impl Files {
     ///
     /// # Errors
     /// The disk's.
-    pub(super) fn write(&mut self, model: &Model, state: &State, sgd: &Sgd, record: &Record, is_best: bool) -> Result<()> {
+    pub(super) fn write(
+        &mut self,
+        model: &Model,
+        state: &State,
+        sgd: &Sgd,
+        record: &Record,
+        is_best: bool,
+    ) -> Result<()> {
         // The checkpoint comes last. If the process is killed before it is there, the epoch comes again, and with it the other two.
         self.metrics.add(record)?;
         if is_best {
@@ -114,10 +128,21 @@ impl Files {
     ///
     /// # Errors
     /// The disk's.
-    pub(super) fn write_checkpoint(&self, model: &Model, state: &State, sgd: &Sgd) -> Result<PathBuf> {
-        let momentum = sgd.velocities().map(|(name, velocity)| (format!("{MOMENTUM}{name}"), velocity.shallow_clone()));
+    pub(super) fn write_checkpoint(
+        &self,
+        model: &Model,
+        state: &State,
+        sgd: &Sgd,
+    ) -> Result<PathBuf> {
+        let momentum = sgd
+            .velocities()
+            .map(|(name, velocity)| (format!("{MOMENTUM}{name}"), velocity.shallow_clone()));
         let file = self.folder.join(CHECKPOINT);
-        model.writer()?.tensors(momentum).metadata(TRAINING, serde_json::to_string(state)?).write(&file)?;
+        model
+            .writer()?
+            .tensors(momentum)
+            .metadata(TRAINING, serde_json::to_string(state)?)
+            .write(&file)?;
         Ok(file)
     }
 }

@@ -15,7 +15,8 @@ use super::{Output, Recipe};
 use crate::data::{Batch, DataSet};
 use crate::network::Net;
 
-const DIVERGED: &str = "training has diverged; take a lower learning rate (what was saved before is still there)";
+const DIVERGED: &str =
+    "training has diverged; take a lower learning rate (what was saved before is still there)";
 
 /// Sums over the images that an epoch has trained on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -73,7 +74,11 @@ impl Place {
         );
         let begun = if *step > 0 { format!(" and {step} steps") } else { String::new() };
         let is_wanted = *epoch < size.epochs || (*epoch == size.epochs && *step == 0);
-        ensure!(is_wanted, "{epoch} epochs{begun} are done already, and not more than {} are wanted", size.epochs);
+        ensure!(
+            is_wanted,
+            "{epoch} epochs{begun} are done already, and not more than {} are wanted",
+            size.epochs
+        );
         Ok(())
     }
 }
@@ -91,7 +96,12 @@ impl Trainer<'_> {
     ///
     /// # Errors
     /// A loss that is no number, a damaged image, libtorch's.
-    pub(super) fn epoch(&self, sgd: &mut Sgd, place: &mut Place, progress: &Progress) -> Result<Option<Score>> {
+    pub(super) fn epoch(
+        &self,
+        sgd: &mut Sgd,
+        place: &mut Place,
+        progress: &Progress,
+    ) -> Result<Option<Score>> {
         let asked = || self.output.interrupt.asked();
         if !asked() {
             self.steps(sgd, place, progress)?;
@@ -99,9 +109,15 @@ impl Trainer<'_> {
         if asked() {
             return Ok(None);
         }
-        let score = evaluate_until(self.net, &*self.data.test, self.recipe.test_batch_size, &asked)?;
+        let score =
+            evaluate_until(self.net, &*self.data.test, self.recipe.test_batch_size, &asked)?;
         if let Some(score) = &score {
-            ensure!(score.loss.is_finite(), "the loss of the test images is {} after epoch {}: {DIVERGED}", score.loss, place.epoch);
+            ensure!(
+                score.loss.is_finite(),
+                "the loss of the test images is {} after epoch {}: {DIVERGED}",
+                score.loss,
+                place.epoch
+            );
         }
         Ok(score)
     }
@@ -110,13 +126,22 @@ impl Trainer<'_> {
         let begun = Instant::now();
         let before = place.sums.seconds;
         let mut waiting = Waiting::default();
-        let batches = self.data.train.shuffled(self.recipe.batch_size, self.recipe.epoch_seed(place.epoch), place.step);
+        let batches = self.data.train.shuffled(
+            self.recipe.batch_size,
+            self.recipe.epoch_seed(place.epoch),
+            place.step,
+        );
         for batch in batches {
             let batch = batch?;
             // What is on the CPU costs nothing to read.
-            let interval = if batch.images.device() == Device::Cpu { 1 } else { self.output.log_interval.max(1) };
+            let interval = if batch.images.device() == Device::Cpu {
+                1
+            } else {
+                self.output.log_interval.max(1)
+            };
             waiting.0.push(self.step(batch, sgd, place)?);
-            let loss = if place.step.is_multiple_of(interval) { waiting.fetch(place)? } else { None };
+            let loss =
+                if place.step.is_multiple_of(interval) { waiting.fetch(place)? } else { None };
             place.sums.seconds = before + begun.elapsed().as_secs_f64();
             progress.step(place, loss);
             place.step += 1;
@@ -141,7 +166,10 @@ impl Trainer<'_> {
             self.net.add_l1_subgradient(recipe.sparsity)?;
         }
         sgd.step(recipe.rate(place.epoch))?;
-        let values = [loss.f_detach()?.f_to_kind(Kind::Double)?, correct(&outputs, &labels)?.f_to_kind(Kind::Double)?];
+        let values = [
+            loss.f_detach()?.f_to_kind(Kind::Double)?,
+            correct(&outputs, &labels)?.f_to_kind(Kind::Double)?,
+        ];
         Ok(Step { number: place.step, values, images: labels.numel() })
     }
 }
@@ -168,7 +196,12 @@ impl Waiting {
         let mut last = None;
         for (step, values) in self.0.drain(..).zip(values.chunks(2)) {
             let &[loss, correct] = values else { continue };
-            ensure!(loss.is_finite(), "the loss is {loss} at epoch {}, step {}: {DIVERGED}", place.epoch, step.number);
+            ensure!(
+                loss.is_finite(),
+                "the loss is {loss} at epoch {}, step {}: {DIVERGED}",
+                place.epoch,
+                step.number
+            );
             place.sums.loss += loss * step.images as f64;
             place.sums.correct += correct as usize;
             place.sums.images += step.images;

@@ -75,8 +75,14 @@ impl Tally {
 
     fn score(self) -> Result<Score> {
         ensure!(self.total > 0, "there is no image to test with");
-        let sum = |values: &[Tensor]| Tensor::f_stack(values, 0)?.f_sum(Kind::Double)?.f_double_value(&[]);
-        Ok(Score { loss: sum(&self.losses)? / self.total as f64, correct: sum(&self.hits)? as usize, total: self.total })
+        let sum = |values: &[Tensor]| {
+            Tensor::f_stack(values, 0)?.f_sum(Kind::Double)?.f_double_value(&[])
+        };
+        Ok(Score {
+            loss: sum(&self.losses)? / self.total as f64,
+            correct: sum(&self.hits)? as usize,
+            total: self.total,
+        })
     }
 }
 

@@ -30,7 +30,8 @@ impl FileOptions {
     /// One where the files of another run would be lost, or the file that is read; one that is not that of the checkpoint that training goes on from.
     pub fn folder(&self) -> Result<PathBuf> {
         let beside = self.resume.as_deref().map(folder_of);
-        let folder = self.save.clone().or_else(|| beside.clone()).unwrap_or_else(|| PathBuf::from("logs"));
+        let folder =
+            self.save.clone().or_else(|| beside.clone()).unwrap_or_else(|| PathBuf::from("logs"));
         if let Some(beside) = beside {
             ensure!(
                 is_same(&beside, &folder),
@@ -40,13 +41,18 @@ impl FileOptions {
             );
         }
 
-        let read = |file: &Path| self.refine.iter().chain(&self.resume).any(|read| is_same(read, file));
+        let read =
+            |file: &Path| self.refine.iter().chain(&self.resume).any(|read| is_same(read, file));
         let (checkpoint, best) = (folder.join(CHECKPOINT), folder.join(BEST));
         if self.resume.is_some() && read(&checkpoint) {
             return Ok(folder);
         }
         for file in [&checkpoint, &best] {
-            ensure!(!read(file), "training would overwrite {}, which it reads: save into another folder (--save)", file.display());
+            ensure!(
+                !read(file),
+                "training would overwrite {}, which it reads: save into another folder (--save)",
+                file.display()
+            );
         }
         ensure!(
             !checkpoint.exists(),
@@ -86,16 +92,25 @@ mod tests {
     }
 
     fn refine(file: &str, save: &str) -> impl Fn(&Path) -> FileOptions {
-        move |there| FileOptions { refine: Some(there.join(file)), save: Some(there.join(save)), ..FileOptions::default() }
+        move |there| FileOptions {
+            refine: Some(there.join(file)),
+            save: Some(there.join(save)),
+            ..FileOptions::default()
+        }
     }
 
     fn resume(file: &str, save: Option<&str>) -> impl Fn(&Path) -> FileOptions {
-        move |there| FileOptions { resume: Some(there.join(file)), save: save.map(|save| there.join(save)), ..FileOptions::default() }
+        move |there| FileOptions {
+            resume: Some(there.join(file)),
+            save: save.map(|save| there.join(save)),
+            ..FileOptions::default()
+        }
     }
 
     #[test]
     fn a_folder_is_a_runs_own() -> Result<()> {
-        let run = ["logs/checkpoint.safetensors", "logs/model_best.safetensors", "logs/metrics.jsonl"];
+        let run =
+            ["logs/checkpoint.safetensors", "logs/model_best.safetensors", "logs/metrics.jsonl"];
         let texts = [
             folder(&[], fresh("logs"))?,
             folder(&[], fresh("new"))?,
@@ -111,7 +126,10 @@ mod tests {
             folder(&run, resume("logs/checkpoint.safetensors", Some("logs/.")))?,
             folder(&run, resume("logs/checkpoint.safetensors", Some("new")))?,
             folder(&["logs/earlier.safetensors"], resume("logs/earlier.safetensors", None))?,
-            folder(&["logs/earlier.safetensors", run[0]], resume("logs/earlier.safetensors", None))?,
+            folder(
+                &["logs/earlier.safetensors", run[0]],
+                resume("logs/earlier.safetensors", None),
+            )?,
         ];
         insta::assert_snapshot!(texts.join("\n"), @r"
         ./logs
@@ -135,7 +153,10 @@ mod tests {
     #[test]
     fn without_options_it_is_logs_and_beside_a_file_the_folder_of_that() -> Result<()> {
         assert_eq!(folder_of(Path::new("checkpoint.safetensors")), Path::new("."));
-        assert_eq!(folder_of(Path::new("logs/sparse/checkpoint.safetensors")), Path::new("logs/sparse"));
+        assert_eq!(
+            folder_of(Path::new("logs/sparse/checkpoint.safetensors")),
+            Path::new("logs/sparse")
+        );
         Ok(())
     }
 
@@ -146,8 +167,16 @@ mod tests {
         let (best, link) = (there.path().join(BEST), there.path().join("link.safetensors"));
         fs::write(&best, "")?;
         std::os::unix::fs::symlink(&best, &link)?;
-        let options = FileOptions { refine: Some(link), save: Some(there.path().to_owned()), ..FileOptions::default() };
-        assert!(options.folder().is_err_and(|error| error.to_string().starts_with("training would overwrite ")));
+        let options = FileOptions {
+            refine: Some(link),
+            save: Some(there.path().to_owned()),
+            ..FileOptions::default()
+        };
+        assert!(
+            options
+                .folder()
+                .is_err_and(|error| error.to_string().starts_with("training would overwrite "))
+        );
         Ok(())
     }
 }

@@ -42,7 +42,10 @@ pub struct Gap {
 ///
 /// # Errors
 /// libtorch's, and those of [`Prunable::trace`].
-pub(super) fn health(net: &impl Prunable, percent: Option<f64>) -> Result<(Option<Health>, Vec<Warning>)> {
+pub(super) fn health(
+    net: &impl Prunable,
+    percent: Option<f64>,
+) -> Result<(Option<Health>, Vec<Warning>)> {
     // |γ| of each channel, whatever goes.
     let layers = net.scores(&Slimming::ratio(0.))?;
     let sizes: Vec<f64> = layers.iter().flat_map(|layer| &layer.scores).copied().collect();
@@ -51,7 +54,8 @@ pub(super) fn health(net: &impl Prunable, percent: Option<f64>) -> Result<(Optio
     }
     let (gap, warnings) = percent.and_then(|percent| gap(net, &layers, percent)).unzip();
     let max = sizes.iter().copied().fold(0., f64::max);
-    let near_zero = sizes.iter().filter(|&&size| size < NEAR_ZERO * max).count() as f64 / sizes.len() as f64;
+    let near_zero =
+        sizes.iter().filter(|&&size| size < NEAR_ZERO * max).count() as f64 / sizes.len() as f64;
     let edges = edges();
     let counts = histogram(&edges, &sizes);
     Ok((Some(Health { max, near_zero, edges, counts, gap }), warnings.unwrap_or_default()))
@@ -59,7 +63,10 @@ pub(super) fn health(net: &impl Prunable, percent: Option<f64>) -> Result<(Optio
 
 /// Whether γ show the gap that is watched for, by the two of [`health`]; `None` where nothing is watched or can be.
 pub(super) fn has_gap(health: Option<&Health>, warnings: &[Warning]) -> Option<bool> {
-    health?.gap.as_ref().map(|_| !warnings.iter().any(|warning| matches!(warning, Warning::NoGap { .. })))
+    health?
+        .gap
+        .as_ref()
+        .map(|_| !warnings.iter().any(|warning| matches!(warning, Warning::NoGap { .. })))
 }
 
 /// `None` where there is no plan: nothing tells the channels apart before the first step, say. That is no reason to stop training.
@@ -68,7 +75,9 @@ fn gap(net: &impl Prunable, layers: &[LayerScores], percent: f64) -> Option<(Gap
     let (mut going, mut staying) = (Vec::new(), Vec::new());
     for LayerScores { path, scores, .. } in layers {
         let layer = plan.layer(path)?;
-        let Some(scored) = layer.scored.as_ref().filter(|scored| scored.removable > 0) else { continue };
+        let Some(scored) = layer.scored.as_ref().filter(|scored| scored.removable > 0) else {
+            continue;
+        };
         let mut keep = layer.axis(&scored.axis)?.keep.iter().peekable();
         for (channel, gamma) in scores.iter().enumerate() {
             match keep.next_if_eq(&channel) {
@@ -78,16 +87,25 @@ fn gap(net: &impl Prunable, layers: &[LayerScores], percent: f64) -> Option<(Gap
         }
     }
     let middle = staying.len() / 2;
-    let median = if staying.is_empty() { return None } else { *staying.select_nth_unstable_by(middle, f64::total_cmp).1 };
+    let median = if staying.is_empty() {
+        return None;
+    } else {
+        *staying.select_nth_unstable_by(middle, f64::total_cmp).1
+    };
     let warnings = plan.warnings().to_vec();
     let texts = warnings.iter().map(Warning::to_string).collect();
-    Some((Gap { percent, largest: going.into_iter().reduce(f64::max)?, median, warnings: texts }, warnings))
+    Some((
+        Gap { percent, largest: going.into_iter().reduce(f64::max)?, median, warnings: texts },
+        warnings,
+    ))
 }
 
 /// 0, 1e-8, 3e-8, 1e-7, … 10.
 fn edges() -> Vec<f64> {
     let (first, last) = (*DECADES.start(), *DECADES.end());
-    let decades = (first..last).flat_map(|decade| [1, 3].map(|digit| format!("{digit}e{decade}"))).chain([format!("1e{last}")]);
+    let decades = (first..last)
+        .flat_map(|decade| [1, 3].map(|digit| format!("{digit}e{decade}")))
+        .chain([format!("1e{last}")]);
     // Read, so that a file has `3e-8` and not what a power of ten comes to.
     [0.].into_iter().chain(decades.filter_map(|text| text.parse().ok())).collect()
 }

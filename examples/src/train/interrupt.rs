@@ -42,7 +42,11 @@ impl Interrupt {
         for signal in [SIGINT, SIGTERM] {
             let install = || {
                 // In this order: the first signal finds the flag down, and raises it.
-                flag::register_conditional_shutdown(signal, INTERRUPTED.into(), interrupt.0.clone())?;
+                flag::register_conditional_shutdown(
+                    signal,
+                    INTERRUPTED.into(),
+                    interrupt.0.clone(),
+                )?;
                 flag::register(signal, interrupt.0.clone())
             };
             install().context("cannot watch for Ctrl-C")?;

@@ -37,9 +37,11 @@ pub struct Record {
 /// # Errors
 /// A file that cannot be read, a line that is none of an epoch.
 pub fn read_metrics(path: &Path) -> Result<Vec<Record>> {
-    let lines = BufReader::new(File::open(path).with_context(|| path.display().to_string())?).lines();
+    let lines =
+        BufReader::new(File::open(path).with_context(|| path.display().to_string())?).lines();
     let record = |(index, line): (usize, std::io::Result<String>)| {
-        let record = line.map_err(anyhow::Error::from).and_then(|line| Ok(serde_json::from_str(&line)?));
+        let record =
+            line.map_err(anyhow::Error::from).and_then(|line| Ok(serde_json::from_str(&line)?));
         record.with_context(|| format!("{}, line {}", path.display(), index + 1))
     };
     lines.enumerate().map(record).collect()
@@ -67,7 +69,8 @@ impl Metrics {
     /// A file that cannot be written, or has something else in it.
     pub(super) fn open(path: PathBuf, first: usize) -> Result<Self> {
         let open = || -> Result<(File, u64)> {
-            let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
+            let mut file =
+                File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
             let end = end_of(&mut file, first)?;
             Ok((file, end))
         };
@@ -110,7 +113,9 @@ fn end_of(file: &mut File, first: usize) -> Result<u64> {
             Ok(Line { epoch }) if epoch < first => end += length as u64,
             Ok(_) => return Ok(end),
             Err(error) => {
-                bail!("line {number} is none of an epoch ({error}); it is another program's file: move it away, or save elsewhere")
+                bail!(
+                    "line {number} is none of an epoch ({error}); it is another program's file: move it away, or save elsewhere"
+                )
             }
         }
     }

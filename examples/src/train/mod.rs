@@ -64,7 +64,13 @@ pub struct Output {
 
 impl Default for Output {
     fn default() -> Self {
-        Self { folder: None, quiet: false, log_interval: 100, percent: None, interrupt: Interrupt::default() }
+        Self {
+            folder: None,
+            quiet: false,
+            log_interval: 100,
+            percent: None,
+            interrupt: Interrupt::default(),
+        }
     }
 }
 
@@ -90,7 +96,13 @@ pub struct Outcome {
 /// # Errors
 /// [`Interrupted`], once everything is written; a recipe, a data set or a file that does not fit; a loss that is no number; a damaged image; the disk's; libtorch's.
 /// What was written before is then still there.
-pub fn train(model: &mut Model, data: &DataSet, recipe: &Recipe, output: &Output, resume: Option<Resume>) -> Result<Outcome> {
+pub fn train(
+    model: &mut Model,
+    data: &DataSet,
+    recipe: &Recipe,
+    output: &Output,
+    resume: Option<Resume>,
+) -> Result<Outcome> {
     check(model, data, recipe, output)?;
     let begun = Instant::now();
     let mut sgd = Sgd::new(&model.vs, recipe);
@@ -104,8 +116,15 @@ pub fn train(model: &mut Model, data: &DataSet, recipe: &Recipe, output: &Output
     let mut last = None;
     while state.place.epoch < recipe.epochs {
         let Some(score) = trainer.epoch(&mut sgd, &mut state.place, &progress)? else {
-            let checkpoint = files.map(|files| files.write_checkpoint(model, &state, &sgd)).transpose()?;
-            return Err(Interrupted { epoch: state.place.epoch, step: state.place.step, steps: size.steps, checkpoint }.into());
+            let checkpoint =
+                files.map(|files| files.write_checkpoint(model, &state, &sgd)).transpose()?;
+            return Err(Interrupted {
+                epoch: state.place.epoch,
+                step: state.place.step,
+                steps: size.steps,
+                checkpoint,
+            }
+            .into());
         };
         let (health, warnings) = health::health(&model.net, output.percent)?;
         progress.score(&score, health::has_gap(health.as_ref(), &warnings));
@@ -124,7 +143,10 @@ pub fn train(model: &mut Model, data: &DataSet, recipe: &Recipe, output: &Output
     let (score, warnings) = match last {
         Some(last) => last,
         // All was done before.
-        None => (evaluate(&model.net, &*data.test, recipe.test_batch_size)?, health::health(&model.net, output.percent)?.1),
+        None => (
+            evaluate(&model.net, &*data.test, recipe.test_batch_size)?,
+            health::health(&model.net, output.percent)?.1,
+        ),
     };
     let best = state.best.unwrap_or_else(|| score.accuracy());
     Ok(Outcome { score, best, epochs: recipe.epochs - first, time: begun.elapsed(), warnings })
@@ -135,7 +157,10 @@ pub fn train(model: &mut Model, data: &DataSet, recipe: &Recipe, output: &Output
 fn check(model: &Model, data: &DataSet, recipe: &Recipe, output: &Output) -> Result<()> {
     recipe.check()?;
     data.ensure_fits(&model.spec)?;
-    ensure!(!data.train.is_empty() && !data.test.is_empty(), "the data set has no images for training or none for testing");
+    ensure!(
+        !data.train.is_empty() && !data.test.is_empty(),
+        "the data set has no images for training or none for testing"
+    );
     if let Some(percent) = output.percent {
         ensure!((0.0..1.0).contains(&percent), slim_runtime::Error::Ratio(percent));
     }
@@ -145,10 +170,19 @@ fn check(model: &Model, data: &DataSet, recipe: &Recipe, output: &Output) -> Res
 fn start(size: &Size, recipe: &Recipe, sgd: &mut Sgd, resume: Option<Resume>) -> Result<State> {
     let images = size.images;
     let Some(Resume { state, momentum }) = resume else {
-        return Ok(State { recipe: recipe.clone(), place: Place::at(recipe.start_epoch), best: None, images });
+        return Ok(State {
+            recipe: recipe.clone(),
+            place: Place::at(recipe.start_epoch),
+            best: None,
+            images,
+        });
     };
     state.recipe.check_goes_on_by(recipe)?;
-    ensure!(state.images == images, "the checkpoint is of training on {} images, and the data set has {images}", state.images);
+    ensure!(
+        state.images == images,
+        "the checkpoint is of training on {} images, and the data set has {images}",
+        state.images
+    );
     state.place.check(size)?;
     sgd.set_velocities(momentum)?;
     Ok(State { recipe: recipe.clone(), ..state })

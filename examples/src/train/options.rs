@@ -68,7 +68,14 @@ impl RecipeOptions {
 
 /// Arguments as clap takes them: the reference's `-sr` is one option, where clap sees `-s` and `-r`.
 pub fn arguments(given: impl IntoIterator<Item = std::ffi::OsString>) -> Vec<std::ffi::OsString> {
-    given.into_iter().map(|argument| if argument == "-sr" { "--sparsity-regularization".into() } else { argument }).collect()
+    given
+        .into_iter()
+        .map(
+            |argument| {
+                if argument == "-sr" { "--sparsity-regularization".into() } else { argument }
+            },
+        )
+        .collect()
 }
 
 #[cfg(test)]
@@ -92,8 +99,14 @@ mod tests {
     fn the_references_options_make_its_recipe() -> Result<()> {
         let default = Recipe::default();
         assert_eq!(recipe("", &default, Arch::Vgg)?, default);
-        assert_eq!(recipe("-sr", &default, Arch::Vgg)?, Recipe { sparsity: 1e-4, ..default.clone() });
-        assert_eq!(recipe("--sr", &default, Arch::Preresnet)?, Recipe { sparsity: 1e-5, ..default.clone() });
+        assert_eq!(
+            recipe("-sr", &default, Arch::Vgg)?,
+            Recipe { sparsity: 1e-4, ..default.clone() }
+        );
+        assert_eq!(
+            recipe("--sr", &default, Arch::Preresnet)?,
+            Recipe { sparsity: 1e-5, ..default.clone() }
+        );
         let all = "-sr --s 0.001 --epochs 40 --start-epoch 3 --batch-size 100 --test-batch-size 1000 --lr 0.05 --momentum 0.8 --wd 5e-4 --no-decay-bn --seed 7";
         let wanted = Recipe {
             epochs: 40,
@@ -116,7 +129,10 @@ mod tests {
 
     #[test]
     fn a_factor_without_the_penalty_would_do_nothing() {
-        let error = recipe("--s 0.001", &Recipe::default(), Arch::Vgg).err().map(|error| error.to_string()).unwrap_or_default();
+        let error = recipe("--s 0.001", &Recipe::default(), Arch::Vgg)
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default();
         assert!(error.contains("--sparsity-regularization"), "{error}");
     }
 }

@@ -41,7 +41,8 @@ impl Progress {
     /// From a place on. The bar is on standard error, and not there where that is no terminal.
     pub(super) fn new(size: Size, place: &Place, output: &Output) -> Self {
         // The template is a constant, and the fallback a bar all the same.
-        let style = ProgressStyle::with_template("{bar:30} {msg}, {eta} left").unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = ProgressStyle::with_template("{bar:30} {msg}, {eta} left")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new((size.epochs * size.steps) as u64).with_style(style);
         bar.set_position((place.epoch * size.steps + place.step) as u64);
         bar.reset_eta();
@@ -65,7 +66,10 @@ impl Progress {
         if self.of_steps && step.is_multiple_of(self.interval) {
             // As the reference counts: what was done before this step, and its own loss.
             let share = 100. * *step as f64 / steps as f64;
-            self.line(format_args!("Train Epoch: {epoch} [{}/{images} ({share:.1}%)]\tLoss: {loss:.6}", step * batch));
+            self.line(format_args!(
+                "Train Epoch: {epoch} [{}/{images} ({share:.1}%)]\tLoss: {loss:.6}",
+                step * batch
+            ));
         }
     }
 
@@ -77,7 +81,10 @@ impl Progress {
             Some(false) => ", gap: no",
             None => "",
         };
-        self.line(format_args!("\nTest set: Average loss: {loss:.4}, Accuracy: {correct}/{total} ({:.1}%){gap}\n", score.accuracy()));
+        self.line(format_args!(
+            "\nTest set: Average loss: {loss:.4}, Accuracy: {correct}/{total} ({:.1}%){gap}\n",
+            score.accuracy()
+        ));
     }
 
     fn line(&self, line: impl Display) {

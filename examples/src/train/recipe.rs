@@ -58,7 +58,10 @@ impl Recipe {
     pub fn rate(&self, epoch: usize) -> f64 {
         // Rounded up. The reference compares with fractions, and its rate does not fall where they are no whole numbers.
         let milestones = [self.epochs - self.epochs / 2, self.epochs - self.epochs / 4];
-        milestones.into_iter().filter(|&milestone| milestone <= epoch).fold(self.lr, |rate, _| rate * 0.1)
+        milestones
+            .into_iter()
+            .filter(|&milestone| milestone <= epoch)
+            .fold(self.lr, |rate, _| rate * 0.1)
     }
 
     /// What the epoch is shuffled and augmented by.
@@ -74,13 +77,21 @@ impl Recipe {
     /// # Errors
     /// Another recipe than `self`, by which training began. The number of epochs may be another: the learning rate of those to come then falls by that one.
     pub(super) fn check_goes_on_by(&self, other: &Recipe) -> Result<()> {
-        let pairs = |recipe| -> Result<_> { Ok(serde_json::to_value(recipe)?.as_object().cloned().unwrap_or_default()) };
+        let pairs = |recipe| -> Result<_> {
+            Ok(serde_json::to_value(recipe)?.as_object().cloned().unwrap_or_default())
+        };
         let began = pairs(self)?;
         let differences: Vec<_> = pairs(other)?
             .into_iter()
-            .filter(|(name, value)| !MAY_CHANGE.contains(&name.as_str()) && began.get(name) != Some(value))
+            .filter(|(name, value)| {
+                !MAY_CHANGE.contains(&name.as_str()) && began.get(name) != Some(value)
+            })
             .map(|(name, value)| {
-                format!("{} is {} in the checkpoint, and not {value}", name.replace('_', "-"), began.get(&name).unwrap_or_default())
+                format!(
+                    "{} is {} in the checkpoint, and not {value}",
+                    name.replace('_', "-"),
+                    began.get(&name).unwrap_or_default()
+                )
             })
             .collect();
         ensure!(
@@ -97,13 +108,20 @@ impl Recipe {
     /// A number that nothing can be trained with.
     pub fn check(&self) -> Result<()> {
         let not_negative = |name, value: f64| {
-            ensure!(value.is_finite() && value >= 0., "a {name} of {value}: it must be finite and not negative");
+            ensure!(
+                value.is_finite() && value >= 0.,
+                "a {name} of {value}: it must be finite and not negative"
+            );
             Ok(())
         };
         not_negative("learning rate", self.lr)?;
         not_negative("weight decay", self.weight_decay)?;
         not_negative("sparsity", self.sparsity)?;
-        ensure!((0.0..1.0).contains(&self.momentum), "a momentum of {}: it must be in [0, 1)", self.momentum);
+        ensure!(
+            (0.0..1.0).contains(&self.momentum),
+            "a momentum of {}: it must be in [0, 1)",
+            self.momentum
+        );
         ensure!(self.batch_size > 0 && self.test_batch_size > 0, "a batch has at least one image");
         ensure!(self.epochs > 0, "training takes at least one epoch");
         ensure!(self.epochs <= MOST_EPOCHS, "{} epochs: {MOST_EPOCHS} are the most", self.epochs);
@@ -143,15 +161,25 @@ mod tests {
 
     #[test]
     fn the_rate_falls_where_the_references_does() {
-        let rates = |epochs| (0..epochs).map(|epoch| Recipe { epochs, ..Recipe::default() }.rate(epoch)).collect::<Vec<_>>();
+        let rates = |epochs| {
+            (0..epochs)
+                .map(|epoch| Recipe { epochs, ..Recipe::default() }.rate(epoch))
+                .collect::<Vec<_>>()
+        };
         for epochs in [2, 4, 40, 160, 200] {
             assert_eq!(rates(epochs), reference(epochs), "{epochs} epochs");
         }
         // Where the reference's would not fall, it is the next epoch.
         assert_eq!(rates(1), [0.1]);
-        assert_eq!([14, 15, 22, 23].map(|epoch| rates(30)[epoch]), [79, 80, 119, 120].map(|epoch| rates(160)[epoch]));
+        assert_eq!(
+            [14, 15, 22, 23].map(|epoch| rates(30)[epoch]),
+            [79, 80, 119, 120].map(|epoch| rates(160)[epoch])
+        );
         let rates = [0, 79, 80, 119, 120, 159].map(|epoch| Recipe::default().rate(epoch));
-        assert_eq!(rates.map(|rate| format!("{rate:.4}")), ["0.1000", "0.1000", "0.0100", "0.0100", "0.0010", "0.0010"]);
+        assert_eq!(
+            rates.map(|rate| format!("{rate:.4}")),
+            ["0.1000", "0.1000", "0.0100", "0.0100", "0.0010", "0.0010"]
+        );
     }
 
     #[test]
@@ -164,7 +192,9 @@ mod tests {
                     let steps = (0..50).map(move |step| recipe.step_seed(epoch, step) as u64);
                     steps.collect::<Vec<_>>()
                 };
-                (0..20).flat_map(|epoch| of_epoch(epoch).into_iter().chain([recipe.epoch_seed(epoch)])).collect::<Vec<_>>()
+                (0..20)
+                    .flat_map(|epoch| of_epoch(epoch).into_iter().chain([recipe.epoch_seed(epoch)]))
+                    .collect::<Vec<_>>()
             })
             .collect();
         let all = seeds.len();
@@ -178,7 +208,8 @@ mod tests {
         let began = Recipe::default();
         began.check_goes_on_by(&Recipe { epochs: 200, test_batch_size: 7, ..began.clone() })?;
         let other = Recipe { lr: 0.05, decay_bn: false, seed: 3, ..began.clone() };
-        let error = began.check_goes_on_by(&other).err().map(|error| error.to_string()).unwrap_or_default();
+        let error =
+            began.check_goes_on_by(&other).err().map(|error| error.to_string()).unwrap_or_default();
         insta::assert_snapshot!(error, @"training goes on as it began: decay-bn is true in the checkpoint, and not false; lr is 0.1 in the checkpoint, and not 0.05; seed is 1 in the checkpoint, and not 3; leave out the option, or begin anew in another folder");
         Ok(())
     }
@@ -196,7 +227,10 @@ mod tests {
             Recipe { epochs: usize::MAX, ..default() },
             Recipe { start_epoch: 160, ..default() },
         ];
-        let texts: Vec<_> = wrong.iter().map(|recipe| recipe.check().err().map(|error| error.to_string()).unwrap_or_default()).collect();
+        let texts: Vec<_> = wrong
+            .iter()
+            .map(|recipe| recipe.check().err().map(|error| error.to_string()).unwrap_or_default())
+            .collect();
         insta::assert_snapshot!(texts.join("\n"), @r"
         a learning rate of NaN: it must be finite and not negative
         a weight decay of -0.0001: it must be finite and not negative

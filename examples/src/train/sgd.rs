@@ -30,7 +30,8 @@ impl Sgd {
         let variables: BTreeMap<_, _> = vs.variables().into_iter().collect();
         // γ and β are those that have running statistics beside them.
         let of_batch_norm = |name: &str| {
-            let layer = name.rsplit_once('.').map_or(String::new(), |(layer, _)| format!("{layer}."));
+            let layer =
+                name.rsplit_once('.').map_or(String::new(), |(layer, _)| format!("{layer}."));
             variables.contains_key(&format!("{layer}running_mean"))
         };
         let parameter = |(name, variable): (&String, &Tensor)| Parameter {
@@ -71,23 +72,38 @@ impl Sgd {
 
     /// The momentum by the names of the variables.
     pub(super) fn velocities(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.parameters.iter().filter_map(|parameter| Some((parameter.name.as_str(), parameter.velocity.as_ref()?)))
+        self.parameters
+            .iter()
+            .filter_map(|parameter| Some((parameter.name.as_str(), parameter.velocity.as_ref()?)))
     }
 
     /// Takes the momentum that [`velocities`](Self::velocities) gave.
     ///
     /// # Errors
     /// That of other variables.
-    pub(super) fn set_velocities(&mut self, mut velocities: BTreeMap<String, Tensor>) -> Result<()> {
+    pub(super) fn set_velocities(
+        &mut self,
+        mut velocities: BTreeMap<String, Tensor>,
+    ) -> Result<()> {
         for parameter in &mut self.parameters {
             let Some(velocity) = velocities.remove(&parameter.name) else { continue };
             let (is, wanted) = (velocity.size(), parameter.variable.size());
-            ensure!(is == wanted, "the momentum of `{}` has shape {is:?}, the variable {wanted:?}", parameter.name);
-            let velocity = velocity.f_to_device(parameter.variable.device())?.f_to_kind(parameter.variable.f_kind()?)?;
+            ensure!(
+                is == wanted,
+                "the momentum of `{}` has shape {is:?}, the variable {wanted:?}",
+                parameter.name
+            );
+            let velocity = velocity
+                .f_to_device(parameter.variable.device())?
+                .f_to_kind(parameter.variable.f_kind()?)?;
             parameter.velocity = Some(velocity);
         }
         let surplus: Vec<_> = velocities.keys().map(String::as_str).collect();
-        ensure!(surplus.is_empty(), "there is momentum of what is no variable that is trained: {}", surplus.join(", "));
+        ensure!(
+            surplus.is_empty(),
+            "there is momentum of what is no variable that is trained: {}",
+            surplus.join(", ")
+        );
         Ok(())
     }
 }
@@ -141,7 +157,11 @@ mod tests {
 
         fn backward(&self, images: &Tensor) {
             let labels = Tensor::from_slice(&[0i64, 1, 2, 0, 1]);
-            let xs = images.apply(&self.conv).apply_t(&self.bn, true).relu().mean_dim(&[2i64, 3][..], false, Kind::Float);
+            let xs = images.apply(&self.conv).apply_t(&self.bn, true).relu().mean_dim(
+                &[2i64, 3][..],
+                false,
+                Kind::Float,
+            );
             xs.apply(&self.fc).cross_entropy_for_logits(&labels).backward();
         }
     }
@@ -166,12 +186,19 @@ mod tests {
             let mut stores = [VarStore::new(Device::Cpu), VarStore::new(Device::Cpu)];
             let nets = stores.each_ref().map(Net::new);
             let [ours, theirs] = &mut stores;
-            let variables: BTreeMap<_, _> = ours.variables().into_iter().filter(|(_, variable)| variable.requires_grad()).collect();
-            let draw = |(seed, mut variable): (usize, Tensor)| variable.copy_(&(0.5 * drawn(&variable.size(), seed as u64)));
+            let variables: BTreeMap<_, _> = ours
+                .variables()
+                .into_iter()
+                .filter(|(_, variable)| variable.requires_grad())
+                .collect();
+            let draw = |(seed, mut variable): (usize, Tensor)| {
+                variable.copy_(&(0.5 * drawn(&variable.size(), seed as u64)))
+            };
             tch::no_grad(|| variables.into_values().enumerate().for_each(draw));
             theirs.copy(ours)?;
             let mut sgd = Sgd::new(ours, &Recipe { momentum, weight_decay, ..Recipe::default() });
-            let mut tchs = nn::Sgd { momentum, wd: weight_decay, ..Default::default() }.build(theirs, 0.1)?;
+            let mut tchs =
+                nn::Sgd { momentum, wd: weight_decay, ..Default::default() }.build(theirs, 0.1)?;
             for (seed, rate) in [0.1, 0.1, 0.01, 0.01, 0.01].into_iter().enumerate() {
                 let images = images(seed as u64);
                 sgd.zero_grad()?;
@@ -186,7 +213,10 @@ mod tests {
             for (name, ours) in ours.variables() {
                 // Theirs multiplies and adds in one rounding.
                 let difference = ((&ours - &theirs[&name]).norm() / ours.norm()).double_value(&[]);
-                assert!(difference < 1e-5, "momentum {momentum}, weight decay {weight_decay}: {name} differs by {difference}");
+                assert!(
+                    difference < 1e-5,
+                    "momentum {momentum}, weight decay {weight_decay}: {name} differs by {difference}"
+                );
             }
         }
         Ok(())
@@ -197,9 +227,16 @@ mod tests {
         for decay_bn in [true, false] {
             let vs = VarStore::new(Device::Cpu);
             let net = Net::new(&vs);
-            let mut variables: BTreeMap<_, _> = vs.variables().into_iter().filter(|(_, variable)| variable.requires_grad()).collect();
+            let mut variables: BTreeMap<_, _> = vs
+                .variables()
+                .into_iter()
+                .filter(|(_, variable)| variable.requires_grad())
+                .collect();
             tch::no_grad(|| variables.values_mut().for_each(|variable| drop(variable.fill_(1.))));
-            let mut sgd = Sgd::new(&vs, &Recipe { momentum: 0., weight_decay: 0.5, decay_bn, ..Recipe::default() });
+            let mut sgd = Sgd::new(
+                &vs,
+                &Recipe { momentum: 0., weight_decay: 0.5, decay_bn, ..Recipe::default() },
+            );
             net.backward(&images(0));
             // Gradients that are zero leave decay alone.
             sgd.zero_grad()?;
@@ -207,7 +244,10 @@ mod tests {
             for (name, variable) in variables {
                 let wanted = if name.starts_with("bn.") && !decay_bn { 1. } else { 0.95 };
                 let found = Vec::<f64>::try_from(variable.flatten(0, -1))?;
-                assert!(found.iter().all(|value| (value - wanted).abs() < 1e-6), "{name}: {found:?}, not {wanted}");
+                assert!(
+                    found.iter().all(|value| (value - wanted).abs() < 1e-6),
+                    "{name}: {found:?}, not {wanted}"
+                );
             }
         }
         Ok(())
@@ -221,18 +261,33 @@ mod tests {
         let variable = stores[0].variables().remove("fc.weight").context("fc.weight")?;
         variable.sum(Kind::Float).backward();
         sgd.step(0.1)?;
-        let state: BTreeMap<_, _> = sgd.velocities().map(|(name, velocity)| (name.to_owned(), velocity.copy())).collect();
+        let state: BTreeMap<_, _> =
+            sgd.velocities().map(|(name, velocity)| (name.to_owned(), velocity.copy())).collect();
         assert_eq!(state.keys().collect::<Vec<_>>(), ["fc.weight"]);
 
         let mut other = Sgd::new(&stores[1], &recipe);
-        other.set_velocities(BTreeMap::from([("fc.weight".to_owned(), state["fc.weight"].copy())]))?;
+        other.set_velocities(BTreeMap::from([(
+            "fc.weight".to_owned(),
+            state["fc.weight"].copy(),
+        )]))?;
         assert!(other.velocities().all(|(name, velocity)| velocity.equal(&state[name])));
 
         let refused = |name: &str, shape: &[i64]| {
-            let momentum = BTreeMap::from([(name.to_owned(), Tensor::zeros(shape, (Kind::Float, Device::Cpu)))]);
-            Sgd::new(&stores[1], &recipe).set_velocities(momentum).err().map(|error| error.to_string()).unwrap_or_default()
+            let momentum = BTreeMap::from([(
+                name.to_owned(),
+                Tensor::zeros(shape, (Kind::Float, Device::Cpu)),
+            )]);
+            Sgd::new(&stores[1], &recipe)
+                .set_velocities(momentum)
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default()
         };
-        let texts = [refused("fc.weight", &[3, 5]), refused("fc2.weight", &[3, 4]), refused("bn.running_mean", &[4])];
+        let texts = [
+            refused("fc.weight", &[3, 5]),
+            refused("fc2.weight", &[3, 4]),
+            refused("bn.running_mean", &[4]),
+        ];
         insta::assert_snapshot!(texts.join("\n"), @r"
         the momentum of `fc.weight` has shape [3, 5], the variable [3, 4]
         there is momentum of what is no variable that is trained: fc2.weight

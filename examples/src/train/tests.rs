@@ -35,10 +35,14 @@ impl Noise {
     }
 
     fn of(&self, numbers: Vec<i64>, size: usize, first: usize) -> Batches<'_> {
-        let batches: Vec<Vec<i64>> = numbers.chunks(size).skip(first).map(<[i64]>::to_vec).collect();
+        let batches: Vec<Vec<i64>> =
+            numbers.chunks(size).skip(first).map(<[i64]>::to_vec).collect();
         Box::new(batches.into_iter().map(|numbers| {
             let index = Tensor::from_slice(&numbers);
-            Ok(Batch { images: self.images.index_select(0, &index), labels: self.labels.index_select(0, &index) })
+            Ok(Batch {
+                images: self.images.index_select(0, &index),
+                labels: self.labels.index_select(0, &index),
+            })
         }))
     }
 }
@@ -95,11 +99,17 @@ impl Watched<'_> {
 const STEPS: usize = 3;
 
 fn data() -> DataSet {
-    DataSet { classes: 10, image: [3, 32, 32], train: Box::new(Noise::new(90, 0)), test: Box::new(Noise::new(50, 1)) }
+    DataSet {
+        classes: 10,
+        image: [3, 32, 32],
+        train: Box::new(Noise::new(90, 0)),
+        test: Box::new(Noise::new(50, 1)),
+    }
 }
 
 fn watched(before: impl Fn(usize) -> Result<()> + 'static) -> DataSet {
-    let part = Watched { part: Noise::new(90, 0), before: Box::new(before), drawn: RefCell::default() };
+    let part =
+        Watched { part: Noise::new(90, 0), before: Box::new(before), drawn: RefCell::default() };
     DataSet { train: Box::new(part), ..data() }
 }
 
@@ -111,8 +121,11 @@ fn model() -> Result<Model> {
     // Sums must not depend on how they are shared out.
     tch::set_num_threads(1);
     let model = Model::new(Spec::new(Arch::Vgg, None, Some(channels![4, M, 6]), 10)?, Device::Cpu)?;
-    let weights: BTreeMap<_, _> = model.vs.variables().into_iter().filter(|(_, variable)| variable.dim() > 1).collect();
-    let draw = |(seed, mut weight): (usize, Tensor)| weight.copy_(&(0.3 * drawn(&weight.size(), seed as u64)));
+    let weights: BTreeMap<_, _> =
+        model.vs.variables().into_iter().filter(|(_, variable)| variable.dim() > 1).collect();
+    let draw = |(seed, mut weight): (usize, Tensor)| {
+        weight.copy_(&(0.3 * drawn(&weight.size(), seed as u64)))
+    };
     tch::no_grad(|| weights.into_values().enumerate().for_each(draw));
     Ok(model)
 }
@@ -131,7 +144,11 @@ fn checkpoint_in(folder: &Path) -> PathBuf {
 
 fn values(vs: &VarStore) -> BTreeMap<String, Vec<u32>> {
     let bits = |tensor: &Tensor| -> Vec<u32> {
-        Vec::<f32>::try_from(tensor.flatten(0, -1)).unwrap_or_default().into_iter().map(f32::to_bits).collect()
+        Vec::<f32>::try_from(tensor.flatten(0, -1))
+            .unwrap_or_default()
+            .into_iter()
+            .map(f32::to_bits)
+            .collect()
     };
     vs.variables().into_iter().map(|(name, tensor)| (name, bits(&tensor))).collect()
 }
@@ -148,7 +165,8 @@ fn ran_through() -> Result<BTreeMap<String, Vec<u32>>> {
 }
 
 fn go_on(folder: &Path, data: &DataSet, output: &Output) -> Result<(Model, Outcome)> {
-    let (mut model, resume) = Resume::read(&checkpoint_in(folder), &Wanted::default(), Device::Cpu)?;
+    let (mut model, resume) =
+        Resume::read(&checkpoint_in(folder), &Wanted::default(), Device::Cpu)?;
     let recipe = resume.recipe().clone();
     let outcome = train(&mut model, data, &recipe, output, Some(resume))?;
     Ok((model, outcome))
@@ -161,7 +179,8 @@ fn a_step_is_that_of_a_loop_by_hand() -> Result<()> {
     train(&mut ours, &data(), &recipe, &quiet(), None)?;
 
     let theirs = model()?;
-    let mut optimizer = nn::Sgd { momentum: 0.9, wd: 1e-4, ..Default::default() }.build(&theirs.vs, 0.1)?;
+    let mut optimizer =
+        nn::Sgd { momentum: 0.9, wd: 1e-4, ..Default::default() }.build(&theirs.vs, 0.1)?;
     let noise = Noise::new(90, 0);
     for (epoch, lr) in [(0, 0.1), (1, 0.01)] {
         optimizer.set_lr(lr);
@@ -195,7 +214,8 @@ fn evaluation_counts_what_one_would_count_by_hand() -> Result<()> {
     let outputs = Vec::<Vec<f64>>::try_from(outputs)?;
     let (mut loss, mut correct) = (0., 0);
     for (outputs, label) in outputs.iter().zip(Vec::<i64>::try_from(&noise.labels)?) {
-        loss += outputs.iter().map(|output| output.exp()).sum::<f64>().ln() - outputs[label as usize];
+        loss +=
+            outputs.iter().map(|output| output.exp()).sum::<f64>().ln() - outputs[label as usize];
         correct += usize::from(outputs.iter().all(|output| *output <= outputs[label as usize]));
     }
     assert!((score.loss - loss / 50.).abs() < 1e-6, "{} and {}", score.loss, loss / 50.);
@@ -217,10 +237,17 @@ fn interrupted_after_any_step_it_ends_with_the_same_weights() -> Result<()> {
             }
             Ok(())
         });
-        let error = train(&mut model()?, &data_stopped, &recipe(), &output, None).err().context("nobody stopped it")?;
+        let error = train(&mut model()?, &data_stopped, &recipe(), &output, None)
+            .err()
+            .context("nobody stopped it")?;
         let interrupted = error.downcast_ref::<Interrupted>().context("it is another error")?;
         let (epoch, step) = (stop / STEPS, stop % STEPS + 1);
-        let wanted = Interrupted { epoch, step, steps: STEPS, checkpoint: Some(checkpoint_in(folder.path())) };
+        let wanted = Interrupted {
+            epoch,
+            step,
+            steps: STEPS,
+            checkpoint: Some(checkpoint_in(folder.path())),
+        };
         assert_eq!(*interrupted, wanted);
 
         let (model, outcome) = go_on(folder.path(), &data(), &into(folder.path()))?;
@@ -244,11 +271,16 @@ fn interrupted_while_it_tests_it_tests_again() -> Result<()> {
         Ok(())
     };
     // 50 images to test with: 2 batches an epoch, so that it is asked in the middle of the second test.
-    let test = Watched { part: Noise::new(50, 1), before: Box::new(before), drawn: RefCell::default() };
+    let test =
+        Watched { part: Noise::new(50, 1), before: Box::new(before), drawn: RefCell::default() };
     let recipe = Recipe { test_batch_size: 25, ..recipe() };
     let stopped = DataSet { test: Box::new(test), ..data() };
-    let error = train(&mut model()?, &stopped, &recipe, &output, None).err().context("nobody stopped it")?;
-    let place = error.downcast_ref::<Interrupted>().map(|interrupted| (interrupted.epoch, interrupted.step));
+    let error = train(&mut model()?, &stopped, &recipe, &output, None)
+        .err()
+        .context("nobody stopped it")?;
+    let place = error
+        .downcast_ref::<Interrupted>()
+        .map(|interrupted| (interrupted.epoch, interrupted.step));
     assert_eq!(place, Some((1, STEPS)));
     let (model, outcome) = go_on(folder.path(), &data(), &into(folder.path()))?;
     assert!(values(&model.vs) == ran_through()?);
@@ -260,8 +292,12 @@ fn interrupted_while_it_tests_it_tests_again() -> Result<()> {
 #[test]
 fn cut_off_by_an_error_it_goes_on_from_the_last_epoch() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let damaged = watched(|batch| if batch == STEPS + 1 { bail!("a damaged image") } else { Ok(()) });
-    assert_eq!(text(train(&mut model()?, &damaged, &recipe(), &into(folder.path()), None)), "a damaged image");
+    let damaged =
+        watched(|batch| if batch == STEPS + 1 { bail!("a damaged image") } else { Ok(()) });
+    assert_eq!(
+        text(train(&mut model()?, &damaged, &recipe(), &into(folder.path()), None)),
+        "a damaged image"
+    );
     let (model, outcome) = go_on(folder.path(), &data(), &into(folder.path()))?;
     assert!(values(&model.vs) == ran_through()?);
     assert_eq!(outcome.epochs, 2);
@@ -293,7 +329,10 @@ fn a_slimmed_network_is_trained_and_stays_slimmed() -> Result<()> {
     train(&mut model, &data(), &Recipe { sparsity: 0., ..recipe() }, &into(folder.path()), None)?;
     for name in ["checkpoint.safetensors", "model_best.safetensors"] {
         let read = Model::read(&folder.path().join(name), &Wanted::default(), Device::Cpu)?;
-        assert_eq!(read.slimmed.as_ref().map(Slimmed::cfg), model.slimmed.as_ref().map(Slimmed::cfg));
+        assert_eq!(
+            read.slimmed.as_ref().map(Slimmed::cfg),
+            model.slimmed.as_ref().map(Slimmed::cfg)
+        );
         assert!(read.net.plan(&Slimming::ratio(0.1))?.channels().before < 10);
     }
     Ok(())
@@ -305,13 +344,23 @@ fn a_checkpoint_has_the_optimizer_and_the_best_network_has_none() -> Result<()> 
     let mut model = model()?;
     model.dataset = Some(Name::Digits);
     let outcome = train(&mut model, &data(), &recipe(), &into(folder.path()), None)?;
-    let names =
-        |name: &str| -> Result<Vec<String>> { Ok(slim_runtime::checkpoint::tensors(folder.path().join(name))?.into_keys().collect()) };
-    let variables: Vec<_> = model.vs.variables().into_iter().collect::<BTreeMap<_, _>>().into_iter().collect();
+    let names = |name: &str| -> Result<Vec<String>> {
+        Ok(slim_runtime::checkpoint::tensors(folder.path().join(name))?.into_keys().collect())
+    };
+    let variables: Vec<_> =
+        model.vs.variables().into_iter().collect::<BTreeMap<_, _>>().into_iter().collect();
     assert!(names("model_best.safetensors")?.iter().eq(variables.iter().map(|(name, _)| name)));
-    let momentum = variables.iter().filter(|(_, variable)| variable.requires_grad()).map(|(name, _)| format!("optimizer.momentum.{name}"));
+    let momentum = variables
+        .iter()
+        .filter(|(_, variable)| variable.requires_grad())
+        .map(|(name, _)| format!("optimizer.momentum.{name}"));
     let momentum: Vec<_> = momentum.collect();
-    assert!(names("checkpoint.safetensors")?.into_iter().filter(|name| name.starts_with("optimizer.")).eq(momentum));
+    assert!(
+        names("checkpoint.safetensors")?
+            .into_iter()
+            .filter(|name| name.starts_with("optimizer."))
+            .eq(momentum)
+    );
     for name in ["checkpoint.safetensors", "model_best.safetensors"] {
         let there = Model::read(&folder.path().join(name), &Wanted::default(), Device::Cpu)?;
         assert_eq!(there.dataset, Some(Name::Digits));
@@ -319,10 +368,21 @@ fn a_checkpoint_has_the_optimizer_and_the_best_network_has_none() -> Result<()> 
 
     let (read, _) = Resume::read(&checkpoint_in(folder.path()), &Wanted::default(), Device::Cpu)?;
     assert!(read.beside.is_empty());
-    let error = text(Resume::read(&folder.path().join("model_best.safetensors"), &Wanted::default(), Device::Cpu));
-    assert!(error.ends_with("is a network without training that could go on: fine-tune it (--refine)"), "{error}");
+    let error = text(Resume::read(
+        &folder.path().join("model_best.safetensors"),
+        &Wanted::default(),
+        Device::Cpu,
+    ));
+    assert!(
+        error.ends_with("is a network without training that could go on: fine-tune it (--refine)"),
+        "{error}"
+    );
 
-    let best = Model::read(&folder.path().join("model_best.safetensors"), &Wanted::default(), Device::Cpu)?;
+    let best = Model::read(
+        &folder.path().join("model_best.safetensors"),
+        &Wanted::default(),
+        Device::Cpu,
+    )?;
     assert_eq!(evaluate(&best.net, &*data().test, 256)?.accuracy(), outcome.best);
     Ok(())
 }
@@ -333,22 +393,41 @@ fn metrics_say_what_became_of_each_epoch() -> Result<()> {
     let mut model = model()?;
     let outcome = train(&mut model, &data(), &recipe(), &into(folder.path()), None)?;
     let records = read_metrics(&folder.path().join("metrics.jsonl"))?;
-    assert_eq!(records.iter().map(|record| record.lr).collect::<Vec<_>>(), [0, 1, 2].map(|epoch| recipe().rate(epoch)));
+    assert_eq!(
+        records.iter().map(|record| record.lr).collect::<Vec<_>>(),
+        [0, 1, 2].map(|epoch| recipe().rate(epoch))
+    );
     let last = records.last().context("there is no epoch")?;
-    assert_eq!((last.test_loss, last.test_accuracy), (outcome.score.loss, outcome.score.accuracy()));
+    assert_eq!(
+        (last.test_loss, last.test_accuracy),
+        (outcome.score.loss, outcome.score.accuracy())
+    );
     assert_eq!(records.iter().map(|record| record.test_accuracy).fold(0., f64::max), outcome.best);
-    assert!(records.iter().all(|record| record.train_loss > 0. && record.seconds > 0. && record.images_per_second > 0.));
+    assert!(records.iter().all(|record| record.train_loss > 0.
+        && record.seconds > 0.
+        && record.images_per_second > 0.));
 
     let gamma = last.gamma.as_ref().context("there is no γ")?;
-    let sizes: Vec<f64> = model.net.scores(&Slimming::ratio(0.))?.into_iter().flat_map(|layer| layer.scores).collect();
+    let sizes: Vec<f64> = model
+        .net
+        .scores(&Slimming::ratio(0.))?
+        .into_iter()
+        .flat_map(|layer| layer.scores)
+        .collect();
     assert_eq!(gamma.max, sizes.iter().copied().fold(0., f64::max));
     assert_eq!(gamma.counts.iter().sum::<usize>(), 10);
     for (bounds, &count) in gamma.edges.windows(2).zip(&gamma.counts) {
-        assert_eq!(sizes.iter().filter(|&&size| bounds[0] <= size && size < bounds[1]).count(), count, "{bounds:?}");
+        assert_eq!(
+            sizes.iter().filter(|&&size| bounds[0] <= size && size < bounds[1]).count(),
+            count,
+            "{bounds:?}"
+        );
     }
     // So soon there is no gap, and the library says the same of the same numbers.
     let gap = gamma.gap.as_ref().context("nothing is watched")?;
-    let [Warning::NoGap { largest, median }] = outcome.warnings[..] else { bail!("{:?}", outcome.warnings) };
+    let [Warning::NoGap { largest, median }] = outcome.warnings[..] else {
+        bail!("{:?}", outcome.warnings)
+    };
     assert_eq!((gap.percent, gap.largest, gap.median), (0.5, largest, median));
     assert_eq!(gap.warnings, [outcome.warnings[0].to_string()]);
     Ok(())
@@ -361,7 +440,8 @@ fn what_does_not_fit_is_refused_before_anything_is_written() -> Result<()> {
     let before = std::fs::read(checkpoint_in(folder.path()))?;
     let output = into(folder.path());
     let refused = |data: &DataSet, recipe: &Recipe, output: &Output| -> Result<String> {
-        let (mut model, resume) = Resume::read(&checkpoint_in(folder.path()), &Wanted::default(), Device::Cpu)?;
+        let (mut model, resume) =
+            Resume::read(&checkpoint_in(folder.path()), &Wanted::default(), Device::Cpu)?;
         Ok(text(train(&mut model, data, recipe, output, Some(resume))))
     };
     let nothing = DataSet { test: Box::new(Noise::new(0, 1)), ..data() };
@@ -400,10 +480,14 @@ fn a_place_that_training_does_not_come_to_is_refused() -> Result<()> {
         }
         Ok(())
     });
-    assert!(train(&mut model()?, &data_stopped, &recipe(), &stopped, None).is_err_and(|error| error.is::<Interrupted>()));
+    assert!(
+        train(&mut model()?, &data_stopped, &recipe(), &stopped, None)
+            .is_err_and(|error| error.is::<Interrupted>())
+    );
 
     let refused = |recipe: &Recipe, damage: &dyn Fn(&mut Place)| -> Result<String> {
-        let (mut model, mut resume) = Resume::read(&checkpoint_in(folder.path()), &Wanted::default(), Device::Cpu)?;
+        let (mut model, mut resume) =
+            Resume::read(&checkpoint_in(folder.path()), &Wanted::default(), Device::Cpu)?;
         damage(&mut resume.state.place);
         Ok(text(train(&mut model, &data(), recipe, &quiet(), Some(resume))))
     };
@@ -414,7 +498,8 @@ fn a_place_that_training_does_not_come_to_is_refused() -> Result<()> {
         refused(&recipe(), &|place| place.epoch = usize::MAX)?,
         refused(&Recipe { epochs: 1, ..recipe() }, &|_| ())?,
     ];
-    let texts: Vec<_> = texts.iter().map(|text| text.replace(&usize::MAX.to_string(), "MAX")).collect();
+    let texts: Vec<_> =
+        texts.iter().map(|text| text.replace(&usize::MAX.to_string(), "MAX")).collect();
     insta::assert_snapshot!(texts.join("\n"), @r"
     the checkpoint is not sound: it says that 4 steps of epoch 1 are done on 80 images, and an epoch has 3 steps on 90 images
     the checkpoint is not sound: it says that MAX steps of epoch 1 are done on 80 images, and an epoch has 3 steps on 90 images
@@ -440,12 +525,16 @@ fn a_file_of_pytorch_has_no_training_that_could_go_on() -> Result<()> {
 fn more_epochs_go_on_from_the_end() -> Result<()> {
     let folder = tempfile::tempdir()?;
     train(&mut model()?, &data(), &Recipe { epochs: 2, ..recipe() }, &into(folder.path()), None)?;
-    let (mut model, resume) = Resume::read(&checkpoint_in(folder.path()), &Wanted::default(), Device::Cpu)?;
+    let (mut model, resume) =
+        Resume::read(&checkpoint_in(folder.path()), &Wanted::default(), Device::Cpu)?;
     let longer = Recipe { epochs: 8, ..resume.recipe().clone() };
     assert_eq!(train(&mut model, &data(), &longer, &into(folder.path()), Some(resume))?.epochs, 6);
     let records = read_metrics(&folder.path().join("metrics.jsonl"))?;
     let rates: Vec<_> = records.iter().map(|record| format!("{:.4}", record.lr)).collect();
     // The second of two had a tenth, and then the rate is that of eight.
-    assert_eq!(rates, ["0.1000", "0.0100", "0.1000", "0.1000", "0.0100", "0.0100", "0.0010", "0.0010"]);
+    assert_eq!(
+        rates,
+        ["0.1000", "0.0100", "0.1000", "0.1000", "0.0100", "0.0100", "0.0010", "0.0010"]
+    );
     Ok(())
 }

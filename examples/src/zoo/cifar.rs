@@ -12,12 +12,22 @@ use tch::nn;
 pub(super) fn conv(p: nn::Path, inputs: i64, outputs: i64, kernel: i64, stride: i64) -> Conv2D {
     let stdev = (2. / (kernel * kernel * outputs) as f64).sqrt();
     let ws_init = nn::Init::Randn { mean: 0., stdev };
-    conv2d(p, inputs, outputs, kernel, nn::ConvConfig { stride, padding: kernel / 2, bias: false, ws_init, ..Default::default() })
+    conv2d(
+        p,
+        inputs,
+        outputs,
+        kernel,
+        nn::ConvConfig { stride, padding: kernel / 2, bias: false, ws_init, ..Default::default() },
+    )
 }
 
 /// γ starts at one value for all, so that the ranking is learned and not drawn.
 pub(super) fn batch_norm(p: nn::Path, width: i64) -> BatchNorm {
-    batch_norm2d(p, width, nn::BatchNormConfig { ws_init: nn::Init::Const(0.5), ..Default::default() })
+    batch_norm2d(
+        p,
+        width,
+        nn::BatchNormConfig { ws_init: nn::Init::Const(0.5), ..Default::default() },
+    )
 }
 
 /// What the selections of a narrow network pick of their streams, by field path: `layer1.0.select`.
@@ -48,8 +58,13 @@ impl<'w> Widths<'w> {
         self.taken += 1;
         match self.cfg.stages().get(place) {
             Some(&Stage::Channels(width)) if (1..=most).contains(&width) => Ok(width),
-            Some(stage) => bail!("the cfg has {stage} in place {}, where the network has 1 to {most} channels", place + 1),
-            None => bail!("the cfg ends after {place} widths, and the network has more batch norms"),
+            Some(stage) => bail!(
+                "the cfg has {stage} in place {}, where the network has 1 to {most} channels",
+                place + 1
+            ),
+            None => {
+                bail!("the cfg ends after {place} widths, and the network has more batch norms")
+            }
         }
     }
 
@@ -58,20 +73,37 @@ impl<'w> Widths<'w> {
         let (width, all) = (self.next(stream)?, channel_select(stream));
         let Some(selections) = self.selections else { return Ok((all, width)) };
         let path = p.components().chain(["select"]).collect::<Vec<_>>().join(".");
-        let kept = selections.get(&path).with_context(|| format!("nothing says what `{path}` selects"))?;
+        let kept =
+            selections.get(&path).with_context(|| format!("nothing says what `{path}` selects"))?;
         self.selected += 1;
         let end = kept.last().map_or(0, |last| last + 1);
-        ensure!(end as i64 <= stream, "`{path}` selects channel {} of a stream of {stream}", end.saturating_sub(1));
-        ensure!(kept.len() as i64 == width, "`{path}` selects {} channels, and the cfg says {width}", kept.len());
+        ensure!(
+            end as i64 <= stream,
+            "`{path}` selects channel {} of a stream of {stream}",
+            end.saturating_sub(1)
+        );
+        ensure!(
+            kept.len() as i64 == width,
+            "`{path}` selects {} channels, and the cfg says {width}",
+            kept.len()
+        );
         Ok((all.with_kept(kept.iter().map(|position| position as i64).collect::<Vec<_>>())?, width))
     }
 
     /// Checks that nothing is left over.
     pub(super) fn end(&self) -> Result<()> {
         let widths = self.cfg.stages().len();
-        ensure!(self.taken == widths, "the cfg has {widths} widths, and the network has {} batch norms", self.taken);
+        ensure!(
+            self.taken == widths,
+            "the cfg has {widths} widths, and the network has {} batch norms",
+            self.taken
+        );
         let selections = self.selections.map_or(0, Selections::len);
-        ensure!(self.selected == selections, "there are {selections} selections, and the network has {}", self.selected);
+        ensure!(
+            self.selected == selections,
+            "there are {selections} selections, and the network has {}",
+            self.selected
+        );
         Ok(())
     }
 }

@@ -5,7 +5,9 @@
 use std::borrow::Borrow;
 
 use slim_runtime::Prunable;
-use slim_runtime::nn::{AvgPool2d, BatchNorm, Conv2D, Linear, MaxPool2d, avg_pool2d, conv2d, linear, max_pool2d};
+use slim_runtime::nn::{
+    AvgPool2d, BatchNorm, Conv2D, Linear, MaxPool2d, avg_pool2d, conv2d, linear, max_pool2d,
+};
 use tch::Tensor;
 use tch::nn::init::FanInOut;
 use tch::nn::{ConvConfig, Init, LinearConfig, ModuleT, Path};
@@ -127,19 +129,33 @@ impl Transition {
     fn new(p: &Path, channels: &mut i64) -> Self {
         let inputs = *channels;
         *channels /= 2;
-        Transition { norm: norm(&(p / "norm"), inputs), conv: conv(&(p / "conv"), inputs, *channels, 1, 1), pool: avg_pool2d(2, 2) }
+        Transition {
+            norm: norm(&(p / "norm"), inputs),
+            conv: conv(&(p / "conv"), inputs, *channels, 1, 1),
+            pool: avg_pool2d(2, 2),
+        }
     }
 }
 
 /// A convolution that keeps the size of images, but for its stride.
 fn conv(p: &Path, inputs: i64, outputs: i64, kernel: i64, stride: i64) -> Conv2D {
     let ws_init = kaiming_normal(FanInOut::FanIn);
-    conv2d(p, inputs, outputs, kernel, ConvConfig { stride, padding: kernel / 2, bias: false, ws_init, ..Default::default() })
+    conv2d(
+        p,
+        inputs,
+        outputs,
+        kernel,
+        ConvConfig { stride, padding: kernel / 2, bias: false, ws_init, ..Default::default() },
+    )
 }
 
 impl ModuleT for DenseNet {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        xs.apply_t(&self.features, train).relu_().adaptive_avg_pool2d([1, 1]).flatten(1, -1).apply(&self.classifier)
+        xs.apply_t(&self.features, train)
+            .relu_()
+            .adaptive_avg_pool2d([1, 1])
+            .flatten(1, -1)
+            .apply(&self.classifier)
     }
 }
 

@@ -67,7 +67,8 @@ pub fn cfg(depth: i64) -> Result<Cfg> {
         bail!("a DenseNet of three blocks has a depth of 3n + 4, such as 40, not {depth}");
     }
     let layers = (depth - 4) / 3;
-    let widths = (0..3).flat_map(|block| (0..=layers).map(move |i| (2 + block * layers + i) * GROWTH));
+    let widths =
+        (0..3).flat_map(|block| (0..=layers).map(move |i| (2 + block * layers + i) * GROWTH));
     Ok(widths.map(Stage::from).collect())
 }
 
@@ -85,7 +86,12 @@ impl DenseNet {
     ///
     /// # Errors
     /// A cfg of no such network or wider than it, selections that are not those of the cfg or of the network.
-    pub fn narrow<'a>(p: impl Borrow<nn::Path<'a>>, cfg: &Cfg, selections: &Selections, classes: i64) -> Result<Self> {
+    pub fn narrow<'a>(
+        p: impl Borrow<nn::Path<'a>>,
+        cfg: &Cfg,
+        selections: &Selections,
+        classes: i64,
+    ) -> Result<Self> {
         Self::build(p.borrow(), depth(cfg), Widths::narrow(cfg, selections), classes)
     }
 
@@ -100,8 +106,20 @@ impl DenseNet {
         let dense3 = dense_block(&(p / "dense3"), layers, streams[2], &mut widths)?;
         let (select, kept) = widths.select(p, streams[3])?;
         widths.end()?;
-        let (bn, fc) = (batch_norm(p / "bn", kept), linear(p / "fc", kept, classes, Default::default()));
-        Ok(DenseNet { conv1, dense1, trans1, dense2, trans2, dense3, select, bn, avgpool: avg_pool2d(8, 8), fc })
+        let (bn, fc) =
+            (batch_norm(p / "bn", kept), linear(p / "fc", kept, classes, Default::default()));
+        Ok(DenseNet {
+            conv1,
+            dense1,
+            trans1,
+            dense2,
+            trans2,
+            dense3,
+            select,
+            bn,
+            avgpool: avg_pool2d(8, 8),
+            fc,
+        })
     }
 }
 
@@ -110,14 +128,23 @@ pub(crate) fn depth(cfg: &Cfg) -> i64 {
     cfg.stages().len() as i64 / 3 * 3 + 1
 }
 
-fn dense_block(p: &nn::Path, layers: i64, inputs: i64, widths: &mut Widths) -> Result<Vec<DenseLayer>> {
+fn dense_block(
+    p: &nn::Path,
+    layers: i64,
+    inputs: i64,
+    widths: &mut Widths,
+) -> Result<Vec<DenseLayer>> {
     (0..layers).map(|i| DenseLayer::new(&(p / i), inputs + i * GROWTH, widths)).collect()
 }
 
 impl DenseLayer {
     fn new(p: &nn::Path, inputs: i64, widths: &mut Widths) -> Result<Self> {
         let (select, kept) = widths.select(p, inputs)?;
-        Ok(DenseLayer { select, bn1: batch_norm(p / "bn1", kept), conv1: conv(p / "conv1", kept, GROWTH, 3, 1) })
+        Ok(DenseLayer {
+            select,
+            bn1: batch_norm(p / "bn1", kept),
+            conv1: conv(p / "conv1", kept, GROWTH, 3, 1),
+        })
     }
 }
 
@@ -131,7 +158,9 @@ impl Transition {
 
 impl nn::ModuleT for DenseNet {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        let dense = |stream: Tensor, block: &[DenseLayer]| block.iter().fold(stream, |stream, layer| stream.apply_t(layer, train));
+        let dense = |stream: Tensor, block: &[DenseLayer]| {
+            block.iter().fold(stream, |stream, layer| stream.apply_t(layer, train))
+        };
         let stream = dense(xs.apply(&self.conv1), &self.dense1).apply_t(&self.trans1, train);
         let stream = dense(stream, &self.dense2).apply_t(&self.trans2, train);
         let stream = dense(stream, &self.dense3);
@@ -149,6 +178,11 @@ impl nn::ModuleT for DenseLayer {
 
 impl nn::ModuleT for Transition {
     fn forward_t(&self, stream: &Tensor, train: bool) -> Tensor {
-        stream.apply(&self.select).apply_t(&self.bn1, train).relu_().apply(&self.conv1).apply(&self.pool)
+        stream
+            .apply(&self.select)
+            .apply_t(&self.bn1, train)
+            .relu_()
+            .apply(&self.conv1)
+            .apply(&self.pool)
     }
 }

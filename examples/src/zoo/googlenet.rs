@@ -59,7 +59,8 @@ struct BasicConv {
 /// GoogLeNet.
 pub fn googlenet<'a>(p: impl Borrow<Path<'a>>, classes: i64) -> GoogLeNet {
     let p = p.borrow();
-    let init = LinearConfig { ws_init: Init::Randn { mean: 0., stdev: 0.01 }, ..linear_config(1024) };
+    let init =
+        LinearConfig { ws_init: Init::Randn { mean: 0., stdev: 0.01 }, ..linear_config(1024) };
     GoogLeNet {
         conv1: BasicConv::new(&(p / "conv1"), 3, 64, 7, 2),
         maxpool1: max_pool(3),
@@ -89,15 +90,28 @@ fn max_pool(kernel: i64) -> MaxPool2d {
 
 impl Inception {
     /// The widths are a row of the paper's table 1.
-    fn new(p: &Path, inputs: i64, width1: i64, width2: [i64; 2], width3: [i64; 2], width4: i64) -> Self {
+    fn new(
+        p: &Path,
+        inputs: i64,
+        width1: i64,
+        width2: [i64; 2],
+        width3: [i64; 2],
+        width4: i64,
+    ) -> Self {
         let two = |p: Path, [reduced, width]: [i64; 2]| {
-            (BasicConv::new(&(&p / 0), inputs, reduced, 1, 1), BasicConv::new(&(&p / 1), reduced, width, 3, 1))
+            (
+                BasicConv::new(&(&p / 0), inputs, reduced, 1, 1),
+                BasicConv::new(&(&p / 1), reduced, width, 3, 1),
+            )
         };
         Inception {
             branch1: BasicConv::new(&(p / "branch1"), inputs, width1, 1, 1),
             branch2: two(p / "branch2", width2),
             branch3: two(p / "branch3", width3),
-            branch4: (MaxPool2d { padding: [1, 1], ..max_pool2d(3, 1) }, BasicConv::new(&(p / "branch4" / 1), inputs, width4, 1, 1)),
+            branch4: (
+                MaxPool2d { padding: [1, 1], ..max_pool2d(3, 1) },
+                BasicConv::new(&(p / "branch4" / 1), inputs, width4, 1, 1),
+            ),
         }
     }
 }
@@ -106,9 +120,13 @@ impl BasicConv {
     /// It keeps the size of images, but for its stride.
     fn new(p: &Path, inputs: i64, width: i64, kernel: i64, stride: i64) -> Self {
         let ws_init = Init::Randn { mean: 0., stdev: 0.01 };
-        let conv = ConvConfig { stride, padding: kernel / 2, bias: false, ws_init, ..Default::default() };
+        let conv =
+            ConvConfig { stride, padding: kernel / 2, bias: false, ws_init, ..Default::default() };
         let bn = BatchNormConfig { eps: 0.001, ws_init: Init::Const(1.), ..Default::default() };
-        BasicConv { conv: conv2d(p / "conv", inputs, width, kernel, conv), bn: batch_norm2d(p / "bn", width, bn) }
+        BasicConv {
+            conv: conv2d(p / "conv", inputs, width, kernel, conv),
+            bn: batch_norm2d(p / "bn", width, bn),
+        }
     }
 }
 
@@ -116,9 +134,18 @@ impl ModuleT for GoogLeNet {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let xs = xs.apply_t(&self.conv1, train).apply(&self.maxpool1);
         let xs = xs.apply_t(&self.conv2, train).apply_t(&self.conv3, train).apply(&self.maxpool2);
-        let xs = xs.apply_t(&self.inception3a, train).apply_t(&self.inception3b, train).apply(&self.maxpool3);
-        let xs = xs.apply_t(&self.inception4a, train).apply_t(&self.inception4b, train).apply_t(&self.inception4c, train);
-        let xs = xs.apply_t(&self.inception4d, train).apply_t(&self.inception4e, train).apply(&self.maxpool4);
+        let xs = xs
+            .apply_t(&self.inception3a, train)
+            .apply_t(&self.inception3b, train)
+            .apply(&self.maxpool3);
+        let xs = xs
+            .apply_t(&self.inception4a, train)
+            .apply_t(&self.inception4b, train)
+            .apply_t(&self.inception4c, train);
+        let xs = xs
+            .apply_t(&self.inception4d, train)
+            .apply_t(&self.inception4e, train)
+            .apply(&self.maxpool4);
         let xs = xs.apply_t(&self.inception5a, train).apply_t(&self.inception5b, train);
         xs.apply(&self.avgpool).flatten(1, -1).dropout(0.2, train).apply(&self.fc)
     }
@@ -126,10 +153,16 @@ impl ModuleT for GoogLeNet {
 
 impl ModuleT for Inception {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        let in_a_row = |(first, second): &(BasicConv, BasicConv)| xs.apply_t(first, train).apply_t(second, train);
+        let in_a_row = |(first, second): &(BasicConv, BasicConv)| {
+            xs.apply_t(first, train).apply_t(second, train)
+        };
         let (pool, projection) = &self.branch4;
-        let branches =
-            [xs.apply_t(&self.branch1, train), in_a_row(&self.branch2), in_a_row(&self.branch3), xs.apply(pool).apply_t(projection, train)];
+        let branches = [
+            xs.apply_t(&self.branch1, train),
+            in_a_row(&self.branch2),
+            in_a_row(&self.branch3),
+            xs.apply(pool).apply_t(projection, train),
+        ];
         Tensor::cat(&branches, 1)
     }
 }

@@ -1,7 +1,9 @@
 //! What the mobile networks share. Names, functions and initialisation are torchvision's.
 
 use slim_runtime::Prunable;
-use slim_runtime::nn::{AdaptiveAvgPool2d, BatchNorm, Conv2D, Linear, adaptive_avg_pool2d, batch_norm2d, conv2d, linear};
+use slim_runtime::nn::{
+    AdaptiveAvgPool2d, BatchNorm, Conv2D, Linear, adaptive_avg_pool2d, batch_norm2d, conv2d, linear,
+};
 use tch::nn::init::FanInOut;
 use tch::{Tensor, nn};
 
@@ -92,7 +94,11 @@ impl ConvNorm {
             ws_init: kaiming_normal(FanInOut::FanOut),
             ..Default::default()
         };
-        ConvNorm { conv: conv2d(p / index, inputs, outputs, kernel, conv), norm: batch_norm2d(p / (index + 1), outputs, norm), activation }
+        ConvNorm {
+            conv: conv2d(p / index, inputs, outputs, kernel, conv),
+            norm: batch_norm2d(p / (index + 1), outputs, norm),
+            activation,
+        }
     }
 }
 
@@ -105,7 +111,8 @@ impl Feature {
 
 impl SqueezeExcitation {
     pub(super) fn new(p: &nn::Path, channels: i64, squeezed: i64) -> Self {
-        let conv = nn::ConvConfig { ws_init: kaiming_normal(FanInOut::FanOut), ..Default::default() };
+        let conv =
+            nn::ConvConfig { ws_init: kaiming_normal(FanInOut::FanOut), ..Default::default() };
         SqueezeExcitation {
             avgpool: adaptive_avg_pool2d(1),
             fc1: conv2d(p / "fc1", channels, squeezed, 1, conv),
@@ -122,7 +129,12 @@ pub(super) fn norm() -> nn::BatchNormConfig {
 /// A layer of a classifier.
 pub(super) fn classifier(p: nn::Path, inputs: i64, outputs: i64) -> Linear {
     let ws_init = nn::Init::Randn { mean: 0., stdev: 0.01 };
-    linear(p, inputs, outputs, nn::LinearConfig { ws_init, bs_init: Some(nn::Init::Const(0.)), ..Default::default() })
+    linear(
+        p,
+        inputs,
+        outputs,
+        nn::LinearConfig { ws_init, bs_init: Some(nn::Init::Const(0.)), ..Default::default() },
+    )
 }
 
 impl Activation {

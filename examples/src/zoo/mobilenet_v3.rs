@@ -6,7 +6,9 @@ use slim_runtime::Prunable;
 use slim_runtime::nn::{AdaptiveAvgPool2d, Linear, adaptive_avg_pool2d};
 use tch::{Tensor, nn};
 
-use super::mobile::{self, Activation, ConvNorm, Feature, InvertedResidual, SqueezeExcitation, Window, classifier};
+use super::mobile::{
+    self, Activation, ConvNorm, Feature, InvertedResidual, SqueezeExcitation, Window, classifier,
+};
 
 const RE: Activation = Activation::Relu;
 const HS: Activation = Activation::Hardswish;
@@ -50,12 +52,25 @@ impl MobileNetV3 {
         let mut inputs = 16;
         for (kernel, expanded, outputs, squeeze, activation, stride) in LARGE {
             let depthwise = Window::Depthwise { kernel, stride };
-            let block = inverted_residual(&(at(features.len()) / "block"), [inputs, expanded, outputs], depthwise, squeeze, activation);
+            let block = inverted_residual(
+                &(at(features.len()) / "block"),
+                [inputs, expanded, outputs],
+                depthwise,
+                squeeze,
+                activation,
+            );
             features.push(Feature::new(block, stride == 1 && inputs == outputs));
             inputs = outputs;
         }
         let width = 6 * inputs;
-        features.push(Feature::Conv(ConvNorm::new(&at(features.len()), 0, [inputs, width], Window::Pointwise, HS, norm())));
+        features.push(Feature::Conv(ConvNorm::new(
+            &at(features.len()),
+            0,
+            [inputs, width],
+            Window::Pointwise,
+            HS,
+            norm(),
+        )));
         MobileNetV3 {
             features,
             avgpool: adaptive_avg_pool2d(1),
@@ -78,12 +93,22 @@ fn inverted_residual(
         parts += 1;
         p / (parts - 1)
     };
-    let expand = (expanded != inputs).then(|| ConvNorm::new(&next(), 0, [inputs, expanded], Window::Pointwise, activation, norm()));
+    let expand = (expanded != inputs).then(|| {
+        ConvNorm::new(&next(), 0, [inputs, expanded], Window::Pointwise, activation, norm())
+    });
     InvertedResidual {
         expand,
         depthwise: ConvNorm::new(&next(), 0, [expanded, expanded], depthwise, activation, norm()),
-        squeeze_excitation: squeeze.then(|| SqueezeExcitation::new(&next(), expanded, squeezed(expanded))),
-        project: ConvNorm::new(&next(), 0, [expanded, outputs], Window::Pointwise, Activation::Identity, norm()),
+        squeeze_excitation: squeeze
+            .then(|| SqueezeExcitation::new(&next(), expanded, squeezed(expanded))),
+        project: ConvNorm::new(
+            &next(),
+            0,
+            [expanded, outputs],
+            Window::Pointwise,
+            Activation::Identity,
+            norm(),
+        ),
     }
 }
 
@@ -100,7 +125,8 @@ fn norm() -> nn::BatchNormConfig {
 
 impl nn::ModuleT for MobileNetV3 {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        let xs = self.features.iter().fold(xs.shallow_clone(), |xs, feature| xs.apply_t(feature, train));
+        let xs =
+            self.features.iter().fold(xs.shallow_clone(), |xs, feature| xs.apply_t(feature, train));
         let xs = xs.apply(&self.avgpool).flatten(1, -1).apply(&self.hidden).hardswish();
         xs.dropout(0.2, train).apply(&self.classifier)
     }

@@ -62,9 +62,13 @@ pub fn cfg(depth: usize) -> Result<Cfg> {
         bail!("a pre-activation ResNet has a depth of 9n + 2, such as 164, not {depth}");
     }
     let blocks = (depth - 2) / 9;
-    let block = |(planes, inputs): (i64, i64), i| [if i == 0 { inputs } else { planes * EXPANSION }, planes, planes];
+    let block = |(planes, inputs): (i64, i64), i| {
+        [if i == 0 { inputs } else { planes * EXPANSION }, planes, planes]
+    };
     let stages = [(16, 16), (32, 16 * EXPANSION), (64, 32 * EXPANSION)].into_iter();
-    let widths = stages.flat_map(|stage| (0..blocks).flat_map(move |i| block(stage, i))).chain([64 * EXPANSION]);
+    let widths = stages
+        .flat_map(|stage| (0..blocks).flat_map(move |i| block(stage, i)))
+        .chain([64 * EXPANSION]);
     Ok(widths.map(Stage::from).collect())
 }
 
@@ -82,7 +86,12 @@ impl PreResNet {
     ///
     /// # Errors
     /// A cfg of no such network or wider than it, selections that are not those of the cfg or of the network.
-    pub fn narrow<'a>(p: impl Borrow<nn::Path<'a>>, cfg: &Cfg, selections: &Selections, classes: i64) -> Result<Self> {
+    pub fn narrow<'a>(
+        p: impl Borrow<nn::Path<'a>>,
+        cfg: &Cfg,
+        selections: &Selections,
+        classes: i64,
+    ) -> Result<Self> {
         Self::build(p.borrow(), depth(cfg), Widths::narrow(cfg, selections), classes)
     }
 
@@ -94,7 +103,8 @@ impl PreResNet {
         let layer3 = stage(&(p / "layer3"), blocks, 32 * EXPANSION, 64, 2, &mut widths)?;
         let (select, kept) = widths.select(p, width)?;
         widths.end()?;
-        let (bn, fc) = (batch_norm(p / "bn", kept), linear(p / "fc", kept, classes, Default::default()));
+        let (bn, fc) =
+            (batch_norm(p / "bn", kept), linear(p / "fc", kept, classes, Default::default()));
         Ok(PreResNet { conv1, layer1, layer2, layer3, select, bn, avgpool: avg_pool2d(8, 8), fc })
     }
 }
@@ -105,16 +115,37 @@ pub(crate) fn depth(cfg: &Cfg) -> usize {
 }
 
 /// The first block changes the stream's width, and its size by `stride`.
-fn stage(p: &nn::Path, blocks: usize, inputs: i64, planes: i64, stride: i64, widths: &mut Widths) -> Result<Vec<Bottleneck>> {
+fn stage(
+    p: &nn::Path,
+    blocks: usize,
+    inputs: i64,
+    planes: i64,
+    stride: i64,
+    widths: &mut Widths,
+) -> Result<Vec<Bottleneck>> {
     let block = |i| {
         let first = i == 0;
-        Bottleneck::new(&(p / i), if first { inputs } else { planes * EXPANSION }, planes, if first { stride } else { 1 }, first, widths)
+        Bottleneck::new(
+            &(p / i),
+            if first { inputs } else { planes * EXPANSION },
+            planes,
+            if first { stride } else { 1 },
+            first,
+            widths,
+        )
     };
     (0..blocks).map(block).collect()
 }
 
 impl Bottleneck {
-    fn new(p: &nn::Path, inputs: i64, planes: i64, stride: i64, downsample: bool, widths: &mut Widths) -> Result<Self> {
+    fn new(
+        p: &nn::Path,
+        inputs: i64,
+        planes: i64,
+        stride: i64,
+        downsample: bool,
+        widths: &mut Widths,
+    ) -> Result<Self> {
         let outputs = planes * EXPANSION;
         let (select, kept) = widths.select(p, inputs)?;
         let (first, second) = (widths.next(planes)?, widths.next(planes)?);
@@ -134,7 +165,8 @@ impl Bottleneck {
 impl nn::ModuleT for PreResNet {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let blocks = self.layer1.iter().chain(&self.layer2).chain(&self.layer3);
-        let stream = blocks.fold(xs.apply(&self.conv1), |stream, block| stream.apply_t(block, train));
+        let stream =
+            blocks.fold(xs.apply(&self.conv1), |stream, block| stream.apply_t(block, train));
         let xs = stream.apply(&self.select).apply_t(&self.bn, train).relu_();
         xs.apply(&self.avgpool).flatten(1, -1).apply(&self.fc)
     }

@@ -5,7 +5,10 @@
 use std::borrow::Borrow;
 
 use slim_runtime::Prunable;
-use slim_runtime::nn::{AdaptiveAvgPool2d, BatchNorm, Conv2D, Linear, MaxPool2d, adaptive_avg_pool2d, conv2d, linear, max_pool2d};
+use slim_runtime::nn::{
+    AdaptiveAvgPool2d, BatchNorm, Conv2D, Linear, MaxPool2d, adaptive_avg_pool2d, conv2d, linear,
+    max_pool2d,
+};
 use tch::Tensor;
 use tch::nn::init::FanInOut;
 use tch::nn::{ConvConfig, ModuleT, Path};
@@ -92,7 +95,11 @@ pub fn resnet152<'a>(p: impl Borrow<Path<'a>>, classes: i64) -> ResNet<Bottlenec
 
 /// ResNeXt-50, 32×4d.
 pub fn resnext50_32x4d<'a>(p: impl Borrow<Path<'a>>, classes: i64) -> ResNet<Bottleneck> {
-    ResNet::new(p, &Config { depths: [3, 4, 6, 3], groups: 32, group_width: 4, ..Config::default() }, classes)
+    ResNet::new(
+        p,
+        &Config { depths: [3, 4, 6, 3], groups: 32, group_width: 4, ..Config::default() },
+        classes,
+    )
 }
 
 impl Default for Config {
@@ -110,12 +117,24 @@ impl<B: Block> ResNet<B> {
         let mut stage = |index: usize, stride| {
             let (p, width) = (&(p / format!("layer{}", index + 1)), width << index);
             let block = |i| {
-                B::new(&(p / i), std::mem::replace(&mut channels, width * B::EXPANSION), width, if i == 0 { stride } else { 1 }, config)
+                B::new(
+                    &(p / i),
+                    std::mem::replace(&mut channels, width * B::EXPANSION),
+                    width,
+                    if i == 0 { stride } else { 1 },
+                    config,
+                )
             };
             (0..config.depths[index]).map(block).collect()
         };
         ResNet {
-            conv1: conv(&(p / "conv1"), 3, width, 7, ConvConfig { stride: 2, ..Default::default() }),
+            conv1: conv(
+                &(p / "conv1"),
+                3,
+                width,
+                7,
+                ConvConfig { stride: 2, ..Default::default() },
+            ),
             bn1: norm(&(p / "bn1"), width),
             maxpool: MaxPool2d { padding: [1, 1], ..max_pool2d(3, 2) },
             layer1: stage(0, 1),
@@ -133,7 +152,13 @@ impl Block for BasicBlock {
 
     fn new(p: &Path, inputs: i64, width: i64, stride: i64, _: &Config) -> Self {
         BasicBlock {
-            conv1: conv(&(p / "conv1"), inputs, width, 3, ConvConfig { stride, ..Default::default() }),
+            conv1: conv(
+                &(p / "conv1"),
+                inputs,
+                width,
+                3,
+                ConvConfig { stride, ..Default::default() },
+            ),
             bn1: norm(&(p / "bn1"), width),
             conv2: conv(&(p / "conv2"), width, width, 3, Default::default()),
             bn2: norm(&(p / "bn2"), width),
@@ -152,7 +177,14 @@ impl Block for Bottleneck {
             conv1: conv(&(p / "conv1"), inputs, inner, 1, Default::default()),
             bn1: norm(&(p / "bn1"), inner),
             // A group is a path of its own through the block, so it stays or goes as a whole.
-            conv2: conv(&(p / "conv2"), inner, inner, 3, ConvConfig { stride, groups, ..Default::default() }).whole_groups(),
+            conv2: conv(
+                &(p / "conv2"),
+                inner,
+                inner,
+                3,
+                ConvConfig { stride, groups, ..Default::default() },
+            )
+            .whole_groups(),
             bn2: norm(&(p / "bn2"), inner),
             conv3: conv(&(p / "conv3"), inner, outputs, 1, Default::default()),
             bn3: norm(&(p / "bn3"), outputs),
@@ -164,19 +196,32 @@ impl Block for Bottleneck {
 /// A convolution that keeps the size of images, but for its stride.
 fn conv(p: &Path, inputs: i64, outputs: i64, kernel: i64, config: ConvConfig) -> Conv2D {
     let ws_init = kaiming_normal(FanInOut::FanOut);
-    conv2d(p, inputs, outputs, kernel, ConvConfig { padding: kernel / 2, bias: false, ws_init, ..config })
+    conv2d(
+        p,
+        inputs,
+        outputs,
+        kernel,
+        ConvConfig { padding: kernel / 2, bias: false, ws_init, ..config },
+    )
 }
 
 /// What fits the input to a block's output, where it does not fit as it is.
 fn downsample(p: &Path, inputs: i64, outputs: i64, stride: i64) -> Option<(Conv2D, BatchNorm)> {
     let fits = stride == 1 && inputs == outputs;
-    (!fits).then(|| (conv(&(p / 0), inputs, outputs, 1, ConvConfig { stride, ..Default::default() }), norm(&(p / 1), outputs)))
+    (!fits).then(|| {
+        (
+            conv(&(p / 0), inputs, outputs, 1, ConvConfig { stride, ..Default::default() }),
+            norm(&(p / 1), outputs),
+        )
+    })
 }
 
 impl<B: ModuleT> ModuleT for ResNet<B> {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let xs = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu_().apply(&self.maxpool);
-        let xs = [&self.layer1, &self.layer2, &self.layer3, &self.layer4].into_iter().fold(xs, |xs, stage| apply_all(stage, &xs, train));
+        let xs = [&self.layer1, &self.layer2, &self.layer3, &self.layer4]
+            .into_iter()
+            .fold(xs, |xs, stage| apply_all(stage, &xs, train));
         xs.apply(&self.avgpool).flatten(1, -1).apply(&self.fc)
     }
 }

@@ -6,7 +6,10 @@
 use std::borrow::Borrow;
 
 use slim_runtime::Prunable;
-use slim_runtime::nn::{AdaptiveAvgPool2d, Linear, MaxPool2d, Shuffle, Split, adaptive_avg_pool2d, linear, max_pool2d, shuffle, split};
+use slim_runtime::nn::{
+    AdaptiveAvgPool2d, Linear, MaxPool2d, Shuffle, Split, adaptive_avg_pool2d, linear, max_pool2d,
+    shuffle, split,
+};
 use tch::{Tensor, nn};
 
 use super::mobile::{Activation, ConvNorm, Window, norm};
@@ -65,7 +68,14 @@ impl ShuffleNetV2 {
             stage2: stage(&(p / "stage2"), 4, stem, width2),
             stage3: stage(&(p / "stage3"), 8, width2, width3),
             stage4: stage(&(p / "stage4"), 4, width3, width4),
-            conv5: ConvNorm::new(&(p / "conv5"), 0, [width4, last], Window::Pointwise, Activation::Relu, norm()),
+            conv5: ConvNorm::new(
+                &(p / "conv5"),
+                0,
+                [width4, last],
+                Window::Pointwise,
+                Activation::Relu,
+                norm(),
+            ),
             avgpool: adaptive_avg_pool2d(1),
             fc: linear(p / "fc", last, classes, Default::default()),
         }
@@ -73,14 +83,23 @@ impl ShuffleNetV2 {
 }
 
 fn stage(p: &nn::Path, blocks: usize, inputs: i64, width: i64) -> Vec<Block> {
-    let block = |i| if i == 0 { Block::Down(Down::new(&(p / i), inputs, width)) } else { Block::Basic(Basic::new(&(p / i), width)) };
+    let block = |i| {
+        if i == 0 {
+            Block::Down(Down::new(&(p / i), inputs, width))
+        } else {
+            Block::Basic(Basic::new(&(p / i), width))
+        }
+    };
     (0..blocks).map(block).collect()
 }
 
 impl Down {
     fn new(p: &nn::Path, inputs: i64, width: i64) -> Self {
         Down {
-            branch1: vec![depthwise(&(p / "branch1"), 0, inputs, 2), pointwise(&(p / "branch1"), 2, [inputs, width / 2])],
+            branch1: vec![
+                depthwise(&(p / "branch1"), 0, inputs, 2),
+                pointwise(&(p / "branch1"), 2, [inputs, width / 2]),
+            ],
             branch2: branch2(&(p / "branch2"), inputs, width / 2, 2),
             shuffle: shuffle(width, 2),
         }
@@ -99,7 +118,11 @@ impl Basic {
 
 /// The names are positions in a sequence where activations count too.
 fn branch2(p: &nn::Path, inputs: i64, width: i64, stride: i64) -> Vec<ConvNorm> {
-    vec![pointwise(p, 0, [inputs, width]), depthwise(p, 3, width, stride), pointwise(p, 5, [width, width])]
+    vec![
+        pointwise(p, 0, [inputs, width]),
+        depthwise(p, 3, width, stride),
+        pointwise(p, 5, [width, width]),
+    ]
 }
 
 fn pointwise(p: &nn::Path, index: usize, channels: [i64; 2]) -> ConvNorm {
@@ -107,7 +130,14 @@ fn pointwise(p: &nn::Path, index: usize, channels: [i64; 2]) -> ConvNorm {
 }
 
 fn depthwise(p: &nn::Path, index: usize, width: i64, stride: i64) -> ConvNorm {
-    ConvNorm::new(p, index, [width, width], Window::Depthwise { kernel: 3, stride }, Activation::Identity, norm())
+    ConvNorm::new(
+        p,
+        index,
+        [width, width],
+        Window::Depthwise { kernel: 3, stride },
+        Activation::Identity,
+        norm(),
+    )
 }
 
 impl nn::ModuleT for ShuffleNetV2 {
@@ -121,9 +151,13 @@ impl nn::ModuleT for ShuffleNetV2 {
 
 impl nn::ModuleT for Block {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        let branch = |xs: &Tensor, branch: &[ConvNorm]| branch.iter().fold(xs.shallow_clone(), |xs, layer| xs.apply_t(layer, train));
+        let branch = |xs: &Tensor, branch: &[ConvNorm]| {
+            branch.iter().fold(xs.shallow_clone(), |xs, layer| xs.apply_t(layer, train))
+        };
         let (left, right, shuffle) = match self {
-            Block::Down(Down { branch1, branch2, shuffle }) => (branch(xs, branch1), branch(xs, branch2), shuffle),
+            Block::Down(Down { branch1, branch2, shuffle }) => {
+                (branch(xs, branch1), branch(xs, branch2), shuffle)
+            }
             Block::Basic(Basic { split, branch2, shuffle }) => {
                 let halves = split.forward(xs);
                 (halves[0].shallow_clone(), branch(&halves[1], branch2), shuffle)

@@ -62,7 +62,9 @@
 use std::borrow::Borrow;
 
 use slim_runtime::Prunable;
-use slim_runtime::nn::{BatchNorm, Conv2D, ConvTranspose2D, MaxPool2d, conv_transpose2d, conv2d, max_pool2d};
+use slim_runtime::nn::{
+    BatchNorm, Conv2D, ConvTranspose2D, MaxPool2d, conv_transpose2d, conv2d, max_pool2d,
+};
 use tch::{Tensor, nn};
 
 use super::cifar::batch_norm;
@@ -147,7 +149,10 @@ impl DoubleConv {
 impl Up {
     fn new(p: &nn::Path, inputs: i64, width: i64) -> Self {
         let conv = nn::ConvTransposeConfig { stride: 2, bias: false, ..Default::default() };
-        Up { conv: conv_transpose2d(p / "conv", inputs, width, 2, conv), bn: batch_norm(p / "bn", width) }
+        Up {
+            conv: conv_transpose2d(p / "conv", inputs, width, 2, conv),
+            bn: batch_norm(p / "bn", width),
+        }
     }
 }
 

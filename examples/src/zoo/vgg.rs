@@ -38,7 +38,10 @@ pub fn cfg(depth: u32) -> Result<Cfg> {
         11 => channels![64, M, 128, M, 256, 256, M, 512, 512, M, 512, 512],
         13 => channels![64, 64, M, 128, 128, M, 256, 256, M, 512, 512, M, 512, 512],
         16 => channels![64, 64, M, 128, 128, M, 256, 256, 256, M, 512, 512, 512, M, 512, 512, 512],
-        19 => channels![64, 64, M, 128, 128, M, 256, 256, 256, 256, M, 512, 512, 512, 512, M, 512, 512, 512, 512],
+        19 => channels![
+            64, 64, M, 128, 128, M, 256, 256, 256, 256, M, 512, 512, 512, 512, M, 512, 512, 512,
+            512
+        ],
         _ => bail!("VGG has a depth of 11, 13, 16 or 19, not {depth}"),
     })
 }
@@ -74,7 +77,11 @@ impl Vgg {
             bs_init: Some(nn::Init::Const(0.)),
             ..Default::default()
         };
-        Ok(Vgg { feature, pool: adaptive_avg_pool2d(1), classifier: nn::linear(p / "classifier", inputs, classes, init) })
+        Ok(Vgg {
+            feature,
+            pool: adaptive_avg_pool2d(1),
+            classifier: nn::linear(p / "classifier", inputs, classes, init),
+        })
     }
 }
 
@@ -82,10 +89,19 @@ impl Block {
     /// `index` is the convolution's place in the reference's `feature`, where activations and pools count too.
     fn new(p: &nn::Path, index: usize, inputs: i64, width: i64) -> Self {
         let stdev = (2. / (3. * 3. * width as f64)).sqrt();
-        let conv = nn::ConvConfig { padding: 1, bias: false, ws_init: nn::Init::Randn { mean: 0., stdev }, ..Default::default() };
+        let conv = nn::ConvConfig {
+            padding: 1,
+            bias: false,
+            ws_init: nn::Init::Randn { mean: 0., stdev },
+            ..Default::default()
+        };
         // γ starts at one value for all, so that the ranking is learned and not drawn.
         let bn = nn::BatchNormConfig { ws_init: nn::Init::Const(0.5), ..Default::default() };
-        Block { conv: nn::conv2d(p / index, inputs, width, 3, conv), bn: nn::batch_norm2d(p / (index + 1), width, bn), pool: None }
+        Block {
+            conv: nn::conv2d(p / index, inputs, width, 3, conv),
+            bn: nn::batch_norm2d(p / (index + 1), width, bn),
+            pool: None,
+        }
     }
 }
 

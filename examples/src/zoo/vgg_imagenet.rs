@@ -4,7 +4,10 @@
 
 use std::borrow::Borrow;
 
-use slim_runtime::nn::{AdaptiveAvgPool2d, BatchNorm, Conv2D, Linear, MaxPool2d, adaptive_avg_pool2d, conv2d, linear, max_pool2d};
+use slim_runtime::nn::{
+    AdaptiveAvgPool2d, BatchNorm, Conv2D, Linear, MaxPool2d, adaptive_avg_pool2d, conv2d, linear,
+    max_pool2d,
+};
 use slim_runtime::{Cfg, Prunable, Stage, channels};
 use tch::Tensor;
 use tch::nn::init::FanInOut;
@@ -34,7 +37,8 @@ enum Layer {
 
 /// VGG-16 with batch norm.
 pub fn vgg16_bn<'a>(p: impl Borrow<Path<'a>>, classes: i64) -> Vgg {
-    let cfg = channels![64, 64, M, 128, 128, M, 256, 256, 256, M, 512, 512, 512, M, 512, 512, 512, M];
+    let cfg =
+        channels![64, 64, M, 128, 128, M, 256, 256, 256, M, 512, 512, 512, M, 512, 512, 512, M];
     Vgg::new(p, &cfg, 4096, classes)
 }
 
@@ -49,13 +53,19 @@ impl Vgg {
             match *stage {
                 Stage::Channels(width) => {
                     let index = features.len();
-                    features.extend([Layer::Conv(conv(&p(index), inputs, width)), Layer::Norm(norm(&p(index + 1), width)), Layer::Relu]);
+                    features.extend([
+                        Layer::Conv(conv(&p(index), inputs, width)),
+                        Layer::Norm(norm(&p(index + 1), width)),
+                        Layer::Relu,
+                    ]);
                     inputs = width;
                 }
                 Stage::MaxPool => features.push(Layer::MaxPool(max_pool2d(2, 2))),
             }
         }
-        let full = |index, inputs, outputs| Layer::Linear(full(&(p / "classifier" / index), inputs, outputs));
+        let full = |index, inputs, outputs| {
+            Layer::Linear(full(&(p / "classifier" / index), inputs, outputs))
+        };
         let classifier = vec![
             full(0, inputs * 7 * 7, hidden),
             Layer::Relu,
@@ -70,12 +80,21 @@ impl Vgg {
 }
 
 fn conv(p: &Path, inputs: i64, outputs: i64) -> Conv2D {
-    let config = ConvConfig { padding: 1, ws_init: kaiming_normal(FanInOut::FanOut), bs_init: Init::Const(0.), ..Default::default() };
+    let config = ConvConfig {
+        padding: 1,
+        ws_init: kaiming_normal(FanInOut::FanOut),
+        bs_init: Init::Const(0.),
+        ..Default::default()
+    };
     conv2d(p, inputs, outputs, 3, config)
 }
 
 fn full(p: &Path, inputs: i64, outputs: i64) -> Linear {
-    let config = LinearConfig { ws_init: Init::Randn { mean: 0., stdev: 0.01 }, bs_init: Some(Init::Const(0.)), ..Default::default() };
+    let config = LinearConfig {
+        ws_init: Init::Randn { mean: 0., stdev: 0.01 },
+        bs_init: Some(Init::Const(0.)),
+        ..Default::default()
+    };
     linear(p, inputs, outputs, config)
 }
 

@@ -24,7 +24,10 @@ fn earlier() -> (Folder, Vec<Vec<u8>>) {
 /// The program, behind a shell that sets limits.
 fn limited(folder: &Folder, limits: &str, line: &str) -> Said {
     let mut command = Command::new("sh");
-    command.current_dir(&folder.0).args(["-c", &format!("{limits} exec \"$0\" {line} --no-cuda --threads 1")]).arg(program(PRUNE));
+    command
+        .current_dir(&folder.0)
+        .args(["-c", &format!("{limits} exec \"$0\" {line} --no-cuda --threads 1")])
+        .arg(program(PRUNE));
     Said::by(&mut command)
 }
 
@@ -36,7 +39,10 @@ fn a_full_disk_leaves_the_earlier_files_or_none() {
         let limits = format!("trap '' XFSZ; ulimit -f {blocks};");
         let said = limited(&folder, &limits, LARGE);
         assert_eq!(said.code, 1, "{}", said.err);
-        assert_eq!(said.err, format!("error: cannot write out/{file}: File too large (os error 27)\n"));
+        assert_eq!(
+            said.err,
+            format!("error: cannot write out/{file}: File too large (os error 27)\n")
+        );
         assert!(folder.written("out") == written);
         assert_eq!(folder.names("out"), FILES);
     }
@@ -53,7 +59,12 @@ fn one_that_is_killed_leaves_the_earlier_files() {
         let said = limited(&folder, &format!("ulimit -c 0; ulimit -f {blocks};"), LARGE);
         assert!(said.code > 128, "{}, {}", said.code, said.err);
         assert!(folder.written("out") == written);
-        assert!(folder.names("out").iter().all(|name| FILES.contains(&name.as_str()) || name.starts_with(".slim-")));
+        assert!(
+            folder
+                .names("out")
+                .iter()
+                .all(|name| FILES.contains(&name.as_str()) || name.starts_with(".slim-"))
+        );
     }
     // And what it has left does not hinder the next one.
     folder.prune(LARGE);
@@ -63,18 +74,29 @@ fn one_that_is_killed_leaves_the_earlier_files() {
 #[test]
 fn what_must_not_be_replaced_is_not_and_neither_are_the_others() {
     let (folder, written) = earlier();
-    let set = |name: &str, mode| fs::set_permissions(folder.path("out").join(name), Permissions::from_mode(mode)).unwrap();
+    let set = |name: &str, mode| {
+        fs::set_permissions(folder.path("out").join(name), Permissions::from_mode(mode)).unwrap()
+    };
     for name in ["report.html", "pruned.safetensors"] {
         set(name, 0o444);
         let said = folder.run(PRUNE, LARGE);
-        assert_eq!((said.code, said.err), (1, format!("error: cannot write out/{name}: it is read-only\n")));
+        assert_eq!(
+            (said.code, said.err),
+            (1, format!("error: cannot write out/{name}: it is read-only\n"))
+        );
         assert!(folder.written("out") == written);
         set(name, 0o644);
     }
     for name in ["prune.txt", "pruned.safetensors"] {
         fs::create_dir_all(folder.path("folders").join(name)).unwrap();
         let said = folder.run(PRUNE, &LARGE.replace("out", "folders"));
-        assert_eq!((said.code, said.err), (1, format!("error: cannot write folders/{name}: there is something that is no file\n")));
+        assert_eq!(
+            (said.code, said.err),
+            (
+                1,
+                format!("error: cannot write folders/{name}: there is something that is no file\n")
+            )
+        );
         assert_eq!(folder.names("folders"), [name]);
         fs::remove_dir(folder.path("folders").join(name)).unwrap();
     }
@@ -113,20 +135,39 @@ fn nobody_has_to_listen() {
 #[test]
 fn torch_script_is_written_where_it_is_asked_for() {
     let folder = Folder::with(&["vgg11.pth"]);
-    let said = folder.prune(&format!("{CFG} --model vgg11.pth --no-test --torch-script --save out"));
-    assert!(said.contains("wrote prune.txt, plan.json, pruned.safetensors, pruned.pt and report.html into out"), "{said}");
-    assert_eq!(folder.names("out"), ["plan.json", "prune.txt", "pruned.pt", "pruned.safetensors", "report.html"]);
+    let said =
+        folder.prune(&format!("{CFG} --model vgg11.pth --no-test --torch-script --save out"));
+    assert!(
+        said.contains(
+            "wrote prune.txt, plan.json, pruned.safetensors, pruned.pt and report.html into out"
+        ),
+        "{said}"
+    );
+    assert_eq!(
+        folder.names("out"),
+        ["plan.json", "prune.txt", "pruned.pt", "pruned.safetensors", "report.html"]
+    );
 
     // It is the network of the other file.
-    let pruned = Model::read(&folder.path("out/pruned.safetensors"), &Wanted::default(), Device::Cpu).unwrap();
+    let pruned =
+        Model::read(&folder.path("out/pruned.safetensors"), &Wanted::default(), Device::Cpu)
+            .unwrap();
     let images = Tensor::rand([3, 3, 32, 32], tch::kind::FLOAT_CPU);
-    let served = tch::CModule::load(folder.path("out/pruned.pt")).unwrap().forward_ts(&[&images]).unwrap();
+    let served =
+        tch::CModule::load(folder.path("out/pruned.pt")).unwrap().forward_ts(&[&images]).unwrap();
     let expected = tch::no_grad(|| pruned.net.forward_t(&images, false));
-    assert!((served - &expected).abs().max().double_value(&[]) <= 1e-5 * expected.abs().max().double_value(&[]));
+    assert!(
+        (served - &expected).abs().max().double_value(&[])
+            <= 1e-5 * expected.abs().max().double_value(&[])
+    );
 
     // A network to read is not written over, whatever is in it.
     fs::copy(folder.path("vgg11.pth"), folder.path("pruned.pt")).unwrap();
     let said = folder.run(PRUNE, &format!("{CFG} --model pruned.pt --no-test --torch-script"));
     assert_eq!(said.code, 2);
-    assert!(said.err.contains("pruned.pt in --save would replace the file of --model"), "{}", said.err);
+    assert!(
+        said.err.contains("pruned.pt in --save would replace the file of --model"),
+        "{}",
+        said.err
+    );
 }

@@ -40,12 +40,18 @@ fn safetensors(header: &str, data: usize) -> Vec<u8> {
 
 /// One tensor, which is the classifier's.
 fn classifier(dtype: &str, shape: &str, bytes: usize) -> Vec<u8> {
-    safetensors(&format!(r#"{{"classifier.weight":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[0,{bytes}]}}}}"#), bytes)
+    safetensors(
+        &format!(
+            r#"{{"classifier.weight":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[0,{bytes}]}}}}"#
+        ),
+        bytes,
+    )
 }
 
 #[test]
 fn files_that_are_something_else() {
-    let fixtures = ["command", "command_legacy", "complex", "expanded"].map(|name| format!("{name}.hostile"));
+    let fixtures =
+        ["command", "command_legacy", "complex", "expanded"].map(|name| format!("{name}.hostile"));
     let folder = Folder::with(&fixtures.each_ref().map(String::as_str));
     fs::create_dir(folder.path("folder.pth")).unwrap();
     let twice = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#;
@@ -64,7 +70,11 @@ fn files_that_are_something_else() {
     for (name, bytes) in &files {
         fs::write(folder.path(name), bytes).unwrap();
     }
-    let names = files.iter().map(|(name, _)| *name).chain(fixtures.iter().map(String::as_str)).chain(["folder.pth", "nowhere.pth"]);
+    let names = files
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(fixtures.iter().map(String::as_str))
+        .chain(["folder.pth", "nowhere.pth"]);
     let texts: Vec<_> = names.map(|name| refused(&folder, name)).collect();
     assert!(!folder.path("ran").exists(), "a command in a pickle was run");
     insta::assert_snapshot!(texts.join("\n"));
@@ -74,13 +84,20 @@ fn files_that_are_something_else() {
 fn weights_that_are_no_numbers() {
     let folder = Folder::with(&["vgg11.safetensors"]);
     let mut bytes = fs::read(folder.path("vgg11.safetensors")).unwrap();
-    let gamma = slim_runtime::checkpoint::tensors(folder.path("vgg11.safetensors")).unwrap().remove("feature.1.weight").unwrap();
+    let gamma = slim_runtime::checkpoint::tensors(folder.path("vgg11.safetensors"))
+        .unwrap()
+        .remove("feature.1.weight")
+        .unwrap();
     let value = gamma.double_value(&[0]) as f32;
     let at = bytes.windows(4).position(|window| window == value.to_le_bytes()).unwrap();
     bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
     fs::write(folder.path("nan.safetensors"), bytes).unwrap();
     let said = folder.run(PRUNE, &format!("{CFG} --model nan.safetensors --no-test --save out"));
     assert_eq!(said.code, 1);
-    assert!(said.err.starts_with("error: by `feature.0.bn.weight`, channel 0 has the score NaN"), "{}", said.err);
+    assert!(
+        said.err.starts_with("error: by `feature.0.bn.weight`, channel 0 has the score NaN"),
+        "{}",
+        said.err
+    );
     assert!(!folder.path("out").exists());
 }

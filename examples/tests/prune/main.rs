@@ -25,7 +25,8 @@ const ITERATE: &str = "iterate";
 
 /// Where a program is.
 fn program(name: &str) -> OsString {
-    let compiled = if name == PRUNE { env!("CARGO_BIN_EXE_prune") } else { env!("CARGO_BIN_EXE_iterate") };
+    let compiled =
+        if name == PRUNE { env!("CARGO_BIN_EXE_prune") } else { env!("CARGO_BIN_EXE_iterate") };
     slim_tests::place::program(name, compiled)
 }
 
@@ -67,7 +68,11 @@ impl Folder {
     /// A program, with words parted by spaces.
     fn command(&self, name: &str, line: &str) -> Command {
         let mut command = Command::new(program(name));
-        command.current_dir(&self.0).args(line.split_whitespace()).args(["--no-cuda", "--threads", "1"]);
+        command.current_dir(&self.0).args(line.split_whitespace()).args([
+            "--no-cuda",
+            "--threads",
+            "1",
+        ]);
         // Threads that wait for each other take the time of tests beside this one.
         command.stdin(Stdio::null()).env("OMP_NUM_THREADS", "1");
         command
@@ -95,7 +100,8 @@ impl Folder {
     /// The names of files in a folder, those that are hidden too.
     fn names(&self, name: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(name)).unwrap();
-        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -120,8 +126,13 @@ impl Said {
 /// The tensors of a safetensors file, to the bit.
 fn bits(file: &Path) -> BTreeMap<String, (Vec<i64>, Vec<u64>)> {
     let bits = |tensor: Tensor| {
-        let values = Vec::<f64>::try_from(tensor.flatten(0, -1).to_kind(tch::Kind::Double)).unwrap();
+        let values =
+            Vec::<f64>::try_from(tensor.flatten(0, -1).to_kind(tch::Kind::Double)).unwrap();
         (tensor.size(), values.into_iter().map(f64::to_bits).collect())
     };
-    checkpoint::tensors(file).unwrap().into_iter().map(|(name, tensor)| (name, bits(tensor))).collect()
+    checkpoint::tensors(file)
+        .unwrap()
+        .into_iter()
+        .map(|(name, tensor)| (name, bits(tensor)))
+        .collect()
 }

@@ -14,7 +14,11 @@ fn trained() -> Folder {
     tch::set_num_threads(1);
     tch::manual_seed(1);
     let data = data::load(Name::Digits, "".as_ref(), Device::Cpu).unwrap();
-    let mut model = Model::new(Spec::new(Arch::Vgg, None, Some(channels![8, M, 16, M, 16]), 10).unwrap(), Device::Cpu).unwrap();
+    let mut model = Model::new(
+        Spec::new(Arch::Vgg, None, Some(channels![8, M, 16, M, 16]), 10).unwrap(),
+        Device::Cpu,
+    )
+    .unwrap();
     let recipe = Recipe { epochs: 5, batch_size: 32, sparsity: 1e-3, ..Recipe::default() };
     train(&mut model, &data, &recipe, &Output { quiet: true, ..Output::default() }, None).unwrap();
     model.dataset = Some(Name::Digits);
@@ -53,7 +57,10 @@ fn what_is_printed_and_written_is_what_the_networks_get_right() {
 
     let (cfg, parameters) = (plan.cfg(), plan.parameters().after);
     assert!(said.contains(&format!("cfg         {cfg}\n")), "{said}");
-    let txt = format!("Configuration: \n{cfg}\nNumber of parameters: \n{parameters}\nTest accuracy: \n{}", python(masked));
+    let txt = format!(
+        "Configuration: \n{cfg}\nNumber of parameters: \n{parameters}\nTest accuracy: \n{}",
+        python(masked)
+    );
     assert_eq!(folder.text("out/prune.txt"), txt);
 
     let report = folder.text("out/report.html");
@@ -61,26 +68,39 @@ fn what_is_printed_and_written_is_what_the_networks_get_right() {
     for (_, correct) in shares {
         assert!(report.contains(&format!("{:.2} %", correct as f64 / 3.6)), "{correct}");
     }
-    assert!(plan.layers().iter().filter(|layer| !layer.axes.is_empty()).all(|layer| report.contains(&layer.path)));
+    assert!(
+        plan.layers()
+            .iter()
+            .filter(|layer| !layer.axes.is_empty())
+            .all(|layer| report.contains(&layer.path))
+    );
 }
 
 /// `repr(correct / 360.0)`, which is the shortest text that is read as the same number.
 fn python(correct: usize) -> String {
     let share = correct as f64 / 360.;
-    let shortest = (1..20).map(|digits| format!("{share:.digits$}")).find(|text| text.parse::<f64>().unwrap() == share);
+    let shortest = (1..20)
+        .map(|digits| format!("{share:.digits$}"))
+        .find(|text| text.parse::<f64>().unwrap() == share);
     shortest.unwrap()
 }
 
 #[test]
 fn gradients_on_training_images_rank_channels() {
     let folder = Folder::with(&["vgg11.pth"]);
-    let plans: Vec<_> = ["--criterion taylor --taylor-batches 2", "--criterion taylor --taylor-batches 4", "--criterion scale"]
-        .into_iter()
-        .map(|criterion| {
-            folder.prune(&format!("{CFG} --model vgg11.pth --dataset digits --percent 0.7 {criterion} --save out"));
-            folder.plan("out/plan.json")
-        })
-        .collect();
+    let plans: Vec<_> = [
+        "--criterion taylor --taylor-batches 2",
+        "--criterion taylor --taylor-batches 4",
+        "--criterion scale",
+    ]
+    .into_iter()
+    .map(|criterion| {
+        folder.prune(&format!(
+            "{CFG} --model vgg11.pth --dataset digits --percent 0.7 {criterion} --save out"
+        ));
+        folder.plan("out/plan.json")
+    })
+    .collect();
     assert_eq!(plans[0].slimming().criterion.name(), "taylor");
     assert_ne!(plans[0].threshold(), plans[1].threshold(), "the number of batches does nothing");
     assert!(plans[0].layers() != plans[2].layers(), "gradients rank as γ do");

@@ -9,7 +9,12 @@ fn refused(folder: &Folder, program: &str, line: &str) -> String {
     assert!(!said.err.contains("panicked"), "{line}: {}", said.err);
     assert!(!folder.path("out").exists(), "{line}: there is a folder");
     let by_clap = said.err.ends_with("For more information, try '--help'.\n");
-    assert!(said.code == 2 && by_clap || said.err.lines().count() == 1, "{line}: {}, {}", said.code, said.err);
+    assert!(
+        said.code == 2 && by_clap || said.err.lines().count() == 1,
+        "{line}: {}, {}",
+        said.code,
+        said.err
+    );
     format!("{line}\n  {} {}\n", said.code, said.err.lines().next().unwrap())
 }
 
@@ -21,7 +26,11 @@ fn a_data_set_that_is_not_there_is_said_before_all_else() {
         let model = if program == PRUNE { "--model nowhere.pth" } else { "" };
         let said = folder.run(program, &format!("{model} --dataset cifar10 --save out"));
         assert_eq!((said.code, said.out.as_str()), (2, ""), "{}", said.err);
-        assert!(said.err.starts_with("error: no CIFAR-10 in `data`: expected are `data_batch_1.bin`, "), "{}", said.err);
+        assert!(
+            said.err.starts_with("error: no CIFAR-10 in `data`: expected are `data_batch_1.bin`, "),
+            "{}",
+            said.err
+        );
         assert!(said.err.contains("https://") && said.err.lines().count() == 1, "{}", said.err);
     }
     assert_eq!(folder.names("."), ["vgg11.pth"]);
@@ -49,7 +58,10 @@ fn what_cannot_be_asked_is_refused() {
         "--no-test --layer nowhere=0.5",
         "--no-test --keep nowhere",
     ];
-    let mut texts: Vec<_> = lines.iter().map(|line| refused(&folder, PRUNE, &format!("{model} {line}")).replace(&model, "prune")).collect();
+    let mut texts: Vec<_> = lines
+        .iter()
+        .map(|line| refused(&folder, PRUNE, &format!("{model} {line}")).replace(&model, "prune"))
+        .collect();
     let networks = [
         "--no-test --arch lenet",
         "--no-test --arch resnet50 --depth 50",
@@ -63,7 +75,10 @@ fn what_cannot_be_asked_is_refused() {
     let said = again.run(PRUNE, "--model pruned.safetensors --no-test --save .");
     assert_eq!(
         (said.code, said.err.as_str()),
-        (2, "error: pruned.safetensors in --save would replace the file of --model: choose another folder\n")
+        (
+            2,
+            "error: pruned.safetensors in --save would replace the file of --model: choose another folder\n"
+        )
     );
     texts.extend(networks.iter().map(|line| format!("prune {}", refused(&folder, PRUNE, line))));
     insta::assert_snapshot!(texts.concat());
@@ -83,7 +98,10 @@ fn passes_that_cannot_be_are_refused_before_training() {
         "--keep nowhere",
         "--lr inf",
     ];
-    let texts: Vec<_> = lines.iter().map(|line| refused(&folder, ITERATE, &format!("{tiny} {line}")).replace(tiny, "iterate")).collect();
+    let texts: Vec<_> = lines
+        .iter()
+        .map(|line| refused(&folder, ITERATE, &format!("{tiny} {line}")).replace(tiny, "iterate"))
+        .collect();
     insta::assert_snapshot!(texts.concat());
     let none = refused(&folder, ITERATE, "--cfg [4]");
     assert!(none.contains("which data set?"), "{none}");

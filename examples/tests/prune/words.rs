@@ -17,14 +17,18 @@ fn shape(text: &str) -> String {
 #[test]
 fn a_network_of_pytorch_without_data() {
     let folder = Folder::with(&["vgg11.pth.tar"]);
-    insta::assert_snapshot!(shape(&folder.prune(&format!("{CFG} --model vgg11.pth.tar --no-test --save out"))));
+    insta::assert_snapshot!(shape(
+        &folder.prune(&format!("{CFG} --model vgg11.pth.tar --no-test --save out"))
+    ));
 }
 
 #[test]
 fn pruned_again() {
     let folder = Folder::with(&["vgg11.pth"]);
     folder.prune(&format!("{CFG} --model vgg11.pth --no-test --percent 0.3 --save out"));
-    insta::assert_snapshot!(shape(&folder.prune("--model out/pruned.safetensors --no-test --percent 0.3 --max-removed 0.5 --save again")));
+    insta::assert_snapshot!(shape(&folder.prune(
+        "--model out/pruned.safetensors --no-test --percent 0.3 --max-removed 0.5 --save again"
+    )));
     assert_eq!(folder.plan("again/plan.json").passes().len(), 1);
 }
 

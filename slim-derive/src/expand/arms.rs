@@ -21,7 +21,13 @@ pub(super) fn trace_and_visit(inputs: &Inputs, arms: &[Arm]) -> TokenStream {
     let checks_input = !arms.is_empty() && !matches!(inputs, Inputs::Any);
     let uses_cx = checks_input || nodes().next().is_some();
     let uses_visit = nodes().any(|node| matches!(node.op, Op::Layer));
-    methods(&parameter("cx", uses_cx), &parameter("input", !arms.is_empty()), &trace, &parameter("visit", uses_visit), &layers_mut)
+    methods(
+        &parameter("cx", uses_cx),
+        &parameter("input", !arms.is_empty()),
+        &trace,
+        &parameter("visit", uses_visit),
+        &layers_mut,
+    )
 }
 
 fn trace(arm: &Arm) -> TokenStream {
@@ -42,7 +48,8 @@ fn trace(arm: &Arm) -> TokenStream {
 fn visit(arm: &Arm) -> TokenStream {
     match &arm.node {
         Some(Node { op: Op::Layer, field, .. }) => {
-            let (pattern, binding, visit, ty) = (pattern(arm, true), local("field"), local("visit"), field.ty);
+            let (pattern, binding, visit, ty) =
+                (pattern(arm, true), local("field"), local("visit"), field.ty);
             quote!(#pattern => <#ty as _slim::Prunable>::layers_mut(#binding, #visit))
         }
         _ => {

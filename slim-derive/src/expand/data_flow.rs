@@ -27,7 +27,10 @@ pub(crate) fn trace_and_visit(flow: &DataFlow) -> TokenStream {
         #(#visits)*
         ::core::result::Result::Ok(())
     };
-    let (cx, input) = (parameter("cx", uses.cx), parameter("input", uses.input || !matches!(flow.inputs, Inputs::Any)));
+    let (cx, input) = (
+        parameter("cx", uses.cx),
+        parameter("input", uses.input || !matches!(flow.inputs, Inputs::Any)),
+    );
     methods(&cx, &input, &trace, &parameter("visit", layers().next().is_some()), &layers_mut)
 }
 
@@ -39,7 +42,10 @@ struct Uses {
 
 impl Uses {
     fn of(flow: &DataFlow) -> Self {
-        let mut uses = Uses { cx: flow.explicit || !flow.nodes.is_empty() || !matches!(flow.inputs, Inputs::Any), input: false };
+        let mut uses = Uses {
+            cx: flow.explicit || !flow.nodes.is_empty() || !matches!(flow.inputs, Inputs::Any),
+            input: false,
+        };
         flow.walk(&mut |part| match part {
             FlowExpr::Input => uses.input = true,
             FlowExpr::Node(_) | FlowExpr::Value(_) | FlowExpr::Tuple(_) => {}
@@ -56,7 +62,9 @@ pub(super) fn inputs(inputs: &Inputs, used: bool) -> TokenStream {
         Inputs::Any => return TokenStream::new(),
         Inputs::Width(width) => quote!(_slim::Tracer::expect_input(#cx, &#input, #width)?;),
         Inputs::Count(count) => quote!(_slim::Tracer::inputs(#cx, &#input, #count)?;),
-        Inputs::Widths(widths) => quote!(_slim::Tracer::expect_inputs(#cx, &#input, &[#(#widths),*])?;),
+        Inputs::Widths(widths) => {
+            quote!(_slim::Tracer::expect_inputs(#cx, &#input, &[#(#widths),*])?;)
+        }
     };
     if used { quote!(let #input = #checked) } else { checked }
 }
@@ -116,7 +124,8 @@ fn elementwise(node: &Node, from: &TokenStream, call: &TokenStream) -> TokenStre
 fn expression(flow: &DataFlow, expr: &FlowExpr) -> TokenStream {
     let cx = local("cx");
     let (a, b, parts) = (local("a"), local("b"), local("parts"));
-    let all = |exprs: &[FlowExpr]| exprs.iter().map(|expr| expression(flow, expr)).collect::<Vec<_>>();
+    let all =
+        |exprs: &[FlowExpr]| exprs.iter().map(|expr| expression(flow, expr)).collect::<Vec<_>>();
     match expr {
         FlowExpr::Input => {
             let input = local("input");

@@ -37,7 +37,12 @@ fn impl_block(model: &Model, generics: &Generics, methods: &TokenStream) -> Toke
 }
 
 /// `impl Prunable for` a type.
-pub(crate) fn impl_block_for(krate: &Path, ident: &Ident, generics: &Generics, methods: &TokenStream) -> TokenStream {
+pub(crate) fn impl_block_for(
+    krate: &Path,
+    ident: &Ident,
+    generics: &Generics,
+    methods: &TokenStream,
+) -> TokenStream {
     // Spanned, so that a path that leads nowhere is an error at the attribute that gives it.
     let import = quote_spanned!(krate.span()=> use #krate as _slim;);
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
@@ -54,7 +59,13 @@ pub(crate) fn impl_block_for(krate: &Path, ident: &Ident, generics: &Generics, m
 }
 
 /// The two methods, whose parameters are `_` where their bodies use none.
-fn methods(cx: &TokenStream, input: &TokenStream, trace: &TokenStream, visit: &TokenStream, layers_mut: &TokenStream) -> TokenStream {
+fn methods(
+    cx: &TokenStream,
+    input: &TokenStream,
+    trace: &TokenStream,
+    visit: &TokenStream,
+    layers_mut: &TokenStream,
+) -> TokenStream {
     quote! {
         fn trace(&self, #cx: &mut _slim::Tracer, #input: _slim::Flow) -> _slim::Result<_slim::Flow> {
             #trace
@@ -92,7 +103,8 @@ fn bounded(model: &Model, wiring: &Wiring) -> Generics {
         Wiring::Enum(_, arms) => arms.iter().filter_map(|arm| arm.node.as_ref()).collect(),
     };
     let layers = nodes.into_iter().filter(|node| matches!(node.op, Op::Layer));
-    let predicates: Vec<WherePredicate> = layers.flat_map(|node| bounds(model, node.field.ty)).collect();
+    let predicates: Vec<WherePredicate> =
+        layers.flat_map(|node| bounds(model, node.field.ty)).collect();
     let mut generics = model.generics.clone();
     if !predicates.is_empty() {
         generics.make_where_clause().predicates.extend(predicates);

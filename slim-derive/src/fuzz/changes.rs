@@ -15,12 +15,20 @@ fn seeds(folders: &[&str], select: fn(Item) -> Option<TokenStream>) -> Vec<Strin
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut found = Vec::new();
     for folder in folders {
-        let entries = root.join(folder).read_dir().expect("is there").map(|entry| entry.expect("can be read").path());
-        let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect();
+        let entries = root
+            .join(folder)
+            .read_dir()
+            .expect("is there")
+            .map(|entry| entry.expect("can be read").path());
+        let mut files: Vec<_> = entries
+            .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+            .collect();
         files.sort();
         for file in files {
-            let file = syn::parse_file(&std::fs::read_to_string(file).expect("can be read")).expect("is Rust");
-            found.extend(file.items.into_iter().filter_map(select).map(|tokens| tokens.to_string()));
+            let file = syn::parse_file(&std::fs::read_to_string(file).expect("can be read"))
+                .expect("is Rust");
+            found
+                .extend(file.items.into_iter().filter_map(select).map(|tokens| tokens.to_string()));
         }
     }
     assert!(found.len() > 20);
@@ -111,7 +119,9 @@ fn words(tokens: TokenStream) -> Vec<String> {
                 words.push(close.to_owned());
             }
             // So that `=` `>` stays `=>`.
-            TokenTree::Punct(punct) if punct.spacing() == Spacing::Joint => words.push(punct.to_string() + "\u{0}"),
+            TokenTree::Punct(punct) if punct.spacing() == Spacing::Joint => {
+                words.push(punct.to_string() + "\u{0}")
+            }
             token => words.push(token.to_string()),
         }
     }
@@ -131,7 +141,9 @@ fn words(tokens: TokenStream) -> Vec<String> {
 impl Change {
     /// Delimiters stay, so that what comes out is tokens.
     fn apply(&self, words: &mut Vec<String>) {
-        let free: Vec<_> = (0..words.len()).filter(|&at| !matches!(words[at].as_str(), "(" | ")" | "[" | "]" | "{" | "}" | "")).collect();
+        let free: Vec<_> = (0..words.len())
+            .filter(|&at| !matches!(words[at].as_str(), "(" | ")" | "[" | "]" | "{" | "}" | ""))
+            .collect();
         if free.is_empty() {
             return;
         }

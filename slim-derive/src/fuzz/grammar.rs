@@ -8,14 +8,18 @@ pub(super) fn pieces(pieces: &'static [&'static str]) -> BoxedStrategy<String> {
 }
 
 /// A few of them, joined by `by`.
-fn several(of: impl Strategy<Value = String> + 'static, at_most: usize, by: &'static str) -> BoxedStrategy<String> {
+fn several(
+    of: impl Strategy<Value = String> + 'static,
+    at_most: usize,
+    by: &'static str,
+) -> BoxedStrategy<String> {
     prop::collection::vec(of, 0..=at_most).prop_map(move |parts| parts.join(by)).boxed()
 }
 
 pub(super) fn name() -> BoxedStrategy<String> {
     pieces(&[
-        "conv", "bn", "bn2", "input", "r#type", "output", "self", "Self", "crate", "_", "x", "T", "é", "relu", "chunk", "prune", "fn", "0",
-        "1",
+        "conv", "bn", "bn2", "input", "r#type", "output", "self", "Self", "crate", "_", "x", "T",
+        "é", "relu", "chunk", "prune", "fn", "0", "1",
     ])
 }
 
@@ -53,17 +57,26 @@ pub(super) fn expression() -> BoxedStrategy<String> {
     let leaf = prop_oneof![4 => name(), 2 => number(), 1 => pieces(&["()", "[]", "a::b", "..", "|xs| xs.sin()", "vec![1]", "\"\"", "if a {} else {}"])];
     leaf.prop_recursive(5, 24, 4, |inner| {
         let one = inner.clone();
-        let list = move || prop::collection::vec(inner.clone(), 0..4).prop_map(|parts| parts.join(", "));
+        let list =
+            move || prop::collection::vec(inner.clone(), 0..4).prop_map(|parts| parts.join(", "));
         prop_oneof![
-            (one.clone(), pieces(&["+", "*", "-", "/", "<", "&&", "=", "=>", "..", ".", "|", "as"]), one.clone())
+            (
+                one.clone(),
+                pieces(&["+", "*", "-", "/", "<", "&&", "=", "=>", "..", ".", "|", "as"]),
+                one.clone()
+            )
                 .prop_map(|(a, operator, b)| format!("{a} {operator} {b}")),
             list().prop_map(|parts| format!("[{parts}]")),
             list().prop_map(|parts| format!("({parts})")),
             (name(), list()).prop_map(|(function, parts)| format!("{function}({parts})")),
-            (pieces(&["chunk", "shuffle", "pixel_shuffle", "flatten", "unflatten", "ungate"]), list())
+            (
+                pieces(&["chunk", "shuffle", "pixel_shuffle", "flatten", "unflatten", "ungate"]),
+                list()
+            )
                 .prop_map(|(function, parts)| format!("{function}({parts})")),
             (one.clone(), number()).prop_map(|(a, index)| format!("{a}.{index}")),
-            (one.clone(), name(), list()).prop_map(|(a, function, parts)| format!("{a}.{function}({parts})")),
+            (one.clone(), name(), list())
+                .prop_map(|(a, function, parts)| format!("{a}.{function}({parts})")),
             one.prop_map(|a| format!("{{ {a} }}")),
         ]
     })
@@ -89,8 +102,7 @@ pub(super) fn attribute() -> BoxedStrategy<String> {
             "3",
         ])
     };
-    let value =
-        prop_oneof![4 => expression(), 1 => pieces(&["shift", "\"\"", "\"::a\"", "\"a b\"", "path::to::f", "f::<T>", "(3, 1)", "()"])];
+    let value = prop_oneof![4 => expression(), 1 => pieces(&["shift", "\"\"", "\"::a\"", "\"a b\"", "path::to::f", "f::<T>", "(3, 1)", "()"])];
     let meta = prop_oneof![
         2 => key(),
         5 => (key(), value.clone()).prop_map(|(key, value)| format!("{key} = {value}")),
@@ -124,7 +136,20 @@ fn layer_type() -> BoxedStrategy<String> {
         "<A as B>::C",
     ]);
     leaf.prop_recursive(3, 8, 2, |inner| {
-        (pieces(&["Vec<X>", "Option<X>", "Box<X>", "[X; 3]", "(X, X)", "A<'a, X, 3>", "(X)", "fn(X) -> X", "dyn Fn(X) -> X"]), inner)
+        (
+            pieces(&[
+                "Vec<X>",
+                "Option<X>",
+                "Box<X>",
+                "[X; 3]",
+                "(X, X)",
+                "A<'a, X, 3>",
+                "(X)",
+                "fn(X) -> X",
+                "dyn Fn(X) -> X",
+            ]),
+            inner,
+        )
             .prop_map(|(outer, inner)| outer.replace('X', &inner))
     })
     .boxed()
@@ -132,8 +157,12 @@ fn layer_type() -> BoxedStrategy<String> {
 
 pub(super) fn derive_input() -> BoxedStrategy<String> {
     let attributes = || several(attribute(), 2, " ");
-    let named = (attributes(), name(), layer_type()).prop_map(|(attributes, name, ty)| format!("{attributes} {name}: {ty}")).boxed();
-    let unnamed = (attributes(), layer_type()).prop_map(|(attributes, ty)| format!("{attributes} {ty}")).boxed();
+    let named = (attributes(), name(), layer_type())
+        .prop_map(|(attributes, name, ty)| format!("{attributes} {name}: {ty}"))
+        .boxed();
+    let unnamed = (attributes(), layer_type())
+        .prop_map(|(attributes, ty)| format!("{attributes} {ty}"))
+        .boxed();
     let named = || several(named.clone(), 5, ", ");
     let unnamed = || several(unnamed.clone(), 4, ", ");
     let variant = prop_oneof![
@@ -141,9 +170,10 @@ pub(super) fn derive_input() -> BoxedStrategy<String> {
         named().prop_map(|fields| format!("{{ {fields} }}")),
         Just(String::new()),
     ];
-    let variant =
-        (attributes(), pieces(&["A", "B", "r#C"]), variant).prop_map(|(attributes, name, fields)| format!("{attributes} {name} {fields}"));
-    let generics = pieces(&["", "", "", "<T>", "<'a, T: A + 'a, const N: usize>", "<T = A>", "<T,>"]);
+    let variant = (attributes(), pieces(&["A", "B", "r#C"]), variant)
+        .prop_map(|(attributes, name, fields)| format!("{attributes} {name} {fields}"));
+    let generics =
+        pieces(&["", "", "", "<T>", "<'a, T: A + 'a, const N: usize>", "<T = A>", "<T,>"]);
     let kind = prop_oneof![
         5 => (generics.clone(), named()).prop_map(|(generics, fields)| format!("struct Net {generics} {{ {fields} }}")),
         3 => (generics.clone(), unnamed()).prop_map(|(generics, fields)| format!("struct Net {generics} ({fields});")),
@@ -181,8 +211,19 @@ fn statement() -> BoxedStrategy<String> {
         "nothing",
         "leaky_relu",
     ]);
-    let key =
-        pieces(&["kernel", "stride", "padding", "bias", "groups", "eps", "affine", "whole_groups", "ceil_mode", "kernle", "gamma_init"]);
+    let key = pieces(&[
+        "kernel",
+        "stride",
+        "padding",
+        "bias",
+        "groups",
+        "eps",
+        "affine",
+        "whole_groups",
+        "ceil_mode",
+        "kernle",
+        "gamma_init",
+    ]);
     let argument = prop_oneof![
         4 => number(),
         3 => (number(), number()).prop_map(|(a, b)| format!("{a} => {b}")),
@@ -190,7 +231,9 @@ fn statement() -> BoxedStrategy<String> {
         1 => expression(),
         1 => pieces(&["Block(64)", "Block()", "|xs| xs.sin()", "|xs| xs * conv", "padding_mode = nn::PaddingMode::Zeros", "= 3", "=> 3"]),
     ];
-    let call = (operation, several(argument, 3, ", ")).prop_map(|(operation, arguments)| format!("{operation}({arguments})")).boxed();
+    let call = (operation, several(argument, 3, ", "))
+        .prop_map(|(operation, arguments)| format!("{operation}({arguments})"))
+        .boxed();
     let value = prop_oneof![
         6 => call.clone(),
         2 => (name(), call.clone()).prop_map(|(name, call)| format!("{name}.{call}")),

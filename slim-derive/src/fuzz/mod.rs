@@ -37,12 +37,21 @@ fn accepted(text: &str, expand: fn(TokenStream) -> TokenStream) -> bool {
     let expanded = expand(tokens);
     let errors = errors(expanded.clone());
     for (error, message) in &errors {
-        assert!(error.start().line > 1 || message.contains("unexpected end of input"), "{message} has no place");
+        assert!(
+            error.start().line > 1 || message.contains("unexpected end of input"),
+            "{message} has no place"
+        );
     }
     let expanded = expanded.to_string();
     // A name is written once, and used in the messages, the constructor and the wiring.
-    assert!(expanded.len() <= 10_000 + 200 * text.len(), "{} bytes of {}", expanded.len(), text.len());
-    let file: File = syn::parse_str(&expanded).unwrap_or_else(|error| panic!("{error}: {expanded}"));
+    assert!(
+        expanded.len() <= 10_000 + 200 * text.len(),
+        "{} bytes of {}",
+        expanded.len(),
+        text.len()
+    );
+    let file: File =
+        syn::parse_str(&expanded).unwrap_or_else(|error| panic!("{error}: {expanded}"));
     assert!(!file.items.is_empty());
     errors.is_empty()
 }
@@ -51,21 +60,28 @@ fn accepted(text: &str, expand: fn(TokenStream) -> TokenStream) -> bool {
 fn errors(expanded: TokenStream) -> Vec<(Span, String)> {
     let tokens: Vec<_> = expanded.into_iter().collect();
     let error = |tokens: &[TokenTree]| match tokens {
-        [TokenTree::Ident(ident), _, message] if ident == "compile_error" => Some((ident.span(), message.to_string())),
+        [TokenTree::Ident(ident), _, message] if ident == "compile_error" => {
+            Some((ident.span(), message.to_string()))
+        }
         _ => None,
     };
     tokens.windows(3).filter_map(error).collect()
 }
 
 /// Runs as many inputs as are asked for, on a stack of the compiler's size. Some are accepted, and some are not.
-fn fuzz<S: Strategy<Value = String> + 'static>(inputs: fn() -> S, expand: fn(TokenStream) -> TokenStream) {
-    let cases = std::env::var("SLIM_FUZZ_CASES").map_or(800, |cases| cases.parse().expect("SLIM_FUZZ_CASES is a number"));
+fn fuzz<S: Strategy<Value = String> + 'static>(
+    inputs: fn() -> S,
+    expand: fn(TokenStream) -> TokenStream,
+) {
+    let cases = std::env::var("SLIM_FUZZ_CASES")
+        .map_or(800, |cases| cases.parse().expect("SLIM_FUZZ_CASES is a number"));
     let at_hand = Arc::new(Mutex::new(String::new()));
     let (alive, signs) = mpsc::channel();
     let work = {
         let at_hand = Arc::clone(&at_hand);
         move || {
-            let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+            let config =
+                ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
             let good = Cell::new(0);
             let run = TestRunner::new(config).run(&inputs(), |text| {
                 at_hand.lock().expect("is sound").clone_from(&text);
@@ -83,7 +99,9 @@ fn fuzz<S: Strategy<Value = String> + 'static>(inputs: fn() -> S, expand: fn(Tok
         match signs.recv_timeout(HANG) {
             Ok(()) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
-            Err(mpsc::RecvTimeoutError::Timeout) => panic!("a hang: {}", at_hand.lock().expect("is sound")),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                panic!("a hang: {}", at_hand.lock().expect("is sound"))
+            }
         }
     }
     worker.join().expect("no input fails");
@@ -148,16 +166,28 @@ fn what_is_deep_fits_the_stack_or_is_refused() {
                 ] {
                     accepted(&text, derive);
                 }
-                accepted(&format!("struct Net {{ bn = batch_norm(3); x = {nested}; conv = conv2d(3 => 4, kernel = {nested}); }}"), defined);
+                accepted(
+                    &format!(
+                        "struct Net {{ bn = batch_norm(3); x = {nested}; conv = conv2d(3 => 4, kernel = {nested}); }}"
+                    ),
+                    defined,
+                );
             }
         }
     };
-    thread::Builder::new().stack_size(STACK).spawn(deep).expect("a thread starts").join().expect("nothing fails");
+    thread::Builder::new()
+        .stack_size(STACK)
+        .spawn(deep)
+        .expect("a thread starts")
+        .join()
+        .expect("nothing fails");
 }
 
 #[test]
 fn widths_that_double_do_not_flood() {
     let doubled: String = (0..60).map(|i| format!("x{} = [x{i}, x{i}]; ", i + 1)).collect();
-    let text = format!("struct Net {{ x0 = conv2d(3 => W, kernel = 3); {doubled} fc = linear(64 => 10); }}");
+    let text = format!(
+        "struct Net {{ x0 = conv2d(3 => W, kernel = 3); {doubled} fc = linear(64 => 10); }}"
+    );
     assert!(accepted(&text, defined));
 }

@@ -21,8 +21,20 @@ pub(crate) struct Arguments<'a> {
 }
 
 impl<'a> Arguments<'a> {
-    pub(crate) fn new(cx: &'a Ctxt, operation: &'a Path, form: &'static str, arguments: &'a [Argument]) -> Self {
-        let mut sorted = Arguments { cx, operation, form, widths: None, plain: Vec::new(), named: BTreeMap::new() };
+    pub(crate) fn new(
+        cx: &'a Ctxt,
+        operation: &'a Path,
+        form: &'static str,
+        arguments: &'a [Argument],
+    ) -> Self {
+        let mut sorted = Arguments {
+            cx,
+            operation,
+            form,
+            widths: None,
+            plain: Vec::new(),
+            named: BTreeMap::new(),
+        };
         for argument in arguments {
             match argument {
                 Argument::Widths(from, to) => sorted.widths = Some((from, to)),
@@ -32,7 +44,10 @@ impl<'a> Arguments<'a> {
                         cx.error(name, format!("`{name}` is given twice; remove one"));
                     }
                 }
-                Argument::Layer(path, _) => cx.error(path, format!("`{}` takes no layer; write `{form}`", operation.to_token_stream())),
+                Argument::Layer(path, _) => cx.error(
+                    path,
+                    format!("`{}` takes no layer; write `{form}`", operation.to_token_stream()),
+                ),
             }
         }
         sorted.plain.reverse();
@@ -72,7 +87,9 @@ impl<'a> Arguments<'a> {
 
     /// The named arguments that are fields of a config, as `field: value`.
     pub(crate) fn config(&mut self, fields: &[(&str, &str)]) -> Vec<(Ident, &'a Expr)> {
-        let field = |(name, field): &(&str, &str)| Some((Ident::new(field, proc_macro2::Span::call_site()), self.optional(name)?));
+        let field = |(name, field): &(&str, &str)| {
+            Some((Ident::new(field, proc_macro2::Span::call_site()), self.optional(name)?))
+        };
         let given = fields.iter().filter_map(field).collect();
         for (name, (ident, _)) in std::mem::take(&mut self.named) {
             let known: Vec<_> = fields.iter().map(|(name, _)| *name).chain(["kernel"]).collect();

@@ -4,7 +4,10 @@ use proc_macro2::{Punct, Spacing, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{Attribute, Expr, Ident, LitInt, Path, Token, Type, Visibility, braced, bracketed, parenthesized, token};
+use syn::{
+    Attribute, Expr, Ident, LitInt, Path, Token, Type, Visibility, braced, bracketed,
+    parenthesized, token,
+};
 
 /// `pub struct Tiny(classes: i64) { … }`
 pub(crate) struct Definition {
@@ -103,7 +106,9 @@ fn statements(tokens: TokenStream) -> (Vec<Statement>, Vec<syn::Error>) {
     let (mut statements, mut errors, mut chunk) = (Vec::new(), Vec::new(), Vec::new());
     let mut end = |chunk: Vec<TokenTree>| {
         let name = match &chunk[..] {
-            [TokenTree::Ident(name), TokenTree::Punct(equals), ..] if equals.as_char() == '=' => Some(name.clone()),
+            [TokenTree::Ident(name), TokenTree::Punct(equals), ..] if equals.as_char() == '=' => {
+                Some(name.clone())
+            }
             _ => None,
         };
         statements.push(syn::parse2(chunk.into_iter().collect()).unwrap_or_else(|error| {
@@ -132,7 +137,10 @@ impl Parse for Parameter {
     fn parse(input: ParseStream) -> syn::Result<Self> {
         let ident: Ident = input.parse()?;
         if !input.peek(Token![:]) {
-            return Err(syn::Error::new(ident.span(), format!("a parameter has a type; write `{ident}: i64`")));
+            return Err(syn::Error::new(
+                ident.span(),
+                format!("a parameter has a type; write `{ident}: i64`"),
+            ));
         }
         input.parse::<Token![:]>()?;
         Ok(Parameter { ident, ty: input.parse()? })
@@ -149,7 +157,9 @@ impl Parse for Statement {
         }
         let value = input.call(Value::parse_sum)?;
         if !input.peek(Token![;]) {
-            return Err(input.error("a statement ends with `;`; values are joined by `a + b`, `a * b` and `[a, b]`"));
+            return Err(input.error(
+                "a statement ends with `;`; values are joined by `a + b`, `a * b` and `[a, b]`",
+            ));
         }
         input.parse::<Token![;]>()?;
         Ok(Statement { attrs, name, value })
@@ -165,7 +175,9 @@ impl Value {
             Value::Call { operation, .. } => operation.to_token_stream(),
             Value::Add(a, _) | Value::Multiply(a, _) => a.first_token(),
             Value::Wrong => TokenStream::new(),
-            Value::Concat(_, parts) | Value::Tuple(_, parts) => parts.first().map_or_else(TokenStream::new, Value::first_token),
+            Value::Concat(_, parts) | Value::Tuple(_, parts) => {
+                parts.first().map_or_else(TokenStream::new, Value::first_token)
+            }
         }
     }
 
@@ -197,7 +209,11 @@ impl Value {
                 continue;
             }
             let operation = input.call(Path::parse_mod_style)?;
-            let arguments = if input.peek(token::Paren) { input.call(Argument::parse_all)? } else { Vec::new() };
+            let arguments = if input.peek(token::Paren) {
+                input.call(Argument::parse_all)?
+            } else {
+                Vec::new()
+            };
             value = Value::Call { receiver: Some(Box::new(value)), operation, arguments };
         }
         Ok(value)
@@ -222,11 +238,18 @@ impl Value {
         }
         let operation = input.call(Path::parse_mod_style)?;
         if input.peek(token::Paren) {
-            return Ok(Value::Call { receiver: None, operation, arguments: input.call(Argument::parse_all)? });
+            return Ok(Value::Call {
+                receiver: None,
+                operation,
+                arguments: input.call(Argument::parse_all)?,
+            });
         }
         match operation.get_ident() {
             Some(word) => Ok(Value::Word(word.clone())),
-            None => Err(syn::Error::new_spanned(operation, "a model that is a layer is called with its arguments; write `Block()`")),
+            None => Err(syn::Error::new_spanned(
+                operation,
+                "a model that is a layer is called with its arguments; write `Block()`",
+            )),
         }
     }
 }
@@ -241,7 +264,11 @@ impl Argument {
 
 impl Parse for Argument {
     fn parse(input: ParseStream) -> syn::Result<Self> {
-        if input.peek(Ident) && input.peek2(Token![=]) && !input.peek2(Token![==]) && !input.peek2(Token![=>]) {
+        if input.peek(Ident)
+            && input.peek2(Token![=])
+            && !input.peek2(Token![==])
+            && !input.peek2(Token![=>])
+        {
             let name = input.parse()?;
             input.parse::<Token![=]>()?;
             return Ok(Argument::Named(name, input.parse()?));
@@ -253,7 +280,9 @@ impl Parse for Argument {
         }
         Ok(match value {
             Expr::Call(call) => match *call.func {
-                Expr::Path(path) if is_type(&path.path) => Argument::Layer(path.path, call.args.into_iter().collect()),
+                Expr::Path(path) if is_type(&path.path) => {
+                    Argument::Layer(path.path, call.args.into_iter().collect())
+                }
                 func => Argument::Plain(Expr::Call(syn::ExprCall { func: Box::new(func), ..call })),
             },
             value => Argument::Plain(value),
@@ -263,5 +292,7 @@ impl Parse for Argument {
 
 /// Whether a path names a type: its last segment begins with a capital.
 pub(crate) fn is_type(path: &Path) -> bool {
-    path.segments.last().is_some_and(|segment| segment.ident.to_string().starts_with(char::is_uppercase))
+    path.segments
+        .last()
+        .is_some_and(|segment| segment.ident.to_string().starts_with(char::is_uppercase))
 }

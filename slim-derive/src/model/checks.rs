@@ -15,7 +15,10 @@ impl<'a> Resolver<'a> {
             self.cx.error(name, "`input` is what the model is given; choose another name");
         }
         if self.definition.parameters.iter().any(|parameter| parameter.ident == *name) {
-            self.cx.error(name, format!("`{name}` is a parameter of the constructor; choose another name"));
+            self.cx.error(
+                name,
+                format!("`{name}` is a parameter of the constructor; choose another name"),
+            );
         }
         if functions::words().any(|word| name == word) {
             self.cx.error(name, format!("`{name}` is an operation; choose another name"));
@@ -24,7 +27,9 @@ impl<'a> Resolver<'a> {
 
     /// Those that a field may have.
     pub(super) fn attributes(&self, attrs: &'a [Attribute]) -> Vec<&'a Attribute> {
-        let (wrong, right): (Vec<_>, _) = attrs.iter().partition(|attr| attr.path().is_ident("cfg") || attr.path().is_ident("cfg_attr"));
+        let (wrong, right): (Vec<_>, _) = attrs
+            .iter()
+            .partition(|attr| attr.path().is_ident("cfg") || attr.path().is_ident("cfg_attr"));
         for attr in wrong {
             self.cx.error(attr, "this would take away the field alone, and not what reads it; put it on the whole model");
         }
@@ -33,7 +38,12 @@ impl<'a> Resolver<'a> {
 
     /// The name of a field for which none is written, and which no statement has.
     pub(super) fn free_name(&self, mut name: String, span: Span) -> Ident {
-        while self.definition.statements.iter().any(|statement| statement.name.as_ref().is_some_and(|given| *given == name)) {
+        while self
+            .definition
+            .statements
+            .iter()
+            .any(|statement| statement.name.as_ref().is_some_and(|given| *given == name))
+        {
             name.push('_');
         }
         Ident::new(&name, span)
@@ -42,7 +52,9 @@ impl<'a> Resolver<'a> {
     /// An unnamed value that the next statement does not read is no part of the model.
     pub(super) fn check_previous(&self, index: usize) {
         let before = index.checked_sub(1).and_then(|before| self.definition.statements.get(before));
-        if let Some(before) = before.filter(|before| before.name.is_none() && !self.previous_read && self.cx.len() == 0) {
+        if let Some(before) = before
+            .filter(|before| before.name.is_none() && !self.previous_read && self.cx.len() == 0)
+        {
             self.cx
                 .error(before.value.first_token(), "this never reaches the output; name it and read it in a later statement, or remove it");
         }
@@ -64,7 +76,13 @@ impl<'a> Resolver<'a> {
             return;
         }
         let last = self.definition.statements.last().and_then(|last| last.name.as_ref());
-        for name in self.definition.statements.iter().filter_map(|statement| statement.name.as_ref()).filter(|name| Some(*name) != last) {
+        for name in self
+            .definition
+            .statements
+            .iter()
+            .filter_map(|statement| statement.name.as_ref())
+            .filter(|name| Some(*name) != last)
+        {
             if !self.read.iter().any(|read| name == read) {
                 self.cx.error(name, format!("`{name}` never reaches the output; read it in a later statement, or remove it"));
             }

@@ -32,7 +32,15 @@ pub(crate) fn fallback(definition: &Definition, network: Network) -> TokenStream
         }
     }
     let (steps, result) = (vec![quote!(::core::unreachable!())], TokenStream::new());
-    let sound = Network { fields, values: Vec::new(), steps, checks: Vec::new(), output: FlowExpr::Input, result, ..network };
+    let sound = Network {
+        fields,
+        values: Vec::new(),
+        steps,
+        checks: Vec::new(),
+        output: FlowExpr::Input,
+        result,
+        ..network
+    };
     self::network(definition, &sound)
 }
 
@@ -67,7 +75,8 @@ fn constructor(definition: &Definition, network: &Network) -> TokenStream {
             Check::Constructor(check) => checks.push(check),
         }
     }
-    let arguments: Vec<_> = definition.parameters.iter().map(|parameter| &parameter.ident).collect();
+    let arguments: Vec<_> =
+        definition.parameters.iter().map(|parameter| &parameter.ident).collect();
     let fields = network.fields.iter().map(|FieldDef { ident, make, .. }| {
         let name = syn::ext::IdentExt::unraw(ident).to_string();
         quote!(#ident: { let #path = &(#p / #name); #make })
@@ -122,7 +131,11 @@ fn forward(definition: &Definition, network: &Network) -> TokenStream {
             }
         };
     }
-    let inputs = if network.inputs == 1 { vec![local("input")] } else { (0..network.inputs).map(input_variable).collect() };
+    let inputs = if network.inputs == 1 {
+        vec![local("input")]
+    } else {
+        (0..network.inputs).map(input_variable).collect()
+    };
     let outputs = (0..network.outputs).map(|_| &tensor);
     let outputs = if network.outputs == 1 { tensor.clone() } else { quote!((#(#outputs),*)) };
     quote! {
@@ -141,11 +154,32 @@ fn wiring(definition: &Definition, network: &Network) -> TokenStream {
     let fields: Vec<_> = network
         .fields
         .iter()
-        .map(|field| Field { member: Member::Named(field.ident.clone()), ty: &field.ty, attrs: FieldAttrs::default() })
+        .map(|field| Field {
+            member: Member::Named(field.ident.clone()),
+            ty: &field.ty,
+            attrs: FieldAttrs::default(),
+        })
         .collect();
-    let node = |(field, def): (_, &FieldDef)| Node { field, op: Op::Layer, from: def.from.clone(), act: None, keep: false };
+    let node = |(field, def): (_, &FieldDef)| Node {
+        field,
+        op: Op::Layer,
+        from: def.from.clone(),
+        act: None,
+        keep: false,
+    };
     let nodes = fields.iter().zip(&network.fields).map(node).collect();
     let inputs = if network.inputs == 1 { Inputs::Any } else { Inputs::Count(network.inputs) };
-    let flow = DataFlow { inputs, nodes, values: network.values.clone(), output: network.output.clone(), explicit: true };
-    impl_block_for(&definition.krate, &definition.ident, &Generics::default(), &data_flow::trace_and_visit(&flow))
+    let flow = DataFlow {
+        inputs,
+        nodes,
+        values: network.values.clone(),
+        output: network.output.clone(),
+        explicit: true,
+    };
+    impl_block_for(
+        &definition.krate,
+        &definition.ident,
+        &Generics::default(),
+        &data_flow::trace_and_visit(&flow),
+    )
 }

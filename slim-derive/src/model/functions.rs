@@ -22,7 +22,11 @@ pub(crate) struct Applied {
 /// All words, for suggestions.
 pub(crate) fn words() -> impl Iterator<Item = &'static str> {
     let others = ["dropout", "flatten", "chunk", "shuffle", "pixel_shuffle", "interpolate", "map"];
-    ACTIVATIONS.iter().filter(|activation| activation.tensor.is_some()).map(|activation| activation.word).chain(others)
+    ACTIVATIONS
+        .iter()
+        .filter(|activation| activation.tensor.is_some())
+        .map(|activation| activation.word)
+        .chain(others)
 }
 
 /// The result of a function on `xs`, which may be changed if it is `spare`; `None` if there is no such function, `Some(None)` after an error.
@@ -45,17 +49,28 @@ pub(crate) fn apply(
             "relu" if spare => quote!(#krate::functional::relu_into(#xs)),
             _ => quote!(#xs.#method),
         };
-        return Some(Some(Applied { tensor, flow: FlowExpr::Activate(applied, Box::new(flow)), width }));
+        return Some(Some(Applied {
+            tensor,
+            flow: FlowExpr::Activate(applied, Box::new(flow)),
+            width,
+        }));
     }
     Some(match name.as_str() {
         "dropout" => one(cx, operation, "dropout(0.5)", arguments).map(|share| {
             let train = crate::expand::local("train");
             Applied { tensor: quote!(#xs.dropout(#share, #train)), flow, width }
         }),
-        "flatten" if arguments.is_empty() => Some(Applied { tensor: quote!(#xs.flatten(1, -1)), flow, width: width.flattened() }),
+        "flatten" if arguments.is_empty() => {
+            Some(Applied { tensor: quote!(#xs.flatten(1, -1)), flow, width: width.flattened() })
+        }
         "flatten" => one(cx, operation, "flatten(49)", arguments).and_then(|positions| {
-            let width = literal(positions).map_or(Width::Unknown, |positions| width.times(positions));
-            Some(Applied { tensor: quote!(#xs.flatten(1, -1)), width, flow: cut("flatten", flow, vec![positions.clone()])? })
+            let width =
+                literal(positions).map_or(Width::Unknown, |positions| width.times(positions));
+            Some(Applied {
+                tensor: quote!(#xs.flatten(1, -1)),
+                width,
+                flow: cut("flatten", flow, vec![positions.clone()])?,
+            })
         }),
         "interpolate" => one(cx, operation, "interpolate(2)", arguments).map(|factor| Applied {
             tensor: quote!(#krate::functional::interpolate(&#xs, #factor)),
@@ -77,7 +92,11 @@ pub(crate) fn apply(
                     cx.error(index, format!("there is no chunk {number} of {chunks}"));
                 }
                 let tensor = quote!(#krate::functional::chunk(&#xs, #chunks, #index));
-                Some(Applied { tensor, width: width.part(literal(chunks)), flow: cut("chunk", flow, vec![chunks.clone(), index.clone()])? })
+                Some(Applied {
+                    tensor,
+                    width: width.part(literal(chunks)),
+                    flow: cut("chunk", flow, vec![chunks.clone(), index.clone()])?,
+                })
             })
         }
         "shuffle" => one(cx, operation, "shuffle(2)", arguments).and_then(|groups| {
@@ -85,14 +104,26 @@ pub(crate) fn apply(
             Some(Applied { tensor, width, flow: cut("shuffle", flow, vec![groups.clone()])? })
         }),
         "pixel_shuffle" => one(cx, operation, "pixel_shuffle(2)", arguments).and_then(|factor| {
-            let (tensor, squared) = (quote!(#xs.pixel_shuffle(#factor)), literal(factor).and_then(|factor| factor.checked_mul(factor)));
-            Some(Applied { tensor, width: width.part(squared), flow: cut("pixel_shuffle", flow, vec![factor.clone()])? })
+            let (tensor, squared) = (
+                quote!(#xs.pixel_shuffle(#factor)),
+                literal(factor).and_then(|factor| factor.checked_mul(factor)),
+            );
+            Some(Applied {
+                tensor,
+                width: width.part(squared),
+                flow: cut("pixel_shuffle", flow, vec![factor.clone()])?,
+            })
         }),
         _ => return None,
     })
 }
 
-fn one<'a>(cx: &'a Ctxt, operation: &'a Path, form: &'static str, arguments: &'a [Argument]) -> Option<&'a Expr> {
+fn one<'a>(
+    cx: &'a Ctxt,
+    operation: &'a Path,
+    form: &'static str,
+    arguments: &'a [Argument],
+) -> Option<&'a Expr> {
     let mut arguments = Arguments::new(cx, operation, form, arguments);
     let argument = arguments.next();
     arguments.finish();

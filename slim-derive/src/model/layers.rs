@@ -44,8 +44,13 @@ const CONV_TRANSPOSE: &[(&str, &str)] = &[
     ("weight_init", "ws_init"),
     ("bias_init", "bs_init"),
 ];
-const BATCH_NORM: &[(&str, &str)] =
-    &[("eps", "eps"), ("momentum", "momentum"), ("affine", "affine"), ("gamma_init", "ws_init"), ("beta_init", "bs_init")];
+const BATCH_NORM: &[(&str, &str)] = &[
+    ("eps", "eps"),
+    ("momentum", "momentum"),
+    ("affine", "affine"),
+    ("gamma_init", "ws_init"),
+    ("beta_init", "bs_init"),
+];
 const LINEAR: &[(&str, &str)] = &[("bias", "bias"), ("weight_init", "ws_init")];
 
 /// All layers' words, for suggestions.
@@ -82,16 +87,25 @@ pub(crate) fn layer<'a>(
 ) -> Option<Option<Layer<'a>>> {
     let krate = &definition.krate;
     if is_type(operation) {
-        return Some(Some(submodel(operation, arguments.iter().filter_map(|argument| plain(cx, argument)).collect(), None)));
+        return Some(Some(submodel(
+            operation,
+            arguments.iter().filter_map(|argument| plain(cx, argument)).collect(),
+            None,
+        )));
     }
     let name = operation.get_ident()?.to_string();
-    let (kind, rank) = match name.strip_suffix('d').and_then(|name| name.split_at_checked(name.len().checked_sub(1)?)) {
+    let (kind, rank) = match name
+        .strip_suffix('d')
+        .and_then(|name| name.split_at_checked(name.len().checked_sub(1)?))
+    {
         Some((kind, rank @ ("1" | "2" | "3"))) => (kind, rank),
         _ => (name.as_str(), "2"),
     };
     Some(match kind {
         "conv" if name != "conv" => conv(cx, krate, operation, arguments, rank),
-        "conv_transpose" if name != "conv_transpose" => conv_transpose(cx, krate, operation, arguments, rank),
+        "conv_transpose" if name != "conv_transpose" => {
+            conv_transpose(cx, krate, operation, arguments, rank)
+        }
         "batch_norm" => batch_norm(cx, krate, operation, arguments, rank),
         "linear" => linear(cx, krate, operation, arguments),
         "max_pool" | "avg_pool" => pool(cx, krate, operation, arguments, kind, rank),
@@ -101,7 +115,13 @@ pub(crate) fn layer<'a>(
     })
 }
 
-fn conv<'a>(cx: &'a Ctxt, krate: &Path, operation: &'a Path, arguments: &'a [Argument], rank: &str) -> Option<Layer<'a>> {
+fn conv<'a>(
+    cx: &'a Ctxt,
+    krate: &Path,
+    operation: &'a Path,
+    arguments: &'a [Argument],
+    rank: &str,
+) -> Option<Layer<'a>> {
     let form = "conv2d(3 => 32, kernel = 3, stride = 1, padding = 1, dilation = 1, groups = 1, bias = false)";
     let mut arguments = Arguments::new(cx, operation, form, arguments);
     let whole = arguments.optional("whole_groups");
@@ -114,10 +134,21 @@ fn conv<'a>(cx: &'a Ctxt, krate: &Path, operation: &'a Path, arguments: &'a [Arg
     Some(Layer { make, ..layer })
 }
 
-fn conv_transpose<'a>(cx: &'a Ctxt, krate: &Path, operation: &'a Path, arguments: &'a [Argument], rank: &str) -> Option<Layer<'a>> {
-    let form =
-        "conv_transpose2d(64 => 32, kernel = 2, stride = 2, padding = 0, output_padding = 0, dilation = 1, groups = 1, bias = false)";
-    convolution(krate, Arguments::new(cx, operation, form, arguments), CONV_TRANSPOSE, ["conv_transpose", "ConvTranspose"], rank)
+fn conv_transpose<'a>(
+    cx: &'a Ctxt,
+    krate: &Path,
+    operation: &'a Path,
+    arguments: &'a [Argument],
+    rank: &str,
+) -> Option<Layer<'a>> {
+    let form = "conv_transpose2d(64 => 32, kernel = 2, stride = 2, padding = 0, output_padding = 0, dilation = 1, groups = 1, bias = false)";
+    convolution(
+        krate,
+        Arguments::new(cx, operation, form, arguments),
+        CONV_TRANSPOSE,
+        ["conv_transpose", "ConvTranspose"],
+        rank,
+    )
 }
 
 /// A layer of a kernel, by the names of its constructor and its type.
@@ -130,7 +161,8 @@ fn convolution<'a>(
 ) -> Option<Layer<'a>> {
     let (widths, kernel) = (arguments.widths(), arguments.required("kernel"));
     let fields = arguments.config(config).into_iter().map(|(field, value)| quote!(#field: #value));
-    let (make, config, ty) = (format_ident!("{make}{rank}d"), format_ident!("{ty}Config"), format_ident!("{ty}{rank}D"));
+    let (make, config, ty) =
+        (format_ident!("{make}{rank}d"), format_ident!("{ty}Config"), format_ident!("{ty}{rank}D"));
     let config = quote!(#krate::nn::#config { #(#fields,)* ..::core::default::Default::default() });
     arguments.finish();
     let ((takes, gives), kernel) = (widths?, kernel?);
@@ -144,12 +176,25 @@ fn convolution<'a>(
     })
 }
 
-fn batch_norm<'a>(cx: &'a Ctxt, krate: &Path, operation: &'a Path, arguments: &'a [Argument], rank: &str) -> Option<Layer<'a>> {
-    let mut arguments = Arguments::new(cx, operation, "batch_norm(32, eps = 1e-5, momentum = 0.1, affine = true)", arguments);
+fn batch_norm<'a>(
+    cx: &'a Ctxt,
+    krate: &Path,
+    operation: &'a Path,
+    arguments: &'a [Argument],
+    rank: &str,
+) -> Option<Layer<'a>> {
+    let mut arguments = Arguments::new(
+        cx,
+        operation,
+        "batch_norm(32, eps = 1e-5, momentum = 0.1, affine = true)",
+        arguments,
+    );
     let width = arguments.next();
-    let config = arguments.config(BATCH_NORM).into_iter().map(|(field, value)| quote!(#field: #value));
+    let config =
+        arguments.config(BATCH_NORM).into_iter().map(|(field, value)| quote!(#field: #value));
     let make = format_ident!("batch_norm{rank}d");
-    let config = quote!(#krate::nn::BatchNormConfig { #(#config,)* ..::core::default::Default::default() });
+    let config =
+        quote!(#krate::nn::BatchNormConfig { #(#config,)* ..::core::default::Default::default() });
     arguments.finish();
     let width = width?;
     let make = quote!(#krate::nn::#make(#PATH, #width, #config));
@@ -163,10 +208,18 @@ fn batch_norm<'a>(cx: &'a Ctxt, krate: &Path, operation: &'a Path, arguments: &'
     })
 }
 
-fn linear<'a>(cx: &'a Ctxt, krate: &Path, operation: &'a Path, arguments: &'a [Argument]) -> Option<Layer<'a>> {
-    let mut arguments = Arguments::new(cx, operation, "linear(512 => classes, bias = true)", arguments);
+fn linear<'a>(
+    cx: &'a Ctxt,
+    krate: &Path,
+    operation: &'a Path,
+    arguments: &'a [Argument],
+) -> Option<Layer<'a>> {
+    let mut arguments =
+        Arguments::new(cx, operation, "linear(512 => classes, bias = true)", arguments);
     let widths = arguments.widths();
-    let bias_init = arguments.optional("bias_init").map(|init| quote!(bs_init: ::core::option::Option::Some(#init),));
+    let bias_init = arguments
+        .optional("bias_init")
+        .map(|init| quote!(bs_init: ::core::option::Option::Some(#init),));
     let config = arguments.config(LINEAR).into_iter().map(|(field, value)| quote!(#field: #value));
     let config = quote!(#krate::nn::LinearConfig { #bias_init #(#config,)* ..::core::default::Default::default() });
     arguments.finish();
@@ -182,8 +235,16 @@ fn linear<'a>(cx: &'a Ctxt, krate: &Path, operation: &'a Path, arguments: &'a [A
     })
 }
 
-fn pool<'a>(cx: &'a Ctxt, krate: &Path, operation: &'a Path, arguments: &'a [Argument], kind: &str, rank: &str) -> Option<Layer<'a>> {
-    let mut arguments = Arguments::new(cx, operation, "max_pool(2, stride = 2, padding = 0)", arguments);
+fn pool<'a>(
+    cx: &'a Ctxt,
+    krate: &Path,
+    operation: &'a Path,
+    arguments: &'a [Argument],
+    kind: &str,
+    rank: &str,
+) -> Option<Layer<'a>> {
+    let mut arguments =
+        Arguments::new(cx, operation, "max_pool(2, stride = 2, padding = 0)", arguments);
     let kernel = arguments.next();
     let stride = arguments.optional("stride");
     let sides: Expr = syn::parse_str(rank).ok()?;
@@ -192,17 +253,34 @@ fn pool<'a>(cx: &'a Ctxt, krate: &Path, operation: &'a Path, arguments: &'a [Arg
     arguments.finish();
     let kernel = kernel?;
     let stride = stride.unwrap_or(kernel);
-    let (make, ty) = (format_ident!("{kind}{rank}d"), if kind == "max_pool" { quote!(MaxPool) } else { quote!(AvgPool) });
+    let (make, ty) = (
+        format_ident!("{kind}{rank}d"),
+        if kind == "max_pool" { quote!(MaxPool) } else { quote!(AvgPool) },
+    );
     let make = quote!(#krate::nn::#ty { #padding #ceil ..#krate::nn::#make(#kernel, #stride) });
-    Some(Layer { ty: parse_quote!(#krate::nn::#ty<#sides>), make, takes: None, gives: None, has_variables: false, repeated: false })
+    Some(Layer {
+        ty: parse_quote!(#krate::nn::#ty<#sides>),
+        make,
+        takes: None,
+        gives: None,
+        has_variables: false,
+        repeated: false,
+    })
 }
 
-fn adaptive_pool<'a>(cx: &'a Ctxt, krate: &Path, operation: &'a Path, arguments: &'a [Argument], rank: &str) -> Option<Layer<'a>> {
+fn adaptive_pool<'a>(
+    cx: &'a Ctxt,
+    krate: &Path,
+    operation: &'a Path,
+    arguments: &'a [Argument],
+    rank: &str,
+) -> Option<Layer<'a>> {
     let mut arguments = Arguments::new(cx, operation, "adaptive_avg_pool(1)", arguments);
     let output = arguments.next();
     arguments.finish();
     let output = output?;
-    let (make, sides): (_, Expr) = (format_ident!("adaptive_avg_pool{rank}d"), syn::parse_str(rank).ok()?);
+    let (make, sides): (_, Expr) =
+        (format_ident!("adaptive_avg_pool{rank}d"), syn::parse_str(rank).ok()?);
     let make = quote!(#krate::nn::#make(#output));
     Some(Layer {
         ty: parse_quote!(#krate::nn::AdaptiveAvgPool<#sides>),
@@ -217,7 +295,9 @@ fn adaptive_pool<'a>(cx: &'a Ctxt, krate: &Path, operation: &'a Path, arguments:
 /// `repeat(3, Block(64))`
 fn repeat<'a>(cx: &'a Ctxt, operation: &'a Path, arguments: &'a [Argument]) -> Option<Layer<'a>> {
     match arguments {
-        [Argument::Plain(count), Argument::Layer(path, arguments)] => Some(submodel(path, arguments.iter().collect(), Some(count))),
+        [Argument::Plain(count), Argument::Layer(path, arguments)] => {
+            Some(submodel(path, arguments.iter().collect(), Some(count)))
+        }
         _ => {
             cx.error(operation, "write `repeat(3, Block(64))`: how many, and a model with the arguments of its constructor");
             None
@@ -236,19 +316,33 @@ fn submodel<'a>(path: &Path, arguments: Vec<&'a Expr>, count: Option<&Expr>) -> 
             }
         }
     };
-    let ty = if count.is_some() { parse_quote!(::std::vec::Vec<#path>) } else { parse_quote!(#path) };
-    Layer { ty, make, takes: None, gives: Some(Width::Unknown), has_variables: true, repeated: count.is_some() }
+    let ty =
+        if count.is_some() { parse_quote!(::std::vec::Vec<#path>) } else { parse_quote!(#path) };
+    Layer {
+        ty,
+        make,
+        takes: None,
+        gives: Some(Width::Unknown),
+        has_variables: true,
+        repeated: count.is_some(),
+    }
 }
 
 fn plain<'a>(cx: &Ctxt, argument: &'a Argument) -> Option<&'a Expr> {
     match argument {
         Argument::Plain(value) => Some(value),
         Argument::Named(name, _) => {
-            cx.error(name, "the constructor of a model takes its arguments in order, without names");
+            cx.error(
+                name,
+                "the constructor of a model takes its arguments in order, without names",
+            );
             None
         }
         Argument::Widths(from, _) => {
-            cx.error(from, "the constructor of a model takes its arguments in order; write `Block(32, 64)`");
+            cx.error(
+                from,
+                "the constructor of a model takes its arguments in order; write `Block(32, 64)`",
+            );
             None
         }
         Argument::Layer(path, _) => {

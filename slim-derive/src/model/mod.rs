@@ -27,7 +27,11 @@ pub(crate) fn model(tokens: TokenStream) -> TokenStream {
     let network = resolve::resolve(&cx, &definition);
     match cx.check() {
         Ok(()) => expand::network(&definition, &network),
-        Err(errors) => errors.into_iter().map(syn::Error::into_compile_error).chain([expand::fallback(&definition, network)]).collect(),
+        Err(errors) => errors
+            .into_iter()
+            .map(syn::Error::into_compile_error)
+            .chain([expand::fallback(&definition, network)])
+            .collect(),
     }
 }
 

@@ -6,8 +6,10 @@ use super::ast::{Statement, Value};
 
 /// By statement: by its name anywhere, and by the statement behind it; the last is the output.
 pub(super) fn of(statements: &[Statement]) -> Vec<usize> {
-    let mut by_name: HashMap<String, usize> =
-        statements.iter().filter_map(|statement| Some((statement.name.as_ref()?.to_string(), 0))).collect();
+    let mut by_name: HashMap<String, usize> = statements
+        .iter()
+        .filter_map(|statement| Some((statement.name.as_ref()?.to_string(), 0)))
+        .collect();
     // A word that is no name is an operation on the statement before.
     let mut behind = vec![0; statements.len()];
     for (index, statement) in statements.iter().enumerate() {
@@ -18,7 +20,14 @@ pub(super) fn of(statements: &[Statement]) -> Vec<usize> {
         });
     }
     let next = behind.into_iter().skip(1).chain([1]);
-    let named = |statement: &Statement| statement.name.as_ref().and_then(|name| by_name.get(&name.to_string())).copied().unwrap_or(0);
+    let named = |statement: &Statement| {
+        statement
+            .name
+            .as_ref()
+            .and_then(|name| by_name.get(&name.to_string()))
+            .copied()
+            .unwrap_or(0)
+    };
     statements.iter().zip(next).map(|(statement, behind)| named(statement) + behind).collect()
 }
 

@@ -80,7 +80,12 @@ pub(super) struct Resolver<'a> {
 pub(crate) fn resolve(cx: &Ctxt, definition: &Definition) -> Network {
     definition.errors.iter().for_each(|error| cx.syn_error(error.clone()));
     let input = local("input").into_token_stream();
-    let input = Item::made(FlowExpr::Input, quote!(#input.shallow_clone()), Width::Unknown, "the input".to_owned());
+    let input = Item::made(
+        FlowExpr::Input,
+        quote!(#input.shallow_clone()),
+        Width::Unknown,
+        "the input".to_owned(),
+    );
     let mut resolver = Resolver {
         cx,
         definition,
@@ -99,7 +104,10 @@ pub(crate) fn resolve(cx: &Ctxt, definition: &Definition) -> Network {
     let steps = resolver.statements();
     let last = definition.statements.last();
     if last.is_none() {
-        cx.error(&definition.ident, "a model has at least one statement, such as `fc = linear(64 => 10);`");
+        cx.error(
+            &definition.ident,
+            "a model has at least one statement, such as `fc = linear(64 => 10);`",
+        );
     }
     let parts = match last.map(|last| &last.value) {
         Some(Value::Tuple(_, parts)) => parts.len(),
@@ -138,7 +146,12 @@ impl<'a> Resolver<'a> {
             }
             let Some(item) = value else {
                 // So that what reads it makes no further errors.
-                let unknown = Item::made(FlowExpr::Input, TokenStream::new(), Width::Unknown, "what is wrong".to_owned());
+                let unknown = Item::made(
+                    FlowExpr::Input,
+                    TokenStream::new(),
+                    Width::Unknown,
+                    "what is wrong".to_owned(),
+                );
                 self.known.extend(name.map(|name| (name.to_string(), unknown.clone())));
                 self.previous = unknown;
                 continue;
@@ -152,7 +165,13 @@ impl<'a> Resolver<'a> {
             steps.push(quote!(let #variable = #tensor;));
             let label = name.map_or(item.name, |name| format!("`{name}`"));
             let flow = self.computed(item.flow);
-            let item = Item { tensor: quote!(#variable.shallow_clone()), name: label, flow, statement: Some(index), ..item };
+            let item = Item {
+                tensor: quote!(#variable.shallow_clone()),
+                name: label,
+                flow,
+                statement: Some(index),
+                ..item
+            };
             self.known.extend(name.map(|name| (name.to_string(), item.clone())));
             self.previous = item;
         }
@@ -186,21 +205,36 @@ impl<'a> Resolver<'a> {
             Value::Multiply(a, b) => self.join(Join::Multiply, a, b),
             Value::Concat(bracket, parts) => {
                 if parts.is_empty() {
-                    self.cx.syn_error(syn::Error::new(bracket.span.join(), "there is nothing in it; a concatenation is `[a, b]`"));
+                    self.cx.syn_error(syn::Error::new(
+                        bracket.span.join(),
+                        "there is nothing in it; a concatenation is `[a, b]`",
+                    ));
                     return None;
                 }
                 let items = self.all(parts)?;
                 let tensors = items.iter().map(|item| &item.tensor);
                 let (krate, tensor) = (&self.definition.krate, quote!([#(#tensors),*]));
                 let flow = FlowExpr::Concat(items.iter().map(|item| item.flow.clone()).collect());
-                let width = Width::sum(&items.iter().map(|item| item.width.clone()).collect::<Vec<_>>());
-                Some(Item::made(flow, quote!(#krate::__private::tch::Tensor::cat(&#tensor, 1)), width, "the concatenation".to_owned()))
+                let width =
+                    Width::sum(&items.iter().map(|item| item.width.clone()).collect::<Vec<_>>());
+                Some(Item::made(
+                    flow,
+                    quote!(#krate::__private::tch::Tensor::cat(&#tensor, 1)),
+                    width,
+                    "the concatenation".to_owned(),
+                ))
             }
             Value::Tuple(paren, parts) => {
-                let last = self.definition.statements.last().is_some_and(|last| std::ptr::eq(&last.value, value));
+                let last = self
+                    .definition
+                    .statements
+                    .last()
+                    .is_some_and(|last| std::ptr::eq(&last.value, value));
                 if !last || parts.is_empty() {
-                    self.cx
-                        .syn_error(syn::Error::new(paren.span.join(), "several tensors are the output of a model, in its last statement"));
+                    self.cx.syn_error(syn::Error::new(
+                        paren.span.join(),
+                        "several tensors are the output of a model, in its last statement",
+                    ));
                     return None;
                 }
                 let items = self.all(parts)?;
@@ -223,7 +257,12 @@ impl<'a> Resolver<'a> {
         if word == "input" {
             self.whole_input = true;
             let input = local("input");
-            return Some(Item::made(FlowExpr::Input, quote!(#input.shallow_clone()), Width::Unknown, "the input".to_owned()));
+            return Some(Item::made(
+                FlowExpr::Input,
+                quote!(#input.shallow_clone()),
+                Width::Unknown,
+                "the input".to_owned(),
+            ));
         }
         if let Some((name, item)) = self.known.iter().find(|(name, _)| word == name) {
             self.read.push(name.clone());
@@ -236,7 +275,11 @@ impl<'a> Resolver<'a> {
         }
         let mut known: Vec<&str> = functions::words().chain(["input"]).collect();
         known.extend(self.known.iter().map(|(name, _)| name.as_str()));
-        let later = self.definition.statements.iter().any(|statement| statement.name.as_ref() == Some(word));
+        let later = self
+            .definition
+            .statements
+            .iter()
+            .any(|statement| statement.name.as_ref() == Some(word));
         self.cx.error(
             word,
             match did_you_mean(&word.to_string(), &known) {
@@ -267,18 +310,27 @@ impl<'a> Resolver<'a> {
 
     fn part(&mut self, whole: &'a Value, index: &'a LitInt) -> Option<Item> {
         if !matches!(whole, Value::Word(word) if word == "input") {
-            self.cx.error(index, "only the input has parts: `input.0` is the first of several inputs");
+            self.cx
+                .error(index, "only the input has parts: `input.0` is the first of several inputs");
             return None;
         }
         let Some(number) = index.base10_parse().ok().filter(|number| *number < MOST_INPUTS) else {
-            self.cx.error(index, format!("a model takes at most {MOST_INPUTS} inputs, and `input.0` is the first"));
+            self.cx.error(
+                index,
+                format!("a model takes at most {MOST_INPUTS} inputs, and `input.0` is the first"),
+            );
             return None;
         };
         self.numbered_input.get_or_insert(index);
         self.inputs = self.inputs.max(number + 1);
         let variable = input_variable(number);
         let flow = FlowExpr::Part(Box::new(FlowExpr::Input), number);
-        Some(Item::made(flow, quote!(#variable.shallow_clone()), Width::Unknown, format!("input {number}")))
+        Some(Item::made(
+            flow,
+            quote!(#variable.shallow_clone()),
+            Width::Unknown,
+            format!("input {number}"),
+        ))
     }
 
     fn join(&mut self, join: Join, a: &'a Value, b: &'a Value) -> Option<Item> {
@@ -287,14 +339,24 @@ impl<'a> Resolver<'a> {
         if let (Width::Literal(one), Width::Literal(other)) = (&left.width, &right.width) {
             let broadcast = join == Join::Multiply && (*one == 1 || *other == 1);
             if one != other && !broadcast {
-                let (sign, left, right) = (if join == Join::Add { "+" } else { "*" }, &left.name, &right.name);
-                self.cx.error(b.first_token(), format!("{left} ({one} channels) {sign} {right} ({other} channels): widths differ"));
+                let (sign, left, right) =
+                    (if join == Join::Add { "+" } else { "*" }, &left.name, &right.name);
+                self.cx.error(
+                    b.first_token(),
+                    format!(
+                        "{left} ({one} channels) {sign} {right} ({other} channels): widths differ"
+                    ),
+                );
                 return None;
             }
         }
         if join == Join::Add {
             let sides = [(left.name.as_str(), &left.width), (right.name.as_str(), &right.width)];
-            self.checks.extend(widths::check_sum(&self.definition.parameters, b.first_token().span(), sides));
+            self.checks.extend(widths::check_sum(
+                &self.definition.parameters,
+                b.first_token().span(),
+                sides,
+            ));
         }
         let (a, b) = (&left.tensor, &right.tensor);
         let krate = &self.definition.krate;
@@ -316,22 +378,38 @@ impl<'a> Resolver<'a> {
         Some(Item { fresh: true, ..Item::made(flow, tensor, width, name.to_owned()) })
     }
 
-    fn call(&mut self, on: Item, operation: &'a Path, arguments: &'a [Argument], field: Option<(Option<&Ident>, usize)>) -> Option<Item> {
+    fn call(
+        &mut self,
+        on: Item,
+        operation: &'a Path,
+        arguments: &'a [Argument],
+        field: Option<(Option<&Ident>, usize)>,
+    ) -> Option<Item> {
         match layers::layer(self.cx, self.definition, operation, arguments) {
             Some(layer) => self.layer(on, operation, layer?, field),
             None => self.function(on, operation, arguments),
         }
     }
 
-    fn layer(&mut self, on: Item, operation: &Path, layer: layers::Layer<'a>, field: Option<(Option<&Ident>, usize)>) -> Option<Item> {
+    fn layer(
+        &mut self,
+        on: Item,
+        operation: &Path,
+        layer: layers::Layer<'a>,
+        field: Option<(Option<&Ident>, usize)>,
+    ) -> Option<Item> {
         let written = functions::written(operation);
         let ident = match field {
             Some((Some(name), _)) => name.clone(),
-            Some((None, index)) if !layer.has_variables => {
-                self.free_name(format!("{written}_{index}"), operation.segments.first()?.ident.span())
-            }
+            Some((None, index)) if !layer.has_variables => self
+                .free_name(format!("{written}_{index}"), operation.segments.first()?.ident.span()),
             Some((None, _)) => {
-                self.cx.error(operation, format!("a layer has variables, so it needs a name; write `name = {written}(…)`"));
+                self.cx.error(
+                    operation,
+                    format!(
+                        "a layer has variables, so it needs a name; write `name = {written}(…)`"
+                    ),
+                );
                 return None;
             }
             None => {
@@ -345,7 +423,13 @@ impl<'a> Resolver<'a> {
         if let Some((takes, flattens)) = layer.takes {
             let name = ident.to_string();
             let reader = Reader { name: &name, takes, flattens };
-            self.checks.extend(widths::check(self.cx, &self.definition.parameters, &reader, &on.name, &on.width));
+            self.checks.extend(widths::check(
+                self.cx,
+                &self.definition.parameters,
+                &reader,
+                &on.name,
+                &on.width,
+            ));
         }
         let (krate, tensor, train) = (&self.definition.krate, &on.tensor, local("train"));
         let forward = quote!(#krate::__private::tch::nn::ModuleT::forward_t);
@@ -359,23 +443,44 @@ impl<'a> Resolver<'a> {
             (None, Some((takes, _))) => Width::of(takes),
             (None, None) => on.width,
         };
-        self.fields.push(FieldDef { ident: ident.clone(), attrs: Vec::new(), ty: layer.ty, make: layer.make, from: on.flow });
+        self.fields.push(FieldDef {
+            ident: ident.clone(),
+            attrs: Vec::new(),
+            ty: layer.ty,
+            make: layer.make,
+            from: on.flow,
+        });
         // A pool or a model of the user's may hand on what it is given.
         let fresh = layer.takes.is_some();
-        Some(Item { fresh, ..Item::made(FlowExpr::Node(self.fields.len() - 1), applied, width, format!("`{ident}`")) })
+        Some(Item {
+            fresh,
+            ..Item::made(
+                FlowExpr::Node(self.fields.len() - 1),
+                applied,
+                width,
+                format!("`{ident}`"),
+            )
+        })
     }
 
     fn function(&mut self, on: Item, operation: &Path, arguments: &[Argument]) -> Option<Item> {
         let krate = &self.definition.krate;
         for argument in arguments {
             if let Argument::Plain(value) | Argument::Named(_, value) = argument
-                && let Some(name) = self.definition.statements.iter().filter_map(|s| s.name.as_ref()).find(|name| reads(value, name))
+                && let Some(name) = self
+                    .definition
+                    .statements
+                    .iter()
+                    .filter_map(|s| s.name.as_ref())
+                    .find(|name| reads(value, name))
             {
                 self.cx.error(value, format!("`{name}` is a statement and no number; what reads it is written behind it, `{name}.{}`, or joins it by `+`, `*` or `[a, b]`", functions::written(operation)));
                 return None;
             }
-            if let (Argument::Plain(value) | Argument::Named(_, value), parameters) = (argument, &self.definition.parameters)
-                && let Some(Parameter { ident, .. }) = parameters.iter().find(|parameter| mentions(value, &parameter.ident))
+            if let (Argument::Plain(value) | Argument::Named(_, value), parameters) =
+                (argument, &self.definition.parameters)
+                && let Some(Parameter { ident, .. }) =
+                    parameters.iter().find(|parameter| mentions(value, &parameter.ident))
             {
                 self.cx.error(
                     value,
@@ -393,7 +498,8 @@ impl<'a> Resolver<'a> {
             }
             None => {
                 let written = functions::written(operation);
-                let known: Vec<_> = functions::words().chain(layers::WORDS.iter().copied()).collect();
+                let known: Vec<_> =
+                    functions::words().chain(layers::WORDS.iter().copied()).collect();
                 self.cx.error(
                     operation,
                     match did_you_mean(&written, &known) {
@@ -427,7 +533,10 @@ fn reads(value: &Expr, name: &Ident) -> bool {
 /// The variable of a statement. No text of the user's can name it, so what a closure reads is its argument; and it is no constant of the same name.
 fn variable(name: Option<&Ident>) -> Ident {
     match name {
-        Some(name) => Ident::new(&format!("value_{}", name.unraw()), Span::mixed_site().located_at(name.span())),
+        Some(name) => Ident::new(
+            &format!("value_{}", name.unraw()),
+            Span::mixed_site().located_at(name.span()),
+        ),
         None => local("previous"),
     }
 }

@@ -8,14 +8,17 @@ use syn::{File, Item};
 /// The expansion of the model `name` in a file of `tests/tests/models`.
 fn expansion(file: &str, name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tests/models").join(file);
-    let file = syn::parse_file(&std::fs::read_to_string(path).expect("can be read")).expect("is Rust");
+    let file =
+        syn::parse_file(&std::fs::read_to_string(path).expect("can be read")).expect("is Rust");
     let definitions = file.items.into_iter().filter_map(|item| match item {
         Item::Macro(item) if item.mac.path.is_ident("model") => Some(item.mac.tokens),
         _ => None,
     });
-    let is_it = |tokens: &proc_macro2::TokenStream| tokens.to_string().contains(&format!("struct {name} "));
+    let is_it =
+        |tokens: &proc_macro2::TokenStream| tokens.to_string().contains(&format!("struct {name} "));
     let definition = definitions.into_iter().find(is_it).expect("is defined there");
-    let expanded: File = syn::parse2(super::model(quote!(::slim_runtime; #definition))).expect("is Rust");
+    let expanded: File =
+        syn::parse2(super::model(quote!(::slim_runtime; #definition))).expect("is Rust");
     prettyplease::unparse(&expanded)
 }
 

@@ -41,7 +41,9 @@ impl fmt::Display for Absorbed {
                 let exact = if *exact { "exact" } else { "exact but at the padded border" };
                 write!(f, "`{path}`: {channels} channel{s} into `{tensor}`, {exact}")
             }
-            Absorption::Dropped { reason } => write!(f, "`{path}`: {channels} channel{s} dropped: {reason}"),
+            Absorption::Dropped { reason } => {
+                write!(f, "`{path}`: {channels} channel{s} dropped: {reason}")
+            }
         }
     }
 }

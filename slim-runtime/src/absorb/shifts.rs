@@ -39,7 +39,9 @@ struct Found {
 /// Those of a trace, [`Error::NonFinite`], [`Error::Torch`].
 pub(crate) fn shifts<M: Prunable + ?Sized>(model: &M, plan: &Plan) -> Result<Shifts> {
     // What the passes of a composed plan absorbed was in the weights that the next of them found.
-    let Some(absorb) = plan.slimming.absorb.filter(|_| plan.passes.is_empty()) else { return Ok(Shifts::default()) };
+    let Some(absorb) = plan.slimming.absorb.filter(|_| plan.passes.is_empty()) else {
+        return Ok(Shifts::default());
+    };
     let _no_grad = tch::no_grad_guard();
     let graph = planner::trace_with(model, Tracer::detailed())?;
     let mut readers = Vec::new();
@@ -50,7 +52,9 @@ pub(crate) fn shifts<M: Prunable + ?Sized>(model: &M, plan: &Plan) -> Result<Shi
     }
     refuse_contradictions(&graph, &mut readers);
     let mut shifts = Shifts::default();
-    for Reader { layer, channels, found } in readers.into_iter().filter(|reader| reader.channels > 0) {
+    for Reader { layer, channels, found } in
+        readers.into_iter().filter(|reader| reader.channels > 0)
+    {
         let absorption = match found {
             Ok(Found { into, shift, exact }) => {
                 let tensor = graph.tensor_path(into);
@@ -59,7 +63,11 @@ pub(crate) fn shifts<M: Prunable + ?Sized>(model: &M, plan: &Plan) -> Result<Shi
             }
             Err(reason) => Absorption::Dropped { reason },
         };
-        shifts.absorbed.push(Absorbed { path: graph.layers[layer].path.clone(), channels, absorption });
+        shifts.absorbed.push(Absorbed {
+            path: graph.layers[layer].path.clone(),
+            channels,
+            absorption,
+        });
     }
     Ok(shifts)
 }
@@ -90,17 +98,28 @@ fn reader(
     let mut removed = vec![true; axis.width];
     axis.keep.iter().for_each(|position| removed[position] = false);
     // The axis of a grouped layer is that of one group, and each group is sent something of its own.
-    let sent = read.sent.iter().enumerate().map(|(position, sent)| removed[position % axis.width].then_some(sent));
+    let sent = read
+        .sent
+        .iter()
+        .enumerate()
+        .map(|(position, sent)| removed[position % axis.width].then_some(sent));
     let values = match absorb.values(sent).map_err(Error::torch(&node.path))? {
         Ok(values) => values,
-        Err((channels, reason)) => return Ok(Some(Reader { layer: index, channels, found: Err(reason) })),
+        Err((channels, reason)) => {
+            return Ok(Some(Reader { layer: index, channels, found: Err(reason) }));
+        }
     };
     let channels = values.iter().filter(|&&value| value != 0.0).count();
     let found = match destination(graph, index) {
         Ok((mix, into)) => {
-            let shift = what_it_makes(node, mix, read, &values).map_err(Error::torch(&node.path))?;
+            let shift =
+                what_it_makes(node, mix, read, &values).map_err(Error::torch(&node.path))?;
             // A running mean is subtracted.
-            let shift = if into.0 == index { shift } else { shift.f_neg().map_err(Error::torch(&node.path))? };
+            let shift = if into.0 == index {
+                shift
+            } else {
+                shift.f_neg().map_err(Error::torch(&node.path))?
+            };
             Ok(Found { into, shift, exact: mix.reach == Reach::Everywhere })
         }
         Err(reason) => Err(reason),
@@ -111,9 +130,15 @@ fn reader(
 impl Absorb {
     /// The number that each removed position carries, zero for those that stay; or how many carry something that is not known, and why the first of them does.
     #[allow(clippy::type_complexity)]
-    fn values<'a>(self, sent: impl Iterator<Item = Option<&'a Sent>>) -> Result<Result<Vec<f64>, (usize, String)>, TchError> {
+    fn values<'a>(
+        self,
+        sent: impl Iterator<Item = Option<&'a Sent>>,
+    ) -> Result<Result<Vec<f64>, (usize, String)>, TchError> {
         let sent: Vec<_> = sent.collect();
-        let unsaid: Vec<f64> = sent.iter().map(|sent| if let Some(Sent::Unsaid { value, .. }) = sent { *value } else { 0.0 }).collect();
+        let unsaid: Vec<f64> = sent
+            .iter()
+            .map(|sent| if let Some(Sent::Unsaid { value, .. }) = sent { *value } else { 0.0 })
+            .collect();
         let activated = self.after.map(|activation| activation.apply(&unsaid)).transpose()?;
         let mut reasons = Vec::new();
         let mut value = |(position, sent): (usize, &Option<&Sent>)| match (sent, &activated) {
@@ -147,28 +172,45 @@ fn destination(graph: &Graph, index: usize) -> Result<(&MixNode, TensorId), Stri
     let node = &graph.layers[index];
     let mix = match (&node.details.mix, node.details.reads.len()) {
         (Some(mix), 1) => mix,
-        _ => return Err(format!("nothing says what a layer of the kind `{}` makes of them", node.kind)),
+        _ => {
+            return Err(format!(
+                "nothing says what a layer of the kind `{}` makes of them",
+                node.kind
+            ));
+        }
     };
     if mix.reach == Reach::Nowhere {
         return Err("it is transposed and has a stride, so it spreads one number over a pattern, which a bias has not".to_owned());
     }
     let norm = node.details.norm;
     let into = tensor(node, "bias").map(|bias| (index, bias));
-    let into = into.or_else(|| norm.and_then(|norm| Some((norm, tensor(&graph.layers[norm], "running_mean")?))));
-    into.map(|into| (mix, into)).ok_or_else(|| "it has no bias, and no batch norm is directly and alone behind it".to_owned())
+    let into = into.or_else(|| {
+        norm.and_then(|norm| Some((norm, tensor(&graph.layers[norm], "running_mean")?)))
+    });
+    into.map(|into| (mix, into)).ok_or_else(|| {
+        "it has no bias, and no batch norm is directly and alone behind it".to_owned()
+    })
 }
 
 /// What the layer adds to each of its outputs: the sums of its kernels times `values`, in double precision.
-fn what_it_makes(node: &LayerNode, mix: &MixNode, read: &ReadNode, values: &[f64]) -> Result<Tensor, TchError> {
+fn what_it_makes(
+    node: &LayerNode,
+    mix: &MixNode,
+    read: &ReadNode,
+    values: &[f64],
+) -> Result<Tensor, TchError> {
     let weight = &node.tensors[tensor(node, "weight").unwrap_or_default()];
     let values = Tensor::f_from_slice(values)?.f_view([mix.groups as i64, -1, 1])?;
     let sums = weight.tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
     let size = sums.size();
-    let sums = sums.f_reshape([size[0], size[1], -1])?.f_sum_dim_intlist(-1, false, Kind::Double)?;
+    let sums =
+        sums.f_reshape([size[0], size[1], -1])?.f_sum_dim_intlist(-1, false, Kind::Double)?;
     let inputs = values.size()[1];
     let by_group = match weight.axes.first() {
         // Transposed: [in, out / groups].
-        Some(Some(axis)) if *axis == read.axis => sums.f_view([mix.groups as i64, inputs, -1])?.f_transpose(1, 2)?,
+        Some(Some(axis)) if *axis == read.axis => {
+            sums.f_view([mix.groups as i64, inputs, -1])?.f_transpose(1, 2)?
+        }
         _ => sums.f_view([mix.groups as i64, -1, inputs])?,
     };
     by_group.f_matmul(&values)?.f_reshape(-1)
@@ -187,7 +229,8 @@ fn owner(graph: &Graph, (layer, tensor): TensorId) -> TensorId {
 fn refuse_contradictions(graph: &Graph, readers: &mut [Reader]) {
     let mut places: HashMap<TensorId, usize> = HashMap::new();
     for (index, node) in graph.layers.iter().enumerate() {
-        (0..node.tensors.len()).for_each(|tensor| *places.entry(owner(graph, (index, tensor))).or_default() += 1);
+        (0..node.tensors.len())
+            .for_each(|tensor| *places.entry(owner(graph, (index, tensor))).or_default() += 1);
     }
     let mut found: HashMap<TensorId, Vec<&mut Reader>> = HashMap::new();
     for reader in readers {
@@ -197,13 +240,17 @@ fn refuse_contradictions(graph: &Graph, readers: &mut [Reader]) {
     }
     for (into, readers) in found {
         let agree = {
-            let shifts: Vec<_> = readers.iter().filter_map(|reader| Some(&reader.found.as_ref().ok()?.shift)).collect();
+            let shifts: Vec<_> = readers
+                .iter()
+                .filter_map(|reader| Some(&reader.found.as_ref().ok()?.shift))
+                .collect();
             shifts.len() == places[&into] && shifts.windows(2).all(|pair| same(pair[0], pair[1]))
         };
         if !agree {
             let path = graph.tensor_path(into);
             for reader in readers {
-                reader.found = Err(format!("`{path}` is used elsewhere too, where something else is sent"));
+                reader.found =
+                    Err(format!("`{path}` is used elsewhere too, where something else is sent"));
             }
         }
     }

@@ -31,11 +31,23 @@ impl<'l> Against<'l> {
     /// What was not the same in both measurements.
     fn differences(&self) -> Vec<String> {
         let Self { after, before } = self;
-        let batch = |latency: &Latency| latency.batch.map(|batch| format!("batch {batch}")).unwrap_or_default();
+        let batch = |latency: &Latency| {
+            latency.batch.map(|batch| format!("batch {batch}")).unwrap_or_default()
+        };
         let threads = |latency: &Latency| format!("{} threads", latency.threads);
-        let pairs = [(batch(before), batch(after)), (before.device.clone(), after.device.clone()), (threads(before), threads(after))];
-        let known = |(before, after): &(String, String)| before != after && !before.is_empty() && !after.is_empty();
-        pairs.into_iter().filter(known).map(|(before, after)| format!("{before} → {after}")).collect()
+        let pairs = [
+            (batch(before), batch(after)),
+            (before.device.clone(), after.device.clone()),
+            (threads(before), threads(after)),
+        ];
+        let known = |(before, after): &(String, String)| {
+            before != after && !before.is_empty() && !after.is_empty()
+        };
+        pairs
+            .into_iter()
+            .filter(known)
+            .map(|(before, after)| format!("{before} → {after}"))
+            .collect()
     }
 }
 
@@ -69,7 +81,11 @@ mod tests {
     use super::*;
 
     fn latency(milliseconds: f64, spread: f64) -> Latency {
-        let seconds = Quartiles { lower: (milliseconds - spread) / 1e3, median: milliseconds / 1e3, upper: (milliseconds + spread) / 1e3 };
+        let seconds = Quartiles {
+            lower: (milliseconds - spread) / 1e3,
+            median: milliseconds / 1e3,
+            upper: (milliseconds + spread) / 1e3,
+        };
         Latency { seconds, runs: 15, batch: Some(1), device: "cpu".to_owned(), threads: 2 }
     }
 
@@ -79,7 +95,10 @@ mod tests {
         let (dense, slim) = (latency(61., 2.), latency(21., 1.));
         assert_eq!(said(&slim, &dense), "61.0 ms → 21.0 ms, 2.9 times as fast");
         assert_eq!(said(&dense, &slim), "21.0 ms → 61.0 ms, 0.34 times as fast");
-        assert_eq!(said(&latency(60., 2.), &dense), "61.0 ms → 60.0 ms, 1.0 times as fast (the spreads overlap)");
+        assert_eq!(
+            said(&latency(60., 2.), &dense),
+            "61.0 ms → 60.0 ms, 1.0 times as fast (the spreads overlap)"
+        );
         assert_eq!(said(&latency(3., 0.), &dense), "61.0 ms → 3.00 ms, 20 times as fast");
         assert!((slim.against(&dense).times() - 61. / 21.).abs() < 1e-12);
     }
@@ -87,7 +106,8 @@ mod tests {
     #[test]
     fn what_cannot_be_compared_is_said() {
         let dense = latency(61., 2.);
-        let other = Latency { batch: Some(8), device: "cuda:0".to_owned(), threads: 1, ..latency(21., 1.) };
+        let other =
+            Latency { batch: Some(8), device: "cuda:0".to_owned(), threads: 1, ..latency(21., 1.) };
         let said = other.against(&dense).to_string();
         assert_eq!(
             said,

@@ -28,7 +28,11 @@ impl<'c> InTurn<'c> {
     }
 
     /// Another one, under this name.
-    pub fn case<T: 'static>(mut self, name: impl Into<String>, mut pass: impl FnMut() -> T + 'c) -> Self {
+    pub fn case<T: 'static>(
+        mut self,
+        name: impl Into<String>,
+        mut pass: impl FnMut() -> T + 'c,
+    ) -> Self {
         self.cases.push((name.into(), Box::new(move || Box::new(pass()))));
         self
     }
@@ -56,7 +60,8 @@ impl<'c> InTurn<'c> {
             round += 1;
         }
         let cases = self.cases.into_iter().zip(&rounds);
-        let latencies = cases.map(|((name, _), times)| (name, self.benchmark.latency(times))).collect();
+        let latencies =
+            cases.map(|((name, _), times)| (name, self.benchmark.latency(times))).collect();
         Ok(Compared { cases: latencies, rounds })
     }
 }
@@ -85,14 +90,20 @@ impl Compared {
     }
 
     pub(crate) fn ratio(&self, case: usize, other: usize) -> Quartiles {
-        let ratios: Vec<_> = self.rounds[case].iter().zip(&self.rounds[other]).map(|(time, other)| other / time).collect();
+        let ratios: Vec<_> = self.rounds[case]
+            .iter()
+            .zip(&self.rounds[other])
+            .map(|(time, other)| other / time)
+            .collect();
         Quartiles::of(&ratios)
     }
 }
 
 impl fmt::Display for Compared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((_, first)) = self.cases.first() else { return f.write_str("nothing was measured") };
+        let Some((_, first)) = self.cases.first() else {
+            return f.write_str("nothing was measured");
+        };
         let row = |(index, (name, latency)): (usize, &(String, Latency))| {
             let faster = match index {
                 0 => String::new(),
@@ -101,7 +112,11 @@ impl fmt::Display for Compared {
             [name.clone(), with_spread(&latency.seconds), faster]
         };
         let rows = self.cases.iter().enumerate().map(row);
-        writeln!(f, "{}", table(["case", "median (quartiles)", "times as fast"], 1, rows).trim_fmt())?;
+        writeln!(
+            f,
+            "{}",
+            table(["case", "median (quartiles)", "times as fast"], 1, rows).trim_fmt()
+        )?;
         let batch = first.batch.map(|batch| format!(", batch {batch}")).unwrap_or_default();
         write!(f, "{} rounds{batch}, {}, {} threads", first.runs, first.device, first.threads)
     }

@@ -9,19 +9,23 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::Benchmark`] for a shape that is none, [`Error::Torch`].
 pub(crate) fn uniform(shape: &[i64], device: Device, kind: Kind) -> Result<Tensor> {
-    let count = shape.iter().try_fold(1_usize, |count, &side| usize::try_from(side).ok().filter(|&side| side > 0)?.checked_mul(count));
+    let count = shape.iter().try_fold(1_usize, |count, &side| {
+        usize::try_from(side).ok().filter(|&side| side > 0)?.checked_mul(count)
+    });
     let count = count.filter(|_| !shape.is_empty()).ok_or_else(|| {
         let reason = format!("an input cannot have the shape {shape:?}; give the batch first and at least 1 of each, as [1, 3, 224, 224]");
         Error::Benchmark { reason }
     })?;
     let mut numbers: Vec<f32> = Vec::new();
-    numbers
-        .try_reserve_exact(count)
-        .map_err(|_| Error::Benchmark { reason: format!("there is no memory for an input of shape {shape:?}") })?;
+    numbers.try_reserve_exact(count).map_err(|_| Error::Benchmark {
+        reason: format!("there is no memory for an input of shape {shape:?}"),
+    })?;
     let mut generator = fastrand::Rng::with_seed(0);
     numbers.extend(std::iter::repeat_with(|| 2. * generator.f32() - 1.).take(count));
     let tensor = Tensor::f_from_slice(&numbers).and_then(|tensor| tensor.f_reshape(shape));
-    tensor.and_then(|tensor| tensor.f_to_device(device)?.f_to_kind(kind)).map_err(Error::torch("the input"))
+    tensor
+        .and_then(|tensor| tensor.f_to_device(device)?.f_to_kind(kind))
+        .map_err(Error::torch("the input"))
 }
 
 #[cfg(test)]
@@ -39,7 +43,9 @@ mod tests {
 
     #[test]
     fn a_shape_that_is_none_is_refused() {
-        for shape in [&[][..], &[1, 0, 2], &[-1, 3], &[i64::MAX, i64::MAX], &[1, 3, 1 << 40, 1 << 20]] {
+        for shape in
+            [&[][..], &[1, 0, 2], &[-1, 3], &[i64::MAX, i64::MAX], &[1, 3, 1 << 40, 1 << 20]]
+        {
             let error = uniform(shape, Device::Cpu, Kind::Float).unwrap_err().to_string();
             assert!(error.contains(&format!("{shape:?}")), "{error}");
         }

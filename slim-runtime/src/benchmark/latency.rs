@@ -66,7 +66,13 @@ pub(super) fn time(seconds: f64) -> String {
 /// `61.0 ms (59.8–63.1)`
 pub(crate) fn with_spread(seconds: &Quartiles) -> String {
     let unit = Unit::of(seconds.median);
-    format!("{} {} ({}–{})", unit.number(seconds.median), unit.name, unit.number(seconds.lower), unit.number(seconds.upper))
+    format!(
+        "{} {} ({}–{})",
+        unit.number(seconds.median),
+        unit.name,
+        unit.number(seconds.lower),
+        unit.number(seconds.upper)
+    )
 }
 
 /// In what, and how exactly, times are written that are about as long as one of them.
@@ -104,16 +110,32 @@ mod tests {
     #[test]
     fn a_latency_says_what_was_measured_where() {
         let seconds = Quartiles { lower: 0.0598, median: 0.061, upper: 0.0631 };
-        let latency = Latency { seconds, runs: 41, batch: Some(1), device: device_name(Device::Cpu), threads: 2 };
+        let latency = Latency {
+            seconds,
+            runs: 41,
+            batch: Some(1),
+            device: device_name(Device::Cpu),
+            threads: 2,
+        };
         assert_eq!(latency.to_string(), "61.0 ms (59.8–63.1), 41 runs, batch 1, cpu, 2 threads");
-        let latency = Latency { batch: None, device: device_name(Device::Cuda(1)), threads: 1, ..latency };
+        let latency =
+            Latency { batch: None, device: device_name(Device::Cuda(1)), threads: 1, ..latency };
         assert_eq!(latency.to_string(), "61.0 ms (59.8–63.1), 41 runs, cuda:1, 1 thread");
         assert_eq!(latency.median(), Duration::from_millis(61));
     }
 
     #[test]
     fn times_have_three_digits() {
-        let said: Vec<_> = [2.5e-7, 9.996e-6, 1.2345e-4, 9.994e-4, 0.00123, 0.0610, 0.2594, 1.5, 75.25].map(time).into();
-        assert_eq!(said, ["0.25 µs", "10.0 µs", "123 µs", "999 µs", "1.23 ms", "61.0 ms", "259 ms", "1.50 s", "75.2 s"]);
+        let said: Vec<_> =
+            [2.5e-7, 9.996e-6, 1.2345e-4, 9.994e-4, 0.00123, 0.0610, 0.2594, 1.5, 75.25]
+                .map(time)
+                .into();
+        assert_eq!(
+            said,
+            [
+                "0.25 µs", "10.0 µs", "123 µs", "999 µs", "1.23 ms", "61.0 ms", "259 ms", "1.50 s",
+                "75.2 s"
+            ]
+        );
     }
 }

@@ -63,11 +63,15 @@ pub use quartiles::Quartiles;
 ///
 /// # Errors
 /// [`Error::Benchmark`] for a shape that is none, a network without a tensor of floats, and when `forward_t` panics, with what it says; [`Error::Torch`].
-pub fn benchmark<M: ModuleT + Prunable + ?Sized>(net: &M, shape: impl AsRef<[i64]>) -> Result<Latency> {
+pub fn benchmark<M: ModuleT + Prunable + ?Sized>(
+    net: &M,
+    shape: impl AsRef<[i64]>,
+) -> Result<Latency> {
     let shape = shape.as_ref();
     let (device, kind) = place(net)?;
     let input = uniform(shape, device, kind)?;
-    Benchmark { batch: shape.first().copied(), ..Benchmark::new().device(device) }.measure(|| net.forward_t(&input, false))
+    Benchmark { batch: shape.first().copied(), ..Benchmark::new().device(device) }
+        .measure(|| net.forward_t(&input, false))
 }
 
 /// Where a network is, and in which kind it computes: those of its first tensor of floats.
@@ -124,7 +128,13 @@ impl Benchmark {
 
     /// On the CPU, for a second and a half but at least 15 runs, after a warm-up of at most a second.
     pub fn new() -> Self {
-        Self { device: Device::Cpu, batch: None, warm_up: Duration::from_secs(1), time: Duration::from_millis(1500), runs: None }
+        Self {
+            device: Device::Cpu,
+            batch: None,
+            warm_up: Duration::from_secs(1),
+            time: Duration::from_millis(1500),
+            runs: None,
+        }
     }
 
     /// Where the work is done: the clock starts and stops when this device has nothing left to do.
@@ -200,7 +210,9 @@ impl Benchmark {
 
     fn check(&self) -> Result<()> {
         match self.runs {
-            Some(0) => Err(Error::Benchmark { reason: "0 runs have no median; ask for at least 1".to_owned() }),
+            Some(0) => Err(Error::Benchmark {
+                reason: "0 runs have no median; ask for at least 1".to_owned(),
+            }),
             _ => Ok(()),
         }
     }
@@ -209,7 +221,9 @@ impl Benchmark {
     fn wants_more(&self, runs: usize, spent: Duration, cases: u32) -> bool {
         match self.runs {
             Some(wanted) => runs < wanted,
-            None => runs < Self::LEAST_RUNS || (runs < Self::MOST_RUNS && spent < self.time * cases),
+            None => {
+                runs < Self::LEAST_RUNS || (runs < Self::MOST_RUNS && spent < self.time * cases)
+            }
         }
     }
 

@@ -40,8 +40,14 @@ mod tests {
     #[test]
     fn quartiles_are_numpys() {
         // numpy.percentile([7, 1, 3, 10, 2], [25, 50, 75]) and of [4, 1, 2, 3].
-        assert_eq!(Quartiles::of(&[7., 1., 3., 10., 2.]), Quartiles { lower: 2., median: 3., upper: 7. });
-        assert_eq!(Quartiles::of(&[4., 1., 2., 3.]), Quartiles { lower: 1.75, median: 2.5, upper: 3.25 });
+        assert_eq!(
+            Quartiles::of(&[7., 1., 3., 10., 2.]),
+            Quartiles { lower: 2., median: 3., upper: 7. }
+        );
+        assert_eq!(
+            Quartiles::of(&[4., 1., 2., 3.]),
+            Quartiles { lower: 1.75, median: 2.5, upper: 3.25 }
+        );
         assert_eq!(Quartiles::of(&[5.]), Quartiles { lower: 5., median: 5., upper: 5. });
     }
 

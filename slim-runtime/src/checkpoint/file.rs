@@ -57,7 +57,11 @@ impl File {
     /// [`Error::Format`] when it is no sound safetensors file, or was written by a later version of this crate; [`Error::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
-        let bytes = std::fs::read(&path).map_err(|cause| Error::Io { file: path.clone(), action: "read", cause })?;
+        let bytes = std::fs::read(&path).map_err(|cause| Error::Io {
+            file: path.clone(),
+            action: "read",
+            cause,
+        })?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(format_error(&path))?;
         let metadata = Metadata::new(&path, header.metadata().clone())?;
         Ok(Self { path, bytes, header, metadata })
@@ -117,23 +121,43 @@ impl File {
         let plan = self.metadata.plan()?;
         let graph = planner::trace(model, plan.masking())?;
         let fit = surgery::fit(&graph, &plan);
-        let fit = fit.map_err(|misfit| Error::CheckpointModel { file: self.path.clone(), dense: misfit.dense, slim: misfit.slim })?;
+        let fit = fit.map_err(|misfit| Error::CheckpointModel {
+            file: self.path.clone(),
+            dense: misfit.dense,
+            slim: misfit.slim,
+        })?;
         let step = match fit {
             Fit::Dense => plan.clone(),
             Fit::Slim => plan.keeping_what_is_left(),
         };
         let positions = surgery::positions(model, &graph, &step)?;
         let stored = self.metadata.positions()?;
-        if let Some(state) = positions.keys().chain(stored.keys()).find(|state| positions.get(*state) != stored.get(*state)) {
-            return Err(Error::CheckpointPositions { file: self.path.clone(), state: state.clone() });
+        if let Some(state) = positions
+            .keys()
+            .chain(stored.keys())
+            .find(|state| positions.get(*state) != stored.get(*state))
+        {
+            return Err(Error::CheckpointPositions {
+                file: self.path.clone(),
+                state: state.clone(),
+            });
         }
         let misnamed = values::misnamed(&graph, &plan, &Variables::new(vs))?;
         let variables = values::after(vs, &graph, &step);
-        let values = values::of(&self.path, Source::File(self), &self.metadata.beside()?, &variables, misnamed)?;
+        let values = values::of(
+            &self.path,
+            Source::File(self),
+            &self.metadata.beside()?,
+            &variables,
+            misnamed,
+        )?;
 
         match fit {
             // What was absorbed is in the file's weights.
-            Fit::Dense => surgery::apply_with(model, &graph, &planner::without_absorption(&plan), values).map(drop)?,
+            Fit::Dense => {
+                surgery::apply_with(model, &graph, &planner::without_absorption(&plan), values)
+                    .map(drop)?
+            }
             Fit::Slim => surgery::replace(values)?,
         }
         Ok(Slimmed::new(plan, &graph, positions, Vec::new()))
@@ -158,14 +182,22 @@ impl File {
     pub(super) fn view(&self, name: &str) -> Option<TensorView<'_>> {
         let info = self.header.info(name)?;
         let data = self.bytes.get(self.bytes.len() - self.header.data_len()..)?;
-        TensorView::new(info.dtype, info.shape.clone(), data.get(info.data_offsets.0..info.data_offsets.1)?).ok()
+        TensorView::new(
+            info.dtype,
+            info.shape.clone(),
+            data.get(info.data_offsets.0..info.data_offsets.1)?,
+        )
+        .ok()
     }
 }
 
 impl fmt::Debug for File {
     /// Without the tensors' bytes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("File").field("path", &self.path).field("tensors", &self.names()).finish_non_exhaustive()
+        f.debug_struct("File")
+            .field("path", &self.path)
+            .field("tensors", &self.names())
+            .finish_non_exhaustive()
     }
 }
 
@@ -194,7 +226,10 @@ mod tests {
         assert!(file.tensors()?["scale"].equal(&vs.variables()["scale"]));
         std::fs::remove_file(&path).expect("it is there");
         assert!(file.load_weights(&mut vs).is_ok() && File::open(&path).is_err());
-        assert_eq!(format!("{file:?}"), format!("File {{ path: {path:?}, tensors: [\"scale\"], .. }}"));
+        assert_eq!(
+            format!("{file:?}"),
+            format!("File {{ path: {path:?}, tensors: [\"scale\"], .. }}")
+        );
         Ok(())
     }
 }

@@ -93,12 +93,16 @@ impl Metadata {
 
     /// Empty where the network stores none.
     pub(super) fn positions(&self) -> Result<Positions> {
-        self.entries.get(key::POSITIONS).map_or_else(|| Ok(Positions::new()), |text| self.parsed(key::POSITIONS, text))
+        self.entries
+            .get(key::POSITIONS)
+            .map_or_else(|| Ok(Positions::new()), |text| self.parsed(key::POSITIONS, text))
     }
 
     /// Names of the tensors that are no variables.
     pub(super) fn beside(&self) -> Result<BTreeSet<String>> {
-        self.entries.get(key::BESIDE).map_or_else(|| Ok(BTreeSet::new()), |text| self.parsed(key::BESIDE, text))
+        self.entries
+            .get(key::BESIDE)
+            .map_or_else(|| Ok(BTreeSet::new()), |text| self.parsed(key::BESIDE, text))
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&str> {
@@ -106,13 +110,16 @@ impl Metadata {
     }
 
     fn entry(&self, key: &str) -> Result<&str> {
-        let missing =
-            || self.error(format!("its metadata has no {key}; `checkpoint::save` writes one, and `checkpoint::load_weights` needs none"));
+        let missing = || {
+            self.error(format!("its metadata has no {key}; `checkpoint::save` writes one, and `checkpoint::load_weights` needs none"))
+        };
         self.entries.get(key).map(String::as_str).ok_or_else(missing)
     }
 
     fn parsed<T: DeserializeOwned>(&self, key: &str, text: &str) -> Result<T> {
-        serde_json::from_str(text).map_err(|error| self.error(format!("the {key} in its metadata cannot be used: {error}")))
+        serde_json::from_str(text).map_err(|error| {
+            self.error(format!("the {key} in its metadata cannot be used: {error}"))
+        })
     }
 
     fn error(&self, reason: String) -> Error {

@@ -101,7 +101,11 @@ pub fn save(path: impl AsRef<Path>, vs: &VarStore, slimmed: &Slimmed) -> Result<
 /// [`Error::CheckpointModel`] when the model is neither of the two, with the first difference from each; [`Error::Checkpoint`] with every tensor that is missing, surplus or of another shape or name;
 /// [`Error::CheckpointPositions`] when a shuffle or a selection picks others; [`Error::NotInStore`]; [`Error::Format`], [`Error::Io`]; those of [`Prunable::apply`].
 /// Model and store are then as they were, to the bit.
-pub fn load<M: Prunable + ?Sized>(path: impl AsRef<Path>, vs: &mut VarStore, model: &mut M) -> Result<Slimmed> {
+pub fn load<M: Prunable + ?Sized>(
+    path: impl AsRef<Path>,
+    vs: &mut VarStore,
+    model: &mut M,
+) -> Result<Slimmed> {
     File::open(path)?.load(vs, model)
 }
 
@@ -132,7 +136,11 @@ pub fn load_weights(path: impl AsRef<Path>, vs: &mut VarStore) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Checkpoint`] with every tensor that is missing, surplus, of another shape or no float; [`Error::Torch`]. The store is then as it was, to the bit.
-pub fn load_tensors(tensors: &BTreeMap<String, Tensor>, file: impl AsRef<Path>, vs: &mut VarStore) -> Result<()> {
+pub fn load_tensors(
+    tensors: &BTreeMap<String, Tensor>,
+    file: impl AsRef<Path>,
+    vs: &mut VarStore,
+) -> Result<()> {
     values::assign(file.as_ref(), Source::Memory(tensors), &BTreeSet::new(), vs)
 }
 

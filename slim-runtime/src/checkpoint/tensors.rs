@@ -42,14 +42,22 @@ impl Source<'_> {
         match self {
             Source::File(file) => {
                 let view = file.view(name)?;
-                let no_float = float_kind(view.dtype()).is_none().then(|| format!("{:?}", view.dtype()));
+                let no_float =
+                    float_kind(view.dtype()).is_none().then(|| format!("{:?}", view.dtype()));
                 Some(Found { shape: size(&view), no_float })
             }
             Source::Memory(tensors) => {
                 let tensor = tensors.get(name)?;
-                let Ok(kind) = tensor.f_kind() else { return Some(Found { shape: Vec::new(), no_float: Some("none".to_owned()) }) };
-                let named = || dtype(kind).map_or_else(|| format!("{kind:?}"), |dtype| format!("{dtype:?}"));
-                Some(Found { shape: tensor.size(), no_float: float_dtype(kind).is_none().then(named) })
+                let Ok(kind) = tensor.f_kind() else {
+                    return Some(Found { shape: Vec::new(), no_float: Some("none".to_owned()) });
+                };
+                let named = || {
+                    dtype(kind).map_or_else(|| format!("{kind:?}"), |dtype| format!("{dtype:?}"))
+                };
+                Some(Found {
+                    shape: tensor.size(),
+                    no_float: float_dtype(kind).is_none().then(named),
+                })
             }
         }
     }
@@ -66,26 +74,43 @@ impl Source<'_> {
 /// Every tensor that keeps the source from fitting, by name.
 ///
 /// `beside` are the names of the source's tensors that are no variables.
-pub(super) fn differences(source: Source, beside: &BTreeSet<String>, variables: &BTreeMap<String, Variable>) -> Vec<String> {
+pub(super) fn differences(
+    source: Source,
+    beside: &BTreeSet<String>,
+    variables: &BTreeMap<String, Variable>,
+) -> Vec<String> {
     let mut problems = Vec::new();
     for (name, variable) in variables {
         let (strides, sizes) = (variable.tensor.stride(), variable.tensor.size());
         if strides.iter().zip(sizes).any(|(&stride, size)| stride == 0 && size > 1) {
-            problems.push(format!("`{name}` is an expanded view in the store, which cannot be written"));
+            problems.push(format!(
+                "`{name}` is an expanded view in the store, which cannot be written"
+            ));
         }
         let Some(Found { shape, no_float }) = source.find(name) else {
             problems.push(missing(name));
             continue;
         };
         if shape != variable.shape {
-            problems.push(format!("`{name}` has shape {shape:?} in the file, {:?} in the store", variable.shape));
+            problems.push(format!(
+                "`{name}` has shape {shape:?} in the file, {:?} in the store",
+                variable.shape
+            ));
         }
         if let Some(kind) = no_float {
             problems.push(format!("`{name}` is of type {kind}, which is not supported"));
         }
     }
-    let known = |name: &str| variables.contains_key(name) || beside.contains(name) || name.ends_with(BATCH_COUNT);
-    problems.extend(source.names().into_iter().filter(|name| !known(name)).map(|name| format!("`{name}` is not in the store")));
+    let known = |name: &str| {
+        variables.contains_key(name) || beside.contains(name) || name.ends_with(BATCH_COUNT)
+    };
+    problems.extend(
+        source
+            .names()
+            .into_iter()
+            .filter(|name| !known(name))
+            .map(|name| format!("`{name}` is not in the store")),
+    );
     problems
 }
 
@@ -135,7 +160,9 @@ pub(super) fn plain(value: &TensorView) -> Option<Result<Tensor, TchError>> {
 fn value(value: &TensorView, variable: &Tensor) -> Result<Tensor, TchError> {
     // `differences` has found a kind.
     let kind = float_kind(value.dtype()).unwrap_or(Kind::Float);
-    Tensor::f_from_data_size(value.data(), &size(value), kind)?.f_to_kind(variable.f_kind()?)?.f_to_device(variable.device())
+    Tensor::f_from_data_size(value.data(), &size(value), kind)?
+        .f_to_kind(variable.f_kind()?)?
+        .f_to_device(variable.device())
 }
 
 fn copied(tensor: &Tensor, variable: &Tensor) -> Result<Tensor, TchError> {
@@ -147,6 +174,10 @@ fn copied(tensor: &Tensor, variable: &Tensor) -> Result<Tensor, TchError> {
 /// A tensor's values in row-major order, whatever its strides.
 pub(super) fn bytes(tensor: &Tensor) -> Result<Vec<u8>, TchError> {
     let mut bytes = vec![0; tensor.numel() * tensor.f_kind()?.elt_size_in_bytes()];
-    tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?.f_copy_data_u8(&mut bytes, tensor.numel())?;
+    tensor
+        .f_detach()?
+        .f_to_device(Device::Cpu)?
+        .f_contiguous()?
+        .f_copy_data_u8(&mut bytes, tensor.numel())?;
     Ok(bytes)
 }

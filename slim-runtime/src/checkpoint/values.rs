@@ -14,8 +14,14 @@ use crate::tracer::{Graph, memory};
 use crate::{Error, Result};
 
 /// Gives the variables, whose shapes stay, the values of a source.
-pub(super) fn assign(path: &Path, source: Source, beside: &BTreeSet<String>, vs: &VarStore) -> Result<()> {
-    let as_they_are = |(name, tensor): (String, Tensor)| (name, Variable { shape: tensor.size(), tensor });
+pub(super) fn assign(
+    path: &Path,
+    source: Source,
+    beside: &BTreeSet<String>,
+    vs: &VarStore,
+) -> Result<()> {
+    let as_they_are =
+        |(name, tensor): (String, Tensor)| (name, Variable { shape: tensor.size(), tensor });
     let variables = sorted_variables(vs).into_iter().map(as_they_are).collect();
     surgery::replace(of(path, source, beside, &variables, Vec::new())?)
 }
@@ -25,7 +31,9 @@ pub(super) fn after(vs: &VarStore, graph: &Graph, plan: &Plan) -> BTreeMap<Strin
     let layers = graph.layers.iter().zip(&plan.layers);
     let shapes = layers.flat_map(|(node, layer)| {
         let tensors = node.tensors.iter().zip(&layer.tensors);
-        tensors.filter_map(|(bound, planned)| Some((memory(&bound.tensor)?, layer.shape_after(planned))))
+        tensors.filter_map(|(bound, planned)| {
+            Some((memory(&bound.tensor)?, layer.shape_after(planned)))
+        })
     });
     let shapes: BTreeMap<_, _> = shapes.collect();
     let variable = |(name, tensor): (String, Tensor)| {
@@ -45,7 +53,10 @@ pub(super) fn misnamed(graph: &Graph, plan: &Plan, variables: &Variables) -> Res
         for (bound, planned) in node.tensors.iter().zip(&layer.tensors) {
             let name = variables.require(&node.path, bound.name, &bound.tensor)?;
             if let Some(other) = planned.variable.as_deref().filter(|&other| other != name) {
-                problems.push(format!("`{}.{}` is `{name}` in the store, `{other}` in the file", node.path, bound.name));
+                problems.push(format!(
+                    "`{}.{}` is `{name}` in the store, `{other}` in the file",
+                    node.path, bound.name
+                ));
             }
         }
     }
@@ -70,8 +81,12 @@ pub(super) fn of(
     let _no_grad = tch::no_grad_guard();
     let value = |(name, variable): (&String, &Variable)| {
         // None is missing by now.
-        let missing = || Error::Checkpoint { file: path.to_owned(), problems: vec![tensors::missing(name)] };
-        let value = source.value(name, &variable.tensor).ok_or_else(missing)?.map_err(Error::torch(name))?;
+        let missing =
+            || Error::Checkpoint { file: path.to_owned(), problems: vec![tensors::missing(name)] };
+        let value = source
+            .value(name, &variable.tensor)
+            .ok_or_else(missing)?
+            .map_err(Error::torch(name))?;
         Ok(Value { name: name.clone(), target: variable.tensor.shallow_clone(), value })
     };
     variables.iter().map(value).collect()

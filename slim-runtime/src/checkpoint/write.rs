@@ -57,7 +57,10 @@ impl<'w> Writer<'w> {
     }
 
     /// Tensors that are no variables, of any kind that safetensors has.
-    pub fn tensors<N: Into<String>>(mut self, tensors: impl IntoIterator<Item = (N, Tensor)>) -> Self {
+    pub fn tensors<N: Into<String>>(
+        mut self,
+        tensors: impl IntoIterator<Item = (N, Tensor)>,
+    ) -> Self {
         self.beside.extend(tensors.into_iter().map(|(name, tensor)| (name.into(), tensor)));
         self
     }
@@ -74,9 +77,14 @@ impl<'w> Writer<'w> {
     /// Those of [`save`](super::save); [`Error::Format`] for a name that a variable or the format itself has, and for a key that this crate uses itself. What `path` held is then still there.
     pub fn write(self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let plan = self.slimmed.map(|slimmed| Ok((slimmed, slimmed.named_plan(self.vs)?))).transpose()?;
-        let metadata = metadata::of(plan.as_ref().map(|(slimmed, plan)| (*slimmed, plan)), self.beside.keys(), self.entries)
-            .map_err(|reason| Error::Format { file: path.to_owned(), reason })?;
+        let plan =
+            self.slimmed.map(|slimmed| Ok((slimmed, slimmed.named_plan(self.vs)?))).transpose()?;
+        let metadata = metadata::of(
+            plan.as_ref().map(|(slimmed, plan)| (*slimmed, plan)),
+            self.beside.keys(),
+            self.entries,
+        )
+        .map_err(|reason| Error::Format { file: path.to_owned(), reason })?;
         let mut tensors = sorted_variables(self.vs);
         for (name, tensor) in &tensors {
             let kind = tensor.f_kind().map_err(Error::torch(name))?;
@@ -87,7 +95,10 @@ impl<'w> Writer<'w> {
         }
         for (name, tensor) in self.beside {
             if tensors.contains_key(&name) {
-                return Err(Error::Format { file: path.to_owned(), reason: format!("`{name}` is a variable of the store already") });
+                return Err(Error::Format {
+                    file: path.to_owned(),
+                    reason: format!("`{name}` is a variable of the store already"),
+                });
             }
             tensors.insert(name, tensor);
         }
@@ -95,7 +106,11 @@ impl<'w> Writer<'w> {
     }
 }
 
-fn write(path: &Path, tensors: BTreeMap<String, Tensor>, metadata: HashMap<String, String>) -> Result<()> {
+fn write(
+    path: &Path,
+    tensors: BTreeMap<String, Tensor>,
+    metadata: HashMap<String, String>,
+) -> Result<()> {
     let tensors = in_order(path, tensors)?;
     let header = header(path, &tensors, metadata)?;
     let mut failed = None;
@@ -119,10 +134,16 @@ fn write(path: &Path, tensors: BTreeMap<String, Tensor>, metadata: HashMap<Strin
 }
 
 /// Wide elements first, as the format asks for, so that each tensor is aligned; then by name.
-fn in_order(path: &Path, tensors: BTreeMap<String, Tensor>) -> Result<Vec<(String, Tensor, safetensors::Dtype)>> {
+fn in_order(
+    path: &Path,
+    tensors: BTreeMap<String, Tensor>,
+) -> Result<Vec<(String, Tensor, safetensors::Dtype)>> {
     let typed = tensors.into_iter().map(|(name, tensor)| {
         if name == METADATA {
-            return Err(Error::Format { file: path.to_owned(), reason: format!("`{METADATA}` is no name for a tensor; choose another") });
+            return Err(Error::Format {
+                file: path.to_owned(),
+                reason: format!("`{METADATA}` is no name for a tensor; choose another"),
+            });
         }
         let kind = tensor.f_kind().map_err(Error::torch(&name))?;
         let Some(dtype) = dtype(kind) else {
@@ -139,7 +160,11 @@ fn in_order(path: &Path, tensors: BTreeMap<String, Tensor>) -> Result<Vec<(Strin
 }
 
 /// Padded to whole words of 8 bytes.
-fn header(path: &Path, tensors: &[(String, Tensor, safetensors::Dtype)], metadata: HashMap<String, String>) -> Result<Vec<u8>> {
+fn header(
+    path: &Path,
+    tensors: &[(String, Tensor, safetensors::Dtype)],
+    metadata: HashMap<String, String>,
+) -> Result<Vec<u8>> {
     let mut end = 0;
     let infos = tensors.iter().map(|(name, tensor, dtype)| {
         let start = end;

@@ -16,33 +16,56 @@ impl Cost {
     pub fn after(&self, plan: &Plan) -> Result<Cost> {
         let planned: Vec<_> = plan.layers().iter().map(planned_outline).collect();
         let measured: Vec<_> = self.layers.iter().map(LayerCost::outline).collect();
-        if let Some(difference) = outline::difference(&measured, &planned, ["the model", "the plan"]) {
+        if let Some(difference) =
+            outline::difference(&measured, &planned, ["the model", "the plan"])
+        {
             return Err(Error::PlanMismatch { difference });
         }
-        let layers = self.layers.iter().zip(plan.layers()).map(|(layer, planned)| layer.after(planned)).collect();
+        let layers = self
+            .layers
+            .iter()
+            .zip(plan.layers())
+            .map(|(layer, planned)| layer.after(planned))
+            .collect();
         Ok(Cost { layers, outside: self.outside.clone() })
     }
 }
 
 impl LayerCost {
     fn outline(&self) -> Outline<'_> {
-        let tensors = self.tensors.iter().map(|tensor| of_sizes(&tensor.name, tensor.shape.clone(), tensor.tied.clone()));
+        let tensors = self
+            .tensors
+            .iter()
+            .map(|tensor| of_sizes(&tensor.name, tensor.shape.clone(), tensor.tied.clone()));
         Outline { path: &self.path, kind: &self.kind, axes: Vec::new(), tensors: tensors.collect() }
     }
 
     fn after(&self, plan: &LayerPlan) -> Self {
         let tensors = self.tensors.iter().zip(&plan.tensors);
-        let tensors = tensors.map(|(tensor, planned)| TensorCost { shape: plan.shape_after(planned), ..tensor.clone() }).collect();
+        let tensors = tensors
+            .map(|(tensor, planned)| TensorCost {
+                shape: plan.shape_after(planned),
+                ..tensor.clone()
+            })
+            .collect();
         LayerCost::new(self.path.clone(), self.kind.clone(), tensors, self.uncounted.clone())
     }
 }
 
 /// Of a cost no more than sizes is known.
 fn planned_outline(layer: &LayerPlan) -> Outline<'_> {
-    let tensors = layer.tensors.iter().map(|tensor| of_sizes(&tensor.name, layer.shape_before(tensor), tensor.tied.clone()));
+    let tensors = layer
+        .tensors
+        .iter()
+        .map(|tensor| of_sizes(&tensor.name, layer.shape_before(tensor), tensor.tied.clone()));
     Outline { path: &layer.path, kind: &layer.kind, axes: Vec::new(), tensors: tensors.collect() }
 }
 
 fn of_sizes(name: &str, shape: Vec<i64>, tied: Option<String>) -> TensorOutline<'_> {
-    TensorOutline { name, dims: shape.iter().map(|&size| DimOutline::Size(size)).collect(), shape, tied }
+    TensorOutline {
+        name,
+        dims: shape.iter().map(|&size| DimOutline::Size(size)).collect(),
+        shape,
+        tied,
+    }
 }

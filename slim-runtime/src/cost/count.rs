@@ -14,10 +14,15 @@ type Place = (usize, usize);
 /// # Errors
 /// [`Error::Batch`] when a layer was given a batch that is not of one.
 pub(super) fn check_batch(graph: &Graph, records: &[Record]) -> Result<()> {
-    let found = records.iter().find_map(|record| Some((record, record.batch.filter(|&batch| batch != 1)?)));
+    let found =
+        records.iter().find_map(|record| Some((record, record.batch.filter(|&batch| batch != 1)?)));
     let Some((record, batch)) = found else { return Ok(()) };
     let place = Places::of(graph).find(record);
-    Err(Error::Batch { path: place.map_or_else(|| "model".to_owned(), |(layer, _)| graph.layers[layer].path.clone()), batch })
+    Err(Error::Batch {
+        path: place
+            .map_or_else(|| "model".to_owned(), |(layer, _)| graph.layers[layer].path.clone()),
+        batch,
+    })
 }
 
 /// # Errors
@@ -54,7 +59,13 @@ struct Places(HashMap<usize, (Layout, Place)>);
 impl Places {
     fn of(graph: &Graph) -> Self {
         let tensors = tensors(graph).filter(|(_, tensor)| tensor.tied.is_none());
-        Places(tensors.filter_map(|(place, tensor)| memory(&tensor.tensor).map(|(address, layout)| (address, (layout, place)))).collect())
+        Places(
+            tensors
+                .filter_map(|(place, tensor)| {
+                    memory(&tensor.tensor).map(|(address, layout)| (address, (layout, place)))
+                })
+                .collect(),
+        )
     }
 
     fn find(&self, record: &Record) -> Option<Place> {
@@ -65,7 +76,9 @@ impl Places {
 
 fn tensors(graph: &Graph) -> impl Iterator<Item = (Place, &TensorNode)> {
     let layers = graph.layers.iter().enumerate();
-    layers.flat_map(|(i, layer)| layer.tensors.iter().enumerate().map(move |(j, tensor)| ((i, j), tensor)))
+    layers.flat_map(|(i, layer)| {
+        layer.tensors.iter().enumerate().map(move |(j, tensor)| ((i, j), tensor))
+    })
 }
 
 /// What was reported of one tensor.
@@ -81,7 +94,10 @@ impl Reports {
     fn add(&mut self, graph: &Graph, place: Place, record: &Record) -> Result<()> {
         let sum = self.uses.checked_add(record.times).filter(|_| record.times >= 0);
         self.uses = sum.ok_or_else(|| {
-            let reason = format!("it reports {} uses of `{}`, which cannot be", record.times, graph.layers[place.0].tensors[place.1].name);
+            let reason = format!(
+                "it reports {} uses of `{}`, which cannot be",
+                record.times, graph.layers[place.0].tensors[place.1].name
+            );
             Error::Layer { path: graph.layers[place.0].path.clone(), reason }
         })?;
         self.calls += 1;
@@ -92,7 +108,9 @@ impl Reports {
     fn divide(&mut self, graph: &Graph, place: Place, samples: i64) -> Result<()> {
         if self.uses % samples != 0 {
             let (tensor, uses) = (graph.tensor_path(place), self.uses);
-            let reason = format!("`{tensor}` is used {uses} times, which is no multiple of them; say how many samples `forward` runs");
+            let reason = format!(
+                "`{tensor}` is used {uses} times, which is no multiple of them; say how many samples `forward` runs"
+            );
             return Err(Error::Samples { samples, reason });
         }
         self.uses /= samples;
@@ -103,7 +121,9 @@ impl Reports {
 /// By tensor: the paths of the layers that must report its uses, each once.
 fn users(graph: &Graph) -> HashMap<Place, Vec<&str>> {
     let mut users: HashMap<Place, Vec<&str>> = HashMap::new();
-    for (place, tensor) in tensors(graph).filter(|&((layer, _), tensor)| must_report(&graph.layers[layer], tensor)) {
+    for (place, tensor) in
+        tensors(graph).filter(|&((layer, _), tensor)| must_report(&graph.layers[layer], tensor))
+    {
         let users = users.entry(tensor.tied.unwrap_or(place)).or_default();
         let path = graph.layers[place.0].path.as_str();
         if !users.contains(&path) {
@@ -115,7 +135,10 @@ fn users(graph: &Graph) -> HashMap<Place, Vec<&str>> {
 
 /// Whether a tensor may cost MACs: all but values per channel, single values, and those of layers that count none by convention.
 fn must_report(layer: &LayerNode, tensor: &TensorNode) -> bool {
-    let has_weights = matches!(layer.kind, LayerKind::Conv | LayerKind::ConvTranspose | LayerKind::Linear | LayerKind::Other(_));
+    let has_weights = matches!(
+        layer.kind,
+        LayerKind::Conv | LayerKind::ConvTranspose | LayerKind::Linear | LayerKind::Other(_)
+    );
     has_weights && !matches!(tensor.axes[..], [] | [Some(_)]) && tensor.tensor.numel() > 0
 }
 
@@ -132,7 +155,11 @@ impl Counter<'_> {
             name: tensor.name.to_owned(),
             shape: tensor.tensor.size(),
             role: tensor.role,
-            uses: if tensor.tied.is_none() { self.reports.get(&(index, i)).map_or(0, |reports| reports.uses) } else { 0 },
+            uses: if tensor.tied.is_none() {
+                self.reports.get(&(index, i)).map_or(0, |reports| reports.uses)
+            } else {
+                0
+            },
             tied: tensor.tied.map(|owner| self.graph.tensor_path(owner)),
         });
         let uncounted = (0..node.tensors.len()).find_map(|i| self.uncounted((index, i)));
@@ -141,7 +168,8 @@ impl Counter<'_> {
 
     /// Why the uses of a tensor are not known.
     fn uncounted(&self, place: Place) -> Option<String> {
-        let (layer, tensor) = (&self.graph.layers[place.0], &self.graph.layers[place.0].tensors[place.1]);
+        let (layer, tensor) =
+            (&self.graph.layers[place.0], &self.graph.layers[place.0].tensors[place.1]);
         if !must_report(layer, tensor) {
             return None;
         }
@@ -150,16 +178,22 @@ impl Counter<'_> {
         let (path, name) = (&layer.path, tensor.name);
         match self.reports.get(&owner) {
             // Somebody reported it, and it was not this one.
-            Some(_) if layer.maker == Maker::Tch && users.len() > 1 => Some(tchs_own(layer, tensor)),
+            Some(_) if layer.maker == Maker::Tch && users.len() > 1 => {
+                Some(tchs_own(layer, tensor))
+            }
             Some(reports) if reports.calls < users.len() => {
                 let (shared, layers, calls) = (users.join("`, `"), users.len(), reports.calls);
                 let uses = if calls == 1 { "1 use".to_owned() } else { format!("{calls} uses") };
-                Some(format!("`{path}.{name}` is shared by {layers} layers (`{shared}`), and `forward` reports {uses} of it; run each"))
+                Some(format!(
+                    "`{path}.{name}` is shared by {layers} layers (`{shared}`), and `forward` reports {uses} of it; run each"
+                ))
             }
             Some(_) => None,
             None => Some(match layer.maker {
                 Maker::Tch => tchs_own(layer, tensor),
-                Maker::Slim => format!("`{path}` was not run by `forward`, which must run the whole network"),
+                Maker::Slim => {
+                    format!("`{path}` was not run by `forward`, which must run the whole network")
+                }
                 Maker::User => format!(
                     "`{path}` does not say how often it uses `{name}`; call `slim_runtime::nn::record_macs` in its forward pass, and run it"
                 ),
@@ -175,5 +209,8 @@ fn tchs_own(layer: &LayerNode, tensor: &TensorNode) -> String {
         LayerKind::Linear => "linear".to_owned(),
         _ => format!("conv{rank}d"),
     };
-    format!("`{}` is tch's own, which cannot be counted; build it with `slim_runtime::nn::{drop_in}` (same signature)", layer.path)
+    format!(
+        "`{}` is tch's own, which cannot be counted; build it with `slim_runtime::nn::{drop_in}` (same signature)",
+        layer.path
+    )
 }

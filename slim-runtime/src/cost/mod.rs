@@ -94,7 +94,9 @@ impl Cost {
             return Err(Error::Uncounted { reasons });
         }
         let sum = self.layers.iter().filter_map(|layer| layer.macs).try_fold(0, i64::checked_add);
-        sum.ok_or_else(|| Error::Custom("the network has more MACs than an `i64` can count".to_owned()))
+        sum.ok_or_else(|| {
+            Error::Custom("the network has more MACs than an `i64` can count".to_owned())
+        })
     }
 
     /// How often each weight is used for one sample, by field path and tensor.
@@ -103,23 +105,41 @@ impl Cost {
     /// [`Error::Uncounted`].
     pub(crate) fn uses(&self) -> Result<BTreeMap<String, u64>> {
         self.macs()?;
-        let tensors = self.layers.iter().flat_map(|layer| layer.tensors.iter().map(move |tensor| (&layer.path, tensor)));
-        let used = tensors.filter_map(|(path, tensor)| Some((path, tensor, u64::try_from(tensor.uses).ok().filter(|&uses| uses > 0)?)));
+        let tensors = self
+            .layers
+            .iter()
+            .flat_map(|layer| layer.tensors.iter().map(move |tensor| (&layer.path, tensor)));
+        let used = tensors.filter_map(|(path, tensor)| {
+            Some((path, tensor, u64::try_from(tensor.uses).ok().filter(|&uses| uses > 0)?))
+        });
         Ok(used.map(|(path, tensor, uses)| (format!("{path}.{}", tensor.name), uses)).collect())
     }
 
     /// Why the MACs are not all counted: a sentence for each layer that is not.
     pub fn uncounted(&self) -> impl Iterator<Item = &str> {
-        self.layers.iter().filter_map(|layer| layer.uncounted.as_deref()).chain(self.outside.as_deref())
+        self.layers
+            .iter()
+            .filter_map(|layer| layer.uncounted.as_deref())
+            .chain(self.outside.as_deref())
     }
 }
 
 impl LayerCost {
-    fn new(path: String, kind: LayerKind, tensors: Vec<TensorCost>, uncounted: Option<String>) -> Self {
-        let trained = tensors.iter().filter(|tensor| tensor.role == Role::Parameter && tensor.tied.is_none());
+    fn new(
+        path: String,
+        kind: LayerKind,
+        tensors: Vec<TensorCost>,
+        uncounted: Option<String>,
+    ) -> Self {
+        let trained =
+            tensors.iter().filter(|tensor| tensor.role == Role::Parameter && tensor.tied.is_none());
         let parameters = trained.map(TensorCost::elements).sum();
-        let macs = tensors.iter().try_fold(0_i64, |sum, tensor| sum.checked_add(tensor.uses.checked_mul(tensor.elements())?));
-        let uncounted = uncounted.or_else(|| macs.is_none().then(|| format!("`{path}` has more MACs than an `i64` can count")));
+        let macs = tensors.iter().try_fold(0_i64, |sum, tensor| {
+            sum.checked_add(tensor.uses.checked_mul(tensor.elements())?)
+        });
+        let uncounted = uncounted.or_else(|| {
+            macs.is_none().then(|| format!("`{path}` has more MACs than an `i64` can count"))
+        });
         let macs = macs.filter(|_| uncounted.is_none());
         Self { path, kind, parameters, macs, uncounted, tensors }
     }
@@ -140,7 +160,11 @@ pub(crate) fn of_one<M: Prunable, T>(model: &M, forward: impl FnOnce(&M) -> T) -
 }
 
 /// What each of the `samples` of a forward pass takes.
-pub(crate) fn of_each<M: Prunable, T>(model: &M, samples: i64, forward: impl FnOnce(&M) -> T) -> Result<Cost> {
+pub(crate) fn of_each<M: Prunable, T>(
+    model: &M,
+    samples: i64,
+    forward: impl FnOnce(&M) -> T,
+) -> Result<Cost> {
     if samples < 1 {
         return Err(Error::Samples { samples, reason: "there must be at least one".to_owned() });
     }

@@ -31,7 +31,12 @@ impl Cost {
         table.load_style(STYLE).set_header(["layer", "kind", "parameters", "MACs"]);
         for layer in self.layers.iter().filter(|layer| layer.has_tensors_of_its_own()) {
             let macs = layer.macs.map_or_else(|| "uncounted".to_owned(), grouped);
-            table.add_row([layer.path.clone(), layer.kind.to_string(), grouped(layer.parameters), macs]);
+            table.add_row([
+                layer.path.clone(),
+                layer.kind.to_string(),
+                grouped(layer.parameters),
+                macs,
+            ]);
         }
         for column in table.column_iter_mut().skip(2) {
             column.set_cell_alignment(CellAlignment::Right);

@@ -53,7 +53,8 @@ impl<'g> Candidate<'g> {
     /// # Errors
     /// [`Error::Torch`].
     pub fn gradient(&self) -> Result<Option<Tensor>> {
-        let gradient = self.layer.tensors[self.ranked.tensor].tensor.f_grad().map_err(self.error())?;
+        let gradient =
+            self.layer.tensors[self.ranked.tensor].tensor.f_grad().map_err(self.error())?;
         match gradient.defined() {
             false => Ok(None),
             true if self.ranked.is_scale => Ok(Some(gradient)),
@@ -68,7 +69,12 @@ impl<'g> Candidate<'g> {
 
     /// The channel dimension first, all others in one.
     fn rows(&self, tensor: &Tensor) -> Result<Tensor> {
-        let rows = || tensor.f_detach()?.f_transpose(0, self.ranked.dim as i64)?.f_reshape([self.channels() as i64, -1]);
+        let rows = || {
+            tensor
+                .f_detach()?
+                .f_transpose(0, self.ranked.dim as i64)?
+                .f_reshape([self.channels() as i64, -1])
+        };
         rows().map_err(self.error())
     }
 

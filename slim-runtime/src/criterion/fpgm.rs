@@ -19,7 +19,11 @@ impl Criterion for Fpgm {
         let distances = |filters: Tensor| {
             // Mode 2: distances are taken term by term, without the cancellation of a matrix product.
             let filters = filters.f_to_kind(Kind::Double)?.f_contiguous()?;
-            Tensor::f_cdist(&filters, &filters, 2., 2)?.f_sum_dim_intlist([1].as_slice(), false, Kind::Double)
+            Tensor::f_cdist(&filters, &filters, 2., 2)?.f_sum_dim_intlist(
+                [1].as_slice(),
+                false,
+                Kind::Double,
+            )
         };
         layer.filters()?.map(distances).transpose().map_err(layer.error())
     }

@@ -52,8 +52,17 @@ impl Serialize for Ranking {
 impl<'de> Deserialize<'de> for Ranking {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        let known: [Arc<dyn Criterion>; 5] = [Arc::new(BatchNormScale), Arc::new(L1), Arc::new(L2), Arc::new(Fpgm), Arc::new(Taylor)];
-        let seed = name.strip_prefix("random(").and_then(|rest| rest.strip_suffix(')')).and_then(|seed| seed.parse().ok());
+        let known: [Arc<dyn Criterion>; 5] = [
+            Arc::new(BatchNormScale),
+            Arc::new(L1),
+            Arc::new(L2),
+            Arc::new(Fpgm),
+            Arc::new(Taylor),
+        ];
+        let seed = name
+            .strip_prefix("random(")
+            .and_then(|rest| rest.strip_suffix(')'))
+            .and_then(|seed| seed.parse().ok());
         let known = known.into_iter().find(|criterion| criterion.name() == name);
         Ok(match (known, seed) {
             (Some(criterion), _) => Self(criterion),

@@ -9,12 +9,16 @@ use crate::tracer::{AxisNode, AxisRole, Graph, LayerNode};
 
 pub(crate) fn of(graph: &Graph) -> Dependencies {
     // By layer of the graph: its position among those that have channels.
-    let with_channels = || graph.layers.iter().enumerate().filter(|(_, layer)| !layer.axes.is_empty());
-    let position: HashMap<usize, usize> = with_channels().enumerate().map(|(position, (index, _))| (index, position)).collect();
+    let with_channels =
+        || graph.layers.iter().enumerate().filter(|(_, layer)| !layer.axes.is_empty());
+    let position: HashMap<usize, usize> =
+        with_channels().enumerate().map(|(position, (index, _))| (index, position)).collect();
     let units = Units::new(graph);
     let layers: Vec<_> = with_channels().map(|(_, node)| layer(graph, &units, node)).collect();
     let edges = with_channels().flat_map(|(index, node)| edges(&position, index, node)).collect();
-    let parts: Vec<_> = with_channels().map(|(_, node)| axes(node).map(|axis| part(node, axis)).collect()).collect();
+    let parts: Vec<_> = with_channels()
+        .map(|(_, node)| axes(node).map(|axis| part(node, axis)).collect())
+        .collect();
     Dependencies { groups: groups(&layers, &parts, &units), layers, edges }
 }
 
@@ -44,7 +48,14 @@ fn part(node: &LayerNode, axis: usize) -> Part {
     match node.axes[axis].role {
         AxisRole::Made | AxisRole::MadePart => Part::Makes,
         AxisRole::Read => Part::Reads,
-        AxisRole::Followed if node.ranked.as_ref().is_some_and(|ranked| ranked.is_scale && ranked.axis == axis) => Part::Scales,
+        AxisRole::Followed
+            if node
+                .ranked
+                .as_ref()
+                .is_some_and(|ranked| ranked.is_scale && ranked.axis == axis) =>
+        {
+            Part::Scales
+        }
         AxisRole::Followed if is_conv && has_values => Part::Makes,
         AxisRole::Followed if is_conv => Part::Reads,
         AxisRole::Followed if has_values => Part::Follows,
@@ -60,7 +71,10 @@ fn edges(position: &HashMap<usize, usize>, to: usize, node: &LayerNode) -> Vec<E
             writers.iter().for_each(|&from| _ = given.entry(from).or_default().insert(id));
         }
     }
-    given.into_iter().map(|(from, ids)| Edge { from: position[&from], to: position[&to], channels: ids.len() }).collect()
+    given
+        .into_iter()
+        .map(|(from, ids)| Edge { from: position[&from], to: position[&to], channels: ids.len() })
+        .collect()
 }
 
 /// The classes of channels that some layer has, in the order in which the data flow meets them.
@@ -78,11 +92,17 @@ impl Units {
         }
         let unscored = Rc::new(Hold::Unscored);
         let mut units = Units { of_class: vec![None; graph.class.len()], held: Vec::new() };
-        for &id in graph.layers.iter().flat_map(|layer| &layer.axes).flat_map(|axis| axis.ids.iter()) {
+        for &id in
+            graph.layers.iter().flat_map(|layer| &layer.axes).flat_map(|axis| axis.ids.iter())
+        {
             let class = graph.class(id);
             if units.of_class[class].is_none() {
                 units.of_class[class] = Some(units.held.len());
-                units.held.push(graph.held[class].clone().or_else(|| (!is_scored[class]).then(|| Rc::clone(&unscored))));
+                units.held.push(
+                    graph.held[class]
+                        .clone()
+                        .or_else(|| (!is_scored[class]).then(|| Rc::clone(&unscored))),
+                );
             }
         }
         units
@@ -115,8 +135,17 @@ fn groups(layers: &[Layer], parts: &[Vec<Part>], units: &Units) -> Vec<Group> {
     let group = |(index, members): (usize, Vec<usize>)| {
         let member = |&(layer, axis): &(usize, usize)| {
             let Axis { name, units, .. } = &layers[layer].axes[axis];
-            let positions = units.iter().enumerate().filter(|&(_, &unit)| group_of[unit] == index).map(|(position, _)| position);
-            Member { layer, axis: name.clone(), role: parts[layer][axis], positions: positions.collect() }
+            let positions = units
+                .iter()
+                .enumerate()
+                .filter(|&(_, &unit)| group_of[unit] == index)
+                .map(|(position, _)| position);
+            Member {
+                layer,
+                axis: name.clone(),
+                role: parts[layer][axis],
+                positions: positions.collect(),
+            }
         };
         Group {
             number: index + 1,

@@ -17,7 +17,12 @@ impl Dependencies {
         text += "  edge [color=\"#555555\", arrowsize=0.7];\n";
         let colours = self.colours();
         for (index, layer) in self.layers.iter().enumerate() {
-            let mut label = format!("{}\\n{} {}", escaped(&layer.path), escaped(&layer.kind.to_string()), layer.widths());
+            let mut label = format!(
+                "{}\\n{} {}",
+                escaped(&layer.path),
+                escaped(&layer.kind.to_string()),
+                layer.widths()
+            );
             let mut attributes = String::new();
             if let Some(group) = self.coupled_group_of(index) {
                 let _ = write!(label, "\\ngroup {}", group.number);
@@ -48,7 +53,8 @@ impl Dependencies {
 
     /// Whether none of what a layer makes or scales may go.
     pub(super) fn is_held(&self, layer: usize) -> bool {
-        let own = |group: &&Group| group.makers().chain(group.scalers()).any(|member| member == layer);
+        let own =
+            |group: &&Group| group.makers().chain(group.scalers()).any(|member| member == layer);
         let mut own = self.groups.iter().filter(own).peekable();
         own.peek().is_some() && own.all(|group| group.held.is_some())
     }

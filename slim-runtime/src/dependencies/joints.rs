@@ -78,11 +78,19 @@ fn number(joints: &[Joint], from: Vec<Vec<End>>) -> (usize, Vec<(End, End)>) {
 }
 
 /// The ends as they are drawn; a joint that is met for the first time is given a number, and its own lines.
-fn drawn(joints: &[Joint], numbers: &mut [Option<usize>], count: &mut usize, lines: &mut Vec<(End, End)>, ends: &[End]) -> Vec<End> {
+fn drawn(
+    joints: &[Joint],
+    numbers: &mut [Option<usize>],
+    count: &mut usize,
+    lines: &mut Vec<(End, End)>,
+    ends: &[End],
+) -> Vec<End> {
     let mut all = Vec::new();
     for &end in ends {
         match end {
-            End::Joint(joint) if joints[joint].uses == 1 => all.extend(drawn(joints, numbers, count, lines, &joints[joint].from)),
+            End::Joint(joint) if joints[joint].uses == 1 => {
+                all.extend(drawn(joints, numbers, count, lines, &joints[joint].from))
+            }
             End::Joint(joint) => {
                 let number = match numbers[joint] {
                     Some(number) => number,
@@ -107,13 +115,17 @@ mod tests {
     use super::*;
 
     fn spelled(edges: &[(usize, usize)]) -> String {
-        let edges: Vec<_> = edges.iter().map(|&(from, to)| Edge { from, to, channels: 1 }).collect();
+        let edges: Vec<_> =
+            edges.iter().map(|&(from, to)| Edge { from, to, channels: 1 }).collect();
         let spell = |end: End| match end {
             End::Layer(layer) => layer.to_string(),
             End::Joint(joint) => format!("j{joint}"),
         };
         let layers = edges.iter().map(|edge| edge.to + 1).max().unwrap_or(0);
-        let lines = lines(layers, &edges).1.into_iter().map(|(from, to)| format!("{}-{}", spell(from), spell(to)));
+        let lines = lines(layers, &edges)
+            .1
+            .into_iter()
+            .map(|(from, to)| format!("{}-{}", spell(from), spell(to)));
         lines.collect::<Vec<_>>().join(" ")
     }
 
@@ -130,7 +142,8 @@ mod tests {
     #[test]
     fn a_dense_block_is_a_line_of_joints() {
         let dense: Vec<_> = (0..40).flat_map(|to| (0..to).map(move |from| (from, to))).collect();
-        let edges: Vec<_> = dense.iter().map(|&(from, to)| Edge { from, to, channels: 1 }).collect();
+        let edges: Vec<_> =
+            dense.iter().map(|&(from, to)| Edge { from, to, channels: 1 }).collect();
         let (joints, lines) = lines(40, &edges);
         assert_eq!((dense.len(), joints), (780, 37));
         assert!(lines.len() <= 3 * 40, "{} lines", lines.len());

@@ -11,7 +11,12 @@ impl Dependencies {
     pub fn to_mermaid(&self) -> String {
         let mut text = String::from("flowchart TB\n");
         for (index, layer) in self.layers.iter().enumerate() {
-            let mut label = format!("{}<br/>{} {}", escaped(&layer.path), escaped(&layer.kind.to_string()), layer.widths());
+            let mut label = format!(
+                "{}<br/>{} {}",
+                escaped(&layer.path),
+                escaped(&layer.kind.to_string()),
+                layer.widths()
+            );
             if let Some(group) = self.coupled_group_of(index) {
                 let _ = write!(label, "<br/>group {}", group.number);
             }
@@ -26,7 +31,9 @@ impl Dependencies {
             let _ = writeln!(text, "  {} {arrow} {}", from.name(), to.name());
         }
         for (number, fill) in self.colours() {
-            let members = self.names(|layer| self.coupled_group_of(layer).is_some_and(|group| group.number == number));
+            let members = self.names(|layer| {
+                self.coupled_group_of(layer).is_some_and(|group| group.number == number)
+            });
             if !members.is_empty() {
                 let _ = writeln!(text, "  classDef group{number} fill:{fill},color:#000000");
                 let _ = writeln!(text, "  class {members} group{number}");

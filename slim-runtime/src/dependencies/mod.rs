@@ -140,7 +140,11 @@ impl Group {
     /// The layers that do one of these things with its channels, each once.
     fn layers(&self, is_one: impl Fn(Part) -> bool) -> impl Iterator<Item = usize> {
         let mut last = None;
-        let layers = self.members.iter().filter(move |member| is_one(member.role)).map(|member| member.layer);
+        let layers = self
+            .members
+            .iter()
+            .filter(move |member| is_one(member.role))
+            .map(|member| member.layer);
         layers.filter(move |&layer| last.replace(layer) != Some(layer))
     }
 }
@@ -176,7 +180,10 @@ impl Dependencies {
     /// The coupled group that has most of what a layer makes, scales or passes on, and so the colour that it is drawn in.
     pub fn coupled_group_of(&self, layer: usize) -> Option<&Group> {
         let channels = |group: &Group| -> usize {
-            let own = group.members.iter().filter(|member| member.layer == layer && member.role != Part::Reads);
+            let own = group
+                .members
+                .iter()
+                .filter(|member| member.layer == layer && member.role != Part::Reads);
             own.map(|member| member.positions.len()).sum()
         };
         let coupled = self.groups.iter().filter(|group| group.is_coupled() && channels(group) > 0);

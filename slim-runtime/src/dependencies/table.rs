@@ -13,15 +13,24 @@ const MOST_NAMES: usize = 2;
 impl fmt::Display for Dependencies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A column that would be empty is left out.
-        let columns: Vec<_> =
-            COLUMNS.into_iter().filter(|column| self.groups.iter().any(|group| !column.of(self, group).is_empty())).collect();
+        let columns: Vec<_> = COLUMNS
+            .into_iter()
+            .filter(|column| self.groups.iter().any(|group| !column.of(self, group).is_empty()))
+            .collect();
         let mut table = Table::new();
-        table.load_style(STYLE).set_header(["group", "channels"].into_iter().chain(columns.iter().map(|column| column.header())));
+        table.load_style(STYLE).set_header(
+            ["group", "channels"].into_iter().chain(columns.iter().map(|column| column.header())),
+        );
         for group in &self.groups {
             let numbers = [group.number.to_string(), grouped(group.channels as i64)];
-            table.add_row(numbers.into_iter().chain(columns.iter().map(|column| column.of(self, group))));
+            table.add_row(
+                numbers.into_iter().chain(columns.iter().map(|column| column.of(self, group))),
+            );
         }
-        table.column_iter_mut().take(2).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+        table
+            .column_iter_mut()
+            .take(2)
+            .for_each(|column| column.set_cell_alignment(CellAlignment::Right));
         write!(f, "{}", table.trim_fmt())
     }
 }
@@ -54,10 +63,17 @@ impl Column {
     }
 
     fn of(self, dependencies: &Dependencies, group: &Group) -> String {
-        let Column::Layers(part) = self else { return group.held.as_ref().map(ToString::to_string).unwrap_or_default() };
-        let paths: Vec<_> = group.layers(|role| role == part).map(|layer| dependencies.layers[layer].path.as_str()).collect();
+        let Column::Layers(part) = self else {
+            return group.held.as_ref().map(ToString::to_string).unwrap_or_default();
+        };
+        let paths: Vec<_> = group
+            .layers(|role| role == part)
+            .map(|layer| dependencies.layers[layer].path.as_str())
+            .collect();
         match paths.len() {
-            all if all > MOST_NAMES + 1 => format!("{} and {} more", paths[..MOST_NAMES].join(", "), all - MOST_NAMES),
+            all if all > MOST_NAMES + 1 => {
+                format!("{} and {} more", paths[..MOST_NAMES].join(", "), all - MOST_NAMES)
+            }
             _ => paths.join(", "),
         }
     }

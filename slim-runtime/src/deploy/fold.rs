@@ -9,18 +9,28 @@ use crate::fault;
 ///
 /// # Errors
 /// libtorch's.
-pub(super) fn folded(layer: &Weights, transposed: Option<i64>, norm: &Norm, eps: f64) -> Result<Weights, TchError> {
+pub(super) fn folded(
+    layer: &Weights,
+    transposed: Option<i64>,
+    norm: &Norm,
+    eps: f64,
+) -> Result<Weights, TchError> {
     fault::point()?;
     let _no_grad = tch::no_grad_guard();
     let [mean, var] = &norm.statistics;
     let scale = double(var)?.f_add_scalar(eps)?.f_rsqrt()?;
     let [gamma, beta] = &norm.affine;
-    let scale = gamma.as_ref().map_or_else(|| Ok(scale.shallow_clone()), |gamma| scale.f_mul(&double(gamma)?))?;
+    let scale = gamma
+        .as_ref()
+        .map_or_else(|| Ok(scale.shallow_clone()), |gamma| scale.f_mul(&double(gamma)?))?;
     let mean = double(mean)?;
     // What the layer gives, around the mean.
-    let shift = layer.bias.as_ref().map_or_else(|| mean.f_neg(), |bias| double(bias)?.f_sub(&mean))?;
+    let shift =
+        layer.bias.as_ref().map_or_else(|| mean.f_neg(), |bias| double(bias)?.f_sub(&mean))?;
     let bias = shift.f_mul(&scale)?;
-    let bias = beta.as_ref().map_or_else(|| Ok(bias.shallow_clone()), |beta| bias.f_add(&double(beta)?))?;
+    let bias = beta
+        .as_ref()
+        .map_or_else(|| Ok(bias.shallow_clone()), |beta| bias.f_add(&double(beta)?))?;
 
     let weight = double(&layer.weight)?;
     let scaled = match transposed {
@@ -32,7 +42,9 @@ pub(super) fn folded(layer: &Weights, transposed: Option<i64>, norm: &Norm, eps:
             by_group.f_mul(&scale.f_view([groups, 1, size[1], 1])?)?.f_reshape(size)?
         }
     };
-    let like = |values: Tensor| values.f_to_kind(layer.weight.f_kind()?)?.f_to_device(layer.weight.device());
+    let like = |values: Tensor| {
+        values.f_to_kind(layer.weight.f_kind()?)?.f_to_device(layer.weight.device())
+    };
     Ok(Weights { weight: like(scaled)?, bias: Some(like(bias)?), packed: None })
 }
 
@@ -48,7 +60,10 @@ pub(super) fn identity(norm: &Norm, eps: f64) -> Result<Norm, TchError> {
     let zeros = beta.as_ref().map(Tensor::f_zeros_like).transpose()?;
     Ok(Norm {
         statistics: [mean.f_zeros_like()?, var.f_full_like(1.0 - eps)?],
-        affine: [ones.map(|ones| ones.f_detach()).transpose()?, zeros.map(|zeros| zeros.f_detach()).transpose()?],
+        affine: [
+            ones.map(|ones| ones.f_detach()).transpose()?,
+            zeros.map(|zeros| zeros.f_detach()).transpose()?,
+        ],
         folded: false,
     })
 }

@@ -101,7 +101,9 @@ impl Form {
     /// # Errors
     /// [`Error::Torch`].
     pub(super) fn detached(&self) -> Result<Self> {
-        let detached = |(path, held): (&String, &Held)| Ok((path.clone(), held.detached().map_err(Error::torch(path))?));
+        let detached = |(path, held): (&String, &Held)| {
+            Ok((path.clone(), held.detached().map_err(Error::torch(path))?))
+        };
         self.0.iter().map(detached).collect::<Result<_>>().map(Form)
     }
 
@@ -138,8 +140,11 @@ impl Form {
 ///
 /// # Errors
 /// Those of a hand-written `layers_mut`.
-pub(super) fn survey<M: Prunable + ?Sized>(model: &mut M) -> Result<(Form, HashMap<String, Traits>)> {
-    let (mut form, mut traits, mut reached) = (Form::default(), HashMap::new(), HashMap::<String, usize>::new());
+pub(super) fn survey<M: Prunable + ?Sized>(
+    model: &mut M,
+) -> Result<(Form, HashMap<String, Traits>)> {
+    let (mut form, mut traits, mut reached) =
+        (Form::default(), HashMap::new(), HashMap::<String, usize>::new());
     visit_layers(model, &mut |path, layer| {
         fault::point().map_err(Error::torch(path))?;
         *reached.entry(path.to_owned()).or_default() += 1;
@@ -157,9 +162,10 @@ pub(super) fn survey<M: Prunable + ?Sized>(model: &mut M) -> Result<(Form, HashM
 impl LayerMut<'_> {
     fn traits(&self) -> Traits {
         match self {
-            LayerMut::Weights(layer) => {
-                Traits::Weights { transposed: layer.transposed, geometry: layer.packed.as_ref().map(|(_, geometry)| *geometry) }
-            }
+            LayerMut::Weights(layer) => Traits::Weights {
+                transposed: layer.transposed,
+                geometry: layer.packed.as_ref().map(|(_, geometry)| *geometry),
+            },
             LayerMut::Norm(layer) => Traits::Norm { eps: layer.eps, folds: layer.folded.is_some() },
         }
     }
@@ -200,11 +206,13 @@ impl Held {
                 bias: detached(bias)?,
                 packed: packed.as_ref().map(Packed::shallow_clone),
             }),
-            Held::Norm(Norm { statistics: [mean, var], affine: [gamma, beta], folded }) => Held::Norm(Norm {
-                statistics: [mean.f_detach()?, var.f_detach()?],
-                affine: [detached(gamma)?, detached(beta)?],
-                folded: *folded,
-            }),
+            Held::Norm(Norm { statistics: [mean, var], affine: [gamma, beta], folded }) => {
+                Held::Norm(Norm {
+                    statistics: [mean.f_detach()?, var.f_detach()?],
+                    affine: [detached(gamma)?, detached(beta)?],
+                    folded: *folded,
+                })
+            }
         })
     }
 }
@@ -222,12 +230,24 @@ impl Weights {
 impl Norm {
     pub(super) fn shallow_clone(&self) -> Self {
         let Self { statistics: [mean, var], affine: [gamma, beta], folded } = self;
-        Self { statistics: [mean.shallow_clone(), var.shallow_clone()], affine: [clone_of(gamma), clone_of(beta)], folded: *folded }
+        Self {
+            statistics: [mean.shallow_clone(), var.shallow_clone()],
+            affine: [clone_of(gamma), clone_of(beta)],
+            folded: *folded,
+        }
     }
 
     fn hand_out(&self, layer: NormMut) {
-        layer.statistics.into_iter().zip(&self.statistics).for_each(|(field, held)| *field = held.shallow_clone());
-        layer.affine.into_iter().zip(&self.affine).for_each(|(field, held)| *field = clone_of(held));
+        layer
+            .statistics
+            .into_iter()
+            .zip(&self.statistics)
+            .for_each(|(field, held)| *field = held.shallow_clone());
+        layer
+            .affine
+            .into_iter()
+            .zip(&self.affine)
+            .for_each(|(field, held)| *field = clone_of(held));
         if let Some(folded) = layer.folded {
             *folded = self.folded;
         }

@@ -42,7 +42,14 @@ pub(super) fn channels_last(form: &Form) -> Result<Result<Form, String>> {
     let mut any = false;
     for (path, weights) in form.all_weights().filter(|(_, weights)| weights.weight.dim() >= 4) {
         let weight = permuted(&weights.weight).map_err(Error::torch(path))?;
-        changed.set(path, Held::Weights(Weights { weight, bias: weights.bias.as_ref().map(Tensor::shallow_clone), packed: None }));
+        changed.set(
+            path,
+            Held::Weights(Weights {
+                weight,
+                bias: weights.bias.as_ref().map(Tensor::shallow_clone),
+                packed: None,
+            }),
+        );
         any = true;
     }
     Ok(if any { Ok(changed) } else { Err("there is no convolution of images".to_owned()) })
@@ -53,7 +60,8 @@ fn permuted(weight: &Tensor) -> Result<Tensor, TchError> {
     fault::point()?;
     let size = weight.size();
     let last: Vec<i64> = [&size[..1], &size[2..], &size[1..2]].concat();
-    let back: Vec<i64> = [0, size.len() as i64 - 1].into_iter().chain(1..size.len() as i64 - 1).collect();
+    let back: Vec<i64> =
+        [0, size.len() as i64 - 1].into_iter().chain(1..size.len() as i64 - 1).collect();
     let mut copy = Tensor::f_empty(last, (weight.f_kind()?, weight.device()))?.f_permute(back)?;
     copy.f_copy_(weight)?;
     Ok(copy)
@@ -77,11 +85,13 @@ impl Packing<'_> {
         for (path, weights) in form.all_weights() {
             let Some((geometry, given)) = self.place(path, weights) else { continue };
             fault::point().map_err(Error::torch(path))?;
-            let packed = match Packed::new(&weights.weight, weights.bias.as_ref(), geometry, given) {
+            let packed = match Packed::new(&weights.weight, weights.bias.as_ref(), geometry, given)
+            {
                 Ok(packed) => Some(packed),
                 Err(cause) => return Ok(Err(Error::torch(path)(cause).to_string())),
             };
-            let (weight, bias) = (weights.weight.shallow_clone(), weights.bias.as_ref().map(Tensor::shallow_clone));
+            let (weight, bias) =
+                (weights.weight.shallow_clone(), weights.bias.as_ref().map(Tensor::shallow_clone));
             changed.set(path, Held::Weights(Weights { weight, bias, packed }));
             any = true;
         }
@@ -90,9 +100,13 @@ impl Packing<'_> {
     }
 
     fn place(&self, path: &str, weights: &Weights) -> Option<(Geometry, &[i64])> {
-        let Some(Traits::Weights { geometry: Some(geometry), .. }) = self.traits.get(path) else { return None };
+        let Some(Traits::Weights { geometry: Some(geometry), .. }) = self.traits.get(path) else {
+            return None;
+        };
         let given = self.given.get(path).filter(|given| given.len() == 4)?;
-        let fits = weights.weight.device() == Device::Cpu && weights.weight.kind() == Kind::Float && weights.weight.numel() > 0;
+        let fits = weights.weight.device() == Device::Cpu
+            && weights.weight.kind() == Kind::Float
+            && weights.weight.numel() > 0;
         (fits && tch::utils::has_mkldnn()).then_some((*geometry, given))
     }
 }

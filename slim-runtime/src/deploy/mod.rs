@@ -84,9 +84,15 @@ where
 {
     let graph = planner::trace_with(model, Tracer::detailed())?;
     let (original, traits) = form::survey(model)?;
-    let output = observe(model, &graph, |model| forward(model, sample).f_detach())?.map_err(Error::torch("the output"))?;
+    let output = observe(model, &graph, |model| forward(model, sample).f_detach())?
+        .map_err(Error::torch("the output"))?;
     let tolerance = compare::default_tolerance(&graph, &output);
-    let trial = Trial { sample, forward: &forward, expected: compare::usable(&output, "network")?, tolerance };
+    let trial = Trial {
+        sample,
+        forward: &forward,
+        expected: compare::usable(&output, "network")?,
+        tolerance,
+    };
     let deployment = Deployment { graph: &graph, original: &original, traits: &traits, trial };
     let done = catch_unwind(AssertUnwindSafe(|| deployment.carry_out(model)));
     if !matches!(done, Ok(Ok(_))) {
@@ -118,10 +124,14 @@ impl<X: ?Sized, F> Deployment<'_, X, F> {
     where
         F: Fn(&M, &X) -> Tensor,
     {
-        let folds_away = |norm: &str| matches!(self.traits.get(norm), Some(Traits::Norm { folds: true, .. }));
+        let folds_away =
+            |norm: &str| matches!(self.traits.get(norm), Some(Traits::Norm { folds: true, .. }));
         let norms = pairs::fates(self.graph, self.original, folds_away);
         let frozen = self.original.detached()?;
-        let folds = norms.iter().filter_map(|norm| self.fold(norm).transpose()).collect::<Result<Vec<_>>>()?;
+        let folds = norms
+            .iter()
+            .filter_map(|norm| self.fold(norm).transpose())
+            .collect::<Result<Vec<_>>>()?;
         let everything: Vec<_> = (0..folds.len()).collect();
         let folded = form_of(&frozen, &folds, &everything);
         folded.put(model)?;
@@ -133,7 +143,11 @@ impl<X: ?Sized, F> Deployment<'_, X, F> {
         let packing = Packing { traits: self.traits, given };
         let last = layout::channels_last(&folded)?;
         let packed = packing.of(last.as_ref().unwrap_or(&folded))?;
-        let forms = [(Layout::ChannelsLast, last), (Layout::Packed, packed), (Layout::Contiguous, Ok(folded))];
+        let forms = [
+            (Layout::ChannelsLast, last),
+            (Layout::Packed, packed),
+            (Layout::Contiguous, Ok(folded)),
+        ];
         let mut candidates = vec![Candidate::before(self.original.shallow_clone())];
         for (layout, form) in forms {
             candidates.push(self.trial.candidate(model, layout, form)?);
@@ -150,8 +164,14 @@ impl<X: ?Sized, F> Deployment<'_, X, F> {
 
     /// `None` for a batch norm that stays as it is.
     fn fold<'f>(&self, norm: &'f DeployedNorm) -> Result<Option<Fold<'f>>> {
-        let (NormFate::Folded { into } | NormFate::Identity { into }) = &norm.fate else { return Ok(None) };
-        let (Some(layer), Some(held)) = (self.original.weights(into), self.original.norm(&norm.path)) else { return Ok(None) };
+        let (NormFate::Folded { into } | NormFate::Identity { into }) = &norm.fate else {
+            return Ok(None);
+        };
+        let (Some(layer), Some(held)) =
+            (self.original.weights(into), self.original.norm(&norm.path))
+        else {
+            return Ok(None);
+        };
         let (Some(&Traits::Norm { eps, folds }), Some(&Traits::Weights { transposed, .. })) =
             (self.traits.get(&norm.path), self.traits.get(into))
         else {
@@ -159,14 +179,24 @@ impl<X: ?Sized, F> Deployment<'_, X, F> {
         };
         let fold = || {
             let weights = fold::folded(layer, transposed, held, eps)?;
-            let norm_left = if folds { Norm { folded: true, ..held.shallow_clone() } } else { fold::identity(held, eps)? };
+            let norm_left = if folds {
+                Norm { folded: true, ..held.shallow_clone() }
+            } else {
+                fold::identity(held, eps)?
+            };
             Ok(Fold { into, weights, norm_path: &norm.path, norm: norm_left })
         };
         fold().map(Some).map_err(Error::torch(&norm.path))
     }
 
     /// Which pairs make the difference.
-    fn explain<M: Prunable + ?Sized>(&self, model: &mut M, frozen: &Form, folds: &[Fold], difference: String) -> Result<Error>
+    fn explain<M: Prunable + ?Sized>(
+        &self,
+        model: &mut M,
+        frozen: &Form,
+        folds: &[Fold],
+        difference: String,
+    ) -> Result<Error>
     where
         F: Fn(&M, &X) -> Tensor,
     {
@@ -180,7 +210,10 @@ impl<X: ?Sized, F> Deployment<'_, X, F> {
             Ok(self.trial.compare(model)?.err())
         })?;
         let place = |(part, how): (Vec<usize>, String)| {
-            let pairs: Vec<_> = part.iter().map(|&fold| format!("`{}` in `{}`", folds[fold].norm_path, folds[fold].into)).collect();
+            let pairs: Vec<_> = part
+                .iter()
+                .map(|&fold| format!("`{}` in `{}`", folds[fold].norm_path, folds[fold].into))
+                .collect();
             format!("with {}: {how}", pairs.join(" and "))
         };
         Ok(Error::Folding { places: culprits.into_iter().map(place).collect() })
@@ -192,7 +225,11 @@ fn form_of(frozen: &Form, folds: &[Fold], part: &[usize]) -> Form {
     let mut form = frozen.shallow_clone();
     for fold in part.iter().map(|&fold| &folds[fold]) {
         let Weights { weight, bias, .. } = &fold.weights;
-        let weights = Weights { weight: weight.shallow_clone(), bias: bias.as_ref().map(Tensor::shallow_clone), packed: None };
+        let weights = Weights {
+            weight: weight.shallow_clone(),
+            bias: bias.as_ref().map(Tensor::shallow_clone),
+            packed: None,
+        };
         form.set(fold.into, Held::Weights(weights));
         form.set(fold.norm_path, Held::Norm(fold.norm.shallow_clone()));
     }
@@ -202,7 +239,8 @@ fn form_of(frozen: &Form, folds: &[Fold], part: &[usize]) -> Form {
 /// Takes gradients from the parameters of layers that could not be given tensors of their own; from all or none.
 fn freeze(graph: &Graph, reached: &Form) -> Result<()> {
     let layers = graph.layers.iter().filter(|layer| !reached.has(&layer.path));
-    let parameters = layers.flat_map(|layer| layer.tensors.iter().map(move |bound| (&layer.path, bound)));
+    let parameters =
+        layers.flat_map(|layer| layer.tensors.iter().map(move |bound| (&layer.path, bound)));
     let mut frozen: Vec<&Tensor> = Vec::new();
     for (path, bound) in parameters.filter(|(_, bound)| bound.tensor.requires_grad()) {
         let tensor = &bound.tensor;

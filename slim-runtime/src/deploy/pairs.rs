@@ -6,7 +6,11 @@ use crate::plan::LayerKind;
 use crate::tracer::{Graph, LayerNode, memory};
 
 /// What becomes of each batch norm, in the order of the data flow: whether it goes into a layer, and which; why not, where it does not.
-pub(super) fn fates(graph: &Graph, form: &Form, can_fold: impl Fn(&str) -> bool) -> Vec<DeployedNorm> {
+pub(super) fn fates(
+    graph: &Graph,
+    form: &Form,
+    can_fold: impl Fn(&str) -> bool,
+) -> Vec<DeployedNorm> {
     let mut norms: Vec<DeployedNorm> = Vec::new();
     for node in graph.layers.iter().filter(|node| node.kind == LayerKind::BatchNorm) {
         if norms.iter().any(|norm| norm.path == node.path) {
@@ -26,7 +30,11 @@ pub(super) fn fates(graph: &Graph, form: &Form, can_fold: impl Fn(&str) -> bool)
 fn maker(graph: &Graph, form: &Form, norm: &str) -> Result<String, String> {
     let layers = &graph.layers;
     let mut maker: Option<&LayerNode> = None;
-    for (index, node) in layers.iter().enumerate().filter(|(_, node)| node.path == norm && node.kind == LayerKind::BatchNorm) {
+    for (index, node) in layers
+        .iter()
+        .enumerate()
+        .filter(|(_, node)| node.path == norm && node.kind == LayerKind::BatchNorm)
+    {
         let Some(behind) = node.details.behind.map(|behind| &layers[behind]) else {
             return Err("no convolution or linear layer is directly in front of it".to_owned());
         };
@@ -43,12 +51,19 @@ fn maker(graph: &Graph, form: &Form, norm: &str) -> Result<String, String> {
     }
     let maker = maker.ok_or("the data flow does not have it")?;
     let path = maker.path.as_str();
-    let elsewhere = |node: &&LayerNode| node.path == path && node.details.norm.is_none_or(|behind| layers[behind].path != norm);
+    let elsewhere = |node: &&LayerNode| {
+        node.path == path && node.details.norm.is_none_or(|behind| layers[behind].path != norm)
+    };
     if layers.iter().any(|node| elsewhere(&node)) {
         return Err(format!("`{path}`, in front of it, is used without it elsewhere"));
     }
     let is = |name: &'static str| {
-        move |node: &LayerNode| node.tensors.iter().find(|bound| bound.name == name).and_then(|bound| memory(&bound.tensor))
+        move |node: &LayerNode| {
+            node.tensors
+                .iter()
+                .find(|bound| bound.name == name)
+                .and_then(|bound| memory(&bound.tensor))
+        }
     };
     let unreached = |path: &str| {
         Err(format!(
@@ -61,7 +76,9 @@ fn maker(graph: &Graph, form: &Form, norm: &str) -> Result<String, String> {
     }
     let node = layers.iter().find(|node| node.path == norm && node.kind == LayerKind::BatchNorm);
     match (form.norm(norm), node) {
-        (Some(held), Some(node)) if memory(&held.statistics[0]) == is("running_mean")(node) => Ok(path.to_owned()),
+        (Some(held), Some(node)) if memory(&held.statistics[0]) == is("running_mean")(node) => {
+            Ok(path.to_owned())
+        }
         _ => unreached(norm),
     }
 }

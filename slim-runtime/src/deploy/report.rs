@@ -95,20 +95,44 @@ impl Deployed {
 /// # Errors
 /// [`Error::Unverified`] when not even the layout that the network had could be measured.
 pub(super) fn report(norms: Vec<DeployedNorm>, candidates: &[Candidate]) -> Result<Deployed> {
-    let of = |layout: Option<Layout>| candidates.iter().find(|candidate| candidate.layout == layout);
+    let of =
+        |layout: Option<Layout>| candidates.iter().find(|candidate| candidate.layout == layout);
     let measured = |layout| of(layout).and_then(|candidate| Some((candidate, candidate.median()?)));
-    let unstable = || Error::Unverified { reason: "the same network fails now and then; look for a panic in its forward pass".to_owned() };
-    let ((_, before), (contiguous, plain)) = measured(None).zip(measured(Some(Layout::Contiguous))).ok_or_else(unstable)?;
-    let others = [Layout::ChannelsLast, Layout::Packed].into_iter().filter_map(|layout| measured(Some(layout)));
-    let faster = others.filter(|(_, latency)| *latency < WORTH_IT * plain).min_by(|(_, a), (_, b)| a.total_cmp(b));
+    let unstable = || Error::Unverified {
+        reason: "the same network fails now and then; look for a panic in its forward pass"
+            .to_owned(),
+    };
+    let ((_, before), (contiguous, plain)) =
+        measured(None).zip(measured(Some(Layout::Contiguous))).ok_or_else(unstable)?;
+    let others = [Layout::ChannelsLast, Layout::Packed]
+        .into_iter()
+        .filter_map(|layout| measured(Some(layout)));
+    let faster = others
+        .filter(|(_, latency)| *latency < WORTH_IT * plain)
+        .min_by(|(_, a), (_, b)| a.total_cmp(b));
     let (kept, after) = faster.unwrap_or((contiguous, plain));
     let (layout, closeness) = kept.layout.zip(kept.closeness).ok_or_else(unstable)?;
     let trial = |layout| {
         let candidate = of(Some(layout))?;
-        Some(LayoutTrial { layout, latency: candidate.median(), out: candidate.form.as_ref().err().cloned() })
+        Some(LayoutTrial {
+            layout,
+            latency: candidate.median(),
+            out: candidate.form.as_ref().err().cloned(),
+        })
     };
-    let layouts = [Layout::Contiguous, Layout::ChannelsLast, Layout::Packed].into_iter().filter_map(trial).collect();
-    Ok(Deployed { norms, layout, layouts, before, after, difference: closeness.difference, magnitude: closeness.magnitude })
+    let layouts = [Layout::Contiguous, Layout::ChannelsLast, Layout::Packed]
+        .into_iter()
+        .filter_map(trial)
+        .collect();
+    Ok(Deployed {
+        norms,
+        layout,
+        layouts,
+        before,
+        after,
+        difference: closeness.difference,
+        magnitude: closeness.magnitude,
+    })
 }
 
 impl fmt::Display for Deployed {
@@ -122,11 +146,16 @@ impl fmt::Display for Deployed {
             };
             [trial.layout.to_string(), trial.latency.map(milliseconds).unwrap_or_default(), note]
         });
-        writeln!(f, "{}", table(["layout", "latency", ""], 3, std::iter::once(before).chain(rows)).trim_fmt())?;
+        writeln!(
+            f,
+            "{}",
+            table(["layout", "latency", ""], 3, std::iter::once(before).chain(rows)).trim_fmt()
+        )?;
         let (folded, all) = (self.folded(), self.norms.len());
         let s = if all == 1 { "" } else { "s" };
         writeln!(f, "{folded} of {all} batch norm{s} folded")?;
-        let others = || self.norms.iter().filter(|norm| !matches!(norm.fate, NormFate::Folded { .. }));
+        let others =
+            || self.norms.iter().filter(|norm| !matches!(norm.fate, NormFate::Folded { .. }));
         for DeployedNorm { path, fate } in others().take(MOST_LINES) {
             match fate {
                 NormFate::Identity { into } => {
@@ -142,7 +171,11 @@ impl fmt::Display for Deployed {
         if let more @ 1.. = others().count().saturating_sub(MOST_LINES) {
             writeln!(f, "and {more} more that are not folded")?;
         }
-        writeln!(f, "outputs (up to {:.3e}) differ by {:.1e} at most", self.magnitude, self.difference)?;
+        writeln!(
+            f,
+            "outputs (up to {:.3e}) differ by {:.1e} at most",
+            self.magnitude, self.difference
+        )?;
         let (before, after) = (milliseconds(self.before), milliseconds(self.after));
         write!(f, "latency: {before} before, {after} now, {:.2} times as fast", self.speedup())
     }

@@ -94,9 +94,22 @@ fn everything(net: &Net) -> Everything {
     let graph = planner::trace_with(net, Tracer::detailed()).unwrap();
     let of = |path: &str, name: &str, tensor: &Tensor| {
         let values = Vec::try_from(tensor.detach().contiguous().flatten(0, -1)).unwrap();
-        (format!("{path}.{name}"), tensor.data_ptr() as usize, tensor.size(), tensor.stride(), tensor.requires_grad(), values)
+        (
+            format!("{path}.{name}"),
+            tensor.data_ptr() as usize,
+            tensor.size(),
+            tensor.stride(),
+            tensor.requires_grad(),
+            values,
+        )
     };
-    graph.layers.iter().flat_map(|node| node.tensors.iter().map(move |bound| of(&node.path, bound.name, &bound.tensor))).collect()
+    graph
+        .layers
+        .iter()
+        .flat_map(|node| {
+            node.tensors.iter().map(move |bound| of(&node.path, bound.name, &bound.tensor))
+        })
+        .collect()
 }
 
 #[test]
@@ -105,10 +118,16 @@ fn a_failure_at_any_step_changes_nothing() {
     let (images, before) = (images(), everything(&net));
     for step in 0.. {
         for failure in [Failure::Error, Failure::Panic] {
-            let (done, failed) = fault::inject(step, failure, || deploy(&mut net, &images, |net, xs| net.forward_t(xs, false)));
+            let (done, failed) = fault::inject(step, failure, || {
+                deploy(&mut net, &images, |net, xs| net.forward_t(xs, false))
+            });
             match (failed, failure, done) {
-                (true, Failure::Error, Ok(Err(error))) => assert!(error.to_string().contains("injected"), "{error}"),
-                (true, Failure::Panic, Err(panic)) => assert_eq!(panic.downcast_ref(), Some(&"injected")),
+                (true, Failure::Error, Ok(Err(error))) => {
+                    assert!(error.to_string().contains("injected"), "{error}")
+                }
+                (true, Failure::Panic, Err(panic)) => {
+                    assert_eq!(panic.downcast_ref(), Some(&"injected"))
+                }
                 (false, _, Ok(Ok(deployed))) => {
                     // The original, three layouts, each put for a look and for the clock; seven layers each.
                     assert!(step > 60, "{step} steps");
@@ -116,7 +135,10 @@ fn a_failure_at_any_step_changes_nothing() {
                     assert!(!net.scale.value.requires_grad());
                     return;
                 }
-                (failed, _, done) => panic!("step {step}, {failure:?}: failed {failed}, {:?}", done.map(|done| done.map(|_| ()))),
+                (failed, _, done) => panic!(
+                    "step {step}, {failure:?}: failed {failed}, {:?}",
+                    done.map(|done| done.map(|_| ()))
+                ),
             }
             assert_eq!(everything(&net), before, "step {step}, {failure:?}");
         }
@@ -131,8 +153,13 @@ fn a_failure_of_a_users_layer_changes_nothing() {
         // It is asked once for each form that is tried, and once more to take it back; the last layer, so all others are back then.
         for visits in 0..8 {
             net.scale.visits.set(Some((visits, failure)));
-            let done = catch_unwind(AssertUnwindSafe(|| deploy(&mut net, &images, |net, xs| net.forward_t(xs, false))));
-            assert!(matches!((failure, &done), (Failure::Error, Ok(Err(_))) | (Failure::Panic, Err(_))), "{visits} visits, {failure:?}");
+            let done = catch_unwind(AssertUnwindSafe(|| {
+                deploy(&mut net, &images, |net, xs| net.forward_t(xs, false))
+            }));
+            assert!(
+                matches!((failure, &done), (Failure::Error, Ok(Err(_))) | (Failure::Panic, Err(_))),
+                "{visits} visits, {failure:?}"
+            );
             assert_eq!(everything(&net), before, "{visits} visits, {failure:?}");
         }
     }
@@ -142,7 +169,10 @@ fn a_failure_of_a_users_layer_changes_nothing() {
 fn a_closure_that_panics_or_trains_is_refused() {
     let (mut net, _vs) = Net::new();
     let (images, before) = (images(), everything(&net));
-    let panic = catch_unwind(AssertUnwindSafe(|| deploy(&mut net, &images, |_, _| panic!("of the closure")))).unwrap_err();
+    let panic = catch_unwind(AssertUnwindSafe(|| {
+        deploy(&mut net, &images, |_, _| panic!("of the closure"))
+    }))
+    .unwrap_err();
     assert_eq!(panic.downcast_ref(), Some(&"of the closure"));
     assert_eq!(everything(&net), before);
     let error = deploy(&mut net, &images, |net, xs| net.forward_t(xs, true)).unwrap_err();

@@ -67,7 +67,8 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
         F: Fn(&M, &X) -> Tensor,
     {
         match self.run(model) {
-            Ok(output) => Ok(compare::compare(&self.expected, &output, self.tolerance)?.map_err(|divergence| divergence.to_string())),
+            Ok(output) => Ok(compare::compare(&self.expected, &output, self.tolerance)?
+                .map_err(|divergence| divergence.to_string())),
             Err(message) => Ok(Err(message)),
         }
     }
@@ -77,13 +78,19 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
     /// # Errors
     /// [`Error::Torch`].
     #[allow(clippy::type_complexity)]
-    pub(super) fn run_recorded<M: ?Sized>(&self, model: &M, form: &Form) -> Result<Result<(Closeness, HashMap<String, Vec<i64>>), String>>
+    pub(super) fn run_recorded<M: ?Sized>(
+        &self,
+        model: &M,
+        form: &Form,
+    ) -> Result<Result<(Closeness, HashMap<String, Vec<i64>>), String>>
     where
         F: Fn(&M, &X) -> Tensor,
     {
         let mut compared = None;
         let records = recorder::record(|| compared = Some(self.compare(model)));
-        let Some(compared) = compared.transpose()? else { return Ok(Err("it did not run".to_owned())) };
+        let Some(compared) = compared.transpose()? else {
+            return Ok(Err("it did not run".to_owned()));
+        };
         Ok(compared.map(|closeness| (closeness, given(form, records))))
     }
 
@@ -91,7 +98,12 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
     ///
     /// # Errors
     /// [`Error::Torch`], those of a hand-written `layers_mut`.
-    pub(super) fn candidate<M: Prunable + ?Sized>(&self, model: &mut M, layout: Layout, form: Result<Form, String>) -> Result<Candidate>
+    pub(super) fn candidate<M: Prunable + ?Sized>(
+        &self,
+        model: &mut M,
+        layout: Layout,
+        form: Result<Form, String>,
+    ) -> Result<Candidate>
     where
         F: Fn(&M, &X) -> Tensor,
     {
@@ -112,7 +124,11 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
     ///
     /// # Errors
     /// [`Error::Torch`], those of a hand-written `layers_mut`.
-    pub(super) fn measure<M: Prunable + ?Sized>(&self, model: &mut M, candidates: &mut [Candidate]) -> Result<()>
+    pub(super) fn measure<M: Prunable + ?Sized>(
+        &self,
+        model: &mut M,
+        candidates: &mut [Candidate],
+    ) -> Result<()>
     where
         F: Fn(&M, &X) -> Tensor,
     {
@@ -164,7 +180,9 @@ fn finished(output: &Tensor) -> Result<(), TchError> {
 fn given(form: &Form, records: Vec<Record>) -> HashMap<String, Vec<i64>> {
     let mut given = HashMap::new();
     for (path, weights) in form.all_weights() {
-        let record = records.iter().find(|record| memory(&record.weight).is_some_and(|at| memory(&weights.weight) == Some(at)));
+        let record = records.iter().find(|record| {
+            memory(&record.weight).is_some_and(|at| memory(&weights.weight) == Some(at))
+        });
         given.extend(record.map(|record| (path.to_owned(), record.given.clone())));
     }
     given

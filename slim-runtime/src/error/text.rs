@@ -19,7 +19,8 @@ pub(super) fn known_layers(pattern: &str, known: &[String]) -> String {
     let common = |path: &str| path.chars().zip(pattern.chars()).take_while(|(a, b)| a == b).count();
     let mut shown: Vec<_> = known.iter().collect();
     shown.sort_by_key(|path| (last(path) != last(pattern), Reverse(common(path))));
-    let shown: Vec<_> = shown.into_iter().take(MOST_LAYERS).map(|path| format!("`{path}`")).collect();
+    let shown: Vec<_> =
+        shown.into_iter().take(MOST_LAYERS).map(|path| format!("`{path}`")).collect();
     let more = if known.len() > shown.len() { ", …" } else { "" };
     format!("; there are {}{more}", shown.join(", "))
 }

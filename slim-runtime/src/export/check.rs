@@ -19,7 +19,10 @@ pub(super) struct Closest {
 
 impl Closest {
     fn and(self, other: Self) -> Self {
-        Self { difference: self.difference.max(other.difference), magnitude: self.magnitude.max(other.magnitude) }
+        Self {
+            difference: self.difference.max(other.difference),
+            magnitude: self.magnitude.max(other.magnitude),
+        }
     }
 }
 
@@ -28,9 +31,16 @@ impl Closest {
 /// # Errors
 /// It panics, or there is nothing to compare with.
 pub(super) fn run(inputs: &[Tensor], run: &impl Fn(&[Tensor]) -> Tensor) -> Result<Tensor, String> {
-    let output = caught(|| run(inputs)).map_err(|message| format!("its forward pass panics: {message}"))?;
-    let finite = double(&output).and_then(|output| all_finite(&output)).map_err(|error| error.to_string())?;
-    if finite { Ok(output) } else { Err("its output is not finite on this sample; use another".to_owned()) }
+    let output =
+        caught(|| run(inputs)).map_err(|message| format!("its forward pass panics: {message}"))?;
+    let finite = double(&output)
+        .and_then(|output| all_finite(&output))
+        .map_err(|error| error.to_string())?;
+    if finite {
+        Ok(output)
+    } else {
+        Err("its output is not finite on this sample; use another".to_owned())
+    }
 }
 
 /// Compares a module with the network, on the sample and on what is made of it.
@@ -46,7 +56,8 @@ pub(super) fn check(
 ) -> Result<(Closest, Batch), String> {
     let mut closest = Closest::default();
     for _ in 0..RUNS {
-        let found = output(served, samples).map_err(|error| format!("what was written does not run: {error}"))?;
+        let found = output(served, samples)
+            .map_err(|error| format!("what was written does not run: {error}"))?;
         let again = compare(expected, &found, tolerance).map_err(|how| {
             format!(
                 "what was written is another network: {how}; the trace has missed something, such as a tensor that the forward pass makes of numbers (by `Tensor::from_slice`: make it before), or draws at random"
@@ -54,9 +65,11 @@ pub(super) fn check(
         })?;
         closest = closest.and(again);
     }
-    let reversed = samples.iter().map(reversed).collect::<Result<Vec<_>, _>>().map_err(trace::words)?;
+    let reversed =
+        samples.iter().map(reversed).collect::<Result<Vec<_>, _>>().map_err(trace::words)?;
     if let Ok(expected) = self::run(&reversed, run) {
-        let same = output(served, &reversed).and_then(|found| compare(&expected, &found, tolerance));
+        let same =
+            output(served, &reversed).and_then(|found| compare(&expected, &found, tolerance));
         same.map_err(|how| {
             format!(
                 "its forward pass depends on the values of its input by more than operations of libtorch's (a branch in Rust, a number that is read from a tensor), which a trace does not hold: on the values of the sample in reversed order, {how}"
@@ -67,13 +80,21 @@ pub(super) fn check(
 }
 
 /// Whether a module takes twice the batch.
-fn batch(served: &CModule, samples: &[Tensor], run: &impl Fn(&[Tensor]) -> Tensor, tolerance: f64) -> Batch {
+fn batch(
+    served: &CModule,
+    samples: &[Tensor],
+    run: &impl Fn(&[Tensor]) -> Tensor,
+    tolerance: f64,
+) -> Batch {
     let sizes: Vec<_> = samples.iter().map(|sample| sample.size().first().copied()).collect();
     let Some(&Some(size)) = sizes.first() else { return Batch::Unknown };
     if sizes.iter().any(|other| *other != Some(size)) {
         return Batch::Unknown;
     }
-    let twice = samples.iter().map(|sample| Tensor::f_cat(&[sample, sample], 0)).collect::<Result<Vec<_>, _>>();
+    let twice = samples
+        .iter()
+        .map(|sample| Tensor::f_cat(&[sample, sample], 0))
+        .collect::<Result<Vec<_>, _>>();
     let Ok(twice) = twice else { return Batch::Unknown };
     let Ok(expected) = self::run(&twice, run) else { return Batch::Unknown };
     match output(served, &twice).and_then(|found| compare(&expected, &found, tolerance)) {
@@ -109,7 +130,9 @@ fn compare(expected: &Tensor, found: &Tensor, tolerance: f64) -> Result<Closest,
     let closest = distance(expected, found).map_err(|error| error.to_string())?;
     match closest {
         Closest { difference, magnitude } if difference <= tolerance * magnitude => Ok(closest),
-        Closest { difference, magnitude } => Err(format!("outputs of up to {magnitude:.3} are off by up to {difference:.2e}")),
+        Closest { difference, magnitude } => {
+            Err(format!("outputs of up to {magnitude:.3} are off by up to {difference:.2e}"))
+        }
     }
 }
 

@@ -103,7 +103,9 @@ pub fn torch_script<M: Prunable + ?Sized>(
     sample: &Tensor,
     forward: impl Fn(&M, &Tensor) -> Tensor,
 ) -> Result<TorchScript> {
-    torch_script_of_several(path, net, slice::from_ref(sample), |net, inputs| forward(net, &inputs[0]))
+    torch_script_of_several(path, net, slice::from_ref(sample), |net, inputs| {
+        forward(net, &inputs[0])
+    })
 }
 
 /// Like [`torch_script`], for a network of several inputs: the loaded module takes them one by one. There is one output, since tch ends a trace without making a tuple;
@@ -121,7 +123,8 @@ pub fn torch_script_of_several<M: Prunable + ?Sized>(
     let io = |action: &'static str| move |cause| Error::Io { file: file.to_owned(), action, cause };
     let draft = Draft::new(file).map_err(io("write"))?;
     let written = in_evaluation(net, |net| write(draft.path(), net, samples, &forward))?;
-    let (Closest { difference, magnitude }, batch) = written.map_err(|reason| Error::Export { file: file.to_owned(), reason })?;
+    let (Closest { difference, magnitude }, batch) =
+        written.map_err(|reason| Error::Export { file: file.to_owned(), reason })?;
     let bytes = draft.file().metadata().map_err(io("write"))?.len();
     draft.publish().map_err(io("write"))?;
     Ok(TorchScript { file: file.to_owned(), bytes, batch, difference, magnitude })
@@ -194,8 +197,11 @@ fn write<M: Prunable + ?Sized>(
         Ok(()) => reason,
         Err(wiring) => format!("{reason} (the fields cannot be followed: {wiring})"),
     })?;
-    traced.save(file).map_err(|error| format!("the trace cannot be saved: {}", trace::words(error)))?;
+    traced
+        .save(file)
+        .map_err(|error| format!("the trace cannot be saved: {}", trace::words(error)))?;
     drop(traced);
-    let served = CModule::load(file).map_err(|error| format!("what was written cannot be read: {}", trace::words(error)))?;
+    let served = CModule::load(file)
+        .map_err(|error| format!("what was written cannot be read: {}", trace::words(error)))?;
     check::check(&served, samples, &expected, &run, tensors().map(tolerance_of).fold(0., f64::max))
 }

@@ -6,11 +6,24 @@ use super::{Batch, TorchScript};
 
 impl fmt::Display for TorchScript {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "wrote {} ({}), for batches of {}; ", self.file.display(), size(self.bytes), self.batch)?;
-        let magnitude = if self.magnitude >= 0.1 { format!("{:.1}", self.magnitude) } else { format!("{:.1e}", self.magnitude) };
+        write!(
+            f,
+            "wrote {} ({}), for batches of {}; ",
+            self.file.display(),
+            size(self.bytes),
+            self.batch
+        )?;
+        let magnitude = if self.magnitude >= 0.1 {
+            format!("{:.1}", self.magnitude)
+        } else {
+            format!("{:.1e}", self.magnitude)
+        };
         match self.difference {
             0. => write!(f, "its outputs (up to {magnitude}) are the network's, to the bit"),
-            difference => write!(f, "its outputs (up to {magnitude}) differ from the network's by {difference:.1e} at most"),
+            difference => write!(
+                f,
+                "its outputs (up to {magnitude}) differ from the network's by {difference:.1e} at most"
+            ),
         }
     }
 }

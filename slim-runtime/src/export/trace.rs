@@ -9,7 +9,10 @@ use crate::verify::panics::caught;
 ///
 /// # Errors
 /// It panics, or cannot be traced, in words.
-pub(super) fn trace(inputs: &[Tensor], run: &impl Fn(&[Tensor]) -> Tensor) -> Result<CModule, String> {
+pub(super) fn trace(
+    inputs: &[Tensor],
+    run: &impl Fn(&[Tensor]) -> Tensor,
+) -> Result<CModule, String> {
     let mut panic = None;
     let traced = CModule::create_by_tracing("Network", "forward", inputs, &mut |inputs| {
         // A panic must not leave the thread in the middle of a trace: it ends without outputs.

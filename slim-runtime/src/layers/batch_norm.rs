@@ -11,14 +11,25 @@ impl Prunable for BatchNorm {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         // tch keeps it private, but prints it.
         let momentum = cx.is_detailed().then(|| printed(self, "momentum").parse().ok()).flatten();
-        trace_batch_norm(cx, &input, [&self.running_mean, &self.running_var], [self.ws.as_ref(), self.bs.as_ref()], momentum)
+        trace_batch_norm(
+            cx,
+            &input,
+            [&self.running_mean, &self.running_var],
+            [self.ws.as_ref(), self.bs.as_ref()],
+            momentum,
+        )
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
         visit.layer(|| {
             let eps = printed(self, "eps").parse().ok()?;
             let statistics = [&mut self.running_mean, &mut self.running_var];
-            Some(LayerMut::Norm(NormMut { statistics, affine: [&mut self.ws, &mut self.bs], eps, folded: None }))
+            Some(LayerMut::Norm(NormMut {
+                statistics,
+                affine: [&mut self.ws, &mut self.bs],
+                eps,
+                folded: None,
+            }))
         })
     }
 }
@@ -32,7 +43,12 @@ pub(crate) fn trace_batch_norm(
     momentum: Option<f64>,
 ) -> Result<Flow> {
     let width = running_mean.numel() as i64;
-    let named = [("running_mean", Some(running_mean)), ("running_var", Some(running_var)), ("weight", gamma), ("bias", beta)];
+    let named = [
+        ("running_mean", Some(running_mean)),
+        ("running_var", Some(running_var)),
+        ("weight", gamma),
+        ("bias", beta),
+    ];
     for (name, tensor) in named {
         if let Some(shape) = tensor.map(Tensor::size).filter(|shape| *shape != [width]) {
             return Err(Error::Shape {

@@ -2,12 +2,25 @@
 
 use crate::{Flow, LayerVisitor, Prunable, Result, Tracer};
 
-fn trace_chain<'a, T: Prunable + 'a>(cx: &mut Tracer, input: Flow, parts: impl IntoIterator<Item = &'a T>) -> Result<Flow> {
-    parts.into_iter().enumerate().try_fold(input, |flow, (i, part)| cx.field(i, |cx| part.trace(cx, flow)))
+fn trace_chain<'a, T: Prunable + 'a>(
+    cx: &mut Tracer,
+    input: Flow,
+    parts: impl IntoIterator<Item = &'a T>,
+) -> Result<Flow> {
+    parts
+        .into_iter()
+        .enumerate()
+        .try_fold(input, |flow, (i, part)| cx.field(i, |cx| part.trace(cx, flow)))
 }
 
-fn visit_chain<'a, T: Prunable + 'a>(visit: &mut LayerVisitor, parts: impl IntoIterator<Item = &'a mut T>) -> Result<()> {
-    parts.into_iter().enumerate().try_for_each(|(i, part)| visit.field(i, |visit| part.layers_mut(visit)))
+fn visit_chain<'a, T: Prunable + 'a>(
+    visit: &mut LayerVisitor,
+    parts: impl IntoIterator<Item = &'a mut T>,
+) -> Result<()> {
+    parts
+        .into_iter()
+        .enumerate()
+        .try_for_each(|(i, part)| visit.field(i, |visit| part.layers_mut(visit)))
 }
 
 impl<T: Prunable> Prunable for Vec<T> {

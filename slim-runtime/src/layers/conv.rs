@@ -24,16 +24,20 @@ pub(crate) enum Groups {
 /// # Errors
 /// [`Error::Layer`] when it is not printed.
 pub(crate) fn tch_groups(cx: &Tracer, layer: &impl Debug) -> Result<i64> {
-    printed(layer, "groups")
-        .parse()
-        .map_err(|_| cx.layer_error("tch does not say how many groups it has; build it with `slim_runtime::nn`".to_owned()))
+    printed(layer, "groups").parse().map_err(|_| {
+        cx.layer_error(
+            "tch does not say how many groups it has; build it with `slim_runtime::nn`".to_owned(),
+        )
+    })
 }
 
 /// The value of a field that a layer prints, `2` or `1, 1` of `[1, 1]`; empty when it is not printed.
 pub(super) fn printed(layer: &impl Debug, field: &str) -> String {
     let printed = format!("{layer:?}");
     let Some((_, value)) = printed.split_once(&format!(" {field}: ")) else { return String::new() };
-    let (list, end) = value.strip_prefix('[').map_or((value, [',', ' ', '}'].as_slice()), |list| (list, [']'].as_slice()));
+    let (list, end) = value
+        .strip_prefix('[')
+        .map_or((value, [',', ' ', '}'].as_slice()), |list| (list, [']'].as_slice()));
     list.split(end).next().unwrap_or_default().to_owned()
 }
 
@@ -59,14 +63,31 @@ impl<ND: Debug> Prunable for Conv<ND> {
         // With one channel left in each group it would look depthwise the next time.
         let least = if groups > 1 { 2 } else { 1 };
         let reach = match cx.is_detailed() {
-            true => Reach::of_conv(printed_list(self, "padding").as_deref(), printed(self, "padding_mode") == "Zeros"),
+            true => Reach::of_conv(
+                printed_list(self, "padding").as_deref(),
+                printed(self, "padding_mode") == "Zeros",
+            ),
             false => Reach::Interior,
         };
-        trace_conv(cx, &input, &self.ws, self.bs.as_ref(), Groups::Equal { groups, least }, (Maker::Tch, reach))
+        trace_conv(
+            cx,
+            &input,
+            &self.ws,
+            self.bs.as_ref(),
+            Groups::Equal { groups, least },
+            (Maker::Tch, reach),
+        )
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
-        visit.layer(|| Some(LayerMut::Weights(WeightsMut { weight: &mut self.ws, bias: &mut self.bs, transposed: None, packed: None })))
+        visit.layer(|| {
+            Some(LayerMut::Weights(WeightsMut {
+                weight: &mut self.ws,
+                bias: &mut self.bs,
+                transposed: None,
+                packed: None,
+            }))
+        })
     }
 }
 
@@ -84,7 +105,9 @@ pub(crate) fn trace_conv(
         return Err(Error::Shape { path: cx.path(), tensor: "weight".to_owned(), shape, rule });
     };
     let (groups, least) = match groups {
-        Groups::Whole { per_group } => return trace_whole(cx, input, weight, bias, per_group, group_inputs),
+        Groups::Whole { per_group } => {
+            return trace_whole(cx, input, weight, bias, per_group, group_inputs);
+        }
         Groups::Equal { groups, least } => (groups, least),
     };
     let mut layer = cx.layer_by(maker, LayerKind::Conv);
@@ -100,7 +123,14 @@ pub(crate) fn trace_conv(
 }
 
 /// Channels pass through their group, and what arrives as zero leaves as zero unless a bias is added. Only the drop-in has such groups.
-fn trace_whole(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias: Option<&Tensor>, per_group: i64, group_inputs: i64) -> Result<Flow> {
+fn trace_whole(
+    cx: &mut Tracer,
+    input: &Flow,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    per_group: i64,
+    group_inputs: i64,
+) -> Result<Flow> {
     let groups = weight.size()[0] / per_group;
     let mut layer = cx.layer_by(Maker::Slim, LayerKind::Conv);
     let written = layer.follow_groups(input, groups * group_inputs, groups, per_group)?.1;

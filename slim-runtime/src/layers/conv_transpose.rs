@@ -42,16 +42,21 @@ tch_layers!(ConvTranspose1D, ConvTranspose2D, ConvTranspose3D);
 
 impl Reach {
     /// Of a transposed convolution: with a stride of 1 it is a convolution that is padded by what `padding` leaves of the kernel.
-    pub(crate) fn of_conv_transpose(weight: &Tensor, stride: &[i64], padding: &[i64], output_padding: &[i64], dilation: &[i64]) -> Self {
+    pub(crate) fn of_conv_transpose(
+        weight: &Tensor,
+        stride: &[i64],
+        padding: &[i64],
+        output_padding: &[i64],
+        dilation: &[i64],
+    ) -> Self {
         if stride.iter().any(|&stride| stride != 1) {
             return Reach::Nowhere;
         }
         let kernel = weight.size().into_iter().skip(2);
-        let covered = kernel
-            .zip(padding)
-            .zip(dilation)
-            .zip(output_padding)
-            .all(|(((side, &padding), &dilation), &more)| padding >= dilation * (side - 1) + more);
+        let covered =
+            kernel.zip(padding).zip(dilation).zip(output_padding).all(
+                |(((side, &padding), &dilation), &more)| padding >= dilation * (side - 1) + more,
+            );
         if covered { Reach::Everywhere } else { Reach::Interior }
     }
 }
@@ -78,7 +83,8 @@ pub(crate) fn trace_conv_transpose(
     layer.tie_groups(read, groups)?;
     layer.at_least(read, least * usize::try_from(groups).unwrap_or(1))?;
     let written = layer.write_grouped("out", groups * group_outputs, groups)?;
-    let of_a_group = if groups == 1 { written } else { layer.part_of("out of a group", written, groups)? };
+    let of_a_group =
+        if groups == 1 { written } else { layer.part_of("out of a group", written, groups)? };
     layer.parameter("weight", weight, &[(0, read), (1, of_a_group)])?;
     if let Some(bias) = bias {
         layer.parameter("bias", bias, &[(0, written)])?;
@@ -88,7 +94,13 @@ pub(crate) fn trace_conv_transpose(
 }
 
 /// Each input channel makes `per_group` outputs of its own. Only the drop-in has such groups.
-fn trace_depthwise(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias: Option<&Tensor>, per_group: i64) -> Result<Flow> {
+fn trace_depthwise(
+    cx: &mut Tracer,
+    input: &Flow,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    per_group: i64,
+) -> Result<Flow> {
     let groups = weight.size()[0];
     let mut layer = cx.layer_by(Maker::Slim, LayerKind::ConvTranspose);
     let (read, written) = layer.follow_groups(input, groups, groups, per_group)?;

@@ -14,7 +14,27 @@ macro_rules! identity {
     };
 }
 
-identity!((), bool, char, i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize, f32, f64, String, &str);
+identity!(
+    (),
+    bool,
+    char,
+    i8,
+    i16,
+    i32,
+    i64,
+    i128,
+    isize,
+    u8,
+    u16,
+    u32,
+    u64,
+    u128,
+    usize,
+    f32,
+    f64,
+    String,
+    &str
+);
 identity!(tch::Device, tch::Kind);
 
 impl<T: ?Sized> Prunable for PhantomData<T> {

@@ -11,12 +11,25 @@ impl Prunable for Linear {
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
-        visit.layer(|| Some(LayerMut::Weights(WeightsMut { weight: &mut self.ws, bias: &mut self.bs, transposed: None, packed: None })))
+        visit.layer(|| {
+            Some(LayerMut::Weights(WeightsMut {
+                weight: &mut self.ws,
+                bias: &mut self.bs,
+                transposed: None,
+                packed: None,
+            }))
+        })
     }
 }
 
 /// Weight `[out, in]`, bias `[out]`. Behind a flatten, each channel is `in / channels` columns in a row.
-pub(crate) fn trace_linear(cx: &mut Tracer, input: &Flow, weight: &Tensor, bias: Option<&Tensor>, maker: Maker) -> Result<Flow> {
+pub(crate) fn trace_linear(
+    cx: &mut Tracer,
+    input: &Flow,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    maker: Maker,
+) -> Result<Flow> {
     let shape = weight.size();
     let [out_features, in_features] = shape[..] else {
         let rule = "has not the two dimensions [out, in]".to_owned();

@@ -9,7 +9,13 @@ use crate::{Flow, LayerKind, Prunable, Result, Tracer};
 /// γ and β `[channels]`.
 impl Prunable for GroupNorm {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-        trace_mixing(cx, LayerKind::GroupNorm, &input, self.num_channels, [self.ws.as_ref(), self.bs.as_ref()])
+        trace_mixing(
+            cx,
+            LayerKind::GroupNorm,
+            &input,
+            self.num_channels,
+            [self.ws.as_ref(), self.bs.as_ref()],
+        )
     }
 }
 
@@ -23,14 +29,21 @@ impl Prunable for LayerNorm {
     }
 }
 
-fn trace_mixing(cx: &mut Tracer, kind: LayerKind, input: &Flow, width: i64, parameters: [Option<&Tensor>; 2]) -> Result<Flow> {
+fn trace_mixing(
+    cx: &mut Tracer,
+    kind: LayerKind,
+    input: &Flow,
+    width: i64,
+    parameters: [Option<&Tensor>; 2],
+) -> Result<Flow> {
     let mut layer = cx.layer(kind);
     let channels = layer.follow("channels", input, width)?;
     let by = layer.path();
     layer.hold(channels, Hold::Mixed { by })?;
     for (name, tensor) in ["weight", "bias"].into_iter().zip(parameters) {
         let Some(tensor) = tensor else { continue };
-        let per_channel: Vec<_> = (tensor.size().first() == Some(&width)).then_some((0, channels)).into_iter().collect();
+        let per_channel: Vec<_> =
+            (tensor.size().first() == Some(&width)).then_some((0, channels)).into_iter().collect();
         layer.parameter(name, tensor, &per_channel)?;
     }
     layer.ungate(channels)

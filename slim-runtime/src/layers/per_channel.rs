@@ -47,7 +47,12 @@ pub fn per_channel_shift<T: PerChannel>(value: &T, cx: &mut Tracer, input: Flow)
     value.tensor().map_or(Ok(input.clone()), |tensor| trace_per_channel(tensor, cx, &input, false))
 }
 
-fn trace_per_channel(tensor: &Tensor, cx: &mut Tracer, input: &Flow, maps_zero_to_zero: bool) -> Result<Flow> {
+fn trace_per_channel(
+    tensor: &Tensor,
+    cx: &mut Tracer,
+    input: &Flow,
+    maps_zero_to_zero: bool,
+) -> Result<Flow> {
     let shape = tensor.size();
     let width: i64 = shape.iter().product();
     let Some(dim) = shape.iter().position(|&size| size == width) else {

@@ -28,7 +28,12 @@ pub struct BatchNorm {
     folded: bool,
 }
 
-fn batch_norm<'a>(vs: impl Borrow<Path<'a>>, nd: usize, out_dim: i64, config: BatchNormConfig) -> BatchNorm {
+fn batch_norm<'a>(
+    vs: impl Borrow<Path<'a>>,
+    nd: usize,
+    out_dim: i64,
+    config: BatchNormConfig,
+) -> BatchNorm {
     let vs = vs.borrow();
     let affine = |name, init| config.affine.then(|| vs.var(name, &[out_dim], init));
     BatchNorm {
@@ -46,7 +51,11 @@ fn batch_norm<'a>(vs: impl Borrow<Path<'a>>, nd: usize, out_dim: i64, config: Ba
 ///
 /// # Panics
 /// As tch's: when a variable cannot be made.
-pub fn batch_norm1d<'a>(vs: impl Borrow<Path<'a>>, out_dim: i64, config: BatchNormConfig) -> BatchNorm {
+pub fn batch_norm1d<'a>(
+    vs: impl Borrow<Path<'a>>,
+    out_dim: i64,
+    config: BatchNormConfig,
+) -> BatchNorm {
     batch_norm(vs, 1, out_dim, config)
 }
 
@@ -54,7 +63,11 @@ pub fn batch_norm1d<'a>(vs: impl Borrow<Path<'a>>, out_dim: i64, config: BatchNo
 ///
 /// # Panics
 /// As tch's: when a variable cannot be made.
-pub fn batch_norm2d<'a>(vs: impl Borrow<Path<'a>>, out_dim: i64, config: BatchNormConfig) -> BatchNorm {
+pub fn batch_norm2d<'a>(
+    vs: impl Borrow<Path<'a>>,
+    out_dim: i64,
+    config: BatchNormConfig,
+) -> BatchNorm {
     batch_norm(vs, 2, out_dim, config)
 }
 
@@ -62,7 +75,11 @@ pub fn batch_norm2d<'a>(vs: impl Borrow<Path<'a>>, out_dim: i64, config: BatchNo
 ///
 /// # Panics
 /// As tch's: when a variable cannot be made.
-pub fn batch_norm3d<'a>(vs: impl Borrow<Path<'a>>, out_dim: i64, config: BatchNormConfig) -> BatchNorm {
+pub fn batch_norm3d<'a>(
+    vs: impl Borrow<Path<'a>>,
+    out_dim: i64,
+    config: BatchNormConfig,
+) -> BatchNorm {
     batch_norm(vs, 3, out_dim, config)
 }
 
@@ -72,12 +89,20 @@ impl ModuleT for BatchNorm {
     /// does its work: it has no batch statistics.
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         if self.folded {
-            assert!(!train, "this batch norm was folded by `deploy`, so the network cannot be trained; run it with `train = false`");
+            assert!(
+                !train,
+                "this batch norm was folded by `deploy`, so the network cannot be trained; run it with `train = false`"
+            );
             return xs.shallow_clone();
         }
         let dim = xs.dim();
         let fits = dim == self.nd + 2 || (self.nd == 1 && dim == 2);
-        assert!(fits, "a batch norm over {} dimensions got an input of shape {:?}", self.nd, xs.size());
+        assert!(
+            fits,
+            "a batch norm over {} dimensions got an input of shape {:?}",
+            self.nd,
+            xs.size()
+        );
         xs.batch_norm(
             self.ws.as_ref(),
             self.bs.as_ref(),
@@ -94,14 +119,20 @@ impl ModuleT for BatchNorm {
 impl Prunable for BatchNorm {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         cx.refuse_deployed(self.folded)?;
-        let (statistics, affine) = ([&self.running_mean, &self.running_var], [self.ws.as_ref(), self.bs.as_ref()]);
+        let (statistics, affine) =
+            ([&self.running_mean, &self.running_var], [self.ws.as_ref(), self.bs.as_ref()]);
         trace_batch_norm(cx, &input, statistics, affine, Some(self.config.momentum))
     }
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
         visit.layer(|| {
             let statistics = [&mut self.running_mean, &mut self.running_var];
             let (affine, eps) = ([&mut self.ws, &mut self.bs], self.config.eps);
-            Some(LayerMut::Norm(NormMut { statistics, affine, eps, folded: Some(&mut self.folded) }))
+            Some(LayerMut::Norm(NormMut {
+                statistics,
+                affine,
+                eps,
+                folded: Some(&mut self.folded),
+            }))
         })
     }
 }

@@ -57,10 +57,19 @@ impl<ND> Conv<ND> {
 ///
 /// # Panics
 /// As tch's: when the variable cannot be made.
-pub fn conv<'a, ND: AsRef<[i64]>>(vs: impl Borrow<Path<'a>>, in_dim: i64, out_dim: i64, ksizes: ND, config: ConvConfigND<ND>) -> Conv<ND> {
+pub fn conv<'a, ND: AsRef<[i64]>>(
+    vs: impl Borrow<Path<'a>>,
+    in_dim: i64,
+    out_dim: i64,
+    ksizes: ND,
+    config: ConvConfigND<ND>,
+) -> Conv<ND> {
     let vs = vs.borrow();
     let bs = config.bias.then(|| vs.var("bias", &[out_dim], config.bs_init));
-    let shape: Vec<i64> = [out_dim, in_dim / config.groups].into_iter().chain(ksizes.as_ref().iter().copied()).collect();
+    let shape: Vec<i64> = [out_dim, in_dim / config.groups]
+        .into_iter()
+        .chain(ksizes.as_ref().iter().copied())
+        .collect();
     let ws = vs.var("weight", &shape, config.ws_init);
     let depthwise = config.groups > 1 && config.groups == in_dim;
     let per_group = depthwise.then(|| out_dim / in_dim);
@@ -81,17 +90,35 @@ fn cubic<const N: usize>(config: ConvConfig) -> ConvConfigND<[i64; N]> {
 }
 
 /// A one dimension convolution layer.
-pub fn conv1d<'a>(vs: impl Borrow<Path<'a>>, in_dim: i64, out_dim: i64, ksize: i64, config: ConvConfig) -> Conv1D {
+pub fn conv1d<'a>(
+    vs: impl Borrow<Path<'a>>,
+    in_dim: i64,
+    out_dim: i64,
+    ksize: i64,
+    config: ConvConfig,
+) -> Conv1D {
     conv(vs, in_dim, out_dim, [ksize], cubic(config))
 }
 
 /// A two dimensions convolution layer.
-pub fn conv2d<'a>(vs: impl Borrow<Path<'a>>, in_dim: i64, out_dim: i64, ksize: i64, config: ConvConfig) -> Conv2D {
+pub fn conv2d<'a>(
+    vs: impl Borrow<Path<'a>>,
+    in_dim: i64,
+    out_dim: i64,
+    ksize: i64,
+    config: ConvConfig,
+) -> Conv2D {
     conv(vs, in_dim, out_dim, [ksize; 2], cubic(config))
 }
 
 /// A three dimensions convolution layer.
-pub fn conv3d<'a>(vs: impl Borrow<Path<'a>>, in_dim: i64, out_dim: i64, ksize: i64, config: ConvConfig) -> Conv3D {
+pub fn conv3d<'a>(
+    vs: impl Borrow<Path<'a>>,
+    in_dim: i64,
+    out_dim: i64,
+    ksize: i64,
+    config: ConvConfig,
+) -> Conv3D {
     conv(vs, in_dim, out_dim, [ksize; 3], cubic(config))
 }
 
@@ -100,8 +127,14 @@ impl<ND: AsRef<[i64]>> Conv<ND> {
     fn geometry(&self) -> Option<Geometry> {
         let config = &self.config;
         let sides = |sides: &ND| <[i64; 2]>::try_from(sides.as_ref()).ok();
-        let (stride, padding, dilation) = (sides(&config.stride)?, sides(&config.padding)?, sides(&config.dilation)?);
-        matches!(config.padding_mode, PaddingMode::Zeros).then(|| Geometry { stride, padding, dilation, groups: self.groups() })
+        let (stride, padding, dilation) =
+            (sides(&config.stride)?, sides(&config.padding)?, sides(&config.dilation)?);
+        matches!(config.padding_mode, PaddingMode::Zeros).then(|| Geometry {
+            stride,
+            padding,
+            dilation,
+            groups: self.groups(),
+        })
     }
 
     fn convolve_packed(&self, xs: &Tensor) -> Option<Tensor> {
@@ -113,7 +146,8 @@ impl<ND: AsRef<[i64]>> Conv<ND> {
         let (xs, padding) = match self.config.padding_mode {
             PaddingMode::Zeros => (xs.shallow_clone(), padding.to_vec()),
             mode => {
-                let reversed: Vec<i64> = padding.iter().rev().flat_map(|&side| [side, side]).collect();
+                let reversed: Vec<i64> =
+                    padding.iter().rev().flat_map(|&side| [side, side]).collect();
                 (mode.pad(xs, &reversed), vec![0; padding.len()])
             }
         };
@@ -123,7 +157,15 @@ impl<ND: AsRef<[i64]>> Conv<ND> {
             2 => Tensor::conv2d,
             _ => Tensor::conv3d,
         };
-        convolve(&xs, &self.ws, self.bs.as_ref(), stride, padding.as_slice(), dilation, self.groups())
+        convolve(
+            &xs,
+            &self.ws,
+            self.bs.as_ref(),
+            stride,
+            padding.as_slice(),
+            dilation,
+            self.groups(),
+        )
     }
 }
 
@@ -150,7 +192,12 @@ impl<ND: AsRef<[i64]>> Prunable for Conv<ND> {
         visit.layer(|| {
             let geometry = self.geometry();
             let packed = geometry.map(|geometry| (&mut self.packed, geometry));
-            Some(LayerMut::Weights(WeightsMut { weight: &mut self.ws, bias: &mut self.bs, transposed: None, packed }))
+            Some(LayerMut::Weights(WeightsMut {
+                weight: &mut self.ws,
+                bias: &mut self.bs,
+                transposed: None,
+                packed,
+            }))
         })
     }
 }

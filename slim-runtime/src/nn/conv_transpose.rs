@@ -54,7 +54,10 @@ pub fn conv_transpose<'a, ND: AsRef<[i64]>>(
 ) -> ConvTranspose<ND> {
     let vs = vs.borrow();
     let bs = config.bias.then(|| vs.var("bias", &[out_dim], config.bs_init));
-    let shape: Vec<i64> = [in_dim, out_dim / config.groups].into_iter().chain(ksizes.as_ref().iter().copied()).collect();
+    let shape: Vec<i64> = [in_dim, out_dim / config.groups]
+        .into_iter()
+        .chain(ksizes.as_ref().iter().copied())
+        .collect();
     let ws = vs.var("weight", &shape, config.ws_init);
     let depthwise = config.groups > 1 && config.groups == in_dim;
     ConvTranspose { ws, bs, config, depthwise }
@@ -117,23 +120,47 @@ impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for ConvTranspose<ND> {
             2 => Tensor::conv_transpose2d,
             _ => Tensor::conv_transpose3d,
         };
-        convolve(xs, &self.ws, self.bs.as_ref(), stride, padding, output_padding, self.groups(), dilation)
+        convolve(
+            xs,
+            &self.ws,
+            self.bs.as_ref(),
+            stride,
+            padding,
+            output_padding,
+            self.groups(),
+            dilation,
+        )
     }
 }
 
 impl<ND: AsRef<[i64]>> Prunable for ConvTranspose<ND> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         let per_group = self.ws.size().get(1).copied().unwrap_or(1);
-        let groups = if self.depthwise { Groups::Whole { per_group } } else { Groups::Equal { groups: self.config.groups, least: 1 } };
+        let groups = if self.depthwise {
+            Groups::Whole { per_group }
+        } else {
+            Groups::Equal { groups: self.config.groups, least: 1 }
+        };
         let config = &self.config;
         let (stride, padding) = (config.stride.as_ref(), config.padding.as_ref());
-        let reach = Reach::of_conv_transpose(&self.ws, stride, padding, config.output_padding.as_ref(), config.dilation.as_ref());
+        let reach = Reach::of_conv_transpose(
+            &self.ws,
+            stride,
+            padding,
+            config.output_padding.as_ref(),
+            config.dilation.as_ref(),
+        );
         trace_conv_transpose(cx, &input, &self.ws, self.bs.as_ref(), groups, (Maker::Slim, reach))
     }
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
         visit.layer(|| {
             let transposed = Some(self.groups());
-            Some(LayerMut::Weights(WeightsMut { weight: &mut self.ws, bias: &mut self.bs, transposed, packed: None }))
+            Some(LayerMut::Weights(WeightsMut {
+                weight: &mut self.ws,
+                bias: &mut self.bs,
+                transposed,
+                packed: None,
+            }))
         })
     }
 }

@@ -24,11 +24,20 @@ pub struct Linear {
 ///
 /// # Panics
 /// As tch's: when a variable cannot be made.
-pub fn linear<'a>(vs: impl Borrow<Path<'a>>, in_dim: i64, out_dim: i64, config: LinearConfig) -> Linear {
+pub fn linear<'a>(
+    vs: impl Borrow<Path<'a>>,
+    in_dim: i64,
+    out_dim: i64,
+    config: LinearConfig,
+) -> Linear {
     let vs = vs.borrow();
     let bs = config.bias.then(|| {
         let bound = 1. / (in_dim as f64).sqrt();
-        vs.var("bias", &[out_dim], config.bs_init.unwrap_or(Init::Uniform { lo: -bound, up: bound }))
+        vs.var(
+            "bias",
+            &[out_dim],
+            config.bs_init.unwrap_or(Init::Uniform { lo: -bound, up: bound }),
+        )
     });
     Linear { ws: vs.var("weight", &[out_dim, in_dim], config.ws_init), bs }
 }
@@ -45,6 +54,13 @@ impl Prunable for Linear {
         trace_linear(cx, &input, &self.ws, self.bs.as_ref(), Maker::Slim)
     }
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
-        visit.layer(|| Some(LayerMut::Weights(WeightsMut { weight: &mut self.ws, bias: &mut self.bs, transposed: None, packed: None })))
+        visit.layer(|| {
+            Some(LayerMut::Weights(WeightsMut {
+                weight: &mut self.ws,
+                bias: &mut self.bs,
+                transposed: None,
+                packed: None,
+            }))
+        })
     }
 }

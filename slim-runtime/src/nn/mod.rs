@@ -24,13 +24,15 @@ pub use batch_norm::{BatchNorm, batch_norm1d, batch_norm2d, batch_norm3d};
 pub use channel_select::{ChannelSelect, channel_select};
 pub use conv::{Conv, Conv1D, Conv2D, Conv3D, conv, conv1d, conv2d, conv3d};
 pub use conv_transpose::{
-    ConvTranspose, ConvTranspose1D, ConvTranspose2D, ConvTranspose3D, conv_transpose, conv_transpose1d, conv_transpose2d, conv_transpose3d,
+    ConvTranspose, ConvTranspose1D, ConvTranspose2D, ConvTranspose3D, conv_transpose,
+    conv_transpose1d, conv_transpose2d, conv_transpose3d,
 };
 pub use eval::{Eval, eval};
 pub use linear::{Linear, linear};
 pub use pool::{
-    AdaptiveAvgPool, AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d, AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, MaxPool, MaxPool1d,
-    MaxPool2d, MaxPool3d, adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d, avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d,
+    AdaptiveAvgPool, AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d, AvgPool, AvgPool1d,
+    AvgPool2d, AvgPool3d, MaxPool, MaxPool1d, MaxPool2d, MaxPool3d, adaptive_avg_pool1d,
+    adaptive_avg_pool2d, adaptive_avg_pool3d, avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d,
     max_pool2d, max_pool3d,
 };
 pub use recorder::record_macs;

@@ -31,7 +31,10 @@ pub(crate) struct Geometry {
 /// libtorch has the operator, but it can be called by a script alone: `tests/fixtures/packed_conv.py` makes it.
 fn operator() -> Result<&'static CModule, TchError> {
     static OPERATOR: OnceLock<Result<CModule, String>> = OnceLock::new();
-    let load = || CModule::load_data(&mut include_bytes!("packed.pt").as_slice()).map_err(|error| error.to_string());
+    let load = || {
+        CModule::load_data(&mut include_bytes!("packed.pt").as_slice())
+            .map_err(|error| error.to_string())
+    };
     OPERATOR.get_or_init(load).as_ref().map_err(|error| TchError::Torch(error.clone()))
 }
 
@@ -40,16 +43,27 @@ impl Packed {
     ///
     /// # Errors
     /// What oneDNN does not take: another kind than `f32`, another device than the CPU.
-    pub(crate) fn new(weight: &Tensor, bias: Option<&Tensor>, geometry: Geometry, given: &[i64]) -> Result<Self, TchError> {
+    pub(crate) fn new(
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        geometry: Geometry,
+        given: &[i64],
+    ) -> Result<Self, TchError> {
         let Geometry { stride, padding, dilation, groups } = geometry;
         operator()?;
-        let weight = weight.f_contiguous()?.f_to_mkldnn(None)?.f_mkldnn_reorder_conv2d_weight(padding, stride, dilation, groups, given)?;
+        let weight = weight
+            .f_contiguous()?
+            .f_to_mkldnn(None)?
+            .f_mkldnn_reorder_conv2d_weight(padding, stride, dilation, groups, given)?;
         Ok(Self { weight, bias: bias.map(Tensor::shallow_clone) })
     }
 
     /// Another handle of the same tensors.
     pub(crate) fn shallow_clone(&self) -> Self {
-        Self { weight: self.weight.shallow_clone(), bias: self.bias.as_ref().map(Tensor::shallow_clone) }
+        Self {
+            weight: self.weight.shallow_clone(),
+            bias: self.bias.as_ref().map(Tensor::shallow_clone),
+        }
     }
 
     /// What the convolution makes of a batch of images of single precision that no gradient is asked for; `None` for anything else.

@@ -26,7 +26,9 @@ impl Positions {
     pub(crate) fn gather(&self, xs: &Tensor) -> Tensor {
         // What a panicking thread has left behind is a whole tensor or none.
         let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |index: &&Tensor| index.device() == xs.device() && index.size() == [self.list.len() as i64];
+        let fits = |index: &&Tensor| {
+            index.device() == xs.device() && index.size() == [self.list.len() as i64]
+        };
         let made = match index.as_ref().filter(fits) {
             Some(made) => made.shallow_clone(),
             None => Tensor::from_slice(&self.list).to_device(xs.device()),

@@ -128,7 +128,9 @@ mod tests {
             record_macs(&weight, 2);
             inner = record(|| record_macs(&weight, 3));
             record_macs(&weight, 4);
-            std::thread::scope(|scope| _ = scope.spawn(|| record_macs(&Tensor::zeros([1], FLOAT_CPU), 5)));
+            std::thread::scope(|scope| {
+                _ = scope.spawn(|| record_macs(&Tensor::zeros([1], FLOAT_CPU), 5))
+            });
         });
         assert_eq!((times(&outer), times(&inner)), (vec![2, 4], vec![3]));
     }
@@ -137,7 +139,9 @@ mod tests {
     fn a_panic_ends_its_recording_alone() {
         let weight = Tensor::zeros([2, 3], FLOAT_CPU);
         let outer = record(|| {
-            let inner = std::panic::catch_unwind(|| record(|| -> () { panic!("a shape that does not fit") }));
+            let inner = std::panic::catch_unwind(|| {
+                record(|| -> () { panic!("a shape that does not fit") })
+            });
             assert!(inner.is_err());
             record_macs(&weight, 1);
         });
@@ -148,13 +152,20 @@ mod tests {
 
     #[test]
     fn positions_are_those_of_all_samples() {
-        let (image, batch) = (Tensor::zeros([3, 4, 5], FLOAT_CPU), Tensor::zeros([2, 3, 4, 5], FLOAT_CPU));
+        let (image, batch) =
+            (Tensor::zeros([3, 4, 5], FLOAT_CPU), Tensor::zeros([2, 3, 4, 5], FLOAT_CPU));
         let weight = Tensor::zeros([6, 3, 1, 1], FLOAT_CPU);
-        let records = record(|| [&image, &batch].map(|images| report_positions(&weight, images, images)));
-        assert_eq!(records.iter().map(|record| (record.times, record.batch)).collect::<Vec<_>>(), [(20, None), (40, Some(2))]);
+        let records =
+            record(|| [&image, &batch].map(|images| report_positions(&weight, images, images)));
+        assert_eq!(
+            records.iter().map(|record| (record.times, record.batch)).collect::<Vec<_>>(),
+            [(20, None), (40, Some(2))]
+        );
 
         let weight = Tensor::zeros([6, 5], FLOAT_CPU);
-        let records = record(|| [&image.get(0).get(0), &image, &batch].map(|features| report_rows(&weight, features)));
+        let records = record(|| {
+            [&image.get(0).get(0), &image, &batch].map(|features| report_rows(&weight, features))
+        });
         assert_eq!(
             records.iter().map(|record| (record.times, record.batch)).collect::<Vec<_>>(),
             [(1, None), (12, Some(3)), (24, Some(2))]

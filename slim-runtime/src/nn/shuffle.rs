@@ -19,7 +19,10 @@ pub struct Shuffle {
 /// # Panics
 /// When it is not.
 pub fn shuffle(channels: i64, groups: i64) -> Shuffle {
-    assert!(groups > 0 && channels % groups == 0, "{channels} channels cannot be shuffled in {groups} equal groups");
+    assert!(
+        groups > 0 && channels % groups == 0,
+        "{channels} channels cannot be shuffled in {groups} equal groups"
+    );
     let order = shuffled(channels as usize, groups as usize).map(|position| position as i64);
     Shuffle { order: Positions::new(order.collect()) }
 }
@@ -41,7 +44,8 @@ impl Prunable for Shuffle {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         let mut layer = cx.layer(LayerKind::Shuffle);
         let from = layer.follow("in", &input, self.order.list.len() as i64)?;
-        let to = layer.select("out", from, self.order.list.iter().map(|&position| position as usize))?;
+        let to =
+            layer.select("out", from, self.order.list.iter().map(|&position| position as usize))?;
         layer.indices("order", from, to)?;
         layer.move_on(to)
     }

@@ -52,10 +52,13 @@ impl Plan {
     /// [`Error::PlanSequence`] with the first difference when the later plan was not made for what this one leaves.
     pub fn then(&self, later: &Plan) -> Result<Plan> {
         let names = ["what the earlier plan leaves", "the later plan"];
-        if let Some(difference) = outline::difference(&self.outlines_after(), &later.outlines_before(), names) {
+        if let Some(difference) =
+            outline::difference(&self.outlines_after(), &later.outlines_before(), names)
+        {
             return Err(Error::PlanSequence { difference });
         }
-        let layers = self.layers.iter().zip(&later.layers).map(|(layer, later)| layer.then(later)).collect();
+        let layers =
+            self.layers.iter().zip(&later.layers).map(|(layer, later)| layer.then(later)).collect();
         let Plan { format, slimming, threshold, mut passes, .. } = self.clone();
         passes.push(Pass { slimming, threshold });
         passes.extend(later.passes.iter().cloned());
@@ -92,18 +95,26 @@ impl Plan {
 impl LayerPlan {
     /// Two plans of one layer. What held channels back is said of the original network, where the reasons are.
     fn then(&self, later: &LayerPlan) -> LayerPlan {
-        let axes = self.axes.iter().zip(&later.axes).map(|(axis, later)| AxisPlan { keep: axis.keep.then(&later.keep), ..axis.clone() });
-        let tensors = self
-            .tensors
+        let axes = self
+            .axes
             .iter()
-            .zip(&later.tensors)
-            .map(|(tensor, later)| TensorPlan { variable: tensor.variable.clone().or_else(|| later.variable.clone()), ..tensor.clone() });
+            .zip(&later.axes)
+            .map(|(axis, later)| AxisPlan { keep: axis.keep.then(&later.keep), ..axis.clone() });
+        let tensors = self.tensors.iter().zip(&later.tensors).map(|(tensor, later)| TensorPlan {
+            variable: tensor.variable.clone().or_else(|| later.variable.clone()),
+            ..tensor.clone()
+        });
         let axes: Vec<_> = axes.collect();
         let scored = self.scored.clone().map(|scored| {
             // The earlier pass may have kept what the later one did not.
             let axis = axes.iter().find(|axis| axis.name == scored.axis);
             let removed = axis.map_or(0, |axis| axis.width - axis.keep.len());
-            Scored { removable: scored.removable.max(removed), threshold: None, bounded: None, ..scored }
+            Scored {
+                removable: scored.removable.max(removed),
+                threshold: None,
+                bounded: None,
+                ..scored
+            }
         });
         LayerPlan { axes, tensors: tensors.collect(), scored, ..self.clone() }
     }

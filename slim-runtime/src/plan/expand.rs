@@ -30,7 +30,15 @@ impl Plan {
     /// # Errors
     /// [`Error::PlanMismatch`](crate::Error::PlanMismatch) with the first difference when `slim` is not what the plan leaves or `dense` not what it was made for;
     /// [`Error::Torch`](crate::Error::Torch) when memory runs out. `dense` is then as it was.
-    pub fn expand<S: Prunable + ?Sized, D: Prunable + ?Sized>(&self, slim: &S, dense: &mut D) -> Result<()> {
-        surgery::expand(&planner::trace(slim, self.masking())?, &planner::trace(dense, self.masking())?, self)
+    pub fn expand<S: Prunable + ?Sized, D: Prunable + ?Sized>(
+        &self,
+        slim: &S,
+        dense: &mut D,
+    ) -> Result<()> {
+        surgery::expand(
+            &planner::trace(slim, self.masking())?,
+            &planner::trace(dense, self.masking())?,
+            self,
+        )
     }
 }

@@ -24,7 +24,8 @@ impl Plan {
     /// # Errors
     /// None that is known: every value of a plan has a place in JSON.
     pub fn to_json(&self) -> Result<String> {
-        serde_json::to_string_pretty(self).map_err(|error| Error::PlanInvalid { reason: error.to_string() })
+        serde_json::to_string_pretty(self)
+            .map_err(|error| Error::PlanInvalid { reason: error.to_string() })
     }
 
     /// Reads what [`to_json`](Self::to_json) wrote: an equal plan, to the last bit of its threshold.
@@ -54,12 +55,19 @@ impl TryFrom<PlanFile> for Plan {
     fn try_from(file: PlanFile) -> Result<Self, String> {
         let PlanFile { format, slimming, threshold, warnings, passes, layers } = file;
         if format != Plan::FORMAT {
-            return Err(format!("this is a plan of format {format}, but only format {} can be read", Plan::FORMAT));
+            return Err(format!(
+                "this is a plan of format {format}, but only format {} can be read",
+                Plan::FORMAT
+            ));
         }
         let check = |slimming: &Slimming| slimming.check().map_err(|error| error.to_string());
         passes.iter().map(|pass| &pass.slimming).chain([&slimming]).try_for_each(check)?;
-        layers.iter().try_for_each(|layer| layer.check().map_err(|reason| format!("layer `{}`: {reason}", layer.path)))?;
-        if layers.iter().map(|layer| layer.tensors.len() + layer.axes.len()).sum::<usize>() > MOST_TENSORS {
+        layers.iter().try_for_each(|layer| {
+            layer.check().map_err(|reason| format!("layer `{}`: {reason}", layer.path))
+        })?;
+        if layers.iter().map(|layer| layer.tensors.len() + layer.axes.len()).sum::<usize>()
+            > MOST_TENSORS
+        {
             return Err("this network has more layers than any".to_owned());
         }
         Ok(Plan { format, slimming, threshold, warnings, passes, layers })
@@ -70,7 +78,10 @@ impl LayerPlan {
     pub(super) fn check(&self) -> Result<(), String> {
         for axis in &self.axes {
             if let Some(last) = axis.keep.last().filter(|&last| last >= axis.width) {
-                return Err(format!("axis `{}` keeps position {last} of {}", axis.name, axis.width));
+                return Err(format!(
+                    "axis `{}` keeps position {last} of {}",
+                    axis.name, axis.width
+                ));
             }
         }
         if let Some(axis) = self.axes.iter().find(|axis| axis.width > MOST_CHANNELS) {
@@ -85,7 +96,9 @@ impl LayerPlan {
             for dim in &tensor.dims {
                 match dim {
                     Dim::Axis(name) => drop(self.known(name)?),
-                    Dim::Size(size) if *size < 0 => return Err(format!("`{}` has a dimension of {size}", tensor.name)),
+                    Dim::Size(size) if *size < 0 => {
+                        return Err(format!("`{}` has a dimension of {size}", tensor.name));
+                    }
                     Dim::Size(_) => {}
                 }
             }
@@ -97,7 +110,10 @@ impl LayerPlan {
         let Some(scored) = &self.scored else { return Ok(()) };
         let axis = self.known(&scored.axis)?;
         if scored.removable > axis.width || axis.width - axis.keep.len() > scored.removable {
-            return Err(format!("{} of {} channels are removable, which cannot be", scored.removable, axis.width));
+            return Err(format!(
+                "{} of {} channels are removable, which cannot be",
+                scored.removable, axis.width
+            ));
         }
         Ok(())
     }

@@ -90,7 +90,10 @@ impl FromIterator<usize> for KeepList {
         let mut keep = KeepList::default();
         let mut positions = positions.into_iter();
         // Ascending, the usual case, they need no sorting.
-        let Some(behind) = positions.by_ref().find(|&position| !keep.push(position, position)) else { return keep };
+        let Some(behind) = positions.by_ref().find(|&position| !keep.push(position, position))
+        else {
+            return keep;
+        };
         let mut sorted: Vec<_> = keep.iter().chain([behind]).chain(positions).collect();
         sorted.sort_unstable();
         sorted.dedup();
@@ -106,7 +109,11 @@ impl fmt::Display for KeepList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (first, last)) in self.runs.iter().enumerate() {
             let comma = if i == 0 { "" } else { "," };
-            if first == last { write!(f, "{comma}{first}")? } else { write!(f, "{comma}{first}-{last}")? }
+            if first == last {
+                write!(f, "{comma}{first}")?
+            } else {
+                write!(f, "{comma}{first}-{last}")?
+            }
         }
         Ok(())
     }
@@ -154,7 +161,12 @@ mod tests {
 
     #[test]
     fn text_and_positions_agree() {
-        for (text, positions) in [("", vec![]), ("0", vec![0]), ("2-4", vec![2, 3, 4]), ("0-1,3,5-6", vec![0, 1, 3, 5, 6])] {
+        for (text, positions) in [
+            ("", vec![]),
+            ("0", vec![0]),
+            ("2-4", vec![2, 3, 4]),
+            ("0-1,3,5-6", vec![0, 1, 3, 5, 6]),
+        ] {
             let keep: KeepList = text.parse().expect("is well formed");
             assert_eq!(keep.iter().collect::<Vec<_>>(), positions);
             assert_eq!(keep.len(), positions.len());
@@ -165,11 +177,18 @@ mod tests {
 
     #[test]
     fn lists_one_after_the_other() {
-        let list = |bits: u32| -> KeepList { (0..32).filter(|&position| bits >> position & 1 == 1).collect() };
+        let list = |bits: u32| -> KeepList {
+            (0..32).filter(|&position| bits >> position & 1 == 1).collect()
+        };
         assert_eq!(list(0b1011).to_string(), "0-1,3");
         for (bits, later_bits) in (0..64).flat_map(|bits| (0..64).map(move |later| (bits, later))) {
             let (keep, later) = (list(bits), list(later_bits));
-            let expected = keep.iter().enumerate().filter(|(rank, _)| later_bits >> rank & 1 == 1).map(|(_, position)| position).collect();
+            let expected = keep
+                .iter()
+                .enumerate()
+                .filter(|(rank, _)| later_bits >> rank & 1 == 1)
+                .map(|(_, position)| position)
+                .collect();
             assert_eq!(keep.then(&later), expected, "{keep} and then {later}");
             assert_eq!(keep.then(&KeepList::all(keep.len())), keep);
         }
@@ -179,7 +198,9 @@ mod tests {
 
     #[test]
     fn bad_text_is_refused() {
-        for text in ["a", "1-", "-1", "3-2", "1,1", "2,1", "0-3,3", "1,,2", "99999999999999999999", " 1"] {
+        for text in
+            ["a", "1-", "-1", "3-2", "1,1", "2,1", "0-3,3", "1,,2", "99999999999999999999", " 1"]
+        {
             assert!(text.parse::<KeepList>().is_err(), "{text}");
         }
     }

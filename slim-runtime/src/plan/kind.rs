@@ -136,10 +136,14 @@ impl fmt::Display for Hold {
             Hold::Output => f.write_str("model output"),
             Hold::Unscored => f.write_str("no batch norm ranks them"),
             Hold::Keep { by } => write!(f, "`{by}` says keep"),
-            Hold::Ungated { by } => write!(f, "`{by}` reads them where no batch norm takes all of it to zero"),
+            Hold::Ungated { by } => {
+                write!(f, "`{by}` reads them where no batch norm takes all of it to zero")
+            }
             Hold::Mixed { by } => write!(f, "`{by}` computes its statistics over several channels"),
             Hold::Stream { by } => write!(f, "`{by}` picks from the stream, which keeps its width"),
-            Hold::Broadcast { by } => write!(f, "`{by}` multiplies every channel of another flow with them"),
+            Hold::Broadcast { by } => {
+                write!(f, "`{by}` multiplies every channel of another flow with them")
+            }
             Hold::Tied { by } => write!(f, "`{by}` shares its weight"),
         }
     }

@@ -39,7 +39,11 @@ impl Plan {
     ///
     /// # Panics
     /// When `look` does.
-    pub fn masked<M: Prunable + ?Sized, T>(&self, model: &mut M, look: impl FnOnce(&M) -> T) -> Result<T> {
+    pub fn masked<M: Prunable + ?Sized, T>(
+        &self,
+        model: &mut M,
+        look: impl FnOnce(&M) -> T,
+    ) -> Result<T> {
         let graph = planner::trace(model, self.masking())?;
         temporarily(model, &graph, self, Form::Masked, look)
     }

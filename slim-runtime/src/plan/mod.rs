@@ -199,7 +199,9 @@ impl Plan {
 
     /// The widths of the slimmed network: an integer for each batch norm, `'M'` for each max-pool that is a field.
     pub fn cfg(&self) -> Cfg {
-        let entries = self.layers.iter().filter(|layer| layer.kind.is_cfg_entry(layer.tensors.iter().map(|tensor| tensor.tied.is_some())));
+        let entries = self.layers.iter().filter(|layer| {
+            layer.kind.is_cfg_entry(layer.tensors.iter().map(|tensor| tensor.tied.is_some()))
+        });
         let stage = |layer: &LayerPlan| match layer.kind {
             LayerKind::MaxPool => Some(Stage::MaxPool),
             _ => layer.axes.first().map(|axis| Stage::Channels(axis.keep.len() as i64)),
@@ -209,12 +211,17 @@ impl Plan {
 
     /// Scored channels: the γ entries of the network's batch norms, or what another criterion scores.
     pub fn channels(&self) -> Change {
-        self.scored().fold(Change { before: 0, after: 0 }, |sum, (axis, _)| sum.plus(axis.width as i64, axis.keep.len() as i64))
+        self.scored().fold(Change { before: 0, after: 0 }, |sum, (axis, _)| {
+            sum.plus(axis.width as i64, axis.keep.len() as i64)
+        })
     }
 
     /// Trained values: weights, biases, scales and shifts. A shared tensor counts once.
     pub fn parameters(&self) -> Change {
-        self.layers.iter().map(LayerPlan::parameters).fold(Change { before: 0, after: 0 }, |sum, it| sum.plus(it.before, it.after))
+        self.layers
+            .iter()
+            .map(LayerPlan::parameters)
+            .fold(Change { before: 0, after: 0 }, |sum, it| sum.plus(it.before, it.after))
     }
 
     /// What in the scores speaks against this plan.
@@ -225,19 +232,29 @@ impl Plan {
     /// What is zero when a channel is gone: that of the pass, of this and those before, by which the most may go.
     pub(crate) fn masking(&self) -> Masking {
         let passes = self.passes.iter().map(|pass| &pass.slimming).chain([&self.slimming]);
-        passes.map(Slimming::zeroed).find(|masking| *masking == Masking::Parameters).unwrap_or_default()
+        passes
+            .map(Slimming::zeroed)
+            .find(|masking| *masking == Masking::Parameters)
+            .unwrap_or_default()
     }
 
     /// Multiply-accumulates, given how often each weight is used.
     pub(crate) fn macs(&self, uses: &BTreeMap<String, u64>) -> Change {
-        let tensors = self.layers.iter().flat_map(|layer| layer.tensors.iter().map(move |tensor| (layer, tensor)));
+        let tensors = self
+            .layers
+            .iter()
+            .flat_map(|layer| layer.tensors.iter().map(move |tensor| (layer, tensor)));
         // A shared tensor is used where it is met first. The numbers may be a file's, so they saturate.
-        tensors.filter(|(_, tensor)| tensor.tied.is_none()).fold(Change { before: 0, after: 0 }, |sum, (layer, tensor)| {
-            let uses = uses.get(&format!("{}.{}", layer.path, tensor.name)).copied().unwrap_or(0);
-            let uses = i64::try_from(uses).unwrap_or(i64::MAX);
-            let macs = |shape: Vec<i64>| shape.iter().product::<i64>().saturating_mul(uses);
-            sum.plus(macs(layer.shape_before(tensor)), macs(layer.shape_after(tensor)))
-        })
+        tensors.filter(|(_, tensor)| tensor.tied.is_none()).fold(
+            Change { before: 0, after: 0 },
+            |sum, (layer, tensor)| {
+                let uses =
+                    uses.get(&format!("{}.{}", layer.path, tensor.name)).copied().unwrap_or(0);
+                let uses = i64::try_from(uses).unwrap_or(i64::MAX);
+                let macs = |shape: Vec<i64>| shape.iter().product::<i64>().saturating_mul(uses);
+                sum.plus(macs(layer.shape_before(tensor)), macs(layer.shape_after(tensor)))
+            },
+        )
     }
 
     /// `N` of [`Slimming::ratio`]: how many scored channels may be removed.
@@ -253,12 +270,16 @@ impl Plan {
 
     /// The layers that do not keep as many channels as the target alone would have left, by path.
     pub fn bounded(&self) -> impl Iterator<Item = (&str, &Bounded)> {
-        self.layers.iter().filter_map(|layer| Some((layer.path.as_str(), layer.scored.as_ref()?.bounded.as_ref()?)))
+        self.layers.iter().filter_map(|layer| {
+            Some((layer.path.as_str(), layer.scored.as_ref()?.bounded.as_ref()?))
+        })
     }
 
     /// Each scored axis.
     fn scored(&self) -> impl Iterator<Item = (&AxisPlan, &Scored)> {
-        self.layers.iter().filter_map(|layer| layer.scored.as_ref().and_then(|scored| Some((layer.axis(&scored.axis)?, scored))))
+        self.layers.iter().filter_map(|layer| {
+            layer.scored.as_ref().and_then(|scored| Some((layer.axis(&scored.axis)?, scored)))
+        })
     }
 }
 
@@ -277,9 +298,15 @@ impl LayerPlan {
 
     /// Trained values of this layer. A shared tensor counts where it is met first.
     pub fn parameters(&self) -> Change {
-        let counted = self.tensors.iter().filter(|tensor| tensor.role == Role::Parameter && tensor.tied.is_none());
+        let counted = self
+            .tensors
+            .iter()
+            .filter(|tensor| tensor.role == Role::Parameter && tensor.tied.is_none());
         counted.fold(Change { before: 0, after: 0 }, |sum, tensor| {
-            sum.plus(self.shape_before(tensor).iter().product(), self.shape_after(tensor).iter().product())
+            sum.plus(
+                self.shape_before(tensor).iter().product(),
+                self.shape_after(tensor).iter().product(),
+            )
         })
     }
 
@@ -304,7 +331,10 @@ impl LayerPlan {
 
 impl Change {
     fn plus(self, before: i64, after: i64) -> Self {
-        Change { before: self.before.saturating_add(before), after: self.after.saturating_add(after) }
+        Change {
+            before: self.before.saturating_add(before),
+            after: self.after.saturating_add(after),
+        }
     }
 
     /// The share that is gone, in `[0, 1]`.

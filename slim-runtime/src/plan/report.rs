@@ -13,24 +13,49 @@ use crate::table::{MOST_LINES, STYLE, grouped, number};
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n", self.table().trim_fmt())?;
-        writeln!(f, "channels    {} ({:.1} % removed)", self.channels(), 100.0 * self.channels().removed())?;
-        writeln!(f, "parameters  {} ({:.1} % removed)", self.parameters(), 100.0 * self.parameters().removed())?;
+        writeln!(
+            f,
+            "channels    {} ({:.1} % removed)",
+            self.channels(),
+            100.0 * self.channels().removed()
+        )?;
+        writeln!(
+            f,
+            "parameters  {} ({:.1} % removed)",
+            self.parameters(),
+            100.0 * self.parameters().removed()
+        )?;
         for (label, line) in self.choice_lines() {
             writeln!(f, "{label:<12}{line}")?;
         }
         let cfg = self.cfg();
         // Widths without a batch norm are in the table alone.
-        let cfg = if cfg.stages().is_empty() { "none: there is no batch norm".to_owned() } else { cfg.to_string() };
+        let cfg = if cfg.stages().is_empty() {
+            "none: there is no batch norm".to_owned()
+        } else {
+            cfg.to_string()
+        };
         write!(f, "cfg         {cfg}")?;
         let bounded = self.bounded().map(|(path, bounded)| {
-            let kept = self.layer(path).and_then(|layer| layer.axis(&layer.scored.as_ref()?.axis)).map_or(0, |axis| axis.keep.len());
+            let kept = self
+                .layer(path)
+                .and_then(|layer| layer.axis(&layer.scored.as_ref()?.axis))
+                .map_or(0, |axis| axis.keep.len());
             let by: Vec<_> = bounded.by.iter().map(Rule::to_string).collect();
             let channels = if kept == 1 { "channel" } else { "channels" };
-            format!("`{path}` keeps {kept} {channels}, and not {}: {}", bounded.wanted, by.join(", "))
+            format!(
+                "`{path}` keeps {kept} {channels}, and not {}: {}",
+                bounded.wanted,
+                by.join(", ")
+            )
         });
         let warnings = self.warnings.iter().map(Warning::to_string);
         let held = self.layers.iter().filter_map(|layer| layer.held(self.masking()));
-        for (label, lines) in [("bound", bounded.collect::<Vec<_>>()), ("warning", warnings.collect()), ("held", held.collect())] {
+        for (label, lines) in [
+            ("bound", bounded.collect::<Vec<_>>()),
+            ("warning", warnings.collect()),
+            ("held", held.collect()),
+        ] {
             write_lines(f, label, lines)?;
         }
         Ok(())
@@ -66,14 +91,22 @@ impl Plan {
         }
         let percent = |share: f64| format!("{:.1} %", 100. * share);
         let of_before = |change: Change| percent(change.after as f64 / change.before.max(1) as f64);
-        let reached = format!("{} reached, of the {} channels that may go", percent(self.reached()), grouped(self.removable() as i64));
+        let reached = format!(
+            "{} reached, of the {} channels that may go",
+            percent(self.reached()),
+            grouped(self.removable() as i64)
+        );
         let mut lines = vec![match &slimming.target {
             Target::Ratio(ratio) if slimming.scope == Scope::Local => {
                 ("ratio", format!("{} of each layer asked for, {reached}", percent(*ratio)))
             }
-            Target::Ratio(ratio) if !slimming.layers.is_empty() => {
-                ("ratio", format!("{} asked for of the layers without a target of their own; in all, {reached}", percent(*ratio)))
-            }
+            Target::Ratio(ratio) if !slimming.layers.is_empty() => (
+                "ratio",
+                format!(
+                    "{} asked for of the layers without a target of their own; in all, {reached}",
+                    percent(*ratio)
+                ),
+            ),
             Target::Ratio(ratio) => ("ratio", format!("{} asked for, {reached}", percent(*ratio))),
             Target::Threshold(_) => ("ratio", reached),
             Target::TopK(k) => {
@@ -83,22 +116,41 @@ impl Plan {
                     Scope::Global if slimming.layers.is_empty() => "",
                     Scope::Global => " of the layers without a target of their own",
                 };
-                ("top-k", format!("at most {k} channels{of} asked for, {} stay in all", grouped(self.channels().after)))
+                (
+                    "top-k",
+                    format!(
+                        "at most {k} channels{of} asked for, {} stay in all",
+                        grouped(self.channels().after)
+                    ),
+                )
             }
-            Target::Params(share) => {
-                ("budget", format!("{} of the parameters asked for, {} stay", percent(*share), of_before(self.parameters())))
-            }
-            Target::Macs { share, uses } => {
-                ("budget", format!("{} of the MACs asked for, {} stay", percent(*share), of_before(self.macs(uses))))
-            }
+            Target::Params(share) => (
+                "budget",
+                format!(
+                    "{} of the parameters asked for, {} stay",
+                    percent(*share),
+                    of_before(self.parameters())
+                ),
+            ),
+            Target::Macs { share, uses } => (
+                "budget",
+                format!(
+                    "{} of the MACs asked for, {} stay",
+                    percent(*share),
+                    of_before(self.macs(uses))
+                ),
+            ),
         }];
         let is_gamma = slimming.criterion.name() == BatchNormScale.name();
-        let is_single = slimming.normalisation == Normalisation::None && slimming.coupling == Coupling::Max;
+        let is_single =
+            slimming.normalisation == Normalisation::None && slimming.coupling == Coupling::Max;
         let what = if is_gamma && is_single { "|γ|" } else { "score" };
         lines.push((
             "threshold",
             match self.threshold {
-                Some(threshold) => format!("a channel stays when its {what} > {}", number(threshold)),
+                Some(threshold) => {
+                    format!("a channel stays when its {what} > {}", number(threshold))
+                }
                 None if self.channels().removed() > 0. => "each layer has its own".to_owned(),
                 None => "none: nothing was to be removed".to_owned(),
             },
@@ -106,7 +158,12 @@ impl Plan {
         if !is_gamma {
             lines.push(("criterion", slimming.criterion.name()));
         }
-        lines.extend(slimming.layers.iter().map(|(pattern, target)| ("layers", format!("`{pattern}`: {target}"))));
+        lines.extend(
+            slimming
+                .layers
+                .iter()
+                .map(|(pattern, target)| ("layers", format!("`{pattern}`: {target}"))),
+        );
         lines
     }
 
@@ -115,8 +172,16 @@ impl Plan {
         table.load_style(STYLE).set_header(["layer", "kind", "inputs", "channels", "parameters"]);
         for layer in self.layers.iter().filter(|layer| !layer.tensors.is_empty()) {
             let (inputs, channels) = layer.inputs_and_channels();
-            let width = |axis: Option<&AxisPlan>| axis.map(|axis| axis.change().to_string()).unwrap_or_default();
-            table.add_row([layer.path.clone(), layer.kind.to_string(), width(inputs), width(channels), layer.parameters().to_string()]);
+            let width = |axis: Option<&AxisPlan>| {
+                axis.map(|axis| axis.change().to_string()).unwrap_or_default()
+            };
+            table.add_row([
+                layer.path.clone(),
+                layer.kind.to_string(),
+                width(inputs),
+                width(channels),
+                layer.parameters().to_string(),
+            ]);
         }
         for column in table.column_iter_mut().skip(2) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -138,14 +203,22 @@ impl LayerPlan {
                 (Hold::Unscored, Masking::Parameters) => "nothing ranks them".to_owned(),
                 (held, _) => held.to_string(),
             };
-            return Some(format!("`{}`: {channels} of {} channels stay: {held}", self.path, self.axis(axis)?.width));
+            return Some(format!(
+                "`{}`: {channels} of {} channels stay: {held}",
+                self.path,
+                self.axis(axis)?.width
+            ));
         }
         let scored = self.scored.as_ref()?;
         let (width, hold) = (self.axis(&scored.axis)?.width, scored.held.as_ref()?);
         if *hold == Hold::Output && self.kind != LayerKind::BatchNorm {
             return None; // As everywhere.
         }
-        Some(format!("`{}`: {} of {width} channels stay: {hold}", self.path, width - scored.removable))
+        Some(format!(
+            "`{}`: {} of {width} channels stay: {hold}",
+            self.path,
+            width - scored.removable
+        ))
     }
 }
 

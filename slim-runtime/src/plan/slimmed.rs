@@ -33,7 +33,12 @@ impl PartialEq for Slimmed {
 }
 
 impl Slimmed {
-    pub(crate) fn new(plan: Plan, graph: &Graph, positions: Positions, absorbed: Vec<Absorbed>) -> Self {
+    pub(crate) fn new(
+        plan: Plan,
+        graph: &Graph,
+        positions: Positions,
+        absorbed: Vec<Absorbed>,
+    ) -> Self {
         Self { plan, positions, absorbed, tensors: Handles::of(graph) }
     }
 
@@ -98,7 +103,10 @@ struct Handles(Arc<Mutex<Vec<Vec<Tensor>>>>);
 
 impl Handles {
     fn of(graph: &Graph) -> Self {
-        let tensors = graph.layers.iter().map(|layer| layer.tensors.iter().map(|bound| bound.tensor.shallow_clone()).collect());
+        let tensors = graph
+            .layers
+            .iter()
+            .map(|layer| layer.tensors.iter().map(|bound| bound.tensor.shallow_clone()).collect());
         // A tensor may be sent to another thread, but not shared with it: hence the lock.
         Self(Arc::new(Mutex::new(tensors.collect())))
     }

@@ -18,7 +18,11 @@ impl Variables {
     pub(crate) fn new(vs: &VarStore) -> Self {
         let sorted: BTreeMap<_, _> = vs.variables().into_iter().collect();
         // Of several names for one tensor, the first.
-        let names = sorted.into_iter().rev().filter_map(|(name, variable)| Some((memory(&variable)?, name))).collect();
+        let names = sorted
+            .into_iter()
+            .rev()
+            .filter_map(|(name, variable)| Some((memory(&variable)?, name)))
+            .collect();
         Self { names }
     }
 
@@ -31,7 +35,8 @@ impl Variables {
     /// # Errors
     /// [`Error::NotInStore`].
     pub(crate) fn require(&self, path: &str, tensor: &str, handle: &Tensor) -> Result<&str> {
-        self.name(handle).ok_or_else(|| Error::NotInStore { path: path.to_owned(), tensor: tensor.to_owned() })
+        self.name(handle)
+            .ok_or_else(|| Error::NotInStore { path: path.to_owned(), tensor: tensor.to_owned() })
     }
 }
 
@@ -40,8 +45,13 @@ impl Plan {
     ///
     /// The two are often alike; a network with PyTorch's names has a field `features[0].conv` whose variable is `features.0.0.weight`.
     pub fn tensors(&self) -> impl Iterator<Item = (String, Option<&str>)> {
-        let tensors = self.layers.iter().flat_map(|layer| layer.tensors.iter().map(move |tensor| (layer, tensor)));
-        tensors.map(|(layer, tensor)| (format!("{}.{}", layer.path, tensor.name), tensor.variable.as_deref()))
+        let tensors = self
+            .layers
+            .iter()
+            .flat_map(|layer| layer.tensors.iter().map(move |tensor| (layer, tensor)));
+        tensors.map(|(layer, tensor)| {
+            (format!("{}.{}", layer.path, tensor.name), tensor.variable.as_deref())
+        })
     }
 
     /// The plan with the names that the store has for the model's tensors, for [`tensors`](Self::tensors) and for `plan.json`. The model may be slimmed yet or not.
@@ -69,7 +79,8 @@ impl Plan {
     /// [`Error::PlanMismatch`] when the plan is another network's; those of [`Prunable::trace`].
     pub fn with_variables<M: Prunable + ?Sized>(&self, model: &M, vs: &VarStore) -> Result<Plan> {
         let graph = planner::trace(model, self.masking())?;
-        surgery::fit(&graph, self).map_err(|misfit| Error::PlanMismatch { difference: misfit.dense })?;
+        surgery::fit(&graph, self)
+            .map_err(|misfit| Error::PlanMismatch { difference: misfit.dense })?;
         let variables = Variables::new(vs);
         let mut plan = self.clone();
         for (layer, node) in plan.layers.iter_mut().zip(&graph.layers) {
@@ -83,6 +94,7 @@ impl Plan {
 
 impl PartialEq for super::TensorPlan {
     fn eq(&self, other: &Self) -> bool {
-        (&self.name, &self.dims, self.role, &self.tied) == (&other.name, &other.dims, other.role, &other.tied)
+        (&self.name, &self.dims, self.role, &self.tied)
+            == (&other.name, &other.dims, other.role, &other.tied)
     }
 }

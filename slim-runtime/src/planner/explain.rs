@@ -12,8 +12,15 @@ use crate::{Error, Result};
 /// [`Error::NoLayer`], those of planning.
 pub(crate) fn explain(graph: &Graph, slimming: &Slimming, path: &str) -> Result<Explanation> {
     slimming.check()?;
-    let Some(index) = graph.layers.iter().position(|layer| layer.path == path && !layer.axes.is_empty()) else {
-        let known = graph.layers.iter().filter(|layer| !layer.axes.is_empty()).map(|layer| layer.path.clone()).collect();
+    let Some(index) =
+        graph.layers.iter().position(|layer| layer.path == path && !layer.axes.is_empty())
+    else {
+        let known = graph
+            .layers
+            .iter()
+            .filter(|layer| !layer.axes.is_empty())
+            .map(|layer| layer.path.clone())
+            .collect();
         return Err(Error::NoLayer { pattern: path.to_owned(), known });
     };
     let scores = Scores::read(graph, slimming)?;
@@ -41,16 +48,25 @@ pub(crate) fn explain(graph: &Graph, slimming: &Slimming, path: &str) -> Result<
 /// What a layer gives or scales; of one that does neither, what it reads.
 fn own_axis(layer: &LayerNode) -> usize {
     let ranked = layer.ranked.as_ref().map(|ranked| ranked.axis);
-    let named = || OWN.iter().find_map(|name| layer.axes.iter().position(|axis| axis.name == *name));
+    let named =
+        || OWN.iter().find_map(|name| layer.axes.iter().position(|axis| axis.name == *name));
     ranked.or_else(named).unwrap_or(0)
 }
 
 /// For each of the classes, the channels of other layers that stay or go with it: those that layers make or scale.
 fn together(graph: &Graph, classes: &[usize], this: usize) -> Vec<Vec<String>> {
     let mut found = vec![Vec::new(); graph.class.len()];
-    for layer in graph.layers.iter().enumerate().filter(|(index, _)| *index != this).map(|(_, layer)| layer) {
-        let is_scale = |axis: usize| layer.ranked.as_ref().is_some_and(|ranked| ranked.axis == axis);
-        for (_, axis) in layer.axes.iter().enumerate().filter(|(index, axis)| axis.role == AxisRole::Made || is_scale(*index)) {
+    for layer in
+        graph.layers.iter().enumerate().filter(|(index, _)| *index != this).map(|(_, layer)| layer)
+    {
+        let is_scale =
+            |axis: usize| layer.ranked.as_ref().is_some_and(|ranked| ranked.axis == axis);
+        for (_, axis) in layer
+            .axes
+            .iter()
+            .enumerate()
+            .filter(|(index, axis)| axis.role == AxisRole::Made || is_scale(*index))
+        {
             for (position, &id) in axis.ids.iter().enumerate() {
                 found[graph.class(id)].push(format!("{}[{position}]", layer.path));
             }

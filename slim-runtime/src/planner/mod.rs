@@ -54,15 +54,34 @@ pub(crate) fn plan(graph: &Graph, slimming: &Slimming) -> Result<Plan> {
 }
 
 fn plan_of(graph: &Graph, slimming: Slimming, choice: &Choice) -> Plan {
-    let layers = graph.layers.iter().zip(&choice.ranked).map(|(layer, ranked)| layer_plan(graph, choice, layer, *ranked)).collect();
-    Plan { format: Plan::FORMAT, slimming, threshold: choice.threshold, warnings: Vec::new(), passes: Vec::new(), layers }
+    let layers = graph
+        .layers
+        .iter()
+        .zip(&choice.ranked)
+        .map(|(layer, ranked)| layer_plan(graph, choice, layer, *ranked))
+        .collect();
+    Plan {
+        format: Plan::FORMAT,
+        slimming,
+        threshold: choice.threshold,
+        warnings: Vec::new(),
+        passes: Vec::new(),
+        layers,
+    }
 }
 
-fn layer_plan(graph: &Graph, choice: &Choice, layer: &LayerNode, ranked: Option<(usize, Option<f64>)>) -> LayerPlan {
+fn layer_plan(
+    graph: &Graph,
+    choice: &Choice,
+    layer: &LayerNode,
+    ranked: Option<(usize, Option<f64>)>,
+) -> LayerPlan {
     let axes = layer.axes.iter().map(|axis| AxisPlan {
         name: axis.name.to_string(),
         width: axis.ids.len(),
-        keep: (0..axis.ids.len()).filter(|&position| choice.keep[graph.class(axis.ids[position])]).collect(),
+        keep: (0..axis.ids.len())
+            .filter(|&position| choice.keep[graph.class(axis.ids[position])])
+            .collect(),
     });
     let tensors = layer.tensors.iter().map(|tensor| TensorPlan {
         name: tensor.name.to_owned(),
@@ -71,9 +90,21 @@ fn layer_plan(graph: &Graph, choice: &Choice, layer: &LayerNode, ranked: Option<
         tied: tensor.tied.map(|owner| graph.tensor_path(owner)),
         variable: None,
     });
-    let scored = ranked.map(|(axis, threshold)| scored(graph, choice, &layer.axes[axis], threshold));
-    let unscored = layer.axes.iter().find(|axis| axis.role == AxisRole::Made).and_then(|axis| unscored(graph, choice, axis));
-    LayerPlan { path: layer.path.clone(), kind: layer.kind.clone(), axes: axes.collect(), tensors: tensors.collect(), scored, unscored }
+    let scored =
+        ranked.map(|(axis, threshold)| scored(graph, choice, &layer.axes[axis], threshold));
+    let unscored = layer
+        .axes
+        .iter()
+        .find(|axis| axis.role == AxisRole::Made)
+        .and_then(|axis| unscored(graph, choice, axis));
+    LayerPlan {
+        path: layer.path.clone(),
+        kind: layer.kind.clone(),
+        axes: axes.collect(),
+        tensors: tensors.collect(),
+        scored,
+        unscored,
+    }
 }
 
 fn scored(graph: &Graph, choice: &Choice, axis: &AxisNode, threshold: Option<f64>) -> Scored {
@@ -84,7 +115,8 @@ fn scored(graph: &Graph, choice: &Choice, axis: &AxisNode, threshold: Option<f64
             by.push(rule);
         }
     }
-    let bounded = Bounded { wanted: classes().filter(|&class| !choice.unwanted[class]).count(), by };
+    let bounded =
+        Bounded { wanted: classes().filter(|&class| !choice.unwanted[class]).count(), by };
     Scored {
         axis: axis.name.to_string(),
         removable: classes().filter(|&class| choice.held[class].is_none()).count(),
@@ -96,7 +128,9 @@ fn scored(graph: &Graph, choice: &Choice, axis: &AxisNode, threshold: Option<f64
 
 fn unscored(graph: &Graph, choice: &Choice, axis: &AxisNode) -> Option<Unscored> {
     let staying = axis.ids.iter().map(|&id| graph.class(id)).filter(|&class| !choice.scored[class]);
-    let staying: Vec<_> = staying.filter(|&class| !matches!(graph.held[class].as_deref(), Some(Hold::Input | Hold::Output))).collect();
+    let staying: Vec<_> = staying
+        .filter(|&class| !matches!(graph.held[class].as_deref(), Some(Hold::Input | Hold::Output)))
+        .collect();
     let held = graph.held[*staying.first()?].as_deref().cloned().unwrap_or(Hold::Unscored);
     Some(Unscored { axis: axis.name.to_string(), channels: staying.len(), held })
 }

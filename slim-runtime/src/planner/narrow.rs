@@ -22,10 +22,15 @@ pub(crate) fn plan_for(graph: &Graph, cfg: &Cfg) -> Result<Plan> {
         let path = &layer.path;
         match (stages.next(), &layer.kind) {
             (Some(Stage::MaxPool), LayerKind::MaxPool) => {}
-            (Some(&Stage::Channels(width)), LayerKind::BatchNorm) => narrow(graph, layer, width, &mut keep).map_err(error)?,
+            (Some(&Stage::Channels(width)), LayerKind::BatchNorm) => {
+                narrow(graph, layer, width, &mut keep).map_err(error)?
+            }
             (found, _) => {
                 let found = found.map_or_else(|| "ends".to_owned(), |stage| format!("has {stage}"));
-                return Err(error(format!("it {found} where the model has `{path}` ({})", layer.kind)));
+                return Err(error(format!(
+                    "it {found} where the model has `{path}` ({})",
+                    layer.kind
+                )));
             }
         }
     }
@@ -36,9 +41,14 @@ pub(crate) fn plan_for(graph: &Graph, cfg: &Cfg) -> Result<Plan> {
     let keep: Vec<bool> = keep.into_iter().map(|keep| keep.unwrap_or(true)).collect();
     if let Some(layer) = graph.layers.iter().find(|layer| goes_by_number(graph, layer, &keep)) {
         let (path, kind) = (&layer.path, &layer.kind);
-        return Err(error(format!("`{path}` ({kind}) knows channels by their numbers, which the plan has and no cfg; use the plan")));
+        return Err(error(format!(
+            "`{path}` ({kind}) knows channels by their numbers, which the plan has and no cfg; use the plan"
+        )));
     }
-    let ranked = graph.layers.iter().map(|layer| layer.ranked.as_ref().filter(|ranked| ranked.is_scale && ranked.first));
+    let ranked = graph
+        .layers
+        .iter()
+        .map(|layer| layer.ranked.as_ref().filter(|ranked| ranked.is_scale && ranked.first));
     let choice = Choice {
         threshold: None,
         unwanted: keep.iter().map(|keep| !keep).collect(),
@@ -56,7 +66,10 @@ pub(crate) fn plan_for(graph: &Graph, cfg: &Cfg) -> Result<Plan> {
 /// Whether what a layer does to channels that are removed is neither in its tensors nor in widths.
 fn goes_by_number(graph: &Graph, layer: &LayerNode, keep: &[bool]) -> bool {
     let loses = |axis: usize| layer.axes[axis].ids.iter().any(|&id| !keep[graph.class(id)]);
-    let numbers = layer.states.iter().filter(|(_, state)| matches!(state, State::Indices { .. }) || state.axes().len() > 1);
+    let numbers = layer
+        .states
+        .iter()
+        .filter(|(_, state)| matches!(state, State::Indices { .. }) || state.axes().len() > 1);
     numbers.flat_map(|(_, state)| state.axes()).any(loses)
 }
 
@@ -65,8 +78,17 @@ fn is_entry(layer: &LayerNode) -> bool {
 }
 
 /// Channels that must stay count first; of the others, those in front.
-fn narrow(graph: &Graph, layer: &LayerNode, width: i64, keep: &mut [Option<bool>]) -> Result<(), String> {
-    let classes: Vec<_> = layer.axes.first().map(|axis| axis.ids.iter().map(|&id| graph.class(id)).collect()).unwrap_or_default();
+fn narrow(
+    graph: &Graph,
+    layer: &LayerNode,
+    width: i64,
+    keep: &mut [Option<bool>],
+) -> Result<(), String> {
+    let classes: Vec<_> = layer
+        .axes
+        .first()
+        .map(|axis| axis.ids.iter().map(|&id| graph.class(id)).collect())
+        .unwrap_or_default();
     let known = |class: &usize| keep[*class].or(graph.held[*class].as_ref().map(|_| true));
     let staying = classes.iter().filter(|class| known(class) == Some(true)).count() as i64;
     // A class may be there several times: in each group, or at each position of a flatten.
@@ -77,10 +99,15 @@ fn narrow(graph: &Graph, layer: &LayerNode, width: i64, keep: &mut [Option<bool>
             None => open.push((class, 1)),
         }
     }
-    let (least, most) = (staying.max(1), staying + open.iter().map(|(_, times)| times).sum::<i64>());
+    let (least, most) =
+        (staying.max(1), staying + open.iter().map(|(_, times)| times).sum::<i64>());
     if !(least..=most).contains(&width) {
         let may = if least == most { format!("{least}") } else { format!("{least} to {most}") };
-        return Err(format!("it has {width} where `{}` keeps {may} of {} channels", layer.path, classes.len()));
+        return Err(format!(
+            "it has {width} where `{}` keeps {may} of {} channels",
+            layer.path,
+            classes.len()
+        ));
     }
     let mut kept = staying;
     for (class, times) in open {
@@ -91,6 +118,9 @@ fn narrow(graph: &Graph, layer: &LayerNode, width: i64, keep: &mut [Option<bool>
     if kept == width {
         Ok(())
     } else {
-        Err(format!("it has {width} where the channels of `{}` go several at once, and {kept} can stay", layer.path))
+        Err(format!(
+            "it has {width} where the channels of `{}` go several at once, and {kept} can stay",
+            layer.path
+        ))
     }
 }

@@ -61,9 +61,15 @@ fn given<'g>(graph: &'g Graph, layer: &'g LayerNode) -> impl Iterator<Item = usi
 
 /// # Errors
 /// [`Error::NoLayer`].
-pub(super) fn pools<'s>(terrain: &Terrain, scores: &Scores, held: &[Option<Rc<Hold>>], slimming: &'s Slimming) -> Result<Vec<Pool<'s>>> {
+pub(super) fn pools<'s>(
+    terrain: &Terrain,
+    scores: &Scores,
+    held: &[Option<Rc<Hold>>],
+    slimming: &'s Slimming,
+) -> Result<Vec<Pool<'s>>> {
     let mut tally = Tally(vec![0; held.len()]);
-    let mut pool = |target, is_global, layers| Pool::new(target, is_global, layers, scores, held, &mut tally);
+    let mut pool =
+        |target, is_global, layers| Pool::new(target, is_global, layers, scores, held, &mut tally);
     if slimming.layers.is_empty() && slimming.scope == Scope::Global {
         return Ok(vec![pool(&slimming.target, true, (0..scores.layers.len()).collect())]);
     }
@@ -77,7 +83,10 @@ pub(super) fn pools<'s>(terrain: &Terrain, scores: &Scores, held: &[Option<Rc<Ho
     let (mut global, mut pools) = (Vec::new(), Vec::new());
     for layers in groups(scores, held) {
         let classes = || layers.iter().flat_map(|&layer| &scores.layers[layer].classes);
-        let own = classes().filter(|&&class| held[class].is_none()).filter_map(|class| own.get(class)).max();
+        let own = classes()
+            .filter(|&&class| held[class].is_none())
+            .filter_map(|class| own.get(class))
+            .max();
         match (own, slimming.scope) {
             (Some(&index), _) => pools.push(pool(&slimming.layers[index].1, false, layers)),
             (None, Scope::Local) => pools.push(pool(&slimming.target, false, layers)),
@@ -101,7 +110,11 @@ fn groups(scores: &Scores, held: &[Option<Rc<Hold>>]) -> Vec<Vec<usize>> {
         }
     }
     let mut groups = vec![Vec::new(); scores.layers.len()];
-    together.into_roots().into_iter().enumerate().for_each(|(layer, group)| groups[group as usize].push(layer));
+    together
+        .into_roots()
+        .into_iter()
+        .enumerate()
+        .for_each(|(layer, group)| groups[group as usize].push(layer));
     groups.retain(|group| !group.is_empty());
     groups
 }
@@ -110,12 +123,21 @@ fn groups(scores: &Scores, held: &[Option<Rc<Hold>>]) -> Vec<Vec<usize>> {
 struct Tally(Vec<u32>);
 
 impl<'s> Pool<'s> {
-    fn new(target: &'s Target, is_global: bool, layers: Vec<usize>, scores: &Scores, held: &[Option<Rc<Hold>>], tally: &mut Tally) -> Self {
+    fn new(
+        target: &'s Target,
+        is_global: bool,
+        layers: Vec<usize>,
+        scores: &Scores,
+        held: &[Option<Rc<Hold>>],
+        tally: &mut Tally,
+    ) -> Self {
         let Tally(members) = tally;
         // The score of each class, as an integer of the same order, and how far in front in the data flow it is.
         let mut ascending = Vec::new();
         for &class in layers.iter().flat_map(|&layer| &scores.layers[layer].classes) {
-            let Some(score) = scores.by_class[class].filter(|_| held[class].is_none()) else { continue };
+            let Some(score) = scores.by_class[class].filter(|_| held[class].is_none()) else {
+                continue;
+            };
             members[class] += 1;
             if members[class] == 1 {
                 ascending.push((in_total_order(score), Reverse(ascending.len()), class));
@@ -123,7 +145,9 @@ impl<'s> Pool<'s> {
         }
         ascending.sort_unstable();
         let order: Vec<_> = ascending.into_iter().map(|(.., class)| class).collect();
-        let of_class = |&class: &usize| repeat_n(scores.by_class[class].unwrap_or_default(), members[class] as usize);
+        let of_class = |&class: &usize| {
+            repeat_n(scores.by_class[class].unwrap_or_default(), members[class] as usize)
+        };
         let ranked = order.iter().flat_map(of_class).collect();
         order.iter().for_each(|&class| members[class] = 0);
         Self { target, is_global, layers, order, ranked }
@@ -147,7 +171,21 @@ mod tests {
 
     #[test]
     fn integers_have_the_order_of_the_scores() {
-        let scores = [-f64::MAX, -1.5, -1.0, -f64::MIN_POSITIVE, -0.0, 0.0, 5e-324, 1e-30, 0.1, 0.5, 1.0, 1e300, f64::MAX];
+        let scores = [
+            -f64::MAX,
+            -1.5,
+            -1.0,
+            -f64::MIN_POSITIVE,
+            -0.0,
+            0.0,
+            5e-324,
+            1e-30,
+            0.1,
+            0.5,
+            1.0,
+            1e300,
+            f64::MAX,
+        ];
         for (a, b) in scores.iter().flat_map(|a| scores.iter().map(move |b| (a, b))) {
             assert_eq!(in_total_order(*a).cmp(&in_total_order(*b)), a.total_cmp(b), "{a} and {b}");
         }

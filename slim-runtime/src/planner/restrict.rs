@@ -9,7 +9,8 @@ pub(crate) fn restricted(graph: &Graph, plan: &Plan, removes: impl Fn(usize) -> 
     let mut part = plan.clone();
     for (node, layer) in graph.layers.iter().zip(&mut part.layers) {
         for (axis, planned) in node.axes.iter().zip(&mut layer.axes) {
-            let back = removed(&planned.keep, planned.width).filter(|&position| !removes(graph.class(axis.ids[position])));
+            let back = removed(&planned.keep, planned.width)
+                .filter(|&position| !removes(graph.class(axis.ids[position])));
             let back: Vec<_> = back.collect();
             if !back.is_empty() {
                 planned.keep = planned.keep.iter().chain(back).collect();
@@ -26,7 +27,12 @@ pub(crate) fn without_absorption(plan: &Plan) -> Plan {
 
 /// The plan of the same network that removes nothing.
 pub(crate) fn without_removals(plan: &Plan) -> Plan {
-    let mut dense = Plan { slimming: Slimming::ratio(0.), threshold: None, warnings: Vec::new(), ..plan.clone() };
+    let mut dense = Plan {
+        slimming: Slimming::ratio(0.),
+        threshold: None,
+        warnings: Vec::new(),
+        ..plan.clone()
+    };
     for layer in &mut dense.layers {
         layer.axes.iter_mut().for_each(|axis| axis.keep = (0..axis.width).collect());
         if let Some(scored) = &mut layer.scored {

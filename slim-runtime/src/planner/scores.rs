@@ -33,26 +33,42 @@ impl Scores {
         let _no_grad = tch::no_grad_guard();
         let mut scored = Vec::new();
         for (index, layer) in graph.layers.iter().enumerate() {
-            let Some(ranked) = layer.ranked.as_ref().filter(|ranked| ranked.first) else { continue };
+            let Some(ranked) = layer.ranked.as_ref().filter(|ranked| ranked.first) else {
+                continue;
+            };
             // What makes the model's output has nothing to choose.
-            let is_output = |&id: &u32| matches!(graph.held[graph.class(id)].as_deref(), Some(Hold::Output));
+            let is_output =
+                |&id: &u32| matches!(graph.held[graph.class(id)].as_deref(), Some(Hold::Output));
             if !ranked.is_scale && layer.axes[ranked.axis].ids.iter().all(is_output) {
                 continue;
             }
             let candidate = Candidate::new(layer, ranked);
             let Some(scores) = slimming.criterion.scores(&candidate)? else { continue };
             if scores.size() != [candidate.channels() as i64] {
-                let (path, channels, found) = (layer.path.clone(), candidate.channels(), scores.size());
-                return Err(Error::Scores { criterion: slimming.criterion.name(), path, channels, found });
+                let (path, channels, found) =
+                    (layer.path.clone(), candidate.channels(), scores.size());
+                return Err(Error::Scores {
+                    criterion: slimming.criterion.name(),
+                    path,
+                    channels,
+                    found,
+                });
             }
             scored.push((index, ranked, scores));
         }
-        let mut values = fetch(scored.iter().map(|(.., scores)| scores)).map_err(Error::torch("reading the scores"))?.into_iter();
+        let mut values = fetch(scored.iter().map(|(.., scores)| scores))
+            .map_err(Error::torch("reading the scores"))?
+            .into_iter();
         let mut layers = Vec::new();
         for (index, ranked, _) in scored {
             let layer = &graph.layers[index];
-            let classes: Vec<_> = layer.axes[ranked.axis].ids.iter().map(|&id| graph.class(id)).collect();
-            let scores = values.by_ref().take(classes.len()).enumerate().map(|(channel, value)| finite(layer, ranked, channel, value));
+            let classes: Vec<_> =
+                layer.axes[ranked.axis].ids.iter().map(|&id| graph.class(id)).collect();
+            let scores = values
+                .by_ref()
+                .take(classes.len())
+                .enumerate()
+                .map(|(channel, value)| finite(layer, ranked, channel, value));
             let scores = normalised(scores.collect::<Result<_>>()?, slimming.normalisation);
             layers.push(ScoredLayer { layer: index, axis: ranked.axis, classes, scores });
         }
@@ -73,7 +89,11 @@ pub(crate) fn of_layers(graph: &Graph, slimming: &Slimming) -> Result<Vec<LayerS
     slimming.check()?;
     let layer = |scored: ScoredLayer| {
         let layer = &graph.layers[scored.layer];
-        LayerScores { path: layer.path.clone(), axis: layer.axes[scored.axis].name.to_string(), scores: scored.scores }
+        LayerScores {
+            path: layer.path.clone(),
+            axis: layer.axes[scored.axis].name.to_string(),
+            scores: scored.scores,
+        }
     };
     Ok(Scores::read(graph, slimming)?.layers.into_iter().map(layer).collect())
 }
@@ -87,7 +107,8 @@ fn fetch<'a>(scores: impl Iterator<Item = &'a Tensor>) -> Result<Vec<f64>, tch::
     let gathered = match scores.iter().all(|scores| (scores.kind(), scores.device()) == options) {
         true => Tensor::f_cat(&scores, 0)?,
         false => {
-            let moved = scores.iter().map(|scores| scores.f_to_kind(Kind::Double)?.f_to_device(options.1));
+            let moved =
+                scores.iter().map(|scores| scores.f_to_kind(Kind::Double)?.f_to_device(options.1));
             Tensor::f_cat(&moved.collect::<Result<Vec<_>, _>>()?, 0)?
         }
     };
@@ -119,12 +140,17 @@ fn coupled(classes: usize, layers: &[ScoredLayer], coupling: Coupling) -> Vec<Op
     for layer in layers {
         for (&class, &score) in layer.classes.iter().zip(&layer.scores) {
             members[class] += 1;
-            let join = |so_far: f64| if coupling == Coupling::Max { so_far.max(score) } else { so_far + score };
+            let join = |so_far: f64| {
+                if coupling == Coupling::Max { so_far.max(score) } else { so_far + score }
+            };
             by_class[class] = Some(by_class[class].map_or(score, join));
         }
     }
     if coupling == Coupling::Mean {
-        by_class.iter_mut().zip(members).for_each(|(sum, members)| *sum = sum.map(|sum| sum / members as f64));
+        by_class
+            .iter_mut()
+            .zip(members)
+            .for_each(|(sum, members)| *sum = sum.map(|sum| sum / members as f64));
     }
     by_class
 }

@@ -55,7 +55,9 @@ pub(super) fn select(graph: &Graph, scores: &Scores, slimming: &Slimming) -> Res
         terrain: &terrain,
         scores,
         slimming,
-        may_go: (0..classes).map(|class| held[class].is_none() && scores.by_class[class].is_some()).collect(),
+        may_go: (0..classes)
+            .map(|class| held[class].is_none() && scores.by_class[class].is_some())
+            .collect(),
         whole: start.cost,
         walk: start,
         unwanted: vec![false; classes],
@@ -97,7 +99,8 @@ impl Selection<'_, '_> {
     /// Removes the channels of a pool that its target does not want. Returns its threshold.
     fn cut(&mut self, pool: &Pool) -> Result<Option<f64>> {
         let score = |class: &usize| self.scores.by_class[*class].unwrap_or_default();
-        let not_above = |threshold: f64| pool.order.partition_point(|class| score(class) <= threshold);
+        let not_above =
+            |threshold: f64| pool.order.partition_point(|class| score(class) <= threshold);
         let (count, threshold) = match *pool.target {
             _ if pool.order.is_empty() => return Ok(None),
             Target::Ratio(0.) => return Ok(None),
@@ -121,17 +124,31 @@ impl Selection<'_, '_> {
     }
 
     /// How many classes have to be unwanted, in their order, for a measure of what is left to come down to `most`; and the score of the last.
-    fn fewest(&self, pool: &Pool, measure: impl Fn(&Walk) -> u64, most: u64) -> Result<(usize, Option<f64>)> {
+    fn fewest(
+        &self,
+        pool: &Pool,
+        measure: impl Fn(&Walk) -> u64,
+        most: u64,
+    ) -> Result<(usize, Option<f64>)> {
         let count = match self.slimming.bounds.round_to {
             None => self.fewest_by_steps(pool, &measure, most),
             Some(_) => self.fewest_rounded(pool, &measure, most),
         };
-        let count = count.map_err(|least| Error::OutOfReach { target: pool.target.to_string(), most, least })?;
+        let count = count.map_err(|least| Error::OutOfReach {
+            target: pool.target.to_string(),
+            most,
+            least,
+        })?;
         Ok((count, count.checked_sub(1).and_then(|last| self.scores.by_class[pool.order[last]])))
     }
 
     /// Step by step, with what is left updated by each.
-    fn fewest_by_steps(&self, pool: &Pool, measure: impl Fn(&Walk) -> u64, most: u64) -> Result<usize, u64> {
+    fn fewest_by_steps(
+        &self,
+        pool: &Pool,
+        measure: impl Fn(&Walk) -> u64,
+        most: u64,
+    ) -> Result<usize, u64> {
         let mut walk = self.walk.clone();
         for (count, &class) in pool.order.iter().enumerate() {
             if measure(&walk) <= most {
@@ -144,7 +161,12 @@ impl Selection<'_, '_> {
     }
 
     /// By bisection, since what rounding leaves is known only when it is done.
-    fn fewest_rounded(&self, pool: &Pool, measure: impl Fn(&Walk) -> u64, most: u64) -> Result<usize, u64> {
+    fn fewest_rounded(
+        &self,
+        pool: &Pool,
+        measure: impl Fn(&Walk) -> u64,
+        most: u64,
+    ) -> Result<usize, u64> {
         let rounded = |count: usize| {
             let mut walk = self.walk.clone();
             for &class in &pool.order[..count] {
@@ -171,12 +193,15 @@ impl Selection<'_, '_> {
     /// How many scored channels are left: of the whole network, or else of the layer of the pool that has the most.
     fn channels_of(&self, pool: &Pool, walk: &Walk) -> u64 {
         let layers = pool.layers.iter().map(|&layer| &self.scores.layers[layer]);
-        let left = layers.map(|scored| walk.left[self.terrain.axis(scored.layer, scored.axis)] as u64);
+        let left =
+            layers.map(|scored| walk.left[self.terrain.axis(scored.layer, scored.axis)] as u64);
         if pool.is_global { left.sum() } else { left.max().unwrap_or(0) }
     }
 
     fn rounded(&self, walk: &mut Walk) -> Vec<usize> {
-        self.slimming.bounds.round_to.map_or_else(Vec::new, |rounding| round(self.terrain, walk, self.scores, &self.may_go, rounding))
+        self.slimming.bounds.round_to.map_or_else(Vec::new, |rounding| {
+            round(self.terrain, walk, self.scores, &self.may_go, rounding)
+        })
     }
 
     fn round(&mut self) {
@@ -191,10 +216,14 @@ impl Selection<'_, '_> {
 /// # Errors
 /// [`Error::NoRanking`] when the channels of a pool cannot be told apart. A layer by itself may have nothing but zeros, which say that all of it can go.
 fn refuse_level(graph: &Graph, scores: &Scores, pools: &[Pool], slimming: &Slimming) -> Result<()> {
-    let asks = |pool: &&Pool| !matches!(pool.target, Target::Threshold(_) | Target::Ratio(0.) | Target::Params(1.));
-    let level = |pool: &&Pool| pool.is_level() && (pool.is_global || pool.ranked.first() > Some(&0.));
+    let asks = |pool: &&Pool| {
+        !matches!(pool.target, Target::Threshold(_) | Target::Ratio(0.) | Target::Params(1.))
+    };
+    let level =
+        |pool: &&Pool| pool.is_level() && (pool.is_global || pool.ranked.first() > Some(&0.));
     let Some(pool) = pools.iter().filter(asks).find(level) else { return Ok(()) };
-    let layer = (!pool.is_global).then(|| graph.layers[scores.layers[pool.layers[0]].layer].path.clone());
+    let layer =
+        (!pool.is_global).then(|| graph.layers[scores.layers[pool.layers[0]].layer].path.clone());
     Err(Error::NoRanking { score: pool.ranked[0], criterion: slimming.criterion.name(), layer })
 }
 

@@ -47,8 +47,13 @@ impl<'g> Terrain<'g> {
             first_axis.push(axes.len());
             for (axis, list) in node.axes.iter().enumerate() {
                 let width = list.ids.len();
-                let scales = || node.ranked.as_ref().is_some_and(|ranked| ranked.is_scale && ranked.axis == axis);
-                let is_layers = (list.role == AxisRole::Made && !node.tensors.is_empty()) || scales();
+                let scales = || {
+                    node.ranked
+                        .as_ref()
+                        .is_some_and(|ranked| ranked.is_scale && ranked.axis == axis)
+                };
+                let is_layers =
+                    (list.role == AxisRole::Made && !node.tensors.is_empty()) || scales();
                 let needed = (list.least.min(width), Rule::Needed);
                 let bound = if is_layers { bounds.least(width) } else { needed };
                 let least = if bound.0 > needed.0 { bound } else { needed };
@@ -67,7 +72,8 @@ impl<'g> Terrain<'g> {
     /// The start, where nothing is gone.
     pub(super) fn start(&self) -> Walk {
         let left: Vec<_> = self.axes.iter().map(|axis| axis.width).collect();
-        let layer_costs: Vec<_> = self.costs.iter().flat_map(|costs| costs.of_layers(&left)).collect();
+        let layer_costs: Vec<_> =
+            self.costs.iter().flat_map(|costs| costs.of_layers(&left)).collect();
         Walk {
             keep: vec![true; self.graph.class.len()],
             left,
@@ -133,7 +139,8 @@ impl Walk {
 
     fn update_costs(&mut self, terrain: &Terrain, class: usize) {
         let Some(costs) = &terrain.costs else { return };
-        let mut layers = terrain.axes_of(class).iter().map(|&axis| terrain.axes[axis as usize].layer);
+        let mut layers =
+            terrain.axes_of(class).iter().map(|&axis| terrain.axes[axis as usize].layer);
         let mut before = None;
         // Those of one layer are in a row.
         for layer in layers.by_ref().filter(|&layer| before.replace(layer) != Some(layer)) {

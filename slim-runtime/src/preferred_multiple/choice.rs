@@ -43,6 +43,9 @@ mod tests {
 
     #[test]
     fn nan_wins_nothing() {
-        assert_eq!(choose(3, |_, _| Quartiles { lower: f64::NAN, median: f64::NAN, upper: f64::NAN }), 0);
+        assert_eq!(
+            choose(3, |_, _| Quartiles { lower: f64::NAN, median: f64::NAN, upper: f64::NAN }),
+            0
+        );
     }
 }

@@ -59,7 +59,8 @@ pub fn preferred_multiple(device: Device, kind: Kind) -> Result<PreferredMultipl
         times_as_fast: compared.ratio(index, 0),
     });
     Ok(PreferredMultiple {
-        multiple: MULTIPLES[choice::choose(MULTIPLES.len(), |case, other| compared.ratio(case, other))],
+        multiple: MULTIPLES
+            [choice::choose(MULTIPLES.len(), |case, other| compared.ratio(case, other))],
         tried: tried.collect(),
         device: device_name(device),
         kind: format!("{kind:?}").to_lowercase(),

@@ -8,24 +8,33 @@ impl Slimming {
     /// [`Error::Ratio`], [`Error::Activation`], [`Error::Slimming`].
     pub(crate) fn check(&self) -> Result<()> {
         self.target.check()?;
-        if let Some(Err(parameter)) = self.absorb.and_then(|absorb| absorb.after).map(Activation::check) {
+        if let Some(Err(parameter)) =
+            self.absorb.and_then(|absorb| absorb.after).map(Activation::check)
+        {
             return Err(Error::Activation(parameter));
         }
         let budget = |target: &Target| matches!(target, Target::Params(_) | Target::Macs { .. });
         if self.scope == Scope::Local && budget(&self.target) {
-            return Err(refused("a budget is of the whole network, so it cannot be `local`", "leave `local` out"));
+            return Err(refused(
+                "a budget is of the whole network, so it cannot be `local`",
+                "leave `local` out",
+            ));
         }
         for (pattern, target) in &self.layers {
             parse(pattern)?;
             target.check()?;
             if budget(target) {
-                let rule = format!("layers that match `{pattern}` cannot have a budget of their own");
+                let rule =
+                    format!("layers that match `{pattern}` cannot have a budget of their own");
                 return Err(refused(rule, "give them a ratio, a threshold or a top-k"));
             }
         }
         self.keep.iter().try_for_each(|pattern| parse(pattern).map(drop))?;
         if let Some(share) = self.bounds.max_removed.filter(|share| !(0.0..=1.0).contains(share)) {
-            return Err(refused(format!("max_removed {share} is no share"), "give one in [0, 1], for instance 0.8"));
+            return Err(refused(
+                format!("max_removed {share} is no share"),
+                "give one in [0, 1], for instance 0.8",
+            ));
         }
         if let Some(Rounding { multiple: 0, .. }) = self.bounds.round_to {
             return Err(refused("no number of channels is a multiple of 0", "round to 8 or 16"));
@@ -37,9 +46,12 @@ impl Slimming {
 /// # Errors
 /// [`Error::Slimming`] when it is no pattern.
 pub(crate) fn parse(pattern: &str) -> Result<Pattern> {
-    pattern
-        .parse()
-        .map_err(|reason| refused(format!("`{pattern}` is no pattern of field paths: {reason}"), "write one such as `layer1.*.conv1`"))
+    pattern.parse().map_err(|reason| {
+        refused(
+            format!("`{pattern}` is no pattern of field paths: {reason}"),
+            "write one such as `layer1.*.conv1`",
+        )
+    })
 }
 
 fn refused(rule: impl Into<String>, fix: &str) -> Error {
@@ -53,11 +65,15 @@ impl Target {
             Target::Threshold(threshold) if !threshold.is_finite() => {
                 Err(refused(format!("threshold {threshold} is no number"), "give a finite one"))
             }
-            Target::TopK(0) => Err(refused("a network without channels computes nothing", "keep at least 1")),
-            Target::Params(share) | Target::Macs { share, .. } if !(share > 0. && share <= 1.) => Err(refused(
-                format!("a budget of {share} is no share of the network"),
-                "give one in (0, 1], for instance 0.5 for half of it",
-            )),
+            Target::TopK(0) => {
+                Err(refused("a network without channels computes nothing", "keep at least 1"))
+            }
+            Target::Params(share) | Target::Macs { share, .. } if !(share > 0. && share <= 1.) => {
+                Err(refused(
+                    format!("a budget of {share} is no share of the network"),
+                    "give one in (0, 1], for instance 0.5 for half of it",
+                ))
+            }
             _ => Ok(()),
         }
     }

@@ -20,8 +20,11 @@ impl Pattern {
 const MOST_STARS: usize = 4;
 
 /// A `*` stays within a name.
-const OPTIONS: glob::MatchOptions =
-    glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
+const OPTIONS: glob::MatchOptions = glob::MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: false,
+};
 
 /// Names are to a field path what folders are to a file's.
 fn as_file(path: &str) -> String {
@@ -37,7 +40,8 @@ impl FromStr for Pattern {
         if stars > MOST_STARS || names().filter(|name| *name == "**").count() > MOST_STARS {
             return Err(format!("it has more than {MOST_STARS} `*` in a name, or as many `**`"));
         }
-        let glob = glob::Pattern::new(&as_file(text)).map_err(|error| error.msg.replace("path component", "name"))?;
+        let glob = glob::Pattern::new(&as_file(text))
+            .map_err(|error| error.msg.replace("path component", "name"))?;
         Ok(Self(glob))
     }
 }
@@ -65,7 +69,11 @@ mod tests {
             ("*", "layer4.2.conv2", true),
             ("", "conv1", false),
         ] {
-            assert_eq!(pattern.parse::<Pattern>().expect(pattern).matches(path), matches, "{pattern} {path}");
+            assert_eq!(
+                pattern.parse::<Pattern>().expect(pattern).matches(path),
+                matches,
+                "{pattern} {path}"
+            );
         }
     }
 

@@ -32,5 +32,9 @@ pub(crate) fn fit(graph: &Graph, plan: &Plan) -> Result<Fit, Misfit> {
 
 /// What keeps a model from being what a plan leaves.
 pub(super) fn slim_difference(graph: &Graph, plan: &Plan, model: &str) -> Option<String> {
-    outline::difference(&matching::outlines(graph), &plan.outlines_after(), [model, "what the plan leaves"])
+    outline::difference(
+        &matching::outlines(graph),
+        &plan.outlines_after(),
+        [model, "what the plan leaves"],
+    )
 }

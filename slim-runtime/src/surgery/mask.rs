@@ -25,7 +25,10 @@ pub(super) fn swaps(graph: &Graph, plan: &Plan) -> Result<Swaps> {
 }
 
 /// By tensor, where it is met first: the dimensions along which it belongs to removed channels, as against reading them, in all places that share it.
-fn masked_dims<'p>(graph: &Graph, plan: &'p Plan) -> BTreeMap<(usize, usize), Vec<(i64, &'p AxisPlan)>> {
+fn masked_dims<'p>(
+    graph: &Graph,
+    plan: &'p Plan,
+) -> BTreeMap<(usize, usize), Vec<(i64, &'p AxisPlan)>> {
     let mut masked: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (index, (node, layer)) in graph.layers.iter().zip(&plan.layers).enumerate() {
         let scale = node.ranked.as_ref().filter(|ranked| ranked.is_scale).map(|ranked| ranked.axis);
@@ -34,9 +37,16 @@ fn masked_dims<'p>(graph: &Graph, plan: &'p Plan) -> BTreeMap<(usize, usize), Ve
             Masking::BatchNorm => scale == Some(axis),
             Masking::Parameters => node.axes[axis].role != AxisRole::Read,
         };
-        for (tensor, bound) in node.tensors.iter().enumerate().filter(|(_, bound)| bound.role == Role::Parameter) {
-            let axes = bound.axes.iter().enumerate().filter_map(|(dim, axis)| Some((dim as i64, (*axis)?)));
-            let dims = axes.filter(|&(_, axis)| belongs(axis)).map(|(dim, axis)| (dim, &layer.axes[axis]));
+        for (tensor, bound) in
+            node.tensors.iter().enumerate().filter(|(_, bound)| bound.role == Role::Parameter)
+        {
+            let axes = bound
+                .axes
+                .iter()
+                .enumerate()
+                .filter_map(|(dim, axis)| Some((dim as i64, (*axis)?)));
+            let dims =
+                axes.filter(|&(_, axis)| belongs(axis)).map(|(dim, axis)| (dim, &layer.axes[axis]));
             for dim in dims.filter(|(_, axis)| axis.removes()) {
                 masked.entry(bound.tied.unwrap_or((index, tensor))).or_default().push(dim);
             }
@@ -52,7 +62,10 @@ fn masked(tensor: &Tensor, dims: &[(i64, &AxisPlan)]) -> Result<Tensor, TchError
         axis.keep.iter().for_each(|position| removed[position] = false);
         let mut shape = vec![1; tensor.dim()];
         shape[*dim as usize] = -1;
-        masked = masked.f_masked_fill(&Tensor::f_from_slice(&removed)?.f_reshape(&shape)?.f_to_device(tensor.device())?, 0.0)?;
+        masked = masked.f_masked_fill(
+            &Tensor::f_from_slice(&removed)?.f_reshape(&shape)?.f_to_device(tensor.device())?,
+            0.0,
+        )?;
     }
     Ok(masked)
 }

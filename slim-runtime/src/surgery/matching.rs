@@ -9,8 +9,13 @@ use crate::{Error, Result};
 /// [`Error::PlanMismatch`] with the first difference, [`Error::PlanInvalid`].
 pub(super) fn check(graph: &Graph, plan: &Plan) -> Result<()> {
     if let Some(difference) = difference(graph, plan, "the model") {
-        let applied = outline::difference(&outlines(graph), &plan.outlines_after(), ["", ""]).is_none();
-        let hint = if applied { "; it is what the plan leaves, as if it had been applied already" } else { "" };
+        let applied =
+            outline::difference(&outlines(graph), &plan.outlines_after(), ["", ""]).is_none();
+        let hint = if applied {
+            "; it is what the plan leaves, as if it had been applied already"
+        } else {
+            ""
+        };
         return Err(Error::PlanMismatch { difference: difference + hint });
     }
     check_keep(graph, plan).map_err(|reason| Error::PlanInvalid { reason })
@@ -18,14 +23,24 @@ pub(super) fn check(graph: &Graph, plan: &Plan) -> Result<()> {
 
 /// What keeps a model from being the one that a plan was made for.
 pub(super) fn difference(graph: &Graph, plan: &Plan, model: &str) -> Option<String> {
-    outline::difference(&outlines(graph), &plan.outlines_before(), [model, "the plan"]).or_else(|| {
-        let mut layers = graph.layers.iter().zip(&plan.layers);
-        layers.find_map(|(node, layer)| {
-            let ranked = node.ranked.as_ref().filter(|ranked| ranked.first).map(|ranked| &*node.axes[ranked.axis].name);
-            let scored = layer.scored.as_ref().filter(|scored| ranked != Some(scored.axis.as_str()))?;
-            Some(format!("`{}` does not rank its channels `{}` in {model}", node.path, scored.axis))
-        })
-    })
+    outline::difference(&outlines(graph), &plan.outlines_before(), [model, "the plan"]).or_else(
+        || {
+            let mut layers = graph.layers.iter().zip(&plan.layers);
+            layers.find_map(|(node, layer)| {
+                let ranked = node
+                    .ranked
+                    .as_ref()
+                    .filter(|ranked| ranked.first)
+                    .map(|ranked| &*node.axes[ranked.axis].name);
+                let scored =
+                    layer.scored.as_ref().filter(|scored| ranked != Some(scored.axis.as_str()))?;
+                Some(format!(
+                    "`{}` does not rank its channels `{}` in {model}",
+                    node.path, scored.axis
+                ))
+            })
+        },
+    )
 }
 
 pub(super) fn outlines(graph: &Graph) -> Vec<Outline<'_>> {
@@ -40,9 +55,16 @@ pub(super) fn outlines(graph: &Graph) -> Vec<Outline<'_>> {
 
 fn tensor_outline<'g>(graph: &Graph, node: &'g LayerNode, bound: &TensorNode) -> TensorOutline<'g> {
     let shape = bound.tensor.size();
-    let dim = |(&size, axis): (&i64, &Option<usize>)| axis.map_or(DimOutline::Size(size), |axis| DimOutline::Axis(&node.axes[axis].name));
+    let dim = |(&size, axis): (&i64, &Option<usize>)| {
+        axis.map_or(DimOutline::Size(size), |axis| DimOutline::Axis(&node.axes[axis].name))
+    };
     let dims = shape.iter().zip(&bound.axes).map(dim).collect();
-    TensorOutline { name: bound.name, dims, shape, tied: bound.tied.map(|owner| graph.tensor_path(owner)) }
+    TensorOutline {
+        name: bound.name,
+        dims,
+        shape,
+        tied: bound.tied.map(|owner| graph.tensor_path(owner)),
+    }
 }
 
 /// One channel has one fate, held channels stay, and nothing ends up empty.
@@ -54,8 +76,15 @@ fn check_keep(graph: &Graph, plan: &Plan) -> Result<(), String> {
             let mut kept = vec![false; axis.ids.len()];
             planned.keep.iter().for_each(|position| kept[position] = true);
             if planned.keep.len() < axis.least.min(kept.len()) {
-                let left = if planned.keep.is_empty() { "no channel".to_owned() } else { format!("{} channels", planned.keep.len()) };
-                return Err(format!("it leaves `{path}` {left} of `{}`, and the layer needs {}", planned.name, axis.least));
+                let left = if planned.keep.is_empty() {
+                    "no channel".to_owned()
+                } else {
+                    format!("{} channels", planned.keep.len())
+                };
+                return Err(format!(
+                    "it leaves `{path}` {left} of `{}`, and the layer needs {}",
+                    planned.name, axis.least
+                ));
             }
             for (position, (&id, keep)) in axis.ids.iter().zip(kept).enumerate() {
                 let class = graph.class(id);
@@ -68,7 +97,10 @@ fn check_keep(graph: &Graph, plan: &Plan) -> Result<(), String> {
                     ));
                 }
                 if let (false, Some(hold)) = (keep, &graph.held[class]) {
-                    return Err(format!("it removes position {position} of `{}` in `{path}`, which must stay: {hold}", planned.name));
+                    return Err(format!(
+                        "it removes position {position} of `{}` in `{path}`, which must stay: {hold}",
+                        planned.name
+                    ));
                 }
             }
         }

@@ -28,12 +28,21 @@ use transaction::Transaction;
 pub(crate) use trial::{Form, observe, temporarily};
 
 /// Selects, in every bound dimension of every tensor, the positions that stay.
-pub(crate) fn apply<M: Prunable + ?Sized>(model: &mut M, graph: &Graph, plan: &Plan) -> Result<Slimmed> {
+pub(crate) fn apply<M: Prunable + ?Sized>(
+    model: &mut M,
+    graph: &Graph,
+    plan: &Plan,
+) -> Result<Slimmed> {
     apply_with(model, graph, plan, Vec::new())
 }
 
 /// Like [`apply`], and gives tensors new values in the same transaction. Those of a tensor that shrinks have its shape of afterwards.
-pub(crate) fn apply_with<M: Prunable + ?Sized>(model: &mut M, graph: &Graph, plan: &Plan, values: Vec<Value>) -> Result<Slimmed> {
+pub(crate) fn apply_with<M: Prunable + ?Sized>(
+    model: &mut M,
+    graph: &Graph,
+    plan: &Plan,
+    values: Vec<Value>,
+) -> Result<Slimmed> {
     let mut transaction = Transaction::slimming(model, graph, plan, values)?;
     transaction.commit(model)?;
     let (positions, absorbed) = (transaction.positions(), transaction.absorbed());
@@ -44,7 +53,11 @@ pub(crate) fn apply_with<M: Prunable + ?Sized>(model: &mut M, graph: &Graph, pla
 ///
 /// # Errors
 /// Those of [`LayerVisitor`].
-pub(crate) fn positions<M: Prunable + ?Sized>(model: &mut M, graph: &Graph, plan: &Plan) -> Result<Positions> {
+pub(crate) fn positions<M: Prunable + ?Sized>(
+    model: &mut M,
+    graph: &Graph,
+    plan: &Plan,
+) -> Result<Positions> {
     let mut states = States::collect(graph, plan);
     states.check(model)?;
     Ok(states.positions())

@@ -23,7 +23,8 @@ impl Positions {
     /// # Errors
     /// libtorch's, for want of memory.
     pub(super) fn staying(graph: &Graph, plan: &Plan) -> Result<Self, TchError> {
-        let (mut lists, mut places, mut all) = (Vec::with_capacity(graph.layers.len()), Vec::new(), Vec::new());
+        let (mut lists, mut places, mut all) =
+            (Vec::with_capacity(graph.layers.len()), Vec::new(), Vec::new());
         let mut known = HashMap::new();
         for (node, layer) in graph.layers.iter().zip(&plan.layers) {
             let list = node.axes.iter().zip(&layer.axes).map(|(axis, planned)| {
@@ -32,7 +33,9 @@ impl Positions {
                     all.extend(planned.keep.iter().map(|position| position as i64));
                     places.len() - 1
                 };
-                planned.removes().then(|| *known.entry(Rc::as_ptr(&axis.ids)).or_insert_with(&mut new))
+                planned
+                    .removes()
+                    .then(|| *known.entry(Rc::as_ptr(&axis.ids)).or_insert_with(&mut new))
             });
             lists.push(list.collect());
         }
@@ -41,7 +44,10 @@ impl Positions {
 
     /// The dimensions that lose channels, each with the list of what stays, of a tensor whose dimensions follow these axes of a layer.
     pub(super) fn cut(&self, layer: usize, axes: &[Option<usize>]) -> Vec<(usize, usize)> {
-        axes.iter().enumerate().filter_map(|(dim, axis)| Some((dim, self.lists[layer][(*axis)?]?))).collect()
+        axes.iter()
+            .enumerate()
+            .filter_map(|(dim, axis)| Some((dim, self.lists[layer][(*axis)?]?)))
+            .collect()
     }
 
     /// All lists, on a device.
@@ -56,7 +62,11 @@ impl Positions {
 
     fn send(&mut self, device: Device) -> Result<usize, TchError> {
         let all = self.all.f_to_device(device)?;
-        let lists = self.places.iter().map(|&(begin, len)| all.f_narrow(0, begin, len)).collect::<Result<_, _>>()?;
+        let lists = self
+            .places
+            .iter()
+            .map(|&(begin, len)| all.f_narrow(0, begin, len))
+            .collect::<Result<_, _>>()?;
         self.sent.push((device, lists));
         Ok(self.sent.len() - 1)
     }

@@ -37,10 +37,12 @@ impl Workspace {
             return self.select_in_order(tensor, cuts);
         }
         let place = |dim: usize| order.iter().position(|&at| at == dim);
-        let mut in_memory: Vec<Cut> = cuts.iter().filter_map(|&(dim, positions)| Some((place(dim)?, positions))).collect();
+        let mut in_memory: Vec<Cut> =
+            cuts.iter().filter_map(|&(dim, positions)| Some((place(dim)?, positions))).collect();
         in_memory.sort_unstable_by_key(|&(dim, _)| dim);
         let dims: Vec<_> = order.iter().map(|&dim| dim as i64).collect();
-        self.select_in_order(&tensor.f_permute(dims)?, &in_memory)?.f_permute(layout::inverse(&order))
+        self.select_in_order(&tensor.f_permute(dims)?, &in_memory)?
+            .f_permute(layout::inverse(&order))
     }
 
     /// Of a tensor whose first dimension is the outermost in memory. The cuts are in the order of their dimensions.
@@ -51,33 +53,54 @@ impl Workspace {
         let is_last = |dim: usize| size[dim + 1..].iter().all(|&size| size == 1);
         let values = match *cuts {
             _ if !tensor.is_contiguous() => return one_by_one(tensor, cuts),
-            [(dim @ 1.., columns)] if is_last(dim) => pick(&tensor.f_view([-1, size[dim]])?, columns)?,
+            [(dim @ 1.., columns)] if is_last(dim) => {
+                pick(&tensor.f_view([-1, size[dim]])?, columns)?
+            }
             [(0, rows), (dim, columns)] if is_last(dim) => {
                 self.rows_and_columns(&tensor.f_view([size[0], -1, size[dim]])?, rows, columns)?
             }
-            [(0, rows), (1, columns)] => self.kernels(&tensor.f_view([size[0] * size[1], -1])?, rows, (columns, size[1]))?,
+            [(0, rows), (1, columns)] => {
+                self.kernels(&tensor.f_view([size[0] * size[1], -1])?, rows, (columns, size[1]))?
+            }
             _ => return one_by_one(tensor, cuts),
         };
         values.f_view(&selected[..])
     }
 
     /// Of `[rows, …, columns]`: some rows at a time, which are then still in the processor's cache when their columns are picked.
-    fn rows_and_columns(&mut self, tensor: &Tensor, rows: &Tensor, columns: &Tensor) -> Result<Tensor, TchError> {
+    fn rows_and_columns(
+        &mut self,
+        tensor: &Tensor,
+        rows: &Tensor,
+        columns: &Tensor,
+    ) -> Result<Tensor, TchError> {
         let (size, kept, width) = (tensor.size(), rows.size()[0], columns.size()[0]);
         let selected = Tensor::f_empty([kept, size[1], width], (tensor.kind(), tensor.device()))?;
         let at_a_time = (BLOCK / (size[1] * size[2]).max(1)).clamp(1, kept.max(1));
         for begin in (0..kept).step_by(at_a_time as usize) {
             let count = at_a_time.min(kept - begin);
             let block = self.values.of_size(&[count, size[1], size[2]], tensor)?;
-            let block = tensor.f_index_select_out(&block, 0, &rows.f_narrow(0, begin, count)?)?.f_view([-1, size[2]])?;
+            let block = tensor
+                .f_index_select_out(&block, 0, &rows.f_narrow(0, begin, count)?)?
+                .f_view([-1, size[2]])?;
             let to = selected.f_narrow(0, begin, count)?.f_view([-1, width])?;
-            let _ = block.f_gather_out(&to, 1, &columns.f_expand([count * size[1], -1], false)?, false)?;
+            let _ = block.f_gather_out(
+                &to,
+                1,
+                &columns.f_expand([count * size[1], -1], false)?,
+                false,
+            )?;
         }
         Ok(selected)
     }
 
     /// Of `[rows · columns, values of a kernel]`: the kernels whose row and column stay, at once.
-    fn kernels(&mut self, kernels: &Tensor, rows: &Tensor, (columns, width): (&Tensor, i64)) -> Result<Tensor, TchError> {
+    fn kernels(
+        &mut self,
+        kernels: &Tensor,
+        rows: &Tensor,
+        (columns, width): (&Tensor, i64),
+    ) -> Result<Tensor, TchError> {
         let index = self.indices.of_size(&[rows.size()[0], columns.size()[0]], rows)?;
         let index = rows.f_unsqueeze(1)?.f_mul_scalar(width)?.f_add_out(&index, columns)?;
         kernels.f_index_select(0, &index.f_view(-1)?)
@@ -88,7 +111,9 @@ impl Buffer {
     /// Memory of this size, of the kind and on the device of `like`.
     fn of_size(&mut self, size: &[i64], like: &Tensor) -> Result<Tensor, TchError> {
         let (len, options) = (size.iter().product::<i64>(), (like.kind(), like.device()));
-        let fitting = self.0.take().filter(|buffer| buffer.size()[0] >= len && (buffer.kind(), buffer.device()) == options);
+        let fitting = self.0.take().filter(|buffer| {
+            buffer.size()[0] >= len && (buffer.kind(), buffer.device()) == options
+        });
         let buffer = fitting.map_or_else(|| Tensor::f_empty([len], options), Ok)?;
         let part = buffer.f_narrow(0, 0, len)?.f_view(size);
         self.0 = Some(buffer);
@@ -102,7 +127,9 @@ fn pick(matrix: &Tensor, columns: &Tensor) -> Result<Tensor, TchError> {
 }
 
 fn one_by_one(tensor: &Tensor, cuts: &[Cut]) -> Result<Tensor, TchError> {
-    cuts.iter().try_fold(tensor.shallow_clone(), |values, &(dim, positions)| values.f_index_select(dim as i64, positions))
+    cuts.iter().try_fold(tensor.shallow_clone(), |values, &(dim, positions)| {
+        values.f_index_select(dim as i64, positions)
+    })
 }
 
 #[cfg(test)]
@@ -114,11 +141,14 @@ mod tests {
 
     /// One `index_select` after the other.
     fn expected(tensor: &Tensor, cuts: &[Cut]) -> Tensor {
-        cuts.iter().fold(tensor.copy(), |values, (dim, positions)| values.index_select(*dim as i64, positions))
+        cuts.iter().fold(tensor.copy(), |values, (dim, positions)| {
+            values.index_select(*dim as i64, positions)
+        })
     }
 
     #[test]
-    fn every_layout_and_every_set_of_dimensions_gives_the_values_of_one_selection_after_the_other() {
+    fn every_layout_and_every_set_of_dimensions_gives_the_values_of_one_selection_after_the_other()
+    {
         let channels_last = Tensor::randn([6, 3, 5, 4], FLOAT_CPU).permute([0, 3, 1, 2]);
         let tensors = [
             Tensor::randn([6], FLOAT_CPU),
@@ -139,8 +169,14 @@ mod tests {
         for tensor in &tensors {
             let dims = tensor.dim();
             for chosen in 1_u32..1 << dims {
-                let cut = |dim: usize| (dim, Tensor::from_slice(&(0..tensor.size()[dim]).step_by(2).collect::<Vec<_>>()));
-                let cuts: Vec<_> = (0..dims).filter(|dim| chosen >> dim & 1 == 1).map(cut).collect();
+                let cut = |dim: usize| {
+                    (
+                        dim,
+                        Tensor::from_slice(&(0..tensor.size()[dim]).step_by(2).collect::<Vec<_>>()),
+                    )
+                };
+                let cuts: Vec<_> =
+                    (0..dims).filter(|dim| chosen >> dim & 1 == 1).map(cut).collect();
                 let cuts: Vec<_> = cuts.iter().map(|(dim, positions)| (*dim, positions)).collect();
                 let selected = workspace.select(tensor, &cuts).unwrap();
                 let expected = expected(tensor, &cuts);
@@ -163,7 +199,12 @@ mod tests {
             // A kernel of one position.
             (Tensor::zeros([6, 1, 1, 4], FLOAT_CPU).permute([0, 3, 1, 2]), [4, 1, 4, 4]),
         ] {
-            assert_eq!(Workspace::default().select(&tensor, &[(0, &rows)]).unwrap().stride(), stride, "{:?}", tensor.stride());
+            assert_eq!(
+                Workspace::default().select(&tensor, &[(0, &rows)]).unwrap().stride(),
+                stride,
+                "{:?}",
+                tensor.stride()
+            );
         }
         let sparse = Tensor::ones([6, 4], FLOAT_CPU).to_sparse(None, None::<i64>, None);
         let selected = Workspace::default().select(&sparse, &[(0, &rows), (1, &rows)]).unwrap();

@@ -24,8 +24,12 @@ struct Pair<'g> {
 
 impl<'g> Sharing<'g> {
     pub(super) fn of(graph: &'g Graph, variables: &[Value]) -> Self {
-        let by_memory: HashMap<_, _> = variables.iter().filter_map(|value| Some((memory(&value.target)?, value))).collect();
-        let bound = graph.layers.iter().flat_map(|node| node.tensors.iter().map(|bound| (node.path.as_str(), bound)));
+        let by_memory: HashMap<_, _> =
+            variables.iter().filter_map(|value| Some((memory(&value.target)?, value))).collect();
+        let bound = graph
+            .layers
+            .iter()
+            .flat_map(|node| node.tensors.iter().map(|bound| (node.path.as_str(), bound)));
         let pairs = bound.filter_map(|(path, bound)| {
             let value = by_memory.get(&memory(&bound.tensor)?)?;
             let (owner, variable) = (value.name.clone(), value.target.shallow_clone());
@@ -39,9 +43,11 @@ impl<'g> Sharing<'g> {
     pub(super) fn check(&self) -> Result<()> {
         match self.pairs.iter().find(|pair| memory(pair.field) != memory(&pair.variable)) {
             None => Ok(()),
-            Some(Pair { path, name, owner, .. }) => {
-                Err(Error::NotShared { path: (*path).to_owned(), tensor: (*name).to_owned(), owner: owner.clone() })
-            }
+            Some(Pair { path, name, owner, .. }) => Err(Error::NotShared {
+                path: (*path).to_owned(),
+                tensor: (*name).to_owned(),
+                owner: owner.clone(),
+            }),
         }
     }
 }

@@ -47,7 +47,11 @@ impl LayerVisitor<'_> {
     ///
     /// # Errors
     /// Those of `visit`.
-    pub fn field(&mut self, name: impl Display, visit: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+    pub fn field(
+        &mut self,
+        name: impl Display,
+        visit: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
         self.scope.push(name.to_string());
         let visited = visit(self);
         self.scope.pop();
@@ -75,7 +79,12 @@ impl LayerVisitor<'_> {
         match &mut self.known(name)?.kind {
             Kind::Sizes { before, after } => match mode {
                 Mode::Check | Mode::Write if sizes != before => {
-                    return Err(Error::State { path, name: name.to_owned(), expected: list(before), found: list(sizes) });
+                    return Err(Error::State {
+                        path,
+                        name: name.to_owned(),
+                        expected: list(before),
+                        found: list(sizes),
+                    });
                 }
                 Mode::Check => {}
                 Mode::Write => sizes.copy_from_slice(after),
@@ -100,7 +109,8 @@ impl LayerVisitor<'_> {
         match &mut self.known(name)?.kind {
             Kind::Indices { from, to, width, old } => match mode {
                 Mode::Check if indices.len() != *width => {
-                    let (expected, found) = (format!("{width} positions"), format!("{} of them", indices.len()));
+                    let (expected, found) =
+                        (format!("{width} positions"), format!("{} of them", indices.len()));
                     return Err(Error::State { path, name: name.to_owned(), expected, found });
                 }
                 Mode::Check => old.clone_from(indices),
@@ -125,7 +135,9 @@ impl LayerVisitor<'_> {
     /// A user's code runs before and after a state is written, and may fail.
     fn step(&self) -> Result<()> {
         match self.mode {
-            Mode::Check | Mode::Write => fault::point().map_err(|cause| Error::torch(self.path())(cause)),
+            Mode::Check | Mode::Write => {
+                fault::point().map_err(|cause| Error::torch(self.path())(cause))
+            }
             Mode::Restore | Mode::Pass => Ok(()),
         }
     }
@@ -138,7 +150,12 @@ impl LayerVisitor<'_> {
         let path = self.path();
         match self.states.get_mut(&(path.clone(), name)) {
             Some(change) if change.reached && !matches!(self.mode, Mode::Restore) => {
-                Err(Error::Layer { path, reason: format!("two layers have `{name}` here; give each a name of its own with `field`") })
+                Err(Error::Layer {
+                    path,
+                    reason: format!(
+                        "two layers have `{name}` here; give each a name of its own with `field`"
+                    ),
+                })
             }
             Some(change) => {
                 change.reached = true;
@@ -154,7 +171,12 @@ impl LayerVisitor<'_> {
 /// # Errors
 /// Those of `visit` and of a hand-written `layers_mut`.
 pub(crate) fn visit_layers<M: Prunable + ?Sized>(model: &mut M, visit: VisitLayer) -> Result<()> {
-    model.layers_mut(&mut LayerVisitor { scope: Vec::new(), states: &mut HashMap::new(), mode: Mode::Pass, layers: Some(visit) })
+    model.layers_mut(&mut LayerVisitor {
+        scope: Vec::new(),
+        states: &mut HashMap::new(),
+        mode: Mode::Pass,
+        layers: Some(visit),
+    })
 }
 
 /// `6`, or `[6, 8]`.
@@ -164,7 +186,8 @@ fn list(numbers: &[i64]) -> String {
 
 /// The positions that stay, counted among those that stay in the dimension that they point into.
 fn renumbered(old: &[i64], from: &KeepList, to: &KeepList) -> Vec<i64> {
-    let rank: HashMap<i64, i64> = from.iter().enumerate().map(|(rank, position)| (position as i64, rank as i64)).collect();
+    let rank: HashMap<i64, i64> =
+        from.iter().enumerate().map(|(rank, position)| (position as i64, rank as i64)).collect();
     to.iter().filter_map(|position| rank.get(&old[position]).copied()).collect()
 }
 
@@ -218,7 +241,9 @@ impl States {
     /// The positions that are stored once the plan is carried out, by path and name. Known when [`check`](Self::check) has been there.
     pub(super) fn positions(&self) -> BTreeMap<String, Vec<i64>> {
         let indices = self.states.iter().filter_map(|((path, name), change)| match &change.kind {
-            Kind::Indices { from, to, old, .. } => Some((format!("{path}.{name}"), renumbered(old, from, to))),
+            Kind::Indices { from, to, old, .. } => {
+                Some((format!("{path}.{name}"), renumbered(old, from, to)))
+            }
             Kind::Sizes { .. } => None,
         });
         indices.collect()
@@ -229,7 +254,12 @@ impl States {
         if self.states.is_empty() && !matches!(mode, Mode::Check) {
             return Ok(());
         }
-        model.layers_mut(&mut LayerVisitor { scope: Vec::new(), states: &mut self.states, mode, layers: None })
+        model.layers_mut(&mut LayerVisitor {
+            scope: Vec::new(),
+            states: &mut self.states,
+            mode,
+            layers: None,
+        })
     }
 }
 
@@ -241,7 +271,12 @@ fn kind(layer: &LayerPlan, state: &State) -> Kind {
         },
         State::Indices { from, to } => {
             let (from, to) = (&layer.axes[*from], &layer.axes[*to]);
-            Kind::Indices { from: from.keep.clone(), to: to.keep.clone(), width: to.width, old: Vec::new() }
+            Kind::Indices {
+                from: from.keep.clone(),
+                to: to.keep.clone(),
+                width: to.width,
+                old: Vec::new(),
+            }
         }
     }
 }

@@ -69,10 +69,13 @@ impl Swaps {
     /// [`Error::Torch`], with the tensor at hand.
     pub(super) fn selecting(graph: &Graph, plan: &Plan, shifts: &Shifts) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
-        let mut positions = Positions::staying(graph, plan).map_err(Error::torch("the positions that stay"))?;
+        let mut positions =
+            Positions::staying(graph, plan).map_err(Error::torch("the positions that stay"))?;
         let (mut workspace, mut swaps) = (Workspace::default(), Swaps::default());
         for (index, node) in graph.layers.iter().enumerate() {
-            for (tensor, bound) in node.tensors.iter().enumerate().filter(|(_, bound)| bound.tied.is_none()) {
+            for (tensor, bound) in
+                node.tensors.iter().enumerate().filter(|(_, bound)| bound.tied.is_none())
+            {
                 let (cut, shift) = (positions.cut(index, &bound.axes), shifts.of((index, tensor)));
                 if cut.is_empty() && shift.is_none() {
                     continue;
@@ -100,9 +103,16 @@ impl Swaps {
     ///
     /// # Errors
     /// [`Error::Torch`], with the tensor's name.
-    pub(super) fn add(&mut self, name: &str, target: &Tensor, new: impl FnOnce(&Tensor) -> Result<Tensor, TchError>) -> Result<()> {
+    pub(super) fn add(
+        &mut self,
+        name: &str,
+        target: &Tensor,
+        new: impl FnOnce(&Tensor) -> Result<Tensor, TchError>,
+    ) -> Result<()> {
         let new = fault::point().and_then(|()| new(target));
-        let swap = new.and_then(|new| Swap::new(name.to_owned(), target, new, self.reset(target)?)).map_err(Error::torch(name))?;
+        let swap = new
+            .and_then(|new| Swap::new(name.to_owned(), target, new, self.reset(target)?))
+            .map_err(Error::torch(name))?;
         self.swaps.push(swap);
         Ok(())
     }
@@ -111,7 +121,9 @@ impl Swaps {
     fn reset(&mut self, target: &Tensor) -> Result<Rc<Tensor>, TchError> {
         let kind = if target.kind() == Kind::Float { Kind::Double } else { Kind::Float };
         let options: (Kind, Device) = (kind, target.device());
-        if let Some(known) = self.resets.iter().find(|reset| (reset.kind(), reset.device()) == options) {
+        if let Some(known) =
+            self.resets.iter().find(|reset| (reset.kind(), reset.device()) == options)
+        {
             return Ok(Rc::clone(known));
         }
         let reset = Rc::new(Tensor::f_empty([0], options)?);
@@ -129,7 +141,9 @@ impl Swaps {
             if target.size() != value.size() {
                 return self.add(&name, &target, |_| Ok(value));
             }
-            let swap = fault::point().and_then(|()| Swap::in_place(name.clone(), &target, value)).map_err(Error::torch(name))?;
+            let swap = fault::point()
+                .and_then(|()| Swap::in_place(name.clone(), &target, value))
+                .map_err(Error::torch(name))?;
             self.swaps.push(swap);
             Ok(())
         })
@@ -169,12 +183,29 @@ impl Swaps {
 }
 
 impl Swap {
-    fn new(name: String, target: &Tensor, new: Tensor, reset: Rc<Tensor>) -> Result<Self, TchError> {
-        Ok(Self { name, old: target.f_detach()?, target: target.shallow_clone(), new, way: Way::Exchange { reset } })
+    fn new(
+        name: String,
+        target: &Tensor,
+        new: Tensor,
+        reset: Rc<Tensor>,
+    ) -> Result<Self, TchError> {
+        Ok(Self {
+            name,
+            old: target.f_detach()?,
+            target: target.shallow_clone(),
+            new,
+            way: Way::Exchange { reset },
+        })
     }
 
     fn in_place(name: String, target: &Tensor, new: Tensor) -> Result<Self, TchError> {
-        Ok(Self { name, old: target.f_detach_copy()?, target: target.shallow_clone(), new, way: Way::Copy })
+        Ok(Self {
+            name,
+            old: target.f_detach_copy()?,
+            target: target.shallow_clone(),
+            new,
+            way: Way::Copy,
+        })
     }
 
     fn put_new(&mut self) -> Result<(), TchError> {
@@ -188,14 +219,20 @@ impl Swap {
 
     /// A NaN that stays one is no change.
     fn changed(&self) -> Result<bool, TchError> {
-        let same = self.target.size() == self.old.size() && self.target.f_allclose(&self.old, 0., 0., true)?;
+        let same = self.target.size() == self.old.size()
+            && self.target.f_allclose(&self.old, 0., 0., true)?;
         Ok(!same)
     }
 }
 
 impl Way {
     /// `step` is asked between the steps, and may stop.
-    fn put(&self, target: &mut Tensor, data: &Tensor, step: impl Fn() -> Result<(), TchError>) -> Result<(), TchError> {
+    fn put(
+        &self,
+        target: &mut Tensor,
+        data: &Tensor,
+        step: impl Fn() -> Result<(), TchError>,
+    ) -> Result<(), TchError> {
         let _no_grad = tch::no_grad_guard();
         step()?;
         match self {

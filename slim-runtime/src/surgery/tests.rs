@@ -7,7 +7,9 @@ use super::{Form, Value, apply_with, temporarily};
 use crate::criterion::Masking;
 use crate::fault::{self, Failure};
 use crate::nn as slim_nn;
-use crate::{Flow, LayerKind, LayerVisitor, Plan, Prunable, Result, Slimming, Tracer, planner, recalibrate};
+use crate::{
+    Flow, LayerKind, LayerVisitor, Plan, Prunable, Result, Slimming, Tracer, planner, recalibrate,
+};
 
 /// A layer of a user's own, that counts its channels twice.
 #[derive(Debug)]
@@ -54,8 +56,10 @@ impl Net {
     fn new() -> (Self, VarStore) {
         let vs = VarStore::new(Device::Cpu);
         let p = vs.root();
-        let left = nn::conv2d(&p / "left", 4, 6, 3, nn::ConvConfig { padding: 1, ..Default::default() });
-        let mut right = nn::conv2d(&p / "right", 4, 6, 3, nn::ConvConfig { padding: 1, ..Default::default() });
+        let left =
+            nn::conv2d(&p / "left", 4, 6, 3, nn::ConvConfig { padding: 1, ..Default::default() });
+        let mut right =
+            nn::conv2d(&p / "right", 4, 6, 3, nn::ConvConfig { padding: 1, ..Default::default() });
         right.ws = left.ws.shallow_clone();
         let mut net = Net {
             conv: nn::conv2d(&p / "conv", 3, 8, 3, nn::no_bias()),
@@ -70,7 +74,8 @@ impl Net {
             fc: nn::linear(&p / "fc", 12, 5, Default::default()),
         };
         // Strides and a frozen variable have to come back, too.
-        let channels_last = net.conv.ws.detach().permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
+        let channels_last =
+            net.conv.ws.detach().permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
         net.conv.ws.set_data(&channels_last);
         let _ = net.bn.bs.as_ref().unwrap().set_requires_grad(false);
         (net, vs)
@@ -129,14 +134,22 @@ impl Snapshot {
         let tensors = graph.layers.iter().flat_map(|node| {
             node.tensors.iter().map(|bound| {
                 let grad = bound.tensor.grad();
-                (format!("{}.{}", node.path, bound.name), Bits::of(&bound.tensor), grad.defined().then(|| Bits::of(&grad)))
+                (
+                    format!("{}.{}", node.path, bound.name),
+                    Bits::of(&bound.tensor),
+                    grad.defined().then(|| Bits::of(&grad)),
+                )
             })
         });
         Snapshot {
             tensors: tensors.collect(),
             split: net.split.sizes().to_vec(),
             order: net.shuffle.order().to_vec(),
-            counts: net.counters.iter().flat_map(|counter| [counter.channels, counter.again]).collect(),
+            counts: net
+                .counters
+                .iter()
+                .flat_map(|counter| [counter.channels, counter.again])
+                .collect(),
         }
     }
 }
@@ -150,7 +163,10 @@ fn loss(net: &Net) -> Tensor {
 }
 
 /// A failure at each step of `operation`, until it gets through; how many steps that takes.
-fn fails_at_every_step<T>(net: &mut Net, operation: impl Fn(&mut Net, &Plan) -> Result<T>) -> usize {
+fn fails_at_every_step<T>(
+    net: &mut Net,
+    operation: impl Fn(&mut Net, &Plan) -> Result<T>,
+) -> usize {
     loss(net).backward();
     let plan = net.plan(&Slimming::ratio(0.4)).unwrap();
     let before = Snapshot::of(net);
@@ -159,10 +175,16 @@ fn fails_at_every_step<T>(net: &mut Net, operation: impl Fn(&mut Net, &Plan) -> 
         for failure in [Failure::Error, Failure::Panic] {
             let (done, failed) = fault::inject(step, failure, || operation(net, &plan));
             match (failed, failure, done) {
-                (true, Failure::Error, Ok(Err(error))) => assert!(error.to_string().contains("injected"), "{error}"),
-                (true, Failure::Panic, Err(panic)) => assert_eq!(panic.downcast_ref(), Some(&"injected")),
+                (true, Failure::Error, Ok(Err(error))) => {
+                    assert!(error.to_string().contains("injected"), "{error}")
+                }
+                (true, Failure::Panic, Err(panic)) => {
+                    assert_eq!(panic.downcast_ref(), Some(&"injected"))
+                }
                 (false, _, Ok(Ok(_))) => through = true,
-                (failed, _, Ok(Ok(_))) => panic!("step {step}: success, with an injected {failure:?}: {failed}"),
+                (failed, _, Ok(Ok(_))) => {
+                    panic!("step {step}: success, with an injected {failure:?}: {failed}")
+                }
                 (_, _, Ok(Err(error))) => panic!("step {step}, {failure:?}: {error}"),
                 (_, _, Err(_)) => panic!("step {step}, {failure:?}: a panic of its own"),
             }
@@ -190,8 +212,12 @@ fn a_failure_at_any_step_of_slimming_changes_nothing() {
     loss(&other).backward();
     other.apply(&plan).unwrap();
     assert_eq!(Snapshot::of(&net).counts, Snapshot::of(&other).counts);
-    assert_eq!((net.split.sizes(), net.shuffle.order()), (other.split.sizes(), other.shuffle.order()));
-    for (path, variable) in vs.variables().into_iter().filter(|(path, _)| !path.contains("running")) {
+    assert_eq!(
+        (net.split.sizes(), net.shuffle.order()),
+        (other.split.sizes(), other.shuffle.order())
+    );
+    for (path, variable) in vs.variables().into_iter().filter(|(path, _)| !path.contains("running"))
+    {
         assert!(variable.equal(&other_vs.variables()[&path]), "{path}");
     }
     loss(&net).backward();
@@ -242,7 +268,9 @@ fn a_failure_at_any_step_of_expanding_changes_nothing() {
 #[test]
 fn a_failure_at_any_step_of_recalibration_changes_nothing() {
     let (mut net, _vs) = Net::new();
-    let recalibrate = |net: &mut Net, _: &Plan| recalibrate(net, [images(), images()], |net, images| Ok(net.forward_t(&images, true)));
+    let recalibrate = |net: &mut Net, _: &Plan| {
+        recalibrate(net, [images(), images()], |net, images| Ok(net.forward_t(&images, true)))
+    };
     let steps = fails_at_every_step(&mut net, recalibrate);
     // Three norms: two batches, before and behind each; the average; the write.
     assert_eq!(steps, 3 * 6);
@@ -275,10 +303,13 @@ fn a_trial_is_taken_back_whatever_the_closure_does() {
     let mut leaks = Vec::new();
     for form in [Form::Masked, Form::Slimmed] {
         let graph = planner::trace(&net, Masking::BatchNorm).unwrap();
-        let _ = temporarily(&mut net, &graph, &plan, form, |net| net.forward_t(&images(), false)).unwrap();
+        let _ = temporarily(&mut net, &graph, &plan, form, |net| net.forward_t(&images(), false))
+            .unwrap();
         assert_eq!(Snapshot::of(&net), before);
 
-        let error = temporarily(&mut net, &graph, &plan, form, |net| net.forward_t(&images(), true)).unwrap_err();
+        let error =
+            temporarily(&mut net, &graph, &plan, form, |net| net.forward_t(&images(), true))
+                .unwrap_err();
         assert!(error.to_string().starts_with("the closure changed `bn.running_mean`"), "{error}");
         assert_eq!(Snapshot::of(&net), before);
 
@@ -292,7 +323,10 @@ fn a_trial_is_taken_back_whatever_the_closure_does() {
         assert_eq!(Snapshot::of(&net), before);
 
         // A graph of the trial that outlives it.
-        let leaked = temporarily(&mut net, &graph, &plan, form, |net| tch::with_grad(|| net.forward_t(&images(), false))).unwrap();
+        let leaked = temporarily(&mut net, &graph, &plan, form, |net| {
+            tch::with_grad(|| net.forward_t(&images(), false))
+        })
+        .unwrap();
         assert!(leaked.requires_grad());
         leaks.push(leaked);
         assert_eq!(Snapshot::of(&net), before);

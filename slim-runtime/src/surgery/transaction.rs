@@ -25,7 +25,12 @@ impl<'g> Transaction<'g> {
     ///
     /// # Errors
     /// A plan or a state that does not fit, [`Error::Torch`].
-    pub(super) fn slimming<M: Prunable + ?Sized>(model: &mut M, graph: &'g Graph, plan: &Plan, values: Vec<Value>) -> Result<Self> {
+    pub(super) fn slimming<M: Prunable + ?Sized>(
+        model: &mut M,
+        graph: &'g Graph,
+        plan: &Plan,
+        values: Vec<Value>,
+    ) -> Result<Self> {
         matching::check(graph, plan)?;
         let mut states = States::collect(graph, plan);
         states.check(model)?;
@@ -42,7 +47,13 @@ impl<'g> Transaction<'g> {
     /// A plan that does not fit, [`Error::Torch`].
     pub(super) fn masking(graph: &'g Graph, plan: &Plan) -> Result<Self> {
         matching::check(graph, plan)?;
-        Ok(Self { graph, swaps: mask::swaps(graph, plan)?, states: States::default(), sharing: Sharing::default(), absorbed: Vec::new() })
+        Ok(Self {
+            graph,
+            swaps: mask::swaps(graph, plan)?,
+            states: States::default(),
+            sharing: Sharing::default(),
+            absorbed: Vec::new(),
+        })
     }
 
     /// Changes the model.
@@ -93,7 +104,11 @@ fn check_shared(graph: &Graph) -> Result<()> {
             let (layer, tensor) = owner;
             if memory(&bound.tensor) != memory(&graph.layers[layer].tensors[tensor].tensor) {
                 let owner = graph.tensor_path(owner);
-                return Err(Error::NotShared { path: node.path.clone(), tensor: bound.name.to_owned(), owner });
+                return Err(Error::NotShared {
+                    path: node.path.clone(),
+                    tensor: bound.name.to_owned(),
+                    owner,
+                });
             }
         }
     }

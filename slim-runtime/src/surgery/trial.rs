@@ -50,11 +50,17 @@ pub(crate) fn temporarily<M: Prunable + ?Sized, T>(
 ///
 /// # Panics
 /// When `body` does.
-pub(crate) fn observe<M: ?Sized, T>(model: &M, graph: &Graph, body: impl FnOnce(&M) -> T) -> Result<T> {
+pub(crate) fn observe<M: ?Sized, T>(
+    model: &M,
+    graph: &Graph,
+    body: impl FnOnce(&M) -> T,
+) -> Result<T> {
     let _no_grad = tch::no_grad_guard();
     let mut copies = Swaps::default();
     for node in &graph.layers {
-        for bound in node.tensors.iter().filter(|bound| bound.role == Role::Buffer && bound.tied.is_none()) {
+        for bound in
+            node.tensors.iter().filter(|bound| bound.role == Role::Buffer && bound.tied.is_none())
+        {
             copies.add(&format!("{}.{}", node.path, bound.name), &bound.tensor, copy)?;
         }
     }

@@ -67,7 +67,11 @@ impl<'a> Sweep<'a> {
 
     /// These ways to slim, by the names that the report is to have for them.
     pub fn of<N: Into<String>>(ways: impl IntoIterator<Item = (N, Slimming)>) -> Self {
-        Self { ways: ways.into_iter().map(|(name, slimming)| (name.into(), slimming)).collect(), macs: None, progress: false }
+        Self {
+            ways: ways.into_iter().map(|(name, slimming)| (name.into(), slimming)).collect(),
+            macs: None,
+            progress: false,
+        }
     }
 
     /// Counts multiply-accumulates, too: `count` says how many are left by a plan, as a [`Cost`](crate::Cost) of the dense network does.
@@ -100,19 +104,38 @@ impl<'a> Sweep<'a> {
     ///
     /// # Panics
     /// When `evaluate` does. The model is then as it was, too.
-    pub fn run<M: Prunable + ?Sized, E: Evaluation>(self, model: &mut M, mut evaluate: impl FnMut(&M) -> E) -> Result<Swept, E::Error> {
-        let points = self.ways.into_iter().map(|(name, slimming)| Point::new(name, model.plan(&slimming)?, self.macs.as_deref()));
+    pub fn run<M: Prunable + ?Sized, E: Evaluation>(
+        self,
+        model: &mut M,
+        mut evaluate: impl FnMut(&M) -> E,
+    ) -> Result<Swept, E::Error> {
+        let points = self
+            .ways
+            .into_iter()
+            .map(|(name, slimming)| Point::new(name, model.plan(&slimming)?, self.macs.as_deref()));
         let points = points.collect::<Result<Vec<_>>>()?;
         let Some(first) = points.first() else {
-            return Err(Error::NothingToPrune { reason: "the sweep has no ratio to try".to_owned() }.into());
+            return Err(Error::NothingToPrune {
+                reason: "the sweep has no ratio to try".to_owned(),
+            }
+            .into());
         };
-        let dense = Point::new("dense".to_owned(), planner::without_removals(&first.plan), self.macs.as_deref())?;
+        let dense = Point::new(
+            "dense".to_owned(),
+            planner::without_removals(&first.plan),
+            self.macs.as_deref(),
+        )?;
         let mut swept = Swept { dense, points };
-        let bar = if self.progress { progress_bar(1 + swept.points.len()) } else { ProgressBar::hidden() };
+        let bar = if self.progress {
+            progress_bar(1 + swept.points.len())
+        } else {
+            ProgressBar::hidden()
+        };
         for point in std::iter::once(&mut swept.dense).chain(&mut swept.points) {
             bar.set_message(point.name.clone());
             let graph = planner::trace(model, point.plan.masking())?;
-            point.accuracy = temporarily(model, &graph, &point.plan, Form::Slimmed, &mut evaluate)?.into_accuracy()?;
+            point.accuracy = temporarily(model, &graph, &point.plan, Form::Slimmed, &mut evaluate)?
+                .into_accuracy()?;
             bar.inc(1);
         }
         Ok(swept)
@@ -181,7 +204,8 @@ impl Swept {
     /// The most that keeps the accuracy: of the points that are at most `delta` less accurate than the dense network, in the unit of their accuracies, the one with the
     /// fewest parameters, the first of equals. `None` where none is.
     pub fn most_within(&self, delta: f64) -> Option<&Point> {
-        let within = self.points.iter().filter(|point| point.accuracy >= self.dense.accuracy - delta);
+        let within =
+            self.points.iter().filter(|point| point.accuracy >= self.dense.accuracy - delta);
         within.min_by_key(|point| point.parameters)
     }
 }
@@ -207,7 +231,7 @@ fn percent(ratio: f64) -> String {
 
 fn progress_bar(steps: usize) -> ProgressBar {
     // The template is a constant, and the fallback a bar all the same.
-    let style =
-        ProgressStyle::with_template("{bar:30} {pos}/{len} networks, {msg}, {eta} left").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} networks, {msg}, {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(steps as u64).with_style(style).with_finish(ProgressFinish::AndClear)
 }

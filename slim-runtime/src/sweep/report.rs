@@ -20,7 +20,9 @@ impl fmt::Display for Swept {
             .into_iter()
             .chain(macs)
         };
-        let header = ["slimming", "accuracy", "channels", "parameters"].into_iter().chain(dense.macs.map(|_| "MACs"));
+        let header = ["slimming", "accuracy", "channels", "parameters"]
+            .into_iter()
+            .chain(dense.macs.map(|_| "MACs"));
         let rows = std::iter::once(dense).chain(&self.points).map(row);
         write!(f, "{}", table(header, 1, rows).trim_fmt())
     }

@@ -31,7 +31,10 @@ impl Graph {
 
     /// Every scale that ranks channels, once, however many layers share it.
     pub(crate) fn scales(&self) -> impl Iterator<Item = (&LayerNode, &Ranked)> {
-        let ranked = self.layers.iter().filter_map(|layer| layer.ranked.as_ref().map(|ranked| (layer, ranked)));
+        let ranked = self
+            .layers
+            .iter()
+            .filter_map(|layer| layer.ranked.as_ref().map(|ranked| (layer, ranked)));
         ranked.filter(|(_, ranked)| ranked.is_scale && ranked.first)
     }
 }
@@ -140,7 +143,9 @@ impl State {
 impl LayerNode {
     /// The dimensions of one of its tensors, by the names of their axes.
     pub(crate) fn dims(&self, tensor: &TensorNode) -> Vec<Dim> {
-        let dim = |(size, axis): (i64, &Option<usize>)| axis.map_or(Dim::Size(size), |axis| Dim::Axis(self.axes[axis].name.to_string()));
+        let dim = |(size, axis): (i64, &Option<usize>)| {
+            axis.map_or(Dim::Size(size), |axis| Dim::Axis(self.axes[axis].name.to_string()))
+        };
         tensor.tensor.size().into_iter().zip(&tensor.axes).map(dim).collect()
     }
 }
@@ -181,7 +186,9 @@ pub(crate) struct TensorNode {
 /// Finds, for each layer, the batch norm that alone and directly reads it.
 pub(super) fn mark_norms(layers: &mut [LayerNode], uses: &HashMap<usize, usize>) {
     for norm in 0..layers.len() {
-        if let Some(behind) = layers[norm].details.behind.filter(|behind| uses.get(behind) == Some(&1)) {
+        if let Some(behind) =
+            layers[norm].details.behind.filter(|behind| uses.get(behind) == Some(&1))
+        {
             layers[behind].details.norm = Some(norm);
         }
     }

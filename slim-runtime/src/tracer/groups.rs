@@ -12,7 +12,13 @@ impl LayerTracer<'_> {
     ///
     /// # Errors
     /// Those of [`read`](Self::read), [`Error::Parts`](crate::Error::Parts).
-    pub fn read_grouped(&mut self, name: impl Into<Cow<'static, str>>, input: &Flow, width: i64, groups: i64) -> Result<Axis> {
+    pub fn read_grouped(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        input: &Flow,
+        width: i64,
+        groups: i64,
+    ) -> Result<Axis> {
         let channels = self.given(input, width)?;
         self.hold_ungated(&channels);
         let part = self.one_part(&channels, groups)?;
@@ -25,7 +31,12 @@ impl LayerTracer<'_> {
     ///
     /// # Errors
     /// [`Error::Parts`](crate::Error::Parts) when `width` is no multiple of `groups`.
-    pub fn write_grouped(&mut self, name: impl Into<Cow<'static, str>>, width: i64, groups: i64) -> Result<Axis> {
+    pub fn write_grouped(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        width: i64,
+        groups: i64,
+    ) -> Result<Axis> {
         let axis = self.write(name, width)?;
         self.tie_groups(axis, groups)?;
         Ok(axis)
@@ -44,10 +55,19 @@ impl LayerTracer<'_> {
     ///
     /// # Errors
     /// [`Error::Parts`](crate::Error::Parts).
-    pub fn part_of(&mut self, name: impl Into<Cow<'static, str>>, axis: Axis, groups: i64) -> Result<Axis> {
+    pub fn part_of(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        axis: Axis,
+        groups: i64,
+    ) -> Result<Axis> {
         let axis = self.known(axis)?;
         let channels = self.axes[axis].clone();
-        let role = if self.node().axes[axis].role == AxisRole::Made { AxisRole::MadePart } else { AxisRole::Followed };
+        let role = if self.node().axes[axis].role == AxisRole::Made {
+            AxisRole::MadePart
+        } else {
+            AxisRole::Followed
+        };
         let part = self.one_part(&channels, groups)?;
         self.axis(name, part, role)
     }
@@ -57,15 +77,29 @@ impl LayerTracer<'_> {
     ///
     /// # Errors
     /// Those of [`follow`](Self::follow), [`Error::Parts`](crate::Error::Parts).
-    pub fn follow_groups(&mut self, input: &Flow, width: i64, groups: i64, per_group: i64) -> Result<(Axis, Axis)> {
+    pub fn follow_groups(
+        &mut self,
+        input: &Flow,
+        width: i64,
+        groups: i64,
+        per_group: i64,
+    ) -> Result<(Axis, Axis)> {
         let channels = self.given(input, width)?;
-        let size = self.cx.part_size("a convolution", &channels, usize::try_from(groups).unwrap_or(0))?;
-        channels.ids.chunks(size).for_each(|ids| ids.iter().for_each(|&id| self.cx.classes.union(ids[0], id)));
+        let size =
+            self.cx.part_size("a convolution", &channels, usize::try_from(groups).unwrap_or(0))?;
+        channels
+            .ids
+            .chunks(size)
+            .for_each(|ids| ids.iter().for_each(|&id| self.cx.classes.union(ids[0], id)));
         let mut heads = channels.select((0..channels.len()).step_by(size));
         heads.sent = self.cx.sent_by_blocks(&channels, size);
-        heads.gated = channels.gated.chunks(size).map(|gates| gates.iter().all(|&gated| gated)).collect();
+        heads.gated =
+            channels.gated.chunks(size).map(|gates| gates.iter().all(|&gated| gated)).collect();
         let outputs = heads.repeated(usize::try_from(per_group).unwrap_or(0));
-        Ok((self.axis("in", channels, AxisRole::Followed)?, self.axis("out", outputs, AxisRole::Followed)?))
+        Ok((
+            self.axis("in", channels, AxisRole::Followed)?,
+            self.axis("out", outputs, AxisRole::Followed)?,
+        ))
     }
 
     /// Ties equal parts, and returns the first of them.
@@ -74,7 +108,8 @@ impl LayerTracer<'_> {
         if groups == 1 && !channels.is_empty() {
             return Ok(Channels { origin: None, ..channels.clone() });
         }
-        let size = self.cx.part_size("a convolution", channels, usize::try_from(groups).unwrap_or(0))?;
+        let size =
+            self.cx.part_size("a convolution", channels, usize::try_from(groups).unwrap_or(0))?;
         self.cx.tie_parts(channels, size);
         Ok(channels.select(0..size))
     }

@@ -5,7 +5,10 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::graph::{AxisNode, AxisRole, Details, LayerNode, Maker, MixNode, Ranked, Reach, ReadNode, State, TensorNode, tensor_path};
+use super::graph::{
+    AxisNode, AxisRole, Details, LayerNode, Maker, MixNode, Ranked, Reach, ReadNode, State,
+    TensorNode, tensor_path,
+};
 use super::{Tracer, memory};
 use crate::criterion::Masking;
 use crate::flow::{ChannelId, Channels, Flow, Positions};
@@ -48,7 +51,12 @@ impl<'t> LayerTracer<'t> {
     ///
     /// # Errors
     /// [`Error::Width`], [`Error::Tuple`].
-    pub fn read(&mut self, name: impl Into<Cow<'static, str>>, input: &Flow, width: i64) -> Result<Axis> {
+    pub fn read(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        input: &Flow,
+        width: i64,
+    ) -> Result<Axis> {
         let channels = self.given(input, width)?;
         self.read_channels(name, channels)
     }
@@ -57,20 +65,27 @@ impl<'t> LayerTracer<'t> {
     ///
     /// # Errors
     /// [`Error::Width`] when `features` is no multiple of the channels, or another number where there is nothing to flatten; [`Error::Tuple`].
-    pub fn read_flattened(&mut self, name: impl Into<Cow<'static, str>>, input: &Flow, features: i64) -> Result<Axis> {
+    pub fn read_flattened(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        input: &Flow,
+        features: i64,
+    ) -> Result<Axis> {
         let channels = self.cx.channels(input, usize::try_from(features).ok())?;
         self.arrived(&channels);
         let width = channels.len() as i64;
         let hint = match channels.positions {
             _ if features == width => None,
-            Positions::One => {
-                Some("; each channel is one value here, so there is nothing to flatten (if it was expanded, say `flatten(a, positions)`)")
-            }
+            Positions::One => Some(
+                "; each channel is one value here, so there is nothing to flatten (if it was expanded, say `flatten(a, positions)`)",
+            ),
             Positions::Mixed => Some(
                 "; its parts may have unlike positions, so say what is flattened, `flatten(a, positions)`, before or after they are concatenated",
             ),
             Positions::Several if width > 0 && features % width == 0 => None,
-            Positions::Several => Some("; flattened, each channel gives the same number of features"),
+            Positions::Several => {
+                Some("; flattened, each channel gives the same number of features")
+            }
         };
         if let Some(hint) = hint {
             return Err(self.cx.width_error(features, "feature", &channels, hint.to_owned()));
@@ -82,7 +97,12 @@ impl<'t> LayerTracer<'t> {
     ///
     /// # Errors
     /// [`Error::Width`], [`Error::Tuple`].
-    pub fn follow(&mut self, name: impl Into<Cow<'static, str>>, input: &Flow, width: i64) -> Result<Axis> {
+    pub fn follow(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        input: &Flow,
+        width: i64,
+    ) -> Result<Axis> {
         let channels = self.given(input, width)?;
         self.axis(name, channels, AxisRole::Followed)
     }
@@ -102,7 +122,11 @@ impl<'t> LayerTracer<'t> {
     ///
     /// # Errors
     /// As for [`write`](Self::write).
-    pub fn write_features(&mut self, name: impl Into<Cow<'static, str>>, width: i64) -> Result<Axis> {
+    pub fn write_features(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        width: i64,
+    ) -> Result<Axis> {
         let axis = self.write(name, width)?;
         self.axes[axis.index].positions = Positions::One;
         Ok(axis)
@@ -112,7 +136,12 @@ impl<'t> LayerTracer<'t> {
     ///
     /// # Errors
     /// [`Error::Shape`] when a dimension is not as wide as its axis, [`Error::NotALeaf`].
-    pub fn parameter(&mut self, name: &'static str, tensor: &Tensor, axes: &[(usize, Axis)]) -> Result<()> {
+    pub fn parameter(
+        &mut self,
+        name: &'static str,
+        tensor: &Tensor,
+        axes: &[(usize, Axis)],
+    ) -> Result<()> {
         self.bind(name, tensor, axes, Role::Parameter)
     }
 
@@ -120,7 +149,12 @@ impl<'t> LayerTracer<'t> {
     ///
     /// # Errors
     /// As for [`parameter`](Self::parameter).
-    pub fn buffer(&mut self, name: &'static str, tensor: &Tensor, axes: &[(usize, Axis)]) -> Result<()> {
+    pub fn buffer(
+        &mut self,
+        name: &'static str,
+        tensor: &Tensor,
+        axes: &[(usize, Axis)],
+    ) -> Result<()> {
         self.bind(name, tensor, axes, Role::Buffer)
     }
 
@@ -133,10 +167,21 @@ impl<'t> LayerTracer<'t> {
         let shape = scale.size();
         if shape.len() != 1 {
             let rule = "must have one value per channel and no other dimension".to_owned();
-            return Err(Error::Shape { path: self.cx.path(), tensor: name.to_owned(), shape, rule });
+            return Err(Error::Shape {
+                path: self.cx.path(),
+                tensor: name.to_owned(),
+                shape,
+                rule,
+            });
         }
         let node = self.node();
-        node.ranked = Some(Ranked { tensor: node.tensors.len() - 1, dim: 0, axis: axis.index, is_scale: true, first: true });
+        node.ranked = Some(Ranked {
+            tensor: node.tensors.len() - 1,
+            dim: 0,
+            axis: axis.index,
+            is_scale: true,
+            first: true,
+        });
         Ok(())
     }
 
@@ -177,10 +222,18 @@ impl<'t> LayerTracer<'t> {
             return Ok(());
         }
         let before = &self.cx.layers[first.0];
-        let ids_before: Vec<_> = before.states[first.1].1.axes().into_iter().map(|axis| Rc::clone(&before.axes[axis].ids)).collect();
-        let ids_now: Vec<_> = axes.into_iter().map(|axis| Rc::clone(&self.axes[axis].ids)).collect();
+        let ids_before: Vec<_> = before.states[first.1]
+            .1
+            .axes()
+            .into_iter()
+            .map(|axis| Rc::clone(&before.axes[axis].ids))
+            .collect();
+        let ids_now: Vec<_> =
+            axes.into_iter().map(|axis| Rc::clone(&self.axes[axis].ids)).collect();
         if ids_before.iter().map(|ids| ids.len()).ne(ids_now.iter().map(|ids| ids.len())) {
-            return Err(self.cx.layer_error(format!("two layers have `{name}` here; give each a name of its own with `Tracer::field`")));
+            return Err(self.cx.layer_error(format!(
+                "two layers have `{name}` here; give each a name of its own with `Tracer::field`"
+            )));
         }
         for (before, now) in ids_before.iter().zip(ids_now) {
             before.iter().zip(now.iter()).for_each(|(&a, &b)| self.cx.classes.union(a, b));
@@ -226,20 +279,36 @@ impl<'t> LayerTracer<'t> {
     pub fn pass(&self, axis: Axis) -> Result<Flow> {
         let channels = self.axes[self.known(axis)?].clone();
         let made = self.cx.layers[self.index].axes[axis.index].role == AxisRole::Made;
-        let sent = if made { channels.sent.clone() } else { self.cx.unknown_but_zero(channels.sent.as_deref()) };
+        let sent = if made {
+            channels.sent.clone()
+        } else {
+            self.cx.unknown_but_zero(channels.sent.as_deref())
+        };
         let origin = (made && self.cx.is_detailed()).then_some(self.index);
         let gated = match made && self.cx.masking == Masking::Parameters && self.has_parameters() {
             true => vec![true; channels.len()].into(),
             false => Rc::clone(&channels.gated),
         };
-        Ok(Flow::Channels(self.left(Channels { source: self.cx.source(), sent, origin, gated, ..channels })))
+        Ok(Flow::Channels(self.left(Channels {
+            source: self.cx.source(),
+            sent,
+            origin,
+            gated,
+            ..channels
+        })))
     }
 
     /// Whether what the layer makes depends on parameters that follow it.
     fn has_parameters(&self) -> bool {
         let node = &self.cx.layers[self.index];
-        let makes = |axis: &Option<usize>| axis.is_some_and(|axis| matches!(node.axes[axis].role, AxisRole::Made | AxisRole::MadePart));
-        node.tensors.iter().any(|tensor| tensor.role == Role::Parameter && tensor.axes.iter().any(makes))
+        let makes = |axis: &Option<usize>| {
+            axis.is_some_and(|axis| {
+                matches!(node.axes[axis].role, AxisRole::Made | AxisRole::MadePart)
+            })
+        };
+        node.tensors
+            .iter()
+            .any(|tensor| tensor.role == Role::Parameter && tensor.axes.iter().any(makes))
     }
 
     /// Like [`pass`](Self::pass), of a layer that only moves channels: values are as they are too.
@@ -284,7 +353,9 @@ impl<'t> LayerTracer<'t> {
     /// `flow`, as the whole output of this layer, which makes its channels of others one by one or group by group.
     pub(crate) fn whole(&self, flow: Flow) -> Flow {
         match flow {
-            Flow::Channels(channels) if self.cx.is_detailed() => Flow::Channels(Channels { origin: Some(self.index), ..channels }),
+            Flow::Channels(channels) if self.cx.is_detailed() => {
+                Flow::Channels(Channels { origin: Some(self.index), ..channels })
+            }
             flow => flow,
         }
     }
@@ -293,15 +364,28 @@ impl<'t> LayerTracer<'t> {
         let channels = self.axes[self.known(axis)?].clone();
         let gated = vec![gated; channels.len()].into();
         let sent = self.cx.unknown_but_zero(channels.sent.as_deref());
-        Ok(Flow::Channels(self.left(Channels { source: self.cx.source(), gated, sent, ..channels })))
+        Ok(Flow::Channels(self.left(Channels {
+            source: self.cx.source(),
+            gated,
+            sent,
+            ..channels
+        })))
     }
 
     /// Where this layer's axis is.
     pub(super) fn known(&self, axis: Axis) -> Result<usize> {
-        if axis.layer == self.index { Ok(axis.index) } else { Err(self.cx.layer_error("it uses an axis of another layer".to_owned())) }
+        if axis.layer == self.index {
+            Ok(axis.index)
+        } else {
+            Err(self.cx.layer_error("it uses an axis of another layer".to_owned()))
+        }
     }
 
-    fn read_channels(&mut self, name: impl Into<Cow<'static, str>>, channels: Channels) -> Result<Axis> {
+    fn read_channels(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        channels: Channels,
+    ) -> Result<Axis> {
         self.hold_ungated(&channels);
         let axis = self.axis(name, channels.clone(), AxisRole::Read)?;
         self.reads(axis, &channels);
@@ -334,7 +418,12 @@ impl<'t> LayerTracer<'t> {
         self.cx.hold_ids(missed, Hold::Ungated { by: self.cx.path() });
     }
 
-    pub(super) fn axis(&mut self, name: impl Into<Cow<'static, str>>, channels: Channels, role: AxisRole) -> Result<Axis> {
+    pub(super) fn axis(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        channels: Channels,
+        role: AxisRole,
+    ) -> Result<Axis> {
         let name = name.into();
         if self.node().axes.iter().any(|axis| axis.name == name) {
             return Err(self.cx.layer_error(format!("it has the axis `{name}` twice")));
@@ -344,8 +433,17 @@ impl<'t> LayerTracer<'t> {
         Ok(Axis { layer: self.index, index: self.axes.len() - 1 })
     }
 
-    fn bind(&mut self, name: &'static str, tensor: &Tensor, axes: &[(usize, Axis)], role: Role) -> Result<()> {
-        let axes = axes.iter().map(|&(dim, axis)| Ok((dim, self.known(axis)?))).collect::<Result<Vec<_>>>()?;
+    fn bind(
+        &mut self,
+        name: &'static str,
+        tensor: &Tensor,
+        axes: &[(usize, Axis)],
+        role: Role,
+    ) -> Result<()> {
+        let axes = axes
+            .iter()
+            .map(|&(dim, axis)| Ok((dim, self.known(axis)?)))
+            .collect::<Result<Vec<_>>>()?;
         self.check(name, tensor, &axes)?;
         let mut dims = vec![None; tensor.dim()];
         for (dim, axis) in axes {
@@ -355,10 +453,22 @@ impl<'t> LayerTracer<'t> {
         let tensor = tensor.shallow_clone();
         let node = self.node();
         // What makes channels has a value for each of them and each of something else, which a bias has not.
-        let makes = |axis: &Option<usize>| axis.is_some_and(|axis| matches!(node.axes[axis].role, AxisRole::Made | AxisRole::MadePart));
-        if let (None, Role::Parameter, 2.., Some(dim)) = (&node.ranked, role, dims.len(), dims.iter().position(makes)) {
+        let makes = |axis: &Option<usize>| {
+            axis.is_some_and(|axis| {
+                matches!(node.axes[axis].role, AxisRole::Made | AxisRole::MadePart)
+            })
+        };
+        if let (None, Role::Parameter, 2.., Some(dim)) =
+            (&node.ranked, role, dims.len(), dims.iter().position(makes))
+        {
             let axis = dims[dim].unwrap_or_default();
-            node.ranked = Some(Ranked { tensor: node.tensors.len(), dim, axis, is_scale: false, first: true });
+            node.ranked = Some(Ranked {
+                tensor: node.tensors.len(),
+                dim,
+                axis,
+                is_scale: false,
+                first: true,
+            });
         }
         node.tensors.push(TensorNode { name, tensor, axes: dims, role, tied });
         Ok(())
@@ -381,10 +491,16 @@ impl<'t> LayerTracer<'t> {
     }
 
     /// Makes the channels of a tensor that was bound before the same in both places. A dimension that one place leaves alone is held.
-    fn tie(&mut self, name: &'static str, tensor: &Tensor, dims: &[Option<usize>]) -> Result<Option<(usize, usize)>> {
+    fn tie(
+        &mut self,
+        name: &'static str,
+        tensor: &Tensor,
+        dims: &[Option<usize>],
+    ) -> Result<Option<(usize, usize)>> {
         let Some((address, layout)) = memory(tensor) else { return Ok(None) };
         let here = (self.index, self.cx.layers[self.index].tensors.len());
-        let (first, first_layout) = self.cx.bound.entry(address).or_insert_with(|| (here, layout.clone()));
+        let (first, first_layout) =
+            self.cx.bound.entry(address).or_insert_with(|| (here, layout.clone()));
         let first = *first;
         if first == here {
             return Ok(None);
@@ -395,7 +511,12 @@ impl<'t> LayerTracer<'t> {
         }
         let before = &self.cx.layers[first.0];
         let ids_before = |axis: usize| Rc::clone(&before.axes[axis].ids);
-        let pairs: Vec<_> = before.tensors[first.1].axes.iter().map(|axis| axis.map(ids_before)).zip(dims).collect();
+        let pairs: Vec<_> = before.tensors[first.1]
+            .axes
+            .iter()
+            .map(|axis| axis.map(ids_before))
+            .zip(dims)
+            .collect();
         for pair in pairs {
             match pair {
                 (Some(before), &Some(axis)) => {

@@ -18,7 +18,10 @@ use crate::criterion::Masking;
 use crate::flow::{ChannelId, Channels, Flow, OpenFlow};
 use crate::plan::{Hold, LayerKind};
 use crate::{Error, Result};
-pub(crate) use graph::{AxisNode, AxisRole, Graph, LayerNode, Maker, MixNode, Ranked, Reach, ReadNode, State, TensorNode};
+pub(crate) use graph::{
+    AxisNode, AxisRole, Graph, LayerNode, Maker, MixNode, Ranked, Reach, ReadNode, State,
+    TensorNode,
+};
 pub use layer::{Axis, LayerTracer};
 pub(crate) use ops::shuffled;
 pub(crate) use sent::Sent;
@@ -99,7 +102,11 @@ impl Tracer {
     ///
     /// # Errors
     /// Those of `trace`.
-    pub fn field<T>(&mut self, name: impl Display, trace: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    pub fn field<T>(
+        &mut self,
+        name: impl Display,
+        trace: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
         self.scope.push(name.to_string());
         self.enter();
         let traced = trace(self);
@@ -112,7 +119,11 @@ impl Tracer {
     ///
     /// # Errors
     /// Those of `trace`.
-    pub fn kept_field(&mut self, name: impl Display, trace: impl FnOnce(&mut Self) -> Result<Flow>) -> Result<Flow> {
+    pub fn kept_field(
+        &mut self,
+        name: impl Display,
+        trace: impl FnOnce(&mut Self) -> Result<Flow>,
+    ) -> Result<Flow> {
         self.field(name, |cx| cx.kept(trace))
     }
 
@@ -155,18 +166,27 @@ impl Tracer {
     /// [`Error::Part`] when there are not as many inputs as widths, [`Error::Width`].
     pub fn expect_inputs(&mut self, input: &Flow, widths: &[i64]) -> Result<Flow> {
         match self.inputs(input, widths.len())? {
-            Flow::Tuple(parts) => {
-                parts.iter().zip(widths).map(|(part, &width)| self.expect_input(part, width)).collect::<Result<_>>().map(Flow::Tuple)
-            }
+            Flow::Tuple(parts) => parts
+                .iter()
+                .zip(widths)
+                .map(|(part, &width)| self.expect_input(part, width))
+                .collect::<Result<_>>()
+                .map(Flow::Tuple),
             one => Ok(one),
         }
     }
 
     /// The tensors that were bound, once each, by path.
     pub(crate) fn tensors(&self) -> Vec<(String, Tensor)> {
-        let bound = self.layers.iter().flat_map(|layer| layer.tensors.iter().map(move |bound| (layer, bound)));
+        let bound = self
+            .layers
+            .iter()
+            .flat_map(|layer| layer.tensors.iter().map(move |bound| (layer, bound)));
         let own = bound.filter(|(_, bound)| bound.tied.is_none());
-        own.map(|(layer, bound)| (format!("{}.{}", layer.path, bound.name), bound.tensor.shallow_clone())).collect()
+        own.map(|(layer, bound)| {
+            (format!("{}.{}", layer.path, bound.name), bound.tensor.shallow_clone())
+        })
+        .collect()
     }
 
     /// Field path of the part that is being traced.
@@ -184,7 +204,9 @@ impl Tracer {
     pub(crate) fn known_width(&self, flow: &Flow) -> Option<i64> {
         match flow {
             Flow::Channels(channels) => Some(channels.len() as i64),
-            Flow::Open(open) => self.inputs[open.index].as_ref().map(|channels| channels.len() as i64),
+            Flow::Open(open) => {
+                self.inputs[open.index].as_ref().map(|channels| channels.len() as i64)
+            }
             Flow::Tuple(_) => None,
         }
     }
@@ -195,7 +217,8 @@ impl Tracer {
         if channels.len() as i64 == width {
             return Ok(channels);
         }
-        let hint = "; a field reads the one declared before it, unless `from` says otherwise".to_owned();
+        let hint =
+            "; a field reads the one declared before it, unless `from` says otherwise".to_owned();
         Err(self.width_error(width, "channel", &channels, hint))
     }
 
@@ -218,7 +241,8 @@ impl Tracer {
     fn fix_input(&mut self, index: usize, width: usize) -> Channels {
         let ids: Rc<[ChannelId]> = self.classes.fresh(width).collect();
         let writers = self.no_writers(width);
-        let channels = Channels { writers, ..Channels::new(ids, false, "the model's input".into()) };
+        let channels =
+            Channels { writers, ..Channels::new(ids, false, "the model's input".into()) };
         self.inputs[index] = Some(channels.clone());
         self.hold(&channels.clone().into(), &Hold::Input);
         channels
@@ -228,9 +252,22 @@ impl Tracer {
         Error::Layer { path: self.path(), reason }
     }
 
-    fn width_error(&self, expected: i64, unit: &'static str, channels: &Channels, hint: String) -> Error {
+    fn width_error(
+        &self,
+        expected: i64,
+        unit: &'static str,
+        channels: &Channels,
+        hint: String,
+    ) -> Error {
         let source = channels.source.to_string();
-        Error::Width { path: self.path(), expected, unit, source_name: source, found: channels.len() as i64, hint }
+        Error::Width {
+            path: self.path(),
+            expected,
+            unit,
+            source_name: source,
+            found: channels.len() as i64,
+            hint,
+        }
     }
 
     /// Holds every channel of a flow.
@@ -285,7 +322,8 @@ fn mark_first(layers: &mut [LayerNode]) {
     let mut seen = HashSet::new();
     for (index, layer) in layers.iter_mut().enumerate() {
         if let Some(ranked) = &mut layer.ranked {
-            ranked.first = seen.insert(layer.tensors[ranked.tensor].tied.unwrap_or((index, ranked.tensor)));
+            ranked.first =
+                seen.insert(layer.tensors[ranked.tensor].tied.unwrap_or((index, ranked.tensor)));
         }
     }
 }

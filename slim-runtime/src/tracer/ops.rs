@@ -46,7 +46,8 @@ impl Tracer {
     /// # Errors
     /// [`Error::Tuple`], [`Error::OpenInput`].
     pub fn concat(&mut self, parts: &[Flow]) -> Result<Flow> {
-        let parts = parts.iter().map(|part| self.channels(part, None)).collect::<Result<Vec<_>>>()?;
+        let parts =
+            parts.iter().map(|part| self.channels(part, None)).collect::<Result<Vec<_>>>()?;
         // Parts may have been flattened before, of unlike many positions.
         let positions = match &parts[..] {
             [part] => part.positions,
@@ -108,10 +109,16 @@ impl Tracer {
         let channels = self.channels(flow, None)?;
         // As many as channel ids can number.
         if positions == 0 || channels.len().saturating_mul(positions) > u32::MAX as usize {
-            return Err(self.layer_error(format!("{positions} positions of each channel cannot be flattened")));
+            return Err(self.layer_error(format!(
+                "{positions} positions of each channel cannot be flattened"
+            )));
         }
         let channels = channels.repeated(positions);
-        Ok(Flow::Channels(Channels { positions: Positions::One, source: self.source(), ..channels }))
+        Ok(Flow::Channels(Channels {
+            positions: Positions::One,
+            source: self.source(),
+            ..channels
+        }))
     }
 
     /// `[N, C · positions]` made `[N, C, …]` by `view` (a decoder's first image): `positions` features in a row become one channel, so they stay or go as a
@@ -160,9 +167,13 @@ impl Tracer {
     /// [`Error::Part`] when it is given another number of tensors.
     pub fn inputs(&mut self, input: &Flow, count: usize) -> Result<Flow> {
         match input {
-            Flow::Open(open) if self.inputs[open.index].is_none() => Ok(Flow::Tuple((0..count).map(|_| self.open()).collect())),
+            Flow::Open(open) if self.inputs[open.index].is_none() => {
+                Ok(Flow::Tuple((0..count).map(|_| self.open()).collect()))
+            }
             Flow::Tuple(parts) if parts.len() == count => Ok(input.clone()),
-            Flow::Tuple(parts) => Err(Error::Part { path: self.path(), index: count - 1, found: parts.len() }),
+            Flow::Tuple(parts) => {
+                Err(Error::Part { path: self.path(), index: count - 1, found: parts.len() })
+            }
             _ => Err(Error::Part { path: self.path(), index: count - 1, found: 1 }),
         }
     }
@@ -205,12 +216,19 @@ impl Tracer {
         gate: impl Fn(bool, bool) -> bool,
         sent: impl Fn(&Sent, &Sent) -> Sent,
     ) -> Result<Flow> {
-        let width = |cx: &mut Self, flow: &Flow| cx.channels(flow, None).ok().map(|channels| channels.len());
+        let width = |cx: &mut Self, flow: &Flow| {
+            cx.channels(flow, None).ok().map(|channels| channels.len())
+        };
         let known = width(self, a).or_else(|| width(self, b));
         let (a, b) = (self.channels(a, known)?, self.channels(b, known)?);
         if a.len() != b.len() {
             let named = |channels: &Channels| (channels.source.to_string(), channels.len());
-            return Err(Error::Union { path: self.path(), operator, left: named(&a), right: named(&b) });
+            return Err(Error::Union {
+                path: self.path(),
+                operator,
+                left: named(&a),
+                right: named(&b),
+            });
         }
         for (&a, &b) in a.ids.iter().zip(b.ids.iter()) {
             self.classes.union(a, b);
@@ -228,7 +246,12 @@ impl Tracer {
     }
 
     /// How wide each of `parts` equal parts is.
-    pub(super) fn part_size(&self, operation: &'static str, channels: &Channels, parts: usize) -> Result<usize> {
+    pub(super) fn part_size(
+        &self,
+        operation: &'static str,
+        channels: &Channels,
+        parts: usize,
+    ) -> Result<usize> {
         if parts == 0 || channels.is_empty() || !channels.len().is_multiple_of(parts) {
             return Err(self.parts_error(operation, channels, parts));
         }
@@ -243,7 +266,13 @@ impl Tracer {
     }
 
     fn parts_error(&self, operation: &'static str, channels: &Channels, parts: usize) -> Error {
-        Error::Parts { path: self.path(), operation, source_name: channels.source.to_string(), width: channels.len(), parts }
+        Error::Parts {
+            path: self.path(),
+            operation,
+            source_name: channels.source.to_string(),
+            width: channels.len(),
+            parts,
+        }
     }
 
     /// What an error message calls the part that is being traced.

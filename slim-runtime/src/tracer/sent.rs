@@ -27,7 +27,11 @@ pub(crate) enum Sent {
 impl Sent {
     /// Every activation here maps zero to zero, so nothing need be said of it.
     fn fresh(value: f64, since: usize, said: bool) -> Self {
-        if said || value == 0.0 { Sent::Known(value) } else { Sent::Unsaid { value, since, joined: false } }
+        if said || value == 0.0 {
+            Sent::Known(value)
+        } else {
+            Sent::Unsaid { value, since, joined: false }
+        }
     }
 
     pub(super) fn is_zero(&self) -> bool {
@@ -47,7 +51,9 @@ impl Sent {
             (Sent::Unsaid { since, .. }, Sent::Unsaid { since: other, .. }) => {
                 Sent::Unsaid { value, since: *since.min(other), joined: true }
             }
-            (Sent::Unsaid { since, .. }, _) | (_, Sent::Unsaid { since, .. }) => Sent::Unsaid { value, since: *since, joined: true },
+            (Sent::Unsaid { since, .. }, _) | (_, Sent::Unsaid { since, .. }) => {
+                Sent::Unsaid { value, since: *since, joined: true }
+            }
             (Sent::Known(_), Sent::Known(_)) => Sent::Known(value),
         }
     }
@@ -60,7 +66,11 @@ impl Sent {
     }
 
     pub(super) fn product(a: &Sent, b: &Sent) -> Self {
-        if a.is_zero() || b.is_zero() { Sent::Known(0.0) } else { Sent::joined(a, b, a.value() * b.value()) }
+        if a.is_zero() || b.is_zero() {
+            Sent::Known(0.0)
+        } else {
+            Sent::joined(a, b, a.value() * b.value())
+        }
     }
 }
 
@@ -90,9 +100,10 @@ impl Tracer {
             let said = all.iter().zip(activated).map(|(sent, value)| match sent {
                 Sent::Known(_) => Sent::Known(value),
                 Sent::Unsaid { since, .. } if *since >= start => Sent::Known(value),
-                Sent::Unsaid { .. } if activation != Activation::Identity => {
-                    Sent::Unknown(format!("nothing says what they pass in front of the activation in `{path}`").into())
-                }
+                Sent::Unsaid { .. } if activation != Activation::Identity => Sent::Unknown(
+                    format!("nothing says what they pass in front of the activation in `{path}`")
+                        .into(),
+                ),
                 other => other.clone(),
             });
             Ok(said.collect())
@@ -137,11 +148,21 @@ impl Tracer {
         }
     }
 
-    fn map_sent(&mut self, flow: &Flow, changes: bool, map: impl Fn(&[Sent]) -> Result<Vec<Sent>>) -> Result<Flow> {
+    fn map_sent(
+        &mut self,
+        flow: &Flow,
+        changes: bool,
+        map: impl Fn(&[Sent]) -> Result<Vec<Sent>>,
+    ) -> Result<Flow> {
         self.mapped(flow, changes, &map)
     }
 
-    fn mapped(&mut self, flow: &Flow, changes: bool, map: &dyn Fn(&[Sent]) -> Result<Vec<Sent>>) -> Result<Flow> {
+    fn mapped(
+        &mut self,
+        flow: &Flow,
+        changes: bool,
+        map: &dyn Fn(&[Sent]) -> Result<Vec<Sent>>,
+    ) -> Result<Flow> {
         match flow {
             Flow::Channels(channels) if self.detailed => {
                 if changes {
@@ -151,36 +172,55 @@ impl Tracer {
                 let origin = channels.origin.filter(|_| !changes);
                 Ok(Flow::Channels(Channels { sent, origin, ..channels.clone() }))
             }
-            Flow::Tuple(parts) => parts.iter().map(|part| self.mapped(part, changes, map)).collect::<Result<_>>().map(Flow::Tuple),
+            Flow::Tuple(parts) => parts
+                .iter()
+                .map(|part| self.mapped(part, changes, map))
+                .collect::<Result<_>>()
+                .map(Flow::Tuple),
             flow => Ok(flow.clone()),
         }
     }
 
     /// What comes out of the batch norm that is being traced, whose shift is `beta`.
-    pub(super) fn sent_by_norm(&self, beta: Option<&Tensor>, width: usize) -> Result<Option<Rc<[Sent]>>> {
+    pub(super) fn sent_by_norm(
+        &self,
+        beta: Option<&Tensor>,
+        width: usize,
+    ) -> Result<Option<Rc<[Sent]>>> {
         if !self.detailed {
             return Ok(None);
         }
         let (since, said) = (self.layers.len() - 1, self.is_said());
         let Some(beta) = beta else { return Ok(Some(vec![Sent::Known(0.0); width].into())) };
         let _no_grad = tch::no_grad_guard();
-        let read = || Vec::<f64>::try_from(&beta.f_to_kind(Kind::Double)?.f_to_device(Device::Cpu)?);
+        let read =
+            || Vec::<f64>::try_from(&beta.f_to_kind(Kind::Double)?.f_to_device(Device::Cpu)?);
         let values = read().map_err(Error::torch(format!("{}.bias", self.path())))?;
-        if let Some((channel, &value)) = values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
-            return Err(Error::NonFinite { path: self.path(), tensor: "bias".to_owned(), channel, value });
+        if let Some((channel, &value)) =
+            values.iter().enumerate().find(|(_, value)| !value.is_finite())
+        {
+            return Err(Error::NonFinite {
+                path: self.path(),
+                tensor: "bias".to_owned(),
+                channel,
+                value,
+            });
         }
         Ok(Some(values.into_iter().map(|value| Sent::fresh(value, since, said)).collect()))
     }
 
     /// What comes out of the layer that is being traced, and that makes these channels.
     pub(super) fn sent_by_maker(&self, width: usize) -> Option<Rc<[Sent]>> {
-        let why = || Sent::Unknown(format!("what `{}` gives depends on the input", self.path()).into());
+        let why =
+            || Sent::Unknown(format!("what `{}` gives depends on the input", self.path()).into());
         self.detailed.then(|| vec![why(); width].into())
     }
 
     /// `flow` behind something that maps zero to zero and, here and there, anything else to other values.
     pub(crate) fn changed_but_zero(&mut self, flow: Flow) -> Result<Flow> {
-        let unknown = |sent: &[Sent]| self.unknown_but_zero(Some(sent)).map(|sent| sent.to_vec()).unwrap_or_default();
+        let unknown = |sent: &[Sent]| {
+            self.unknown_but_zero(Some(sent)).map(|sent| sent.to_vec()).unwrap_or_default()
+        };
         match flow {
             Flow::Channels(channels) => {
                 let sent = channels.sent.as_deref().map(unknown).map(Into::into);
@@ -203,10 +243,13 @@ impl Tracer {
 
     /// What is behind something that tells the channels of a block apart by place or group: what all of them are, if they are alike.
     pub(super) fn sent_by_blocks(&self, channels: &Channels, block: usize) -> Option<Rc<[Sent]>> {
-        let why: Rc<str> = format!("`{}` makes one channel of several that are not alike", self.path()).into();
+        let why: Rc<str> =
+            format!("`{}` makes one channel of several that are not alike", self.path()).into();
         let of = |block: &[Sent]| match block {
             [first @ Sent::Known(value), others @ ..]
-                if others.iter().all(|other| matches!(other, Sent::Known(other) if other == value)) =>
+                if others
+                    .iter()
+                    .all(|other| matches!(other, Sent::Known(other) if other == value)) =>
             {
                 first.clone()
             }
@@ -216,17 +259,35 @@ impl Tracer {
         channels.sent.as_ref().map(|sent| sent.chunks(block).map(of).collect())
     }
 
-    pub(super) fn joined(&self, a: &Channels, b: &Channels, join: impl Fn(&Sent, &Sent) -> Sent) -> Option<Rc<[Sent]>> {
-        self.detailed.then(|| self.known_or_not(a).iter().zip(self.known_or_not(b).iter()).map(|(a, b)| join(a, b)).collect())
+    pub(super) fn joined(
+        &self,
+        a: &Channels,
+        b: &Channels,
+        join: impl Fn(&Sent, &Sent) -> Sent,
+    ) -> Option<Rc<[Sent]>> {
+        self.detailed.then(|| {
+            self.known_or_not(a)
+                .iter()
+                .zip(self.known_or_not(b).iter())
+                .map(|(a, b)| join(a, b))
+                .collect()
+        })
     }
 
     pub(super) fn concatenated(&self, parts: &[Channels]) -> Option<Rc<[Sent]>> {
-        self.detailed.then(|| parts.iter().flat_map(|part| self.known_or_not(part).to_vec()).collect())
+        self.detailed
+            .then(|| parts.iter().flat_map(|part| self.known_or_not(part).to_vec()).collect())
     }
 
     /// What channels carry; nothing has been recorded where no batch norm made them.
     pub(super) fn known_or_not(&self, channels: &Channels) -> Rc<[Sent]> {
-        let unknown = || vec![Sent::Unknown(format!("nothing says what {} gives", channels.source).into()); channels.len()].into();
+        let unknown = || {
+            vec![
+                Sent::Unknown(format!("nothing says what {} gives", channels.source).into());
+                channels.len()
+            ]
+            .into()
+        };
         channels.sent.clone().unwrap_or_else(unknown)
     }
 

@@ -10,7 +10,11 @@ const MOST_TESTS: usize = 64;
 ///
 /// # Errors
 /// Those of `test`, which says how a part fails.
-pub(crate) fn culprits<D>(count: usize, whole: D, test: impl FnMut(&[usize]) -> Result<Option<D>>) -> Result<Vec<(Vec<usize>, D)>> {
+pub(crate) fn culprits<D>(
+    count: usize,
+    whole: D,
+    test: impl FnMut(&[usize]) -> Result<Option<D>>,
+) -> Result<Vec<(Vec<usize>, D)>> {
     let mut search = Search { test, left: MOST_TESTS };
     let (mut found, mut rest, mut failure) = (Vec::new(), (0..count).collect::<Vec<_>>(), whole);
     loop {
@@ -43,10 +47,14 @@ impl<D, T: FnMut(&[usize]) -> Result<Option<D>>> Search<T> {
     fn smallest(&mut self, mut set: Vec<usize>, mut how: D) -> Result<(Vec<usize>, D)> {
         let mut pieces = 2;
         while set.len() > 1 {
-            let chunks: Vec<Vec<usize>> = set.chunks(set.len().div_ceil(pieces)).map(<[usize]>::to_vec).collect();
-            let without = |chunk: &Vec<usize>| set.iter().copied().filter(|member| !chunk.contains(member)).collect();
+            let chunks: Vec<Vec<usize>> =
+                set.chunks(set.len().div_ceil(pieces)).map(<[usize]>::to_vec).collect();
+            let without = |chunk: &Vec<usize>| {
+                set.iter().copied().filter(|member| !chunk.contains(member)).collect()
+            };
             // Of two pieces, one is what is left without the other.
-            let complements: Vec<_> = if chunks.len() > 2 { chunks.iter().map(without).collect() } else { Vec::new() };
+            let complements: Vec<_> =
+                if chunks.len() > 2 { chunks.iter().map(without).collect() } else { Vec::new() };
             let last = chunks.len() == set.len();
             let narrower = match self.first(chunks)? {
                 Some(found) => Some((found, 2)),
@@ -80,7 +88,10 @@ mod tests {
         let mut tests = 0;
         let fails = |part: &[usize]| {
             tests += 1;
-            Ok(causes.iter().any(|cause| cause.iter().all(|member| part.contains(member))).then_some(()))
+            Ok(causes
+                .iter()
+                .any(|cause| cause.iter().all(|member| part.contains(member)))
+                .then_some(()))
         };
         let found = culprits(count, (), fails).unwrap();
         (found.into_iter().map(|(part, ())| part).collect(), tests)

@@ -21,8 +21,12 @@ impl fmt::Display for Closeness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { difference, magnitude } = self;
         // A small one would be rounded to nothing.
-        let magnitude = if *magnitude >= 0.1 { format!("{magnitude:.1}") } else { format!("{magnitude:.1e}") };
-        write!(f, "slimmed and masked outputs (up to {magnitude}) differ by {difference:.1e} at most")
+        let magnitude =
+            if *magnitude >= 0.1 { format!("{magnitude:.1}") } else { format!("{magnitude:.1e}") };
+        write!(
+            f,
+            "slimmed and masked outputs (up to {magnitude}) differ by {difference:.1e} at most"
+        )
     }
 }
 
@@ -40,10 +44,15 @@ impl fmt::Display for Divergence {
         match self {
             Divergence::Values { difference, magnitude, tolerance } => {
                 let allowed = tolerance * magnitude;
-                write!(f, "outputs of up to {magnitude:.3} are off by up to {difference:.2e}, where rounding would explain {allowed:.1e}")
+                write!(
+                    f,
+                    "outputs of up to {magnitude:.3} are off by up to {difference:.2e}, where rounding would explain {allowed:.1e}"
+                )
             }
             Divergence::NonFinite => f.write_str("outputs are NaN or infinite"),
-            Divergence::Shape { masked, slimmed } => write!(f, "the output has shape {slimmed:?} instead of {masked:?}"),
+            Divergence::Shape { masked, slimmed } => {
+                write!(f, "the output has shape {slimmed:?} instead of {masked:?}")
+            }
             Divergence::Panic { message } => write!(f, "it panics: {message}"),
         }
     }
@@ -57,17 +66,26 @@ pub(crate) fn usable(output: &Tensor, whose: &str) -> Result<Tensor> {
     let unverified = |reason: String| Err(Error::Unverified { reason });
     let kind = output.f_kind().map_err(torch)?;
     if !is_float(kind) {
-        return unverified(format!("the closure returns {kind:?}; let it return floats, such as logits"));
+        return unverified(format!(
+            "the closure returns {kind:?}; let it return floats, such as logits"
+        ));
     }
     if output.numel() == 0 {
-        return unverified(format!("the output is empty ({:?}); the sample needs at least one item", output.size()));
+        return unverified(format!(
+            "the output is empty ({:?}); the sample needs at least one item",
+            output.size()
+        ));
     }
     let output = double(output)?;
     if !all_finite(&output)? {
-        return unverified(format!("the {whose}'s output is not finite on this sample; use another"));
+        return unverified(format!(
+            "the {whose}'s output is not finite on this sample; use another"
+        ));
     }
     if largest(&output)? == 0.0 {
-        return unverified(format!("the {whose}'s output is zero everywhere on this sample, which shows nothing; use another"));
+        return unverified(format!(
+            "the {whose}'s output is zero everywhere on this sample, which shows nothing; use another"
+        ));
     }
     Ok(output)
 }
@@ -76,7 +94,11 @@ pub(crate) fn usable(output: &Tensor, whose: &str) -> Result<Tensor> {
 ///
 /// # Errors
 /// [`Error::Torch`].
-pub(crate) fn compare(masked: &Tensor, slimmed: &Tensor, tolerance: f64) -> Result<Result<Closeness, Divergence>> {
+pub(crate) fn compare(
+    masked: &Tensor,
+    slimmed: &Tensor,
+    tolerance: f64,
+) -> Result<Result<Closeness, Divergence>> {
     if masked.size() != slimmed.size() {
         return Ok(Err(Divergence::Shape { masked: masked.size(), slimmed: slimmed.size() }));
     }
@@ -131,7 +153,11 @@ pub(crate) fn all_finite(tensor: &Tensor) -> Result<bool> {
 }
 
 pub(crate) fn largest(tensor: &Tensor) -> Result<f64> {
-    tensor.f_abs().and_then(|tensor| tensor.f_max()).and_then(|max| max.f_double_value(&[])).map_err(torch)
+    tensor
+        .f_abs()
+        .and_then(|tensor| tensor.f_max())
+        .and_then(|max| max.f_double_value(&[]))
+        .map_err(torch)
 }
 
 fn torch(cause: tch::TchError) -> Error {
@@ -147,6 +173,9 @@ mod tests {
         let said = |magnitude| Closeness { difference: 3.8e-6, magnitude }.to_string();
         assert_eq!(said(10.69), "slimmed and masked outputs (up to 10.7) differ by 3.8e-6 at most");
         assert_eq!(said(0.1), "slimmed and masked outputs (up to 0.1) differ by 3.8e-6 at most");
-        assert_eq!(said(0.0421), "slimmed and masked outputs (up to 4.2e-2) differ by 3.8e-6 at most");
+        assert_eq!(
+            said(0.0421),
+            "slimmed and masked outputs (up to 4.2e-2) differ by 3.8e-6 at most"
+        );
     }
 }

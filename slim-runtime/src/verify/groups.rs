@@ -22,7 +22,11 @@ pub(super) struct Group {
 pub(super) fn coupled(graph: &Graph, plan: &Plan) -> Vec<Group> {
     let mut union = UnionFind::default();
     let mut removed = vec![false; union.fresh(graph.class.len()).count()];
-    let axes = graph.layers.iter().zip(&plan.layers).flat_map(|(node, layer)| node.axes.iter().zip(&layer.axes));
+    let axes = graph
+        .layers
+        .iter()
+        .zip(&plan.layers)
+        .flat_map(|(node, layer)| node.axes.iter().zip(&layer.axes));
     for (axis, planned) in axes {
         let mut first = None;
         for position in planner::removed(&planned.keep, planned.width) {
@@ -34,7 +38,9 @@ pub(super) fn coupled(graph: &Graph, plan: &Plan) -> Vec<Group> {
         }
     }
     let mut groups: BTreeMap<_, HashSet<usize>> = BTreeMap::new();
-    for (class, root) in union.into_roots().into_iter().enumerate().filter(|(class, _)| removed[*class]) {
+    for (class, root) in
+        union.into_roots().into_iter().enumerate().filter(|(class, _)| removed[*class])
+    {
         groups.entry(root).or_default().insert(class);
     }
     groups.into_values().map(|classes| Group::new(graph, &removed, classes)).collect()
@@ -46,17 +52,33 @@ impl Group {
             let classes = layer.axes[axis].ids.iter().map(|&id| graph.class(id));
             classes.filter(|&class| removed[class]).collect()
         };
-        let has = |layer: &LayerNode, axis: usize| removed_of(layer, axis).iter().any(|class| classes.contains(class));
+        let has = |layer: &LayerNode, axis: usize| {
+            removed_of(layer, axis).iter().any(|class| classes.contains(class))
+        };
         let (mut rankers, mut makers, mut readers) = (Vec::new(), Vec::new(), Vec::new());
         for layer in &graph.layers {
-            let makes = (0..layer.axes.len()).any(|axis| layer.axes[axis].role == AxisRole::Made && has(layer, axis));
-            let ranked = layer.ranked.as_ref().filter(|ranked| ranked.is_scale).map(|scale| scale.axis).filter(|&axis| has(layer, axis));
-            let ranks = ranked.is_some_and(|axis| removed_of(layer, axis).iter().all(|class| classes.contains(class)));
-            let reads = (0..layer.axes.len()).any(|axis| !is_made(&layer.axes[axis]) && has(layer, axis));
-            let lists = [(&mut makers, makes), (&mut rankers, ranks), (&mut readers, reads && !ranks)];
-            lists.into_iter().filter(|(_, is_one)| *is_one).for_each(|(list, _)| list.push(layer.path.clone()));
+            let makes = (0..layer.axes.len())
+                .any(|axis| layer.axes[axis].role == AxisRole::Made && has(layer, axis));
+            let ranked = layer
+                .ranked
+                .as_ref()
+                .filter(|ranked| ranked.is_scale)
+                .map(|scale| scale.axis)
+                .filter(|&axis| has(layer, axis));
+            let ranks = ranked.is_some_and(|axis| {
+                removed_of(layer, axis).iter().all(|class| classes.contains(class))
+            });
+            let reads =
+                (0..layer.axes.len()).any(|axis| !is_made(&layer.axes[axis]) && has(layer, axis));
+            let lists =
+                [(&mut makers, makes), (&mut rankers, ranks), (&mut readers, reads && !ranks)];
+            lists
+                .into_iter()
+                .filter(|(_, is_one)| *is_one)
+                .for_each(|(list, _)| list.push(layer.path.clone()));
         }
-        let (names, makers) = if rankers.is_empty() { (makers, Vec::new()) } else { (rankers, makers) };
+        let (names, makers) =
+            if rankers.is_empty() { (makers, Vec::new()) } else { (rankers, makers) };
         Self { classes, names: once(names), makers: once(makers), readers: once(readers) }
     }
 }

@@ -120,8 +120,13 @@ impl<X: ?Sized, F> Verify<'_, Slimming, X, F> {
         F: Fn(&M, &X) -> Tensor,
     {
         let plan = model.plan(&self.wanted)?;
-        Trial { graph: &planner::trace(model, plan.masking())?, sample: self.sample, forward: &self.forward, tolerance: self.tolerance }
-            .carry_out(model, &plan)
+        Trial {
+            graph: &planner::trace(model, plan.masking())?,
+            sample: self.sample,
+            forward: &self.forward,
+            tolerance: self.tolerance,
+        }
+        .carry_out(model, &plan)
     }
 }
 
@@ -138,7 +143,13 @@ impl<X: ?Sized, F> Verify<'_, &Plan, X, F> {
         F: Fn(&M, &X) -> Tensor,
     {
         let graph = planner::trace(model, self.wanted.masking())?;
-        Trial { graph: &graph, sample: self.sample, forward: &self.forward, tolerance: self.tolerance }.carry_out(model, self.wanted)
+        Trial {
+            graph: &graph,
+            sample: self.sample,
+            forward: &self.forward,
+            tolerance: self.tolerance,
+        }
+        .carry_out(model, self.wanted)
     }
 
     /// Says how far the slimmed network would be from the masked one, and leaves the model as it is.
@@ -153,7 +164,13 @@ impl<X: ?Sized, F> Verify<'_, &Plan, X, F> {
         F: Fn(&M, &X) -> Tensor,
     {
         let graph = planner::trace(model, self.wanted.masking())?;
-        Trial { graph: &graph, sample: self.sample, forward: &self.forward, tolerance: self.tolerance }.verify(model, self.wanted)
+        Trial {
+            graph: &graph,
+            sample: self.sample,
+            forward: &self.forward,
+            tolerance: self.tolerance,
+        }
+        .verify(model, self.wanted)
     }
 }
 
@@ -197,7 +214,9 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
     where
         F: Fn(&M, &X) -> Tensor,
     {
-        if let Some(tolerance) = self.tolerance.filter(|tolerance| !tolerance.is_finite() || *tolerance < 0.0) {
+        if let Some(tolerance) =
+            self.tolerance.filter(|tolerance| !tolerance.is_finite() || *tolerance < 0.0)
+        {
             return Err(Error::Tolerance(tolerance));
         }
         // A network that absorbs is not the masked one; which channels go is verified without.
@@ -208,14 +227,22 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
         }
     }
 
-    fn compare<M: Prunable + ?Sized>(&self, model: &mut M, plan: &Plan) -> Result<Result<Closeness, Divergence>>
+    fn compare<M: Prunable + ?Sized>(
+        &self,
+        model: &mut M,
+        plan: &Plan,
+    ) -> Result<Result<Closeness, Divergence>>
     where
         F: Fn(&M, &X) -> Tensor,
     {
         let (masked, tolerance) = self.masked(model, plan)?;
         let run = |model: &M| panics::caught(|| (self.forward)(model, self.sample).f_detach());
         match temporarily(model, self.graph, plan, Form::Slimmed, run)? {
-            Ok(slimmed) => compare::compare(&masked, &slimmed.map_err(Error::torch("the slimmed output"))?, tolerance),
+            Ok(slimmed) => compare::compare(
+                &masked,
+                &slimmed.map_err(Error::torch("the slimmed output"))?,
+                tolerance,
+            ),
             Err(message) => Ok(Err(Divergence::Panic { message })),
         }
     }
@@ -226,14 +253,22 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
         F: Fn(&M, &X) -> Tensor,
     {
         // Detached while the network is masked: an output that is a tensor of the network itself is put back with it.
-        let masked = temporarily(model, self.graph, plan, Form::Masked, |model| (self.forward)(model, self.sample).f_detach())?;
+        let masked = temporarily(model, self.graph, plan, Form::Masked, |model| {
+            (self.forward)(model, self.sample).f_detach()
+        })?;
         let masked = masked.map_err(Error::torch("the masked output"))?;
-        let tolerance = self.tolerance.unwrap_or_else(|| compare::default_tolerance(self.graph, &masked));
+        let tolerance =
+            self.tolerance.unwrap_or_else(|| compare::default_tolerance(self.graph, &masked));
         Ok((compare::usable(&masked, "masked network")?, tolerance))
     }
 
     /// Where the two differ.
-    fn explain<M: Prunable + ?Sized>(&self, model: &mut M, plan: &Plan, divergence: Divergence) -> Result<Error>
+    fn explain<M: Prunable + ?Sized>(
+        &self,
+        model: &mut M,
+        plan: &Plan,
+        divergence: Divergence,
+    ) -> Result<Error>
     where
         F: Fn(&M, &X) -> Tensor,
     {
@@ -255,7 +290,8 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
             }
         })?;
         let place = |(part, how): (Vec<usize>, Divergence)| {
-            let mut names: Vec<_> = part.iter().take(MOST_GROUPS).map(|&group| groups[group].to_string()).collect();
+            let mut names: Vec<_> =
+                part.iter().take(MOST_GROUPS).map(|&group| groups[group].to_string()).collect();
             if part.len() > MOST_GROUPS {
                 names.push(format!("{} other sets of channels", part.len() - MOST_GROUPS));
             }

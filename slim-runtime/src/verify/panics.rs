@@ -29,12 +29,18 @@ pub(crate) fn caught<T>(body: impl FnOnce() -> T) -> Result<T, String> {
 
 /// What a panic says. Of one of tch's it is libtorch's own words, without where in its own code it was.
 fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     let text = text.unwrap_or("a value that is no text");
     // tch unwraps, so its errors arrive in their `Debug` form, with line breaks written out.
     let words = text.strip_prefix("called `Result::unwrap()` on an `Err` value: ").unwrap_or(text);
     let words = words.strip_prefix("Torch(\"").unwrap_or(words);
-    let end = ["\\nException raised from", "\nException raised from"].iter().filter_map(|mark| words.find(mark)).min();
+    let end = ["\\nException raised from", "\nException raised from"]
+        .iter()
+        .filter_map(|mark| words.find(mark))
+        .min();
     words[..end.unwrap_or(words.len())].to_owned()
 }
 
@@ -47,14 +53,20 @@ mod tests {
     #[test]
     fn tchs_panics_are_libtorchs_words() {
         let sum = caught(|| Tensor::from_slice(&[1., 2.]) + Tensor::from_slice(&[1., 2., 3.]));
-        assert_eq!(sum.unwrap_err(), "The size of tensor a (2) must match the size of tensor b (3) at non-singleton dimension 0");
+        assert_eq!(
+            sum.unwrap_err(),
+            "The size of tensor a (2) must match the size of tensor b (3) at non-singleton dimension 0"
+        );
     }
 
     #[test]
     fn other_panics_are_their_text() {
         let number = 3;
         assert_eq!(caught(|| panic!("{number} is odd")), Err::<(), _>("3 is odd".to_owned()));
-        assert_eq!(caught(|| std::panic::panic_any(3)), Err::<(), _>("a value that is no text".to_owned()));
+        assert_eq!(
+            caught(|| std::panic::panic_any(3)),
+            Err::<(), _>("a value that is no text".to_owned())
+        );
         assert_eq!(caught(|| number), Ok(3));
         assert!(!EXPECTED.get());
     }

@@ -112,7 +112,8 @@ fn recursion_through_a_box() {
     let vs = nn::VarStore::new(Device::Cpu);
     let p = &vs.root();
     let last = List { layer: (conv(p, 8, 2), None), next: None };
-    let (model, paths) = slimmed(List { layer: (conv(p, 3, 8), Some(norm(p, 8))), next: Some(Box::new(last)) });
+    let (model, paths) =
+        slimmed(List { layer: (conv(p, 3, 8), Some(norm(p, 8))), next: Some(Box::new(last)) });
     assert_eq!(paths, ["layer.0", "layer.1", "next.layer.0"]);
     assert_eq!(model.next.unwrap().layer.0.ws.size()[1], 3);
 }
@@ -167,13 +168,30 @@ fn plain_values_and_containers_pass_channels_on() {
         nested: (Unit, [(); 3], vec![None, Some(Box::new(Relu))]),
         head: nn::linear(p, 8 * 9, 2, Default::default()),
     };
-    let read = (model.flag, model.letter, model.width, model.share, &model.text, model.label, model.device, model.kind);
+    let read = (
+        model.flag,
+        model.letter,
+        model.width,
+        model.share,
+        &model.text,
+        model.label,
+        model.device,
+        model.kind,
+    );
     assert_eq!(read, (true, 'x', 8, 0.5, &String::new(), "", Device::Cpu, Kind::Float));
     let (model, paths) = slimmed(model);
     assert_eq!(paths, ["conv", "bn", "head"]);
     assert_eq!(model.head.ws.size()[1], 27);
     assert!(model.optional.is_none() && model.nested.2.len() == 2);
-    let _ = (&model.present, &model.unit, &model.empty, &model.skipped, &model.boxed, &model.nested.0, &model.nested.1);
+    let _ = (
+        &model.present,
+        &model.unit,
+        &model.empty,
+        &model.skipped,
+        &model.boxed,
+        &model.nested.0,
+        &model.nested.1,
+    );
 }
 
 /// A module that hides its types: a private type in a public struct needs no further word.

@@ -161,7 +161,10 @@ fn images(width: i64) -> ::torch::Tensor {
 }
 
 /// Runs, loses channels, and runs again. Gives the paths of its layers.
-fn slims<M: ::torch::nn::ModuleT + ::pruning::Prunable>(mut net: M, size: &[i64]) -> ::std::vec::Vec<::std::string::String> {
+fn slims<M: ::torch::nn::ModuleT + ::pruning::Prunable>(
+    mut net: M,
+    size: &[i64],
+) -> ::std::vec::Vec<::std::string::String> {
     let output = net.forward_t(&images(3), false);
     ::core::assert_eq!(output.size(), size);
     let slimmed = match net.slim(0.5) {
@@ -170,7 +173,9 @@ fn slims<M: ::torch::nn::ModuleT + ::pruning::Prunable>(mut net: M, size: &[i64]
     };
     ::core::assert!(slimmed.plan().channels().after < slimmed.plan().channels().before);
     ::core::assert_eq!(net.forward_t(&images(3), false).size(), size);
-    let paths = ::core::iter::Iterator::map(slimmed.plan().layers().iter(), |layer| ::core::clone::Clone::clone(&layer.path));
+    let paths = ::core::iter::Iterator::map(slimmed.plan().layers().iter(), |layer| {
+        ::core::clone::Clone::clone(&layer.path)
+    });
     ::core::iter::Iterator::collect(paths)
 }
 
@@ -179,9 +184,16 @@ fn a_model_of_taken_names() {
     let vs = ::torch::nn::VarStore::new(::torch::Device::Cpu);
     let net = Net::new(vs.root(), 8, 8, 6);
     let variables = vs.variables();
-    ::core::assert!(variables.contains_key("type.weight") && variables.contains_key("fn.running_mean"), "{:?}", variables.keys());
+    ::core::assert!(
+        variables.contains_key("type.weight") && variables.contains_key("fn.running_mean"),
+        "{:?}",
+        variables.keys()
+    );
     let paths = slims(net, &[1, 2]);
-    ::core::assert_eq!(paths, ["path", "xs", "previous", "from", "cx", "visit", "type", "fn", "gives", "i"]);
+    ::core::assert_eq!(
+        paths,
+        ["path", "xs", "previous", "from", "cx", "visit", "type", "fn", "gives", "i"]
+    );
 }
 
 #[test]

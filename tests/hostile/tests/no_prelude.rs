@@ -1,6 +1,13 @@
 //! No prelude, all warnings denied, the crate renamed, and every name that an expansion might use taken by something else.
 #![no_implicit_prelude]
-#![deny(warnings, missing_docs, unused_qualifications, unreachable_pub, clippy::all, clippy::pedantic)]
+#![deny(
+    warnings,
+    missing_docs,
+    unused_qualifications,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic
+)]
 #![allow(clippy::default_trait_access)] // of this file's own code
 
 /// Shadows of what careless macros mention.
@@ -23,7 +30,9 @@ mod shadows {
     pub(crate) mod std {}
 }
 
-use shadows::{Box, Clone, Err, Flow, LayerVisitor, Ok, Option, Prunable, Result, Some, String, Tracer, Vec};
+use shadows::{
+    Box, Clone, Err, Flow, LayerVisitor, Ok, Option, Prunable, Result, Some, String, Tracer, Vec,
+};
 
 /// Every type is written with its full path, and field names meet those of local variables in expansions.
 #[derive(::core::fmt::Debug, ::pruning::Prunable)]
@@ -100,12 +109,15 @@ fn a_net_of_taken_names_slims() {
         _unused: (Result, Vec, Box, String, Ok, Err, Some, Tracer, Flow, LayerVisitor),
         last: ::torch::nn::linear(p / "g", 4, 2, ::core::default::Default::default()),
     };
-    let ::core::result::Result::Ok(slimmed) = ::pruning::Prunable::slim(&mut net, 0.5) else { ::core::panic!("must slim") };
+    let ::core::result::Result::Ok(slimmed) = ::pruning::Prunable::slim(&mut net, 0.5) else {
+        ::core::panic!("must slim")
+    };
     let Option = net.r#fn;
     ::core::assert_eq!(slimmed.plan().channels().before, 20);
     ::core::assert_eq!(slimmed.plan().removable(), 16);
-    let paths: ::std::vec::Vec<&str> =
-        ::core::iter::Iterator::collect(::core::iter::Iterator::map(slimmed.plan().layers().iter(), |layer| &*layer.path));
+    let paths: ::std::vec::Vec<&str> = ::core::iter::Iterator::collect(
+        ::core::iter::Iterator::map(slimmed.plan().layers().iter(), |layer| &*layer.path),
+    );
     ::core::assert_eq!(paths, ["cx", "visit", "input", "node0", "type", "flow", "last"]);
 }
 
@@ -113,7 +125,11 @@ fn a_net_of_taken_names_slims() {
 fn a_struct_from_a_macro_slims() {
     let vs = ::torch::nn::VarStore::new(::torch::Device::Cpu);
     let p = &vs.root();
-    let mut net = FromMacro { norm_of_the_caller: conv(p, "a", 3, 8), norm: norm(p, "b", 8), last: conv(p, "c", 8, 2) };
+    let mut net = FromMacro {
+        norm_of_the_caller: conv(p, "a", 3, 8),
+        norm: norm(p, "b", 8),
+        last: conv(p, "c", 8, 2),
+    };
     ::core::assert!(::pruning::Prunable::slim(&mut net, 0.5).is_ok());
     ::core::assert_eq!(net.last.ws.size(), [2, 3, 1, 1]);
 }

@@ -11,6 +11,9 @@ fn main() {
     let folder = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| panic!("replica FOLDER")));
     let (mut net, mut vs) = built::<Chain>();
     checkpoint::load_weights(folder.join("dense.safetensors"), &mut vs).unwrap();
-    net.apply(&Plan::from_json(&std::fs::read_to_string(folder.join("plan.json")).unwrap()).unwrap()).unwrap();
+    net.apply(
+        &Plan::from_json(&std::fs::read_to_string(folder.join("plan.json")).unwrap()).unwrap(),
+    )
+    .unwrap();
     println!("{}", hash(&vs));
 }

@@ -10,11 +10,16 @@ use crate::{fixture, read, refused, slim, vgg};
 fn a_file_of_ours_knows_what_it_holds() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("vgg.safetensors");
-    let mut model = Model::new(Spec::new(Arch::Vgg, Some(11), None, 10).unwrap(), Device::Cpu).unwrap();
+    let mut model =
+        Model::new(Spec::new(Arch::Vgg, Some(11), None, 10).unwrap(), Device::Cpu).unwrap();
     model.draw_scales();
     slim(&mut model, 0.9);
     model.writer().unwrap().write(&file).unwrap();
-    let agreeing = Wanted { arch: Some(Arch::Vgg), depth: Some(11), cfg: Some(model.spec.widths().unwrap().unwrap()) };
+    let agreeing = Wanted {
+        arch: Some(Arch::Vgg),
+        depth: Some(11),
+        cfg: Some(model.spec.widths().unwrap().unwrap()),
+    };
     for wanted in [Wanted::default(), agreeing] {
         assert_eq!(read(&file, &wanted).spec, model.spec);
     }
@@ -27,7 +32,10 @@ fn a_file_of_ours_knows_what_it_holds() {
 #[test]
 fn files_of_others_say_something_too() {
     let pruned = fixture("vgg11_pruned.pth.tar");
-    assert_eq!(read(&pruned, &Wanted { depth: Some(11), ..Wanted::default() }).spec.depth(), Some(11));
+    assert_eq!(
+        read(&pruned, &Wanted { depth: Some(11), ..Wanted::default() }).spec.depth(),
+        Some(11)
+    );
     insta::assert_snapshot!(refused(&pruned, &Wanted { depth: Some(19), ..Wanted::default() }), @"FILE: it holds vgg [7, 'M', 6, 'M', 1, 2, 'M', 5, 9, 'M', 2, 7], 10 classes, and --depth says 19; leave that out");
     insta::assert_snapshot!(refused(&pruned, &vgg()), @"FILE: the file says cfg [7, 'M', 6, 'M', 1, 2, 'M', 5, 9, 'M', 2, 7], and --cfg [8, 'M', 8, 'M', 8, 8, 'M', 12, 12, 'M', 12, 12]; leave that out");
     insta::assert_snapshot!(refused(&pruned, &Wanted { arch: Some(Arch::Resnet18), ..Wanted::default() }), @"FILE: the cfg is [7, 'M', 6, 'M', 1, 2, 'M', 5, 9, 'M', 2, 7], and resnet18 is not built from one: say --arch vgg, preresnet or densenet");

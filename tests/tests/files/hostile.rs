@@ -8,7 +8,9 @@ use slim_examples::network::{Arch, Spec};
 use tch::{Device, Kind, Tensor};
 use zip::CompressionMethod;
 
-use crate::pickle::{Said, archive, dict, file, floats, number, reference, renamed, text, tiny_vgg};
+use crate::pickle::{
+    Said, archive, dict, file, floats, number, reference, renamed, text, tiny_vgg,
+};
 use crate::{fixture, read, refused, values, vgg};
 
 /// A folder for one file.
@@ -48,9 +50,16 @@ fn a_file_that_ends_early_is_refused_at_any_length() {
     let folder = Folder::new();
     let ot = folder.0.path().join("sound.ot");
     read(&fixture("vgg11.pth"), &vgg()).vs.save(&ot).unwrap();
-    for form in ["vgg11.pth", "vgg11.pth.tar", "vgg11_legacy.pth", "vgg11.safetensors"].map(fixture).into_iter().chain([ot]) {
+    for form in ["vgg11.pth", "vgg11.pth.tar", "vgg11_legacy.pth", "vgg11.safetensors"]
+        .map(fixture)
+        .into_iter()
+        .chain([ot])
+    {
         let bytes = fs::read(form).unwrap();
-        let lengths = (0..bytes.len()).step_by(bytes.len() / 60).chain(0..20).chain(bytes.len() - 20..bytes.len());
+        let lengths = (0..bytes.len())
+            .step_by(bytes.len() / 60)
+            .chain(0..20)
+            .chain(bytes.len() - 20..bytes.len());
         for length in lengths {
             folder.refused(&bytes[..length], &vgg());
         }
@@ -63,7 +72,9 @@ fn other_files_are_none() {
     insta::assert_snapshot!(folder.refused(b"", &nothing()), @"FILE: is empty");
     let other = folder.refused(b"\x89PNG\r\n\x1a\n", &nothing());
     insta::assert_snapshot!(other, @"FILE: is neither a safetensors file nor one that PyTorch or tch saved");
-    for bytes in [&b"x"[..], b"# a text\n", b"\x1f\x8b\x08\0\0\0\0\0\0\0", &[0; 4096], &[0xff; 4096]] {
+    for bytes in
+        [&b"x"[..], b"# a text\n", b"\x1f\x8b\x08\0\0\0\0\0\0\0", &[0; 4096], &[0xff; 4096]]
+    {
         assert_eq!(folder.refused(bytes, &nothing()), other);
     }
     insta::assert_snapshot!(folder.refused(&archive(&[("a.txt".to_owned(), b"a")], CompressionMethod::Stored), &nothing()), @"FILE: invalid PyTorch file format: No data.pkl entry found in ZIP archive. Expected a PyTorch 1.6+ checkpoint");
@@ -112,8 +123,15 @@ fn a_command_in_a_pickle_is_not_run() {
     assert!(!Path::new("ran").exists());
     // Beside weights it is as inert, and they can be read.
     let command = b"cposix\nsystem\nX\x09\0\0\0touch ran\x85R";
-    let root =
-        [b"}(".to_vec(), text("config"), command.to_vec(), text("state_dict"), dict(&[floats("a", 2, &[2])]), b"u".to_vec()].concat();
+    let root = [
+        b"}(".to_vec(),
+        text("config"),
+        command.to_vec(),
+        text("state_dict"),
+        dict(&[floats("a", 2, &[2])]),
+        b"u".to_vec(),
+    ]
+    .concat();
     let said = Folder::new().refused(&file(&root, &[("0", &[0; 8])]), &vgg());
     assert!(said.contains("`a` is not in the store"), "{said}");
     assert!(!Path::new("ran").exists());
@@ -145,7 +163,9 @@ fn kinds_that_are_no_weights_are_said() {
 #[test]
 fn tensors_that_are_not_what_they_say_are_refused() {
     let folder = Folder::new();
-    let said = |tensors: &[Said], storage: &[u8]| folder.refused(&file(&dict(tensors), &[("0", storage)]), &vgg());
+    let said = |tensors: &[Said], storage: &[u8]| {
+        folder.refused(&file(&dict(tensors), &[("0", storage)]), &vgg())
+    };
     insta::assert_snapshot!(said(&[floats(CLASSIFIER, 0, &[0, 12])], &[]), @r"
     FILE: it holds what no network does:
       `classifier.weight` is of type F32 and shape [0, 12], which is not supported
@@ -166,15 +186,33 @@ fn tensors_that_are_not_what_they_say_are_refused() {
 #[test]
 fn two_of_one_name_are_refused() {
     let folder = Folder::new();
-    let twice = dict(&[floats("module.a", 2, &[2]), floats("a", 2, &[2]), floats("module.module.b", 2, &[2])]);
+    let twice = dict(&[
+        floats("module.a", 2, &[2]),
+        floats("a", 2, &[2]),
+        floats("module.module.b", 2, &[2]),
+    ]);
     insta::assert_snapshot!(folder.refused(&file(&twice, &[("0", &[0; 8])]), &vgg()), @"FILE: it has `a` twice, with and without `module.` in front");
-    let nested =
-        [b"}(".to_vec(), text("a.b"), dict(&[floats("c", 2, &[2])]), text("a"), dict(&[floats("b.c", 2, &[2])]), b"u".to_vec()].concat();
+    let nested = [
+        b"}(".to_vec(),
+        text("a.b"),
+        dict(&[floats("c", 2, &[2])]),
+        text("a"),
+        dict(&[floats("b.c", 2, &[2])]),
+        b"u".to_vec(),
+    ]
+    .concat();
     insta::assert_snapshot!(folder.refused(&file(&nested, &[("0", &[0; 8])]), &vgg()), @"FILE: it has 2 tensors with 1 different names");
     let storages = file(&dict(&[floats(CLASSIFIER, 2, &[2])]), &[("0", &[0; 8]), ("1", &[1; 8])]);
     insta::assert_snapshot!(folder.refused(&renamed(&storages, "file/data/1", "file/data/0"), &vgg()), @"FILE: no sound zip file: it has two entries of one name");
-    let both =
-        [b"}(".to_vec(), text("model"), dict(&[floats("a", 2, &[2])]), text("net"), dict(&[floats("a", 2, &[2])]), b"u".to_vec()].concat();
+    let both = [
+        b"}(".to_vec(),
+        text("model"),
+        dict(&[floats("a", 2, &[2])]),
+        text("net"),
+        dict(&[floats("a", 2, &[2])]),
+        b"u".to_vec(),
+    ]
+    .concat();
     insta::assert_snapshot!(folder.refused(&file(&both, &[("0", &[0; 8])]), &vgg()), @"FILE: it holds tensors under `model` and under `net`: save the one that is meant");
     let header = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#;
     let bytes = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 8]].concat();
@@ -184,7 +222,15 @@ fn two_of_one_name_are_refused() {
 #[test]
 fn lengths_that_cannot_be_are_refused_at_once() {
     let folder = Folder::new();
-    for length in [1 << 20, 99_999_999, 100_000_001, u64::from(u32::MAX), i64::MAX as u64, u64::MAX - 7, u64::MAX] {
+    for length in [
+        1 << 20,
+        99_999_999,
+        100_000_001,
+        u64::from(u32::MAX),
+        i64::MAX as u64,
+        u64::MAX - 7,
+        u64::MAX,
+    ] {
         folder.refused(&[&length.to_le_bytes()[..], b"{\"a\":{}}"].concat(), &nothing());
         // A text, bytes, a frame, an integer, and a place in the memo.
         for opcode in [b'\x8d', b'\x8e', b'\x96', b'\x95'] {
@@ -222,10 +268,15 @@ fn depth_is_no_harm() {
             folder.refused(&file(&opcodes, &[]), &nothing());
         }
     }
-    let deep = [b"}".to_vec(), text("state_dict"), b"}".to_vec(), text("a"), lists(900), b"ss".to_vec()].concat();
+    let deep =
+        [b"}".to_vec(), text("state_dict"), b"}".to_vec(), text("a"), lists(900), b"ss".to_vec()]
+            .concat();
     folder.refused(&file(&deep, &[]), &nothing());
     let nested = format!("{{\"__metadata__\":{{\"network\":\"{}\"}}}}", "[".repeat(100_000));
-    folder.refused(&[&(nested.len() as u64).to_le_bytes()[..], nested.as_bytes()].concat(), &nothing());
+    folder.refused(
+        &[&(nested.len() as u64).to_le_bytes()[..], nested.as_bytes()].concat(),
+        &nothing(),
+    );
 }
 
 #[test]
@@ -240,7 +291,9 @@ fn a_file_that_would_fill_the_memory_is_refused() {
 fn a_cfg_that_is_none_is_refused() {
     let folder = Folder::new();
     let list = |entries: &[Vec<u8>]| [b"](".to_vec(), entries.concat(), b"e".to_vec()].concat();
-    let said = |cfg: Vec<u8>, wanted: &Wanted| folder.refused(&reference(&cfg, &[floats(CLASSIFIER, 20, &[10, 2])]), wanted);
+    let said = |cfg: Vec<u8>, wanted: &Wanted| {
+        folder.refused(&reference(&cfg, &[floats(CLASSIFIER, 20, &[10, 2])]), wanted)
+    };
     insta::assert_snapshot!(said(list(&[]), &nothing()), @"FILE: cfg []: a VGG has at least one width");
     insta::assert_snapshot!(said(list(&[number(8), number(0)]), &nothing()), @"FILE: its cfg has 0 in place 2, which is no width");
     insta::assert_snapshot!(said(list(&[number(-1)]), &nothing()), @"FILE: its cfg has -1 in place 1, which is no width");
@@ -271,8 +324,11 @@ fn a_cfg_that_is_none_is_refused() {
 fn indexes_that_are_none_are_refused() {
     let folder = Folder::new();
     let wanted = Wanted { arch: Some(Arch::Densenet), depth: Some(7), ..nothing() };
-    let mut tensors: Vec<_> =
-        values(&Model::new(Spec::new(Arch::Densenet, Some(7), None, 10).unwrap(), Device::Cpu).unwrap().vs).into_iter().collect();
+    let mut tensors: Vec<_> = values(
+        &Model::new(Spec::new(Arch::Densenet, Some(7), None, 10).unwrap(), Device::Cpu).unwrap().vs,
+    )
+    .into_iter()
+    .collect();
     let mut with = |indexes: Tensor| {
         tensors.retain(|(name, _)| name != "select.indexes");
         tensors.push(("select.indexes".to_owned(), indexes));
@@ -287,7 +343,12 @@ fn indexes_that_are_none_are_refused() {
 #[test]
 fn metadata_that_cannot_be_is_refused() {
     let folder = Folder::new();
-    let said = |network: &str| folder.refused(&header(&serde_json::json!({ "__metadata__": { "network": network } })), &nothing());
+    let said = |network: &str| {
+        folder.refused(
+            &header(&serde_json::json!({ "__metadata__": { "network": network } })),
+            &nothing(),
+        )
+    };
     insta::assert_snapshot!(said("vgg"), @"FILE: the network in its metadata cannot be used: expected value at line 1 column 1");
     insta::assert_snapshot!(said(r#"{"arch":"vgg"}"#), @"FILE: the network in its metadata cannot be used: missing field `classes` at line 1 column 14");
     insta::assert_snapshot!(said(r#"{"arch":"vgg","classes":0}"#), @"FILE: a network tells at least one class, not 0");

@@ -23,7 +23,10 @@ fn fixture(name: &str) -> PathBuf {
 
 /// Of the VGG in the fixtures, which a user has to say.
 fn vgg() -> Wanted {
-    Wanted { cfg: Some("[8, 'M', 8, 'M', 8, 8, 'M', 12, 12, 'M', 12, 12]".parse().unwrap()), ..Wanted::default() }
+    Wanted {
+        cfg: Some("[8, 'M', 8, 'M', 8, 8, 'M', 12, 12, 'M', 12, 12]".parse().unwrap()),
+        ..Wanted::default()
+    }
 }
 
 fn read(file: &Path, wanted: &Wanted) -> Model {
@@ -32,7 +35,8 @@ fn read(file: &Path, wanted: &Wanted) -> Model {
 
 /// The one line or more that a user reads, without the folder.
 fn refused(file: &Path, wanted: &Wanted) -> String {
-    let error = Model::read(file, wanted, Device::Cpu).map(|model| model.spec.to_string()).unwrap_err();
+    let error =
+        Model::read(file, wanted, Device::Cpu).map(|model| model.spec.to_string()).unwrap_err();
     let (error, file) = (format!("{error:#}"), file.display().to_string());
     let text = error.strip_prefix(&file).unwrap_or_else(|| panic!("{file} is not named: {error}"));
     assert!(!text.contains(&file), "it is named twice: {error}");

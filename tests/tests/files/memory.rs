@@ -15,7 +15,8 @@ use crate::{assert_same, read, refused, slim, values};
 fn a_network_that_is_not_in_the_file_is_not_built() {
     let folder = Folder::new();
     let said = |network: serde_json::Value| {
-        let bytes = header(&serde_json::json!({ "__metadata__": { "network": network.to_string() } }));
+        let bytes =
+            header(&serde_json::json!({ "__metadata__": { "network": network.to_string() } }));
         folder.refused(&bytes, &nothing())
     };
     let before = most_memory();
@@ -34,7 +35,11 @@ fn a_network_that_is_not_in_the_file_is_not_built() {
 #[test]
 fn a_plan_of_a_large_network_takes_no_memory() {
     let folder = Folder::new();
-    let mut model = Model::new(Spec::new(Arch::Vgg, None, Some("[9, 9]".parse().unwrap()), 10).unwrap(), Device::Cpu).unwrap();
+    let mut model = Model::new(
+        Spec::new(Arch::Vgg, None, Some("[9, 9]".parse().unwrap()), 10).unwrap(),
+        Device::Cpu,
+    )
+    .unwrap();
     fill(&model.vs);
     slim(&mut model, 0.5);
     model.writer().unwrap().write(folder.path()).unwrap();
@@ -51,7 +56,10 @@ fn a_plan_of_a_large_network_takes_no_memory() {
         entries.insert("network".to_owned(), network.to_owned());
         safetensors::serialize_to_file(tensors.tensors(), Some(entries), &folder.path()).unwrap();
     };
-    let widened = |plan: String| plan.replace("\"width\":9", "\"width\":5400").replace("\"removable\":9", "\"removable\":5400");
+    let widened = |plan: String| {
+        plan.replace("\"width\":9", "\"width\":5400")
+            .replace("\"removable\":9", "\"removable\":5400")
+    };
     let large = r#"{"arch":"vgg","cfg":"[5400, 5400]","classes":10}"#;
     let before = most_memory();
     with(&widened, large);
@@ -71,5 +79,6 @@ fn a_plan_of_a_large_network_takes_no_memory() {
 fn most_memory() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<usize>().ok()).unwrap_or(0) << 10
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<usize>().ok()).unwrap_or(0)
+        << 10
 }

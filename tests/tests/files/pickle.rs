@@ -34,7 +34,9 @@ fn tuple(numbers: impl Iterator<Item = i64>) -> Vec<u8> {
 
 impl Said<'_> {
     fn opcodes(&self) -> Vec<u8> {
-        let strides = (1..=self.shape.len()).map(|dim| self.shape[dim..].iter().fold(1_i64, |product, size| product.saturating_mul(*size)));
+        let strides = (1..=self.shape.len()).map(|dim| {
+            self.shape[dim..].iter().fold(1_i64, |product, size| product.saturating_mul(*size))
+        });
         [
             text(self.name),
             b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
@@ -59,7 +61,15 @@ pub fn dict(tensors: &[Said]) -> Vec<u8> {
 
 /// `{'cfg', 'state_dict'}`, of a cfg that may be anything.
 pub fn reference(cfg: &[u8], tensors: &[Said]) -> Vec<u8> {
-    let root = [b"}(".to_vec(), text("cfg"), cfg.to_vec(), text("state_dict"), dict(tensors), b"u".to_vec()].concat();
+    let root = [
+        b"}(".to_vec(),
+        text("cfg"),
+        cfg.to_vec(),
+        text("state_dict"),
+        dict(tensors),
+        b"u".to_vec(),
+    ]
+    .concat();
     file(&root, &[("0", &[0; 4 * 64])])
 }
 
@@ -67,7 +77,8 @@ pub fn reference(cfg: &[u8], tensors: &[Said]) -> Vec<u8> {
 pub fn file(opcodes: &[u8], storages: &[(&str, &[u8])]) -> Vec<u8> {
     let pickle = [b"\x80\x02", opcodes, b"."].concat();
     let storages = storages.iter().map(|(key, bytes)| (format!("file/data/{key}"), *bytes));
-    let entries: Vec<_> = [("file/data.pkl".to_owned(), &pickle[..])].into_iter().chain(storages).collect();
+    let entries: Vec<_> =
+        [("file/data.pkl".to_owned(), &pickle[..])].into_iter().chain(storages).collect();
     archive(&entries, CompressionMethod::Stored)
 }
 
@@ -83,7 +94,12 @@ pub fn archive(entries: &[(String, &[u8])], compression: CompressionMethod) -> V
 /// With a name in the place of another of the same length.
 pub fn renamed(file: &[u8], from: &str, to: &str) -> Vec<u8> {
     let mut bytes = file.to_vec();
-    let places: Vec<_> = bytes.windows(from.len()).enumerate().filter(|(_, name)| *name == from.as_bytes()).map(|(at, _)| at).collect();
+    let places: Vec<_> = bytes
+        .windows(from.len())
+        .enumerate()
+        .filter(|(_, name)| *name == from.as_bytes())
+        .map(|(at, _)| at)
+        .collect();
     assert!(!places.is_empty() && from.len() == to.len());
     for at in places {
         bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
@@ -104,7 +120,8 @@ const TINY: [(&str, i64, &[i64]); 7] = [
 
 /// A file of that VGG, its names behind `prefix`, its classifier of a `kind`, and what is `around` the dict.
 pub fn tiny_vgg(prefix: &str, kind: &str, around: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Vec<u8> {
-    let keys: Vec<_> = (0..TINY.len()).map(|key| (key.to_string(), format!("{prefix}{}", TINY[key].0))).collect();
+    let keys: Vec<_> =
+        (0..TINY.len()).map(|key| (key.to_string(), format!("{prefix}{}", TINY[key].0))).collect();
     let said = TINY.iter().zip(&keys).map(|((plain, elements, shape), (key, name))| {
         let kind = if *plain == "classifier.weight" { kind } else { "Float" };
         Said { name, kind, key, elements: *elements, shape }

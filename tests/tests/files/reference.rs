@@ -24,8 +24,13 @@ fn cases() -> [(&'static str, Arch, u32); 2] {
 fn slimmed_networks_are_the_references() {
     let (outputs, input) = (Fixture::read("checkpoints/outputs"), images(&[2, 3, 32, 32]));
     for (case, arch, depth) in cases() {
-        let model = read(&fixture(&format!("{case}.pth.tar")), &Wanted { depth: Some(depth), ..of(arch) });
-        assert_close(&output(&model, &input), outputs.tensor(&format!("{case}.output")), rounding(&model.vs));
+        let model =
+            read(&fixture(&format!("{case}.pth.tar")), &Wanted { depth: Some(depth), ..of(arch) });
+        assert_close(
+            &output(&model, &input),
+            outputs.tensor(&format!("{case}.output")),
+            rounding(&model.vs),
+        );
         assert_close(
             &output(&model, &input),
             outputs.tensor(&format!("{}_masked.output", case.trim_end_matches("_pruned"))),
@@ -76,8 +81,14 @@ fn indexes_say_what_is_picked_now() {
         for (name, positions) in after {
             // Never one that was not picked before, and one for each channel of the norm behind.
             assert!(positions.iter().all(|position| before[&name].contains(position)), "{name}");
-            let norm =
-                name.replace("select.indexes", if name.contains('.') && name != "select.indexes" { "bn1.weight" } else { "bn.weight" });
+            let norm = name.replace(
+                "select.indexes",
+                if name.contains('.') && name != "select.indexes" {
+                    "bn1.weight"
+                } else {
+                    "bn.weight"
+                },
+            );
             assert_eq!(positions.len() as i64, tensors[&norm].size()[0]);
             assert_eq!(tensors[&name].size(), model.beside[&name].size());
         }
@@ -88,7 +99,11 @@ fn picked(tensors: &BTreeMap<String, Tensor>) -> BTreeMap<String, Vec<usize>> {
     let indexes = tensors.iter().filter(|(name, _)| name.ends_with("select.indexes"));
     let positions = |tensor: &Tensor| {
         let ones: Vec<f64> = Vec::try_from(tensor.to_kind(Kind::Double)).unwrap();
-        ones.iter().enumerate().filter(|(_, one)| **one == 1.).map(|(position, _)| position).collect()
+        ones.iter()
+            .enumerate()
+            .filter(|(_, one)| **one == 1.)
+            .map(|(position, _)| position)
+            .collect()
     };
     indexes.map(|(name, tensor)| (name.clone(), positions(tensor))).collect()
 }
@@ -114,10 +129,19 @@ fn a_dense_resnet_with_indexes_is_a_plain_network() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("resnet.safetensors");
     let wanted = Wanted { depth: Some(11), ..of(Arch::Preresnet) };
-    let model = Model::new(slim_examples::network::Spec::new(Arch::Preresnet, Some(11), None, 10).unwrap(), Device::Cpu).unwrap();
+    let model = Model::new(
+        slim_examples::network::Spec::new(Arch::Preresnet, Some(11), None, 10).unwrap(),
+        Device::Cpu,
+    )
+    .unwrap();
     let widths = [("layer1.0.", 16), ("layer2.0.", 64), ("layer3.0.", 128), ("", 256)];
     let indexes = |ones: i64| {
-        widths.map(|(block, width)| (format!("{block}select.indexes"), Tensor::from_slice(&vec![1_f32; width]).slice(0, 0, ones, 1)))
+        widths.map(|(block, width)| {
+            (
+                format!("{block}select.indexes"),
+                Tensor::from_slice(&vec![1_f32; width]).slice(0, 0, ones, 1),
+            )
+        })
     };
     let write = |indexes: Vec<(String, Tensor)>| {
         let tensors: Vec<_> = values(&model.vs).into_iter().chain(indexes).collect();

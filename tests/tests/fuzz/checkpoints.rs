@@ -96,7 +96,11 @@ fn change() -> impl Strategy<Value = Change> {
             .prop_map(Length::Claimed),
     ];
     let data = prop::option::weighted(0.3, mutations(pieces(&["\0", "\u{7f}", "abcdefgh"])));
-    (mutations(dictionary()), data, length).prop_map(|(header, data, length)| Change { header, data: data.unwrap_or_default(), length })
+    (mutations(dictionary()), data, length).prop_map(|(header, data, length)| Change {
+        header,
+        data: data.unwrap_or_default(),
+        length,
+    })
 }
 
 fn changed(file: &[u8], change: &Change) -> Vec<u8> {
@@ -127,7 +131,10 @@ fn unchanged_if_refused(vs: &mut VarStore, load: impl FnOnce(&mut VarStore) -> b
     let loaded = load(vs);
     for (name, variable) in vs.variables() {
         // The weights of a file that was loaded before may be NaN.
-        let same = || variable.size() == before[&name].size() && variable.allclose(&before[&name], 0., 0., true);
+        let same = || {
+            variable.size() == before[&name].size()
+                && variable.allclose(&before[&name], 0., 0., true)
+        };
         assert!(loaded || same(), "{name} has changed, and the file was refused");
     }
     loaded
@@ -146,7 +153,11 @@ fn check(path: &Path, bytes: &[u8]) -> bool {
 fn checkpoints() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("fuzzed.safetensors");
-    fuzz(1500, (select(files()), change()).prop_map(|(file, change)| changed(&file, &change)), |bytes| check(&path, bytes));
+    fuzz(
+        1500,
+        (select(files()), change()).prop_map(|(file, change)| changed(&file, &change)),
+        |bytes| check(&path, bytes),
+    );
 }
 
 #[test]
@@ -158,7 +169,10 @@ fn truncated_checkpoints() {
     let input = lengths.prop_map(|length| file[..length].to_vec());
     fuzz(500, input, |bytes| {
         let accepted = check(&path, bytes);
-        assert_eq!((accepted, checkpoint::cfg(&path).is_ok()), (bytes.len() == file.len(), bytes.len() == file.len()));
+        assert_eq!(
+            (accepted, checkpoint::cfg(&path).is_ok()),
+            (bytes.len() == file.len(), bytes.len() == file.len())
+        );
         accepted
     });
 }

@@ -20,7 +20,10 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 fn vgg() -> Wanted {
-    Wanted { cfg: Some("[8, 'M', 8, 'M', 8, 8, 'M', 12, 12, 'M', 12, 12]".parse().unwrap()), ..Wanted::default() }
+    Wanted {
+        cfg: Some("[8, 'M', 8, 'M', 8, 8, 'M', 12, 12, 'M', 12, 12]".parse().unwrap()),
+        ..Wanted::default()
+    }
 }
 
 /// Files, and what a user says of them.
@@ -28,10 +31,20 @@ fn files() -> Vec<(Vec<u8>, Wanted)> {
     let folder = tempfile::tempdir().unwrap();
     let ot = folder.path().join("vgg11.ot");
     Model::read(&fixture("vgg11.pth"), &vgg(), Device::Cpu).unwrap().vs.save(&ot).unwrap();
-    let (pruned, densenet) = (Wanted::default(), Wanted { arch: Some(Arch::Densenet), ..Wanted::default() });
-    let of_vgg = ["vgg11_f16.pth", "vgg11_legacy.pth", "vgg11.pth.tar"].map(|name| (fixture(name), vgg()));
-    let others = [(fixture("vgg11_pruned.pth.tar"), pruned), (fixture("densenet7_pruned.pth.tar"), densenet), (ot, vgg())];
-    of_vgg.into_iter().chain(others).map(|(file, wanted)| (std::fs::read(file).unwrap(), wanted)).collect()
+    let (pruned, densenet) =
+        (Wanted::default(), Wanted { arch: Some(Arch::Densenet), ..Wanted::default() });
+    let of_vgg =
+        ["vgg11_f16.pth", "vgg11_legacy.pth", "vgg11.pth.tar"].map(|name| (fixture(name), vgg()));
+    let others = [
+        (fixture("vgg11_pruned.pth.tar"), pruned),
+        (fixture("densenet7_pruned.pth.tar"), densenet),
+        (ot, vgg()),
+    ];
+    of_vgg
+        .into_iter()
+        .chain(others)
+        .map(|(file, wanted)| (std::fs::read(file).unwrap(), wanted))
+        .collect()
 }
 
 fn dictionary() -> Vec<Vec<u8>> {
@@ -116,7 +129,11 @@ fn with_pickle(file: &[u8], mutations: &[Mutation]) -> Vec<u8> {
         if name.ends_with("/data.pkl") {
             let mut pickle = Vec::new();
             entry.read_to_end(&mut pickle).unwrap();
-            copy.start_file(name, SimpleFileOptions::default().compression_method(CompressionMethod::Stored)).unwrap();
+            copy.start_file(
+                name,
+                SimpleFileOptions::default().compression_method(CompressionMethod::Stored),
+            )
+            .unwrap();
             copy.write_all(&mutated(&pickle, mutations)).unwrap();
         } else {
             copy.raw_copy_file(entry).unwrap();
@@ -153,6 +170,7 @@ impl AsRef<[u8]> for Input {
 fn files_of_pytorch_and_of_tch() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("fuzzed");
-    let inputs = (select(files()), change()).prop_map(|((file, wanted), change)| Input(changed(&file, &change), wanted));
+    let inputs = (select(files()), change())
+        .prop_map(|((file, wanted), change)| Input(changed(&file, &change), wanted));
     fuzz(250, inputs, |Input(bytes, wanted)| check(&path, bytes, wanted));
 }

@@ -29,7 +29,8 @@ pub fn fuzz<S: Strategy>(cases: u32, inputs: S, check: impl Fn(&S::Value) -> boo
 where
     S::Value: AsRef<[u8]> + Debug,
 {
-    let cases = std::env::var("SLIM_FUZZ_CASES").map_or(cases, |cases| cases.parse().expect("SLIM_FUZZ_CASES is a number"));
+    let cases = std::env::var("SLIM_FUZZ_CASES")
+        .map_or(cases, |cases| cases.parse().expect("SLIM_FUZZ_CASES is a number"));
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let accepted = Cell::new(0);
     let run = TestRunner::new(config).run(&inputs, |input| {

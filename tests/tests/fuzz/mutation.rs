@@ -68,7 +68,9 @@ impl Mutation {
                 let at = at.index(end);
                 bytes.splice(at..at, piece);
             }
-            Mutation::Number(at, piece) => replace(&mut bytes, at, |byte| byte.is_ascii_digit(), piece),
+            Mutation::Number(at, piece) => {
+                replace(&mut bytes, at, |byte| byte.is_ascii_digit(), piece)
+            }
             Mutation::Word(at, from) => {
                 let words = runs(&bytes, is_word);
                 if !words.is_empty() {
@@ -76,7 +78,9 @@ impl Mutation {
                     replace(&mut bytes, at, is_word, &word);
                 }
             }
-            Mutation::DropLine(_) | Mutation::RepeatLine(..) | Mutation::SwapLines(..) => return self.apply_to_lines(&bytes),
+            Mutation::DropLine(_) | Mutation::RepeatLine(..) | Mutation::SwapLines(..) => {
+                return self.apply_to_lines(&bytes);
+            }
         }
         bytes
     }
@@ -86,7 +90,9 @@ impl Mutation {
         let count = lines.len();
         match self {
             Mutation::DropLine(at) => drop(lines.remove(at.index(count))),
-            Mutation::RepeatLine(from, to) => lines.insert(to.index(count), lines[from.index(count)]),
+            Mutation::RepeatLine(from, to) => {
+                lines.insert(to.index(count), lines[from.index(count)])
+            }
             Mutation::SwapLines(a, b) => lines.swap(a.index(count), b.index(count)),
             _ => {}
         }

@@ -19,7 +19,14 @@ fn plan<N: Network>(ratio: f64) -> String {
 }
 
 fn sound() -> Vec<String> {
-    let of = |ratio| [plan::<Chain>(ratio), plan::<Residual>(ratio), plan::<Shuffled>(ratio), plan::<Tied>(ratio)];
+    let of = |ratio| {
+        [
+            plan::<Chain>(ratio),
+            plan::<Residual>(ratio),
+            plan::<Shuffled>(ratio),
+            plan::<Tied>(ratio),
+        ]
+    };
     [0., 0.3, 0.9].into_iter().flat_map(of).chain([rich()]).collect()
 }
 
@@ -28,8 +35,21 @@ fn rich() -> String {
     let (mut net, _vs) = built::<Chain>();
     let images = images(&[1, 3, 4, 4]);
     let cost = net.cost(|net| net.forward_t(&images, false)).unwrap();
-    let slimming = Slimming::macs(0.7, &cost).unwrap().criterion(L2).normalisation(Normalisation::Max).coupling(Coupling::Mean);
-    let first = net.plan(&slimming.at_least(3).max_removed(0.8).round_to(1).layers("conv2", Target::TopK(5)).keep("fc")).unwrap();
+    let slimming = Slimming::macs(0.7, &cost)
+        .unwrap()
+        .criterion(L2)
+        .normalisation(Normalisation::Max)
+        .coupling(Coupling::Mean);
+    let first = net
+        .plan(
+            &slimming
+                .at_least(3)
+                .max_removed(0.8)
+                .round_to(1)
+                .layers("conv2", Target::TopK(5))
+                .keep("fc"),
+        )
+        .unwrap();
     net.apply(&first).unwrap();
     first.then(&net.plan(&Slimming::ratio(0.2).local()).unwrap()).unwrap().to_json().unwrap()
 }
@@ -93,7 +113,8 @@ fn values(vs: &VarStore) -> BTreeMap<String, Tensor> {
 fn carry_out<N: Network>(plan: &Plan) -> bool {
     let (mut net, vs) = built::<N>();
     let (before, tolerance) = (values(&vs), slim_tests::check::rounding(&vs));
-    let unchanged = |vs: &VarStore| vs.variables().iter().all(|(name, tensor)| *tensor == before[name]);
+    let unchanged =
+        |vs: &VarStore| vs.variables().iter().all(|(name, tensor)| *tensor == before[name]);
     if let Err(error) = net.mask(plan) {
         assert!(!error.to_string().is_empty() && unchanged(&vs));
         // What cannot be masked cannot be carried out.
@@ -120,12 +141,22 @@ fn check(text: &[u8]) -> bool {
     assert!(!plan.to_string().is_empty());
     let _ = (plan.cfg().to_string(), plan.removable(), plan.bounded().count());
     for change in [plan.channels(), plan.parameters()] {
-        assert!(change.after <= change.before && (0. ..=1.).contains(&change.removed()), "{change:?}");
+        assert!(
+            change.after <= change.before && (0. ..=1.).contains(&change.removed()),
+            "{change:?}"
+        );
     }
     assert!((0. ..=1.).contains(&plan.reached()));
-    plan.layers().iter().for_each(|layer| assert!(plan.layer(&layer.path).is_some() && layer.parameters().after >= 0));
+    plan.layers().iter().for_each(|layer| {
+        assert!(plan.layer(&layer.path).is_some() && layer.parameters().after >= 0)
+    });
     // One at most is the plan's own network.
-    let carried_out = [carry_out::<Chain>(&plan), carry_out::<Residual>(&plan), carry_out::<Shuffled>(&plan), carry_out::<Tied>(&plan)];
+    let carried_out = [
+        carry_out::<Chain>(&plan),
+        carry_out::<Residual>(&plan),
+        carry_out::<Shuffled>(&plan),
+        carry_out::<Tied>(&plan),
+    ];
     let carried_out = carried_out.into_iter().filter(|&carried_out| carried_out).count();
     assert!(carried_out <= 1);
     carried_out == 1
@@ -133,7 +164,8 @@ fn check(text: &[u8]) -> bool {
 
 #[test]
 fn plans() {
-    let input = (select(sound()), mutations(dictionary())).prop_map(|(text, mutations)| mutated(text.as_bytes(), &mutations));
+    let input = (select(sound()), mutations(dictionary()))
+        .prop_map(|(text, mutations)| mutated(text.as_bytes(), &mutations));
     fuzz(1500, input, |text| check(text));
 }
 

@@ -8,7 +8,16 @@ use slim_tests::networks::{Chain, Network, Residual, Shuffled, Tied, built};
 use crate::guard::{corpus, fuzz};
 use crate::mutation::{mutated, mutations, pieces};
 
-const CFGS: [&str; 8] = ["[]", "[8, 6]", "[4, 3]", "[8, 8]", "[4, 4]", "[8, 4, 6]", "[8, 8, 8]", "[49, 64, 'M', 128, \"M\"]"];
+const CFGS: [&str; 8] = [
+    "[]",
+    "[8, 6]",
+    "[4, 3]",
+    "[8, 8]",
+    "[4, 4]",
+    "[8, 4, 6]",
+    "[8, 8, 8]",
+    "[49, 64, 'M', 128, \"M\"]",
+];
 const KEEP_LISTS: [&str; 6] = ["", "0", "0-7", "0-3,7,9-12", "1,3,5,7", "0-999999999999"];
 
 fn dictionary() -> Vec<Vec<u8>> {
@@ -50,7 +59,11 @@ fn narrow<N: Network>(cfg: &Cfg) {
     let (net, _vs) = built::<N>();
     if let Ok(net) = cfg.narrowed(net) {
         assert_eq!(
-            net.plan(&slim_runtime::Slimming::ratio(0.)).unwrap().cfg().widths().collect::<Vec<_>>(),
+            net.plan(&slim_runtime::Slimming::ratio(0.))
+                .unwrap()
+                .cfg()
+                .widths()
+                .collect::<Vec<_>>(),
             cfg.widths().collect::<Vec<_>>()
         );
     }
@@ -92,7 +105,8 @@ fn check_keep(text: &[u8]) -> bool {
 }
 
 fn inputs(sound: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
-    (select(sound), mutations(dictionary())).prop_map(|(text, mutations)| mutated(text.as_bytes(), &mutations))
+    (select(sound), mutations(dictionary()))
+        .prop_map(|(text, mutations)| mutated(text.as_bytes(), &mutations))
 }
 
 #[test]

@@ -18,7 +18,9 @@ impl Grower {
     pub fn grow_grouped(&mut self, gene: &Gene) -> Option<()> {
         let from = match gene.kind {
             Kind::WholeGroups if gene.flag(14) => self.uneven(gene)?,
-            _ => self.value(gene, 0, |shape| !shape.flat && (shape.width > 1 || gene.kind == Kind::ConvTranspose))?,
+            _ => self.value(gene, 0, |shape| {
+                !shape.flat && (shape.width > 1 || gene.kind == Kind::ConvTranspose)
+            })?,
         };
         let width = self.shape(from).width;
         let transposed = gene.kind == Kind::ConvTranspose;
@@ -33,14 +35,20 @@ impl Grower {
             };
             let outputs = groups * (1 + gene.number(1, 8 / groups.min(4)));
             let whole = gene.kind == Kind::WholeGroups;
-            self.conv(gene, from, outputs, if whole { Groups::Whole(groups) } else { Groups::Equal(groups) })
+            self.conv(
+                gene,
+                from,
+                outputs,
+                if whole { Groups::Whole(groups) } else { Groups::Equal(groups) },
+            )
         };
         if conv.outputs > WIDEST {
             return None;
         }
         // tch's transposed convolution shows its groups by its bias alone.
         conv.plain &= !transposed || conv.bias || conv.groups == Groups::Equal(1);
-        let to = self.layer(if transposed { Spec::ConvTranspose(conv) } else { Spec::Conv(conv) }, from);
+        let to =
+            self.layer(if transposed { Spec::ConvTranspose(conv) } else { Spec::Conv(conv) }, from);
         if !gene.flag(15) {
             self.tail(gene, to);
         }
@@ -85,7 +93,9 @@ impl Grower {
 
     pub fn grow_cut(&mut self, gene: &Gene) -> Option<()> {
         let factor = 2;
-        let pixels = |shape: Shape| !shape.flat && self.graph.rank == 2 && shape.width % (factor * factor) == 0;
+        let pixels = |shape: Shape| {
+            !shape.flat && self.graph.rank == 2 && shape.width % (factor * factor) == 0
+        };
         let from = match gene.kind {
             Kind::PixelShuffle if gene.flag(14) && self.graph.rank == 2 => self.uneven(gene)?,
             Kind::PixelShuffle => self.value(gene, 0, pixels)?,
@@ -94,13 +104,25 @@ impl Grower {
         let shape = self.shape(from);
         match gene.kind {
             Kind::PixelShuffle => {
-                self.op(Op::PixelShuffle { from, factor }, Shape { width: shape.width / 4, ..shape }, Behind::Other);
+                self.op(
+                    Op::PixelShuffle { from, factor },
+                    Shape { width: shape.width / 4, ..shape },
+                    Behind::Other,
+                );
             }
             Kind::Chunk => {
                 let chunks = gene.divisor(shape.width, 2)?;
                 let part = Shape { width: shape.width / chunks, ..shape };
                 for index in 0..chunks.min(2) {
-                    self.op(Op::Chunk { from, chunks, index: (index + gene.number(1, chunks)) % chunks }, part, Behind::Other);
+                    self.op(
+                        Op::Chunk {
+                            from,
+                            chunks,
+                            index: (index + gene.number(1, chunks)) % chunks,
+                        },
+                        part,
+                        Behind::Other,
+                    );
                 }
             }
             Kind::ViewShuffle => {
@@ -115,7 +137,8 @@ impl Grower {
                 let first = 1 + gene.number(1, shape.width - 1);
                 let rest = shape.width - first;
                 let second = 1 + gene.number(2, rest);
-                let sizes = [first, second, rest - second].into_iter().filter(|&size| size > 0).collect();
+                let sizes =
+                    [first, second, rest - second].into_iter().filter(|&size| size > 0).collect();
                 self.layer(Spec::Split { sizes }, from);
             }
         }

@@ -51,8 +51,12 @@ fn mask_parameters(net: &Net, plan: &Plan) {
                 let Dim::Axis(axis) = axis else { continue };
                 let axis = planned.axis(axis).unwrap();
                 if ["out", "out of a group", "channels"].contains(&axis.name.as_str()) {
-                    for position in (0..axis.width).filter(|&position| !axis.keep.iter().any(|kept| kept == position)) {
-                        let _ = net.tensors[layer][tensor.name.as_str()].select(dim as i64, position as i64).fill_(0.);
+                    for position in (0..axis.width)
+                        .filter(|&position| !axis.keep.iter().any(|kept| kept == position))
+                    {
+                        let _ = net.tensors[layer][tensor.name.as_str()]
+                            .select(dim as i64, position as i64)
+                            .fill_(0.);
                     }
                 }
             }
@@ -79,7 +83,12 @@ pub fn found(net: &Net, plan: &Plan) -> Expected {
     });
     let layers: Vec<_> = layers.collect();
     assert_eq!(layers.len(), plan.layers().len());
-    Expected { threshold: plan.threshold(), removable: plan.removable(), cfg: plan.cfg().to_string(), layers }
+    Expected {
+        threshold: plan.threshold(),
+        removable: plan.removable(),
+        cfg: plan.cfg().to_string(),
+        layers,
+    }
 }
 
 fn known(axis: &str) -> &'static str {
@@ -88,7 +97,12 @@ fn known(axis: &str) -> &'static str {
 }
 
 /// Tensors of layers, variables of the same name in the store, and the plan are of one mind, and nothing else has changed its shape.
-pub fn assert_store_agrees(net: &Net, vs: &VarStore, plan: &Plan, before: &BTreeMap<String, Tensor>) {
+pub fn assert_store_agrees(
+    net: &Net,
+    vs: &VarStore,
+    plan: &Plan,
+    before: &BTreeMap<String, Tensor>,
+) {
     let variables = vs.variables();
     let mut planned_names = Vec::new();
     for (layer, planned) in uses(net).zip(plan.layers()) {
@@ -96,7 +110,13 @@ pub fn assert_store_agrees(net: &Net, vs: &VarStore, plan: &Plan, before: &BTree
             let (owner, owned) = net.graph.owner(layer, tensor_name(&tensor.name));
             let variable = &variables[&format!("{}.{owned}", name(owner))];
             let field = &net.tensors[layer][tensor.name.as_str()];
-            assert_eq!(variable.size(), planned.shape_after(tensor), "{}.{}", planned.path, tensor.name);
+            assert_eq!(
+                variable.size(),
+                planned.shape_after(tensor),
+                "{}.{}",
+                planned.path,
+                tensor.name
+            );
             assert_eq!((variable.data_ptr(), variable.size()), (field.data_ptr(), field.size()));
             planned_names.push(format!("{}.{owned}", name(owner)));
         }
@@ -110,21 +130,32 @@ pub fn assert_store_agrees(net: &Net, vs: &VarStore, plan: &Plan, before: &BTree
 pub fn assert_original_channels(net: &Net, plan: &Plan, dense: &BTreeMap<String, Tensor>) {
     for_each_planned(net, plan, |name, tensor, layer, planned| {
         let positions = kept(layer, planned);
-        let original = positions.iter().enumerate().fold(dense[&name].shallow_clone(), |original, (dim, positions)| match positions {
-            Some(positions) => original.index_select(dim as i64, &slim_tests::tensor(positions)),
-            None => original,
-        });
+        let original = positions.iter().enumerate().fold(
+            dense[&name].shallow_clone(),
+            |original, (dim, positions)| match positions {
+                Some(positions) => {
+                    original.index_select(dim as i64, &slim_tests::tensor(positions))
+                }
+                None => original,
+            },
+        );
         assert_eq!(*tensor, original, "{name}");
     });
 }
 
 /// Every tensor is zero but for the positions that stay, and variables without a layer are as they were.
-pub fn assert_store_is_expanded(net: &Net, vs: &VarStore, plan: &Plan, before: &BTreeMap<String, Tensor>) {
+pub fn assert_store_is_expanded(
+    net: &Net,
+    vs: &VarStore,
+    plan: &Plan,
+    before: &BTreeMap<String, Tensor>,
+) {
     let mut left = vs.variables();
     for_each_planned(net, plan, |name, tensor, layer, planned| {
         for (dim, positions) in kept(layer, planned).into_iter().enumerate() {
             let Some(positions) = positions else { continue };
-            let emptied = tensor.detach().copy().index_fill(dim as i64, &slim_tests::tensor(&positions), 0.);
+            let emptied =
+                tensor.detach().copy().index_fill(dim as i64, &slim_tests::tensor(&positions), 0.);
             assert_eq!(emptied.abs().sum(tensor.kind()).double_value(&[]), 0., "{name}");
         }
         assert_eq!(tensor.size(), before[&name].size());
@@ -135,11 +166,20 @@ pub fn assert_store_is_expanded(net: &Net, vs: &VarStore, plan: &Plan, before: &
     }
 }
 
-fn for_each_planned(net: &Net, plan: &Plan, mut check: impl FnMut(String, &Tensor, &LayerPlan, &TensorPlan)) {
+fn for_each_planned(
+    net: &Net,
+    plan: &Plan,
+    mut check: impl FnMut(String, &Tensor, &LayerPlan, &TensorPlan),
+) {
     for (layer, planned) in uses(net).zip(plan.layers()) {
         for tensor in &planned.tensors {
             let (owner, owned) = net.graph.owner(layer, tensor_name(&tensor.name));
-            check(format!("{}.{owned}", name(owner)), &net.tensors[layer][tensor.name.as_str()], planned, tensor);
+            check(
+                format!("{}.{owned}", name(owner)),
+                &net.tensors[layer][tensor.name.as_str()],
+                planned,
+                tensor,
+            );
         }
     }
 }
@@ -147,7 +187,9 @@ fn for_each_planned(net: &Net, plan: &Plan, mut check: impl FnMut(String, &Tenso
 /// By dimension: the positions that stay.
 fn kept(layer: &LayerPlan, tensor: &TensorPlan) -> Vec<Option<Vec<i64>>> {
     let positions = |dim: &Dim| match dim {
-        Dim::Axis(name) => Some(layer.axis(name).unwrap().keep.iter().map(|position| position as i64).collect()),
+        Dim::Axis(name) => {
+            Some(layer.axis(name).unwrap().keep.iter().map(|position| position as i64).collect())
+        }
         Dim::Size(_) => None,
     };
     tensor.dims.iter().map(positions).collect()
@@ -169,8 +211,9 @@ pub fn restore(vs: &VarStore, values: &BTreeMap<String, Tensor>) {
 }
 
 pub fn assert_same_bits(a: &BTreeMap<String, Tensor>, b: &BTreeMap<String, Tensor>) {
-    let bits =
-        |tensor: &Tensor| -> Vec<u64> { Vec::<f64>::try_from(tensor.flatten(0, -1)).unwrap().into_iter().map(f64::to_bits).collect() };
+    let bits = |tensor: &Tensor| -> Vec<u64> {
+        Vec::<f64>::try_from(tensor.flatten(0, -1)).unwrap().into_iter().map(f64::to_bits).collect()
+    };
     assert!(a.keys().eq(b.keys()));
     for (name, a) in a {
         assert_eq!(a.size(), b[name].size(), "{name}");
@@ -185,7 +228,10 @@ pub fn assert_close(found: &[Tensor], expected: &[Tensor]) {
         assert_eq!(found.size(), expected.size());
         let scale = expected.abs().max().double_value(&[]).max(1e-3);
         let difference = (found - expected).abs().max().double_value(&[]);
-        assert!(difference <= 1e-9 * scale, "a difference of {difference:e}, where the largest output is {scale:e}");
+        assert!(
+            difference <= 1e-9 * scale,
+            "a difference of {difference:e}, where the largest output is {scale:e}"
+        );
     }
 }
 
@@ -193,7 +239,9 @@ pub fn assert_close(found: &[Tensor], expected: &[Tensor]) {
 pub fn assert_slimmed_is_masked(net: &mut Net, vs: &VarStore, slimming: &Slimming) -> bool {
     let plan = match net.plan(slimming) {
         Ok(plan) => plan,
-        Err(Error::NothingToPrune { .. } | Error::NoRanking { .. } | Error::OutOfReach { .. }) => return false,
+        Err(Error::NothingToPrune { .. } | Error::NoRanking { .. } | Error::OutOfReach { .. }) => {
+            return false;
+        }
         Err(error) => panic!("{error}"),
     };
     let (images, before) = (net.images(), values(vs));
@@ -216,7 +264,8 @@ pub fn assert_absorbed_is_dense(net: &mut Net, vs: &VarStore, ratio: f64) -> Opt
     let dense = net.forward(&images);
     restore(vs, &before);
     let slimmed = net.apply(&plan).unwrap_or_else(|error| panic!("{error}"));
-    let exact = |absorption: &Absorption| matches!(absorption, Absorption::Into { exact: true, .. });
+    let exact =
+        |absorption: &Absorption| matches!(absorption, Absorption::Into { exact: true, .. });
     if !slimmed.absorbed().iter().all(|one| exact(&one.absorption)) {
         return None;
     }

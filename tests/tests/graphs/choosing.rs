@@ -24,14 +24,18 @@ fn by_weights() -> impl Strategy<Value = Slimming> {
 
 /// Every width, before and after, of what a ranked layer makes or scales.
 fn widths(plan: &Plan) -> impl Iterator<Item = (usize, usize)> {
-    let axes = plan.layers().iter().filter(|layer| layer.scored.is_some()).flat_map(|layer| &layer.axes);
-    axes.filter(|axis| ["out", "channels"].contains(&axis.name.as_str())).map(|axis| (axis.width, axis.keep.len()))
+    let axes =
+        plan.layers().iter().filter(|layer| layer.scored.is_some()).flat_map(|layer| &layer.axes);
+    axes.filter(|axis| ["out", "channels"].contains(&axis.name.as_str()))
+        .map(|axis| (axis.width, axis.keep.len()))
 }
 
 fn planned(net: &Net, slimming: &Slimming) -> Result<Option<Plan>, TestCaseError> {
     match net.plan(slimming) {
         Ok(plan) => Ok(Some(plan)),
-        Err(Error::NothingToPrune { .. } | Error::NoRanking { .. } | Error::OutOfReach { .. }) => Ok(None),
+        Err(Error::NothingToPrune { .. } | Error::NoRanking { .. } | Error::OutOfReach { .. }) => {
+            Ok(None)
+        }
         Err(error) => Err(TestCaseError::fail(error.to_string())),
     }
 }

@@ -12,7 +12,9 @@ pub fn expected(graph: &Graph) -> Option<i64> {
         _ => None,
     });
     let macs = applied.map(|spec| match spec {
-        Spec::Conv(Conv { plain: true, .. }) | Spec::ConvTranspose(Conv { plain: true, .. }) | Spec::Linear { plain: true, .. } => None,
+        Spec::Conv(Conv { plain: true, .. })
+        | Spec::ConvTranspose(Conv { plain: true, .. })
+        | Spec::Linear { plain: true, .. } => None,
         // All images have one size, in front of a convolution and behind.
         Spec::Conv(conv) | Spec::ConvTranspose(conv) => {
             let kernel = conv.kernel.pow(graph.rank as u32);

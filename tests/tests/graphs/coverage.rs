@@ -74,7 +74,8 @@ fn everything_occurs_and_loses_channels() {
         let mut value = graph.inputs.len();
         for (i, op) in graph.ops.iter().enumerate() {
             let given = graph.given(op);
-            let less = (value..value + given).any(|value| values[value].size()[1] < graph.shapes[value].width);
+            let less = (value..value + given)
+                .any(|value| values[value].size()[1] < graph.shapes[value].width);
             for feature in features(&graph, i) {
                 *occurred.entry(feature).or_insert(0) += 1;
                 *shrunk.entry(feature).or_insert(0) += usize::from(less);
@@ -83,9 +84,17 @@ fn everything_occurs_and_loses_channels() {
         }
     }
     let rare = |counts: &BTreeMap<&str, usize>, names: &[&'static str]| -> Vec<_> {
-        names.iter().map(|name| (*name, counts.get(name).copied().unwrap_or(0))).filter(|&(_, count)| count < 5).collect()
+        names
+            .iter()
+            .map(|name| (*name, counts.get(name).copied().unwrap_or(0)))
+            .filter(|&(_, count)| count < 5)
+            .collect()
     };
-    assert_eq!((rare(&shrunk, SHRINKING), rare(&occurred, HOLDING)), (Vec::new(), Vec::new()), "\n{shrunk:#?}\n{occurred:#?}");
+    assert_eq!(
+        (rare(&shrunk, SHRINKING), rare(&occurred, HOLDING)),
+        (Vec::new(), Vec::new()),
+        "\n{shrunk:#?}\n{occurred:#?}"
+    );
 }
 
 #[test]
@@ -123,19 +132,28 @@ fn features(graph: &Graph, op: usize) -> Vec<&'static str> {
     ];
     features.extend(is_many.into_iter().filter(|(is, _)| *is).map(|(_, name)| name));
     if let Op::Apply { layer: used, .. } = graph.ops[op] {
-        let before = graph.ops[..op].iter().any(|op| matches!(op, Op::Apply { layer, .. } if *layer == used));
+        let before = graph.ops[..op]
+            .iter()
+            .any(|op| matches!(op, Op::Apply { layer, .. } if *layer == used));
         features.extend(before.then_some("used again"));
         let layer = &graph.layers[used];
-        features.extend(layer.ties.iter().map(|tie| tied(layer, tie.name, &graph.layers[tie.owner.0])));
+        features
+            .extend(layer.ties.iter().map(|tie| tied(layer, tie.name, &graph.layers[tie.owner.0])));
     }
     features
 }
 
 fn kind(spec: &Spec) -> &'static str {
     match spec {
-        Spec::Conv(Conv { groups: Groups::Equal(1), plain, .. }) => ["conv", "conv of tch"][usize::from(*plain)],
-        Spec::Conv(Conv { groups: Groups::Equal(_), plain, .. }) => ["grouped conv", "grouped conv of tch"][usize::from(*plain)],
-        Spec::Conv(Conv { groups: Groups::Whole(groups), inputs, outputs, .. }) if groups == inputs => {
+        Spec::Conv(Conv { groups: Groups::Equal(1), plain, .. }) => {
+            ["conv", "conv of tch"][usize::from(*plain)]
+        }
+        Spec::Conv(Conv { groups: Groups::Equal(_), plain, .. }) => {
+            ["grouped conv", "grouped conv of tch"][usize::from(*plain)]
+        }
+        Spec::Conv(Conv { groups: Groups::Whole(groups), inputs, outputs, .. })
+            if groups == inputs =>
+        {
             ["depthwise conv", "depthwise conv with multiplier"][usize::from(outputs > inputs)]
         }
         Spec::Conv(_) => "whole groups",
@@ -162,7 +180,10 @@ fn tied(layer: &Layer, name: &str, owner: &Layer) -> &'static str {
         (Spec::Norm { .. }, Spec::Norm { .. }, _) => "tied shift",
         (Spec::Scale { .. }, Spec::Norm { .. }, _) => "scale that another batch norm has",
         (Spec::Norm { .. }, _, _) => "batch norm with a scale that is used elsewhere",
-        (Spec::Conv(here), Spec::Conv(there), _) if matches!(here.groups, Groups::Equal(_)) != matches!(there.groups, Groups::Equal(_)) => {
+        (Spec::Conv(here), Spec::Conv(there), _)
+            if matches!(here.groups, Groups::Equal(_))
+                != matches!(there.groups, Groups::Equal(_)) =>
+        {
             "tied weight with a free dimension"
         }
         _ => "tied weight",

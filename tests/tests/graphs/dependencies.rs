@@ -22,25 +22,41 @@ pub fn expected_edges(graph: &Graph) -> BTreeSet<(usize, usize)> {
         let width = graph.shapes[first].width as usize;
         let given: Vec<BTreeSet<usize>> = match op {
             // A pool has no channels of its own, and a flatten is the linear layer's.
-            Op::Apply { layer, from } if matches!(graph.layers[*layer].spec, Spec::MaxPool) => givers[*from].clone(),
+            Op::Apply { layer, from } if matches!(graph.layers[*layer].spec, Spec::MaxPool) => {
+                givers[*from].clone()
+            }
             Op::Apply { layer, from } => {
                 edges.extend(union(&givers[*from]).into_iter().map(|giver| (giver, uses)));
                 let given = graph.applied(&graph.layers[*layer].spec, graph.shapes[*from]).unwrap();
-                givers.extend(given.iter().map(|shape| vec![BTreeSet::from([uses]); shape.width as usize]));
+                givers.extend(
+                    given.iter().map(|shape| vec![BTreeSet::from([uses]); shape.width as usize]),
+                );
                 uses += 1;
                 continue;
             }
-            Op::Activate { from, .. } | Op::Mean { from } | Op::Expand { from } | Op::Keep { from } => givers[*from].clone(),
+            Op::Activate { from, .. }
+            | Op::Mean { from }
+            | Op::Expand { from }
+            | Op::Keep { from } => givers[*from].clone(),
             Op::Add(a, b) | Op::Multiply(a, b, _) => {
-                let of = |value: usize, channel: usize| givers[value][channel % givers[value].len()].clone();
+                let of = |value: usize, channel: usize| {
+                    givers[value][channel % givers[value].len()].clone()
+                };
                 (0..width).map(|channel| union(&[of(*a, channel), of(*b, channel)])).collect()
             }
             Op::Concat(parts) => parts.iter().flat_map(|&part| givers[part].clone()).collect(),
-            Op::Chunk { from, index, .. } => givers[*from][*index as usize * width..][..width].to_vec(),
-            Op::ViewShuffle { from, groups } => {
-                interleaved(&givers[*from].iter().collect::<Vec<_>>(), *groups as usize).into_iter().cloned().collect()
+            Op::Chunk { from, index, .. } => {
+                givers[*from][*index as usize * width..][..width].to_vec()
             }
-            Op::PixelShuffle { from, factor } => givers[*from].chunks((factor * factor) as usize).map(union).collect(),
+            Op::ViewShuffle { from, groups } => {
+                interleaved(&givers[*from].iter().collect::<Vec<_>>(), *groups as usize)
+                    .into_iter()
+                    .cloned()
+                    .collect()
+            }
+            Op::PixelShuffle { from, factor } => {
+                givers[*from].chunks((factor * factor) as usize).map(union).collect()
+            }
         };
         givers.push(given);
     }
@@ -58,7 +74,13 @@ pub fn assert_is_of_one_mind(dependencies: &Dependencies, plan: &Plan) {
             let kept: BTreeSet<usize> = keep.keep.iter().collect();
             for (position, &unit) in axis.units().iter().enumerate() {
                 let stays = kept.contains(&position);
-                assert_eq!(*fates.entry(unit).or_insert(stays), stays, "{}.{}[{position}]", layer.path, axis.name);
+                assert_eq!(
+                    *fates.entry(unit).or_insert(stays),
+                    stays,
+                    "{}.{}[{position}]",
+                    layer.path,
+                    axis.name
+                );
             }
         }
     }
@@ -69,16 +91,29 @@ pub fn assert_is_of_one_mind(dependencies: &Dependencies, plan: &Plan) {
         for member in &group.members {
             let axis = dependencies.layers[member.layer].axis(&member.axis).unwrap();
             units.extend(member.positions.iter().map(|position| axis.units()[position]));
-            positions.entry((member.layer, &member.axis)).or_default().extend(member.positions.iter());
+            positions
+                .entry((member.layer, &member.axis))
+                .or_default()
+                .extend(member.positions.iter());
         }
         assert_eq!(units.len(), group.channels);
-        assert!(group.held.is_none() || units.iter().all(|unit| fates[unit]), "group {} is held", group.number);
+        assert!(
+            group.held.is_none() || units.iter().all(|unit| fates[unit]),
+            "group {} is held",
+            group.number
+        );
     }
     for (index, layer) in dependencies.layers.iter().enumerate() {
         for axis in &layer.axes {
             let mut found = positions.remove(&(index, axis.name.as_str())).unwrap_or_default();
             found.sort_unstable();
-            assert_eq!(found, (0..axis.width).collect::<Vec<_>>(), "the groups of {}.{}", layer.path, axis.name);
+            assert_eq!(
+                found,
+                (0..axis.width).collect::<Vec<_>>(),
+                "the groups of {}.{}",
+                layer.path,
+                axis.name
+            );
         }
     }
 }
@@ -106,7 +141,9 @@ pub fn assert_goes_alone(net: &Net, dependencies: &Dependencies, pick: usize) ->
         .collect();
     let unit = *units.iter().nth(pick % units.len()).unwrap();
     set_scales(net, dependencies, unit);
-    let Ok(plan) = net.plan(&Slimming::threshold(0.5).coupling(Coupling::Max)) else { panic!("nothing goes") };
+    let Ok(plan) = net.plan(&Slimming::threshold(0.5).coupling(Coupling::Max)) else {
+        panic!("nothing goes")
+    };
     let mut changed = BTreeSet::new();
     let mut gone = BTreeSet::new();
     for (index, (layer, planned)) in dependencies.layers.iter().zip(planned(&plan)).enumerate() {
@@ -120,22 +157,34 @@ pub fn assert_goes_alone(net: &Net, dependencies: &Dependencies, pick: usize) ->
     }
     if gone.is_empty() {
         // A layer would have been emptied.
-        assert!(plan.bounded().next().is_some(), "unit {unit} of group {} does not go, and no bound says why", group.number);
+        assert!(
+            plan.bounded().next().is_some(),
+            "unit {unit} of group {} does not go, and no bound says why",
+            group.number
+        );
         return false;
     }
     assert_eq!(gone, BTreeSet::from([unit]));
-    assert_eq!(changed, group.members.iter().map(|member| (member.layer, member.axis.clone())).collect());
+    assert_eq!(
+        changed,
+        group.members.iter().map(|member| (member.layer, member.axis.clone())).collect()
+    );
     true
 }
 
 /// 0 for the unit, 1 for all others.
 fn set_scales(net: &Net, dependencies: &Dependencies, unit: usize) {
     let _no_grad = tch::no_grad_guard();
-    let scales = dependencies.groups.iter().flat_map(|group| &group.members).filter(|member| member.role == Part::Scales);
+    let scales = dependencies
+        .groups
+        .iter()
+        .flat_map(|group| &group.members)
+        .filter(|member| member.role == Part::Scales);
     let scales: BTreeSet<usize> = scales.map(|member| member.layer).collect();
     for layer in scales.into_iter().map(|layer| &dependencies.layers[layer]) {
         assert_eq!(layer.kind, LayerKind::BatchNorm);
-        let values: Vec<f64> = layer.axes[0].units().iter().map(|&of| if of == unit { 0. } else { 1. }).collect();
+        let values: Vec<f64> =
+            layer.axes[0].units().iter().map(|&of| if of == unit { 0. } else { 1. }).collect();
         let number: usize = layer.path.strip_prefix('l').unwrap().parse().unwrap();
         net.tensors[number]["weight"].shallow_clone().copy_(&Tensor::from_slice(&values));
     }

@@ -15,7 +15,10 @@ pub fn assert_deployed_is_the_network(net: &mut Net) -> Option<Deployed> {
     let images = net.images();
     let before = net.forward(&images);
     let all = |net: &Net, images: &Vec<Tensor>| {
-        Tensor::cat(&net.forward(images).iter().map(|output| output.flatten(0, -1)).collect::<Vec<_>>(), 0)
+        Tensor::cat(
+            &net.forward(images).iter().map(|output| output.flatten(0, -1)).collect::<Vec<_>>(),
+            0,
+        )
     };
     match deploy(net, &images, all) {
         Ok(deployed) => {
@@ -29,17 +32,31 @@ pub fn assert_deployed_is_the_network(net: &mut Net) -> Option<Deployed> {
 
 /// Names of batch norms that went into a layer.
 pub fn found(deployed: &Deployed) -> BTreeSet<String> {
-    deployed.norms.iter().filter(|norm| !matches!(norm.fate, NormFate::Left { .. })).map(|norm| norm.path.clone()).collect()
+    deployed
+        .norms
+        .iter()
+        .filter(|norm| !matches!(norm.fate, NormFate::Left { .. }))
+        .map(|norm| norm.path.clone())
+        .collect()
 }
 
 /// Names of batch norms all of whose uses are behind uses of one layer that nothing else reads, and that is used nowhere else.
 pub fn expected(graph: &Graph) -> BTreeSet<String> {
     let uses =
-        |layer: usize| graph.ops.iter().enumerate().filter(move |(_, op)| matches!(op, Op::Apply { layer: used, .. } if *used == layer));
-    let given: Vec<Value> =
-        graph.ops.iter().scan(graph.inputs.len(), |next, op| Some(std::mem::replace(next, *next + graph.given(op)))).collect();
+        |layer: usize| {
+            graph.ops.iter().enumerate().filter(
+                move |(_, op)| matches!(op, Op::Apply { layer: used, .. } if *used == layer),
+            )
+        };
+    let given: Vec<Value> = graph
+        .ops
+        .iter()
+        .scan(graph.inputs.len(), |next, op| Some(std::mem::replace(next, *next + graph.given(op))))
+        .collect();
     let mut found = BTreeSet::new();
-    for layer in (0..graph.layers.len()).filter(|&layer| matches!(graph.layers[layer].spec, Spec::Norm { .. })) {
+    for layer in (0..graph.layers.len())
+        .filter(|&layer| matches!(graph.layers[layer].spec, Spec::Norm { .. }))
+    {
         let mut makers: Vec<_> = uses(layer).map(|(_, op)| maker(graph, &given, op)).collect();
         let norms = makers.len();
         makers.dedup();
@@ -56,7 +73,11 @@ pub fn expected(graph: &Graph) -> BTreeSet<String> {
 fn maker(graph: &Graph, given: &[Value], op: &Op) -> Option<usize> {
     let Op::Apply { mut from, .. } = *op else { return None };
     loop {
-        let readers: usize = graph.ops.iter().map(|op| reads(op).iter().filter(|&&value| value == from).count()).sum();
+        let readers: usize = graph
+            .ops
+            .iter()
+            .map(|op| reads(op).iter().filter(|&&value| value == from).count())
+            .sum();
         let outputs = graph.outputs.iter().filter(|&&output| output == from).count();
         if readers + outputs != 1 {
             return None;
@@ -66,7 +87,11 @@ fn maker(graph: &Graph, given: &[Value], op: &Op) -> Option<usize> {
             // These average over positions, or do nothing.
             Op::Mean { from: before } | Op::Keep { from: before } => from = before,
             Op::Apply { layer, .. } => {
-                return matches!(graph.layers[layer].spec, Spec::Conv(_) | Spec::ConvTranspose(_) | Spec::Linear { .. }).then_some(layer);
+                return matches!(
+                    graph.layers[layer].spec,
+                    Spec::Conv(_) | Spec::ConvTranspose(_) | Spec::Linear { .. }
+                )
+                .then_some(layer);
             }
             _ => return None,
         }

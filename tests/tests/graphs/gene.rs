@@ -60,7 +60,8 @@ pub fn gene() -> impl Strategy<Value = Gene> {
     ]);
     let holding = prop_oneof![Just(Kind::Mixing), Just(Kind::Keep)];
     let kind = prop_oneof![5 => Just(Kind::Conv), 3 => Just(Kind::Add), 20 => rare, 1 => holding];
-    (kind, any::<[u16; 3]>(), any::<[u8; 4]>(), any::<u16>()).prop_map(|(kind, picks, numbers, flags)| Gene { kind, picks, numbers, flags })
+    (kind, any::<[u16; 3]>(), any::<[u8; 4]>(), any::<u16>())
+        .prop_map(|(kind, picks, numbers, flags)| Gene { kind, picks, numbers, flags })
 }
 
 impl Gene {

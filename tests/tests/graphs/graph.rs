@@ -166,7 +166,11 @@ impl Graph {
 
     /// Whose a tensor is, and its name there.
     pub fn owner(&self, layer: usize, name: &'static str) -> (usize, &'static str) {
-        self.layers[layer].ties.iter().find(|tie| tie.name == name).map_or((layer, name), |tie| tie.owner)
+        self.layers[layer]
+            .ties
+            .iter()
+            .find(|tie| tie.name == name)
+            .map_or((layer, name), |tie| tie.owner)
     }
 
     /// How many values an op gives.
@@ -185,7 +189,9 @@ impl Graph {
         let Shape { width, flat } = shape;
         let wide = |width| vec![Shape { width, flat }];
         match spec {
-            Spec::Conv(conv) | Spec::ConvTranspose(conv) => (!flat && width == conv.inputs).then(|| wide(conv.outputs)),
+            Spec::Conv(conv) | Spec::ConvTranspose(conv) => {
+                (!flat && width == conv.inputs).then(|| wide(conv.outputs))
+            }
             Spec::Linear { inputs, outputs, .. } => {
                 let features = if flat { width } else { width * self.positions() };
                 (features == *inputs).then(|| vec![Shape { width: *outputs, flat: true }])
@@ -194,12 +200,11 @@ impl Graph {
             | Spec::Scale { shape: takes }
             | Spec::Shift { shape: takes }
             | Spec::LayerNorm { shape: takes } => (*takes == shape).then(|| wide(width)),
-            Spec::GroupNorm { width: takes, .. } | Spec::Shuffle { width: takes, .. } | Spec::Select { width: takes } => {
-                (*takes == width).then(|| wide(width))
-            }
-            Spec::Split { sizes } => {
-                (sizes.iter().sum::<i64>() == width).then(|| sizes.iter().map(|&width| Shape { width, flat }).collect())
-            }
+            Spec::GroupNorm { width: takes, .. }
+            | Spec::Shuffle { width: takes, .. }
+            | Spec::Select { width: takes } => (*takes == width).then(|| wide(width)),
+            Spec::Split { sizes } => (sizes.iter().sum::<i64>() == width)
+                .then(|| sizes.iter().map(|&width| Shape { width, flat }).collect()),
             Spec::MaxPool => (!flat && self.rank == 2).then(|| wide(width)),
         }
     }
@@ -208,7 +213,11 @@ impl Graph {
 /// A line for each layer and op: what a failing case is read by.
 impl fmt::Debug for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "rank {}, inputs {:?}, seed {}, coarse {}", self.rank, self.inputs, self.seed, self.coarse)?;
+        writeln!(
+            f,
+            "rank {}, inputs {:?}, seed {}, coarse {}",
+            self.rank, self.inputs, self.seed, self.coarse
+        )?;
         for (i, layer) in self.layers.iter().enumerate() {
             writeln!(f, "  l{i}: {:?} {:?}", layer.spec, layer.ties)?;
         }

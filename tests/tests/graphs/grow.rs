@@ -13,13 +13,15 @@ pub const WIDEST: i64 = 16;
 pub fn graph(rank: impl Strategy<Value = usize>) -> impl Strategy<Value = Graph> {
     let inputs = prop_oneof![4 => Just(vec![3]), 1 => Just(vec![1]), 1 => Just(vec![3, 2])];
     let genes = prop::collection::vec(gene(), 1..20);
-    (rank, inputs, gene(), genes, any::<(u64, bool, u16)>()).prop_map(|(rank, inputs, stem, genes, (seed, coarse, outputs))| {
-        let mut grower = Grower::new(rank, inputs, seed, coarse);
-        // A batch norm of the stem gives most networks something to remove.
-        let stem = Gene { kind: Kind::Conv, flags: 0, ..stem };
-        [stem].iter().chain(&genes).for_each(|gene| grower.grow(gene));
-        grower.finish(outputs)
-    })
+    (rank, inputs, gene(), genes, any::<(u64, bool, u16)>()).prop_map(
+        |(rank, inputs, stem, genes, (seed, coarse, outputs))| {
+            let mut grower = Grower::new(rank, inputs, seed, coarse);
+            // A batch norm of the stem gives most networks something to remove.
+            let stem = Gene { kind: Kind::Conv, flags: 0, ..stem };
+            [stem].iter().chain(&genes).for_each(|gene| grower.grow(gene));
+            grower.finish(outputs)
+        },
+    )
 }
 
 /// What is known of a value when it is behind a batch norm, or a convolution.
@@ -39,7 +41,16 @@ impl Grower {
     fn new(rank: usize, inputs: Vec<i64>, seed: u64, coarse: bool) -> Self {
         let shapes: Vec<_> = inputs.iter().map(|&width| Shape { width, flat: false }).collect();
         let behind = vec![Behind::Other; shapes.len()];
-        let graph = Graph { rank, inputs, layers: Vec::new(), ops: Vec::new(), outputs: Vec::new(), shapes, seed, coarse };
+        let graph = Graph {
+            rank,
+            inputs,
+            layers: Vec::new(),
+            ops: Vec::new(),
+            outputs: Vec::new(),
+            shapes,
+            seed,
+            coarse,
+        };
         Self { graph, behind }
     }
 
@@ -50,9 +61,15 @@ impl Grower {
     /// A value that fits, rather a late one; rarely an input.
     pub fn value(&self, gene: &Gene, which: usize, fits: impl Fn(Shape) -> bool) -> Option<Value> {
         let inputs = self.graph.inputs.len();
-        let first = if gene.picks[which] & 0x7800 == 0 || self.graph.shapes.len() == inputs { 0 } else { inputs };
-        let fitting: Vec<_> = (first..self.graph.shapes.len()).filter(|&value| fits(self.shape(value))).collect();
-        let late = if gene.picks[which] & 0x8000 == 0 { fitting.len().saturating_sub(3) } else { 0 };
+        let first = if gene.picks[which] & 0x7800 == 0 || self.graph.shapes.len() == inputs {
+            0
+        } else {
+            inputs
+        };
+        let fitting: Vec<_> =
+            (first..self.graph.shapes.len()).filter(|&value| fits(self.shape(value))).collect();
+        let late =
+            if gene.picks[which] & 0x8000 == 0 { fitting.len().saturating_sub(3) } else { 0 };
         gene.pick(which, &fitting[late..])
     }
 
@@ -92,7 +109,8 @@ impl Grower {
     }
 
     pub fn activate(&mut self, gene: &Gene, from: Value) -> Value {
-        let functions = [Function::Relu, Function::Tanh, Function::Silu, Function::LeakyRelu, Function::Gelu];
+        let functions =
+            [Function::Relu, Function::Tanh, Function::Silu, Function::LeakyRelu, Function::Gelu];
         let function = functions[gene.number(3, 5) as usize];
         self.op(Op::Activate { function, from }, self.shape(from), self.behind[from])
     }
@@ -115,7 +133,15 @@ impl Grower {
 
     pub fn conv(&self, gene: &Gene, from: Value, outputs: i64, groups: Groups) -> Conv {
         let plain = gene.flag(3) && matches!(groups, Groups::Equal(_));
-        Conv { inputs: self.shape(from).width, outputs, kernel: gene.kernel(), groups, bias: gene.flag(1), plain, circular: gene.flag(4) }
+        Conv {
+            inputs: self.shape(from).width,
+            outputs,
+            kernel: gene.kernel(),
+            groups,
+            bias: gene.flag(1),
+            plain,
+            circular: gene.flag(4),
+        }
     }
 
     pub fn linear(&mut self, gene: &Gene, from: Value, outputs: i64) -> Value {
@@ -144,7 +170,9 @@ impl Grower {
                 let to = self.layer(Spec::Conv(conv), from);
                 self.tail(gene, to);
             }
-            Kind::Grouped | Kind::WholeGroups | Kind::Depthwise | Kind::ConvTranspose => self.grow_grouped(gene)?,
+            Kind::Grouped | Kind::WholeGroups | Kind::Depthwise | Kind::ConvTranspose => {
+                self.grow_grouped(gene)?
+            }
             Kind::PreActivation => {
                 let mut from = self.value(gene, 0, any)?;
                 if gene.flag(9) {
@@ -164,29 +192,41 @@ impl Grower {
             Kind::SqueezeExcite => {
                 let from = self.value(gene, 0, image)?;
                 let width = self.shape(from).width;
-                let mean = self.op(Op::Mean { from }, Shape { width, flat: true }, self.behind[from]);
+                let mean =
+                    self.op(Op::Mean { from }, Shape { width, flat: true }, self.behind[from]);
                 let hidden = self.linear(gene, mean, gene.width(0));
                 let hidden = self.activate(gene, hidden);
                 let gate = self.linear(gene, hidden, width);
                 let gate = self.op(Op::Expand { from: gate }, self.shape(from), Behind::Conv);
-                self.op(Op::Multiply(from, gate, Some(Squash::Sigmoid)), self.shape(from), Behind::Other);
+                self.op(
+                    Op::Multiply(from, gate, Some(Squash::Sigmoid)),
+                    self.shape(from),
+                    Behind::Other,
+                );
             }
             Kind::Concat => {
                 let first = self.value(gene, 0, any)?;
                 let flat = self.shape(first).flat;
                 let second = self.value(gene, 1, |shape| shape.flat == flat)?;
                 let mut parts = vec![first, second];
-                parts.extend(gene.flag(9).then(|| self.value(gene, 2, |shape| shape.flat == flat)).flatten());
+                parts.extend(
+                    gene.flag(9).then(|| self.value(gene, 2, |shape| shape.flat == flat)).flatten(),
+                );
                 let width = parts.iter().map(|&part| self.shape(part).width).sum();
                 if width <= WIDEST {
                     self.op(Op::Concat(parts), Shape { width, flat }, Behind::Other);
                 }
             }
-            Kind::Chunk | Kind::ViewShuffle | Kind::PixelShuffle | Kind::Split | Kind::Shuffle => self.grow_cut(gene)?,
+            Kind::Chunk | Kind::ViewShuffle | Kind::PixelShuffle | Kind::Split | Kind::Shuffle => {
+                self.grow_cut(gene)?
+            }
             Kind::PerChannel => {
                 let from = self.value(gene, 0, any)?;
                 let shape = self.shape(from);
-                let to = self.layer(if gene.flag(9) { Spec::Shift { shape } } else { Spec::Scale { shape } }, from);
+                let to = self.layer(
+                    if gene.flag(9) { Spec::Shift { shape } } else { Spec::Scale { shape } },
+                    from,
+                );
                 if !gene.flag(9) && gene.flag(10) {
                     reuse::tie_norm(self, gene, to);
                 }
@@ -195,7 +235,14 @@ impl Grower {
                 let from = self.value(gene, 0, any)?;
                 let shape = self.shape(from);
                 let groups = gene.divisor(shape.width, 1)?;
-                self.layer(if gene.flag(9) { Spec::LayerNorm { shape } } else { Spec::GroupNorm { width: shape.width, groups } }, from);
+                self.layer(
+                    if gene.flag(9) {
+                        Spec::LayerNorm { shape }
+                    } else {
+                        Spec::GroupNorm { width: shape.width, groups }
+                    },
+                    from,
+                );
             }
             Kind::Linear => {
                 let from = self.value(gene, 0, any)?;
@@ -217,7 +264,9 @@ impl Grower {
         let read: Vec<Value> = self.graph.ops.iter().flat_map(reads).collect();
         let unread = |flat: bool| -> Vec<Value> {
             let values = self.graph.inputs.len()..self.graph.shapes.len();
-            values.filter(|value| !read.contains(value) && self.shape(*value).flat == flat).collect()
+            values
+                .filter(|value| !read.contains(value) && self.shape(*value).flat == flat)
+                .collect()
         };
         let (mut images, mut flats) = (unread(false), unread(true));
         if choice & 15 == 0 && images.len() + flats.len() > 1 {
@@ -234,7 +283,8 @@ impl Grower {
                 _ => self.op(Op::Concat(values), Shape { width, flat }, Behind::Other),
             };
             // As in a DenseNet: it gates whatever is in front of it.
-            let all = if choice >> 7 & 3 == 0 { all } else { self.norm(all, true, choice >> 9 & 1 == 0) };
+            let all =
+                if choice >> 7 & 3 == 0 { all } else { self.norm(all, true, choice >> 9 & 1 == 0) };
             let head = match flat || choice >> 10 & 1 == 0 {
                 true => {
                     let inputs = if flat { width } else { width * self.graph.positions() };

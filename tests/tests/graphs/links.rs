@@ -51,10 +51,13 @@ pub fn links(graph: &Graph) -> Links {
         match op {
             Op::Apply { layer, from } => {
                 let from = links.channels(graph, *from);
-                let all: Vec<_> = (first..next).flat_map(|value| links.channels(graph, value)).collect();
+                let all: Vec<_> =
+                    (first..next).flat_map(|value| links.channels(graph, value)).collect();
                 links.layer(graph, *layer, &from, &all);
             }
-            Op::Activate { from, .. } | Op::Mean { from } | Op::Expand { from } => links.same(&links.channels(graph, *from), &to),
+            Op::Activate { from, .. } | Op::Mean { from } | Op::Expand { from } => {
+                links.same(&links.channels(graph, *from), &to)
+            }
             Op::Keep { from } => {
                 links.same(&links.channels(graph, *from), &to);
                 links.held.extend(to);
@@ -64,7 +67,8 @@ pub fn links(graph: &Graph) -> Links {
                 links.same(&links.channels(graph, *b), &to);
             }
             Op::Concat(parts) => {
-                let all: Vec<_> = parts.iter().flat_map(|&part| links.channels(graph, part)).collect();
+                let all: Vec<_> =
+                    parts.iter().flat_map(|&part| links.channels(graph, part)).collect();
                 links.same(&all, &to);
             }
             Op::Chunk { from, chunks, index } => {
@@ -90,14 +94,17 @@ pub fn links(graph: &Graph) -> Links {
         links.held.extend(cells);
     }
     // What one use of a tensor leaves alone, another may not cut.
-    let free: Vec<Cell> = links.free.iter().filter_map(|dim| links.dims.get(dim)).flat_map(Range::clone).collect();
+    let free: Vec<Cell> =
+        links.free.iter().filter_map(|dim| links.dims.get(dim)).flat_map(Range::clone).collect();
     links.held.extend(free);
     links
 }
 
 impl Links {
     fn channels(&self, graph: &Graph, value: Value) -> Vec<Cell> {
-        (0..graph.shapes[value].width as usize).map(|channel| self.values[value] + channel).collect()
+        (0..graph.shapes[value].width as usize)
+            .map(|channel| self.values[value] + channel)
+            .collect()
     }
 
     fn same(&mut self, a: &[Cell], b: &[Cell]) {
@@ -112,7 +119,14 @@ impl Links {
     }
 
     /// A tensor's dimension follows these cells. Tied tensors are one, so they follow the same.
-    fn dim(&mut self, graph: &Graph, layer: usize, name: &'static str, dim: usize, cells: &[Cell]) -> Cell {
+    fn dim(
+        &mut self,
+        graph: &Graph,
+        layer: usize,
+        name: &'static str,
+        dim: usize,
+        cells: &[Cell],
+    ) -> Cell {
         let (owner, name) = graph.owner(layer, name);
         let positions = self.dims.entry((owner, name, dim)).or_insert_with(|| {
             let first = self.cells;
@@ -136,7 +150,8 @@ impl Links {
             Spec::ConvTranspose(conv) => self.conv_transpose(graph, layer, conv, from, to),
             Spec::Linear { inputs, bias, .. } => {
                 let positions = *inputs as usize / from.len();
-                let features: Vec<_> = from.iter().flat_map(|&cell| vec![cell; positions]).collect();
+                let features: Vec<_> =
+                    from.iter().flat_map(|&cell| vec![cell; positions]).collect();
                 self.dim(graph, layer, "weight", 0, to);
                 self.dim(graph, layer, "weight", 1, &features);
                 if *bias {
@@ -198,7 +213,14 @@ impl Links {
         self.axes.push((layer, axes));
     }
 
-    fn conv(&mut self, graph: &Graph, layer: usize, conv: &Conv, from: &[Cell], to: &[Cell]) -> Vec<Axis> {
+    fn conv(
+        &mut self,
+        graph: &Graph,
+        layer: usize,
+        conv: &Conv,
+        from: &[Cell],
+        to: &[Cell],
+    ) -> Vec<Axis> {
         self.dim(graph, layer, "weight", 0, to);
         if conv.bias {
             self.dim(graph, layer, "bias", 0, to);
@@ -220,7 +242,14 @@ impl Links {
         }
     }
 
-    fn conv_transpose(&mut self, graph: &Graph, layer: usize, conv: &Conv, from: &[Cell], to: &[Cell]) -> Vec<Axis> {
+    fn conv_transpose(
+        &mut self,
+        graph: &Graph,
+        layer: usize,
+        conv: &Conv,
+        from: &[Cell],
+        to: &[Cell],
+    ) -> Vec<Axis> {
         self.dim(graph, layer, "weight", 0, from);
         if conv.bias {
             self.dim(graph, layer, "bias", 0, to);

@@ -24,7 +24,10 @@ mod reuse;
 use proptest::prelude::*;
 use slim_runtime::{Coupling, Error, Plan, Prunable, Slimming, checkpoint};
 
-use check::{assert_absorbed_is_dense, assert_close, assert_same_bits, assert_slimmed_is_masked, expected, found, mask, values};
+use check::{
+    assert_absorbed_is_dense, assert_close, assert_same_bits, assert_slimmed_is_masked, expected,
+    found, mask, values,
+};
 use net::Net;
 
 /// Mostly two dimensions.
@@ -44,12 +47,16 @@ fn slimming() -> impl Strategy<Value = Slimming> {
         2 => Just((None, None)),
         1 => (proptest::option::of(1..6_usize), proptest::option::of(0.0..1.0)),
     ];
-    (target, coupling, bounds, proptest::bool::weighted(0.3)).prop_map(|(slimming, coupling, (at_least, max_removed), local)| {
-        let slimming = slimming.coupling(coupling);
-        let slimming = at_least.map_or(slimming.clone(), |channels| slimming.at_least(channels));
-        let slimming = max_removed.map_or(slimming.clone(), |share| slimming.max_removed(share));
-        if local { slimming.local() } else { slimming }
-    })
+    (target, coupling, bounds, proptest::bool::weighted(0.3)).prop_map(
+        |(slimming, coupling, (at_least, max_removed), local)| {
+            let slimming = slimming.coupling(coupling);
+            let slimming =
+                at_least.map_or(slimming.clone(), |channels| slimming.at_least(channels));
+            let slimming =
+                max_removed.map_or(slimming.clone(), |share| slimming.max_removed(share));
+            if local { slimming.local() } else { slimming }
+        },
+    )
 }
 
 fn cases(cases: u32) -> ProptestConfig {

@@ -30,7 +30,8 @@ impl Net {
                 let tie = layer.ties.iter().find(|tie| tie.name == name)?;
                 Some(net.tensors[tie.owner.0][tie.owner.1].shallow_clone())
             };
-            let (part, tensors) = parts::make(&vs.root() / name(i), graph.rank, graph.side(), &layer.spec, &tied);
+            let (part, tensors) =
+                parts::make(&vs.root() / name(i), graph.rank, graph.side(), &layer.spec, &tied);
             net.parts.push(part);
             net.tensors.push(tensors);
         }
@@ -48,7 +49,8 @@ impl Net {
         for (layer, tensors) in self.graph.layers.iter().zip(&self.tensors) {
             for (&name, tensor) in tensors {
                 let fan_in: i64 = tensor.size().iter().skip(1).product();
-                let scale = matches!(layer.spec, Spec::Norm { .. } | Spec::Scale { .. }) && matches!(name, "weight" | "value");
+                let scale = matches!(layer.spec, Spec::Norm { .. } | Spec::Scale { .. })
+                    && matches!(name, "weight" | "value");
                 let value = |random: &mut fastrand::Rng| match name {
                     "running_var" => 0.5 + random.f64(),
                     _ if scale && self.graph.coarse => f64::from(random.i32(-4..=4)) / 4.,
@@ -63,9 +65,12 @@ impl Net {
     /// Inputs that the graph's seed gives.
     pub fn images(&self) -> Vec<Tensor> {
         let mut random = fastrand::Rng::with_seed(!self.graph.seed);
-        let inputs = self.graph.shapes[..self.graph.inputs.len()].iter().map(|&shape| self.graph.size(shape));
+        let inputs = self.graph.shapes[..self.graph.inputs.len()]
+            .iter()
+            .map(|&shape| self.graph.size(shape));
         let mut image = |size: Vec<i64>| {
-            let values: Vec<f64> = (0..size.iter().product()).map(|_| 2. * random.f64() - 1.).collect();
+            let values: Vec<f64> =
+                (0..size.iter().product()).map(|_| 2. * random.f64() - 1.).collect();
             tensor(&values).view(&size[..])
         };
         inputs.map(&mut image).collect()
@@ -99,7 +104,9 @@ impl Net {
     fn flattened(&self, cx: &mut Tracer, layer: usize, from: usize, flow: &Flow) -> Result<Flow> {
         let said = self.graph.ops.iter().any(|op| matches!(op, Op::Concat(_)));
         match self.graph.layers[layer].spec {
-            Spec::Linear { .. } if said && !self.graph.shapes[from].flat => cx.flatten(flow, self.graph.positions() as usize),
+            Spec::Linear { .. } if said && !self.graph.shapes[from].flat => {
+                cx.flatten(flow, self.graph.positions() as usize)
+            }
             _ => Ok(flow.clone()),
         }
     }
@@ -117,22 +124,37 @@ impl Net {
                 };
                 &values[a] * gate
             }
-            Op::Concat(ref parts) => Tensor::cat(&parts.iter().map(|&part| &values[part]).collect::<Vec<_>>(), 1),
-            Op::Chunk { from, chunks, index } => values[from].chunk(chunks, 1)[index as usize].shallow_clone(),
+            Op::Concat(ref parts) => {
+                Tensor::cat(&parts.iter().map(|&part| &values[part]).collect::<Vec<_>>(), 1)
+            }
+            Op::Chunk { from, chunks, index } => {
+                values[from].chunk(chunks, 1)[index as usize].shallow_clone()
+            }
             Op::ViewShuffle { from, groups } => {
                 let (xs, size) = (&values[from], values[from].size());
-                let cut: Vec<i64> = [size[0], groups, size[1] / groups].into_iter().chain(size[2..].iter().copied()).collect();
+                let cut: Vec<i64> = [size[0], groups, size[1] / groups]
+                    .into_iter()
+                    .chain(size[2..].iter().copied())
+                    .collect();
                 xs.contiguous().view(&cut[..]).transpose(1, 2).contiguous().view(&size[..])
             }
-            Op::PixelShuffle { from, factor } => {
-                values[from].pixel_shuffle(factor).avg_pool2d([factor; 2], [factor; 2], [0, 0], false, true, None)
-            }
+            Op::PixelShuffle { from, factor } => values[from].pixel_shuffle(factor).avg_pool2d(
+                [factor; 2],
+                [factor; 2],
+                [0, 0],
+                false,
+                true,
+                None,
+            ),
             Op::Mean { from } => values[from].flatten(2, -1).mean_dim(-1, false, Kind::Double),
             Op::Expand { from } => {
                 let size = values[from].size();
                 let ones = vec![1; self.graph.rank];
                 let sides = vec![self.graph.side(); self.graph.rank];
-                values[from].contiguous().view(&[&size[..], &ones].concat()[..]).expand(&[&size[..], &sides].concat()[..], false)
+                values[from]
+                    .contiguous()
+                    .view(&[&size[..], &ones].concat()[..])
+                    .expand(&[&size[..], &sides].concat()[..], false)
             }
             Op::Keep { from } => values[from].shallow_clone(),
         }
@@ -190,10 +212,16 @@ impl Prunable for Net {
                     let gate = cx.ungate(&flows[b])?;
                     cx.multiply(&flows[a], &gate)?
                 }
-                Op::Concat(ref parts) => cx.concat(&parts.iter().map(|&part| flows[part].clone()).collect::<Vec<_>>())?,
-                Op::Chunk { from, chunks, index } => cx.chunk(&flows[from], chunks as usize, index as usize)?,
+                Op::Concat(ref parts) => {
+                    cx.concat(&parts.iter().map(|&part| flows[part].clone()).collect::<Vec<_>>())?
+                }
+                Op::Chunk { from, chunks, index } => {
+                    cx.chunk(&flows[from], chunks as usize, index as usize)?
+                }
                 Op::ViewShuffle { from, groups } => cx.shuffle(&flows[from], groups as usize)?,
-                Op::PixelShuffle { from, factor } => cx.pixel_shuffle(&flows[from], factor as usize)?,
+                Op::PixelShuffle { from, factor } => {
+                    cx.pixel_shuffle(&flows[from], factor as usize)?
+                }
                 Op::Keep { from } => {
                     cx.keep(&flows[from]);
                     flows[from].clone()
@@ -204,7 +232,8 @@ impl Prunable for Net {
                 flow => flows.push(flow),
             }
         }
-        let outputs: Vec<_> = self.graph.outputs.iter().map(|&output| flows[output].clone()).collect();
+        let outputs: Vec<_> =
+            self.graph.outputs.iter().map(|&output| flows[output].clone()).collect();
         Ok(match outputs.len() {
             1 => outputs[0].clone(),
             _ => Flow::tuple(outputs),
@@ -212,6 +241,9 @@ impl Prunable for Net {
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
-        self.parts.iter_mut().enumerate().try_for_each(|(i, part)| visit.field(name(i), |visit| part.layers_mut(visit)))
+        self.parts
+            .iter_mut()
+            .enumerate()
+            .try_for_each(|(i, part)| visit.field(name(i), |visit| part.layers_mut(visit)))
     }
 }

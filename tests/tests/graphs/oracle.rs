@@ -43,17 +43,32 @@ struct Contest {
 }
 
 /// `None` where nothing may be removed. `scales` are the γ of a norm.
-pub fn expect(graph: &Graph, scales: impl Fn(usize) -> Vec<f64>, slimming: &Slimming) -> Option<Expected> {
+pub fn expect(
+    graph: &Graph,
+    scales: impl Fn(usize) -> Vec<f64>,
+    slimming: &Slimming,
+) -> Option<Expected> {
     let links = links(graph);
     let labels = spread(links.cells, &links.equal);
     // The channels that scales rank, each scale once however often its layer or tensor is used.
     let entries: Vec<Vec<(usize, f64)>> = links
         .scales
         .iter()
-        .map(|&(layer, cell)| scales(layer).into_iter().enumerate().map(|(channel, scale)| (labels[cell + channel], scale.abs())).collect())
+        .map(|&(layer, cell)| {
+            scales(layer)
+                .into_iter()
+                .enumerate()
+                .map(|(channel, scale)| (labels[cell + channel], scale.abs()))
+                .collect()
+        })
         .collect();
     let score = |class: usize| {
-        let all: Vec<f64> = entries.iter().flatten().filter(|entry| entry.0 == class).map(|entry| entry.1).collect();
+        let all: Vec<f64> = entries
+            .iter()
+            .flatten()
+            .filter(|entry| entry.0 == class)
+            .map(|entry| entry.1)
+            .collect();
         let sum: f64 = all.iter().sum();
         match slimming.coupling {
             _ if all.is_empty() => None,
@@ -62,8 +77,10 @@ pub fn expect(graph: &Graph, scales: impl Fn(usize) -> Vec<f64>, slimming: &Slim
             _ => Some(sum / all.len() as f64),
         }
     };
-    let scores: HashMap<usize, f64> = entries.iter().flatten().filter_map(|&(class, _)| Some((class, score(class)?))).collect();
-    let removable: HashMap<usize, bool> = scores.keys().map(|&class| (class, may_go(graph, &links, &labels, class))).collect();
+    let scores: HashMap<usize, f64> =
+        entries.iter().flatten().filter_map(|&(class, _)| Some((class, score(class)?))).collect();
+    let removable: HashMap<usize, bool> =
+        scores.keys().map(|&class| (class, may_go(graph, &links, &labels, class))).collect();
     let may_go = |class: usize| removable.get(&class).copied().unwrap_or(false);
     let count = entries.iter().flatten().filter(|entry| may_go(entry.0)).count();
     if count == 0 {
@@ -72,15 +89,24 @@ pub fn expect(graph: &Graph, scales: impl Fn(usize) -> Vec<f64>, slimming: &Slim
 
     let mut contests = Vec::new();
     match slimming.scope {
-        Scope::Global => contests.push(Contest { scales: (0..entries.len()).collect(), is_global: true }),
+        Scope::Global => {
+            contests.push(Contest { scales: (0..entries.len()).collect(), is_global: true })
+        }
         _ => {
             // Scales that share a class compete together.
-            let share =
-                |a: usize, b: usize| entries[a].iter().any(|(class, _)| may_go(*class) && entries[b].iter().any(|entry| entry.0 == *class));
-            let pairs: Vec<_> = (0..entries.len()).flat_map(|a| (0..a).map(move |b| (a, b))).filter(|&(a, b)| share(a, b)).collect();
+            let share = |a: usize, b: usize| {
+                entries[a].iter().any(|(class, _)| {
+                    may_go(*class) && entries[b].iter().any(|entry| entry.0 == *class)
+                })
+            };
+            let pairs: Vec<_> = (0..entries.len())
+                .flat_map(|a| (0..a).map(move |b| (a, b)))
+                .filter(|&(a, b)| share(a, b))
+                .collect();
             let group = spread(entries.len(), &pairs);
             for first in 0..entries.len() {
-                let members: Vec<_> = (0..entries.len()).filter(|&scale| group[scale] == first).collect();
+                let members: Vec<_> =
+                    (0..entries.len()).filter(|&scale| group[scale] == first).collect();
                 if !members.is_empty() {
                     contests.push(Contest { scales: members, is_global: false });
                 }
@@ -93,11 +119,17 @@ pub fn expect(graph: &Graph, scales: impl Fn(usize) -> Vec<f64>, slimming: &Slim
     };
     // Nothing tells the channels apart. All of a layer by itself may be zero.
     let distinct = |classes: &[usize]| classes.iter().collect::<BTreeSet<_>>().len();
-    let apart = |classes: &[usize]| classes.iter().any(|class| scores[class] != scores[&classes[0]]);
-    let contested: Vec<_> = contests.iter().map(ranked).filter(|classes| distinct(classes) > 1).collect();
+    let apart =
+        |classes: &[usize]| classes.iter().any(|class| scores[class] != scores[&classes[0]]);
+    let contested: Vec<_> =
+        contests.iter().map(ranked).filter(|classes| distinct(classes) > 1).collect();
     let asks = !matches!(slimming.target, Target::Ratio(0.) | Target::Threshold(_));
     let is_global = slimming.scope == Scope::Global;
-    if asks && contested.iter().any(|classes| !apart(classes) && (is_global || scores[&classes[0]] > 0.)) {
+    if asks
+        && contested
+            .iter()
+            .any(|classes| !apart(classes) && (is_global || scores[&classes[0]] > 0.))
+    {
         return None;
     }
 
@@ -155,7 +187,9 @@ pub fn expect(graph: &Graph, scales: impl Fn(usize) -> Vec<f64>, slimming: &Slim
         }
     }
 
-    let kept = |cells: &[Cell]| (0..cells.len()).filter(|&position| keep[&labels[cells[position]]]).collect::<Vec<_>>();
+    let kept = |cells: &[Cell]| {
+        (0..cells.len()).filter(|&position| keep[&labels[cells[position]]]).collect::<Vec<_>>()
+    };
     let (mut counted, mut met) = (Vec::new(), Vec::new());
     let (mut layers, mut cfg) = (Vec::new(), Vec::new());
     for (layer, axes) in &links.axes {
@@ -164,7 +198,9 @@ pub fn expect(graph: &Graph, scales: impl Fn(usize) -> Vec<f64>, slimming: &Slim
         match graph.layers[*layer].spec {
             Spec::Norm { affine, .. } => {
                 // Whose tensors have all been met before is a norm that is applied once more.
-                let tensors = ["weight", "bias", "running_mean", "running_var"].into_iter().skip(if affine { 0 } else { 2 });
+                let tensors = ["weight", "bias", "running_mean", "running_var"]
+                    .into_iter()
+                    .skip(if affine { 0 } else { 2 });
                 let tensors: Vec<_> = tensors.map(|name| graph.owner(*layer, name)).collect();
                 if !tensors.iter().all(|tensor| met.contains(tensor)) {
                     cfg.push(axes[0].1.len().to_string());
@@ -183,7 +219,11 @@ pub fn expect(graph: &Graph, scales: impl Fn(usize) -> Vec<f64>, slimming: &Slim
                     let wanted = classes().filter(|class| !unwanted.contains(class)).count();
                     scored = Some(ExpectedScores {
                         removable: classes().filter(|&class| may_go(class)).count(),
-                        threshold: links.scales.iter().position(|scale| scale.0 == *layer).and_then(|scale| own[scale]),
+                        threshold: links
+                            .scales
+                            .iter()
+                            .position(|scale| scale.0 == *layer)
+                            .and_then(|scale| own[scale]),
                         bounded: (!by.is_empty()).then_some((wanted, by)),
                     });
                 }
@@ -191,7 +231,11 @@ pub fn expect(graph: &Graph, scales: impl Fn(usize) -> Vec<f64>, slimming: &Slim
             Spec::MaxPool => cfg.push("'M'".to_owned()),
             _ => {}
         }
-        layers.push(ExpectedLayer { layer: *layer, axes: axes.into_iter().map(|(name, kept, _)| (name, kept)).collect(), scored });
+        layers.push(ExpectedLayer {
+            layer: *layer,
+            axes: axes.into_iter().map(|(name, kept, _)| (name, kept)).collect(),
+            scored,
+        });
     }
     Some(Expected { threshold, removable: count, cfg: format!("[{}]", cfg.join(", ")), layers })
 }
@@ -232,42 +276,65 @@ fn run(graph: &Graph, links: &Links, labels: &[usize], class: usize) -> Vec<f64>
         let width = |value: Value| graph.shapes[value].width as usize;
         let outputs: Vec<f64> = match op {
             Op::Apply { layer, from } => {
-                let input: Vec<f64> = (0..width(*from)).map(|channel| values[at(*from, channel)]).collect();
+                let input: Vec<f64> =
+                    (0..width(*from)).map(|channel| values[at(*from, channel)]).collect();
                 match &graph.layers[*layer].spec {
                     Spec::Conv(conv) | Spec::ConvTranspose(conv) => match conv.groups {
                         Groups::Equal(_) => vec![1.; conv.outputs as usize],
                         Groups::Whole(groups) => {
-                            let (inputs, outputs) = ((conv.inputs / groups) as usize, (conv.outputs / groups) as usize);
+                            let (inputs, outputs) =
+                                ((conv.inputs / groups) as usize, (conv.outputs / groups) as usize);
                             let bias = f64::from(u8::from(conv.bias));
-                            let group = |output: usize| &input[output / outputs * inputs..][..inputs];
-                            (0..conv.outputs as usize).map(|output| group(output).iter().sum::<f64>() + bias).collect()
+                            let group =
+                                |output: usize| &input[output / outputs * inputs..][..inputs];
+                            (0..conv.outputs as usize)
+                                .map(|output| group(output).iter().sum::<f64>() + bias)
+                                .collect()
                         }
                     },
                     Spec::Linear { outputs, .. } => vec![1.; *outputs as usize],
                     Spec::Norm { affine: true, .. } => {
                         let zero = |channel: usize| labels[at(*from, channel)] == class;
-                        (0..width(*from)).map(|channel| if zero(channel) { 0. } else { 1. }).collect()
+                        (0..width(*from))
+                            .map(|channel| if zero(channel) { 0. } else { 1. })
+                            .collect()
                     }
-                    Spec::Norm { affine: false, .. } | Spec::GroupNorm { .. } | Spec::LayerNorm { .. } => vec![1.; width(*from)],
+                    Spec::Norm { affine: false, .. }
+                    | Spec::GroupNorm { .. }
+                    | Spec::LayerNorm { .. } => vec![1.; width(*from)],
                     Spec::Shift { .. } => input.iter().map(|value| value + 1.).collect(),
                     Spec::Shuffle { groups, .. } => interleaved(&input, *groups as usize),
-                    Spec::Scale { .. } | Spec::Split { .. } | Spec::Select { .. } | Spec::MaxPool => input,
+                    Spec::Scale { .. }
+                    | Spec::Split { .. }
+                    | Spec::Select { .. }
+                    | Spec::MaxPool => input,
                 }
             }
-            Op::Add(a, b) => (0..width(*a)).map(|channel| values[at(*a, channel)] + values[at(*b, channel)]).collect(),
+            Op::Add(a, b) => (0..width(*a))
+                .map(|channel| values[at(*a, channel)] + values[at(*b, channel)])
+                .collect(),
             Op::Multiply(a, b, squash) => {
                 let gate = |channel| if squash.is_some() { 0.5 } else { values[at(*b, channel)] };
                 (0..width(*a)).map(|channel| values[at(*a, channel)] * gate(channel)).collect()
             }
-            Op::Concat(parts) => parts.iter().flat_map(|&part| values[at(part, 0)..][..width(part)].to_vec()).collect(),
-            Op::Chunk { from, index, .. } => values[at(*from, *index as usize * width(first))..][..width(first)].to_vec(),
-            Op::ViewShuffle { from, groups } => interleaved(&values[at(*from, 0)..][..width(*from)], *groups as usize),
-            Op::PixelShuffle { from, factor } => {
-                values[at(*from, 0)..][..width(*from)].chunks((factor * factor) as usize).map(|block| block.iter().sum()).collect()
+            Op::Concat(parts) => parts
+                .iter()
+                .flat_map(|&part| values[at(part, 0)..][..width(part)].to_vec())
+                .collect(),
+            Op::Chunk { from, index, .. } => {
+                values[at(*from, *index as usize * width(first))..][..width(first)].to_vec()
             }
-            Op::Activate { from, .. } | Op::Mean { from } | Op::Expand { from } | Op::Keep { from } => {
-                values[at(*from, 0)..][..width(*from)].to_vec()
+            Op::ViewShuffle { from, groups } => {
+                interleaved(&values[at(*from, 0)..][..width(*from)], *groups as usize)
             }
+            Op::PixelShuffle { from, factor } => values[at(*from, 0)..][..width(*from)]
+                .chunks((factor * factor) as usize)
+                .map(|block| block.iter().sum())
+                .collect(),
+            Op::Activate { from, .. }
+            | Op::Mean { from }
+            | Op::Expand { from }
+            | Op::Keep { from } => values[at(*from, 0)..][..width(*from)].to_vec(),
         };
         values[at(first, 0)..][..outputs.len()].copy_from_slice(&outputs);
     }
@@ -286,12 +353,22 @@ pub fn interleaved<T: Copy>(all: &[T], parts: usize) -> Vec<T> {
 
 /// How many channels are left: of the network, or of the scale that has the most.
 fn left(contest: &Contest, entries: &[Vec<(usize, f64)>], keep: &HashMap<usize, bool>) -> usize {
-    let left = contest.scales.iter().map(|&scale| entries[scale].iter().filter(|entry| keep[&entry.0]).count());
+    let left = contest
+        .scales
+        .iter()
+        .map(|&scale| entries[scale].iter().filter(|entry| keep[&entry.0]).count());
     if contest.is_global { left.sum() } else { left.max().unwrap_or(0) }
 }
 
 /// The first bound that a network without this class would break.
-fn broken(graph: &Graph, links: &Links, labels: &[usize], keep: &HashMap<usize, bool>, class: usize, slimming: &Slimming) -> Option<Rule> {
+fn broken(
+    graph: &Graph,
+    links: &Links,
+    labels: &[usize],
+    keep: &HashMap<usize, bool>,
+    class: usize,
+    slimming: &Slimming,
+) -> Option<Rule> {
     for (layer, axes) in &links.axes {
         for (name, cells) in axes {
             let classes: Vec<usize> = cells.iter().map(|&cell| labels[cell]).collect();
@@ -299,9 +376,15 @@ fn broken(graph: &Graph, links: &Links, labels: &[usize], keep: &HashMap<usize, 
             let spec = &graph.layers[*layer].spec;
             let mut least = (needed(spec, name).min(classes.len()), Rule::Needed);
             if is_layers_own(spec, name) {
-                let clamp =
-                    classes.len() - slimming.bounds.max_removed.map_or(classes.len(), |share| (classes.len() as f64 * share) as usize);
-                let user = [(slimming.bounds.at_least.unwrap_or(0).min(classes.len()), Rule::AtLeast), (clamp, Rule::MaxRemoved)];
+                let clamp = classes.len()
+                    - slimming
+                        .bounds
+                        .max_removed
+                        .map_or(classes.len(), |share| (classes.len() as f64 * share) as usize);
+                let user = [
+                    (slimming.bounds.at_least.unwrap_or(0).min(classes.len()), Rule::AtLeast),
+                    (clamp, Rule::MaxRemoved),
+                ];
                 for bound in user {
                     if bound.0 > least.0 {
                         least = bound;
@@ -319,7 +402,9 @@ fn broken(graph: &Graph, links: &Links, labels: &[usize], keep: &HashMap<usize, 
 /// Whether a list of channels is what the layer makes, or scales by its γ.
 fn is_layers_own(spec: &Spec, axis: &str) -> bool {
     match spec {
-        Spec::Conv(conv) | Spec::ConvTranspose(conv) => axis == "out" && matches!(conv.groups, Groups::Equal(_)),
+        Spec::Conv(conv) | Spec::ConvTranspose(conv) => {
+            axis == "out" && matches!(conv.groups, Groups::Equal(_))
+        }
         Spec::Linear { .. } => axis == "out",
         Spec::Norm { affine, .. } => *affine,
         _ => false,
@@ -330,7 +415,11 @@ fn is_layers_own(spec: &Spec, axis: &str) -> bool {
 fn needed(spec: &Spec, axis: &str) -> usize {
     match spec {
         Spec::Conv(Conv { plain: true, groups: Groups::Equal(2..), .. }) if axis == "in" => 2,
-        Spec::ConvTranspose(Conv { plain: true, groups: Groups::Equal(groups @ 2..), .. }) if axis == "in" => 2 * *groups as usize,
+        Spec::ConvTranspose(Conv { plain: true, groups: Groups::Equal(groups @ 2..), .. })
+            if axis == "in" =>
+        {
+            2 * *groups as usize
+        }
         _ => 1,
     }
 }

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use slim_runtime::{Flow, Prunable, Result, Tracer, nn as own, per_channel_scale, per_channel_shift};
+use slim_runtime::{
+    Flow, Prunable, Result, Tracer, nn as own, per_channel_scale, per_channel_shift,
+};
 use tch::Tensor;
-use tch::nn::{self, BatchNormConfig, ConvConfig, ConvTransposeConfig, Module, ModuleT, PaddingMode};
+use tch::nn::{
+    self, BatchNormConfig, ConvConfig, ConvTransposeConfig, Module, ModuleT, PaddingMode,
+};
 
 use crate::graph::{Conv, Groups, Shape, Spec};
 
@@ -76,7 +80,8 @@ impl Prunable for PerChannel {
 
 impl Part for PerChannel {
     fn forward(&self, xs: &Tensor) -> Vec<Tensor> {
-        let per_channel: Vec<i64> = (1..xs.dim()).map(|dim| if dim == 1 { -1 } else { 1 }).collect();
+        let per_channel: Vec<i64> =
+            (1..xs.dim()).map(|dim| if dim == 1 { -1 } else { 1 }).collect();
         let value = self.value.view(&per_channel[..]);
         vec![if self.shift { xs + value } else { xs * value }]
     }
@@ -117,8 +122,12 @@ pub fn make(p: nn::Path, rank: usize, side: i64, spec: &Spec, tied: Tied) -> Mad
         Spec::Linear { inputs, outputs, bias, plain } => {
             let config = nn::LinearConfig { bias: *bias, ..Default::default() };
             match plain {
-                true => made!(nn::linear(p, *inputs, *outputs, config), tied, [ws "weight"], [bs "bias"]),
-                false => made!(own::linear(p, *inputs, *outputs, config), tied, [ws "weight"], [bs "bias"]),
+                true => {
+                    made!(nn::linear(p, *inputs, *outputs, config), tied, [ws "weight"], [bs "bias"])
+                }
+                false => {
+                    made!(own::linear(p, *inputs, *outputs, config), tied, [ws "weight"], [bs "bias"])
+                }
             }
         }
         Spec::Norm { shape, affine, plain } => make_norm(&p, rank, *shape, *affine, *plain, tied),
@@ -129,20 +138,29 @@ pub fn make(p: nn::Path, rank: usize, side: i64, spec: &Spec, tied: Tied) -> Mad
         }
         Spec::LayerNorm { shape } => {
             let sides = if shape.flat { 0 } else { rank };
-            let normalized = std::iter::once(shape.width).chain(std::iter::repeat_n(side, sides)).collect();
+            let normalized =
+                std::iter::once(shape.width).chain(std::iter::repeat_n(side, sides)).collect();
             made!(nn::layer_norm(p, normalized, Default::default()), tied, [], [ws "weight", bs "bias"])
         }
         Spec::Split { sizes } => made!(own::split(&sizes[..]), tied, [], []),
         Spec::Shuffle { width, groups } => made!(own::shuffle(*width, *groups), tied, [], []),
         Spec::Select { width } => made!(own::channel_select(*width), tied, [], []),
-        Spec::MaxPool => made!(own::MaxPool2d { padding: [1; 2], ..own::max_pool2d(3, 1) }, tied, [], []),
+        Spec::MaxPool => {
+            made!(own::MaxPool2d { padding: [1; 2], ..own::max_pool2d(3, 1) }, tied, [], [])
+        }
     }
 }
 
 fn make_conv(p: &nn::Path, rank: usize, conv: &Conv, tied: Tied) -> Made {
     let Conv { inputs, outputs, kernel, groups, bias, plain, circular } = *conv;
     let padding_mode = if circular { PaddingMode::Circular } else { PaddingMode::Zeros };
-    let config = ConvConfig { padding: kernel / 2, groups: groups.count(), bias, padding_mode, ..Default::default() };
+    let config = ConvConfig {
+        padding: kernel / 2,
+        groups: groups.count(),
+        bias,
+        padding_mode,
+        ..Default::default()
+    };
     macro_rules! plain {
         ($conv:path) => {
             made!($conv(p, inputs, outputs, kernel, config), tied, [ws "weight"], [bs "bias"])
@@ -167,7 +185,12 @@ fn make_conv(p: &nn::Path, rank: usize, conv: &Conv, tied: Tied) -> Made {
 
 fn make_conv_transpose(p: &nn::Path, rank: usize, conv: &Conv, tied: Tied) -> Made {
     let Conv { inputs, outputs, kernel, groups, bias, plain, .. } = *conv;
-    let config = ConvTransposeConfig { padding: kernel / 2, groups: groups.count(), bias, ..Default::default() };
+    let config = ConvTransposeConfig {
+        padding: kernel / 2,
+        groups: groups.count(),
+        bias,
+        ..Default::default()
+    };
     macro_rules! made_by {
         ($conv:path) => {
             made!($conv(p, inputs, outputs, kernel, config), tied, [ws "weight"], [bs "bias"])
@@ -183,7 +206,14 @@ fn make_conv_transpose(p: &nn::Path, rank: usize, conv: &Conv, tied: Tied) -> Ma
     }
 }
 
-fn make_norm(p: &nn::Path, rank: usize, shape: Shape, affine: bool, plain: bool, tied: Tied) -> Made {
+fn make_norm(
+    p: &nn::Path,
+    rank: usize,
+    shape: Shape,
+    affine: bool,
+    plain: bool,
+    tied: Tied,
+) -> Made {
     let config = BatchNormConfig { affine, ..Default::default() };
     macro_rules! made_by {
         ($norm:path) => {
@@ -203,7 +233,8 @@ fn make_norm(p: &nn::Path, rank: usize, shape: Shape, affine: bool, plain: bool,
 fn make_per_channel(p: &nn::Path, shape: Shape, shift: bool, tied: Tied) -> Made {
     // Any shape will do: `[channels]` for a scale, `[channels, 1, 1]` for a shift of images.
     let sides = if shift && !shape.flat { 2 } else { 0 };
-    let size: Vec<i64> = std::iter::once(shape.width).chain(std::iter::repeat_n(1, sides)).collect();
+    let size: Vec<i64> =
+        std::iter::once(shape.width).chain(std::iter::repeat_n(1, sides)).collect();
     let value = p.var("value", &size, nn::Init::Const(1.));
     let mut part = PerChannel { value, shift };
     if let Some(tensor) = tied("value") {

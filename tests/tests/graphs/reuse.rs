@@ -12,7 +12,10 @@ pub fn again(grower: &mut Grower, gene: &Gene) -> Option<()> {
         let spec = &graph.layers[layer].spec;
         !matches!(spec, Spec::MaxPool) && graph.applied(spec, graph.shapes[from]).is_some()
     };
-    let fitting: Vec<_> = layers.flat_map(|layer| (0..graph.shapes.len()).map(move |value| (layer, value))).filter(fits).collect();
+    let fitting: Vec<_> = layers
+        .flat_map(|layer| (0..graph.shapes.len()).map(move |value| (layer, value)))
+        .filter(fits)
+        .collect();
     let (layer, from) = gene.pick(0, &fitting)?;
     let to = grower.apply(layer, from);
     if gene.flag(9) && !matches!(grower.graph.layers[layer].spec, Spec::Split { .. }) {
@@ -31,12 +34,17 @@ pub fn tie(grower: &mut Grower, gene: &Gene) -> Option<()> {
     let twins: Vec<_> = twins.collect();
     let fitting = twins.iter().enumerate().flat_map(|(twin, (_, spec, _))| {
         let values = 0..graph.shapes.len();
-        values.filter(move |&value| graph.applied(spec, graph.shapes[value]).is_some()).map(move |value| (twin, value))
+        values
+            .filter(move |&value| graph.applied(spec, graph.shapes[value]).is_some())
+            .map(move |value| (twin, value))
     });
     let fitting: Vec<_> = fitting.collect();
     let (twin, from) = gene.pick(0, &fitting)?;
     let (owner, spec, ties) = twins[twin].clone();
-    let ties = ties.into_iter().map(|(name, there)| Tie { name, owner: graph.owner(owner, there) }).collect();
+    let ties = ties
+        .into_iter()
+        .map(|(name, there)| Tie { name, owner: graph.owner(owner, there) })
+        .collect();
     let gives_one = !matches!(spec, Spec::Split { .. });
     let to = grower.layer(spec, from);
     grower.graph.layers.last_mut()?.ties = ties;
@@ -71,8 +79,15 @@ fn twins(gene: &Gene, owner: &Spec) -> Vec<(Spec, Names)> {
                 let whole = Conv { inputs: part, groups: Groups::Equal(1), ..conv.clone() };
                 twins.push((Spec::Conv(whole), weight()));
             } else if conv.groups == Groups::Equal(1) {
-                for groups in (2..=outputs).filter(|groups| outputs % groups == 0 && part * groups <= WIDEST) {
-                    let grouped = Conv { inputs: part * groups, groups: Groups::Whole(groups), plain: false, ..conv.clone() };
+                for groups in
+                    (2..=outputs).filter(|groups| outputs % groups == 0 && part * groups <= WIDEST)
+                {
+                    let grouped = Conv {
+                        inputs: part * groups,
+                        groups: Groups::Whole(groups),
+                        plain: false,
+                        ..conv.clone()
+                    };
                     twins.push((Spec::Conv(grouped), weight()));
                 }
                 // An autoencoder's decoder: what are outputs there are inputs here.
@@ -86,7 +101,11 @@ fn twins(gene: &Gene, owner: &Spec) -> Vec<(Spec, Names)> {
             twins.push((owner.clone(), if *bias && gene.flag(10) { both } else { weight() }));
         }
         Spec::Norm { shape, affine: true, .. } => {
-            let names = [vec![("weight", "weight")], vec![("weight", "weight"), ("bias", "bias")], vec![("bias", "bias")]];
+            let names = [
+                vec![("weight", "weight")],
+                vec![("weight", "weight"), ("bias", "bias")],
+                vec![("bias", "bias")],
+            ];
             twins.push((owner.clone(), names[gene.number(1, 3) as usize].clone()));
             twins.push((Spec::Scale { shape: *shape }, vec![("value", "weight")]));
         }

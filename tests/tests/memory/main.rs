@@ -53,9 +53,15 @@ fn surgery_takes_what_is_kept_and_one_layer() {
     let layer = 4 * WIDTH * WIDTH * 9;
     // Threads, lists, and what the allocator rounds up.
     let besides = 8 << 20;
-    assert!(extra <= kept + layer + besides, "{extra} bytes more, where {kept} are kept and a layer has {layer}");
+    assert!(
+        extra <= kept + layer + besides,
+        "{extra} bytes more, where {kept} are kept and a layer has {layer}"
+    );
     // And it was measured: what is kept was there beside the dense network.
     assert!(extra >= kept / 2, "{extra} bytes more, where {kept} are kept");
     let after = memory("VmRSS").unwrap();
-    assert!(after < before - 2 * layer, "{before} bytes before and {after} after: the dense weights are still there");
+    assert!(
+        after < before - 2 * layer,
+        "{before} bytes before and {after} after: the dense weights are still there"
+    );
 }

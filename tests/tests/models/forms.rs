@@ -128,7 +128,10 @@ model! {
 #[test]
 fn a_flatten_in_words() {
     let plan = check(|vs| Pyramid::new(vs.root()), &[1, 3, 4, 4]);
-    assert_eq!(plan.layer("fc").unwrap().axis("in").unwrap().keep.len(), 5 * plan.layer("bn").unwrap().axes[0].keep.len());
+    assert_eq!(
+        plan.layer("fc").unwrap().axis("in").unwrap().keep.len(),
+        5 * plan.layer("bn").unwrap().axes[0].keep.len()
+    );
 }
 
 model! {
@@ -149,9 +152,12 @@ model! {
 fn several_inputs_and_outputs() {
     let vs = VarStore::new(device());
     let net = Pair::new(vs.root());
-    let (head, both): (Tensor, Tensor) = net.forward_t(&images(&[1, 3, 2, 2]), &images(&[1, 1, 2, 2]), false);
+    let (head, both): (Tensor, Tensor) =
+        net.forward_t(&images(&[1, 3, 2, 2]), &images(&[1, 1, 2, 2]), false);
     assert_eq!((head.size(), both.size()), (vec![1, 2, 2, 2], vec![1, 10, 2, 2]));
-    let cost = net.cost(|net| net.forward_t(&images(&[1, 3, 2, 2]), &images(&[1, 1, 2, 2]), false)).unwrap();
+    let cost = net
+        .cost(|net| net.forward_t(&images(&[1, 3, 2, 2]), &images(&[1, 1, 2, 2]), false))
+        .unwrap();
     assert_eq!(cost.macs().unwrap(), 4 * (3 * 4 + 6 + 10 * 2));
     // All of it is output.
     assert!(net.plan(&Slimming::ratio(0.5)).is_err());
@@ -170,8 +176,13 @@ model! {
 fn widths_that_are_parameters_are_compared_in_new() {
     let vs = VarStore::new(device());
     Fitted::new(vs.root() / "fits", 8, 8);
-    let wrong = std::panic::catch_unwind(|| drop(Fitted::new(VarStore::new(device()).root(), 8, 4))).unwrap_err();
-    assert_eq!(wrong.downcast_ref::<String>().unwrap(), "`bn` takes 8 channels, but `conv` gives 4");
+    let wrong =
+        std::panic::catch_unwind(|| drop(Fitted::new(VarStore::new(device()).root(), 8, 4)))
+            .unwrap_err();
+    assert_eq!(
+        wrong.downcast_ref::<String>().unwrap(),
+        "`bn` takes 8 channels, but `conv` gives 4"
+    );
 }
 
 model! {
@@ -187,8 +198,12 @@ model! {
 fn the_sides_of_a_sum_are_compared_in_new() {
     let vs = VarStore::new(device());
     Summed::new(vs.root() / "fits", 8);
-    let wrong = std::panic::catch_unwind(|| drop(Summed::new(VarStore::new(device()).root(), 1))).unwrap_err();
-    assert_eq!(wrong.downcast_ref::<String>().unwrap(), "`a` (8 channels) + `b` (1 channels): widths differ");
+    let wrong = std::panic::catch_unwind(|| drop(Summed::new(VarStore::new(device()).root(), 1)))
+        .unwrap_err();
+    assert_eq!(
+        wrong.downcast_ref::<String>().unwrap(),
+        "`a` (8 channels) + `b` (1 channels): widths differ"
+    );
 }
 
 model! {
@@ -231,6 +246,7 @@ const ONE: i64 = 1;
 fn names_of_constants_and_of_unnamed_layers() {
     let plan = check(|vs| Names::new(vs.root()), &[1, 3, 4, 4]);
     let keep = &plan.layer("bn").unwrap().axes[0].keep;
-    let [front, back] = [0..4, 4..8].map(|group| keep.iter().filter(|&channel| group.contains(&channel)).count());
+    let [front, back] =
+        [0..4, 4..8].map(|group| keep.iter().filter(|&channel| group.contains(&channel)).count());
     assert!(front == back && front > 0, "{keep}");
 }

@@ -19,8 +19,11 @@ fn cost<M: ModuleT + Prunable>(net: &M, images: &Tensor) -> Cost {
 }
 
 /// Two networks with the same layers in the same order: what one was written by hand for, `model!` makes.
-fn assert_same_network<A, B>(ours: impl Fn(&VarStore) -> A, theirs: impl Fn(&VarStore) -> B, images: &Tensor)
-where
+fn assert_same_network<A, B>(
+    ours: impl Fn(&VarStore) -> A,
+    theirs: impl Fn(&VarStore) -> B,
+    images: &Tensor,
+) where
     A: ModuleT + Prunable,
     B: ModuleT + Prunable,
 {
@@ -42,17 +45,23 @@ where
     let (a, b) = outputs(&ours, &theirs);
     assert!(a.equal(&b));
 
-    let (a, b) = (ours.plan(&Slimming::ratio(0.5)).unwrap(), theirs.plan(&Slimming::ratio(0.5)).unwrap());
+    let (a, b) =
+        (ours.plan(&Slimming::ratio(0.5)).unwrap(), theirs.plan(&Slimming::ratio(0.5)).unwrap());
     assert_eq!((a.cfg(), a.threshold(), a.parameters()), (b.cfg(), b.threshold(), b.parameters()));
     // All but the names of layers, which are field paths, and pools, which may be functions.
     let layers = |plan: &slim_runtime::Plan| -> Vec<_> {
         let with_tensors = plan.layers().iter().filter(|layer| !layer.tensors.is_empty());
-        with_tensors.map(|layer| (layer.kind.clone(), layer.axes.clone(), layer.tensors.clone())).collect()
+        with_tensors
+            .map(|layer| (layer.kind.clone(), layer.axes.clone(), layer.tensors.clone()))
+            .collect()
     };
     assert_eq!(layers(&a), layers(&b));
 
     let (our_cost, their_cost) = (cost(&ours, images), cost(&theirs, images));
-    assert_eq!((our_cost.parameters(), our_cost.macs().unwrap()), (their_cost.parameters(), their_cost.macs().unwrap()));
+    assert_eq!(
+        (our_cost.parameters(), our_cost.macs().unwrap()),
+        (their_cost.parameters(), their_cost.macs().unwrap())
+    );
 
     ours.apply(&a).unwrap();
     theirs.apply(&b).unwrap();

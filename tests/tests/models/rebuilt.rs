@@ -52,7 +52,8 @@ fn from_its_plan_and_from_its_cfg() {
 
     // A cfg does not say which channels, and where the weights are loaded it need not.
     let rebuilt = VarStore::new(device());
-    let again = Plain::from_cfg(rebuilt.root(), 5, &plan.cfg().to_string().parse().unwrap()).unwrap();
+    let again =
+        Plain::from_cfg(rebuilt.root(), 5, &plan.cfg().to_string().parse().unwrap()).unwrap();
     copy(&vs, &rebuilt);
     assert!(output(&again).equal(&output(&net)));
     // Pruned further, it is what the original is, pruned further.
@@ -62,7 +63,9 @@ fn from_its_plan_and_from_its_cfg() {
 
 #[test]
 fn a_cfg_of_another_network() {
-    let refused = |cfg: &str| Plain::from_cfg(VarStore::new(device()).root(), 5, &cfg.parse().unwrap()).unwrap_err();
+    let refused = |cfg: &str| {
+        Plain::from_cfg(VarStore::new(device()).root(), 5, &cfg.parse().unwrap()).unwrap_err()
+    };
     insta::assert_snapshot!(refused("[4, 'M']"), @"cfg `[4, 'M']` does not fit this model: it ends where the model has `bn2` (batch norm)");
     insta::assert_snapshot!(refused("[4, 6]"), @"cfg `[4, 6]` does not fit this model: it has 6 where the model has `max_pool_3` (max-pool)");
     insta::assert_snapshot!(refused("[4, 'M', 6, 6]"), @"cfg `[4, 'M', 6, 6]` does not fit this model: it has more entries than the model");
@@ -121,7 +124,13 @@ fn an_order_is_in_the_plan_alone() {
             last: nn::conv2d(p / "last", 8, 2, 1, Default::default()),
         }
     };
-    let output = |net: &Shuffled| images(&[1, 3, 2, 2]).apply(&net.conv).apply_t(&net.bn, false).apply(&net.shuffle).apply(&net.last);
+    let output = |net: &Shuffled| {
+        images(&[1, 3, 2, 2])
+            .apply(&net.conv)
+            .apply_t(&net.bn, false)
+            .apply(&net.shuffle)
+            .apply(&net.last)
+    };
     let (vs, other) = (VarStore::new(device()), VarStore::new(device()));
     let mut net = new(&vs);
     fill(&vs);

@@ -57,5 +57,9 @@ model! {
 #[test]
 fn vgg_16_is_the_zoos() {
     let cfg = channels![8, 8, M, 16, 16, M, 32, 32, 32, M, 64, 64, 64, M, 64, 64, 64];
-    super::assert_same_network(|vs| Vgg16::new(vs.root(), 10), |vs| vgg::Vgg::new(vs.root(), &cfg, 10).unwrap(), &images(&[2, 3, 32, 32]));
+    super::assert_same_network(
+        |vs| Vgg16::new(vs.root(), 10),
+        |vs| vgg::Vgg::new(vs.root(), &cfg, 10).unwrap(),
+        &images(&[2, 3, 32, 32]),
+    );
 }

@@ -35,7 +35,11 @@ struct Outputs {
     slimmed: Slimmed,
 }
 
-fn outputs<M: ModuleT + Prunable>(new: impl Fn(&VarStore) -> M, slimming: Slimming, input: &[i64]) -> Outputs {
+fn outputs<M: ModuleT + Prunable>(
+    new: impl Fn(&VarStore) -> M,
+    slimming: Slimming,
+    input: &[i64],
+) -> Outputs {
     let xs = images(input).to_kind(Kind::Double);
     let forward = |model: &M| tch::no_grad(|| model.forward_t(&xs, false));
     let (dense, vs) = build(&new);
@@ -43,20 +47,36 @@ fn outputs<M: ModuleT + Prunable>(new: impl Fn(&VarStore) -> M, slimming: Slimmi
     zero_scales(&vs, &plan);
     let (mut absorbed, _absorbed_vs) = build(&new);
     // By way of its file, as a replica would.
-    let slimmed = absorbed.apply(&Plan::from_json(&plan.to_json().unwrap()).unwrap()).unwrap_or_else(|error| panic!("{error}"));
+    let slimmed = absorbed
+        .apply(&Plan::from_json(&plan.to_json().unwrap()).unwrap())
+        .unwrap_or_else(|error| panic!("{error}"));
     let (mut dropped, _dropped_vs) = build(&new);
     let mut plain = slimming;
     plain.absorb = None;
     let plain = dropped.plan(&plain).unwrap();
     assert_eq!(dropped.apply(&plain).unwrap().absorbed(), []);
-    Outputs { dense: forward(&dense), absorbed: forward(&absorbed), dropped: forward(&dropped), slimmed }
+    Outputs {
+        dense: forward(&dense),
+        absorbed: forward(&absorbed),
+        dropped: forward(&dropped),
+        slimmed,
+    }
 }
 
 /// Everything is absorbed, exactly, and without absorption it would be missed.
-fn assert_exact<M: ModuleT + Prunable>(new: impl Fn(&VarStore) -> M, slimming: Slimming, input: &[i64]) -> Slimmed {
+fn assert_exact<M: ModuleT + Prunable>(
+    new: impl Fn(&VarStore) -> M,
+    slimming: Slimming,
+    input: &[i64],
+) -> Slimmed {
     let Outputs { dense, absorbed, dropped, slimmed } = outputs(new, slimming, input);
-    let exact = |absorption: &Absorption| matches!(absorption, Absorption::Into { exact: true, .. });
-    assert!(!slimmed.absorbed().is_empty() && slimmed.absorbed().iter().all(|one| exact(&one.absorption)), "{slimmed}");
+    let exact =
+        |absorption: &Absorption| matches!(absorption, Absorption::Into { exact: true, .. });
+    assert!(
+        !slimmed.absorbed().is_empty()
+            && slimmed.absorbed().iter().all(|one| exact(&one.absorption)),
+        "{slimmed}"
+    );
     assert_close(&absorbed, &dense, 1e-12);
     let missed = (&dropped - &dense).abs().max().double_value(&[]);
     assert!(missed > 1e-3 * dense.abs().max().double_value(&[]), "{missed:e}");

@@ -21,7 +21,9 @@ fn a_network_is_measured_where_and_as_it_is() {
     assert!(latency.runs >= 15);
     assert_eq!((latency.batch, latency.device.as_str(), latency.threads), (Some(2), "cpu", 1));
     let seconds = latency.seconds;
-    assert!(0. < seconds.lower && seconds.lower <= seconds.median && seconds.median <= seconds.upper);
+    assert!(
+        0. < seconds.lower && seconds.lower <= seconds.median && seconds.median <= seconds.upper
+    );
     assert_same(&values(&vs), &before);
 }
 
@@ -55,7 +57,8 @@ impl ModuleT for Spy {
 #[test]
 fn it_runs_in_evaluation_mode_without_gradients_and_in_the_kind_of_the_weights() {
     let vs = VarStore::new(Device::Cpu);
-    let weight = vs.root().ones("weight", &[5]).to_kind(Kind::BFloat16).detach().set_requires_grad(true);
+    let weight =
+        vs.root().ones("weight", &[5]).to_kind(Kind::BFloat16).detach().set_requires_grad(true);
     let spy = Spy { weight, seen: RefCell::default() };
     let latency = benchmark(&spy, [4, 5]).unwrap();
     let seen = spy.seen.borrow();
@@ -102,7 +105,13 @@ fn cases_take_turns_and_each_is_first_in_turn() {
         let order = &order;
         move || order.borrow_mut().push(name)
     };
-    let turns = Benchmark::new().warm_up(Duration::ZERO).runs(4).in_turn().case("a", mark('a')).case("b", mark('b')).case("c", mark('c'));
+    let turns = Benchmark::new()
+        .warm_up(Duration::ZERO)
+        .runs(4)
+        .in_turn()
+        .case("a", mark('a'))
+        .case("b", mark('b'))
+        .case("c", mark('c'));
     let compared = turns.run().unwrap();
     assert_eq!(*order.borrow(), ["abc", "abc", "bca", "cab", "abc"].concat());
     assert!(compared.rounds.iter().all(|rounds| rounds.len() == 4));
@@ -112,7 +121,8 @@ fn cases_take_turns_and_each_is_first_in_turn() {
 
 #[test]
 fn ratios_are_those_of_the_rounds() {
-    let mut compared = Benchmark::new().runs(1).in_turn().case("slow", || ()).case("fast", || ()).run().unwrap();
+    let mut compared =
+        Benchmark::new().runs(1).in_turn().case("slow", || ()).case("fast", || ()).run().unwrap();
     // A disturbance that lasts two rounds is in both.
     compared.rounds = vec![vec![4., 40., 44., 4.], vec![2., 20., 20., 2.]];
     let ratio = compared.times_as_fast("fast", "slow").unwrap();
@@ -124,10 +134,18 @@ fn ratios_are_those_of_the_rounds() {
 
 #[test]
 fn a_comparison_is_a_table() {
-    let mut compared = Benchmark::new().runs(1).batch(8).in_turn().case("dense", || ()).case("slimmed", || ()).run().unwrap();
+    let mut compared = Benchmark::new()
+        .runs(1)
+        .batch(8)
+        .in_turn()
+        .case("dense", || ())
+        .case("slimmed", || ())
+        .run()
+        .unwrap();
     compared.rounds = vec![vec![0.061, 0.062, 0.060], vec![0.021, 0.020, 0.022]];
     for ((_, latency), median) in compared.cases.iter_mut().zip([0.061, 0.021]) {
-        (latency.seconds.lower, latency.seconds.median, latency.seconds.upper) = (0.98 * median, median, 1.02 * median);
+        (latency.seconds.lower, latency.seconds.median, latency.seconds.upper) =
+            (0.98 * median, median, 1.02 * median);
         (latency.runs, latency.threads) = (3, 2);
     }
     insta::assert_snapshot!(compared, @r#"
@@ -160,10 +178,16 @@ fn a_comparison_is_a_table() {
 
 #[test]
 fn a_panic_is_an_error_of_either_way_to_measure() {
-    let panics = || -> Tensor { Tensor::ones([2], tch::kind::FLOAT_CPU) + Tensor::ones([3], tch::kind::FLOAT_CPU) };
+    let panics = || -> Tensor {
+        Tensor::ones([2], tch::kind::FLOAT_CPU) + Tensor::ones([3], tch::kind::FLOAT_CPU)
+    };
     let one = Benchmark::new().measure(panics).unwrap_err();
-    let turn = Benchmark::new().in_turn().case("fine", || ()).case("broken", panics).run().unwrap_err();
+    let turn =
+        Benchmark::new().in_turn().case("fine", || ()).case("broken", panics).run().unwrap_err();
     for error in [one, turn] {
-        assert!(matches!(&error, Error::Benchmark { reason } if reason.contains("must match the size")), "{error}");
+        assert!(
+            matches!(&error, Error::Benchmark { reason } if reason.contains("must match the size")),
+            "{error}"
+        );
     }
 }

@@ -18,7 +18,13 @@ use tch::{Kind, Tensor};
 use crate::common::{assert_fields_and_store_agree, mask_by_name, values};
 
 fn conv(p: nn::Path, inputs: i64, width: i64) -> own::Conv2D {
-    own::conv2d(p, inputs, width, 3, nn::ConvConfig { padding: 1, bias: false, ..Default::default() })
+    own::conv2d(
+        p,
+        inputs,
+        width,
+        3,
+        nn::ConvConfig { padding: 1, bias: false, ..Default::default() },
+    )
 }
 
 fn norm(p: nn::Path, width: i64) -> own::BatchNorm {
@@ -68,7 +74,11 @@ impl<M: Prunable> Form<M> {
         fill(&vs);
         let variables = vs.variables();
         for (name, scales) in self.scales {
-            tch::no_grad(|| variables[&format!("{name}.weight")].shallow_clone().copy_(&Tensor::from_slice(scales)));
+            tch::no_grad(|| {
+                variables[&format!("{name}.weight")]
+                    .shallow_clone()
+                    .copy_(&Tensor::from_slice(scales))
+            });
         }
         (model, vs)
     }
@@ -80,7 +90,11 @@ impl<M: Prunable> Form<M> {
 
     fn check_at(&self, ratio: f64) -> (Plan, M) {
         let _no_grad = tch::no_grad_guard();
-        let inputs: Vec<_> = self.inputs.iter().map(|&width| images(&[2, width, 4, 4]).to_kind(Kind::Double)).collect();
+        let inputs: Vec<_> = self
+            .inputs
+            .iter()
+            .map(|&width| images(&[2, width, 4, 4]).to_kind(Kind::Double))
+            .collect();
         let (mut model, vs) = self.build();
         let plan = model.plan(&Slimming::ratio(ratio)).unwrap_or_else(|error| panic!("{error}"));
         let before = values(&vs);
@@ -90,7 +104,10 @@ impl<M: Prunable> Form<M> {
         model.apply(&plan).unwrap();
         let slimmed = (self.forward)(&model, &inputs);
         assert_eq!(slimmed.len(), masked.len());
-        slimmed.iter().zip(&masked).for_each(|(slimmed, masked)| assert_close(slimmed, masked, 1e-9));
+        slimmed
+            .iter()
+            .zip(&masked)
+            .for_each(|(slimmed, masked)| assert_close(slimmed, masked, 1e-9));
         assert!(plan.channels().removed() > 0., "{plan}");
         assert_fields_and_store_agree(&model, &vs, &plan);
         (plan, model)
@@ -99,7 +116,11 @@ impl<M: Prunable> Form<M> {
 
 /// The channels that an axis keeps, as a plan prints them.
 fn keep(plan: &Plan, path: &str, axis: &str) -> String {
-    plan.layer(path).and_then(|layer| layer.axis(axis)).unwrap_or_else(|| panic!("no `{path}` with `{axis}` in\n{plan}")).keep.to_string()
+    plan.layer(path)
+        .and_then(|layer| layer.axis(axis))
+        .unwrap_or_else(|| panic!("no `{path}` with `{axis}` in\n{plan}"))
+        .keep
+        .to_string()
 }
 
 /// What a batch norm keeps.

@@ -24,8 +24,13 @@ fn net() -> (Net, VarStore) {
 fn plain(file: &Path) -> HashMap<String, (Vec<usize>, Vec<f32>)> {
     let bytes = std::fs::read(file).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let values = |data: &[u8]| data.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
-    tensors.iter().map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), values(view.data())))).collect()
+    let values = |data: &[u8]| {
+        data.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+    };
+    tensors
+        .iter()
+        .map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), values(view.data()))))
+        .collect()
 }
 
 fn metadata(file: &Path) -> HashMap<String, String> {

@@ -22,9 +22,21 @@ impl Net {
     /// With 8 and 6 channels and random γ, β and statistics.
     pub fn new(p: &nn::Path) -> Self {
         let net = Net {
-            conv1: nn::conv2d(p / "conv1", 3, 8, 3, nn::ConvConfig { padding: 1, ..Default::default() }),
+            conv1: nn::conv2d(
+                p / "conv1",
+                3,
+                8,
+                3,
+                nn::ConvConfig { padding: 1, ..Default::default() },
+            ),
             bn1: nn::batch_norm2d(p / "bn1", 8, Default::default()),
-            conv2: nn::conv2d(p / "conv2", 8, 6, 3, nn::ConvConfig { padding: 1, ..Default::default() }),
+            conv2: nn::conv2d(
+                p / "conv2",
+                8,
+                6,
+                3,
+                nn::ConvConfig { padding: 1, ..Default::default() },
+            ),
             bn2: nn::batch_norm2d(p / "bn2", 6, Default::default()),
             fc: nn::linear(p / "fc", 6 * 4, 5, Default::default()),
         };
@@ -114,7 +126,8 @@ pub fn zero_by_name(vs: &VarStore, plan: &Plan, variables_of_a_norm: &[&str]) {
 
 /// Every bound tensor's shape in the fields and in the store is what the plan says.
 pub fn assert_fields_and_store_agree<M: Prunable>(model: &M, vs: &VarStore, plan: &Plan) {
-    let now = model.plan(&slim_runtime::Slimming::ratio(0.)).expect("the slimmed model can be planned");
+    let now =
+        model.plan(&slim_runtime::Slimming::ratio(0.)).expect("the slimmed model can be planned");
     let variables = vs.variables();
     for (before, after) in plan.layers().iter().zip(now.layers()) {
         for (tensor, slim) in before.tensors.iter().zip(&after.tensors) {

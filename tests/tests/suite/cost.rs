@@ -72,21 +72,45 @@ fn a_network_of_tchs_layers() {
 #[test]
 fn layers_of_every_form() {
     let vs = VarStore::new(device());
-    let config = nn::ConvConfig { stride: 2, padding: 1, dilation: 2, padding_mode: PaddingMode::Reflect, ..Default::default() };
-    assert_eq!(macs(&nn::conv2d(vs.root() / 0, 4, 6, 3, config), &[1, 4, 9, 11]), Some(6 * 4 * 9 * 4 * 5));
+    let config = nn::ConvConfig {
+        stride: 2,
+        padding: 1,
+        dilation: 2,
+        padding_mode: PaddingMode::Reflect,
+        ..Default::default()
+    };
+    assert_eq!(
+        macs(&nn::conv2d(vs.root() / 0, 4, 6, 3, config), &[1, 4, 9, 11]),
+        Some(6 * 4 * 9 * 4 * 5)
+    );
     let config = nn::ConvConfig { padding: 1, groups: 2, ..Default::default() };
     assert_eq!(macs(&nn::conv1d(vs.root() / 1, 4, 6, 3, config), &[1, 4, 9]), Some(6 * 2 * 3 * 9));
     let config = nn::ConvConfig { groups: 4, ..Default::default() };
-    assert_eq!(macs(&nn::conv3d(vs.root() / 2, 4, 8, 2, config), &[1, 4, 3, 4, 5]), Some(8 * 8 * 2 * 3 * 4));
+    assert_eq!(
+        macs(&nn::conv3d(vs.root() / 2, 4, 8, 2, config), &[1, 4, 3, 4, 5]),
+        Some(8 * 8 * 2 * 3 * 4)
+    );
     // Without a batch dimension.
-    assert_eq!(macs(&nn::conv2d(vs.root() / 3, 4, 6, 1, Default::default()), &[4, 2, 3]), Some(6 * 4 * 6));
+    assert_eq!(
+        macs(&nn::conv2d(vs.root() / 3, 4, 6, 1, Default::default()), &[4, 2, 3]),
+        Some(6 * 4 * 6)
+    );
 
     // Transposed: at each position of the input.
     let config = nn::ConvTransposeConfig { stride: 2, groups: 2, ..Default::default() };
-    assert_eq!(macs(&nn::conv_transpose2d(vs.root() / 4, 4, 6, 3, config), &[1, 4, 5, 7]), Some(4 * 3 * 9 * 5 * 7));
+    assert_eq!(
+        macs(&nn::conv_transpose2d(vs.root() / 4, 4, 6, 3, config), &[1, 4, 5, 7]),
+        Some(4 * 3 * 9 * 5 * 7)
+    );
     let config = nn::ConvTransposeConfig { groups: 4, ..Default::default() };
-    assert_eq!(macs(&nn::conv_transpose1d(vs.root() / 5, 4, 8, 3, config), &[1, 4, 5]), Some(4 * 2 * 3 * 5));
-    assert_eq!(macs(&nn::conv_transpose3d(vs.root() / 6, 2, 3, 2, Default::default()), &[1, 2, 2, 2, 2]), Some(2 * 3 * 8 * 8));
+    assert_eq!(
+        macs(&nn::conv_transpose1d(vs.root() / 5, 4, 8, 3, config), &[1, 4, 5]),
+        Some(4 * 2 * 3 * 5)
+    );
+    assert_eq!(
+        macs(&nn::conv_transpose3d(vs.root() / 6, 2, 3, 2, Default::default()), &[1, 2, 2, 2, 2]),
+        Some(2 * 3 * 8 * 8)
+    );
 
     // At each position of a sequence.
     let linear = nn::linear(vs.root() / 7, 4, 6, Default::default());
@@ -127,19 +151,30 @@ impl CostOfNothing for dyn Prunable + '_ {
 fn the_linear_layer_is_tchs_but_for_the_counting() {
     let (ours, theirs) = (VarStore::new(device()), VarStore::new(device()));
     let config = nn::LinearConfig { bs_init: Some(nn::Init::Const(2.)), ..Default::default() };
-    let (layer, tchs) = (nn::linear(ours.root(), 4, 6, config), tch::nn::linear(theirs.root(), 4, 6, config));
+    let (layer, tchs) =
+        (nn::linear(ours.root(), 4, 6, config), tch::nn::linear(theirs.root(), 4, 6, config));
     tch::no_grad(|| layer.ws.shallow_clone().copy_(&tchs.ws));
     let xs = Tensor::randn([3, 4], (Kind::Float, device()));
     assert!(xs.apply(&layer).equal(&xs.apply(&tchs)));
     let state = |vs: &VarStore| {
-        let mut state: Vec<_> = vs.variables().into_iter().map(|(name, variable)| (name, variable.size())).collect();
+        let mut state: Vec<_> =
+            vs.variables().into_iter().map(|(name, variable)| (name, variable.size())).collect();
         state.sort();
         state
     };
     assert_eq!(state(&ours), state(&theirs));
-    let bias = nn::linear(ours.root() / "default", 4, 1000, Default::default()).bs.unwrap().abs().max().double_value(&[]);
+    let bias = nn::linear(ours.root() / "default", 4, 1000, Default::default())
+        .bs
+        .unwrap()
+        .abs()
+        .max()
+        .double_value(&[]);
     assert!((0.45..=0.5).contains(&bias), "uniform up to 1 / √4");
-    assert!(nn::linear(ours.root() / "none", 4, 6, nn::LinearConfig { bias: false, ..config }).bs.is_none());
+    assert!(
+        nn::linear(ours.root() / "none", 4, 6, nn::LinearConfig { bias: false, ..config })
+            .bs
+            .is_none()
+    );
 }
 
 #[test]
@@ -149,7 +184,10 @@ fn a_batch_is_said_or_refused() {
     insta::assert_snapshot!(refused, @"`conv` is given a batch of 8, and a cost is that of one sample: run `forward` on a batch of one, or say with `cost_of_batch` how many samples it runs (one, if the batch is made of parts of a sample)");
     assert_eq!(net.cost_of_batch(8, |net| net.forward_t(&images(8), false)).unwrap(), cost(&net));
     let linear = nn::linear(VarStore::new(device()).root(), 4, 6, Default::default());
-    assert!(matches!(linear.cost(|linear| zeros(&[2, 4]).apply(linear)), Err(Error::Batch { batch: 2, .. })));
+    assert!(matches!(
+        linear.cost(|linear| zeros(&[2, 4]).apply(linear)),
+        Err(Error::Batch { batch: 2, .. })
+    ));
     // Eight frames of one film.
     let film = net.cost_of_batch(1, |net| net.forward_t(&images(8), false)).unwrap();
     assert_eq!(film.macs().unwrap(), 8 * cost(&net).macs().unwrap());
@@ -158,7 +196,12 @@ fn a_batch_is_said_or_refused() {
     insta::assert_snapshot!(refused, @"3 samples: `conv.weight` is used 128 times, which is no multiple of them; say how many samples `forward` runs");
     insta::assert_snapshot!(net.cost_of_batch(0, |_| ()).unwrap_err(), @"0 samples: there must be at least one");
     assert_eq!(
-        net.cost(|net| net.forward_t(&images(0), false)).unwrap_err().to_string().split(':').next().unwrap(),
+        net.cost(|net| net.forward_t(&images(0), false))
+            .unwrap_err()
+            .to_string()
+            .split(':')
+            .next()
+            .unwrap(),
         "`conv` is given a batch of 0, and a cost is that of one sample"
     );
 }
@@ -176,7 +219,9 @@ fn what_does_not_run_is_named() {
 #[test]
 fn what_is_outside_the_data_flow_is_named() {
     let (net, other) = (net(), net());
-    let cost = net.cost(|net| (net.forward_t(&images(1), false), other.forward_t(&images(1), false))).unwrap();
+    let cost = net
+        .cost(|net| (net.forward_t(&images(1), false), other.forward_t(&images(1), false)))
+        .unwrap();
     insta::assert_snapshot!(cost.macs().unwrap_err(), @r"
     the MACs of this network are not all counted:
       2 uses of weights are outside the data flow, the first of shape [8, 3, 3, 3]: layers in fields marked `#[prune(skip)]`, or another model's; let `forward` run the data flow alone
@@ -187,7 +232,9 @@ fn what_is_outside_the_data_flow_is_named() {
 fn a_panic_ends_the_recording() {
     let net = net();
     let cost_before = cost(&net);
-    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| net.cost(|net| net.forward_t(&zeros(&[1, 3, 9, 9]), false))));
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        net.cost(|net| net.forward_t(&zeros(&[1, 3, 9, 9]), false))
+    }));
     assert!(caught.is_err(), "the linear layer has other features");
     assert_eq!(net.forward_t(&images(4), false).size(), [4, 5]);
     assert_eq!(cost(&net), cost_before);
@@ -219,7 +266,13 @@ fn a_layer_that_runs_twice_counts_twice() {
         again: nn::conv2d(p / "again", 4, 4, 3, config),
         bn: nn::batch_norm2d(p / "bn", 4, Default::default()),
     };
-    let forward = |net: &Twice| zeros(&[1, 3, 4, 4]).apply(&net.first).apply(&net.again).apply_t(&net.bn, false).apply(&net.again);
+    let forward = |net: &Twice| {
+        zeros(&[1, 3, 4, 4])
+            .apply(&net.first)
+            .apply(&net.again)
+            .apply_t(&net.bn, false)
+            .apply(&net.again)
+    };
     let cost = net.cost(forward).unwrap();
     // The first adds a border of one, the others keep the size of 6.
     assert_eq!(cost.layer("again").unwrap().macs, Some(2 * 4 * 4 * 9 * 36));
@@ -246,7 +299,10 @@ fn one_weight_in_two_layers() {
     let net = Tied { left, right };
     let xs = zeros(&[1, 4]);
     let cost = net.cost(|net| (xs.apply(&net.left), xs.apply(&net.right))).unwrap();
-    assert_eq!((cost.layer("left").unwrap().macs, cost.layer("right").unwrap().macs), (Some(16), Some(0)));
+    assert_eq!(
+        (cost.layer("left").unwrap().macs, cost.layer("right").unwrap().macs),
+        (Some(16), Some(0))
+    );
     assert_eq!(cost.parameters(), 10);
     insta::assert_snapshot!(net.cost(|net| xs.apply(&net.left)).unwrap().macs().unwrap_err(), @r"
     the MACs of this network are not all counted:
@@ -257,7 +313,8 @@ fn one_weight_in_two_layers() {
     // One of the two cannot report: what the other reports is not all.
     let right = tch::nn::Linear { ws: net.left.ws.shallow_clone(), bs: None };
     let net = Tied { left: net.left, right };
-    let cost = net.cost(|net| (xs.apply(&net.left), xs.apply(&net.left), xs.apply(&net.right))).unwrap();
+    let cost =
+        net.cost(|net| (xs.apply(&net.left), xs.apply(&net.left), xs.apply(&net.right))).unwrap();
     insta::assert_snapshot!(cost.macs().unwrap_err(), @r"
     the MACs of this network are not all counted:
       `right` is tch's own, which cannot be counted; build it with `slim_runtime::nn::linear` (same signature)
@@ -320,7 +377,10 @@ fn what_follows_no_channels_may_be_a_weight() {
         let gate = Gate(zeros(size));
         assert!(gate.cost(|_| ()).unwrap().macs().is_err());
         let cost = gate.cost(|gate| nn::record_macs(&gate.0, 16)).unwrap();
-        assert_eq!((cost.macs().unwrap(), cost.parameters()), (16 * size.iter().product::<i64>(), 0));
+        assert_eq!(
+            (cost.macs().unwrap(), cost.parameters()),
+            (16 * size.iter().product::<i64>(), 0)
+        );
     }
 }
 

@@ -41,7 +41,8 @@ struct Dense {
 
 impl Dense {
     fn new(p: &nn::Path) -> Self {
-        let conv = |name, inputs, outputs| nn::conv2d(p / name, inputs, outputs, 1, Default::default());
+        let conv =
+            |name, inputs, outputs| nn::conv2d(p / name, inputs, outputs, 1, Default::default());
         let norm = |name, channels| nn::batch_norm2d(p / name, channels, Default::default());
         Dense {
             stem: conv("stem", 3, 8),
@@ -69,8 +70,22 @@ fn a_residual_network() {
 fn a_concatenating_network() {
     let dependencies = Dense::new(&VarStore::new(device()).root()).dependencies().unwrap();
     insta::assert_snapshot!(texts(&dependencies));
-    let edges: Vec<_> = dependencies.edges.iter().map(|edge| (edge.from, edge.to, edge.channels)).collect();
-    assert_eq!(edges, [(0, 1, 8), (1, 2, 8), (2, 3, 4), (1, 4, 8), (3, 4, 4), (4, 5, 4), (1, 6, 8), (3, 6, 4), (5, 6, 4)]);
+    let edges: Vec<_> =
+        dependencies.edges.iter().map(|edge| (edge.from, edge.to, edge.channels)).collect();
+    assert_eq!(
+        edges,
+        [
+            (0, 1, 8),
+            (1, 2, 8),
+            (2, 3, 4),
+            (1, 4, 8),
+            (3, 4, 4),
+            (4, 5, 4),
+            (1, 6, 8),
+            (3, 6, 4),
+            (5, 6, 4)
+        ]
+    );
 }
 
 #[test]
@@ -80,7 +95,9 @@ fn a_network_with_a_split_and_a_shuffle() {
 
 #[test]
 fn as_json() {
-    insta::assert_json_snapshot!(Tiny::new(VarStore::new(device()).root(), 10).dependencies().unwrap());
+    insta::assert_json_snapshot!(
+        Tiny::new(VarStore::new(device()).root(), 10).dependencies().unwrap()
+    );
 }
 
 #[test]
@@ -117,9 +134,13 @@ impl Prunable for Named {
 fn names_are_text() {
     let vs = VarStore::new(device());
     let conv = || nn::conv2d(vs.root(), 3, 4, 1, Default::default());
-    let dependencies = Named(conv(), "a\"]; b -> c \\N\n<script>&amp;`#35;").dependencies().unwrap();
+    let dependencies =
+        Named(conv(), "a\"]; b -> c \\N\n<script>&amp;`#35;").dependencies().unwrap();
     let dot = dependencies.to_dot();
-    assert!(dot.contains(r#"n0 [label="a\"]; b -> c \\N <script>&amp;amp;`#35;\nconv 3 → 4", style="#), "{dot}");
+    assert!(
+        dot.contains(r#"n0 [label="a\"]; b -> c \\N <script>&amp;amp;`#35;\nconv 3 → 4", style="#),
+        "{dot}"
+    );
     let mermaid = dependencies.to_mermaid();
     let name = r"a#34;]; b -#62; c #92;N #60;script#62;#38;amp;#96;#35;35;";
     assert!(mermaid.contains(&format!("n0[\"{name}<br/>conv 3 → 4\"]")), "{mermaid}");
@@ -128,10 +149,18 @@ fn names_are_text() {
 #[test]
 fn a_layer_by_its_parts() {
     let dependencies = built::<Shuffled>().0.dependencies().unwrap();
-    let widths = |path: &str| dependencies.layers.iter().find(|layer| layer.path == path).unwrap().widths();
-    assert_eq!(["conv1", "bn1", "split", "shuffle", "fc"].map(widths), ["3 → 8", "8", "8 → 4 + 4", "8 → 8", "6 → 5"]);
-    let parts: BTreeSet<_> =
-        dependencies.groups.iter().flat_map(|group| &group.members).map(|member| format!("{:?}", member.role)).collect();
+    let widths =
+        |path: &str| dependencies.layers.iter().find(|layer| layer.path == path).unwrap().widths();
+    assert_eq!(
+        ["conv1", "bn1", "split", "shuffle", "fc"].map(widths),
+        ["3 → 8", "8", "8 → 4 + 4", "8 → 8", "6 → 5"]
+    );
+    let parts: BTreeSet<_> = dependencies
+        .groups
+        .iter()
+        .flat_map(|group| &group.members)
+        .map(|member| format!("{:?}", member.role))
+        .collect();
     assert_eq!(parts, ["Makes", "Moves", "Reads", "Scales"].map(str::to_owned).into());
     let split = &dependencies.groups[1];
     assert_eq!((split.scalers().count(), split.readers().count()), (1, 1));

@@ -1,8 +1,8 @@
 //! Deployed is what it was, faster: which batch norms are folded and which are not, what is refused, what is said.
 
 use slim_runtime::{
-    Deployed, Error, Flow, LayerKind, Layout, NormFate, Prunable, Result, Slimming, Tracer, checkpoint, deploy, functional, model,
-    nn as own, recalibrate,
+    Deployed, Error, Flow, LayerKind, Layout, NormFate, Prunable, Result, Slimming, Tracer,
+    checkpoint, deploy, functional, model, nn as own, recalibrate,
 };
 use slim_tests::fill::fill;
 use slim_tests::networks::Residual;
@@ -30,8 +30,13 @@ fn forward(net: &impl ModuleT, xs: &Tensor) -> Tensor {
 /// Deploys, and compares with what the network gave.
 fn deployed<M: ModuleT + Prunable>(net: &mut M, xs: &Tensor, tolerance: f64) -> Deployed {
     let before = forward(net, xs);
-    let deployed = deploy(net, xs, |net, xs| net.forward_t(xs, false)).unwrap_or_else(|error| panic!("{error}"));
-    slim_tests::check::assert_close(&forward(net, xs).to_kind(Kind::Double), &before.to_kind(Kind::Double), tolerance);
+    let deployed = deploy(net, xs, |net, xs| net.forward_t(xs, false))
+        .unwrap_or_else(|error| panic!("{error}"));
+    slim_tests::check::assert_close(
+        &forward(net, xs).to_kind(Kind::Double),
+        &before.to_kind(Kind::Double),
+        tolerance,
+    );
     deployed
 }
 
@@ -66,17 +71,47 @@ struct Layers {
 impl Layers {
     /// `bias` of every layer, and γ and β of every batch norm or of none.
     fn new(p: &nn::Path, bias: bool, affine: bool) -> Self {
-        let norm =
-            |name: &str, width| own::batch_norm2d(p / name / 1, width, nn::BatchNormConfig { affine, eps: 1e-3, ..Default::default() });
-        let norm1 = |name: &str| own::batch_norm1d(p / name / 1, 6, nn::BatchNormConfig { affine, ..Default::default() });
-        let of_tch = |name: &str| nn::batch_norm2d(p / name / 1, 8, nn::BatchNormConfig { affine, eps: 0.02, ..Default::default() });
+        let norm = |name: &str, width| {
+            own::batch_norm2d(
+                p / name / 1,
+                width,
+                nn::BatchNormConfig { affine, eps: 1e-3, ..Default::default() },
+            )
+        };
+        let norm1 = |name: &str| {
+            own::batch_norm1d(p / name / 1, 6, nn::BatchNormConfig { affine, ..Default::default() })
+        };
+        let of_tch = |name: &str| {
+            nn::batch_norm2d(
+                p / name / 1,
+                8,
+                nn::BatchNormConfig { affine, eps: 0.02, ..Default::default() },
+            )
+        };
         let conv = |name: &str, inputs, outputs, groups| {
-            own::conv2d(p / name / 0, inputs, outputs, 3, nn::ConvConfig { padding: 1, groups, bias, ..Default::default() })
+            own::conv2d(
+                p / name / 0,
+                inputs,
+                outputs,
+                3,
+                nn::ConvConfig { padding: 1, groups, bias, ..Default::default() },
+            )
         };
         let transposed = |name: &str, inputs, outputs, groups| {
-            own::conv_transpose2d(p / name / 0, inputs, outputs, 2, nn::ConvTransposeConfig { groups, bias, ..Default::default() })
+            own::conv_transpose2d(
+                p / name / 0,
+                inputs,
+                outputs,
+                2,
+                nn::ConvTransposeConfig { groups, bias, ..Default::default() },
+            )
         };
-        let circular = nn::ConvConfig { padding: 1, bias, padding_mode: nn::PaddingMode::Circular, ..Default::default() };
+        let circular = nn::ConvConfig {
+            padding: 1,
+            bias,
+            padding_mode: nn::PaddingMode::Circular,
+            ..Default::default()
+        };
         let grouped = nn::ConvConfig { padding: 1, groups: 2, bias, ..Default::default() };
         let grouped_transposed = nn::ConvTransposeConfig { groups: 2, bias, ..Default::default() };
         let linear = nn::LinearConfig { bias, ..Default::default() };
@@ -87,8 +122,14 @@ impl Layers {
             depthwise: (conv("depthwise", 6, 12, 6), norm("depthwise", 12)),
             circular: (own::conv2d(p / "circular" / 0, 12, 8, 3, circular), norm("circular", 8)),
             transposed: (transposed("transposed", 8, 12, 1), norm("transposed", 12)),
-            grouped_transposed: (transposed("grouped_transposed", 12, 6, 3), norm("grouped_transposed", 6)),
-            depthwise_transposed: (transposed("depthwise_transposed", 6, 12, 6), norm("depthwise_transposed", 12)),
+            grouped_transposed: (
+                transposed("grouped_transposed", 12, 6, 3),
+                norm("grouped_transposed", 6),
+            ),
+            depthwise_transposed: (
+                transposed("depthwise_transposed", 6, 12, 6),
+                norm("depthwise_transposed", 12),
+            ),
             pooled: (conv("pooled", 12, 8, 1), own::avg_pool2d(2, 2), norm("pooled", 8)),
             of_tch: (nn::conv2d(p / "of_tch" / 0, 8, 8, 3, grouped), of_tch("of_tch")),
             transposed_of_tch: (
@@ -96,7 +137,10 @@ impl Layers {
                 of_tch("transposed_of_tch"),
             ),
             linear: (own::linear(p / "linear" / 0, 8, 6, linear), norm1("linear")),
-            linear_of_tch: (nn::linear(p / "linear_of_tch" / 0, 6, 6, linear), norm1("linear_of_tch")),
+            linear_of_tch: (
+                nn::linear(p / "linear_of_tch" / 0, 6, 6, linear),
+                norm1("linear_of_tch"),
+            ),
         }
     }
 }
@@ -109,11 +153,17 @@ impl ModuleT for Layers {
         let xs = xs.apply(&self.depthwise.0).apply_t(&self.depthwise.1, train).relu();
         let xs = xs.apply(&self.circular.0).apply_t(&self.circular.1, train).relu();
         let xs = xs.apply(&self.transposed.0).apply_t(&self.transposed.1, train).relu();
-        let xs = xs.apply(&self.grouped_transposed.0).apply_t(&self.grouped_transposed.1, train).relu();
-        let xs = xs.apply(&self.depthwise_transposed.0).apply_t(&self.depthwise_transposed.1, train).relu();
-        let xs = xs.apply(&self.pooled.0).apply(&self.pooled.1).apply_t(&self.pooled.2, train).relu();
+        let xs =
+            xs.apply(&self.grouped_transposed.0).apply_t(&self.grouped_transposed.1, train).relu();
+        let xs = xs
+            .apply(&self.depthwise_transposed.0)
+            .apply_t(&self.depthwise_transposed.1, train)
+            .relu();
+        let xs =
+            xs.apply(&self.pooled.0).apply(&self.pooled.1).apply_t(&self.pooled.2, train).relu();
         let xs = xs.apply(&self.of_tch.0).apply_t(&self.of_tch.1, train).relu();
-        let xs = xs.apply(&self.transposed_of_tch.0).apply_t(&self.transposed_of_tch.1, train).relu();
+        let xs =
+            xs.apply(&self.transposed_of_tch.0).apply_t(&self.transposed_of_tch.1, train).relu();
         let xs = xs.mean_dim([2, 3].as_slice(), false, xs.kind());
         let xs = xs.apply(&self.linear.0).apply_t(&self.linear.1, train).relu();
         xs.apply(&self.linear_of_tch.0).apply_t(&self.linear_of_tch.1, train)
@@ -127,12 +177,17 @@ fn every_layer_takes_its_batch_norm() {
         let (mut net, mut vs) = built(|p| Layers::new(p, bias, affine));
         vs.double();
         let deployed = deployed(&mut net, &xs, 1e-9);
-        let identities: Vec<_> = fates(&deployed).into_iter().filter(|(_, fate)| *fate != "folded").collect();
+        let identities: Vec<_> =
+            fates(&deployed).into_iter().filter(|(_, fate)| *fate != "folded").collect();
         // An eps that is not the default is read of both kinds.
         assert_eq!(identities, [("of_tch.1", "identity"), ("transposed_of_tch.1", "identity")]);
         assert_eq!(deployed.norms.len(), 13);
         let bias_of = |bias: &Option<Tensor>| bias.as_ref().unwrap().requires_grad();
-        assert!(!bias_of(&net.plain.0.bs) && !bias_of(&net.of_tch.0.bs) && !bias_of(&net.linear_of_tch.0.bs));
+        assert!(
+            !bias_of(&net.plain.0.bs)
+                && !bias_of(&net.of_tch.0.bs)
+                && !bias_of(&net.linear_of_tch.0.bs)
+        );
     }
 }
 
@@ -158,7 +213,9 @@ fn a_slimmed_network_is_deployed_and_the_store_left_alone() {
     deployed(&mut net, &xs, 1e-5);
     assert_same(&values(&vs), &before);
     assert!(vs.trainable_variables().iter().all(Tensor::requires_grad));
-    let parameters = [&net.conv1.ws, &net.conv2.ws, &net.fc.ws].into_iter().chain([&net.bn1.ws, &net.fc.bs].into_iter().flatten());
+    let parameters = [&net.conv1.ws, &net.conv2.ws, &net.fc.ws]
+        .into_iter()
+        .chain([&net.bn1.ws, &net.fc.bs].into_iter().flatten());
     assert!(parameters.into_iter().all(|tensor| !tensor.requires_grad()));
 
     // What is saved is the network in front of `deploy`.
@@ -190,7 +247,11 @@ impl ModuleT for Shared {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let block = |xs: &Tensor| xs.apply(&self.block.0).apply_t(&self.block.1, train).relu();
         let xs = block(&block(xs));
-        let xs = xs.apply(&self.first).apply_t(&self.bn1, train).apply(&self.second).apply_t(&self.bn2, train);
+        let xs = xs
+            .apply(&self.first)
+            .apply_t(&self.bn1, train)
+            .apply(&self.second)
+            .apply_t(&self.bn2, train);
         xs.apply(&self.other).apply_t(&self.bn3, train).apply(&self.other).apply_t(&self.bn4, train)
     }
 }
@@ -198,25 +259,38 @@ impl ModuleT for Shared {
 #[test]
 fn layers_that_are_used_twice_and_weights_that_are_shared() {
     let build = |p: &nn::Path| {
-        let conv = |name: &str| own::conv2d(p / name, 4, 4, 3, nn::ConvConfig { padding: 1, ..Default::default() });
+        let conv = |name: &str| {
+            own::conv2d(p / name, 4, 4, 3, nn::ConvConfig { padding: 1, ..Default::default() })
+        };
         let norm = |name: &str| own::batch_norm2d(p / name, 4, Default::default());
         let first = conv("first");
         let mut second = conv("second");
         second.ws = first.ws.shallow_clone();
         let (bn1, mut bn2) = (norm("bn1"), norm("bn2"));
         bn2.ws = bn1.ws.as_ref().map(Tensor::shallow_clone);
-        let (block, other, bn3, bn4) = ((conv("conv"), norm("bn")), conv("other"), norm("bn3"), norm("bn4"));
+        let (block, other, bn3, bn4) =
+            ((conv("conv"), norm("bn")), conv("other"), norm("bn3"), norm("bn4"));
         Shared { block, first, bn1, second, bn2, other, bn3, bn4 }
     };
     let xs = Tensor::randn([2, 4, 6, 6], (Kind::Double, Device::Cpu));
     let (mut net, mut vs) = built(build);
     vs.double();
     let deployed = deployed(&mut net, &xs, 1e-9);
-    assert_eq!(fates(&deployed), [("block.1", "folded"), ("bn1", "folded"), ("bn2", "folded"), ("bn3", "left"), ("bn4", "left")]);
-    let reason = |path: &str| match &deployed.norms.iter().find(|norm| norm.path == path).unwrap().fate {
-        NormFate::Left { reason } => reason.clone(),
-        fate => panic!("{fate:?}"),
-    };
+    assert_eq!(
+        fates(&deployed),
+        [
+            ("block.1", "folded"),
+            ("bn1", "folded"),
+            ("bn2", "folded"),
+            ("bn3", "left"),
+            ("bn4", "left")
+        ]
+    );
+    let reason =
+        |path: &str| match &deployed.norms.iter().find(|norm| norm.path == path).unwrap().fate {
+            NormFate::Left { reason } => reason.clone(),
+            fate => panic!("{fate:?}"),
+        };
     assert_eq!(reason("bn3"), "`other`, in front of it, is used without it elsewhere");
     assert_eq!(reason("bn4"), reason("bn3"));
     // Each has a weight of its own now, and the store the one that they shared.
@@ -254,7 +328,10 @@ fn a_model_runs_in_every_layout_and_at_every_size() {
     let (mut net, _vs) = built(|p| Dense::new(p));
     let xs = Tensor::randn([2, 3, 8, 8], (Kind::Float, Device::Cpu));
     let deployed = deployed(&mut net, &xs, 1e-5);
-    assert_eq!(fates(&deployed), [("bn1", "folded"), ("bn2", "folded"), ("bn3", "left"), ("bn4", "folded")]);
+    assert_eq!(
+        fates(&deployed),
+        [("bn1", "folded"), ("bn2", "folded"), ("bn3", "left"), ("bn4", "folded")]
+    );
     assert!(deployed.layouts.iter().all(|trial| trial.out.is_none()), "{deployed}");
     // Of another size, and of a kind that oneDNN is not asked for.
     let other = Tensor::randn([1, 3, 12, 10], (Kind::Float, Device::Cpu));
@@ -274,12 +351,23 @@ fn a_model_that_writes_where_nothing_else_reads_trains_as_one_that_does_not() {
     let grads = |output: Tensor| {
         vs.trainable_variables().iter_mut().for_each(Tensor::zero_grad);
         output.square().mean(Kind::Float).backward();
-        vs.trainable_variables().into_iter().map(|variable| variable.grad().copy()).collect::<Vec<_>>()
+        vs.trainable_variables()
+            .into_iter()
+            .map(|variable| variable.grad().copy())
+            .collect::<Vec<_>>()
     };
     let (found, expected) = (grads(net.forward_t(&xs, true)), grads(by_hand(&net)));
-    assert!(found.iter().zip(&expected).all(|(found, expected)| found.allclose(expected, 1e-5, 1e-7, false)));
+    assert!(
+        found
+            .iter()
+            .zip(&expected)
+            .all(|(found, expected)| found.allclose(expected, 1e-5, 1e-7, false))
+    );
     assert!(expected.iter().all(|grad| grad.abs().max().double_value(&[]) > 0.));
-    assert!(forward(&net, &xs).allclose(&forward(&net, &xs), 0., 0., false), "the input is as it was");
+    assert!(
+        forward(&net, &xs).allclose(&forward(&net, &xs), 0., 0., false),
+        "the input is as it was"
+    );
 }
 
 /// A trace cannot hold packed weights, nor any that are trained.
@@ -290,8 +378,15 @@ fn a_deployed_network_is_traced() {
     deployed(&mut net, &xs, 1e-5);
     let mut run = |xs: &[Tensor]| vec![net.forward_t(&xs[0], false)];
     let inputs = [xs.shallow_clone()];
-    let traced = functional::without_packing(|| tch::CModule::create_by_tracing("Net", "forward", &inputs, &mut run)).unwrap();
-    slim_tests::check::assert_close(&traced.forward_ts(&inputs).unwrap(), &forward(&net, &xs), 1e-5);
+    let traced = functional::without_packing(|| {
+        tch::CModule::create_by_tracing("Net", "forward", &inputs, &mut run)
+    })
+    .unwrap();
+    slim_tests::check::assert_close(
+        &traced.forward_ts(&inputs).unwrap(),
+        &forward(&net, &xs),
+        1e-5,
+    );
 }
 
 /// A composite that does not forward to its parts, as it need not for slimming.
@@ -317,7 +412,10 @@ struct Own {
 impl Prunable for Own {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         let mut layer = cx.layer(LayerKind::Conv);
-        let (written, read) = (layer.write("out", self.weight.size()[0])?, layer.read("in", &input, self.weight.size()[1])?);
+        let (written, read) = (
+            layer.write("out", self.weight.size()[0])?,
+            layer.read("in", &input, self.weight.size()[1])?,
+        );
         layer.parameter("weight", &self.weight, &[(0, written), (1, read)])?;
         layer.pass(written)
     }
@@ -356,7 +454,10 @@ impl Staying {
         Staying {
             bn1: norm("bn1", 3),
             unreached: Unreached { conv: conv("unreached", 3), bn: norm("unreached_bn", 4) },
-            own: (Own { weight: (p / "own").var("weight", &[4, 4, 1, 1], nn::Init::Const(0.)) }, norm("own_bn", 4)),
+            own: (
+                Own { weight: (p / "own").var("weight", &[4, 4, 1, 1], nn::Init::Const(0.)) },
+                norm("own_bn", 4),
+            ),
             conv: conv("conv", 4),
             bn2: norm("bn2", 4),
             conv2: conv("conv2", 4),
@@ -372,10 +473,20 @@ impl Staying {
 
 impl ModuleT for Staying {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        let xs = xs.apply_t(&self.bn1, train).apply(&self.unreached.conv).apply_t(&self.unreached.bn, train);
+        let xs = xs
+            .apply_t(&self.bn1, train)
+            .apply(&self.unreached.conv)
+            .apply_t(&self.unreached.bn, train);
         let xs = xs.apply(&self.own.0).apply_t(&self.own.1, train).apply(&self.conv);
-        let xs = (xs.apply_t(&self.bn2, train) + xs).apply(&self.conv2).apply(&self.pool).apply_t(&self.bn3, train);
-        xs.apply(&self.conv3).relu().apply_t(&self.bn4, train).apply(&self.conv4).apply_t(&self.bn5, train)
+        let xs = (xs.apply_t(&self.bn2, train) + xs)
+            .apply(&self.conv2)
+            .apply(&self.pool)
+            .apply_t(&self.bn3, train);
+        xs.apply(&self.conv3)
+            .relu()
+            .apply_t(&self.bn4, train)
+            .apply(&self.conv4)
+            .apply_t(&self.bn5, train)
     }
 }
 
@@ -395,7 +506,12 @@ fn what_the_fields_say_is_not_folded_wrongly() {
     // A layer that no visitor reaches is frozen where it is, and so is its variable.
     assert!(!net.own.0.weight.requires_grad() && !net.unreached.conv.ws.requires_grad());
     let trained = |name: &str| vs.variables()[name].requires_grad();
-    assert!(!trained("own.weight") && !trained("unreached.weight") && trained("conv.weight") && trained("bn5.weight"));
+    assert!(
+        !trained("own.weight")
+            && !trained("unreached.weight")
+            && trained("conv.weight")
+            && trained("bn5.weight")
+    );
 }
 
 #[test]
@@ -409,8 +525,12 @@ fn two_inputs_and_several_outputs() {
         right: (own::Conv2D, own::BatchNorm),
     }
     let (mut net, _vs) = built(|p| {
-        let pair =
-            |name: &str| (own::conv2d(p / name / 0, 3, 16, 3, Default::default()), own::batch_norm2d(p / name / 1, 16, Default::default()));
+        let pair = |name: &str| {
+            (
+                own::conv2d(p / name / 0, 3, 16, 3, Default::default()),
+                own::batch_norm2d(p / name / 1, 16, Default::default()),
+            )
+        };
         Two { left: pair("left"), right: pair("right") }
     });
     let run = |net: &Two, [left, right]: &[Tensor; 2]| {
@@ -432,7 +552,8 @@ fn latencies_are_those_of_what_is_chosen() {
     let deployed = deployed(&mut net, &xs, 1e-5);
     let chosen = deployed.layouts.iter().find(|trial| trial.layout == deployed.layout).unwrap();
     assert_eq!(chosen.latency, Some(deployed.after));
-    let fastest = deployed.layouts.iter().filter_map(|trial| trial.latency).fold(f64::INFINITY, f64::min);
+    let fastest =
+        deployed.layouts.iter().filter_map(|trial| trial.latency).fold(f64::INFINITY, f64::min);
     assert!(deployed.after <= fastest / 0.97 && deployed.speedup() > 0.);
     let last = |weight: &Tensor| weight.stride()[1] == 1 && weight.size()[1] > 1;
     assert_eq!(last(&net.conv1.ws), deployed.layout == Layout::ChannelsLast);

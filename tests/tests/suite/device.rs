@@ -19,8 +19,11 @@ fn what_is_no_device_ends_a_program_with_one_line() {
 
 #[test]
 fn tensors_are_where_the_tests_compute() {
-    let found =
-        [tensor(&[1_i64, 2]).device(), images(&[1]).device(), slim_tests::networks::built::<slim_tests::networks::Chain>().1.device()];
+    let found = [
+        tensor(&[1_i64, 2]).device(),
+        images(&[1]).device(),
+        slim_tests::networks::built::<slim_tests::networks::Chain>().1.device(),
+    ];
     assert_eq!(found, [device(); 3]);
 }
 
@@ -37,6 +40,9 @@ fn rounding_is_a_bound_and_no_loose_one() {
         let exact = xs.to_kind(Kind::Double).apply(&fc);
         let difference = ((found - &exact).abs().max() / exact.abs().max()).double_value(&[]);
         // TF32 would be off by 2⁻¹¹ a product, which is 8,192 times as much.
-        assert!((allowed / 1000.0..allowed).contains(&difference), "{inputs} inputs: {difference:e} of {allowed:e}");
+        assert!(
+            (allowed / 1000.0..allowed).contains(&difference),
+            "{inputs} inputs: {difference:e} of {allowed:e}"
+        );
     }
 }

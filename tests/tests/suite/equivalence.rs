@@ -86,13 +86,21 @@ struct Net {
 
 impl Conv {
     fn new(p: &nn::Path, inputs: i64, unit: Unit, activation: Activation) -> Self {
-        let config = nn::ConvConfig { padding: unit.kernel / 2, bias: unit.bias, ..Default::default() };
-        let norm = |name: &str, affine| nn::batch_norm2d(p / name, unit.width, nn::BatchNormConfig { affine, ..Default::default() });
+        let config =
+            nn::ConvConfig { padding: unit.kernel / 2, bias: unit.bias, ..Default::default() };
+        let norm = |name: &str, affine| {
+            nn::batch_norm2d(
+                p / name,
+                unit.width,
+                nn::BatchNormConfig { affine, ..Default::default() },
+            )
+        };
         Conv {
             conv: nn::conv2d(p / "conv", inputs, unit.width, unit.kernel, config),
             bn: (unit.norm != Norm::None).then(|| norm("bn", unit.norm != Norm::Plain)),
             activation,
-            again: matches!(unit.norm, Norm::Twice | Norm::ThenPlain).then(|| Box::new(norm("again", unit.norm == Norm::Twice))),
+            again: matches!(unit.norm, Norm::Twice | Norm::ThenPlain)
+                .then(|| Box::new(norm("again", unit.norm == Norm::Twice))),
         }
     }
 }
@@ -100,7 +108,9 @@ impl Conv {
 impl Net {
     fn new(p: &nn::Path, spec: &Spec) -> Self {
         let mut inputs = 3;
-        let mut conv = |p: nn::Path, unit: Unit| Conv::new(&p, std::mem::replace(&mut inputs, unit.width), unit, spec.activation);
+        let mut conv = |p: nn::Path, unit: Unit| {
+            Conv::new(&p, std::mem::replace(&mut inputs, unit.width), unit, spec.activation)
+        };
         let stem = conv(p / "stem", spec.stem);
         let pairs = spec.body.iter().enumerate();
         let body = pairs.map(|(i, (first, second))| {
@@ -112,7 +122,12 @@ impl Net {
         let boxed = Box::new(conv(p / "boxed", spec.boxed));
         let p = p / "head";
         let head = Head(
-            nn::linear(&p / 0, spec.boxed.width * spec.side * spec.side, spec.hidden, Default::default()),
+            nn::linear(
+                &p / 0,
+                spec.boxed.width * spec.side * spec.side,
+                spec.hidden,
+                Default::default(),
+            ),
             nn::batch_norm1d(&p / 1, spec.hidden, Default::default()),
             spec.activation,
             nn::linear(&p / 3, spec.hidden, 4, Default::default()),
@@ -121,7 +136,8 @@ impl Net {
     }
 
     fn convs(&self) -> impl Iterator<Item = &Conv> {
-        let body = self.body.iter().flat_map(|(first, second)| std::iter::once(first).chain(second));
+        let body =
+            self.body.iter().flat_map(|(first, second)| std::iter::once(first).chain(second));
         std::iter::once(&self.stem).chain(body).chain(&self.twins).chain([&*self.boxed])
     }
 }
@@ -145,18 +161,25 @@ impl ModuleT for Net {
 
 fn unit() -> impl Strategy<Value = Unit> {
     let norm = prop_oneof![6 => Just(Norm::Affine), 1 => Just(Norm::Plain), 1 => Just(Norm::None), 1 => Just(Norm::Twice), 1 => Just(Norm::ThenPlain)];
-    (1_i64..9, prop_oneof![Just(1_i64), Just(3)], any::<bool>(), norm).prop_map(|(width, kernel, bias, norm)| Unit {
-        width,
-        kernel,
-        bias,
-        norm,
-    })
+    (1_i64..9, prop_oneof![Just(1_i64), Just(3)], any::<bool>(), norm)
+        .prop_map(|(width, kernel, bias, norm)| Unit { width, kernel, bias, norm })
 }
 
 fn spec() -> impl Strategy<Value = Spec> {
     let body = prop::collection::vec((unit(), prop::option::of(unit())), 0..4);
-    let activation = prop_oneof![Just(Activation::Relu), Just(Activation::Tanh), Just(Activation::Silu)];
-    let parts = (any::<u64>(), unit(), body, [unit(), unit()], unit(), 1_i64..7, 1_i64..4, activation, 0.0..0.999);
+    let activation =
+        prop_oneof![Just(Activation::Relu), Just(Activation::Tanh), Just(Activation::Silu)];
+    let parts = (
+        any::<u64>(),
+        unit(),
+        body,
+        [unit(), unit()],
+        unit(),
+        1_i64..7,
+        1_i64..4,
+        activation,
+        0.0..0.999,
+    );
     parts.prop_map(|(seed, stem, body, twins, boxed, hidden, side, activation, ratio)| Spec {
         seed,
         stem,
@@ -183,7 +206,8 @@ fn build(spec: &Spec) -> (Net, VarStore) {
     let variables: BTreeMap<_, _> = vs.variables().into_iter().collect();
     for (name, mut variable) in variables {
         let lowest = if name.ends_with("running_var") { 0.5 } else { -1. };
-        let values: Vec<f64> = (0..variable.numel()).map(|_| lowest + random.f64() * (1. - lowest)).collect();
+        let values: Vec<f64> =
+            (0..variable.numel()).map(|_| lowest + random.f64() * (1. - lowest)).collect();
         variable.copy_(&Tensor::from_slice(&values).view_as(&variable));
     }
     (net, vs)
@@ -201,11 +225,15 @@ fn assert_close(found: &Tensor, expected: &Tensor) {
 
 /// Without floors and ties, `N − ⌊N · ratio⌋ − 1` channels of those that may go stay.
 fn assert_kept_count(plan: &Plan, ratio: f64) {
-    let scored = plan.layers().iter().filter_map(|layer| layer.scored.as_ref().map(|scored| (layer.axis(&scored.axis).unwrap(), scored)));
-    let kept: usize = scored.map(|(axis, scored)| axis.keep.len() - (axis.width - scored.removable)).sum();
+    let scored = plan.layers().iter().filter_map(|layer| {
+        layer.scored.as_ref().map(|scored| (layer.axis(&scored.axis).unwrap(), scored))
+    });
+    let kept: usize =
+        scored.map(|(axis, scored)| axis.keep.len() - (axis.width - scored.removable)).sum();
     let n = plan.removable();
     let by_rule = n - (n as f64 * ratio) as usize - 1;
-    let twice = plan.layers().iter().any(|layer| layer.path.ends_with("again") && layer.scored.is_some());
+    let twice =
+        plan.layers().iter().any(|layer| layer.path.ends_with("again") && layer.scored.is_some());
     match plan.bounded().next() {
         // Two norms of one channel are two entries with one score, hence ties.
         _ if twice => assert!(plan.bounded().next().is_some() || kept <= by_rule),

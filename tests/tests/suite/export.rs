@@ -22,7 +22,8 @@ fn served(file: &Path, xs: &Tensor) -> Tensor {
 }
 
 fn close(a: &Tensor, b: &Tensor, tolerance: f64) -> bool {
-    a.size() == b.size() && (a - b).abs().max().double_value(&[]) <= tolerance * b.abs().max().double_value(&[])
+    a.size() == b.size()
+        && (a - b).abs().max().double_value(&[]) <= tolerance * b.abs().max().double_value(&[])
 }
 
 fn export_and_serve<N: Network>() {
@@ -31,12 +32,16 @@ fn export_and_serve<N: Network>() {
     let (mut net, _vs) = built::<N>();
     for ratio in [0., 0.4] {
         net.slim(ratio).unwrap();
-        let exported = torch_script(&file, &net, &images(2), |net, xs| net.forward_t(xs, false)).unwrap();
+        let exported =
+            torch_script(&file, &net, &images(2), |net, xs| net.forward_t(xs, false)).unwrap();
         assert_eq!(exported.batch, Batch::Any);
         assert_eq!(exported.bytes, fs::metadata(&file).unwrap().len());
         for batch in [1, 2, 5] {
             let xs = images(batch);
-            assert!(close(&served(&file, &xs), &tch::no_grad(|| net.forward_t(&xs, false)), 1e-5), "ratio {ratio}, batch {batch}");
+            assert!(
+                close(&served(&file, &xs), &tch::no_grad(|| net.forward_t(&xs, false)), 1e-5),
+                "ratio {ratio}, batch {batch}"
+            );
         }
     }
 }
@@ -85,7 +90,12 @@ fn the_network_is_as_it_was() {
     let net = Net::new(&vs.root());
     let _ = net.fc.ws.set_requires_grad(false);
     let before = values(&vs);
-    let wanted = || vs.variables().into_iter().map(|(name, tensor)| (name, tensor.requires_grad())).collect::<BTreeMap<_, _>>();
+    let wanted = || {
+        vs.variables()
+            .into_iter()
+            .map(|(name, tensor)| (name, tensor.requires_grad()))
+            .collect::<BTreeMap<_, _>>()
+    };
     let gradients = wanted();
     assert!(gradients.values().any(|wanted| *wanted) && !gradients["fc.weight"]);
 
@@ -117,7 +127,10 @@ fn several_inputs() {
 
     // The batch is no batch if it is not that of all.
     let broadcast = [images(2), images(1)];
-    assert_eq!(torch_script_of_several(&file, &net, &broadcast, pass).unwrap().batch, Batch::Unknown);
+    assert_eq!(
+        torch_script_of_several(&file, &net, &broadcast, pass).unwrap().batch,
+        Batch::Unknown
+    );
 }
 
 #[test]
@@ -125,7 +138,8 @@ fn whole_numbers_come_in_and_go_out() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("net.pt");
     let net = Net::new(&VarStore::new(Device::Cpu).root());
-    let classes = |net: &Net, xs: &Tensor| net.forward_t(&xs.to_kind(Kind::Float), false).argmax(1, false);
+    let classes =
+        |net: &Net, xs: &Tensor| net.forward_t(&xs.to_kind(Kind::Float), false).argmax(1, false);
     let pixels = (images(4) * 50.).to_kind(Kind::Int64);
     let exported = torch_script(&file, &net, &pixels, classes).unwrap();
     assert_eq!((exported.batch, exported.difference), (Batch::Any, 0.));
@@ -138,7 +152,10 @@ fn a_size_that_forward_reads_is_fixed() {
     let file = folder.path().join("net.pt");
     let vs = VarStore::new(Device::Cpu);
     let net = Net::new(&vs.root());
-    let exported = torch_script(&file, &net, &images(2), |net, xs| net.forward_t(xs, false).view([xs.size()[0], 5, 1])).unwrap();
+    let exported = torch_script(&file, &net, &images(2), |net, xs| {
+        net.forward_t(xs, false).view([xs.size()[0], 5, 1])
+    })
+    .unwrap();
     let Batch::Only { size: 2, why } = &exported.batch else { panic!("{:?}", exported.batch) };
     assert!(why.contains("shape '[2, 5, 1]' is invalid for input of size 20"), "{why}");
     assert_eq!(served(&file, &images(2)).size(), [2, 5, 1]);
@@ -159,7 +176,9 @@ fn what_a_trace_cannot_hold_is_refused() {
         // Figures differ from run to run.
         let said = error.to_string().replace(&file.display().to_string(), "net.pt");
         match said.split_once("outputs of up to") {
-            Some((before, after)) => format!("{before}…{}", after.find(';').map_or("", |hint| &after[hint..])),
+            Some((before, after)) => {
+                format!("{before}…{}", after.find(';').map_or("", |hint| &after[hint..]))
+            }
             None => said,
         }
     };
@@ -185,9 +204,14 @@ fn pools_are_written_with_a_dilation_for_each_dimension() {
     let file = folder.path().join("net.pt");
     let net = Net::new(&VarStore::new(Device::Cpu).root());
     let pool = nn::max_pool2d(3, 2);
-    torch_script(&file, &net, &images(1), |net, xs| net.forward_t(&xs.apply(&pool), false)).unwrap();
+    torch_script(&file, &net, &images(1), |net, xs| net.forward_t(&xs.apply(&pool), false))
+        .unwrap();
     let mut archive = zip::ZipArchive::new(fs::File::open(&file).unwrap()).unwrap();
-    let name = archive.file_names().map(|name| name.unwrap().into_owned()).find(|name| name.ends_with("code/__torch__.py")).unwrap();
+    let name = archive
+        .file_names()
+        .map(|name| name.unwrap().into_owned())
+        .find(|name| name.ends_with("code/__torch__.py"))
+        .unwrap();
     let mut code = String::new();
     archive.by_name(&name).unwrap().read_to_string(&mut code).unwrap();
     assert!(code.contains(", [3, 3], [2, 2], [0, 0], [1, 1])"), "{code}");
@@ -198,7 +222,9 @@ fn dropout_that_is_on_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let vs = VarStore::new(Device::Cpu);
     let net = Net::new(&vs.root());
-    let error = torch_script(folder.path().join("net.pt"), &net, &images(2), |net, xs| net.forward_t(xs, false).dropout(0.5, true));
+    let error = torch_script(folder.path().join("net.pt"), &net, &images(2), |net, xs| {
+        net.forward_t(xs, false).dropout(0.5, true)
+    });
     let error = error.unwrap_err().to_string();
     assert!(error.contains("what was written is another network"), "{error}");
 }
@@ -229,9 +255,13 @@ fn blocked_weights_are_refused_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let net = Blocked(Tensor::randn([4, 3, 3, 3], tch::kind::FLOAT_CPU).to_mkldnn());
     let forward = |net: &Blocked, xs: &Tensor| {
-        xs.to_mkldnn().mkldnn_convolution(&net.0, None::<Tensor>, [1, 1], [1, 1], [1, 1], 1).to_dense(Kind::Float, false)
+        xs.to_mkldnn()
+            .mkldnn_convolution(&net.0, None::<Tensor>, [1, 1], [1, 1], [1, 1], 1)
+            .to_dense(Kind::Float, false)
     };
-    let error = torch_script(folder.path().join("net.pt"), &net, &images(1), forward).unwrap_err().to_string();
+    let error = torch_script(folder.path().join("net.pt"), &net, &images(1), forward)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("oneDNN's blocked layout"), "{error}");
 }
 
@@ -243,7 +273,8 @@ fn a_report_says_what_was_written() {
         let real = export(&folder.path().join("net.pt"), &net, &images(1)).unwrap();
         let mut exported = real;
         exported.file = "net.pt".into();
-        (exported.bytes, exported.batch, exported.difference, exported.magnitude) = (4_321_000, batch, difference, 10.26);
+        (exported.bytes, exported.batch, exported.difference, exported.magnitude) =
+            (4_321_000, batch, difference, 10.26);
         exported.to_string()
     };
     insta::assert_snapshot!(exported(Batch::Any, 0.), @"wrote net.pt (4.3 MB), for batches of any size; its outputs (up to 10.3) are the network's, to the bit");

@@ -47,12 +47,19 @@ impl Condition {
             Condition::Frozen => vs.freeze(),
             Condition::HalfFrozen => {
                 let sorted: BTreeMap<_, _> = vs.variables().into_iter().collect();
-                sorted.into_values().step_by(2).for_each(|variable| drop(variable.set_requires_grad(false)));
+                sorted
+                    .into_values()
+                    .step_by(2)
+                    .for_each(|variable| drop(variable.set_requires_grad(false)));
             }
             Condition::Gradients => give_gradients(vs),
             Condition::ChannelsLast => {
-                for mut weight in vs.variables().into_values().filter(|variable| variable.dim() == 4) {
-                    weight.set_data(&weight.detach().permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]));
+                for mut weight in
+                    vs.variables().into_values().filter(|variable| variable.dim() == 4)
+                {
+                    weight.set_data(
+                        &weight.detach().permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]),
+                    );
                 }
                 give_gradients(vs);
             }
@@ -73,7 +80,9 @@ impl Condition {
 
 /// 2 for a value of 1, and so on: as many different ones as there are values.
 fn give_gradients(vs: &VarStore) {
-    vs.trainable_variables().iter().for_each(|variable| variable.square().sum(variable.kind()).backward());
+    vs.trainable_variables()
+        .iter()
+        .for_each(|variable| variable.square().sum(variable.kind()).backward());
 }
 
 fn build<N: Network>(kind: Kind, condition: Condition) -> (N, VarStore) {
@@ -85,7 +94,9 @@ fn build<N: Network>(kind: Kind, condition: Condition) -> (N, VarStore) {
 
 /// What must not change: kind, device, whether it is trained, whether it has a gradient.
 fn nature(vs: &VarStore) -> BTreeMap<String, (Kind, Device, bool, bool)> {
-    let of = |tensor: &Tensor| (tensor.kind(), tensor.device(), tensor.requires_grad(), tensor.grad().defined());
+    let of = |tensor: &Tensor| {
+        (tensor.kind(), tensor.device(), tensor.requires_grad(), tensor.grad().defined())
+    };
     vs.variables().iter().map(|(name, tensor)| (name.clone(), of(tensor))).collect()
 }
 
@@ -104,13 +115,17 @@ fn order(tensor: &Tensor) -> Vec<usize> {
 
 /// What the plan says must be left of tensors with the names of variables.
 fn selected(plan: &Plan, tensors: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
-    let mut selected: BTreeMap<_, _> = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+    let mut selected: BTreeMap<_, _> =
+        tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
     for layer in plan.layers() {
         for planned in layer.tensors.iter().filter(|tensor| tensor.tied.is_none()) {
-            let Some(tensor) = selected.get_mut(&format!("{}.{}", layer.path, planned.name)) else { continue };
+            let Some(tensor) = selected.get_mut(&format!("{}.{}", layer.path, planned.name)) else {
+                continue;
+            };
             for (dim, axis) in planned.dims.iter().enumerate() {
                 let Dim::Axis(axis) = axis else { continue };
-                let keep: Vec<_> = layer.axis(axis).unwrap().keep.iter().map(|position| position as i64).collect();
+                let keep: Vec<_> =
+                    layer.axis(axis).unwrap().keep.iter().map(|position| position as i64).collect();
                 *tensor = tensor.index_select(dim as i64, &slim_tests::tensor(&keep));
             }
         }
@@ -121,7 +136,9 @@ fn selected(plan: &Plan, tensors: &BTreeMap<String, Tensor>) -> BTreeMap<String,
 fn check<N: Network>(kind: Kind, condition: Condition) {
     let (mut net, vs) = build::<N>(kind, condition);
     let (was, before, grads) = (nature(&vs), values(&vs), gradients(&vs));
-    let orders = |vs: &VarStore| -> BTreeMap<_, _> { vs.variables().iter().map(|(name, tensor)| (name.clone(), order(tensor))).collect() };
+    let orders = |vs: &VarStore| -> BTreeMap<_, _> {
+        vs.variables().iter().map(|(name, tensor)| (name.clone(), order(tensor))).collect()
+    };
     let order_before = orders(&vs);
     let plan = condition.hold(|| net.plan(&Slimming::ratio(0.5))).unwrap();
     assert!(plan.channels().removed() > 0.3, "{plan}");
@@ -140,16 +157,26 @@ fn check<N: Network>(kind: Kind, condition: Condition) {
     if condition != Condition::Strided {
         let size_one = |vs: &VarStore, name: &str| vs.variables()[name].size().contains(&1);
         for (name, order) in orders(&vs) {
-            assert!(order == order_before[&name] || size_one(&vs, &name), "{name} has the dimensions in another order");
+            assert!(
+                order == order_before[&name] || size_one(&vs, &name),
+                "{name} has the dimensions in another order"
+            );
         }
-        for (name, variable) in vs.variables().iter().filter(|(_, variable)| variable.grad().defined()) {
-            assert_eq!(order(&variable.grad()), order(variable), "the gradient of {name} has the dimensions in another order");
+        for (name, variable) in
+            vs.variables().iter().filter(|(_, variable)| variable.grad().defined())
+        {
+            assert_eq!(
+                order(&variable.grad()),
+                order(variable),
+                "the gradient of {name} has the dimensions in another order"
+            );
         }
     }
 
     let images = slim_tests::fill::images(&[2, 3, 6, 6]).to_kind(kind);
     let run = |net: &N, images: &Tensor| tch::no_grad(|| net.forward_t(images, false));
-    let (found, expected) = (run(&net, &images).to_kind(Kind::Double), run(&masked, &images).to_kind(Kind::Double));
+    let (found, expected) =
+        (run(&net, &images).to_kind(Kind::Double), run(&masked, &images).to_kind(Kind::Double));
     slim_tests::check::assert_close(&found, &expected, slim_tests::check::rounding(&vs));
     assert_eq!(run(&net, &images.narrow(0, 0, 0)).size(), [0, 5]);
     assert_goes_on(&net, &vs, &images, condition);
@@ -170,7 +197,11 @@ fn assert_goes_on<N: Network>(net: &N, vs: &VarStore, images: &Tensor, condition
     let with = gradients(vs);
     for (name, with) in &with {
         let scale = name.starts_with("bn") && name.ends_with("weight");
-        let expected = if scale { &without[name] + before[name].sign() * 0.5 } else { without[name].shallow_clone() };
+        let expected = if scale {
+            &without[name] + before[name].sign() * 0.5
+        } else {
+            without[name].shallow_clone()
+        };
         assert!(with.equal(&expected), "{name}");
         assert_eq!(with.kind(), images.kind());
     }
@@ -180,7 +211,10 @@ fn assert_goes_on<N: Network>(net: &N, vs: &VarStore, images: &Tensor, condition
     let expected = |variable: &Tensor| variable.requires_grad() && variable.grad().defined();
     for (name, variable) in vs.variables() {
         let statistic = name.contains("running");
-        assert!(statistic || !changed(&name) || expected(&variable), "{name} is frozen and has changed");
+        assert!(
+            statistic || !changed(&name) || expected(&variable),
+            "{name} is frozen and has changed"
+        );
     }
     assert!(["fc.weight", "fc.bias"].iter().any(|name| changed(name)));
 }

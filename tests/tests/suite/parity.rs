@@ -13,7 +13,9 @@ use crate::common::{assert_same, values};
 /// Names of the fixtures.
 fn cases() -> Vec<String> {
     let folder = slim_tests::place::path("fixtures/vgg");
-    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned();
+    let name = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()
+    };
     let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(name).collect();
     names.sort();
     assert!(names.len() >= 6);
@@ -75,7 +77,10 @@ fn the_fixtures_hold_a_floor_and_ties() {
     };
     assert!(reached("vgg16_one_layer_empty").bounded().any(|(path, _)| path == "feature.3.bn"));
     let ties = reached("vgg11_ties");
-    assert!(ties.channels().after < ties.removable() as i64 - (ties.removable() as f64 * 0.5) as i64 - 1);
+    assert!(
+        ties.channels().after
+            < ties.removable() as i64 - (ties.removable() as f64 * 0.5) as i64 - 1
+    );
 }
 
 #[test]
@@ -98,7 +103,9 @@ fn spread_scores(vs: &VarStore) {
     let mut next = 0;
     for (name, mut variable) in vs.variables() {
         if variable.dim() == 1 && name.ends_with("weight") {
-            let scores: Vec<f32> = (0..variable.size()[0]).map(|i| ((next + i) * 2657 % 5504) as f32 / 5504.).collect();
+            let scores: Vec<f32> = (0..variable.size()[0])
+                .map(|i| ((next + i) * 2657 % 5504) as f32 / 5504.)
+                .collect();
             next += scores.len() as i64;
             variable.copy_(&Tensor::from_slice(&scores));
         }

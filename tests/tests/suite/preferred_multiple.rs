@@ -13,7 +13,10 @@ fn what_is_chosen_was_measured() {
     let multiples: Vec<_> = preferred.tried.iter().map(|tried| tried.multiple).collect();
     assert_eq!(multiples, [1, 2, 4, 8, 16, 32, 64]);
     assert!(multiples.contains(&preferred.multiple));
-    assert!(preferred.tried.is_sorted_by(|a, b| a.work <= b.work), "rounding up never takes work away");
+    assert!(
+        preferred.tried.is_sorted_by(|a, b| a.work <= b.work),
+        "rounding up never takes work away"
+    );
     assert_eq!(preferred.tried[0].work, 1.);
     let chosen = preferred.tried.iter().find(|tried| tried.multiple == preferred.multiple).unwrap();
     assert!(chosen.times_as_fast.median >= 1.);

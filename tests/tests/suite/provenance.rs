@@ -18,7 +18,10 @@ fn net() -> (Net, VarStore) {
 fn slimmed_three_times_it_knows_its_original_channels() {
     let (mut net, vs) = net();
     let dense = values(&vs);
-    let all = (0..3).map(|_| net.slim(0.15).unwrap()).reduce(|all, next| all.then(&next).unwrap()).unwrap();
+    let all = (0..3)
+        .map(|_| net.slim(0.15).unwrap())
+        .reduce(|all, next| all.then(&next).unwrap())
+        .unwrap();
     let plan = all.plan();
     // Of 14, 11 and 8 channels the 3, 2 and 2 with the smallest γ.
     assert_eq!(plan.original_channels("bn1").unwrap().to_string(), "7");
@@ -42,7 +45,8 @@ fn plans_that_do_not_follow_each_other_are_refused() {
     let unrelated = other.plan(&Slimming::ratio(0.2)).unwrap();
     insta::assert_snapshot!(first.plan().then(&unrelated).unwrap_err(), @"the plans do not follow each other: `conv1` has the channels (in 3, out 5) in what the earlier plan leaves, (in 3, out 8) in the later plan; make the later plan of the network that the earlier one was applied to");
     let second = net.plan(&Slimming::ratio(0.2)).unwrap();
-    let renamed: Plan = serde_json::from_str(&second.to_json().unwrap().replace("conv2", "conv3")).unwrap();
+    let renamed: Plan =
+        serde_json::from_str(&second.to_json().unwrap().replace("conv2", "conv3")).unwrap();
     insta::assert_snapshot!(first.plan().then(&renamed).unwrap_err(), @"the plans do not follow each other: what the earlier plan leaves has `conv2` (conv) where the later plan has `conv3` (conv); make the later plan of the network that the earlier one was applied to");
     assert!(matches!(second.then(first.plan()), Err(Error::PlanSequence { .. })));
 }
@@ -63,7 +67,10 @@ fn plans_of_unlike_slimmings_compose() {
     let (mut replica, _replica_vs) = self::net();
     replica.apply(&read).unwrap();
     assert_eq!(replica.conv2.ws.size(), net.conv2.ws.size());
-    assert_eq!(both.layer("bn1").unwrap().scored.as_ref().unwrap().removable, 8 - both.original_channels("bn1").unwrap().len());
+    assert_eq!(
+        both.layer("bn1").unwrap().scored.as_ref().unwrap().removable,
+        8 - both.original_channels("bn1").unwrap().len()
+    );
 }
 
 /// One value for each channel, in a tensor of four dimensions.
@@ -108,7 +115,9 @@ fn a_layer_of_one_channel_fits_its_plan() {
 #[test]
 fn what_was_absorbed_is_in_the_file() {
     let (mut net, vs) = net();
-    let slimmed = net.apply(&net.plan(&Slimming::ratio(0.5).absorb_after(Activation::Relu)).unwrap()).unwrap();
+    let slimmed = net
+        .apply(&net.plan(&Slimming::ratio(0.5).absorb_after(Activation::Relu)).unwrap())
+        .unwrap();
     assert!(!slimmed.absorbed().is_empty());
     let file = tempfile::NamedTempFile::new().unwrap();
     checkpoint::save(file.path(), &vs, &slimmed).unwrap();
@@ -131,14 +140,26 @@ fn expanded_is_the_dense_shape_with_the_weights_of_today() {
     slimmed.plan().expand(&slim, &mut dense).unwrap();
     // γ of bn1: 0.05 … 0.08 have stayed, and the kind is the dense model's.
     let gamma = &values(&dense_vs)["bn1.weight"];
-    assert_eq!((gamma.kind(), gamma.narrow(0, 0, 4).abs().sum(Kind::Double).double_value(&[])), (Kind::Double, 0.));
+    assert_eq!(
+        (gamma.kind(), gamma.narrow(0, 0, 4).abs().sum(Kind::Double).double_value(&[])),
+        (Kind::Double, 0.)
+    );
     assert_eq!(gamma.narrow(0, 4, 4), values(&slim_vs)["bn1.weight"].to_kind(Kind::Double));
     let images = images(3);
-    let outputs = tch::no_grad(|| (slim.forward_t(&images, false), dense.forward_t(&images.to_kind(Kind::Double), false)));
+    let outputs = tch::no_grad(|| {
+        (slim.forward_t(&images, false), dense.forward_t(&images.to_kind(Kind::Double), false))
+    });
     assert_close(&outputs.0, &outputs.1, rounding(&slim_vs));
     // It trains on, in all channels that the gradient reaches.
     dense.forward_t(&images.to_kind(Kind::Double), true).square().mean(Kind::Double).backward();
-    assert!(dense_vs.trainable_variables().iter().all(|variable| variable.grad().isfinite().all().int64_value(&[]) == 1));
+    assert!(
+        dense_vs.trainable_variables().iter().all(|variable| variable
+            .grad()
+            .isfinite()
+            .all()
+            .int64_value(&[])
+            == 1)
+    );
 }
 
 #[test]
@@ -203,7 +224,8 @@ fn tensors_have_the_names_of_the_store() {
         twin,
     };
     let names = |plan: &Plan| -> String {
-        let named = plan.tensors().map(|(path, variable)| format!("{path} = {}", variable.unwrap_or("-")));
+        let named =
+            plan.tensors().map(|(path, variable)| format!("{path} = {}", variable.unwrap_or("-")));
         named.collect::<Vec<_>>().join("\n")
     };
     let plan = net.plan(&Slimming::ratio(0.5)).unwrap();
@@ -222,5 +244,10 @@ fn tensors_have_the_names_of_the_store() {
     let after = plan.with_variables(&net, &vs).unwrap();
     assert_eq!(names(&after), names(&plan.with_variables(&net, &vs).unwrap()));
     assert!(matches!(plan.with_variables(&self::net().0, &vs), Err(Error::PlanMismatch { .. })));
-    assert!(plan.with_variables(&net, &VarStore::new(device())).unwrap().tensors().all(|(_, variable)| variable.is_none()));
+    assert!(
+        plan.with_variables(&net, &VarStore::new(device()))
+            .unwrap()
+            .tensors()
+            .all(|(_, variable)| variable.is_none())
+    );
 }

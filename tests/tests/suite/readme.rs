@@ -11,7 +11,8 @@ fn its_snapshot_test_is_one_of_these_tests() {
 #[test]
 fn its_first_code_blocks_are_the_examples() {
     let readme = include_str!("../../../README.md");
-    let mut blocks = readme.split("```rust\n").skip(1).map(|block| block.split("```").next().unwrap());
+    let mut blocks =
+        readme.split("```rust\n").skip(1).map(|block| block.split("```").next().unwrap());
     let quickstart = include_str!("../../../examples/examples/quickstart.rs");
     assert_eq!(blocks.next().unwrap(), quickstart);
     assert!(quickstart.lines().count() < 40);

@@ -25,7 +25,8 @@ const MOMENTA: [f64; 3] = [0.1, 0.37, 1.];
 
 impl Net {
     fn new(p: &nn::Path) -> Self {
-        let [first, second, third] = MOMENTA.map(|momentum| nn::BatchNormConfig { momentum, ..Default::default() });
+        let [first, second, third] =
+            MOMENTA.map(|momentum| nn::BatchNormConfig { momentum, ..Default::default() });
         Net {
             conv1: nn::conv2d(p / "conv1", 3, 6, 3, Default::default()),
             bn1: nn::batch_norm2d(p / "bn1", 6, first),
@@ -39,8 +40,13 @@ impl Net {
     /// The inputs of the batch norms, in training.
     fn inputs(&self, xs: &Tensor) -> [Tensor; 3] {
         let first = xs.apply(&self.conv1);
-        let second = normalised(&first, self.bn1.ws.as_ref(), self.bn1.bs.as_ref()).relu().apply(&self.conv2);
-        let third = normalised(&second, self.bn2.ws.as_ref(), self.bn2.bs.as_ref()).relu().flatten(1, -1).apply(&self.fc);
+        let second = normalised(&first, self.bn1.ws.as_ref(), self.bn1.bs.as_ref())
+            .relu()
+            .apply(&self.conv2);
+        let third = normalised(&second, self.bn2.ws.as_ref(), self.bn2.bs.as_ref())
+            .relu()
+            .flatten(1, -1)
+            .apply(&self.fc);
         [first, second, third]
     }
 }
@@ -77,7 +83,11 @@ fn net(kind: Kind) -> (Net, VarStore) {
 
 /// Of unlike sizes, and far from the statistics that the network has.
 fn batches(kind: Kind) -> Vec<Tensor> {
-    [8, 5, 3].map(|n| (Tensor::randn([n, 3, 6, 6], (Kind::Double, device())) * 2. + n as f64).to_kind(kind)).into()
+    [8, 5, 3]
+        .map(|n| {
+            (Tensor::randn([n, 3, 6, 6], (Kind::Double, device())) * 2. + n as f64).to_kind(kind)
+        })
+        .into()
 }
 
 fn statistics(net: &Net) -> [[Tensor; 2]; 3] {
@@ -108,11 +118,20 @@ fn check(kind: Kind) {
     exact_vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name]));
     for (norm, found) in statistics(&net).iter().enumerate() {
         for (which, found) in found.iter().enumerate() {
-            let of_a_batch = |images: &Tensor| moments(&exact.inputs(&images.to_kind(Kind::Double))[norm], true)[which].shallow_clone();
-            let sum = batches.iter().map(of_a_batch).fold(Tensor::from(0_f64), |sum, one| sum + one);
+            let of_a_batch = |images: &Tensor| {
+                moments(&exact.inputs(&images.to_kind(Kind::Double))[norm], true)[which]
+                    .shallow_clone()
+            };
+            let sum =
+                batches.iter().map(of_a_batch).fold(Tensor::from(0_f64), |sum, one| sum + one);
             let expected = sum / batches.len() as f64;
-            let difference = (found.to_kind(Kind::Double) - &expected).abs().max().double_value(&[]);
-            assert!(difference <= tolerance * expected.abs().max().double_value(&[]), "bn{}: {found:?}, {difference:e}", norm + 1);
+            let difference =
+                (found.to_kind(Kind::Double) - &expected).abs().max().double_value(&[]);
+            assert!(
+                difference <= tolerance * expected.abs().max().double_value(&[]),
+                "bn{}: {found:?}, {difference:e}",
+                norm + 1
+            );
         }
     }
     // Nothing else has changed.
@@ -136,7 +155,11 @@ fn pytorch_finds_the_same() {
     let fixture = slim_tests::fixture::Fixture::read("recalibration");
     let vs = VarStore::new(device());
     let mut net = Net::new(&vs.root());
-    tch::no_grad(|| vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(fixture.tensor(&format!("before.{name}")))));
+    tch::no_grad(|| {
+        vs.variables()
+            .iter_mut()
+            .for_each(|(name, variable)| variable.copy_(fixture.tensor(&format!("before.{name}"))))
+    });
     let batches = [fixture.tensor("batch.0"), fixture.tensor("batch.1")];
     recalibrate(&mut net, batches, |net, images| Ok(net.forward_t(images, true))).unwrap();
     for (name, variable) in vs.variables() {
@@ -159,7 +182,11 @@ fn what_cannot_be_estimated_is_an_error_that_changes_nothing() {
         let _ = net.forward_t(images, true);
         Ok(())
     };
-    assert_refused("cannot recalibrate `model`: there is no batch to estimate its statistics from", train, &[]);
+    assert_refused(
+        "cannot recalibrate `model`: there is no batch to estimate its statistics from",
+        train,
+        &[],
+    );
     assert_refused(
         "cannot recalibrate `bn1`: its statistics have not moved; run the model in training mode, `forward_t(&images, true)`",
         |net, images| {
@@ -178,8 +205,7 @@ fn what_cannot_be_estimated_is_an_error_that_changes_nothing() {
     );
     let mut damaged = batches(Kind::Float);
     damaged.push(damaged[0].full_like(f64::NAN));
-    let reason =
-        "cannot recalibrate `bn1`: its statistics are not finite on these batches; look for NaN or infinity in the data and the weights";
+    let reason = "cannot recalibrate `bn1`: its statistics are not finite on these batches; look for NaN or infinity in the data and the weights";
     assert_refused(reason, train, &damaged);
     let stopped = |net: &Net, images: &Tensor| match images.size()[0] {
         5 => Err(Error::Custom("the disk is full".to_owned())),
@@ -210,8 +236,14 @@ fn a_momentum_of_zero_never_moves() {
     let vs = VarStore::new(device());
     let config = nn::BatchNormConfig { momentum: 0., ..Default::default() };
     let mut norm = nn::batch_norm2d(vs.root(), 3, config);
-    let error = recalibrate(&mut norm, batches(Kind::Float), |norm, images| Ok(norm.forward_t(&images, true))).unwrap_err();
-    assert_eq!(error.to_string(), "cannot recalibrate `model`: it has a momentum of 0; build it with one in (0, 1], as 0.1");
+    let error = recalibrate(&mut norm, batches(Kind::Float), |norm, images| {
+        Ok(norm.forward_t(&images, true))
+    })
+    .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot recalibrate `model`: it has a momentum of 0; build it with one in (0, 1], as 0.1"
+    );
 }
 
 #[test]
@@ -240,7 +272,10 @@ fn a_norm_that_is_applied_twice_weighs_its_uses_by_momentum() {
     let mut net = Twice { bn: nn::batch_norm2d(vs.root() / "bn", 3, Default::default()) };
     vs.double();
     let images = Tensor::randn([4, 3, 2, 2], (Kind::Double, device()));
-    recalibrate(&mut net, [&images], |net, images| Ok(images.apply_t(&net.bn, true) + (images * 3.).apply_t(&net.bn, true))).unwrap();
+    recalibrate(&mut net, [&images], |net, images| {
+        Ok(images.apply_t(&net.bn, true) + (images * 3.).apply_t(&net.bn, true))
+    })
+    .unwrap();
     let [mean, _] = moments(&images, true);
     let expected = (&mean * 0.9 + &mean * 3.) / 1.9;
     assert_close(&net.bn.running_mean, &expected, 1e-12);

@@ -43,8 +43,16 @@ fn scores_that_are_not_finite() {
         let (net, vs) = net();
         let _ = tch::no_grad(|| net.bn2.ws.as_ref().unwrap().get(3).fill_(value));
         let error = assert_refused(net, &vs, 0.5);
-        assert!(matches!(&error, Error::NonFinite { path, channel: 3, .. } if path == "bn2"), "{error}");
-        assert!(error.to_string().starts_with(&format!("by `bn2.weight`, channel 3 has the score {}", value.abs())), "{error}");
+        assert!(
+            matches!(&error, Error::NonFinite { path, channel: 3, .. } if path == "bn2"),
+            "{error}"
+        );
+        assert!(
+            error
+                .to_string()
+                .starts_with(&format!("by `bn2.weight`, channel 3 has the score {}", value.abs())),
+            "{error}"
+        );
     }
 }
 
@@ -94,8 +102,10 @@ fn a_depthwise_convolution_of_tchs() {
     // In front, where nothing else tells how wide the input is.
     let vs = VarStore::new(device());
     let p = &vs.root();
-    let first =
-        (nn::conv2d(p / 0, 3, 6, 1, nn::ConvConfig { groups: 3, ..Default::default() }), nn::batch_norm2d(p / 1, 6, Default::default()));
+    let first = (
+        nn::conv2d(p / 0, 3, 6, 1, nn::ConvConfig { groups: 3, ..Default::default() }),
+        nn::batch_norm2d(p / 1, 6, Default::default()),
+    );
     assert_eq!(assert_refused(first, &vs, 0.5).to_string(), format!("`0` {depthwise}"));
 }
 
@@ -103,8 +113,11 @@ fn a_depthwise_convolution_of_tchs() {
 fn layers_that_cannot_be() {
     use slim_runtime::nn::{channel_select, split};
     let vs = VarStore::new(device());
-    let negative =
-        (nn::conv2d(vs.root() / 0, 3, 6, 1, Default::default()), nn::batch_norm2d(vs.root() / 1, 6, Default::default()), split([8, -2]));
+    let negative = (
+        nn::conv2d(vs.root() / 0, 3, 6, 1, Default::default()),
+        nn::batch_norm2d(vs.root() / 1, 6, Default::default()),
+        split([8, -2]),
+    );
     insta::assert_snapshot!(assert_refused(negative, &vs, 0.5), @"`2`: a part has a negative size: [8, -2]");
     insta::assert_snapshot!(channel_select(4).with_kept([0, 4]).unwrap_err(), @"`channel select`: there is no channel 4 in a stream of 4");
     let swapped = channel_select(2).with_kept([1, 0]).unwrap();
@@ -163,7 +176,11 @@ fn memory_that_is_laid_out_in_two_ways() {
     let (mut net, mut vs) = net();
     let p = vs.root();
     net.fc = nn::linear(&p / "square", 24, 24, Default::default());
-    let mut tied = (net, nn::batch_norm1d(&p / "bn", 24, Default::default()), nn::linear(&p / "twin", 24, 24, Default::default()));
+    let mut tied = (
+        net,
+        nn::batch_norm1d(&p / "bn", 24, Default::default()),
+        nn::linear(&p / "twin", 24, 24, Default::default()),
+    );
     drop(p);
     vs.freeze();
     tied.2.ws = tied.0.fc.ws.tr();
@@ -181,11 +198,23 @@ fn libtorchs_words_come_without_its_backtrace() {
 #[test]
 fn a_width_that_the_groups_do_not_fit() {
     let (mut net, vs) = net();
-    net.conv2 = nn::conv2d(&vs.root() / "other", 8, 6, 3, nn::ConvConfig { groups: 2, ..Default::default() });
+    net.conv2 = nn::conv2d(
+        &vs.root() / "other",
+        8,
+        6,
+        3,
+        nn::ConvConfig { groups: 2, ..Default::default() },
+    );
     net.slim(0.5).unwrap();
 
     let (mut net, vs) = self::net();
-    net.conv2 = nn::conv2d(&vs.root() / "other", 16, 6, 3, nn::ConvConfig { groups: 2, ..Default::default() });
+    net.conv2 = nn::conv2d(
+        &vs.root() / "other",
+        16,
+        6,
+        3,
+        nn::ConvConfig { groups: 2, ..Default::default() },
+    );
     insta::assert_snapshot!(assert_refused(net, &vs, 0.5), @"`conv2` takes 16 channels, but `bn1` gives 8; a field reads the one declared before it, unless `from` says otherwise");
 }
 
@@ -196,10 +225,16 @@ fn a_model_with_nothing_to_prune() {
     insta::assert_snapshot!(assert_refused(conv, &vs, 0.5), @"nothing to prune: the data flow has no batch norm with a scale (γ) to rank channels by; put one behind a convolution, check that its field is not marked `#[prune(skip)]`, or rank by weights: `Slimming::ratio(0.5).criterion(criterion::L2)`");
 
     let affine = nn::BatchNormConfig { affine: false, ..Default::default() };
-    let plain = (nn::conv2d(vs.root() / "a", 3, 4, 1, Default::default()), nn::batch_norm2d(vs.root() / "b", 4, affine));
+    let plain = (
+        nn::conv2d(vs.root() / "a", 3, 4, 1, Default::default()),
+        nn::batch_norm2d(vs.root() / "b", 4, affine),
+    );
     assert!(matches!(assert_refused(plain, &vs, 0.), Error::NothingToPrune { .. }));
 
-    let output = (nn::conv2d(vs.root() / "c", 3, 4, 1, Default::default()), nn::batch_norm2d(vs.root() / "d", 4, Default::default()));
+    let output = (
+        nn::conv2d(vs.root() / "c", 3, 4, 1, Default::default()),
+        nn::batch_norm2d(vs.root() / "d", 4, Default::default()),
+    );
     insta::assert_snapshot!(assert_refused(output, &vs, 0.5), @"nothing to prune: every channel that is ranked must stay, the first of them for this reason: model output");
 
     assert!(matches!(assert_refused((), &vs, 0.5), Error::NothingToPrune { .. }));
@@ -260,7 +295,8 @@ fn plans_of_another_network() {
     insta::assert_snapshot!(assert_plan_refused(&short), @"the plan does not fit this model: the model has 5 layers, the plan 4");
     let tensor = edited(|json| json["layers"][0]["tensors"][1]["name"] = "offset".into()).unwrap();
     insta::assert_snapshot!(assert_plan_refused(&tensor), @"the plan does not fit this model: `conv1` has the tensors weight, bias in the model, weight, offset in the plan");
-    let tied = edited(|json| json["layers"][4]["tensors"][0]["tied"] = "conv1.weight".into()).unwrap();
+    let tied =
+        edited(|json| json["layers"][4]["tensors"][0]["tied"] = "conv1.weight".into()).unwrap();
     insta::assert_snapshot!(assert_plan_refused(&tied), @"the plan does not fit this model: `fc.weight` is shared in one of them and not in the other");
 }
 

@@ -25,7 +25,10 @@ fn copy(from: &VarStore) -> (Net, VarStore) {
 }
 
 fn in_another_process(folder: &Path) -> u64 {
-    let output = Command::new(program("replica", env!("CARGO_BIN_EXE_replica"))).arg(folder).output().unwrap();
+    let output = Command::new(program("replica", env!("CARGO_BIN_EXE_replica")))
+        .arg(folder)
+        .output()
+        .unwrap();
     let output = String::from_utf8(output.stdout).unwrap();
     output.trim().parse().unwrap_or_else(|_| panic!("{output}"))
 }
@@ -49,9 +52,16 @@ fn a_moving_average_is_slimmed_along_and_goes_on() {
     let average = |weights: &VarStore, average: &VarStore| {
         let _no_grad = tch::no_grad_guard();
         let weights = weights.variables();
-        average.variables().iter_mut().for_each(|(name, average)| average.copy_(&(&*average * 0.9 + &weights[name] * 0.1)));
+        average
+            .variables()
+            .iter_mut()
+            .for_each(|(name, average)| average.copy_(&(&*average * 0.9 + &weights[name] * 0.1)));
     };
-    let train = |vs: &VarStore| tch::no_grad(|| vs.variables().values_mut().for_each(|variable| _ = variable.g_add_scalar_(0.01)));
+    let train = |vs: &VarStore| {
+        tch::no_grad(|| {
+            vs.variables().values_mut().for_each(|variable| _ = variable.g_add_scalar_(0.01))
+        })
+    };
     train(&vs);
     average(&vs, &ema_vs);
 
@@ -67,7 +77,10 @@ fn a_moving_average_is_slimmed_along_and_goes_on() {
     average(&dense_vs, &later_vs);
     later.apply(&plan).unwrap();
     assert_same(&values(&later_vs), &values(&ema_vs));
-    assert_eq!(tch::no_grad(|| later.forward_t(&images, false)), tch::no_grad(|| ema.forward_t(&images, false)));
+    assert_eq!(
+        tch::no_grad(|| later.forward_t(&images, false)),
+        tch::no_grad(|| ema.forward_t(&images, false))
+    );
 }
 
 #[test]

@@ -18,7 +18,10 @@ fn validator() -> Validator {
 }
 
 fn assert_valid(validator: &Validator, name: &str, plan: &Value) {
-    let errors: Vec<_> = validator.iter_errors(plan).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    let errors: Vec<_> = validator
+        .iter_errors(plan)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
     assert!(errors.is_empty(), "{name}: {errors:#?}");
 }
 
@@ -36,9 +39,21 @@ fn twice<M: Prunable>(build: impl Fn(&nn::Path) -> M) -> Value {
 #[test]
 fn plans_of_the_zoo_are_valid() {
     let validator = validator();
-    assert_valid(&validator, "vgg", &twice(|p| vgg::Vgg::new(p, &vgg::cfg(11).unwrap(), 10).unwrap()));
-    assert_valid(&validator, "preresnet", &twice(|p| preresnet::PreResNet::new(p, 20, 10).unwrap()));
-    assert_valid(&validator, "densenet", &twice(|p| densenet_cifar::DenseNet::new(p, 13, 10).unwrap()));
+    assert_valid(
+        &validator,
+        "vgg",
+        &twice(|p| vgg::Vgg::new(p, &vgg::cfg(11).unwrap(), 10).unwrap()),
+    );
+    assert_valid(
+        &validator,
+        "preresnet",
+        &twice(|p| preresnet::PreResNet::new(p, 20, 10).unwrap()),
+    );
+    assert_valid(
+        &validator,
+        "densenet",
+        &twice(|p| densenet_cifar::DenseNet::new(p, 13, 10).unwrap()),
+    );
     assert_valid(&validator, "mobilenet", &twice(|p| mobilenet_v3::MobileNetV3::large(p, 10)));
     assert_valid(&validator, "shufflenet", &twice(|p| shufflenet_v2::ShuffleNetV2::x1_0(p, 10)));
     assert_valid(&validator, "unet", &twice(|p| unet::UNet::new(p, 8, 2)));
@@ -50,11 +65,24 @@ fn all_that_can_be_asked_for_is_known() {
     let net = Net::with_known_scores(&vs.root());
     let cost = net.cost(|net| net.forward_t(&images(&[1, 3, 8, 8]), false)).unwrap();
     assert!(cost.macs().is_err());
-    let targets = [Slimming::ratio(0.5), Slimming::threshold(0.05), Slimming::top_k(9), Slimming::params(0.5)];
+    let targets = [
+        Slimming::ratio(0.5),
+        Slimming::threshold(0.05),
+        Slimming::top_k(9),
+        Slimming::params(0.5),
+    ];
     let validator = validator();
     for slimming in targets {
-        let slimming = slimming.at_least(2).max_removed(0.9).round_to(2).keep("fc").layers("bn2", Target::Ratio(0.2));
-        for slimming in [slimming.clone(), slimming.criterion(L2).normalisation(Normalisation::Mean).coupling(Coupling::Sum)] {
+        let slimming = slimming
+            .at_least(2)
+            .max_removed(0.9)
+            .round_to(2)
+            .keep("fc")
+            .layers("bn2", Target::Ratio(0.2));
+        for slimming in [
+            slimming.clone(),
+            slimming.criterion(L2).normalisation(Normalisation::Mean).coupling(Coupling::Sum),
+        ] {
             let plan = net.plan(&slimming).unwrap();
             assert_valid(&validator, "asked for", &serde_json::to_value(&plan).unwrap());
         }
@@ -66,7 +94,11 @@ fn all_that_can_be_asked_for_is_known() {
         local.clone().absorb_after(Activation::Relu),
         local.absorb_after(Activation::LeakyRelu(0.1)),
     ] {
-        assert_valid(&validator, "local", &serde_json::to_value(net.plan(&slimming).unwrap()).unwrap());
+        assert_valid(
+            &validator,
+            "local",
+            &serde_json::to_value(net.plan(&slimming).unwrap()).unwrap(),
+        );
     }
 
     let vs = VarStore::new(device());
@@ -85,7 +117,9 @@ fn every_plan_that_is_kept_as_a_snapshot_is_valid() {
         let file = entry.unwrap().path();
         let text = std::fs::read_to_string(&file).unwrap();
         // Behind a front matter between two lines of dashes.
-        let Ok(plan) = serde_json::from_str::<Value>(text.splitn(3, "---").last().unwrap()) else { continue };
+        let Ok(plan) = serde_json::from_str::<Value>(text.splitn(3, "---").last().unwrap()) else {
+            continue;
+        };
         // Costs are kept there, too.
         if plan.get("slimming").is_some() {
             assert_valid(&validator, &file.display().to_string(), &plan);
@@ -108,19 +142,40 @@ fn every_kind_and_every_reason_is_known() {
         value["slimming"] = serde_json::to_value(Slimming::ratio(0.)).unwrap();
         serde_json::from_value(value)
     };
-    let kinds = ["conv", "conv_transpose", "batch_norm", "group_norm", "layer_norm", "linear", "embedding", "per_channel", "max_pool"];
-    let kinds =
-        kinds.into_iter().chain(["avg_pool", "split", "shuffle", "channel_select"]).map(Value::from).chain([json!({"other": "scale"})]);
+    let kinds = [
+        "conv",
+        "conv_transpose",
+        "batch_norm",
+        "group_norm",
+        "layer_norm",
+        "linear",
+        "embedding",
+        "per_channel",
+        "max_pool",
+    ];
+    let kinds = kinds
+        .into_iter()
+        .chain(["avg_pool", "split", "shuffle", "channel_select"])
+        .map(Value::from)
+        .chain([json!({"other": "scale"})]);
     let by = |reason: &str| json!({reason: {"by": "b"}});
     let reasons = ["input", "output", "unscored"].into_iter().map(Value::from);
-    let reasons = reasons.chain(["keep", "ungated", "mixed", "stream", "broadcast", "tied"].map(by));
+    let reasons =
+        reasons.chain(["keep", "ungated", "mixed", "stream", "broadcast", "tied"].map(by));
     // Both the library and the schema take all of them, and neither takes anything else.
-    for (kind, reason) in kinds.map(|kind| (kind, json!("input"))).chain(reasons.map(|reason| (json!("conv"), reason))) {
+    for (kind, reason) in kinds
+        .map(|kind| (kind, json!("input")))
+        .chain(reasons.map(|reason| (json!("conv"), reason)))
+    {
         let plan = plan(kind, reason);
         read(&plan).unwrap();
         assert_valid(&validator, "made", &plan);
     }
-    for (kind, reason) in [(json!("convolution"), json!("input")), (json!("conv"), json!("inputs")), (json!("conv"), by("held"))] {
+    for (kind, reason) in [
+        (json!("convolution"), json!("input")),
+        (json!("conv"), json!("inputs")),
+        (json!("conv"), by("held")),
+    ] {
         let plan = plan(kind, reason);
         assert!(read(&plan).is_err() && !validator.is_valid(&plan), "{plan}");
     }
@@ -163,9 +218,13 @@ fn what_is_no_plan_is_not_valid() {
         assert!(!validator.is_valid(&bad), "{place} {key}: {value}");
     }
     // Nor is one where something is missing.
-    for (place, key) in
-        [("", "format"), ("", "layers"), ("/layers/0", "path"), ("/layers/0/axes/0", "keep"), ("/layers/0/tensors/0", "dims")]
-    {
+    for (place, key) in [
+        ("", "format"),
+        ("", "layers"),
+        ("/layers/0", "path"),
+        ("/layers/0/axes/0", "keep"),
+        ("/layers/0/tensors/0", "dims"),
+    ] {
         let mut bad = good.clone();
         bad.pointer_mut(place).unwrap().as_object_mut().unwrap().remove(key).unwrap();
         assert!(!validator.is_valid(&bad), "{place} without {key}");

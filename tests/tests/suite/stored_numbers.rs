@@ -1,6 +1,8 @@
 //! Numbers that a layer of one's own stores: they follow its channels, and a mistake in them changes nothing.
 
-use slim_runtime::{Axis, Error, Flow, LayerKind, LayerVisitor, Prunable, Result, Slimming, Tracer};
+use slim_runtime::{
+    Axis, Error, Flow, LayerKind, LayerVisitor, Prunable, Result, Slimming, Tracer,
+};
 use slim_tests::device;
 use tch::nn::{self, Module, VarStore};
 use tch::{Kind, Tensor};
@@ -31,7 +33,11 @@ impl Prunable for Counter {
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
         visit.size("channels", &mut self.channels)?;
         // Fails once the number is written.
-        if self.fail && self.channels != 6 { Err(Error::Custom("failed on purpose".to_owned())) } else { Ok(()) }
+        if self.fail && self.channels != 6 {
+            Err(Error::Custom("failed on purpose".to_owned()))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -60,7 +66,10 @@ fn stored_numbers_follow() {
     let (mut net, _vs) = counted(&[(6, false), (6, false)]);
     net.slim(0.5).unwrap();
     assert_eq!(net.counters.iter().map(|counter| counter.channels).collect::<Vec<_>>(), [2, 2]);
-    assert_eq!(net.counters[0].forward(&Tensor::zeros([4], (Kind::Float, device()))).size(), [2, 2, 1, 1]);
+    assert_eq!(
+        net.counters[0].forward(&Tensor::zeros([4], (Kind::Float, device()))).size(),
+        [2, 2, 1, 1]
+    );
 }
 
 #[test]
@@ -108,7 +117,9 @@ struct Unnamed(Counted, Counter);
 impl Prunable for Unnamed {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         let flow = cx
-            .field("counters", |cx| cx.field(0, |cx| cx.layer(LayerKind::other("narrow")).write("out", 4).map(|_| ())))
+            .field("counters", |cx| {
+                cx.field(0, |cx| cx.layer(LayerKind::other("narrow")).write("out", 4).map(|_| ()))
+            })
             .and_then(|()| self.0.trace(cx, input))?;
         cx.field("counters", |cx| {
             cx.field(0, |cx| {
@@ -124,7 +135,8 @@ impl Prunable for Unnamed {
 #[test]
 fn two_layers_with_one_name_are_refused() {
     let (net, _vs) = counted(&[(6, false)]);
-    let error = Unnamed(net, Counter { channels: 2, fail: false }).plan(&Slimming::ratio(0.5)).unwrap_err();
+    let error =
+        Unnamed(net, Counter { channels: 2, fail: false }).plan(&Slimming::ratio(0.5)).unwrap_err();
     insta::assert_snapshot!(error, @"`counters.0`: two layers have `channels` here; give each a name of its own with `Tracer::field`");
 }
 
@@ -153,7 +165,13 @@ fn two_layers_with_one_name_are_refused_also_where_they_are_as_wide() {
     let p = &vs.root();
     let counter = || Counter { channels: 6, fail: false };
     let bn = nn::batch_norm2d(p / 1, 6, Default::default());
-    let mut net = Twins(nn::conv2d(p / 0, 3, 6, 1, nn::no_bias()), bn, counter(), counter(), nn::conv2d(p / 4, 6, 2, 1, nn::no_bias()));
+    let mut net = Twins(
+        nn::conv2d(p / 0, 3, 6, 1, nn::no_bias()),
+        bn,
+        counter(),
+        counter(),
+        nn::conv2d(p / 4, 6, 2, 1, nn::no_bias()),
+    );
     insta::assert_snapshot!(net.slim(0.5).unwrap_err(), @"`model`: two layers have `channels` here; give each a name of its own with `field`");
     assert_eq!((net.0.ws.size()[0], net.2.channels, net.3.channels), (6, 6, 6));
 }

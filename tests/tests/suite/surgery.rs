@@ -6,7 +6,9 @@ use slim_tests::{device, tensor};
 use tch::nn::{self, ModuleT, OptimizerConfig, VarStore};
 use tch::{Kind, Tensor};
 
-use crate::common::{Net, assert_fields_and_store_agree, assert_same, images, mask_by_name, values};
+use crate::common::{
+    Net, assert_fields_and_store_agree, assert_same, images, mask_by_name, values,
+};
 
 fn net() -> (Net, VarStore) {
     let vs = VarStore::new(device());
@@ -39,7 +41,8 @@ fn a_flattened_channel_takes_all_its_columns() {
     crate::common::set(&net.bn2, &[1., 0.001, 1., 0.002, 1., 1.]);
     net.slim(0.1).unwrap();
     let fc = &before["fc.weight"];
-    let columns: Vec<i64> = [0, 2, 4, 5].into_iter().flat_map(|channel| channel * 4..channel * 4 + 4).collect();
+    let columns: Vec<i64> =
+        [0, 2, 4, 5].into_iter().flat_map(|channel| channel * 4..channel * 4 + 4).collect();
     assert!(values(&vs)["fc.weight"].equal(&fc.index_select(1, &tensor(&columns))));
 }
 
@@ -76,10 +79,19 @@ fn gradients_are_sliced_and_accumulate() {
     let before = vs.variables()["conv2.weight"].grad().copy();
     let plan = net.slim(0.3).unwrap().plan().clone();
     let kept = |path: &str, axis| {
-        let keep: Vec<i64> = plan.layer(path).unwrap().axis(axis).unwrap().keep.iter().map(|position| position as i64).collect();
+        let keep: Vec<i64> = plan
+            .layer(path)
+            .unwrap()
+            .axis(axis)
+            .unwrap()
+            .keep
+            .iter()
+            .map(|position| position as i64)
+            .collect();
         tensor(&keep)
     };
-    let expected = before.index_select(0, &kept("conv2", "out")).index_select(1, &kept("conv2", "in"));
+    let expected =
+        before.index_select(0, &kept("conv2", "out")).index_select(1, &kept("conv2", "in"));
     let variable = &vs.variables()["conv2.weight"];
     assert!(variable.grad().equal(&expected));
 
@@ -150,7 +162,9 @@ fn slimming_again_composes() {
     let before = values(&vs);
     mask_by_name(&vs, &second);
     let masked = tch::no_grad(|| net.forward_t(&images, false));
-    tch::no_grad(|| vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name])));
+    tch::no_grad(|| {
+        vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name]))
+    });
     net.apply(&second).unwrap();
     assert_close(&tch::no_grad(|| net.forward_t(&images, false)), &masked, rounding(&vs));
 }

@@ -24,8 +24,11 @@ fn channels(net: &Net) -> f64 {
 
 /// Bits and memory of a store.
 fn state(vs: &VarStore) -> Vec<(String, usize, Tensor)> {
-    let mut state: Vec<_> =
-        vs.variables().into_iter().map(|(name, tensor)| (name, tensor.data_ptr() as usize, tensor.detach().copy())).collect();
+    let mut state: Vec<_> = vs
+        .variables()
+        .into_iter()
+        .map(|(name, tensor)| (name, tensor.data_ptr() as usize, tensor.detach().copy()))
+        .collect();
     state.sort_by(|a, b| a.0.cmp(&b.0));
     state
 }
@@ -50,9 +53,15 @@ struct Half {
 fn the_share_is_of_the_channels_that_each_criterion_scores() {
     let vs = VarStore::new(device());
     let p = &vs.root();
-    let conv = |name: &str, inputs, outputs| nn::conv2d(p / name, inputs, outputs, 1, Default::default());
+    let conv =
+        |name: &str, inputs, outputs| nn::conv2d(p / name, inputs, outputs, 1, Default::default());
     let bn = nn::batch_norm2d(p / "bn", 6, Default::default());
-    let mut net = Half { conv1: conv("conv1", 3, 8), conv2: conv("conv2", 8, 6), bn, conv3: conv("conv3", 6, 2) };
+    let mut net = Half {
+        conv1: conv("conv1", 3, 8),
+        conv2: conv("conv2", 8, 6),
+        bn,
+        conv3: conv("conv3", 6, 2),
+    };
     let ways = [("γ", Slimming::ratio(0.)), ("by weights", Slimming::ratio(0.).criterion(L1))];
     let swept = Sweep::of(ways).run(&mut net, |_: &Half| 1.).unwrap();
     assert_eq!(swept.points.iter().map(|point| point.channels).collect::<Vec<_>>(), [6, 14]);
@@ -64,8 +73,11 @@ fn the_share_is_of_the_channels_that_each_criterion_scores() {
 fn every_ratio_is_measured_and_nothing_stays() {
     let (mut net, vs) = net();
     let before = state(&vs);
-    let swept =
-        Sweep::over([0.07, 0.25, 0.5, 0.9]).progress().macs(|plan| Ok(10 * plan.parameters().after)).run(&mut net, channels).unwrap();
+    let swept = Sweep::over([0.07, 0.25, 0.5, 0.9])
+        .progress()
+        .macs(|plan| Ok(10 * plan.parameters().after))
+        .run(&mut net, channels)
+        .unwrap();
     assert_as_it_was(&vs, &before);
     insta::assert_snapshot!(swept, @"
     ──────────────────────────────────────────────────────────────────────
@@ -81,7 +93,10 @@ fn every_ratio_is_measured_and_nothing_stays() {
 
     for (point, ratio) in swept.points.iter().zip([0.07, 0.25, 0.5, 0.9]) {
         let plan = net.plan(&Slimming::ratio(ratio)).unwrap();
-        assert_eq!((point.parameters, point.channels), (plan.parameters().after, plan.channels().after));
+        assert_eq!(
+            (point.parameters, point.channels),
+            (plan.parameters().after, plan.channels().after)
+        );
         assert_eq!(point.plan, plan);
     }
     assert_eq!(swept.dense.plan.channels().removed(), 0.);
@@ -91,7 +106,8 @@ fn every_ratio_is_measured_and_nothing_stays() {
 fn the_most_within_is_the_smallest_that_is_accurate_enough() {
     let (mut net, vs) = net();
     // Less accurate in the middle: the smallest of the accurate ones counts, not the last before the first that is not.
-    let accuracy = |net: &Net| match net.bn1.running_mean.size()[0] + net.bn2.running_mean.size()[0] {
+    let accuracy = |net: &Net| match net.bn1.running_mean.size()[0] + net.bn2.running_mean.size()[0]
+    {
         14 => 90.,
         10 => 80.,
         6.. => 89.5,
@@ -115,9 +131,17 @@ fn any_way_to_slim_is_swept() {
     let (mut net, _vs) = net();
     let coupled = |ratio| Slimming::ratio(ratio).coupling(Coupling::Mean);
     let swept = Sweep::with([0.3], coupled).run(&mut net, channels).unwrap();
-    assert_eq!((swept.points[0].name.as_str(), swept.points[0].plan.slimming()), ("30 %", &coupled(0.3)));
-    let swept = Sweep::of([("some", coupled(0.1)), ("most", coupled(0.6))]).run(&mut net, channels).unwrap();
-    assert_eq!(swept.points.iter().map(|point| point.name.as_str()).collect::<Vec<_>>(), ["some", "most"]);
+    assert_eq!(
+        (swept.points[0].name.as_str(), swept.points[0].plan.slimming()),
+        ("30 %", &coupled(0.3))
+    );
+    let swept = Sweep::of([("some", coupled(0.1)), ("most", coupled(0.6))])
+        .run(&mut net, channels)
+        .unwrap();
+    assert_eq!(
+        swept.points.iter().map(|point| point.name.as_str()).collect::<Vec<_>>(),
+        ["some", "most"]
+    );
 }
 
 #[test]
@@ -151,7 +175,14 @@ fn ratios_that_cannot_be_are_refused_before_anything_is_measured() {
     assert!(matches!(Sweep::over([0.1, 1.5]).run(&mut net, measured), Err(Error::Ratio(1.5))));
     insta::assert_snapshot!(Sweep::over([]).run(&mut net, measured).unwrap_err(), @"nothing to prune: the sweep has no ratio to try");
     let uncounted = |_: &Plan| Err(Error::Custom("uncounted".to_owned()));
-    assert!(Sweep::over([0.1]).macs(uncounted).run(&mut net, measured).unwrap_err().to_string().contains("uncounted"));
+    assert!(
+        Sweep::over([0.1])
+            .macs(uncounted)
+            .run(&mut net, measured)
+            .unwrap_err()
+            .to_string()
+            .contains("uncounted")
+    );
 }
 
 /// A user's own error, as `anyhow`'s is.
@@ -172,12 +203,16 @@ fn whatever_a_closure_does_the_model_is_as_it_was() {
     let third = || calls.replace(calls.get() + 1) == 2;
     let sweep = || Sweep::over([0.2, 0.4, 0.6]);
 
-    let error = sweep().run(&mut net, |_| if third() { Err(Failed("no data".to_owned())) } else { Ok(1.) }).unwrap_err();
+    let error = sweep()
+        .run(&mut net, |_| if third() { Err(Failed("no data".to_owned())) } else { Ok(1.) })
+        .unwrap_err();
     assert_eq!(error.0, "no data");
     assert_as_it_was(&vs, &before);
 
     calls.set(0);
-    let panic = catch_unwind(AssertUnwindSafe(|| sweep().run(&mut net, |_| if third() { panic!("of its own") } else { 1. })));
+    let panic = catch_unwind(AssertUnwindSafe(|| {
+        sweep().run(&mut net, |_| if third() { panic!("of its own") } else { 1. })
+    }));
     assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"of its own"));
     assert_as_it_was(&vs, &before);
 
@@ -186,7 +221,10 @@ fn whatever_a_closure_does_the_model_is_as_it_was() {
         1.
     };
     let error = sweep().run(&mut net, training).unwrap_err();
-    assert!(matches!(&error, Error::TrainingMode { tensor } if tensor == "bn1.running_mean"), "{error}");
+    assert!(
+        matches!(&error, Error::TrainingMode { tensor } if tensor == "bn1.running_mean"),
+        "{error}"
+    );
     assert_as_it_was(&vs, &before);
     // Gradients are on again, as before.
     assert!(net.forward_t(&images(1), false).requires_grad());

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Barrier, Mutex};
 use std::thread;
 
-use slim_examples::zoo::{densenet, googlenet, mobilenet_v2, mobilenet_v3, preresnet, resnet, shufflenet_v2, unet, vgg};
+use slim_examples::zoo::{
+    densenet, googlenet, mobilenet_v2, mobilenet_v3, preresnet, resnet, shufflenet_v2, unet, vgg,
+};
 use slim_runtime::{Cfg, Error, Plan, Prunable, Slimmed, Slimming};
 use slim_tests::device;
 use tch::Tensor;
@@ -124,5 +126,9 @@ fn a_reader_behind_a_lock_sees_whole_networks() {
         }
         reader.join().unwrap()
     });
-    assert!(seen.len() > 1 && seen.windows(2).all(|pair| pair[0].0 >= pair[1].0 && pair[0].1 >= pair[1].1), "{seen:?}");
+    assert!(
+        seen.len() > 1
+            && seen.windows(2).all(|pair| pair[0].0 >= pair[1].0 && pair[0].1 >= pair[1].1),
+        "{seen:?}"
+    );
 }

@@ -46,7 +46,9 @@ struct Net {
 
 impl Net {
     fn new(p: &nn::Path, wrong: &[Wrong]) -> Self {
-        let conv = |name: &str, inputs| nn::conv2d(p / name, inputs, 8, 3, nn::ConvConfig { padding: 1, ..Default::default() });
+        let conv = |name: &str, inputs| {
+            nn::conv2d(p / name, inputs, 8, 3, nn::ConvConfig { padding: 1, ..Default::default() })
+        };
         let bn = |name: &str| nn::batch_norm2d(p / name, 8, Default::default());
         Net {
             conv1: conv("conv1", 3),
@@ -78,7 +80,8 @@ impl ModuleT for Net {
         if self.does(Wrong::Shuffle) {
             third = functional::shuffle(&third, 2);
         }
-        let branch = |(conv, bn): &(nn::Conv2D, nn::BatchNorm)| third.apply(conv).apply_t(bn, train).relu();
+        let branch =
+            |(conv, bn): &(nn::Conv2D, nn::BatchNorm)| third.apply(conv).apply_t(bn, train).relu();
         let mut parts = [branch(&self.left), branch(&self.right)];
         if self.does(Wrong::Order) {
             parts.reverse();
@@ -109,14 +112,19 @@ fn refused(wrong: &[Wrong], ratio: f64) -> Vec<String> {
     net.forward_t(&images, true).square().mean(Kind::Float).backward();
     let state = |vs: &VarStore| {
         let tensors = vs.variables().into_iter();
-        let mut state: Vec<_> = tensors.map(|(name, tensor)| (name, tensor.data_ptr(), tensor.stride(), tensor.requires_grad())).collect();
+        let mut state: Vec<_> = tensors
+            .map(|(name, tensor)| {
+                (name, tensor.data_ptr(), tensor.stride(), tensor.requires_grad())
+            })
+            .collect();
         state.sort_by(|a, b| a.0.cmp(&b.0));
         state
     };
     let gradient = |vs: &VarStore| vs.variables()["conv1.weight"].grad();
     let (before, addresses, grad) = (values(&vs), state(&vs), gradient(&vs).copy());
     // The default of a CPU: that of a GPU has room for TF32, in which a sigmoid would pass here.
-    let error = Slimming::ratio(ratio).verify(&images, forward).tolerance(1e-4).slim(&mut net).unwrap_err();
+    let error =
+        Slimming::ratio(ratio).verify(&images, forward).tolerance(1e-4).slim(&mut net).unwrap_err();
     assert_same(&values(&vs), &before);
     assert_eq!(state(&vs), addresses);
     assert!(gradient(&vs).equal(&grad));
@@ -138,7 +146,10 @@ fn a_network_that_is_wired_as_it_runs_is_slimmed() {
     let (mut other, mut other_vs) = self::net(&[]);
     other_vs.copy(&vs).unwrap();
     let verified = Slimming::ratio(0.5).verify(&images(2), forward).slim(&mut net).unwrap();
-    assert!(verified.closeness.difference <= tolerance * verified.closeness.magnitude, "{verified}");
+    assert!(
+        verified.closeness.difference <= tolerance * verified.closeness.magnitude,
+        "{verified}"
+    );
     assert!(verified.closeness.magnitude > 0.);
 
     // It is the surgery of `slim`.
@@ -154,17 +165,29 @@ fn a_plan_is_verified_on_a_replica() {
     let before = values(&vs);
     let closeness = plan.verify(&images(1), forward).check(&mut net).unwrap();
     assert_same(&values(&vs), &before);
-    let verified = plan.verify(&images(1), |net: &Net, images| net.forward_t(images, false)).apply(&mut net).unwrap();
+    let verified = plan
+        .verify(&images(1), |net: &Net, images| net.forward_t(images, false))
+        .apply(&mut net)
+        .unwrap();
     assert_eq!(verified.closeness, closeness);
     assert_eq!(verified.slimmed.plan(), &plan);
-    assert_eq!(vs.variables()["bn1.weight"].size(), [plan.layer("bn1").unwrap().axes[0].keep.len() as i64]);
+    assert_eq!(
+        vs.variables()["bn1.weight"].size(),
+        [plan.layer("bn1").unwrap().axes[0].keep.len() as i64]
+    );
 }
 
 #[test]
 fn an_activation_that_does_not_map_zero_to_zero() {
-    assert_eq!(places(&[Wrong::Sigmoid], 0.5), ["without channels of `bn1`, which by the fields `conv1` makes and `conv2` reads"]);
+    assert_eq!(
+        places(&[Wrong::Sigmoid], 0.5),
+        ["without channels of `bn1`, which by the fields `conv1` makes and `conv2` reads"]
+    );
     let error = &refused(&[Wrong::Sigmoid], 0.5)[0];
-    assert!(error.contains(": outputs of up to ") && error.contains(" are off by up to "), "{error}");
+    assert!(
+        error.contains(": outputs of up to ") && error.contains(" are off by up to "),
+        "{error}"
+    );
 }
 
 #[test]
@@ -178,7 +201,12 @@ fn a_forward_pass_that_reads_another_tensor() {
         ]
     );
     let panics = refused(&[Wrong::OtherReader], 0.5);
-    assert!(panics[0].contains("it panics: Given groups=1, weight of size [8, 8, 3, 3], expected input"), "{}", panics[0]);
+    assert!(
+        panics[0]
+            .contains("it panics: Given groups=1, weight of size [8, 8, 3, 3], expected input"),
+        "{}",
+        panics[0]
+    );
     assert!(!panics[0].contains("Exception raised"), "{}", panics[0]);
 }
 
@@ -193,7 +221,9 @@ fn a_sum_that_the_wiring_does_not_know() {
 fn a_shuffle_that_the_wiring_does_not_know() {
     assert_eq!(
         places(&[Wrong::Shuffle], 0.5),
-        ["without channels of `bn3`, which by the fields `conv3` makes and `left.0` and `right.0` read"]
+        [
+            "without channels of `bn3`, which by the fields `conv3` makes and `left.0` and `right.0` read"
+        ]
     );
 }
 
@@ -213,7 +243,11 @@ fn a_concatenation_in_another_order() {
 fn several_mistakes_are_named_at_once() {
     let found = places(&[Wrong::Sigmoid, Wrong::Shuffle], 0.5);
     assert_eq!(found.len(), 2, "{found:?}");
-    assert!(found.iter().any(|place| place.contains("`bn1`")) && found.iter().any(|place| place.contains("`bn3`")), "{found:?}");
+    assert!(
+        found.iter().any(|place| place.contains("`bn1`"))
+            && found.iter().any(|place| place.contains("`bn3`")),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -244,7 +278,10 @@ fn norms_whose_channels_go_together_are_named_together() {
     let vs = VarStore::new(device());
     let p = vs.root();
     let mut net = Stream {
-        stem: (nn::conv2d(&p / 0, 3, 8, 1, Default::default()), nn::batch_norm2d(&p / 1, 8, Default::default())),
+        stem: (
+            nn::conv2d(&p / 0, 3, 8, 1, Default::default()),
+            nn::batch_norm2d(&p / 1, 8, Default::default()),
+        ),
         conv: nn::conv2d(&p / 2, 8, 8, 1, Default::default()),
         bn: nn::batch_norm2d(&p / 3, 8, Default::default()),
         last: nn::conv2d(&p / 4, 8, 2, 1, Default::default()),
@@ -254,7 +291,8 @@ fn norms_whose_channels_go_together_are_named_together() {
         let stem = xs.apply(&net.stem.0).apply_t(&net.stem.1, false);
         (stem.apply(&net.conv).apply_t(&net.bn, false) + stem).sigmoid().apply(&net.last)
     };
-    let error = Slimming::ratio(0.5).verify(&images(1), forward).slim(&mut net).unwrap_err().to_string();
+    let error =
+        Slimming::ratio(0.5).verify(&images(1), forward).slim(&mut net).unwrap_err().to_string();
     assert!(
         error.contains("without channels of `stem.1` and `bn`, which by the fields `stem.0` and `conv` make and `conv` and `last` read"),
         "{error}"
@@ -274,7 +312,8 @@ fn one_layer_of_many_is_named_by_its_path() {
             let conv = nn::conv2d(&p / i / 0, if i == 0 { 3 } else { 6 }, 6, 1, nn::no_bias());
             (conv, nn::batch_norm2d(&p / i / 1, 6, Default::default()))
         };
-        let mut net = Deep((0..30).map(layer).collect(), nn::conv2d(&p / "last", 6, 2, 1, nn::no_bias()));
+        let mut net =
+            Deep((0..30).map(layer).collect(), nn::conv2d(&p / "last", 6, 2, 1, nn::no_bias()));
         fill(&vs);
         let forward = |net: &Deep, xs: &Tensor| {
             let layers = net.0.iter().enumerate();
@@ -288,7 +327,9 @@ fn one_layer_of_many_is_named_by_its_path() {
         let Error::Diverged { places } = error else { panic!("{error}") };
         assert_eq!(places.len(), 1, "{places:?}");
         assert!(
-            places[0].starts_with(&format!("without channels of `0.{wrong}.1`, which by the fields `0.{wrong}.0` makes")),
+            places[0].starts_with(&format!(
+                "without channels of `0.{wrong}.1`, which by the fields `0.{wrong}.0` makes"
+            )),
             "{places:?}"
         );
     }
@@ -326,10 +367,19 @@ fn a_closure_whose_output_says_nothing() {
 
 #[test]
 fn outputs_of_another_shape_and_infinite_ones_differ() {
-    let by_width = |net: &Net, images: &Tensor| forward(net, images).repeat([net.bn2.running_mean.size()[0], 1]);
+    let by_width = |net: &Net, images: &Tensor| {
+        forward(net, images).repeat([net.bn2.running_mean.size()[0], 1])
+    };
     let error = unverified(&images(2), by_width).to_string();
-    assert!(error.contains("`bn2`") && error.contains("the output has shape [") && error.contains("instead of [16, 5]"), "{error}");
-    let by_width = |net: &Net, images: &Tensor| forward(net, images) / (net.bn2.running_mean.size()[0] == 8) as i64;
+    assert!(
+        error.contains("`bn2`")
+            && error.contains("the output has shape [")
+            && error.contains("instead of [16, 5]"),
+        "{error}"
+    );
+    let by_width = |net: &Net, images: &Tensor| {
+        forward(net, images) / (net.bn2.running_mean.size()[0] == 8) as i64
+    };
     let error = unverified(&images(2), by_width).to_string();
     assert!(error.contains("`bn2`") && error.contains("outputs are NaN or infinite"), "{error}");
 }
@@ -338,7 +388,9 @@ fn outputs_of_another_shape_and_infinite_ones_differ() {
 fn a_panic_of_the_closures_own_goes_on() {
     let (mut net, vs) = net(&[]);
     let before = values(&vs);
-    let verify = || Slimming::ratio(0.5).verify(&images(2), |_: &Net, _| panic!("of its own")).slim(&mut net);
+    let verify = || {
+        Slimming::ratio(0.5).verify(&images(2), |_: &Net, _| panic!("of its own")).slim(&mut net)
+    };
     let panic = catch_unwind(AssertUnwindSafe(verify)).unwrap_err();
     assert_eq!(panic.downcast_ref(), Some(&"of its own"));
     assert_same(&values(&vs), &before);
@@ -350,16 +402,24 @@ fn a_panic_of_the_closures_own_goes_on() {
 fn tolerances() {
     for tolerance in [-1e-3, f64::NAN, f64::INFINITY] {
         let (mut net, _vs) = net(&[]);
-        let error = Slimming::ratio(0.5).verify(&images(2), forward).tolerance(tolerance).slim(&mut net).unwrap_err();
+        let error = Slimming::ratio(0.5)
+            .verify(&images(2), forward)
+            .tolerance(tolerance)
+            .slim(&mut net)
+            .unwrap_err();
         assert!(matches!(error, Error::Tolerance(_)), "{error}");
     }
     // Where nothing is removed, only the closure can make a difference.
     let (mut net, _vs) = net(&[]);
     let random = |net: &Net, images: &Tensor| forward(net, images).dropout(0.5, true);
-    assert!(matches!(Slimming::ratio(0.).verify(&images(2), random).slim(&mut net), Err(Error::Unverified { .. })));
+    assert!(matches!(
+        Slimming::ratio(0.).verify(&images(2), random).slim(&mut net),
+        Err(Error::Unverified { .. })
+    ));
     // A sigmoid is off by less than this.
     let (mut net, _vs) = self::net(&[Wrong::Sigmoid]);
-    let verified = Slimming::ratio(0.5).verify(&images(2), forward).tolerance(1e6).slim(&mut net).unwrap();
+    let verified =
+        Slimming::ratio(0.5).verify(&images(2), forward).tolerance(1e6).slim(&mut net).unwrap();
     assert!(verified.closeness.difference > 1e-3 * verified.closeness.magnitude);
 }
 
@@ -372,7 +432,13 @@ fn every_float_kind_verifies_and_is_found_wrong() {
         Slimming::ratio(0.5).verify(&images, forward).slim(&mut net).unwrap();
         let (mut net, mut vs) = self::net(&[Wrong::OtherReader]);
         vs.set_kind(kind);
-        assert!(matches!(Slimming::ratio(0.5).verify(&images, forward).slim(&mut net), Err(Error::Diverged { .. })), "{kind:?}");
+        assert!(
+            matches!(
+                Slimming::ratio(0.5).verify(&images, forward).slim(&mut net),
+                Err(Error::Diverged { .. })
+            ),
+            "{kind:?}"
+        );
     }
 }
 
@@ -380,7 +446,9 @@ fn every_float_kind_verifies_and_is_found_wrong() {
 fn a_sample_is_what_the_closure_takes() {
     let (mut net, _vs) = net(&[]);
     let batches = [images(1), images(2)];
-    let all = |net: &Net, batches: &[Tensor]| Tensor::cat(&batches.iter().map(|images| forward(net, images)).collect::<Vec<_>>(), 0);
+    let all = |net: &Net, batches: &[Tensor]| {
+        Tensor::cat(&batches.iter().map(|images| forward(net, images)).collect::<Vec<_>>(), 0)
+    };
     Slimming::ratio(0.5).verify(batches.as_slice(), all).slim(&mut net).unwrap();
 }
 

@@ -23,7 +23,8 @@ struct Residual {
 
 impl Residual {
     fn new(p: &nn::Path, with_shortcut_bn: bool, gate: bool) -> Self {
-        let conv = |name: &str, inputs, width| nn::conv2d(p / name, inputs, width, 1, nn::no_bias());
+        let conv =
+            |name: &str, inputs, width| nn::conv2d(p / name, inputs, width, 1, nn::no_bias());
         let norm = |name: &str, width| nn::batch_norm2d(p / name, width, Default::default());
         let net = Residual {
             stem: conv("stem", 3, 6),
@@ -75,7 +76,9 @@ fn assert_slimmed_is_masked(with_shortcut_bn: bool, gate: bool) {
         let before = values(&vs);
         mask_by_name(&vs, &plan);
         let masked = tch::no_grad(|| net.forward_t(&images, false));
-        tch::no_grad(|| vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name])));
+        tch::no_grad(|| {
+            vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name]))
+        });
         net.apply(&plan).unwrap();
         let slimmed = tch::no_grad(|| net.forward_t(&images, false));
         assert_close(&slimmed, &masked, 1e-9);
@@ -109,7 +112,10 @@ fn a_sum_with_something_that_no_scale_gates_is_kept_and_its_reader_named() {
     assert_eq!((scored.removable, scored.held), (0, Some(Hold::Ungated { by: "last".to_owned() })));
     assert_eq!(plan.layer("bn").unwrap().axes[0].keep.len(), 8);
     assert!(plan.layer("stem_bn").unwrap().axes[0].keep.len() < 6);
-    assert!(plan.to_string().contains("`last` reads them where no batch norm takes all of it to zero"), "{plan}");
+    assert!(
+        plan.to_string().contains("`last` reads them where no batch norm takes all of it to zero"),
+        "{plan}"
+    );
     assert_slimmed_is_masked(false, false);
 }
 
@@ -117,7 +123,17 @@ fn a_sum_with_something_that_no_scale_gates_is_kept_and_its_reader_named() {
 fn a_product_with_something_that_no_scale_gates_may_go() {
     let vs = VarStore::new(device());
     let net = Residual::new(&vs.root(), false, true);
-    assert_eq!(net.plan(&Slimming::ratio(0.5)).unwrap().layer("bn").unwrap().scored.clone().unwrap().removable, 8);
+    assert_eq!(
+        net.plan(&Slimming::ratio(0.5))
+            .unwrap()
+            .layer("bn")
+            .unwrap()
+            .scored
+            .clone()
+            .unwrap()
+            .removable,
+        8
+    );
     assert_slimmed_is_masked(false, true);
 }
 
@@ -145,13 +161,18 @@ struct Raw {
 fn channels_that_nothing_scores_stay() {
     let vs = VarStore::new(device());
     let p = &vs.root();
-    let conv = |name: &str, inputs, width| nn::conv2d(p / name, inputs, width, 1, Default::default());
+    let conv =
+        |name: &str, inputs, width| nn::conv2d(p / name, inputs, width, 1, Default::default());
     let mut net = Raw {
         conv1: conv("conv1", 3, 4),
         bn1: nn::batch_norm2d(p / "bn1", 4, Default::default()),
         conv2: conv("conv2", 4, 5),
         conv3: conv("conv3", 5, 6),
-        plain: nn::batch_norm2d(p / "plain", 6, nn::BatchNormConfig { affine: false, ..Default::default() }),
+        plain: nn::batch_norm2d(
+            p / "plain",
+            6,
+            nn::BatchNormConfig { affine: false, ..Default::default() },
+        ),
         conv4: conv("conv4", 6, 2),
     };
     let slimmed = net.slim(0.9).unwrap();
@@ -210,7 +231,9 @@ fn a_layer_used_twice_is_one_layer() {
     mask_by_name(&vs, &plan);
     let images = images(2);
     let masked = forward(&net, &images);
-    tch::no_grad(|| vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name])));
+    tch::no_grad(|| {
+        vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name]))
+    });
     net.apply(&plan).unwrap();
     assert_eq!(net.conv.ws.size(), [2, 2, 1, 1]);
     assert_close(&forward(&net, &images), &masked, rounding(&vs));
@@ -223,10 +246,18 @@ fn memory_that_two_tensors_share_is_refused_and_the_model_is_as_it_was() {
     let bn = nn::batch_norm2d(p / "bn", 6, Default::default());
     let mut twin = nn::batch_norm2d(p / "twin", 6, Default::default());
     twin.running_mean = bn.running_mean.detach();
-    let mut net = (nn::conv2d(p / "conv", 3, 6, 1, nn::no_bias()), bn, twin, nn::conv2d(p / "last", 6, 2, 1, nn::no_bias()));
+    let mut net = (
+        nn::conv2d(p / "conv", 3, 6, 1, nn::no_bias()),
+        bn,
+        twin,
+        nn::conv2d(p / "last", 6, 2, 1, nn::no_bias()),
+    );
     let before = values(&vs);
     let error = net.slim(0.5).unwrap_err();
-    assert!(matches!(&error, Error::NotShared { owner, .. } if owner == "1.running_mean"), "{error}");
+    assert!(
+        matches!(&error, Error::NotShared { owner, .. } if owner == "1.running_mean"),
+        "{error}"
+    );
     crate::common::assert_same(&values(&vs), &before);
     assert_eq!(net.2.running_mean.size(), [6]);
 }
@@ -279,7 +310,16 @@ fn a_grouped_convolution_of_tchs_slims_again_and_again() {
         net.slim(ratio).unwrap();
         // With one channel in each group it would be taken for a depthwise one.
         assert!(net.2.ws.size()[1] >= 2);
-        assert_eq!(images(1).apply(&net.0).apply_t(&net.1, false).apply(&net.2).apply_t(&net.3, false).apply(&net.4).size()[1], 2);
+        assert_eq!(
+            images(1)
+                .apply(&net.0)
+                .apply_t(&net.1, false)
+                .apply(&net.2)
+                .apply_t(&net.3, false)
+                .apply(&net.4)
+                .size()[1],
+            2
+        );
     }
 }
 
@@ -300,7 +340,9 @@ fn a_trace_that_confuses_axes_is_refused() {
         }
     }
     let vs = VarStore::new(device());
-    let error = |twice| Confused(vs.root().ones("scale", &[3]), twice).plan(&Slimming::ratio(0.5)).unwrap_err();
+    let error = |twice| {
+        Confused(vs.root().ones("scale", &[3]), twice).plan(&Slimming::ratio(0.5)).unwrap_err()
+    };
     insta::assert_snapshot!(error(false), @"`model`: it uses an axis of another layer");
     insta::assert_snapshot!(error(true), @"`model`: it has the axis `channels` twice");
 }
@@ -321,7 +363,8 @@ fn a_gamma_that_two_norms_share_counts_once_and_both_shifts_are_masked() {
     net.3.ws = net.1.ws.as_ref().map(Tensor::shallow_clone);
     let plan = net.plan(&Slimming::ratio(0.5)).unwrap();
     assert_eq!((plan.removable(), plan.channels().before), (6, 6));
-    let forward = |net: &(nn::Conv2D, nn::BatchNorm, nn::Conv2D, nn::BatchNorm, nn::Conv2D), xs: &Tensor| {
+    let forward = |net: &(nn::Conv2D, nn::BatchNorm, nn::Conv2D, nn::BatchNorm, nn::Conv2D),
+                   xs: &Tensor| {
         let xs = xs.apply(&net.0).apply_t(&net.1, false).relu();
         xs.apply(&net.2).apply_t(&net.3, false).relu().apply(&net.4)
     };
@@ -353,7 +396,8 @@ fn a_tied_dimension_that_one_place_leaves_free_is_held() {
     let vs = VarStore::new(device());
     let p = &vs.root();
     let conv = |name: &str, i, o| nn::conv2d(p / name, i, o, 1, nn::no_bias());
-    let net = Tied(conv("a", 3, 4), nn::batch_norm2d(p / "b", 4, Default::default()), conv("c", 4, 2));
+    let net =
+        Tied(conv("a", 3, 4), nn::batch_norm2d(p / "b", 4, Default::default()), conv("c", 4, 2));
     let error = net.plan(&Slimming::ratio(0.5)).unwrap_err();
     assert!(error.to_string().contains("`again` shares its weight"), "{error}");
 }

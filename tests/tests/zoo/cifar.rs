@@ -20,7 +20,10 @@ fn densenet(depth: usize) -> impl Fn(&nn::Path) -> DenseNet {
 }
 
 /// Same parameters and function before, same threshold, cfg and function afterwards.
-fn assert_the_references<M: ModuleT + Prunable>(case: &str, build: impl Fn(usize) -> Box<dyn Fn(&nn::Path) -> M>) {
+fn assert_the_references<M: ModuleT + Prunable>(
+    case: &str,
+    build: impl Fn(usize) -> Box<dyn Fn(&nn::Path) -> M>,
+) {
     let case = Fixture::read(&format!("zoo/{case}"));
     let input = images(&[2, 3, 32, 32]);
     let (mut net, vs) = filled(build(case.get("depth")));
@@ -41,7 +44,9 @@ fn assert_the_references<M: ModuleT + Prunable>(case: &str, build: impl Fn(usize
 
 #[test]
 fn resnets_are_slimmed_as_by_the_reference() {
-    for case in ["preresnet11_most", "preresnet11_nearly_all", "preresnet20_half", "preresnet164_some"] {
+    for case in
+        ["preresnet11_most", "preresnet11_nearly_all", "preresnet20_half", "preresnet164_some"]
+    {
         assert_the_references(case, |depth| Box::new(preresnet(depth)));
     }
 }
@@ -55,9 +60,19 @@ fn densenets_are_slimmed_as_by_the_reference() {
 
 #[test]
 fn full_size_networks_have_the_papers_figures() {
-    let figures = |plan: Plan| (plan.channels().before, plan.removable(), plan.cfg().stages().len(), plan.parameters().before);
+    let figures = |plan: Plan| {
+        (
+            plan.channels().before,
+            plan.removable(),
+            plan.cfg().stages().len(),
+            plan.parameters().before,
+        )
+    };
     let none = Slimming::ratio(0.);
-    assert_eq!(figures(filled(preresnet(164)).0.plan(&none).unwrap()), (12_112, 12_112, 163, 1_703_258));
+    assert_eq!(
+        figures(filled(preresnet(164)).0.plan(&none).unwrap()),
+        (12_112, 12_112, 163, 1_703_258)
+    );
     assert_eq!(figures(filled(densenet(40)).0.plan(&none).unwrap()), (9_360, 9_360, 39, 1_059_298));
 }
 

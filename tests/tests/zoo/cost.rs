@@ -1,7 +1,8 @@
 //! What the networks take: PyTorch's figures to the last MAC, layer by layer, and the published ones. `tests/fixtures/cost.py` is the oracle.
 
 use slim_examples::zoo::{
-    densenet, densenet_cifar, googlenet, mobilenet_v2, mobilenet_v3, preresnet, resnet, shufflenet_v2, unet, vgg, vgg_imagenet,
+    densenet, densenet_cifar, googlenet, mobilenet_v2, mobilenet_v3, preresnet, resnet,
+    shufflenet_v2, unet, vgg, vgg_imagenet,
 };
 use slim_runtime::{Cost, Prunable, Slimming};
 use slim_tests::device;
@@ -29,12 +30,17 @@ fn assert_counted<M: ModuleT + Prunable>(name: &str, build: impl Fn(&nn::Path) -
     assert_eq!(cost.parameters(), oracle["parameters"].as_i64().unwrap());
     assert_eq!(cost.macs().unwrap(), oracle["macs"].as_i64().unwrap());
     let layers = cost.layers().iter().filter(|layer| layer.macs != Some(0));
-    let mut layers: Vec<_> = layers.map(|layer| (layer.tensors[0].shape.clone(), layer.macs.unwrap())).collect();
+    let mut layers: Vec<_> =
+        layers.map(|layer| (layer.tensors[0].shape.clone(), layer.macs.unwrap())).collect();
     layers.sort();
     assert_eq!(serde_json::to_value(&layers).unwrap(), oracle["layers"]);
 
     let mut random = fastrand::Rng::with_seed(0);
-    for (_, mut scale) in vs.variables().into_iter().filter(|(name, variable)| name.ends_with("weight") && variable.dim() == 1) {
+    for (_, mut scale) in vs
+        .variables()
+        .into_iter()
+        .filter(|(name, variable)| name.ends_with("weight") && variable.dim() == 1)
+    {
         let scores: Vec<f32> = (0..scale.numel()).map(|_| random.f32()).collect();
         tch::no_grad(|| scale.copy_(&Tensor::from_slice(&scores)));
     }
@@ -48,14 +54,19 @@ fn assert_counted<M: ModuleT + Prunable>(name: &str, build: impl Fn(&nn::Path) -
 }
 
 /// `published` are GMACs, to three digits behind the point.
-fn assert_torchvisions<M: ModuleT + Prunable>(name: &str, published: f64, build: impl Fn(&nn::Path) -> M) {
+fn assert_torchvisions<M: ModuleT + Prunable>(
+    name: &str,
+    published: f64,
+    build: impl Fn(&nn::Path) -> M,
+) {
     let macs = assert_counted(name, build).macs().unwrap() as f64;
     assert_eq!((macs / 1e6).round() / 1e3, published);
 }
 
 #[test]
 fn the_papers_networks() {
-    let vgg = assert_counted("vgg19_cifar", |p| vgg::Vgg::new(p, &vgg::cfg(19).unwrap(), 10).unwrap());
+    let vgg =
+        assert_counted("vgg19_cifar", |p| vgg::Vgg::new(p, &vgg::cfg(19).unwrap(), 10).unwrap());
     assert_eq!((vgg.parameters(), vgg.macs().unwrap()), (20_035_018, 398_136_320));
     let resnet = assert_counted("preresnet164", |p| preresnet::PreResNet::new(p, 164, 10).unwrap());
     assert_eq!(resnet.parameters(), 1_703_258);
@@ -65,7 +76,8 @@ fn the_papers_networks() {
         assert!((0.99..1.).contains(&(2. * macs / flops)), "{macs}");
     }
     // That of the authors' repository. The paper's has 1.02 million parameters, with 16 channels in the stem.
-    let densenet = assert_counted("densenet40", |p| densenet_cifar::DenseNet::new(p, 40, 10).unwrap());
+    let densenet =
+        assert_counted("densenet40", |p| densenet_cifar::DenseNet::new(p, 40, 10).unwrap());
     assert_eq!(densenet.parameters(), 1_059_298);
 }
 
@@ -101,5 +113,7 @@ fn torchvisions_concatenating_networks() {
 fn torchvisions_mobile_networks() {
     assert_torchvisions("mobilenet_v2", 0.301, |p| mobilenet_v2::MobileNetV2::new(p, 1000));
     assert_torchvisions("mobilenet_v3_large", 0.217, |p| mobilenet_v3::MobileNetV3::large(p, 1000));
-    assert_torchvisions("shufflenet_v2_x1_0", 0.145, |p| shufflenet_v2::ShuffleNetV2::x1_0(p, 1000));
+    assert_torchvisions("shufflenet_v2_x1_0", 0.145, |p| {
+        shufflenet_v2::ShuffleNetV2::x1_0(p, 1000)
+    });
 }

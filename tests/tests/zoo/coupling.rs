@@ -39,7 +39,10 @@ fn said<M: Prunable>(build: impl Fn(nn::Path) -> M) -> Partition {
     let dependencies = build(VarStore::new(device()).root()).dependencies().unwrap();
     let mut parts: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
     for layer in dependencies.layers.iter().filter(|layer| layer.kind == LayerKind::Conv) {
-        parts.entry(layer.axis("out").unwrap().units().to_vec()).or_default().insert(torchvisions_name(&layer.path));
+        parts
+            .entry(layer.axis("out").unwrap().units().to_vec())
+            .or_default()
+            .insert(torchvisions_name(&layer.path));
     }
     parts.into_values().collect()
 }
@@ -49,7 +52,10 @@ fn plan<M: Prunable>(net: &M, vs: &VarStore, seed: u64) -> Plan {
     let mut variables: Vec<_> = vs.variables().into_iter().collect();
     variables.sort_by(|(a, _), (b, _)| a.cmp(b));
     let _no_grad = tch::no_grad_guard();
-    for (_, scale) in variables.iter_mut().filter(|(name, variable)| name.ends_with("weight") && variable.dim() == 1) {
+    for (_, scale) in variables
+        .iter_mut()
+        .filter(|(name, variable)| name.ends_with("weight") && variable.dim() == 1)
+    {
         let scores: Vec<f32> = (0..scale.numel()).map(|_| random.f32()).collect();
         scale.copy_(&Tensor::from_slice(&scores));
     }

@@ -25,7 +25,9 @@ fn deploys<M: ModuleT + Prunable>(build: impl Fn(&nn::Path) -> M, image: i64) ->
     let deployed = deployed(&mut double, &images.to_kind(Kind::Double), 1e-9);
     net.slim(0.4).unwrap_or_else(|error| panic!("{error}"));
     let slim = self::deployed(&mut net, &images, 1e-5);
-    let left = |deployed: &Deployed| deployed.norms.iter().filter(|norm| matches!(norm.fate, NormFate::Left { .. })).count();
+    let left = |deployed: &Deployed| {
+        deployed.norms.iter().filter(|norm| matches!(norm.fate, NormFate::Left { .. })).count()
+    };
     assert_eq!((slim.norms.len(), left(&slim)), (deployed.norms.len(), left(&deployed)));
     assert_eq!(slim.folded() + left(&slim), slim.norms.len());
     (left(&slim), slim)
@@ -33,7 +35,8 @@ fn deploys<M: ModuleT + Prunable>(build: impl Fn(&nn::Path) -> M, image: i64) ->
 
 fn deployed<M: ModuleT + Prunable>(net: &mut M, sample: &Tensor, tolerance: f64) -> Deployed {
     let before = forward(net, sample);
-    let deployed = deploy(net, sample, |net, xs| net.forward_t(xs, false)).unwrap_or_else(|error| panic!("{error}"));
+    let deployed = deploy(net, sample, |net, xs| net.forward_t(xs, false))
+        .unwrap_or_else(|error| panic!("{error}"));
     assert_close(&forward(net, sample), &before, tolerance);
     deployed
 }
@@ -52,11 +55,15 @@ fn networks_of_convolution_and_batch_norm() {
         deploys(|p| resnet::resnext50_32x4d(p, 10), 32),
     ] {
         assert_eq!(left, 0, "{deployed}");
-        assert!(runs(&deployed, Layout::ChannelsLast) && runs(&deployed, Layout::Packed), "{deployed}");
+        assert!(
+            runs(&deployed, Layout::ChannelsLast) && runs(&deployed, Layout::Packed),
+            "{deployed}"
+        );
     }
     // Its linear layers are too large to be filled for this.
     let vs = VarStore::new(Device::Cpu);
-    let deployed = deployed(&mut vgg_imagenet::vgg16_bn(vs.root(), 10), &images(&[1, 3, 32, 32]), 1e-5);
+    let deployed =
+        deployed(&mut vgg_imagenet::vgg16_bn(vs.root(), 10), &images(&[1, 3, 32, 32]), 1e-5);
     assert_eq!(deployed.folded(), 13);
     assert!(runs(&deployed, Layout::ChannelsLast) && runs(&deployed, Layout::Packed), "{deployed}");
 }
@@ -71,7 +78,10 @@ fn networks_that_concatenate_or_gate() {
         deploys(|p| UNet::new(p, 8, 2), 32),
     ] {
         assert_eq!(left, 0, "{deployed}");
-        assert!(runs(&deployed, Layout::ChannelsLast) && runs(&deployed, Layout::Packed), "{deployed}");
+        assert!(
+            runs(&deployed, Layout::ChannelsLast) && runs(&deployed, Layout::Packed),
+            "{deployed}"
+        );
     }
 }
 

@@ -20,11 +20,16 @@ fn assert_is_torchvisions<M: ModuleT + Prunable>(name: &str, build: impl Fn(&nn:
     let oracle = Fixture::read(&format!("zoo/{name}"));
     let (net, vs) = filled(build);
 
-    let state: BTreeSet<_> = vs.variables().iter().map(|(name, variable)| format!("{name} {:?}", variable.size())).collect();
+    let state: BTreeSet<_> = vs
+        .variables()
+        .iter()
+        .map(|(name, variable)| format!("{name} {:?}", variable.size()))
+        .collect();
     assert_eq!(state, oracle.metadata["state"].lines().map(str::to_owned).collect());
     assert_eq!(parameters(&vs), oracle.get::<i64>("parameters"));
 
-    let shape: Vec<_> = oracle.metadata["images"].split(' ').map(|size| size.parse().unwrap()).collect();
+    let shape: Vec<_> =
+        oracle.metadata["images"].split(' ').map(|size| size.parse().unwrap()).collect();
     assert_close(&forward(&net, &fill::images(&shape)), oracle.tensor("output"), rounding(&vs));
 
     let plan = net.plan(&Slimming::ratio(0.5)).unwrap();
@@ -48,7 +53,12 @@ fn a_slim_vgg_is_built_again_from_its_cfg() {
     let slimmed = net.slim(0.5).unwrap();
     let again = VarStore::new(device());
     Vgg::new(again.root(), &slimmed.cfg(), 32, 10);
-    let sizes = |vs: &VarStore| vs.variables().into_iter().map(|(name, variable)| (name, variable.size())).collect::<HashMap<_, _>>();
+    let sizes = |vs: &VarStore| {
+        vs.variables()
+            .into_iter()
+            .map(|(name, variable)| (name, variable.size()))
+            .collect::<HashMap<_, _>>()
+    };
     assert_eq!(sizes(&again), sizes(&vs));
 }
 

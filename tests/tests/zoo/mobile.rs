@@ -34,8 +34,13 @@ fn unet(p: &nn::Path) -> UNet {
 fn assert_pytorchs<M: ModuleT + Prunable>(name: &str, build: impl Fn(&nn::Path) -> M) {
     let fixture = Fixture::read(&format!("zoo/{name}"));
     let (net, vs) = filled(build);
-    let ours: BTreeSet<String> = vs.variables().iter().map(|(name, variable)| format!("{name} {:?}", variable.size())).collect();
-    let theirs: BTreeSet<String> = fixture.metadata["variables"].lines().map(str::to_owned).collect();
+    let ours: BTreeSet<String> = vs
+        .variables()
+        .iter()
+        .map(|(name, variable)| format!("{name} {:?}", variable.size()))
+        .collect();
+    let theirs: BTreeSet<String> =
+        fixture.metadata["variables"].lines().map(str::to_owned).collect();
     assert_eq!(ours, theirs);
     assert_eq!(parameters(&vs), fixture.get::<i64>("parameters"));
     assert_eq!(plan(&net, 0.).parameters().before, fixture.get::<i64>("parameters"));
@@ -103,7 +108,12 @@ fn shufflenet_v2_at_half() {
 
 /// Positions that stay of one axis of a layer.
 fn kept(plan: &Plan, layer: &str, axis: &str) -> Vec<usize> {
-    plan.layer(layer).and_then(|layer| layer.axis(axis)).unwrap_or_else(|| panic!("no `{axis}` of `{layer}`")).keep.iter().collect()
+    plan.layer(layer)
+        .and_then(|layer| layer.axis(axis))
+        .unwrap_or_else(|| panic!("no `{axis}` of `{layer}`"))
+        .keep
+        .iter()
+        .collect()
 }
 
 #[test]
@@ -112,9 +122,12 @@ fn a_depthwise_convolution_and_a_gate_follow_what_they_filter() {
     let block = "features.5.block";
     let filtered = kept(&plan, &format!("{block}.expand.norm"), "channels");
     assert!(filtered.len() < 120);
-    for (layer, axis) in
-        [("depthwise.conv", "out"), ("squeeze_excitation.fc1", "in"), ("squeeze_excitation.fc2", "out"), ("project.conv", "in")]
-    {
+    for (layer, axis) in [
+        ("depthwise.conv", "out"),
+        ("squeeze_excitation.fc1", "in"),
+        ("squeeze_excitation.fc2", "out"),
+        ("project.conv", "in"),
+    ] {
         assert_eq!(kept(&plan, &format!("{block}.{layer}"), axis), filtered, "{layer}");
     }
     // No γ ranks what is between the two layers of the gate.
@@ -125,12 +138,14 @@ fn a_depthwise_convolution_and_a_gate_follow_what_they_filter() {
 fn the_halves_of_a_shuffled_stream_are_not_tied() {
     let plan = plan(&filled(shufflenet_v2_x1_0).0, 0.5);
     let stream = kept(&plan, "stage3.1.split", "in");
-    let (left, right): (Vec<usize>, Vec<usize>) = stream.into_iter().partition(|&channel| channel < 116);
+    let (left, right): (Vec<usize>, Vec<usize>) =
+        stream.into_iter().partition(|&channel| channel < 116);
     let right: Vec<usize> = right.into_iter().map(|channel| channel - 116).collect();
     assert_ne!(left, right);
     assert_eq!(kept(&plan, "stage3.1.branch2.0.conv", "in"), right);
     // Each block's own channels are chosen by themselves.
-    let widths: BTreeSet<_> = (1..8).map(|i| kept(&plan, &format!("stage3.{i}.branch2.2.norm"), "channels")).collect();
+    let widths: BTreeSet<_> =
+        (1..8).map(|i| kept(&plan, &format!("stage3.{i}.branch2.2.norm"), "channels")).collect();
     assert_eq!(widths.len(), 7);
 }
 
@@ -141,7 +156,8 @@ fn a_skip_is_read_in_front_of_what_comes_from_below() {
         let skip = kept(&plan, &format!("enc{level}.bn2"), "channels");
         let below = kept(&plan, &format!("up{level}.bn"), "channels");
         let width = plan.layer(&format!("up{level}.bn")).unwrap().axes[0].width;
-        let both: Vec<_> = skip.into_iter().chain(below.into_iter().map(|channel| width + channel)).collect();
+        let both: Vec<_> =
+            skip.into_iter().chain(below.into_iter().map(|channel| width + channel)).collect();
         assert_eq!(kept(&plan, &format!("dec{level}.conv1"), "in"), both);
     }
 }

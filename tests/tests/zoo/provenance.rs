@@ -47,12 +47,16 @@ fn assert_keeps_its_provenance<M: ModuleT + Prunable>(build: impl Fn(&nn::Path) 
     checkpoint::save(&file, &vs, &both).unwrap();
     let (mut loaded, mut loaded_vs) = double();
     // All values are the file's.
-    tch::no_grad(|| loaded_vs.variables().values_mut().for_each(|variable| _ = variable.fill_(0.5)));
+    tch::no_grad(|| {
+        loaded_vs.variables().values_mut().for_each(|variable| _ = variable.fill_(0.5))
+    });
     assert_eq!(checkpoint::load(&file, &mut loaded_vs, &mut loaded).unwrap(), both);
     assert_same_bits(&loaded_vs, &vs);
     assert_eq!(forward(&loaded, &input), output);
     let named = checkpoint::plan(&file).unwrap();
-    assert!(named.tensors().all(|(_, name)| name.is_some_and(|name| vs.variables().contains_key(name))));
+    assert!(
+        named.tensors().all(|(_, name)| name.is_some_and(|name| vs.variables().contains_key(name)))
+    );
 
     let (mut dense, dense_vs) = double();
     both.plan().expand(&net, &mut dense).unwrap();

@@ -18,7 +18,8 @@ fn verifies<M: ModuleT + Prunable>(build: impl Fn(&nn::Path) -> M, image: i64) {
     // One standard deviation: the slimmed network takes most of its sums in the order of the masked one.
     let tolerance = rounding(&vs) / 8.;
     let images = images(&[1, 3, image, image]);
-    let verify = Slimming::ratio(0.4).verify(&images, |net: &M, images| net.forward_t(images, false));
+    let verify =
+        Slimming::ratio(0.4).verify(&images, |net: &M, images| net.forward_t(images, false));
     let verified = verify.slim(&mut net).unwrap_or_else(|error| panic!("{error}"));
     assert!(verified.closeness.difference < tolerance * verified.closeness.magnitude, "{verified}");
     assert!(verified.slimmed.plan().channels().removed() > 0.3);

@@ -36,7 +36,8 @@ fn is_ours(case: &Path) -> bool {
 
 fn files(extension: &str) -> Vec<PathBuf> {
     let folders = Path::new("cases").read_dir().expect("cases are there");
-    let files = folders.flat_map(|folder| folder.expect("can be read").path().read_dir().expect("is a folder"));
+    let files = folders
+        .flat_map(|folder| folder.expect("can be read").path().read_dir().expect("is a folder"));
     let mut files: Vec<_> = files
         .map(|file| file.expect("can be read").path())
         .filter(|file| file.extension().is_some_and(|found| found == extension))
@@ -48,6 +49,9 @@ fn files(extension: &str) -> Vec<PathBuf> {
 
 /// `1.95.0`
 fn rustc_version() -> String {
-    let output = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())).arg("--version").output().expect("rustc runs");
+    let output = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+        .arg("--version")
+        .output()
+        .expect("rustc runs");
     String::from_utf8_lossy(&output.stdout).split(' ').nth(1).unwrap_or_default().to_owned()
 }

@@ -15,10 +15,12 @@ use std::{
 };
 
 pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
-    let said = values(args, "--device").next().map(OsStr::to_owned).or_else(|| env::var_os("SLIM_DEVICE"));
+    let said =
+        values(args, "--device").next().map(OsStr::to_owned).or_else(|| env::var_os("SLIM_DEVICE"));
     let cuda = said.is_some_and(|device| device.to_string_lossy().starts_with("cuda"));
     setup::run(cuda, Report::IfNews)?;
-    let mut compare = cargo(["run", "--quiet", "--release", "--package", "slim-bench", "--bin", "compare", "--"]);
+    let mut compare =
+        cargo(["run", "--quiet", "--release", "--package", "slim-bench", "--bin", "compare", "--"]);
     // Both sides compute in single precision, on a GPU, too. Rust has no other way to say so.
     compare.env("NVIDIA_TF32_OVERRIDE", "0").args(args);
     let asks_for_help = args.iter().any(|arg| arg == "--help" || arg == "-h");
@@ -26,7 +28,10 @@ pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
         let packages = packages::ready()?;
         // In front of the user's own, which may be of other versions.
         let others = env::var_os("PYTHONPATH").unwrap_or_default();
-        compare.env("PYTHONPATH", env::join_paths([packages].into_iter().chain(env::split_paths(&others)))?);
+        compare.env(
+            "PYTHONPATH",
+            env::join_paths([packages].into_iter().chain(env::split_paths(&others)))?,
+        );
     }
     tasks::run(&mut compare)
 }
@@ -50,7 +55,9 @@ mod tests {
     fn an_option_has_its_value_behind_it_or_in_it() {
         let of = |args: &[&str]| {
             let args: Vec<_> = args.iter().map(OsString::from).collect();
-            values(&args, "--device").map(|value| value.to_string_lossy().into_owned()).collect::<Vec<_>>()
+            values(&args, "--device")
+                .map(|value| value.to_string_lossy().into_owned())
+                .collect::<Vec<_>>()
         };
         assert_eq!(of(&["--rounds", "3", "--device", "cuda:1"]), ["cuda:1"]);
         assert_eq!(of(&["--device=cpu", "--json", "--devices=2"]), ["cpu"]);

@@ -15,7 +15,8 @@ use std::{
 };
 
 /// Beside torch, of libtorch's version. What is compared with is named to the last digit, so that figures of two machines are of the same.
-const PACKAGES: [&str; 4] = ["torchvision==0.26.0", "torch-pruning==1.6.1", "safetensors==0.8.0", "numpy<3"];
+const PACKAGES: [&str; 4] =
+    ["torchvision==0.26.0", "torch-pruning==1.6.1", "safetensors==0.8.0", "numpy<3"];
 
 /// Written last, so an install without it was interrupted. It says what was installed, and for which Python.
 const STAMP: &str = "slim-bench";
@@ -28,7 +29,8 @@ pub(crate) fn ready() -> Result<PathBuf> {
         return Ok(home);
     }
     host::pip()?;
-    let _lock = lock::wait(root(), || println!("another setup is at work here: waiting for it")).context("cannot lock the workspace")?;
+    let _lock = lock::wait(root(), || println!("another setup is at work here: waiting for it"))
+        .context("cannot lock the workspace")?;
     // Once more: another setup may have done it meanwhile.
     if !is_whole(&home, &wanted) {
         install(&home, &wanted)?;
@@ -39,10 +41,19 @@ pub(crate) fn ready() -> Result<PathBuf> {
 /// What a stamp has to say.
 fn wanted() -> Result<String> {
     let script = "import sys; print(sys.implementation.cache_tag)";
-    let output = Command::new("python3").args(["-c", script]).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = Command::new("python3")
+        .args(["-c", script])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output();
     let output = output.context("python3 does not run: `apt install python3 python3-pip`")?;
     // Wheels are for one version of Python: with another, they are installed again.
-    Ok(format!("{}torch=={} {}", String::from_utf8_lossy(&output.stdout), libtorch::VERSION, PACKAGES.join(" ")))
+    Ok(format!(
+        "{}torch=={} {}",
+        String::from_utf8_lossy(&output.stdout),
+        libtorch::VERSION,
+        PACKAGES.join(" ")
+    ))
 }
 
 fn is_whole(home: &Path, wanted: &str) -> bool {
@@ -53,31 +64,47 @@ fn install(home: &Path, wanted: &str) -> Result<()> {
     let begun = Instant::now();
     let work = Work::begin(home)?;
     host::disk(root(), DISK_FULL)?;
-    println!("installing PyTorch and Torch-Pruning from PyPI into .bench/: downloads 2.7 GB, takes 4.9 GB of disk");
+    println!(
+        "installing PyTorch and Torch-Pruning from PyPI into .bench/: downloads 2.7 GB, takes 4.9 GB of disk"
+    );
     let new = work.folder("new")?;
     let mut pip = pip_install(&new, &work.folder("tmp")?);
     pip.arg(format!("torch=={}", libtorch::VERSION)).args(PACKAGES);
     carry_out(&mut pip, "PyTorch and Torch-Pruning")?;
     check(&new)?;
     let size = size_of(&new)?;
-    fs::write(new.join(STAMP), wanted).with_context(|| format!("cannot write to {}", new.display()))?;
+    fs::write(new.join(STAMP), wanted)
+        .with_context(|| format!("cannot write to {}", new.display()))?;
     if home.symlink_metadata().is_ok() {
-        fs::rename(home, work.path().join("old")).with_context(|| format!("cannot move {} away", home.display()))?;
+        fs::rename(home, work.path().join("old"))
+            .with_context(|| format!("cannot move {} away", home.display()))?;
     }
-    fs::rename(&new, home).with_context(|| format!("cannot move the packages to {}", home.display()))?;
+    fs::rename(&new, home)
+        .with_context(|| format!("cannot move the packages to {}", home.display()))?;
     drop(work);
-    println!("PyTorch and Torch-Pruning are ready: {} in {}", spell_size(size), spell_time(begun.elapsed()));
+    println!(
+        "PyTorch and Torch-Pruning are ready: {} in {}",
+        spell_size(size),
+        spell_time(begun.elapsed())
+    );
     Ok(())
 }
 
 /// Imports all of them, which no driver is needed for.
 fn check(packages: &Path) -> Result<()> {
     let script = "import torch, torchvision, torch_pruning, safetensors.torch, numpy";
-    let output = Command::new("python3").args(["-W", "ignore", "-c", script]).env("PYTHONPATH", packages).stdin(Stdio::null()).output();
+    let output = Command::new("python3")
+        .args(["-W", "ignore", "-c", script])
+        .env("PYTHONPATH", packages)
+        .stdin(Stdio::null())
+        .output();
     let output = output.context("python3 does not run")?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        bail!("what pip has installed does not work: {}", stderr.trim().lines().last().unwrap_or("python3 ended without a word"));
+        bail!(
+            "what pip has installed does not work: {}",
+            stderr.trim().lines().last().unwrap_or("python3 ended without a word")
+        );
     }
     Ok(())
 }
@@ -101,12 +128,19 @@ mod tests {
 
     #[test]
     fn what_cannot_be_imported_is_an_error() -> Result<()> {
-        let packages = std::env::temp_dir().join(format!("slim-xtask-import-{}", std::process::id()));
+        let packages =
+            std::env::temp_dir().join(format!("slim-xtask-import-{}", std::process::id()));
         fs::create_dir_all(packages.join("torch"))?;
-        fs::write(packages.join("torch/__init__.py"), "raise ImportError('libtorch_cpu.so is missing')")?;
+        fs::write(
+            packages.join("torch/__init__.py"),
+            "raise ImportError('libtorch_cpu.so is missing')",
+        )?;
         let refused = check(&packages).err().map(|error| error.to_string());
         fs::remove_dir_all(&packages)?;
-        assert_eq!(refused.as_deref(), Some("what pip has installed does not work: ImportError: libtorch_cpu.so is missing"));
+        assert_eq!(
+            refused.as_deref(),
+            Some("what pip has installed does not work: ImportError: libtorch_cpu.so is missing")
+        );
         Ok(())
     }
 }

@@ -33,29 +33,55 @@ impl Chromium {
     pub(super) fn find() -> Result<Option<Self>> {
         if let Some(chosen) = env::var_os("CHROME").filter(|chosen| !chosen.is_empty()) {
             if !runs(&chosen, &["--version"]) {
-                bail!("`CHROME` is `{}`, which does not run: unset it, or set it to the path of Chromium", chosen.display());
+                bail!(
+                    "`CHROME` is `{}`, which does not run: unset it, or set it to the path of Chromium",
+                    chosen.display()
+                );
             }
             return Ok(Some(Self(chosen)));
         }
-        let installed = || NAMES.into_iter().find(|name| runs(name, &["--version"])).map(|name| Self(name.into()));
+        let installed = || {
+            NAMES.into_iter().find(|name| runs(name, &["--version"])).map(|name| Self(name.into()))
+        };
         Ok(installed().or_else(|| if install() { installed() } else { None }))
     }
 
     /// Shows a file to nobody. `folder` is for its files.
     pub(super) fn show(&self, file: &Path, folder: &Path, dark: bool) -> Result<Shown> {
         let [dom, log, profile] = ["dom.html", "log.txt", "profile"].map(|name| folder.join(name));
-        let output = |path: &Path| File::create(path).with_context(|| format!("cannot write {}", path.display()));
+        let output = |path: &Path| {
+            File::create(path).with_context(|| format!("cannot write {}", path.display()))
+        };
         let mut command = Command::new(&self.0);
-        command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"]);
-        command.args(["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]);
+        command.args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--hide-scrollbars",
+        ]);
+        command.args([
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+        ]);
         command.args(["--enable-logging=stderr", "--window-size=1700,1000", "--dump-dom"]);
         command.arg(format!("--blink-settings=preferredColorScheme={}", if dark { 0 } else { 1 }));
         let mut argument = OsString::from("--user-data-dir=");
         argument.push(&profile);
         let mut address = OsString::from("file://");
-        address.push(file.canonicalize().with_context(|| format!("cannot find {}", file.display()))?);
-        command.arg(argument).arg(address).stdin(Stdio::null()).stdout(output(&dom)?).stderr(output(&log)?);
-        let mut child = command.spawn().with_context(|| format!("cannot run {}", self.0.display()))?;
+        address
+            .push(file.canonicalize().with_context(|| format!("cannot find {}", file.display()))?);
+        command
+            .arg(argument)
+            .arg(address)
+            .stdin(Stdio::null())
+            .stdout(output(&dom)?)
+            .stderr(output(&log)?);
+        let mut child =
+            command.spawn().with_context(|| format!("cannot run {}", self.0.display()))?;
         let begun = Instant::now();
         let status = loop {
             match child.try_wait()? {
@@ -67,10 +93,16 @@ impl Chromium {
                 }
             }
         };
-        let read = |path: &Path| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let read =
+            |path: &Path| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let shown = Shown { dom: read(&dom)?, log: read(&log)? };
         if !status.success() {
-            bail!("{} has not shown {} ({status}):\n{}", self.0.display(), file.display(), shown.log);
+            bail!(
+                "{} has not shown {} ({status}):\n{}",
+                self.0.display(),
+                file.display(),
+                shown.log
+            );
         }
         Ok(shown)
     }
@@ -78,7 +110,10 @@ impl Chromium {
 
 /// Debian's package, where this process may install one.
 fn install() -> bool {
-    let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0");
+    let is_root = Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|output| output.stdout.trim_ascii() == b"0");
     if !is_root || !runs("apt-get", &["--version"]) {
         return false;
     }

@@ -49,7 +49,10 @@ impl Scheme {
 /// and where none can be installed, it says so and passes.
 pub(crate) fn check(pages: &[PathBuf]) -> Result<ExitCode> {
     let Some(chromium) = Chromium::find()? else {
-        eprintln!("warning: NOBODY HAS LOOKED AT {} PAGES: there is no Chromium here, and none can be installed.", pages.len());
+        eprintln!(
+            "warning: NOBODY HAS LOOKED AT {} PAGES: there is no Chromium here, and none can be installed.",
+            pages.len()
+        );
         eprintln!("         `apt install chromium`, or set `CHROME` to the path of one.");
         return Ok(ExitCode::SUCCESS);
     };
@@ -58,7 +61,8 @@ pub(crate) fn check(pages: &[PathBuf]) -> Result<ExitCode> {
     prove(&chromium, &folder)?;
     let mut sound = true;
     for page in pages {
-        let html = fs::read_to_string(page).with_context(|| format!("cannot read {}", page.display()))?;
+        let html =
+            fs::read_to_string(page).with_context(|| format!("cannot read {}", page.display()))?;
         let mut faults = Vec::new();
         for scheme in [Scheme::Light, Scheme::Dark] {
             faults.extend(look(&chromium, &folder, &html, scheme)?);
@@ -74,11 +78,17 @@ pub(crate) fn check(pages: &[PathBuf]) -> Result<ExitCode> {
 fn prove(chromium: &Chromium, folder: &Path) -> Result<()> {
     for scheme in [Scheme::Light, Scheme::Dark] {
         let faults = look(chromium, folder, BAD, scheme)?;
-        if let Some(missed) = KNOWN.into_iter().find(|known| !faults.iter().any(|fault| fault.contains(known))) {
-            bail!("the check of pages does not work: of a page on which it is so it does not say \"{missed}\", but {faults:#?}");
+        if let Some(missed) =
+            KNOWN.into_iter().find(|known| !faults.iter().any(|fault| fault.contains(known)))
+        {
+            bail!(
+                "the check of pages does not work: of a page on which it is so it does not say \"{missed}\", but {faults:#?}"
+            );
         }
         // The page knows no dark scheme.
-        if faults.iter().any(|fault| fault.contains("is light in the dark")) != (scheme == Scheme::Dark) {
+        if faults.iter().any(|fault| fault.contains("is light in the dark"))
+            != (scheme == Scheme::Dark)
+        {
             bail!("the browser does not show the {} scheme", scheme.name());
         }
     }
@@ -101,9 +111,16 @@ fn look(chromium: &Chromium, folder: &Path, html: &str, scheme: Scheme) -> Resul
 
 /// The page in a frame of each width, and the script that looks into them.
 fn wrapper(html: &str) -> String {
-    let frames =
-        WIDTHS.map(|width| format!("<iframe style=\"border: 0; width: {width}px; height: 900px\" srcdoc=\"{}\"></iframe>", escaped(html)));
-    format!("<!DOCTYPE html><meta charset=\"utf-8\"><pre id=\"found\"></pre>{}<script>{INSPECT}</script>", frames.concat())
+    let frames = WIDTHS.map(|width| {
+        format!(
+            "<iframe style=\"border: 0; width: {width}px; height: 900px\" srcdoc=\"{}\"></iframe>",
+            escaped(html)
+        )
+    });
+    format!(
+        "<!DOCTYPE html><meta charset=\"utf-8\"><pre id=\"found\"></pre>{}<script>{INSPECT}</script>",
+        frames.concat()
+    )
 }
 
 /// The lines that the script has left; `None` if it has not come to its end.
@@ -137,7 +154,10 @@ mod tests {
 
     #[test]
     fn what_the_script_leaves_is_read() {
-        assert_eq!(found("<html><pre id=\"found\">360 px: &lt;p&gt; &amp;amp;\ndone</pre>"), Some(vec!["360 px: <p> &amp;".to_owned()]));
+        assert_eq!(
+            found("<html><pre id=\"found\">360 px: &lt;p&gt; &amp;amp;\ndone</pre>"),
+            Some(vec!["360 px: <p> &amp;".to_owned()])
+        );
         assert_eq!(found("<pre id=\"found\">done</pre>"), Some(Vec::new()));
         assert_eq!(found("<pre id=\"found\"></pre>"), None);
         assert_eq!(found("<pre id=\"found\">360 px: half of"), None);
@@ -146,14 +166,32 @@ mod tests {
 
     #[test]
     fn what_is_said_on_the_console_is_read() {
-        let line = |text: &str| format!("[1:1:0101/000000.0:INFO:CONSOLE:7] {text}, source: about:srcdoc (7)");
-        let log = ["DevTools listening", &line("\"b\""), "[1:1:ERROR:gpu.cc(1)] none", &line("\"a\""), &line("\"a\"")].join("\n");
-        assert_eq!(console(&log), ["console: \"a\", source: about:srcdoc (7)", "console: \"b\", source: about:srcdoc (7)"]);
+        let line = |text: &str| {
+            format!("[1:1:0101/000000.0:INFO:CONSOLE:7] {text}, source: about:srcdoc (7)")
+        };
+        let log = [
+            "DevTools listening",
+            &line("\"b\""),
+            "[1:1:ERROR:gpu.cc(1)] none",
+            &line("\"a\""),
+            &line("\"a\""),
+        ]
+        .join("\n");
+        assert_eq!(
+            console(&log),
+            [
+                "console: \"a\", source: about:srcdoc (7)",
+                "console: \"b\", source: about:srcdoc (7)"
+            ]
+        );
     }
 
     #[test]
     fn a_page_in_a_frame_is_one_attribute() {
         let wrapped = wrapper("<p title=\"a &quot;\">b</p>");
-        assert_eq!(wrapped.matches("srcdoc=\"<p title=&quot;a &amp;quot;&quot;>b</p>\"></iframe>").count(), WIDTHS.len());
+        assert_eq!(
+            wrapped.matches("srcdoc=\"<p title=&quot;a &amp;quot;&quot;>b</p>\"></iframe>").count(),
+            WIDTHS.len()
+        );
     }
 }

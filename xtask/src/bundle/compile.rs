@@ -15,7 +15,8 @@ const VARIABLE: &str = "SLIM_BUNDLE";
 /// Packages whose unit tests compute something. Not bundled are slim-derive, slim-ui-tests and xtask, which know nothing of libtorch, and doctests, of
 /// which no program is left.
 const UNIT_TESTS: [&str; 4] = ["--package", "slim-runtime", "--package", "slim-examples"];
-const INTEGRATION_TESTS: [&str; 6] = ["--package", "slim-examples", "--package", "slim-tests", "--package", "slim-hostile-tests"];
+const INTEGRATION_TESTS: [&str; 6] =
+    ["--package", "slim-examples", "--package", "slim-tests", "--package", "slim-hostile-tests"];
 
 /// What a program is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,7 +51,9 @@ pub(super) struct Program {
 pub(super) fn tests() -> Result<Vec<Program>> {
     let profile = ["test", "--no-run", "--profile", "bundle"];
     let mut programs = programs(cargo(profile.iter().chain(&UNIT_TESTS).chain(&["--lib"])))?;
-    programs.extend(self::programs(cargo(profile.iter().chain(&INTEGRATION_TESTS).chain(&["--test", "*"])))?);
+    programs.extend(self::programs(cargo(
+        profile.iter().chain(&INTEGRATION_TESTS).chain(&["--test", "*"]),
+    ))?);
     // Cargo compiles all programs of a package whose tests might run them.
     programs.retain(|program| program.name != "demo");
     distinct(programs)
@@ -64,7 +67,11 @@ pub(super) fn benches() -> Result<Vec<Program>> {
 
 fn programs(mut command: Command) -> Result<Vec<Program>> {
     command.args(["--message-format", "json-render-diagnostics"]).env(VARIABLE, "1");
-    let done = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cargo does not run")?;
+    let done = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo does not run")?;
     ensure!(done.status.success(), "cargo could not compile the programs, for the reasons above");
     let text = String::from_utf8(done.stdout).context("cargo's messages are no UTF-8")?;
     text.lines().filter_map(|line| program(line, root()).transpose()).collect()
@@ -74,7 +81,8 @@ fn programs(mut command: Command) -> Result<Vec<Program>> {
 fn distinct(programs: Vec<Program>) -> Result<Vec<Program>> {
     let mut by_name = BTreeMap::new();
     for program in programs {
-        if let Some(other) = by_name.insert((program.role.folder(), program.name.clone()), program.clone())
+        if let Some(other) =
+            by_name.insert((program.role.folder(), program.name.clone()), program.clone())
             && other != program
         {
             bail!(
@@ -112,16 +120,22 @@ struct Profile {
 
 /// The program that a message of cargo's is about, if it is about one.
 fn program(line: &str, root: &Path) -> Result<Option<Program>> {
-    let message: Message = serde_json::from_str(line).with_context(|| format!("cargo says what is no message: {line}"))?;
+    let message: Message = serde_json::from_str(line)
+        .with_context(|| format!("cargo says what is no message: {line}"))?;
     if message.reason != "compiler-artifact" {
         return Ok(None);
     }
-    let (Some(target), Some(profile), Some(manifest)) = (message.target, message.profile, message.manifest_path) else {
+    let (Some(target), Some(profile), Some(manifest)) =
+        (message.target, message.profile, message.manifest_path)
+    else {
         bail!("cargo names an artifact without its package: {line}");
     };
     let Some(file) = message.executable else { return Ok(None) };
     let is = |kind: &str| target.kind.iter().any(|other| other == kind);
-    let folder = manifest.parent().and_then(|folder| folder.strip_prefix(root).ok()).context("a program of another workspace")?;
+    let folder = manifest
+        .parent()
+        .and_then(|folder| folder.strip_prefix(root).ok())
+        .context("a program of another workspace")?;
     Ok(match profile.test {
         true => {
             // Unit tests have the name of their crate.
@@ -147,7 +161,8 @@ mod tests {
     fn programs_are_told_from_the_rest() -> Result<()> {
         let of = |line: &str| program(line, Path::new("/ws"));
         let test = Role::Test { package: "tests".into() };
-        let expected = |name: &str, role| Some(Program { name: name.into(), role, file: "/t/suite-1".into() });
+        let expected =
+            |name: &str, role| Some(Program { name: name.into(), role, file: "/t/suite-1".into() });
         assert_eq!(of(&line("test", true, "\"/t/suite-1\""))?, expected("suite", test.clone()));
         assert_eq!(of(&line("lib", true, "\"/t/suite-1\""))?, expected("suite-unit", test));
         assert_eq!(of(&line("bin", false, "\"/t/suite-1\""))?, expected("suite", Role::Helper));
@@ -161,7 +176,8 @@ mod tests {
 
     #[test]
     fn names_are_distinct() -> Result<()> {
-        let program = |file: &str| Program { name: "train".into(), role: Role::Helper, file: file.into() };
+        let program =
+            |file: &str| Program { name: "train".into(), role: Role::Helper, file: file.into() };
         assert_eq!(distinct(vec![program("a"), program("a")])?, [program("a")]);
         let test = Program { role: Role::Test { package: "examples".into() }, ..program("b") };
         assert_eq!(distinct(vec![program("a"), test.clone()])?, [program("a"), test]);

@@ -37,7 +37,11 @@ pub(super) fn clear(out: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => bail!("--out {}: {error}", out.display()),
     };
-    ensure!(empty || out.join(MARK).is_file(), "--out {}: there is something in it that is no bundle; name another folder", out.display());
+    ensure!(
+        empty || out.join(MARK).is_file(),
+        "--out {}: there is something in it that is no bundle; name another folder",
+        out.display()
+    );
     fs::remove_dir_all(out).with_context(|| format!("cannot remove {}", out.display()))
 }
 
@@ -95,7 +99,11 @@ fn copy(from: &Path, to: &Path, wanted: &dyn Fn(&Path) -> bool) -> io::Result<()
 fn tool(name: &str, option: &str, package: &str, file: &Path) -> Result<()> {
     let done = Command::new(name).arg(option).arg(file).stdin(Stdio::null()).output();
     let done = done.with_context(|| format!("`{name}` does not run: `apt install {package}`"))?;
-    ensure!(done.status.success(), "{name} fails: {}", String::from_utf8_lossy(&done.stderr).trim());
+    ensure!(
+        done.status.success(),
+        "{name} fails: {}",
+        String::from_utf8_lossy(&done.stderr).trim()
+    );
     Ok(())
 }
 

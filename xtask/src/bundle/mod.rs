@@ -26,7 +26,8 @@ pub(crate) fn run(out: Option<PathBuf>) -> Result<()> {
     setup::run(false, Report::IfNews)?;
     let mut programs = compile::tests()?;
     programs.extend(compile::benches()?);
-    let size = folder::fill(&out, &programs).with_context(|| format!("cannot make the bundle in {}", out.display()))?;
+    let size = folder::fill(&out, &programs)
+        .with_context(|| format!("cannot make the bundle in {}", out.display()))?;
     println!(
         "{} programs, {} in {}: {}\nrun them with {}",
         programs.len(),
@@ -35,6 +36,10 @@ pub(crate) fn run(out: Option<PathBuf>) -> Result<()> {
         out.display(),
         out.join("run.sh").display()
     );
-    ensure!(size <= LIMIT, "a bundle is to be sent about, and this one is larger than {}", spell_size(LIMIT));
+    ensure!(
+        size <= LIMIT,
+        "a bundle is to be sent about, and this one is larger than {}",
+        spell_size(LIMIT)
+    );
     Ok(())
 }

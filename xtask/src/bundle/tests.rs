@@ -14,7 +14,8 @@ struct Bundle(PathBuf);
 
 impl Bundle {
     fn new(name: &str) -> Result<Self> {
-        let bundle = Self(env::temp_dir().join(format!("slim-xtask-bundle-{name}-{}", std::process::id())));
+        let bundle =
+            Self(env::temp_dir().join(format!("slim-xtask-bundle-{name}-{}", std::process::id())));
         for folder in ["tests", "bin", "workspace/tests", "libtorch/lib"] {
             fs::create_dir_all(bundle.0.join(folder))?;
         }
@@ -25,7 +26,10 @@ impl Bundle {
         // As a bundle is before the script has run.
         assert!(Command::new("gzip").arg(bundle.0.join("bin/train")).status()?.success());
         let said = "test result: ok. 3 passed; 0 failed; 0 ignored";
-        bundle.program("tests/good", &format!("#!/bin/sh\npwd\nenv\necho \"threads $2\"\necho '{said}'\n"))?;
+        bundle.program(
+            "tests/good",
+            &format!("#!/bin/sh\npwd\nenv\necho \"threads $2\"\necho '{said}'\n"),
+        )?;
         bundle.program("tests/bad", "#!/bin/sh\necho 'test a ... ok'\necho 'test b ... FAILED'\necho 'error: no GPU'\nexit 101\n")?;
         Ok(bundle)
     }
@@ -39,7 +43,10 @@ impl Bundle {
     fn run(&self, args: &[&str]) -> Result<Output> {
         let mut run = Command::new(self.0.join("run.sh"));
         // From a folder that is not its own.
-        run.args(args).current_dir("/").env("LIBTORCH", self.0.join("libtorch")).env_remove("LD_LIBRARY_PATH");
+        run.args(args)
+            .current_dir("/")
+            .env("LIBTORCH", self.0.join("libtorch"))
+            .env_remove("LD_LIBRARY_PATH");
         run.output().context("the script does not run")
     }
 
@@ -61,7 +68,8 @@ fn programs_find_what_cargo_would_tell_them() -> Result<()> {
     let bundle = Bundle::new("environment")?;
     let output = bundle.run(&["--device", "cpu", "--threads", "2", "good"])?;
     assert!(output.status.success(), "{output:?}");
-    let log = fs::read_to_string(bundle.0.join("logs/good.log"))?.replace(&bundle.0.display().to_string(), "BUNDLE");
+    let log = fs::read_to_string(bundle.0.join("logs/good.log"))?
+        .replace(&bundle.0.display().to_string(), "BUNDLE");
     for line in [
         "BUNDLE/workspace/tests",
         "CARGO_MANIFEST_DIR=BUNDLE/workspace/tests",
@@ -84,24 +92,40 @@ fn a_failure_is_named_and_is_the_scripts_own() -> Result<()> {
     let output = bundle.run(&["--device", "cpu"])?;
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout)?.replace(&bundle.0.display().to_string(), "BUNDLE");
-    let words: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let words: Vec<_> =
+        text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     let [first, good, bad, rest @ ..] = &words[..] else { panic!("{text}") };
     assert_eq!(first, "libtorch in BUNDLE/libtorch, on cpu");
     assert!(good.starts_with("ok good 3 passed; 0 failed "), "{good}");
     assert!(bad.starts_with("FAILED bad ended with code 101 "), "{bad}");
-    assert_eq!(rest, ["test b ... FAILED", "error: no GPU", "1 failed: what they said is in BUNDLE/logs"]);
+    assert_eq!(
+        rest,
+        ["test b ... FAILED", "error: no GPU", "1 failed: what they said is in BUNDLE/logs"]
+    );
     Ok(())
 }
 
 #[test]
 fn what_cannot_run_is_refused() -> Result<()> {
     let bundle = Bundle::new("refused")?;
-    assert_eq!(bundle.refusal(&[])?, "error: --device cuda: the libtorch in BUNDLE/libtorch has no CUDA\n");
+    assert_eq!(
+        bundle.refusal(&[])?,
+        "error: --device cuda: the libtorch in BUNDLE/libtorch has no CUDA\n"
+    );
     assert_eq!(bundle.refusal(&["--device"])?, "error: --device needs a value\n");
     assert_eq!(bundle.refusal(&["--gpu"])?, "error: there is no --gpu: see run.sh --help\n");
-    assert_eq!(bundle.refusal(&["--libtorch", "/nowhere/at/all"])?, "error: there is no folder /nowhere/at/all\n");
-    assert_eq!(bundle.refusal(&["--libtorch", "/"])?, "error: / is no libtorch: it has no lib/libtorch_cpu.so\n");
-    assert_eq!(bundle.refusal(&["--device", "cpu", "other"])?, "error: no test is called other; there are: good bad \n");
+    assert_eq!(
+        bundle.refusal(&["--libtorch", "/nowhere/at/all"])?,
+        "error: there is no folder /nowhere/at/all\n"
+    );
+    assert_eq!(
+        bundle.refusal(&["--libtorch", "/"])?,
+        "error: / is no libtorch: it has no lib/libtorch_cpu.so\n"
+    );
+    assert_eq!(
+        bundle.refusal(&["--device", "cpu", "other"])?,
+        "error: no test is called other; there are: good bad \n"
+    );
     Ok(())
 }
 
@@ -114,7 +138,13 @@ fn only_a_bundle_is_replaced() -> Result<()> {
     fs::create_dir_all(&bundle.0)?;
     fs::write(bundle.0.join("thesis.txt"), "years of work")?;
     let refused = folder::clear(&bundle.0).map_err(|error| error.to_string());
-    assert_eq!(refused, Err(format!("--out {}: there is something in it that is no bundle; name another folder", bundle.0.display())));
+    assert_eq!(
+        refused,
+        Err(format!(
+            "--out {}: there is something in it that is no bundle; name another folder",
+            bundle.0.display()
+        ))
+    );
     assert!(Path::new(&bundle.0).join("thesis.txt").exists());
     Ok(())
 }

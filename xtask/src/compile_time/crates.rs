@@ -47,7 +47,9 @@ impl Form {
 
     fn dependencies(self) -> String {
         match self {
-            Self::Plain | Self::Serde => "serde = { version = \"1.0\", features = [\"derive\"] }".into(),
+            Self::Plain | Self::Serde => {
+                "serde = { version = \"1.0\", features = [\"derive\"] }".into()
+            }
             // libtorch is neither needed nor linked.
             _ => format!(
                 "slim-runtime = {{ path = {:?}, features = [\"doc-only\"] }}\ntch = {{ version = \"=0.24.0\", features = [\"doc-only\"] }}",
@@ -60,7 +62,10 @@ impl Form {
     pub(super) fn source(self, fields: usize, renamed: bool) -> String {
         let (derives, types) = match self {
             Self::Layers => ("Debug", ["slim_runtime::nn::Conv2D", "slim_runtime::nn::BatchNorm"]),
-            Self::Derive => ("Debug, slim_runtime::Prunable", ["slim_runtime::nn::Conv2D", "slim_runtime::nn::BatchNorm"]),
+            Self::Derive => (
+                "Debug, slim_runtime::Prunable",
+                ["slim_runtime::nn::Conv2D", "slim_runtime::nn::BatchNorm"],
+            ),
             Self::Model => ("Debug", ["conv2d(8 => 8, kernel = 3, padding = 1)", "batch_norm(8)"]),
             Self::Plain => ("Debug", ["Vec<f64>", "String"]),
             Self::Serde => ("Debug, serde::Serialize", ["Vec<f64>", "String"]),
@@ -75,7 +80,9 @@ impl Form {
             };
         }
         match self {
-            Self::Model => format!("slim_runtime::model! {{\n    #[derive({derives})]\n    pub struct Net {{\n{text}    }}\n}}\n"),
+            Self::Model => format!(
+                "slim_runtime::model! {{\n    #[derive({derives})]\n    pub struct Net {{\n{text}    }}\n}}\n"
+            ),
             _ => format!("#[derive({derives})]\npub struct Net {{\n{text}}}\n"),
         }
     }
@@ -86,13 +93,22 @@ pub(super) fn write(folder: &Path) -> io::Result<()> {
     let crates = || SIZES.iter().flat_map(|&fields| ALL.map(|(form, _)| (form, fields)));
     let members: Vec<_> = crates().map(|(form, fields)| form.package(fields)).collect();
     fs::create_dir_all(folder)?;
-    fs::write(folder.join("Cargo.toml"), format!("[workspace]\nresolver = \"3\"\nmembers = {members:?}\n"))?;
+    fs::write(
+        folder.join("Cargo.toml"),
+        format!("[workspace]\nresolver = \"3\"\nmembers = {members:?}\n"),
+    )?;
     fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock"))?;
     for (form, fields) in crates() {
         let package = folder.join(form.package(fields));
         fs::create_dir_all(package.join("src"))?;
-        let head = format!("[package]\nname = {:?}\nversion = \"0.0.0\"\nedition = \"2024\"\n", form.package(fields));
-        fs::write(package.join("Cargo.toml"), format!("{head}\n[dependencies]\n{}\n", form.dependencies()))?;
+        let head = format!(
+            "[package]\nname = {:?}\nversion = \"0.0.0\"\nedition = \"2024\"\n",
+            form.package(fields)
+        );
+        fs::write(
+            package.join("Cargo.toml"),
+            format!("{head}\n[dependencies]\n{}\n", form.dependencies()),
+        )?;
         fs::write(package.join("src/lib.rs"), form.source(fields, false))?;
     }
     Ok(())
@@ -108,7 +124,11 @@ mod tests {
             for fields in SIZES {
                 let (before, after) = (form.source(fields, false), form.source(fields, true));
                 assert_eq!(before.matches("field").count(), fields);
-                let changed: Vec<_> = before.lines().zip(after.lines()).filter(|(before, after)| before != after).collect();
+                let changed: Vec<_> = before
+                    .lines()
+                    .zip(after.lines())
+                    .filter(|(before, after)| before != after)
+                    .collect();
                 let [(before, after)] = changed[..] else { panic!("{changed:?}") };
                 assert_eq!(before.replace("field", "renamed"), after);
                 assert!(before.contains(&format!("field{}", fields / 2)));

@@ -40,7 +40,10 @@ pub(super) fn seconds(folder: &Path, mode: Mode, runs: usize) -> Result<Vec<f64>
         for (times, (form, fields)) in times.iter_mut().zip(crates()) {
             let package = form.package(fields);
             // Written anew, so that cargo takes it for changed.
-            fs::write(folder.join(&package).join("src/lib.rs"), form.source(fields, mode == Mode::Incremental && run % 2 == 1))?;
+            fs::write(
+                folder.join(&package).join("src/lib.rs"),
+                form.source(fields, mode == Mode::Incremental && run % 2 == 1),
+            )?;
             let mut check = cargo(folder, mode.name(), &["check", "--package", &package]);
             check.env("CARGO_INCREMENTAL", if mode == Mode::Incremental { "1" } else { "0" });
             let begun = Instant::now();
@@ -58,7 +61,11 @@ pub(super) fn lines(folder: &Path) -> Result<Vec<usize>> {
     println!("lines of expanded code");
     let count = |(form, fields): (Form, usize)| {
         let package = form.package(fields);
-        let mut expand = cargo(folder, "expanded", &["rustc", "--profile", "check", "--package", &package, "--", "-Zunpretty=expanded"]);
+        let mut expand = cargo(
+            folder,
+            "expanded",
+            &["rustc", "--profile", "check", "--package", &package, "--", "-Zunpretty=expanded"],
+        );
         // The stable compiler shows it to no one else. Crates that look for this variable are compiled in a folder of their own.
         let text = output(expand.env("RUSTC_BOOTSTRAP", "1"))?;
         Ok(text.lines().filter(|line| !line.trim().is_empty()).count())
@@ -68,7 +75,11 @@ pub(super) fn lines(folder: &Path) -> Result<Vec<usize>> {
 
 fn cargo(folder: &Path, target: &str, args: &[&str]) -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.arg("--quiet").args(args).current_dir(folder).env("CARGO_TARGET_DIR", folder.join("target").join(target));
+    cargo
+        .arg("--quiet")
+        .args(args)
+        .current_dir(folder)
+        .env("CARGO_TARGET_DIR", folder.join("target").join(target));
     cargo
 }
 

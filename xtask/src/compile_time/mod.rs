@@ -34,7 +34,8 @@ pub(crate) fn run(runs: usize, json: Option<&Path>) -> Result<()> {
     let lines = measure::lines(&folder)?;
     let cold = measure::seconds(&folder, measure::Mode::Cold, runs)?;
     let incremental = measure::seconds(&folder, measure::Mode::Incremental, runs)?;
-    let crates = SIZES.iter().flat_map(|&fields| ALL.map(|(form, without)| (form, fields, without)));
+    let crates =
+        SIZES.iter().flat_map(|&fields| ALL.map(|(form, without)| (form, fields, without)));
     let rows: Vec<Row> = crates
         .zip(lines.into_iter().zip(cold.into_iter().zip(incremental)))
         .map(|((form, fields, without), (lines, (cold, incremental)))| {

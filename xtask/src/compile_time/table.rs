@@ -7,20 +7,50 @@ use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 pub(super) fn spell(rows: &[Row]) -> String {
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN);
-    table.set_header(["fields", "what", "cold", "macro", "× serde", "renamed", "macro", "× serde", "lines a field"]);
+    table.set_header([
+        "fields",
+        "what",
+        "cold",
+        "macro",
+        "× serde",
+        "renamed",
+        "macro",
+        "× serde",
+        "lines a field",
+    ]);
     for row in rows {
-        let of = |name: Option<&str>| rows.iter().find(|other| other.fields == row.fields && Some(other.name) == name);
-        let added = |row: &Row, value: fn(&Row) -> f64| of(row.without).map(|without| value(row) - value(without));
+        let of = |name: Option<&str>| {
+            rows.iter().find(|other| other.fields == row.fields && Some(other.name) == name)
+        };
+        let added = |row: &Row, value: fn(&Row) -> f64| {
+            of(row.without).map(|without| value(row) - value(without))
+        };
         let times = |value| {
             let (ours, serdes) = (added(row, value)?, added(of(Some("serde"))?, value)?);
             // A few milliseconds are as good as nothing.
             (serdes > 0.005).then(|| format!("{:.2}", ours / serdes))
         };
-        let seconds = |seconds: Option<f64>| seconds.map(|seconds| format!("{seconds:.3} s")).unwrap_or_default();
-        let timed = |value: fn(&Row) -> f64| [seconds(Some(value(row))), seconds(added(row, value)), times(value).unwrap_or_default()];
-        let lines = added(row, |row| row.lines as f64).map(|lines| format!("{:.1}", lines / row.fields as f64)).unwrap_or_default();
+        let seconds = |seconds: Option<f64>| {
+            seconds.map(|seconds| format!("{seconds:.3} s")).unwrap_or_default()
+        };
+        let timed = |value: fn(&Row) -> f64| {
+            [
+                seconds(Some(value(row))),
+                seconds(added(row, value)),
+                times(value).unwrap_or_default(),
+            ]
+        };
+        let lines = added(row, |row| row.lines as f64)
+            .map(|lines| format!("{:.1}", lines / row.fields as f64))
+            .unwrap_or_default();
         let named = [row.fields.to_string(), row.name.to_owned()];
-        table.add_row(named.into_iter().chain(timed(|row| row.cold)).chain(timed(|row| row.incremental)).chain([lines]));
+        table.add_row(
+            named
+                .into_iter()
+                .chain(timed(|row| row.cold))
+                .chain(timed(|row| row.incremental))
+                .chain([lines]),
+        );
     }
     table
         .column_iter_mut()
@@ -36,7 +66,14 @@ mod tests {
 
     #[test]
     fn what_is_added_is_compared_with_what_serde_adds() {
-        let row = |name, cold, incremental, lines, without| Row { name, fields: 100, cold, incremental, lines, without };
+        let row = |name, cold, incremental, lines, without| Row {
+            name,
+            fields: 100,
+            cold,
+            incremental,
+            lines,
+            without,
+        };
         let rows = [
             row("layers", 0.20, 0.10, 110, None),
             row("derive", 0.32, 0.16, 510, Some("layers")),

@@ -38,27 +38,43 @@ impl Listing {
         for (label, folder) in folders.iter().enumerate() {
             let before = images.len();
             gather(folder, label as i64, &mut images)?;
-            ensure!(images.len() > before, "`{}` has no images, which end in .{}", folder.display(), ENDINGS.join(", ."));
+            ensure!(
+                images.len() > before,
+                "`{}` has no images, which end in .{}",
+                folder.display(),
+                ENDINGS.join(", .")
+            );
         }
-        let classes = folders.iter().filter_map(|folder| folder.file_name()).map(OsStr::to_owned).collect();
+        let classes =
+            folders.iter().filter_map(|folder| folder.file_name()).map(OsStr::to_owned).collect();
         Ok(Self { dir: dir.to_owned(), classes, images })
     }
 
     /// # Errors
     /// The other one has other classes.
     pub(super) fn compare(&self, other: &Self) -> Result<()> {
-        let (ours, theirs): (BTreeSet<_>, BTreeSet<_>) = (self.classes.iter().collect(), other.classes.iter().collect());
+        let (ours, theirs): (BTreeSet<_>, BTreeSet<_>) =
+            (self.classes.iter().collect(), other.classes.iter().collect());
         let only = |listing: &Self, names: Vec<&&OsString>| match names.len() {
             0 => None,
             count => {
-                let shown: Vec<_> = names.iter().take(5).map(|name| format!("`{}`", name.display())).collect();
-                let more = if count > 5 { format!(" and {} more", count - 5) } else { String::new() };
+                let shown: Vec<_> =
+                    names.iter().take(5).map(|name| format!("`{}`", name.display())).collect();
+                let more =
+                    if count > 5 { format!(" and {} more", count - 5) } else { String::new() };
                 Some(format!("only `{}` has {}{more}", listing.dir.display(), shown.join(", ")))
             }
         };
-        let differences = [only(self, ours.difference(&theirs).collect()), only(other, theirs.difference(&ours).collect())];
+        let differences = [
+            only(self, ours.difference(&theirs).collect()),
+            only(other, theirs.difference(&ours).collect()),
+        ];
         let said: Vec<_> = differences.into_iter().flatten().collect();
-        ensure!(said.is_empty(), "training and test images are of different classes: {}", said.join("; "));
+        ensure!(
+            said.is_empty(),
+            "training and test images are of different classes: {}",
+            said.join("; ")
+        );
         Ok(())
     }
 }
@@ -72,16 +88,27 @@ pub(super) fn classes(dir: &Path) -> Result<Vec<PathBuf>> {
     if folders.is_empty() {
         let (dir, expected) = (dir.to_owned(), vec!["CLASS/*.jpeg"]);
         let origin = "each class has a folder of its name there, with its images in it, as ImageNet's (https://www.image-net.org)";
-        return Err(Missing { set: "classes", absent: expected.clone(), places: vec![dir.clone()], dir, expected, origin }.into());
+        return Err(Missing {
+            set: "classes",
+            absent: expected.clone(),
+            places: vec![dir.clone()],
+            dir,
+            expected,
+            origin,
+        }
+        .into());
     }
     Ok(folders)
 }
 
 /// What a folder has, in the order of names, but for what is hidden.
 fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
-    let read = || fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>();
+    let read =
+        || fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>();
     let mut paths = read().with_context(|| dir.display().to_string())?;
-    paths.retain(|path| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")));
+    paths.retain(|path| {
+        path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."))
+    });
     paths.sort_unstable();
     Ok(paths)
 }
@@ -135,9 +162,18 @@ mod tests {
         ])?;
         let listing = Listing::of(dir.path())?;
         assert_eq!(listing.classes, ["Z", "n10", "n2"]);
-        let found: Vec<_> =
-            listing.images.iter().map(|image| Ok((image.path.strip_prefix(dir.path())?.to_str(), image.label))).collect::<Result<_>>()?;
-        let expected = [("Z/c.bmp", 0), ("n10/images/y.webp", 1), ("n10/z.jpg", 1), ("n2/a.png", 2), ("n2/b.JPEG", 2)];
+        let found: Vec<_> = listing
+            .images
+            .iter()
+            .map(|image| Ok((image.path.strip_prefix(dir.path())?.to_str(), image.label)))
+            .collect::<Result<_>>()?;
+        let expected = [
+            ("Z/c.bmp", 0),
+            ("n10/images/y.webp", 1),
+            ("n10/z.jpg", 1),
+            ("n2/a.png", 2),
+            ("n2/b.JPEG", 2),
+        ];
         assert_eq!(found, expected.map(|(path, label)| (Some(path), label)));
         Ok(())
     }
@@ -154,7 +190,8 @@ mod tests {
     #[test]
     fn classes_that_only_one_part_has_are_named() -> Result<()> {
         let dir = tree(&["train/cat/1.png", "train/cow/1.png", "val/cat/1.png", "val/dog/1.png"])?;
-        let (train, val) = (Listing::of(&dir.path().join("train"))?, Listing::of(&dir.path().join("val"))?);
+        let (train, val) =
+            (Listing::of(&dir.path().join("train"))?, Listing::of(&dir.path().join("val"))?);
         train.compare(&train)?;
         insta::assert_snapshot!(said(&dir, train.compare(&val)), @"training and test images are of different classes: only `data/train` has `cow`; only `data/val` has `dog`");
         let dir = tree(&[
@@ -167,7 +204,8 @@ mod tests {
             "val/5/1.png",
             "val/6/1.png",
         ])?;
-        let (train, val) = (Listing::of(&dir.path().join("train"))?, Listing::of(&dir.path().join("val"))?);
+        let (train, val) =
+            (Listing::of(&dir.path().join("train"))?, Listing::of(&dir.path().join("val"))?);
         insta::assert_snapshot!(said(&dir, train.compare(&val)), @"training and test images are of different classes: only `data/val` has `1`, `2`, `3`, `4`, `5` and 1 more");
         Ok(())
     }

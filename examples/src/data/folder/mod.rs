@@ -33,14 +33,23 @@ const NORMAL: Normal = Normal { mean: [0.485, 0.456, 0.406], deviation: [0.229, 
 pub(super) fn find(dir: &Path) -> Result<[PathBuf; 2]> {
     let missing = |absent: Vec<&'static str>| {
         let origin = "each has one folder of images per class, as ImageNet's (https://www.image-net.org), and `val` may be called `test`";
-        Missing { set: "images", dir: dir.to_owned(), expected: vec!["train", "val"], absent, places: vec![dir.to_owned()], origin }
+        Missing {
+            set: "images",
+            dir: dir.to_owned(),
+            expected: vec!["train", "val"],
+            absent,
+            places: vec![dir.to_owned()],
+            origin,
+        }
     };
     let absent = absent(dir, &["train", "val", "test"])?;
     let test = ["val", "test"].into_iter().find(|name| !absent.contains(name));
     let folders = match test {
         Some(test) if !absent.contains(&"train") => [dir.join("train"), dir.join(test)],
         Some(_) => return Err(missing(vec!["train"]).into()),
-        None => return Err(missing(absent.into_iter().filter(|name| *name != "test").collect()).into()),
+        None => {
+            return Err(missing(absent.into_iter().filter(|name| *name != "test").collect()).into());
+        }
     };
     folders.iter().try_for_each(|folder| list::classes(folder).map(drop))?;
     Ok(folders)
@@ -53,7 +62,12 @@ pub(super) fn load(dir: &Path, device: Device, side: u32) -> Result<DataSet> {
     training.compare(&testing)?;
     let classes = training.classes.len() as i64;
     let part = |listing: Listing| Box::new(Folder { images: listing.images.into(), side, device });
-    Ok(DataSet { classes, image: [3, side.into(), side.into()], train: part(training), test: part(testing) })
+    Ok(DataSet {
+        classes,
+        image: [3, side.into(), side.into()],
+        train: part(training),
+        test: part(testing),
+    })
 }
 
 /// Images on disk.
@@ -77,9 +91,12 @@ impl Folder {
         match InOrder::new(order.clone(), threads, size.saturating_mul(2), work) {
             Ok(mut pixels) => {
                 let mut numbers = order::batches(order, size, 0);
-                let mut batch = move || numbers.next().map(|numbers| self.batch(&numbers, &mut pixels));
+                let mut batch =
+                    move || numbers.next().map(|numbers| self.batch(&numbers, &mut pixels));
                 let mut failed = false;
-                Box::new(iter::from_fn(move || if failed { None } else { batch().inspect(|batch| failed = batch.is_err()) }))
+                Box::new(iter::from_fn(move || {
+                    if failed { None } else { batch().inspect(|batch| failed = batch.is_err()) }
+                }))
             }
             Err(error) => Box::new(iter::once(Err(error).context("no thread to decode images on"))),
         }
@@ -87,14 +104,19 @@ impl Folder {
 
     fn batch(&self, numbers: &[i64], pixels: &mut InOrder<Result<Vec<u8>>>) -> Result<Batch> {
         let side = i64::from(self.side);
-        let (mut bytes, mut labels) = (Vec::with_capacity(numbers.len() * 3 * (side * side) as usize), Vec::with_capacity(numbers.len()));
+        let (mut bytes, mut labels) = (
+            Vec::with_capacity(numbers.len() * 3 * (side * side) as usize),
+            Vec::with_capacity(numbers.len()),
+        );
         for number in numbers {
             let Labelled { path, label } = &self.images[*number as usize];
-            let image = pixels.next().context("the thread that decoded it died").and_then(|image| image);
+            let image =
+                pixels.next().context("the thread that decoded it died").and_then(|image| image);
             bytes.extend(image.with_context(|| path.display().to_string())?);
             labels.push(*label);
         }
-        let interleaved = Tensor::f_from_slice(&bytes)?.f_view([-1, side, side, 3])?.f_to_device(self.device)?;
+        let interleaved =
+            Tensor::f_from_slice(&bytes)?.f_view([-1, side, side, 3])?.f_to_device(self.device)?;
         let images = NORMAL.apply(&interleaved.f_permute([0, 3, 1, 2])?.f_contiguous()?)?;
         Ok(Batch { images, labels: Tensor::f_from_slice(&labels)?.f_to_device(self.device)? })
     }
@@ -134,10 +156,12 @@ mod tests {
         let dir = tempfile::tempdir()?;
         for (part, count) in [("train", 12), (test, 4)] {
             for number in 0..count {
-                let folder = dir.path().join(part).join(if number < count / 2 { "cat" } else { "dog" });
+                let folder =
+                    dir.path().join(part).join(if number < count / 2 { "cat" } else { "dog" });
                 fs::create_dir_all(&folder)?;
                 let ending = ["png", "jpeg", "webp", "bmp"][usize::from(number) % 4];
-                RgbImage::from_pixel(40, 50, Rgb(colour(number))).save(folder.join(format!("{number:02}.{ending}")))?;
+                RgbImage::from_pixel(40, 50, Rgb(colour(number)))
+                    .save(folder.join(format!("{number:02}.{ending}")))?;
             }
         }
         Ok(dir)
@@ -151,10 +175,17 @@ mod tests {
             let pixels = NORMAL.undo(&batch.images);
             assert_eq!(pixels.size(), [batch.labels.size()[0], 3, 28, 28]);
             for (place, label) in Vec::<i64>::try_from(&batch.labels)?.into_iter().enumerate() {
-                let pixel = Vec::<u8>::try_from(pixels.get(place as i64).select(1, 14).select(1, 14))?;
+                let pixel =
+                    Vec::<u8>::try_from(pixels.get(place as i64).select(1, 14).select(1, 14))?;
                 let number = (i64::from(pixel[0]) + 4) / 8;
                 // JPEG is near, not exact.
-                assert!(pixel.iter().zip(colour(number as u8)).all(|(found, wanted)| found.abs_diff(wanted) <= 3), "{pixel:?}");
+                assert!(
+                    pixel
+                        .iter()
+                        .zip(colour(number as u8))
+                        .all(|(found, wanted)| found.abs_diff(wanted) <= 3),
+                    "{pixel:?}"
+                );
                 found.push((number, label));
             }
         }
@@ -166,8 +197,14 @@ mod tests {
         for test in ["val", "test"] {
             let dir = tree(test)?;
             let data = load(dir.path(), Device::Cpu, SMALL)?;
-            assert_eq!((data.classes, data.image, data.train.len(), data.test.len()), (2, [3, 28, 28], 12, 4));
-            assert_eq!(numbers(data.train.batches(5))?, (0..12).map(|number| (number, number / 6)).collect::<Vec<_>>());
+            assert_eq!(
+                (data.classes, data.image, data.train.len(), data.test.len()),
+                (2, [3, 28, 28], 12, 4)
+            );
+            assert_eq!(
+                numbers(data.train.batches(5))?,
+                (0..12).map(|number| (number, number / 6)).collect::<Vec<_>>()
+            );
             assert_eq!(numbers(data.test.batches(5))?, [(0, 0), (1, 0), (2, 1), (3, 1)]);
         }
         Ok(())
@@ -177,12 +214,16 @@ mod tests {
     fn channels_rows_and_columns_are_where_they_belong() -> Result<()> {
         let dir = tree("val")?;
         // 32 pixels are the shorter side for squares of 28, of which the middle begins at 2.
-        let pixel = |row: i64, column: i64| [row * 5, column * 4, row + column].map(|value| value as u8);
-        RgbImage::from_fn(32, 32, |x, y| Rgb(pixel(y.into(), x.into()))).save(dir.path().join("val/cat/00.png"))?;
-        let batch = load(dir.path(), Device::Cpu, SMALL)?.test.batches(1).next().context("a batch")??;
+        let pixel =
+            |row: i64, column: i64| [row * 5, column * 4, row + column].map(|value| value as u8);
+        RgbImage::from_fn(32, 32, |x, y| Rgb(pixel(y.into(), x.into())))
+            .save(dir.path().join("val/cat/00.png"))?;
+        let batch =
+            load(dir.path(), Device::Cpu, SMALL)?.test.batches(1).next().context("a batch")??;
         let pixels = NORMAL.undo(&batch.images);
         for (row, column) in [(0, 0), (0, 27), (27, 0), (13, 5)] {
-            let found = [0, 1, 2].map(|channel| pixels.int64_value(&[0, channel, row, column]) as u8);
+            let found =
+                [0, 1, 2].map(|channel| pixels.int64_value(&[0, channel, row, column]) as u8);
             assert_eq!(found, pixel(row + 2, column + 2), "{row}, {column}");
         }
         Ok(())
@@ -192,11 +233,15 @@ mod tests {
     fn an_epoch_has_every_image_once_and_can_begin_anywhere() -> Result<()> {
         let dir = tree("val")?;
         // So that pieces of it differ.
-        RgbImage::from_fn(64, 64, |x, y| Rgb([x as u8 * 4, y as u8 * 4, 0])).save(dir.path().join("train/cat/00.png"))?;
+        RgbImage::from_fn(64, 64, |x, y| Rgb([x as u8 * 4, y as u8 * 4, 0]))
+            .save(dir.path().join("train/cat/00.png"))?;
         let train = load(dir.path(), Device::Cpu, SMALL)?.train;
         let epoch = |seed, first| train.shuffled(5, seed, first).collect::<Result<Vec<_>>>();
         let same = |a: &[Batch], b: &[Batch]| {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.images.equal(&b.images) && a.labels.equal(&b.labels))
+            a.len() == b.len()
+                && a.iter()
+                    .zip(b)
+                    .all(|(a, b)| a.images.equal(&b.images) && a.labels.equal(&b.labels))
         };
         let whole = epoch(1, 0)?;
         for first in 0..4 {
@@ -238,7 +283,11 @@ mod tests {
         for size in [12, 100_000_000_000, usize::MAX] {
             assert_eq!(data.test.batches(size).count(), 1, "{size}");
             let batches = data.train.shuffled(size, 1, 0).collect::<Result<Vec<_>>>()?;
-            assert_eq!(batches.iter().map(|batch| batch.labels.numel()).collect::<Vec<_>>(), [12], "{size}");
+            assert_eq!(
+                batches.iter().map(|batch| batch.labels.numel()).collect::<Vec<_>>(),
+                [12],
+                "{size}"
+            );
             assert_eq!(data.train.shuffled(size, 1, 1).count(), 0, "{size}");
         }
         Ok(())

@@ -73,8 +73,14 @@ fn centre(image: &DynamicImage, side: u32) -> DynamicImage {
     let image = cut(image, middle(image.width(), image.height(), longest, longest));
     let (width, height) = (image.width(), image.height());
     let short = side * 256 / 224;
-    let long = |other: u32, shorter: u32| (u64::from(short) * u64::from(other) / u64::from(shorter)) as u32;
-    let resized = if width < height { resize(&image, short, long(height, width)) } else { resize(&image, long(width, height), short) };
+    let long = |other: u32, shorter: u32| {
+        (u64::from(short) * u64::from(other) / u64::from(shorter)) as u32
+    };
+    let resized = if width < height {
+        resize(&image, short, long(height, width))
+    } else {
+        resize(&image, long(width, height), short)
+    };
     cut(&resized, middle(resized.width(), resized.height(), side, side))
 }
 
@@ -82,7 +88,12 @@ fn centre(image: &DynamicImage, side: u32) -> DynamicImage {
 fn middle(width: u32, height: u32, most_wide: u32, most_high: u32) -> Piece {
     let (new_width, new_height) = (width.min(most_wide), height.min(most_high));
     let start = |space: u32| (f64::from(space) / 2.).round_ties_even() as u32;
-    Piece { left: start(width - new_width), top: start(height - new_height), width: new_width, height: new_height }
+    Piece {
+        left: start(width - new_width),
+        top: start(height - new_height),
+        width: new_width,
+        height: new_height,
+    }
 }
 
 /// A piece of 8 % to 100 % of the area, and of 3:4 to 4:3; after ten attempts to fit one in, the middle.
@@ -93,14 +104,18 @@ fn draw(width: u32, height: u32, rng: &mut Rng) -> Piece {
     for _ in 0..10 {
         let area = wide * high * (0.08 + 0.92 * rng.f64());
         let ratio = (flattest + (widest - flattest) * rng.f64()).exp();
-        let (w, h) = ((area * ratio).sqrt().round_ties_even() as u32, (area / ratio).sqrt().round_ties_even() as u32);
+        let (w, h) = (
+            (area * ratio).sqrt().round_ties_even() as u32,
+            (area / ratio).sqrt().round_ties_even() as u32,
+        );
         if (1..=width).contains(&w) && (1..=height).contains(&h) {
             let (top, left) = (rng.u32(0..=height - h), rng.u32(0..=width - w));
             return Piece { left, top, width: w, height: h };
         }
     }
     let [least, most] = RATIOS;
-    let (most_wide, most_high) = ((high * most).round_ties_even() as u32, (wide / least).round_ties_even() as u32);
+    let (most_wide, most_high) =
+        ((high * most).round_ties_even() as u32, (wide / least).round_ties_even() as u32);
     middle(width, height, most_wide.max(1), most_high.max(1))
 }
 
@@ -133,7 +148,11 @@ mod tests {
             View::Centre.of(&file, 32)?;
             for length in [0, 3, whole.len() / 10, whole.len() / 2, whole.len() - 20] {
                 fs::write(&file, &whole[..length])?;
-                assert!(View::Centre.of(&file, 32).is_err(), "{length} of {} bytes of a {ending}", whole.len());
+                assert!(
+                    View::Centre.of(&file, 32).is_err(),
+                    "{length} of {} bytes of a {ending}",
+                    whole.len()
+                );
             }
         }
         Ok(())
@@ -170,7 +189,10 @@ mod tests {
         let (mut areas, mut corners) = (Vec::new(), Vec::new());
         for image in 0..4000 {
             let piece = draw(500, 375, &mut Rng::with_seed(image));
-            assert!(piece.left + piece.width <= 500 && piece.top + piece.height <= 375, "{piece:?}");
+            assert!(
+                piece.left + piece.width <= 500 && piece.top + piece.height <= 375,
+                "{piece:?}"
+            );
             let ratio = f64::from(piece.width) / f64::from(piece.height);
             assert!((0.74..1.35).contains(&ratio), "{piece:?}");
             areas.push(f64::from(piece.width * piece.height) / (500. * 375.));
@@ -184,8 +206,14 @@ mod tests {
 
     #[test]
     fn what_no_piece_fits_into_gives_its_middle() {
-        assert_eq!(draw(1, 3000, &mut Rng::with_seed(0)), Piece { left: 0, top: 1500, width: 1, height: 1 });
-        assert_eq!(draw(1000, 12, &mut Rng::with_seed(0)), Piece { left: 492, top: 0, width: 16, height: 12 });
+        assert_eq!(
+            draw(1, 3000, &mut Rng::with_seed(0)),
+            Piece { left: 0, top: 1500, width: 1, height: 1 }
+        );
+        assert_eq!(
+            draw(1000, 12, &mut Rng::with_seed(0)),
+            Piece { left: 492, top: 0, width: 16, height: 12 }
+        );
         assert_eq!(centre(&ramps(3, 4000), 32).into_rgb8().dimensions(), (32, 32));
         assert_eq!(centre(&ramps(1, 1), 32).into_rgb8().dimensions(), (32, 32));
     }
@@ -200,9 +228,17 @@ mod tests {
             let flipped = first[0] > last[0];
             let (left, right) = if flipped { (last[0], first[0]) } else { (first[0], last[0]) };
             // Within the width of the filter at the border.
-            let near = |pixel: u8, place: u32| u32::from(pixel).abs_diff(place) <= 1 + piece.width.max(piece.height) / 32;
-            assert!(near(left, piece.left) && near(right, piece.left + piece.width - 1), "{first:?} {last:?} {piece:?}");
-            assert!(near(first[1], piece.top) && near(last[1], piece.top + piece.height - 1), "{first:?} {last:?} {piece:?}");
+            let near = |pixel: u8, place: u32| {
+                u32::from(pixel).abs_diff(place) <= 1 + piece.width.max(piece.height) / 32
+            };
+            assert!(
+                near(left, piece.left) && near(right, piece.left + piece.width - 1),
+                "{first:?} {last:?} {piece:?}"
+            );
+            assert!(
+                near(first[1], piece.top) && near(last[1], piece.top + piece.height - 1),
+                "{first:?} {last:?} {piece:?}"
+            );
             flipped
         };
         let count = (0..200).filter(|seed| flipped(*seed)).count();

@@ -30,7 +30,10 @@ impl<T: Send + 'static> InOrder<T> {
             // A queue takes its memory at once.
             let (results, queue) = sync_channel(ahead.min(shared.0.len()).div_ceil(count));
             let shared = Arc::clone(&shared);
-            started.threads.push(thread::Builder::new().spawn(move || run(&shared.0, first, count, &shared.1, &results))?);
+            started.threads.push(
+                thread::Builder::new()
+                    .spawn(move || run(&shared.0, first, count, &shared.1, &results))?,
+            );
             started.queues.push(queue);
         }
         Ok(started)
@@ -38,7 +41,13 @@ impl<T: Send + 'static> InOrder<T> {
 }
 
 /// Every `step`-th job from `first` on.
-fn run<J, T>(jobs: &[J], first: usize, step: usize, work: impl Fn(&J) -> T, results: &SyncSender<T>) {
+fn run<J, T>(
+    jobs: &[J],
+    first: usize,
+    step: usize,
+    work: impl Fn(&J) -> T,
+    results: &SyncSender<T>,
+) {
     for job in jobs.iter().skip(first).step_by(step) {
         // Nobody waits for it any more.
         if results.send(work(job)).is_err() {
@@ -94,7 +103,9 @@ mod tests {
     fn no_more_is_done_ahead_than_was_asked_for() -> io::Result<()> {
         let done = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&done);
-        let mut results = InOrder::new((0..1000).collect(), 4, 8, move |_: &usize| counter.fetch_add(1, Ordering::SeqCst))?;
+        let mut results = InOrder::new((0..1000).collect(), 4, 8, move |_: &usize| {
+            counter.fetch_add(1, Ordering::SeqCst)
+        })?;
         for taken in 0..20 {
             thread::sleep(Duration::from_millis(2));
             // Beside those in the queues, each thread holds one that finds no place.

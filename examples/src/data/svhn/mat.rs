@@ -54,9 +54,15 @@ fn arrays<const N: usize>(mut file: impl Read, names: [&str; N]) -> Result<[Arra
     let (mut found, mut start) = (BTreeMap::new(), HEADER as u64);
     while let Some(tag) = tag(&mut file).with_context(|| format!("at byte {start}"))? {
         let mut body = (&mut file).take(tag.size.into());
-        let array = element(&tag, &mut body, &names).with_context(|| format!("array at byte {start}"))?;
+        let array =
+            element(&tag, &mut body, &names).with_context(|| format!("array at byte {start}"))?;
         io::copy(&mut body, &mut io::sink())?;
-        ensure!(body.limit() == 0, "array at byte {start}: {} of its {} bytes are not there", body.limit(), tag.size);
+        ensure!(
+            body.limit() == 0,
+            "array at byte {start}: {} of its {} bytes are not there",
+            body.limit(),
+            tag.size
+        );
         start += 8 + u64::from(tag.size);
         if let Some((name, array)) = array {
             ensure!(found.insert(name.clone(), array).is_none(), "it has two arrays `{name}`");
@@ -64,7 +70,9 @@ fn arrays<const N: usize>(mut file: impl Read, names: [&str; N]) -> Result<[Arra
     }
     let missing: Vec<_> = names.into_iter().filter(|name| !found.contains_key(*name)).collect();
     let arrays: Vec<_> = names.into_iter().filter_map(|name| found.remove(name)).collect();
-    arrays.try_into().map_err(|_| anyhow::anyhow!("it has no array of numbers `{}`", missing.join("` and no `")))
+    arrays
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("it has no array of numbers `{}`", missing.join("` and no `")))
 }
 
 fn header(file: &mut impl Read) -> Result<()> {
@@ -73,9 +81,13 @@ fn header(file: &mut impl Read) -> Result<()> {
     match &header[124..] {
         [0, 1, b'I', b'M'] => Ok(()),
         [0, 2, b'I', b'M'] => {
-            bail!("it is a MAT file of version 7.3, and only those of version 5 are read; MATLAB writes one by `save -v7`")
+            bail!(
+                "it is a MAT file of version 7.3, and only those of version 5 are read; MATLAB writes one by `save -v7`"
+            )
         }
-        [_, _, b'M', b'I'] => bail!("it is a big-endian MAT file, and only little-endian ones are read"),
+        [_, _, b'M', b'I'] => {
+            bail!("it is a big-endian MAT file, and only little-endian ones are read")
+        }
         _ => bail!("it is no MAT file of version 5"),
     }
 }
@@ -92,7 +104,10 @@ fn tag(reader: &mut impl Read) -> Result<Option<Tag>> {
     reader.take(8).read_to_end(&mut bytes)?;
     match *bytes.as_slice() {
         [] => Ok(None),
-        [a, b, c, d, e, f, g, h] => Ok(Some(Tag { kind: u32::from_le_bytes([a, b, c, d]), size: u32::from_le_bytes([e, f, g, h]) })),
+        [a, b, c, d, e, f, g, h] => Ok(Some(Tag {
+            kind: u32::from_le_bytes([a, b, c, d]),
+            size: u32::from_le_bytes([e, f, g, h]),
+        })),
         _ => bail!("the file is cut off"),
     }
 }
@@ -117,13 +132,17 @@ fn element(tag: &Tag, body: &mut impl Read, names: &[&str]) -> Result<Option<(St
             }
             Ok(array)
         }
-        other => bail!("its type is {other}, and an array's is {} or {}", kind::MATRIX, kind::COMPRESSED),
+        other => {
+            bail!("its type is {other}, and an array's is {} or {}", kind::MATRIX, kind::COMPRESSED)
+        }
     }
 }
 
 fn matrix(body: &mut impl Read, names: &[&str]) -> Result<Option<(String, Array)>> {
     let flags = short(body, kind::UINT32, "flags")?;
-    let [class, flags, ..] = *flags.as_slice() else { bail!("its flags are {} bytes", flags.len()) };
+    let [class, flags, ..] = *flags.as_slice() else {
+        bail!("its flags are {} bytes", flags.len())
+    };
     let dims = short(body, kind::INT32, "dimensions")?;
     let name = short(body, kind::INT8, "name")?;
     let name = String::from_utf8_lossy(&name).into_owned();
@@ -133,9 +152,14 @@ fn matrix(body: &mut impl Read, names: &[&str]) -> Result<Option<(String, Array)
     }
     let complex = flags & 0b1000 != 0;
     ensure!(!complex, "`{name}` has complex numbers");
-    let dims = ints(&dims).map(u64::try_from).collect::<Result<Vec<_>, _>>().with_context(|| format!("`{name}` has a negative size"))?;
-    let count =
-        dims.iter().try_fold(1_u64, |count, size| count.checked_mul(*size)).with_context(|| format!("`{name}` has sizes {dims:?}"))?;
+    let dims = ints(&dims)
+        .map(u64::try_from)
+        .collect::<Result<Vec<_>, _>>()
+        .with_context(|| format!("`{name}` has a negative size"))?;
+    let count = dims
+        .iter()
+        .try_fold(1_u64, |count, size| count.checked_mul(*size))
+        .with_context(|| format!("`{name}` has sizes {dims:?}"))?;
     let (kind, bytes) = data(body, |size, width| {
         let right = Some(u64::from(size)) == count.checked_mul(width);
         ensure!(right, "`{name}` is of sizes {dims:?} and has {size} bytes, {width} per number");
@@ -168,10 +192,17 @@ fn data(body: &mut impl Read, fits: impl Fn(u32, u64) -> Result<()>) -> Result<(
     let small = first >> 16 != 0;
     let (kind, size) = if small { (first & 0xffff, first >> 16) } else { (first, word()?) };
     ensure!(!small || size <= 4, "it has {size} bytes in a place for 4");
-    fits(size, width(kind).with_context(|| format!("it has data of type {kind}, which are no numbers"))?)?;
+    fits(
+        size,
+        width(kind).with_context(|| format!("it has data of type {kind}, which are no numbers"))?,
+    )?;
     let mut bytes = Vec::new();
     body.take(size.into()).read_to_end(&mut bytes)?;
-    ensure!(bytes.len() == size as usize, "it is cut off: {} of {size} bytes are there", bytes.len());
+    ensure!(
+        bytes.len() == size as usize,
+        "it is cut off: {} of {size} bytes are there",
+        bytes.len()
+    );
     let padded = if small { 4 } else { u64::from(size).next_multiple_of(8) };
     // What ends an array may go without.
     io::copy(&mut body.take(padded - u64::from(size)), &mut io::sink())?;
@@ -197,8 +228,11 @@ fn numbers(kind: u32, bytes: Vec<u8>) -> Result<Numbers> {
     /// The numbers of a type, each made an integer.
     macro_rules! each {
         ($number:ty, $integer:expr) => {{
-            let numbers = bytes.chunks_exact(size_of::<$number>()).filter_map(|bytes| bytes.try_into().ok());
-            Numbers::Integers(numbers.map(<$number>::from_le_bytes).map($integer).collect::<Result<_>>()?)
+            let numbers =
+                bytes.chunks_exact(size_of::<$number>()).filter_map(|bytes| bytes.try_into().ok());
+            Numbers::Integers(
+                numbers.map(<$number>::from_le_bytes).map($integer).collect::<Result<_>>()?,
+            )
         }};
     }
     fn whole(number: f64) -> Result<i64> {
@@ -244,14 +278,25 @@ mod tests {
             (9, (-3_f64).to_le_bytes().to_vec()),
             (12, (-3_i64).to_le_bytes().to_vec()),
         ] {
-            let [a, b] = parsed(&file(&[bytes.clone(), array("b", DOUBLE, &[1, 1], kind, &number)]))?;
-            assert_eq!(a, Array { dims: vec![2, 3], numbers: Numbers::Bytes(vec![1, 2, 3, 4, 5, 6]) });
-            assert_eq!(b, Array { dims: vec![1, 1], numbers: Numbers::Integers(vec![-3]) }, "type {kind}");
+            let [a, b] =
+                parsed(&file(&[bytes.clone(), array("b", DOUBLE, &[1, 1], kind, &number)]))?;
+            assert_eq!(
+                a,
+                Array { dims: vec![2, 3], numbers: Numbers::Bytes(vec![1, 2, 3, 4, 5, 6]) }
+            );
+            assert_eq!(
+                b,
+                Array { dims: vec![1, 1], numbers: Numbers::Integers(vec![-3]) },
+                "type {kind}"
+            );
         }
-        for (kind, number) in
-            [(4, 40_000_u16.to_le_bytes().to_vec()), (6, 40_000_u32.to_le_bytes().to_vec()), (13, 40_000_u64.to_le_bytes().to_vec())]
-        {
-            let [_, b] = parsed(&file(&[bytes.clone(), array("b", DOUBLE, &[1, 1], kind, &number)]))?;
+        for (kind, number) in [
+            (4, 40_000_u16.to_le_bytes().to_vec()),
+            (6, 40_000_u32.to_le_bytes().to_vec()),
+            (13, 40_000_u64.to_le_bytes().to_vec()),
+        ] {
+            let [_, b] =
+                parsed(&file(&[bytes.clone(), array("b", DOUBLE, &[1, 1], kind, &number)]))?;
             assert_eq!(b.numbers, Numbers::Integers(vec![40_000]), "type {kind}");
         }
         Ok(())
@@ -286,13 +331,19 @@ mod tests {
         squeezed[136] ^= 0xff;
         // What is wrong with the stream, the library says in its own words.
         let damaged = said(&squeezed);
-        assert!(damaged.starts_with("array at byte 128: ") && damaged.contains("deflate"), "{damaged}");
+        assert!(
+            damaged.starts_with("array at byte 128: ") && damaged.contains("deflate"),
+            "{damaged}"
+        );
         Ok(())
     }
 
     #[test]
     fn no_damage_is_worse_than_an_error() -> Result<()> {
-        let arrays = [array("a", UINT8, &[4, 4, 3, 2], 2, &(0..96).collect::<Vec<_>>()), array("b", DOUBLE, &[2, 1], 2, &[1, 10])];
+        let arrays = [
+            array("a", UINT8, &[4, 4, 3, 2], 2, &(0..96).collect::<Vec<_>>()),
+            array("b", DOUBLE, &[2, 1], 2, &[1, 10]),
+        ];
         let squeezed = arrays.iter().map(|array| compressed(array)).collect::<Result<Vec<_>>>()?;
         let mut rng = fastrand::Rng::with_seed(0);
         for whole in [file(&arrays), file(&squeezed)] {
@@ -303,7 +354,11 @@ mod tests {
                     let place = rng.usize(120..damaged.len());
                     damaged[place] = [rng.u8(..), 0, 0x7f, 0xff][rng.usize(..4)];
                 }
-                damaged.truncate(if rng.bool() { damaged.len() } else { rng.usize(..damaged.len()) });
+                damaged.truncate(if rng.bool() {
+                    damaged.len()
+                } else {
+                    rng.usize(..damaged.len())
+                });
                 refused += usize::from(parsed(&damaged).is_err());
             }
             assert!(refused > 200, "{refused} of 400");

@@ -40,7 +40,12 @@ pub(super) fn load(dir: &Path, device: Device) -> Result<DataSet> {
         let path = folder.join(files[0]);
         part(&path, device).with_context(|| path.display().to_string())
     };
-    Ok(DataSet { classes: CLASSES, image: [3, SIDE, SIDE], train: Box::new(part(SOURCE.train)?), test: Box::new(part(SOURCE.test)?) })
+    Ok(DataSet {
+        classes: CLASSES,
+        image: [3, SIDE, SIDE],
+        train: Box::new(part(SOURCE.train)?),
+        test: Box::new(part(SOURCE.test)?),
+    })
 }
 
 fn part(file: &Path, device: Device) -> Result<Memory> {
@@ -72,7 +77,10 @@ fn labels(y: Array) -> Result<Vec<i64>> {
         Numbers::Integers(integers) => integers,
     };
     let digit = |(image, class): (usize, i64)| {
-        ensure!((1..=CLASSES).contains(&class), "image {image} is of class {class}, and SVHN's are 1 to 10");
+        ensure!(
+            (1..=CLASSES).contains(&class),
+            "image {image} is of class {class}, and SVHN's are 1 to 10"
+        );
         Ok(class % CLASSES)
     };
     classes.into_iter().enumerate().map(digit).collect()
@@ -91,13 +99,21 @@ mod tests {
 
     /// As MATLAB has them: the row runs fastest.
     fn x(images: std::ops::Range<usize>) -> Vec<u8> {
-        let plane = move |image| (0..3).flat_map(move |channel| (0..1024).map(move |at| pixel(at % 32, at / 32, channel, image)));
+        let plane = move |image| {
+            (0..3).flat_map(move |channel| {
+                (0..1024).map(move |at| pixel(at % 32, at / 32, channel, image))
+            })
+        };
         images.flat_map(plane).collect()
     }
 
     /// As networks have them: the column runs fastest.
     fn rows(images: std::ops::Range<usize>) -> Vec<u8> {
-        let plane = move |image| (0..3).flat_map(move |channel| (0..1024).map(move |at| pixel(at / 32, at % 32, channel, image)));
+        let plane = move |image| {
+            (0..3).flat_map(move |channel| {
+                (0..1024).map(move |at| pixel(at / 32, at % 32, channel, image))
+            })
+        };
         images.flat_map(plane).collect()
     }
 
@@ -110,7 +126,8 @@ mod tests {
 
     fn whole(part: &dyn crate::data::Part) -> Result<(Vec<u8>, Vec<i64>)> {
         let batches = part.batches(2).collect::<Result<Vec<_>>>()?;
-        let cat = |of: fn(&Batch) -> &Tensor| Tensor::cat(&batches.iter().map(of).collect::<Vec<_>>(), 0);
+        let cat =
+            |of: fn(&Batch) -> &Tensor| Tensor::cat(&batches.iter().map(of).collect::<Vec<_>>(), 0);
         let pixels = LOOK.normal.undo(&cat(|batch| &batch.images)).reshape([-1]);
         Ok((pixels.try_into()?, cat(|batch| &batch.labels).try_into()?))
     }
@@ -130,7 +147,10 @@ mod tests {
         ]);
         let dir = folder(&train, &test)?;
         let data = load(dir.path(), Device::Cpu)?;
-        assert_eq!((data.classes, data.image, data.train.len(), data.test.len()), (10, [3, 32, 32], 5, 2));
+        assert_eq!(
+            (data.classes, data.image, data.train.len(), data.test.len()),
+            (10, [3, 32, 32], 5, 2)
+        );
         assert!(whole(&*data.train)? == (rows(0..5), vec![1, 2, 9, 0, 3]));
         assert!(whole(&*data.test)? == (rows(5..7), vec![0, 7]));
         Ok(())
@@ -154,15 +174,23 @@ mod tests {
             let batch = train.shuffled(1, seed, 1).next().context("a batch")??;
             let crop = LOOK.normal.undo(&batch.images).get(0);
             let original = padded.get(i64::from(batch.labels.int64_value(&[0]) == 3));
-            assert!((0..81).any(|at| crop.equal(&original.narrow(1, at % 9, 32).narrow(2, at / 9, 32))), "seed {seed}");
+            assert!(
+                (0..81).any(|at| crop.equal(&original.narrow(1, at % 9, 32).narrow(2, at / 9, 32))),
+                "seed {seed}"
+            );
         }
         Ok(())
     }
 
     #[test]
     fn one_image_has_no_last_size() -> Result<()> {
-        let one = file(&[array("X", UINT8, &[32, 32, 3], 2, &x(0..1)), array("y", UINT8, &[1, 1], 2, &[4])]);
-        assert!(whole(&*load(folder(&one, &one)?.path(), Device::Cpu)?.train)? == (rows(0..1), vec![4]));
+        let one = file(&[
+            array("X", UINT8, &[32, 32, 3], 2, &x(0..1)),
+            array("y", UINT8, &[1, 1], 2, &[4]),
+        ]);
+        assert!(
+            whole(&*load(folder(&one, &one)?.path(), Device::Cpu)?.train)? == (rows(0..1), vec![4])
+        );
         Ok(())
     }
 
@@ -171,11 +199,18 @@ mod tests {
         let said = |x: Vec<u8>, y: Vec<u8>| -> Result<String> {
             let dir = folder(&file(&[x, y]), &[])?;
             let error = load(dir.path(), Device::Cpu).err().context("it was taken")?;
-            Ok(format!("{error:#}").replace(&format!("{}/train_32x32.mat: ", dir.path().display()), ""))
+            Ok(format!("{error:#}")
+                .replace(&format!("{}/train_32x32.mat: ", dir.path().display()), ""))
         };
-        let good = || (array("X", UINT8, &[32, 32, 3, 2], 2, &x(0..2)), array("y", UINT8, &[2, 1], 2, &[1, 2]));
+        let good = || {
+            (
+                array("X", UINT8, &[32, 32, 3, 2], 2, &x(0..2)),
+                array("y", UINT8, &[2, 1], 2, &[1, 2]),
+            )
+        };
         let y = |dims: &[i32], labels: &[u8]| said(good().0, array("y", UINT8, dims, 2, labels));
-        let x = |dims: &[i32], kind, bytes: &[u8]| said(array("X", UINT8, dims, kind, bytes), good().1);
+        let x =
+            |dims: &[i32], kind, bytes: &[u8]| said(array("X", UINT8, dims, kind, bytes), good().1);
         insta::assert_snapshot!(y(&[2, 1], &[1, 11])?, @"image 1 is of class 11, and SVHN's are 1 to 10");
         insta::assert_snapshot!(y(&[2, 1], &[0, 1])?, @"image 0 is of class 0, and SVHN's are 1 to 10");
         insta::assert_snapshot!(y(&[3, 1], &[1, 2, 3])?, @"2 images have 3 labels");

@@ -11,7 +11,8 @@ pub(super) const UINT8: u8 = 9;
 
 /// A file of some arrays.
 pub(super) fn file(arrays: &[Vec<u8>]) -> Vec<u8> {
-    let mut bytes = b"MATLAB 5.0 MAT-file, Platform: GLNXA64, Created on: Thu Jan  1 00:00:00 1970".to_vec();
+    let mut bytes =
+        b"MATLAB 5.0 MAT-file, Platform: GLNXA64, Created on: Thu Jan  1 00:00:00 1970".to_vec();
     bytes.resize(116, b' ');
     bytes.extend([0; 8]);
     bytes.extend([0, 1, b'I', b'M']);

@@ -2,7 +2,9 @@
 
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
-use plotters::prelude::{Circle, DrawingArea, IntoDrawingArea, PathElement, Rectangle, SVGBackend, Text};
+use plotters::prelude::{
+    Circle, DrawingArea, IntoDrawingArea, PathElement, Rectangle, SVGBackend, Text,
+};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, IntoFont, ShapeStyle};
 
@@ -35,10 +37,16 @@ pub(super) enum Side {
 }
 
 /// Draws a picture of this size. `label` says what it shows to who cannot see it.
-pub(super) fn svg(size: (i32, i32), label: &str, draw: impl FnOnce(&Canvas) -> Result<()>) -> Result<String> {
+pub(super) fn svg(
+    size: (i32, i32),
+    label: &str,
+    draw: impl FnOnce(&Canvas) -> Result<()>,
+) -> Result<String> {
     let mut drawn = String::new();
     {
-        let canvas = Canvas(SVGBackend::with_string(&mut drawn, (size.0 as u32, size.1 as u32)).into_drawing_area());
+        let canvas = Canvas(
+            SVGBackend::with_string(&mut drawn, (size.0 as u32, size.1 as u32)).into_drawing_area(),
+        );
         draw(&canvas)?;
         canvas.0.present().map_err(failed)?;
     }
@@ -56,12 +64,19 @@ fn failed(error: impl std::fmt::Display) -> anyhow::Error {
 }
 
 impl Canvas<'_> {
-    pub(super) fn bar(&self, from: (i32, i32), to: (i32, i32), ink: Ink, opacity: f64) -> Result<()> {
+    pub(super) fn bar(
+        &self,
+        from: (i32, i32),
+        to: (i32, i32),
+        ink: Ink,
+        opacity: f64,
+    ) -> Result<()> {
         self.0.draw(&Rectangle::new([from, to], ink.colour().mix(opacity).filled())).map_err(failed)
     }
 
     pub(super) fn line(&self, points: &[(i32, i32)], ink: Ink, width: u32) -> Result<()> {
-        let style = ShapeStyle { color: ink.colour().to_rgba(), filled: false, stroke_width: width };
+        let style =
+            ShapeStyle { color: ink.colour().to_rgba(), filled: false, stroke_width: width };
         self.0.draw(&PathElement::new(points.to_vec(), style)).map_err(failed)
     }
 
@@ -85,7 +100,10 @@ impl Canvas<'_> {
             Side::Right => HPos::Left,
         };
         // The backend makes text smaller by this factor.
-        let style = (family, FONT * 1.24).into_font().color(&ink.colour()).pos(Pos::new(side, VPos::Center));
+        let style = (family, FONT * 1.24)
+            .into_font()
+            .color(&ink.colour())
+            .pos(Pos::new(side, VPos::Center));
         self.0.draw(&Text::new(text.to_owned(), at, style)).map_err(failed)
     }
 }
@@ -102,12 +120,15 @@ pub(super) fn shortened<'n>(names: impl Iterator<Item = &'n str>, most: usize) -
     let mut is_whole = true;
     while names.iter().any(is_long) {
         let Some((first, _)) = names[0].split_once('.') else { break };
-        let rest: Option<Vec<_>> = names.iter().map(|name| name.strip_prefix(first)?.strip_prefix('.')).collect();
+        let rest: Option<Vec<_>> =
+            names.iter().map(|name| name.strip_prefix(first)?.strip_prefix('.')).collect();
         let Some(rest) = rest else { break };
         (names, is_whole) = (rest, false);
     }
     let end_of = |name: &str| match name.chars().count() {
-        length if length > most => format!("…{}", name.chars().skip(length - most + 1).collect::<String>()),
+        length if length > most => {
+            format!("…{}", name.chars().skip(length - most + 1).collect::<String>())
+        }
         _ if is_whole => name.to_owned(),
         _ => format!("…{name}"),
     };
@@ -122,8 +143,14 @@ mod tests {
     fn long_names_keep_their_end() {
         let of = |names: &[&str], most| shortened(names.iter().copied(), most).join(" ");
         assert_eq!(of(&["layer1.0.bn1", "bn1"], 22), "layer1.0.bn1 bn1");
-        assert_eq!(of(&["features.0.norm", "features.12.block.depthwise.norm"], 26), "…0.norm …12.block.depthwise.norm");
-        assert_eq!(of(&["features.0", "a_name_without_any_dot_in_it"], 10), "features.0 …dot_in_it");
+        assert_eq!(
+            of(&["features.0.norm", "features.12.block.depthwise.norm"], 26),
+            "…0.norm …12.block.depthwise.norm"
+        );
+        assert_eq!(
+            of(&["features.0", "a_name_without_any_dot_in_it"], 10),
+            "features.0 …dot_in_it"
+        );
         assert_eq!(of(&["γγγγγγγγ"], 4), "…γγγ");
         assert_eq!(of(&[], 4), "");
     }

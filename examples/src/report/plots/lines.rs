@@ -39,24 +39,41 @@ impl Line<'_> {
 /// The picture; and how many lines were left out of it.
 pub(in crate::report) fn lines(dependencies: &Dependencies) -> Result<(String, usize)> {
     let makers: BTreeSet<usize> = dependencies.groups.iter().flat_map(Group::makers).collect();
-    let row: BTreeMap<usize, usize> = makers.iter().enumerate().map(|(row, &layer)| (layer, row)).collect();
-    let rows_of = |layers: &mut dyn Iterator<Item = usize>| layers.filter_map(|layer| row.get(&layer).copied()).collect();
-    let line = |group| Line { group, makers: rows_of(&mut group.makers()), readers: rows_of(&mut group.readers()), lane: 0 };
+    let row: BTreeMap<usize, usize> =
+        makers.iter().enumerate().map(|(row, &layer)| (layer, row)).collect();
+    let rows_of = |layers: &mut dyn Iterator<Item = usize>| {
+        layers.filter_map(|layer| row.get(&layer).copied()).collect()
+    };
+    let line = |group| Line {
+        group,
+        makers: rows_of(&mut group.makers()),
+        readers: rows_of(&mut group.readers()),
+        lane: 0,
+    };
     // The model's input is made by no layer.
-    let mut lines: Vec<_> = dependencies.groups.iter().map(line).filter(|line| !line.makers.is_empty()).collect();
+    let mut lines: Vec<_> =
+        dependencies.groups.iter().map(line).filter(|line| !line.makers.is_empty()).collect();
     let all = lines.len();
     if lanes(&mut lines) > MOST_LANES {
         lines.retain(|line| line.group.is_coupled() || line.ends().1 <= line.ends().0 + 1);
     }
     let lanes = lanes(&mut lines) as i32;
 
-    let names = shortened(makers.iter().map(|&layer| dependencies.layers[layer].path.as_str()), MOST_CHARACTERS);
+    let names = shortened(
+        makers.iter().map(|&layer| dependencies.layers[layer].path.as_str()),
+        MOST_CHARACTERS,
+    );
     let widths: Vec<_> = makers.iter().map(|&layer| dependencies.layers[layer].widths()).collect();
     let name_at = LANE * (lanes + 1);
-    let width = WIDTH.max(name_at + width_of_name(longest(names.iter())) + width_of(longest(widths.iter())));
+    let width = WIDTH
+        .max(name_at + width_of_name(longest(names.iter())) + width_of(longest(widths.iter())));
     let size = (width, ROW * names.len() as i32 + 4);
     let coupled = lines.iter().filter(|line| line.group.is_coupled()).count();
-    let label = format!("{} layers and {} groups of channels; {coupled} groups are made by several layers.", names.len(), lines.len());
+    let label = format!(
+        "{} layers and {} groups of channels; {coupled} groups are made by several layers.",
+        names.len(),
+        lines.len()
+    );
     let drawn = svg(size, &label, |canvas| {
         guides(canvas, &lines, names.len(), name_at)?;
         lines.iter().zip(inks(&lines)).try_for_each(|(line, ink)| draw(canvas, line, ink))?;
@@ -86,13 +103,17 @@ fn lanes(lines: &mut [Line]) -> usize {
 /// Coupled groups have colours, which come round again.
 fn inks(lines: &[Line]) -> Vec<Ink> {
     let mut colours = GROUPS.into_iter().cycle();
-    lines.iter().map(|line| if line.group.is_coupled() { colours.next().unwrap_or(LINK) } else { LINK }).collect()
+    lines
+        .iter()
+        .map(|line| if line.group.is_coupled() { colours.next().unwrap_or(LINK) } else { LINK })
+        .collect()
 }
 
 /// In each row a line from the first lane that its layer knows to its name.
 fn guides(canvas: &Canvas, lines: &[Line], rows: usize, name_at: i32) -> Result<()> {
     (0..rows).try_for_each(|row| {
-        let known = lines.iter().filter(|line| line.makers.contains(&row) || line.readers.contains(&row));
+        let known =
+            lines.iter().filter(|line| line.makers.contains(&row) || line.readers.contains(&row));
         let first = known.map(|line| x(line.lane)).min().unwrap_or(name_at);
         canvas.line(&[(first, middle(row)), (name_at, middle(row))], GRID, 1)
     })
@@ -106,7 +127,9 @@ fn draw(canvas: &Canvas, line: &Line, ink: Ink) -> Result<()> {
         canvas.dot((x, middle(row)), 4, ink)?;
         canvas.dot((x, middle(row)), 2, PAPER)?;
     }
-    line.makers.iter().try_for_each(|&row| canvas.dot((x, middle(row)), if line.group.is_coupled() { 5 } else { 4 }, ink))
+    line.makers.iter().try_for_each(|&row| {
+        canvas.dot((x, middle(row)), if line.group.is_coupled() { 5 } else { 4 }, ink)
+    })
 }
 
 fn x(lane: usize) -> i32 {

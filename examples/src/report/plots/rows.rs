@@ -46,7 +46,12 @@ impl Frame {
 }
 
 /// Draws rows, with `head` pixels of room above them.
-pub(super) fn rows(label: &str, rows: &[Row], head: i32, draw: impl FnOnce(&Canvas, &Frame) -> Result<()>) -> Result<String> {
+pub(super) fn rows(
+    label: &str,
+    rows: &[Row],
+    head: i32,
+    draw: impl FnOnce(&Canvas, &Frame) -> Result<()>,
+) -> Result<String> {
     let names = shortened(rows.iter().map(|row| row.name.as_str()), MOST_CHARACTERS);
     let left = width_of_name(longest(names.iter()));
     let right = width_of(longest(rows.iter().map(|row| &row.number)));

@@ -60,7 +60,11 @@ impl Scale {
         let every = (self.high - self.low - 1) / (most - 1).max(1) + 1;
         let powers = (self.low + 1..=self.high).rev().step_by(every as usize);
         let spelled = powers.map(|power| {
-            let spelled = if (-2..=2).contains(&power) { format!("{}", 10_f64.powi(power)) } else { format!("1e{power}") };
+            let spelled = if (-2..=2).contains(&power) {
+                format!("{}", 10_f64.powi(power))
+            } else {
+                format!("1e{power}")
+            };
             (spelled, self.share(10_f64.powi(power)))
         });
         std::iter::once(("0".to_owned(), ZERO / 2.)).chain(spelled).collect()
@@ -77,9 +81,15 @@ mod tests {
         let scale = Scale::of(scores.into_iter());
         for score in scores {
             let (from, to) = scale.ends(scale.bin(score));
-            assert!((from - 1e-9..=to + 1e-9).contains(&scale.share(score)), "{score}: {from}..{to}");
+            assert!(
+                (from - 1e-9..=to + 1e-9).contains(&scale.share(score)),
+                "{score}: {from}..{to}"
+            );
         }
-        assert_eq!((scale.bin(0.), scale.bin(1e-30), scale.bin(1e9)), (None, Some(0), Some(scale.bins - 1)));
+        assert_eq!(
+            (scale.bin(0.), scale.bin(1e-30), scale.bin(1e9)),
+            (None, Some(0), Some(scale.bins - 1))
+        );
         assert!(scale.ends(None).1 < scale.cut(0.) && scale.cut(0.) < scale.ends(Some(0)).0);
     }
 

@@ -23,7 +23,10 @@ impl Count {
 }
 
 /// By bin, zero first: how many channels have such a score. Bins without any are left out.
-fn counted<'f>(scale: &Scale, channels: impl Iterator<Item = &'f Fate>) -> Vec<(Option<usize>, Count)> {
+fn counted<'f>(
+    scale: &Scale,
+    channels: impl Iterator<Item = &'f Fate>,
+) -> Vec<(Option<usize>, Count)> {
     let mut counts = vec![Count::default(); scale.bins + 1];
     for channel in channels {
         let count = &mut counts[scale.bin(channel.score).map_or(0, |bin| bin + 1)];
@@ -42,15 +45,26 @@ fn magnitudes(layers: &[Layer]) -> impl Iterator<Item = f64> {
 }
 
 /// All scores, on a logarithmic axis.
-pub(in crate::report) fn histogram(name: &str, layers: &[Layer], threshold: Option<f64>) -> Result<String> {
+pub(in crate::report) fn histogram(
+    name: &str,
+    layers: &[Layer],
+    threshold: Option<f64>,
+) -> Result<String> {
     let scale = Scale::of(magnitudes(layers));
     let counts = counted(&scale, channels(layers));
     let most = counts.iter().map(|(_, count)| count.all()).max().unwrap_or(1);
-    let (left, right, top, bottom) = (width_of(grouped(most as i64).len()) + 6, WIDTH - 12, 24, 190);
+    let (left, right, top, bottom) =
+        (width_of(grouped(most as i64).len()) + 6, WIDTH - 12, 24, 190);
     let across = |share: f64| left + (share * f64::from(right - left)).round() as i32;
-    let up = |count: u64| bottom - (count as f64 / most as f64 * f64::from(bottom - top)).round() as i32;
-    let cut = threshold.map(|threshold| format!(", with the threshold at {}", score(threshold))).unwrap_or_default();
-    let label = format!("Histogram of {} values of {name} on a logarithmic axis{cut}.", grouped(magnitudes(layers).count() as i64));
+    let up =
+        |count: u64| bottom - (count as f64 / most as f64 * f64::from(bottom - top)).round() as i32;
+    let cut = threshold
+        .map(|threshold| format!(", with the threshold at {}", score(threshold)))
+        .unwrap_or_default();
+    let label = format!(
+        "Histogram of {} values of {name} on a logarithmic axis{cut}.",
+        grouped(magnitudes(layers).count() as i64)
+    );
     svg((WIDTH, bottom + 24), &label, |canvas| {
         for count in [0, most.div_ceil(2), most] {
             canvas.line(&[(left, up(count)), (right, up(count))], GRID, 1)?;
@@ -77,11 +91,27 @@ pub(in crate::report) fn histogram(name: &str, layers: &[Layer], threshold: Opti
 }
 
 /// A strip for each layer, the darker the more of its scores are there.
-pub(in crate::report) fn strips(name: &str, layers: &[Layer], threshold: Option<f64>) -> Result<String> {
+pub(in crate::report) fn strips(
+    name: &str,
+    layers: &[Layer],
+    threshold: Option<f64>,
+) -> Result<String> {
     let scale = Scale::of(magnitudes(layers));
-    let stay = |layer: &Layer| format!("{} / {}", layer.channels.iter().filter(|channel| channel.stays).count(), layer.channels.len());
-    let numbered: Vec<_> = layers.iter().map(|layer| Row { name: layer.path.to_owned(), number: stay(layer) }).collect();
-    let label = format!("Where the values of {name} of {} layers are, a strip for each layer, and how many channels stay.", layers.len());
+    let stay = |layer: &Layer| {
+        format!(
+            "{} / {}",
+            layer.channels.iter().filter(|channel| channel.stays).count(),
+            layer.channels.len()
+        )
+    };
+    let numbered: Vec<_> = layers
+        .iter()
+        .map(|layer| Row { name: layer.path.to_owned(), number: stay(layer) })
+        .collect();
+    let label = format!(
+        "Where the values of {name} of {} layers are, a strip for each layer, and how many channels stay.",
+        layers.len()
+    );
     rows(&label, &numbered, 20, |canvas, frame| {
         ticks(canvas, &scale, &|share| frame.across(share), 8)?;
         for (index, layer) in layers.iter().enumerate() {
@@ -93,7 +123,12 @@ pub(in crate::report) fn strips(name: &str, layers: &[Layer], threshold: Option<
                 let (from, to) = scale.ends(bin);
                 let opacity = 0.25 + 0.75 * count.all() as f64 / most;
                 let (from, to) = (frame.across(from), frame.across(to).max(frame.across(from) + 1));
-                canvas.bar((from, middle - 6), (to, middle + 6), if count.goes > count.stays { BEFORE } else { AFTER }, opacity)?;
+                canvas.bar(
+                    (from, middle - 6),
+                    (to, middle + 6),
+                    if count.goes > count.stays { BEFORE } else { AFTER },
+                    opacity,
+                )?;
             }
         }
         let Some(threshold) = threshold else { return Ok(()) };
@@ -104,5 +139,7 @@ pub(in crate::report) fn strips(name: &str, layers: &[Layer], threshold: Option<
 
 fn ticks(canvas: &Canvas, scale: &Scale, across: &dyn Fn(f64) -> i32, y: i32) -> Result<()> {
     let most = (across(1.) - across(0.)) / 34;
-    scale.ticks(most).into_iter().try_for_each(|(spelled, share)| canvas.text(&spelled, (across(share), y), Side::Middle, MUTED))
+    scale.ticks(most).into_iter().try_for_each(|(spelled, share)| {
+        canvas.text(&spelled, (across(share), y), Side::Middle, MUTED)
+    })
 }

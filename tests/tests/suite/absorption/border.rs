@@ -56,10 +56,13 @@ fn the_interior_of_a_padded_convolution_is_exact_and_its_border_as_stated() {
         let sums = weights.iter().map(|&(y, x)| net.conv2.ws.select(3, x).select(2, y).abs());
         sums.fold(Tensor::from(0.), |sum, weight| sum + weight)
     };
-    let bound = |weights: &[(i64, i64)]| (on_padding(weights) * sent.view([1, -1])).sum_dim_intlist(1, false, None);
+    let bound = |weights: &[(i64, i64)]| {
+        (on_padding(weights) * sent.view([1, -1])).sum_dim_intlist(1, false, None)
+    };
     let corner = error.select(3, 0).select(2, 0).abs().amax(0, false);
     let edge = error.select(3, 3).select(2, 0).abs().amax(0, false);
-    let [corner_bound, edge_bound] = [&[(0, 0), (0, 1), (0, 2), (1, 0), (2, 0)][..], &[(0, 0), (0, 1), (0, 2)]].map(bound);
+    let [corner_bound, edge_bound] =
+        [&[(0, 0), (0, 1), (0, 2), (1, 0), (2, 0)][..], &[(0, 0), (0, 1), (0, 2)]].map(bound);
     assert!(bool::try_from(corner.le_tensor(&(corner_bound + 1e-12)).all()).unwrap());
     assert!(bool::try_from(edge.le_tensor(&(edge_bound + 1e-12)).all()).unwrap());
     assert!(largest(&corner) > 1e-3, "there is a border error to bound");

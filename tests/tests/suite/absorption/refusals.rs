@@ -1,6 +1,8 @@
 //! What is not absorbed, and why: it is dropped then, as without absorption, and never put in a wrong place.
 
-use slim_runtime::{Activation, Error, Flow, LayerKind, Prunable, Result, Slimming, Tracer, model, nn};
+use slim_runtime::{
+    Activation, Error, Flow, LayerKind, Prunable, Result, Slimming, Tracer, model, nn,
+};
 use tch::Tensor;
 use tch::nn::{ModuleT, VarStore};
 
@@ -136,17 +138,28 @@ struct Siamese {
 
 impl ModuleT for Siamese {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        let branch = |branch: &(nn::Conv2D, nn::BatchNorm)| xs.apply(&branch.0).apply_t(&branch.1, train).relu().apply(&self.head);
+        let branch = |branch: &(nn::Conv2D, nn::BatchNorm)| {
+            xs.apply(&branch.0).apply_t(&branch.1, train).relu().apply(&self.head)
+        };
         branch(&self.left) + branch(&self.right)
     }
 }
 
 #[test]
 fn one_bias_for_two_places_must_suit_both() {
-    let branch = |p: nn::Path| (nn::conv2d(&p / 0, 3, 12, 3, Default::default()), nn::batch_norm2d(&p / 1, 12, Default::default()));
+    let branch = |p: nn::Path| {
+        (
+            nn::conv2d(&p / 0, 3, 12, 3, Default::default()),
+            nn::batch_norm2d(&p / 1, 12, Default::default()),
+        )
+    };
     let siamese = |vs: &VarStore| {
         let p = &vs.root();
-        Siamese { left: branch(p / "left"), right: branch(p / "right"), head: nn::conv2d(p / "head", 12, 4, 1, Default::default()) }
+        Siamese {
+            left: branch(p / "left"),
+            right: branch(p / "right"),
+            head: nn::conv2d(p / "head", 12, 4, 1, Default::default()),
+        }
     };
     insta::assert_snapshot!(assert_dropped(siamese, &[2, 3, 6, 6]), @"
     `head`: 3 channels dropped: `head.bias` is used elsewhere too, where something else is sent
@@ -204,7 +217,10 @@ fn a_layer_of_your_own() {
         OfYourOwn {
             conv: nn::conv2d(p / "conv", 3, 12, 3, Default::default()),
             bn: nn::batch_norm2d(p / "bn", 12, Default::default()),
-            low_rank: LowRank { down: p.var("down", &[2, 12], nn::Init::Const(0.)), up: p.var("up", &[4, 2], nn::Init::Const(0.)) },
+            low_rank: LowRank {
+                down: p.var("down", &[2, 12], nn::Init::Const(0.)),
+                up: p.var("up", &[4, 2], nn::Init::Const(0.)),
+            },
         }
     };
     insta::assert_snapshot!(assert_dropped(new, &[2, 3, 6, 6]), @"`low_rank`: 5 channels dropped: nothing says what a layer of the kind `low rank` makes of them");
@@ -238,7 +254,10 @@ fn an_activation_says_nothing_of_other_parts() {
     let new = |vs: &VarStore| {
         let p = &vs.root();
         Outer {
-            stem: (nn::conv2d(p / "stem" / 0, 3, 12, 3, Default::default()), nn::batch_norm2d(p / "stem" / 1, 12, Default::default())),
+            stem: (
+                nn::conv2d(p / "stem" / 0, 3, 12, 3, Default::default()),
+                nn::batch_norm2d(p / "stem" / 1, 12, Default::default()),
+            ),
             block: Inner {
                 conv: nn::conv2d(p / "block" / "conv", 12, 12, 1, Default::default()),
                 bn: nn::batch_norm2d(p / "block" / "bn", 12, Default::default()),
@@ -265,6 +284,7 @@ fn a_shift_that_is_not_finite_is_an_error_and_changes_nothing() {
 #[test]
 fn an_activation_has_a_finite_parameter() {
     let (net, _vs) = build(|vs| NoPlace::new(vs.root()));
-    let error = net.plan(&Slimming::ratio(0.5).absorb_after(Activation::Elu(f64::NAN))).unwrap_err();
+    let error =
+        net.plan(&Slimming::ratio(0.5).absorb_after(Activation::Elu(f64::NAN))).unwrap_err();
     insta::assert_snapshot!(error, @"an activation with the parameter NaN: it must be finite, for instance `Activation::LeakyRelu(0.01)`");
 }

@@ -39,7 +39,12 @@ impl Block {
             bn1: norm(p / "bn1", width),
             conv2: conv(p / "conv2", width, width, 1, false),
             bn2: norm(p / "bn2", width),
-            downsample: (inputs != width).then(|| (conv(p / "downsample" / 0, inputs, width, 1, false), norm(p / "downsample" / 1, width))),
+            downsample: (inputs != width).then(|| {
+                (
+                    conv(p / "downsample" / 0, inputs, width, 1, false),
+                    norm(p / "downsample" / 1, width),
+                )
+            }),
         }
     }
 }
@@ -120,7 +125,11 @@ impl ModuleT for Chain {
 
 #[test]
 fn the_call_says_it_for_all() {
-    let slimmed = assert_exact(|vs| Chain::new(&vs.root()), Slimming::ratio(0.5).absorb_after(Activation::Gelu), &[2, 3, 6, 6]);
+    let slimmed = assert_exact(
+        |vs| Chain::new(&vs.root()),
+        Slimming::ratio(0.5).absorb_after(Activation::Gelu),
+        &[2, 3, 6, 6],
+    );
     insta::assert_snapshot!(lines(&slimmed), @"
     `conv2`: 5 channels into `bn2.running_mean`, exact
     `fc`: 28 channels into `fc.bias`, exact
@@ -151,7 +160,9 @@ struct Fields {
 
 impl ModuleT for Fields {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        (self.activation)(&xs.apply(&self.conv1).apply_t(&self.bn1, train)).dropout(self.dropout, train).apply(&self.conv2)
+        (self.activation)(&xs.apply(&self.conv1).apply_t(&self.bn1, train))
+            .dropout(self.dropout, train)
+            .apply(&self.conv2)
     }
 }
 

@@ -20,13 +20,24 @@ fn the_largest_the_mean_or_the_sum() {
         inputs: &[3],
         new: |p: &nn::Path| {
             let q = &(p / 0);
-            (Stream { first: unit(q / "first", 3, 4), inner: unit(q / "inner", 4, 2), outer: unit(q / "outer", 2, 4) }, conv(p / 1, 4, 2))
+            (
+                Stream {
+                    first: unit(q / "first", 3, 4),
+                    inner: unit(q / "inner", 4, 2),
+                    outer: unit(q / "outer", 2, 4),
+                },
+                conv(p / 1, 4, 2),
+            )
         },
         forward: |(net, last), xs| {
             let first = xs[0].apply(&net.first).relu();
             vec![(first.apply(&net.inner).relu().apply(&net.outer) + first).apply(last)]
         },
-        scales: &[("0.first.bn", &[1., -2., 3., 5.]), ("0.outer.bn", &[6., 2., 1., -2.]), ("0.inner.bn", &[-4.5, 3.25])],
+        scales: &[
+            ("0.first.bn", &[1., -2., 3., 5.]),
+            ("0.outer.bn", &[6., 2., 1., -2.]),
+            ("0.inner.bn", &[-4.5, 3.25]),
+        ],
     };
     form.check();
     let (net, _vs) = form.build();
@@ -39,7 +50,10 @@ fn the_largest_the_mean_or_the_sum() {
     // 6 2 3 5 for the stream, twice each, and 4.5 3.25: the sixth of ten is 4.5, so `inner` would be empty.
     assert_eq!(plan(Coupling::Max), (4.5, lists("0,3", "0"), vec!["0.inner.bn".to_owned()]));
     // 3.5 2 2 3.5: the sixth is 3.5, so the stream would be empty and keeps the first of its best.
-    assert_eq!(plan(Coupling::Mean), (3.5, lists("0", "0"), vec!["0.first.bn".to_owned(), "0.outer.bn".to_owned()]));
+    assert_eq!(
+        plan(Coupling::Mean),
+        (3.5, lists("0", "0"), vec!["0.first.bn".to_owned(), "0.outer.bn".to_owned()])
+    );
     // 7 4 4 7: the sixth is 4.5.
     assert_eq!(plan(Coupling::Sum), (4.5, lists("0,3", "0"), vec!["0.inner.bn".to_owned()]));
 }

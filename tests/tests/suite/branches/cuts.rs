@@ -26,7 +26,10 @@ fn chunks_lose_the_same_channels() {
     };
     let (plan, _) = form.check();
     // The scores are 9 8 2 1, twice each, and 8 is the threshold.
-    assert_eq!((kept(&plan, "0.unit.bn"), keep(&plan, "1", "in")), ("0,4".to_owned(), "0".to_owned()));
+    assert_eq!(
+        (kept(&plan, "0.unit.bn"), keep(&plan, "1", "in")),
+        ("0,4".to_owned(), "0".to_owned())
+    );
 }
 
 /// How many groups a shuffle has.
@@ -46,7 +49,11 @@ fn a_shuffle_by_view_loses_the_same_channels_in_every_group() {
         forward: |(net, last), xs| {
             let xs = xs[0].apply(&net.unit).relu();
             let groups = GROUPS as i64;
-            let shuffled = xs.view([2, groups, xs.size()[1] / groups, 4, 4]).transpose(1, 2).contiguous().view([2, -1, 4, 4]);
+            let shuffled = xs
+                .view([2, groups, xs.size()[1] / groups, 4, 4])
+                .transpose(1, 2)
+                .contiguous()
+                .view([2, -1, 4, 4]);
             vec![shuffled.apply(last)]
         },
         scales: &[("0.unit.bn", &[1., 1., 9., 8., 1., 1.])],
@@ -72,7 +79,10 @@ fn a_pixel_shuffle_loses_blocks() {
         scales: &[("0.unit.bn", &[1., 1., 1., 9., 2., 2., 2., 2., 8., 1., 1., 1.])],
     };
     let (plan, _) = form.check();
-    assert_eq!((kept(&plan, "0.unit.bn"), keep(&plan, "1", "in")), ("0-3".to_owned(), "0".to_owned()));
+    assert_eq!(
+        (kept(&plan, "0.unit.bn"), keep(&plan, "1", "in")),
+        ("0-3".to_owned(), "0".to_owned())
+    );
 }
 
 /// A unit of ShuffleNetV2: one part passes, the other is worked on.
@@ -96,7 +106,10 @@ fn stored_sizes_and_positions_tie_nothing() {
     let form = Form {
         inputs: &[3],
         new: |p| {
-            let work = |i: i64| ShuffleUnit { split: own::split([3, 3]), work: unit(p / "units" / i / 0 / "work", 3, 3) };
+            let work = |i: i64| ShuffleUnit {
+                split: own::split([3, 3]),
+                work: unit(p / "units" / i / 0 / "work", 3, 3),
+            };
             ShuffleNet {
                 stem: unit(p / "stem", 3, 6),
                 units: (0..2).map(|i| (work(i), own::shuffle(6, 2))).collect(),
@@ -110,12 +123,25 @@ fn stored_sizes_and_positions_tie_nothing() {
             };
             vec![mean(&net.units.iter().fold(xs[0].apply(&net.stem).relu(), unit)).apply(&net.fc)]
         },
-        scales: &[("stem.bn", &[9., 1., 8., 1., 1., 7.]), ("units.0.0.work.bn", &[1., 9., 1.]), ("units.1.0.work.bn", &[9., 8., 1.])],
+        scales: &[
+            ("stem.bn", &[9., 1., 8., 1., 1., 7.]),
+            ("units.0.0.work.bn", &[1., 9., 1.]),
+            ("units.1.0.work.bn", &[9., 8., 1.]),
+        ],
     };
     let (plan, net) = form.check();
-    assert_eq!((kept(&plan, "stem.bn"), kept(&plan, "units.0.0.work.bn")), ("0,2,5".to_owned(), "1".to_owned()));
+    assert_eq!(
+        (kept(&plan, "stem.bn"), kept(&plan, "units.0.0.work.bn")),
+        ("0,2,5".to_owned(), "1".to_owned())
+    );
     // 0, 2 and the new 1 are in the order 0 3 1 4 2 5 of six.
     assert_eq!(keep(&plan, "units.0.1", "out"), "0,3-4");
-    assert_eq!((net.units[0].0.split.sizes(), net.units[0].1.order()), ([2, 1].as_slice(), [0, 2, 1].as_slice()));
-    assert_eq!((net.units[1].0.split.sizes(), net.units[1].1.order()), ([1, 2].as_slice(), [0, 1, 2].as_slice()));
+    assert_eq!(
+        (net.units[0].0.split.sizes(), net.units[0].1.order()),
+        ([2, 1].as_slice(), [0, 2, 1].as_slice())
+    );
+    assert_eq!(
+        (net.units[1].0.split.sizes(), net.units[1].1.order()),
+        ([1, 2].as_slice(), [0, 1, 2].as_slice())
+    );
 }

@@ -18,8 +18,22 @@ struct TwoInputs {
 fn two_inputs() {
     let form = Form {
         inputs: &[3, 1],
-        new: |p| (TwoInputs { image: unit(p / 0 / "image", 3, 4), depth: unit(p / 0 / "depth", 1, 4) }, conv(p / 1, 8, 2)),
-        forward: |(net, last), xs| vec![Tensor::cat(&[xs[0].apply(&net.image), xs[1].apply(&net.depth)], 1).relu().apply(last)],
+        new: |p| {
+            (
+                TwoInputs {
+                    image: unit(p / 0 / "image", 3, 4),
+                    depth: unit(p / 0 / "depth", 1, 4),
+                },
+                conv(p / 1, 8, 2),
+            )
+        },
+        forward: |(net, last), xs| {
+            vec![
+                Tensor::cat(&[xs[0].apply(&net.image), xs[1].apply(&net.depth)], 1)
+                    .relu()
+                    .apply(last),
+            ]
+        },
         scales: &[("0.image.bn", &[9., 1., 1., 8.]), ("0.depth.bn", &[1., 1., 7., 1.])],
     };
     let (plan, net) = form.check();
@@ -40,7 +54,11 @@ struct TwoHeads {
 fn two_outputs() {
     let form = Form {
         inputs: &[3],
-        new: |p| TwoHeads { body: unit(p / "body", 3, 6), class: linear(p / "class", 6, 2), place: conv(p / "place", 6, 3) },
+        new: |p| TwoHeads {
+            body: unit(p / "body", 3, 6),
+            class: linear(p / "class", 6, 2),
+            place: conv(p / "place", 6, 3),
+        },
         forward: |net, xs| {
             let xs = xs[0].apply(&net.body).relu();
             vec![mean(&xs).apply(&net.class), xs.apply(&net.place)]
@@ -49,7 +67,10 @@ fn two_outputs() {
     };
     let (plan, _) = form.check();
     assert_eq!([keep(&plan, "class", "in"), keep(&plan, "place", "in")], ["0,2"; 2]);
-    assert_eq!((keep(&plan, "class", "out"), keep(&plan, "place", "out")), ("0-1".to_owned(), "0-2".to_owned()));
+    assert_eq!(
+        (keep(&plan, "class", "out"), keep(&plan, "place", "out")),
+        ("0-1".to_owned(), "0-2".to_owned())
+    );
 }
 
 /// Takes two flows and gives two.
@@ -77,14 +98,21 @@ fn tuples_between_nested_structs() {
         new: |p| {
             let q = &(p / 0);
             let exchange = Exchange { a: unit(q / "exchange" / "a", 4, 5) };
-            (Nested { left: unit(q / "left", 3, 4), right: unit(q / "right", 3, 5), exchange }, conv(p / 1, 9, 2))
+            (
+                Nested { left: unit(q / "left", 3, 4), right: unit(q / "right", 3, 5), exchange },
+                conv(p / 1, 9, 2),
+            )
         },
         forward: |(net, last), xs| {
             let (left, right) = (xs[0].apply(&net.left).relu(), xs[0].apply(&net.right).relu());
             let sum = left.apply(&net.exchange.a) + right;
             vec![Tensor::cat(&[sum, left], 1).apply(last)]
         },
-        scales: &[("0.left.bn", &[9., 1., 1., 9.]), ("0.right.bn", &[1., 9., 1., 1., 1.]), ("0.exchange.a.bn", &[1., 1., 1., 1., 9.])],
+        scales: &[
+            ("0.left.bn", &[9., 1., 1., 9.]),
+            ("0.right.bn", &[1., 9., 1., 1., 1.]),
+            ("0.exchange.a.bn", &[1., 1., 1., 1., 9.]),
+        ],
     };
     let (plan, _) = form.check();
     assert_eq!([kept(&plan, "0.right.bn"), kept(&plan, "0.exchange.a.bn")], ["1,4"; 2]);
@@ -116,10 +144,17 @@ fn a_head_for_two_flows() {
             let head = |xs: &Tensor| xs.apply(&net.head.0).relu().apply(&net.head.1);
             vec![head(&high), head(&low)]
         },
-        scales: &[("high.bn", &[9., 1., 1., 1., 1., 1.]), ("low.bn", &[1., 1., 1., 1., 9., 1.]), ("head.0.bn", &[1., 9., 1., 9.])],
+        scales: &[
+            ("high.bn", &[9., 1., 1., 1., 1., 1.]),
+            ("low.bn", &[1., 1., 1., 1., 9., 1.]),
+            ("head.0.bn", &[1., 9., 1., 9.]),
+        ],
     };
     let (plan, _) = form.check();
     // The head's weight is one, so what it reads in one place it reads in the other.
-    assert_eq!([kept(&plan, "high.bn"), kept(&plan, "low.bn"), keep(&plan, "head.0.conv", "in")], ["0,4"; 3]);
+    assert_eq!(
+        [kept(&plan, "high.bn"), kept(&plan, "low.bn"), keep(&plan, "head.0.conv", "in")],
+        ["0,4"; 3]
+    );
     assert_eq!(plan.removable(), 6 + 6 + 4);
 }

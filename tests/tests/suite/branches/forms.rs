@@ -17,7 +17,10 @@ fn numbers_are_fields_of_a_tuple_struct() {
         inputs: &[3],
         new: |p| {
             let q = &(p / 0);
-            (Numbers(conv(q / 0, 3, 5), norm(q / 1, 5), conv(q / 2, 5, 5), norm(q / 3, 5)), conv(p / 1, 5, 2))
+            (
+                Numbers(conv(q / 0, 3, 5), norm(q / 1, 5), conv(q / 2, 5, 5), norm(q / 3, 5)),
+                conv(p / 1, 5, 2),
+            )
         },
         forward: |(net, last), xs| {
             let first = xs[0].apply(&net.0).apply_t(&net.1, false);
@@ -26,7 +29,10 @@ fn numbers_are_fields_of_a_tuple_struct() {
         scales: &[("0.1", &[9., 1., 1., 1., 1.]), ("0.3", &[1., 1., 9., 1., 1.])],
     };
     let (plan, _) = form.check();
-    assert_eq!([kept(&plan, "0.1"), kept(&plan, "0.3"), keep(&plan, "0.2", "in"), keep(&plan, "1", "in")], ["0,2"; 4]);
+    assert_eq!(
+        [kept(&plan, "0.1"), kept(&plan, "0.3"), keep(&plan, "0.2", "in"), keep(&plan, "1", "in")],
+        ["0,2"; 4]
+    );
 }
 
 /// One of several layers.
@@ -62,7 +68,9 @@ fn enums_are_their_variant() {
                 Choice::Block { part: unit(p / 4, 6, 2) },
             ]
         },
-        forward: |net, xs| vec![net.iter().fold(xs[0].shallow_clone(), |xs, layer| xs.apply(layer))],
+        forward: |net, xs| {
+            vec![net.iter().fold(xs[0].shallow_clone(), |xs, layer| xs.apply(layer))]
+        },
         scales: &[("0.bn", &[9., 1., 1., 1., 1., 1.]), ("3", &[1., 1., 1., 9., 1., 1.])],
     };
     let (plan, _) = form.check();
@@ -102,12 +110,27 @@ fn blocks_are_generic() {
         inputs: &[3],
         new: |p| {
             let (q, r) = (&(p / 1), &(p / 2));
-            let first = Generic { conv: conv(q / "conv", 4, 4), activation: Relu, norm: norm(q / "norm", 4) };
+            let first = Generic {
+                conv: conv(q / "conv", 4, 4),
+                activation: Relu,
+                norm: norm(q / "norm", 4),
+            };
             let tch = nn::batch_norm2d(r / "norm", 4, Default::default());
-            (unit(p / 0, 3, 4), first, Generic { conv: conv(r / "conv", 4, 4), activation: Relu, norm: tch }, conv(p / 3, 4, 2))
+            (
+                unit(p / 0, 3, 4),
+                first,
+                Generic { conv: conv(r / "conv", 4, 4), activation: Relu, norm: tch },
+                conv(p / 3, 4, 2),
+            )
         },
-        forward: |(stem, first, second, last), xs| vec![xs[0].apply(stem).apply(first).apply(second).apply(last)],
-        scales: &[("0.bn", &[1., 1., 9., 1.]), ("1.norm", &[1., 1., 1., 10.]), ("2.norm", &[1., 1., 1., 1.])],
+        forward: |(stem, first, second, last), xs| {
+            vec![xs[0].apply(stem).apply(first).apply(second).apply(last)]
+        },
+        scales: &[
+            ("0.bn", &[1., 1., 9., 1.]),
+            ("1.norm", &[1., 1., 1., 10.]),
+            ("2.norm", &[1., 1., 1., 1.]),
+        ],
     };
     let (plan, _) = form.check();
     assert_eq!([kept(&plan, "0.bn"), kept(&plan, "1.norm"), kept(&plan, "2.norm")], ["3"; 3]);
@@ -153,5 +176,8 @@ fn structs_contain_themselves() {
     };
     let (plan, _) = form.check();
     assert_eq!(kept(&plan, "0.bn"), "0");
-    assert_eq!(["1.unit.bn", "1.deeper.unit.bn", "1.deeper.deeper.unit.bn"].map(|bn| kept(&plan, bn)), ["1,3"; 3]);
+    assert_eq!(
+        ["1.unit.bn", "1.deeper.unit.bn", "1.deeper.deeper.unit.bn"].map(|bn| kept(&plan, bn)),
+        ["1,3"; 3]
+    );
 }

@@ -33,7 +33,10 @@ impl Module for BasicBlock {
     fn forward(&self, xs: &Tensor) -> Tensor {
         let main = xs.apply(&self.conv1).apply_t(&self.bn1, false).relu();
         let main = main.apply(&self.conv2).apply_t(&self.bn2, false);
-        let shortcut = self.downsample.as_ref().map_or_else(|| xs.shallow_clone(), |downsample| xs.apply(downsample));
+        let shortcut = self
+            .downsample
+            .as_ref()
+            .map_or_else(|| xs.shallow_clone(), |downsample| xs.apply(downsample));
         (main + shortcut).relu()
     }
 }
@@ -51,11 +54,15 @@ fn a_residual_stream_with_and_without_a_downsample() {
         inputs: &[3],
         new: |p| ResNet {
             stem: unit(p / "stem", 3, 4),
-            blocks: vec![BasicBlock::new(p / "blocks" / 0, 4, 4), BasicBlock::new(p / "blocks" / 1, 4, 6)],
+            blocks: vec![
+                BasicBlock::new(p / "blocks" / 0, 4, 4),
+                BasicBlock::new(p / "blocks" / 1, 4, 6),
+            ],
             fc: linear(p / "fc", 6, 2),
         },
         forward: |net, xs| {
-            let xs = net.blocks.iter().fold(xs[0].apply(&net.stem).relu(), |xs, block| xs.apply(block));
+            let xs =
+                net.blocks.iter().fold(xs[0].apply(&net.stem).relu(), |xs, block| xs.apply(block));
             vec![mean(&xs).apply(&net.fc)]
         },
         scales: &[
@@ -68,7 +75,14 @@ fn a_residual_stream_with_and_without_a_downsample() {
     let (plan, _) = form.check();
     // A channel stays where one norm of its stream finds it important.
     assert_eq!([kept(&plan, "stem.bn"), kept(&plan, "blocks.0.bn2")], ["0,2", "0,2"]);
-    assert_eq!([kept(&plan, "blocks.1.bn2"), kept(&plan, "blocks.1.downsample.bn"), keep(&plan, "fc", "in")], ["0,4-5"; 3]);
+    assert_eq!(
+        [
+            kept(&plan, "blocks.1.bn2"),
+            kept(&plan, "blocks.1.downsample.bn"),
+            keep(&plan, "fc", "in")
+        ],
+        ["0,4-5"; 3]
+    );
 }
 
 /// `bn * sigmoid(…)`: the gate takes the channels of what it gates.
@@ -103,7 +117,10 @@ fn a_squeeze_and_excitation_gate() {
         scales: &[("0.bn", &[1., 6., 2., 5., 3., 4.])],
     };
     let (plan, (se, _)) = form.check();
-    assert_eq!([kept(&plan, "0.bn"), keep(&plan, "0.squeeze", "in"), keep(&plan, "0.excite", "out")], ["1,3"; 3]);
+    assert_eq!(
+        [kept(&plan, "0.bn"), keep(&plan, "0.squeeze", "in"), keep(&plan, "0.excite", "out")],
+        ["1,3"; 3]
+    );
     // The gate's hidden features have no batch norm.
     assert_eq!((se.squeeze.ws.size(), se.excite.ws.size()), (vec![3, 2], vec![2, 3]));
 }
@@ -135,8 +152,10 @@ fn a_dense_block() {
     let form = Form {
         inputs: &[3],
         new: |p| {
-            let layer =
-                |i: i64| Dense { bn: norm(p / "layers" / i / "bn", 4 + 2 * i), conv: conv(p / "layers" / i / "conv", 4 + 2 * i, 2) };
+            let layer = |i: i64| Dense {
+                bn: norm(p / "layers" / i / "bn", 4 + 2 * i),
+                conv: conv(p / "layers" / i / "conv", 4 + 2 * i, 2),
+            };
             DenseNet {
                 stem: conv(p / "stem", 3, 4),
                 layers: (0..2).map(layer).collect(),
@@ -156,8 +175,14 @@ fn a_dense_block() {
     };
     let (plan, net) = form.check();
     // The last norm ranks every channel, those before it the first of them; the largest decides, for all of them.
-    assert_eq!(["layers.0.bn", "layers.1.bn", "bn"].map(|bn| kept(&plan, bn)), ["0,3", "0,3-4", "0,3-4,6"]);
-    assert_eq!((net.stem.ws.size()[0], net.layers[0].conv.ws.size()[0], net.layers[1].conv.ws.size()[0]), (2, 1, 1));
+    assert_eq!(
+        ["layers.0.bn", "layers.1.bn", "bn"].map(|bn| kept(&plan, bn)),
+        ["0,3", "0,3-4", "0,3-4,6"]
+    );
+    assert_eq!(
+        (net.stem.ws.size()[0], net.layers[0].conv.ws.size()[0], net.layers[1].conv.ws.size()[0]),
+        (2, 1, 1)
+    );
 }
 
 /// Branches side by side.
@@ -178,13 +203,15 @@ fn an_inception_module() {
         new: |p| {
             let q = &(p / 1);
             let three = (unit(q / "three" / 0, 4, 3), unit(q / "three" / 1, 3, 3));
-            let inception = Inception { one: unit(q / "one", 4, 3), three, pooled: unit(q / "pooled", 4, 3) };
+            let inception =
+                Inception { one: unit(q / "one", 4, 3), three, pooled: unit(q / "pooled", 4, 3) };
             (unit(p / 0, 3, 4), inception, linear(p / 2, 9, 2))
         },
         forward: |(stem, inception, fc), xs| {
             let xs = xs[0].apply(stem).relu();
             let three = xs.apply(&inception.three.0).relu().apply(&inception.three.1);
-            let pooled = xs.max_pool2d([3, 3], [1, 1], [1, 1], [1, 1], false).apply(&inception.pooled);
+            let pooled =
+                xs.max_pool2d([3, 3], [1, 1], [1, 1], [1, 1], false).apply(&inception.pooled);
             vec![mean(&Tensor::cat(&[xs.apply(&inception.one), three, pooled], 1).relu()).apply(fc)]
         },
         scales: &[
@@ -197,6 +224,12 @@ fn an_inception_module() {
     };
     let (plan, _) = form.check();
     // One is the threshold, so all equals go.
-    assert_eq!(["1.one.bn", "1.three.1.bn", "1.pooled.bn"].map(|bn| kept(&plan, bn)), ["0", "1-2", "1"]);
-    assert_eq!((keep(&plan, "2", "in"), keep(&plan, "1.pooled.conv", "in")), ("0,4-5,7".to_owned(), "0,2".to_owned()));
+    assert_eq!(
+        ["1.one.bn", "1.three.1.bn", "1.pooled.bn"].map(|bn| kept(&plan, bn)),
+        ["0", "1-2", "1"]
+    );
+    assert_eq!(
+        (keep(&plan, "2", "in"), keep(&plan, "1.pooled.conv", "in")),
+        ("0,4-5,7".to_owned(), "0,2".to_owned())
+    );
 }

@@ -51,15 +51,20 @@ fn per_channel_tensors_and_layers_of_other_crates() {
             last: conv(p / "last", 6, 2),
         },
         forward: |net, xs| {
-            let xs = (xs[0].apply(&net.conv) + &net.shift).apply_t(&net.bn, false).prelu(&net.slope);
-            let rows = net.foreign.rows.sum_dim_intlist(1_i64, false, tch::Kind::Double).view([-1, 1, 1]);
+            let xs =
+                (xs[0].apply(&net.conv) + &net.shift).apply_t(&net.bn, false).prelu(&net.slope);
+            let rows =
+                net.foreign.rows.sum_dim_intlist(1_i64, false, tch::Kind::Double).view([-1, 1, 1]);
             vec![(xs * rows).apply(&net.last)]
         },
         scales: &[("bn", &[1., 6., 2., 5., 3., 4.])],
     };
     let (plan, net) = form.check();
     assert_eq!(["shift", "bn", "slope", "foreign"].map(|path| kept(&plan, path)), ["1,3"; 4]);
-    assert_eq!((net.shift.size(), net.slope.size(), net.foreign.rows.size()), (vec![2, 1, 1], vec![2], vec![2, 3]));
+    assert_eq!(
+        (net.shift.size(), net.slope.size(), net.foreign.rows.size()),
+        (vec![2, 1, 1], vec![2], vec![2, 3])
+    );
 }
 
 /// Adds behind the batch norm.
@@ -82,7 +87,9 @@ fn a_shift_behind_the_batch_norm_keeps_its_channels() {
             mid: unit(p / "mid", 4, 4),
             last: conv(p / "last", 4, 2),
         },
-        forward: |net, xs| vec![(xs[0].apply(&net.stem) + &net.shift).apply(&net.mid).apply(&net.last)],
+        forward: |net, xs| {
+            vec![(xs[0].apply(&net.stem) + &net.shift).apply(&net.mid).apply(&net.last)]
+        },
         scales: &[],
     };
     let (plan, _) = form.check();
@@ -107,16 +114,27 @@ fn keep_reaches_what_is_joined() {
         inputs: &[3],
         new: |p| {
             let q = &(p / 0);
-            (Kept { left: unit(q / "left", 3, 4), right: unit(q / "right", 3, 4), free: unit(q / "free", 3, 4) }, conv(p / 1, 8, 2))
+            (
+                Kept {
+                    left: unit(q / "left", 3, 4),
+                    right: unit(q / "right", 3, 4),
+                    free: unit(q / "free", 3, 4),
+                },
+                conv(p / 1, 8, 2),
+            )
         },
         forward: |(net, last), xs| {
-            let [left, right, free] = [&net.left, &net.right, &net.free].map(|unit| xs[0].apply(unit).relu());
+            let [left, right, free] =
+                [&net.left, &net.right, &net.free].map(|unit| xs[0].apply(unit).relu());
             vec![Tensor::cat(&[left + right, free], 1).apply(last)]
         },
         scales: &[("0.free.bn", &[3., 1., 4., 2.])],
     };
     let (plan, _) = form.check();
-    assert_eq!(["0.left.bn", "0.right.bn", "0.free.bn"].map(|bn| kept(&plan, bn)), ["0-3", "0-3", "2"]);
+    assert_eq!(
+        ["0.left.bn", "0.right.bn", "0.free.bn"].map(|bn| kept(&plan, bn)),
+        ["0-3", "0-3", "2"]
+    );
 }
 
 /// Equal groups of tch's own convolution, and a depthwise drop-in.
@@ -146,8 +164,12 @@ fn grouped_and_depthwise_convolutions() {
             }
         },
         forward: |net, xs| {
-            let xs = xs[0].apply(&net.stem).relu().apply(&net.grouped).apply_t(&net.bn, false).relu();
-            vec![mean(&xs.apply(&net.depthwise).apply_t(&net.depthwise_bn, false).relu()).apply(&net.fc)]
+            let xs =
+                xs[0].apply(&net.stem).relu().apply(&net.grouped).apply_t(&net.bn, false).relu();
+            vec![
+                mean(&xs.apply(&net.depthwise).apply_t(&net.depthwise_bn, false).relu())
+                    .apply(&net.fc),
+            ]
         },
         scales: &[
             ("stem.bn", &[9., 1., 1., 1., 1., 9., 1., 1.]),
@@ -158,9 +180,15 @@ fn grouped_and_depthwise_convolutions() {
     // With one channel in each group, tch's convolution could as well be depthwise, which is refused.
     let (plan, net) = form.check_at(0.3);
     // Position 0 of the first group and 1 of the second are important, so both groups keep both.
-    assert_eq!((kept(&plan, "stem.bn"), keep(&plan, "grouped", "in")), ("0-1,4-5".to_owned(), "0-1".to_owned()));
+    assert_eq!(
+        (kept(&plan, "stem.bn"), keep(&plan, "grouped", "in")),
+        ("0-1,4-5".to_owned(), "0-1".to_owned())
+    );
     // Each channel has two outputs behind the depthwise convolution, and 1 and 4, 2 and 5 are at one position of the groups.
-    assert_eq!((kept(&plan, "bn"), kept(&plan, "depthwise_bn")), ("1-2,4-5".to_owned(), "2-5,8-11".to_owned()));
+    assert_eq!(
+        (kept(&plan, "bn"), kept(&plan, "depthwise_bn")),
+        ("1-2,4-5".to_owned(), "2-5,8-11".to_owned())
+    );
     assert_eq!((net.depthwise.groups(), net.depthwise.ws.size()[0]), (4, 8));
 }
 
@@ -209,7 +237,8 @@ fn a_stream_that_channels_are_selected_from_keeps_its_width() {
         },
         forward: |net, xs| {
             let block = |xs: Tensor, block: &PreActivation| {
-                let inner = block.select.forward(&xs).apply_t(&block.bn1, false).relu().apply(&block.conv1);
+                let inner =
+                    block.select.forward(&xs).apply_t(&block.bn1, false).relu().apply(&block.conv1);
                 inner.apply_t(&block.bn2, false).relu().apply(&block.conv2) + xs
             };
             let xs = net.blocks.iter().fold(xs[0].apply(&net.stem), block);
@@ -230,7 +259,10 @@ fn a_stream_that_channels_are_selected_from_keeps_its_width() {
         (net.blocks[0].select.kept(), net.blocks[1].select.kept(), net.select.kept()),
         ([0, 3].as_slice(), [1].as_slice(), [2, 3].as_slice())
     );
-    assert_eq!((net.stem.ws.size()[0], net.blocks[1].conv2.ws.size()[0], net.blocks[1].conv1.ws.size()[1]), (4, 4, 1));
+    assert_eq!(
+        (net.stem.ws.size()[0], net.blocks[1].conv2.ws.size()[0], net.blocks[1].conv1.ws.size()[1]),
+        (4, 4, 1)
+    );
 }
 
 /// Two linear layers with one weight.
@@ -291,12 +323,18 @@ fn an_embedding_loses_columns() {
     vs.double();
     fill(&vs);
     let indices = slim_tests::tensor(&[3_i64, 1, 4, 1, 5]);
-    let forward = |words: &Words| tch::no_grad(|| indices.apply(&words.embedding).apply_t(&words.bn, false).relu().apply(&words.fc));
+    let forward = |words: &Words| {
+        tch::no_grad(|| {
+            indices.apply(&words.embedding).apply_t(&words.bn, false).relu().apply(&words.fc)
+        })
+    };
     let plan = words.plan(&Slimming::ratio(0.5)).unwrap();
     let before = values(&vs);
     mask_by_name(&vs, &plan);
     let masked = forward(&words);
-    tch::no_grad(|| vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name])));
+    tch::no_grad(|| {
+        vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name]))
+    });
     words.apply(&plan).unwrap();
     assert_eq!(words.embedding.ws.size(), [10, 3]);
     assert_close(&forward(&words), &masked, 1e-9);

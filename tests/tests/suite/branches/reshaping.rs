@@ -1,6 +1,8 @@
 //! Features and positions: flatten, unflatten, and one channel that multiplies all.
 
-use slim_runtime::nn::{AdaptiveAvgPool2d, MaxPool1d, MaxPool3d, adaptive_avg_pool2d, max_pool1d, max_pool3d};
+use slim_runtime::nn::{
+    AdaptiveAvgPool2d, MaxPool1d, MaxPool3d, adaptive_avg_pool2d, max_pool1d, max_pool3d,
+};
 
 use super::*;
 
@@ -27,7 +29,12 @@ fn a_decoders_features_become_channels_in_blocks() {
         },
         forward: |net, inputs| {
             let features = mean(&inputs[0]).apply(&net.fc).apply_t(&net.bn, false).relu();
-            vec![features.view([-1, net.image_bn.running_mean.size()[0], 2, 2]).apply_t(&net.image_bn, false).apply(&net.conv)]
+            vec![
+                features
+                    .view([-1, net.image_bn.running_mean.size()[0], 2, 2])
+                    .apply_t(&net.image_bn, false)
+                    .apply(&net.conv),
+            ]
         },
         scales: &[],
     };
@@ -67,7 +74,9 @@ fn two_scales_are_flattened_beside_each_other() {
         scales: &[],
     };
     let plan = form.check().0;
-    let kept = |path: &str| plan.layer(path).unwrap().axes.iter().find(|axis| axis.name != "in").unwrap().keep.len();
+    let kept = |path: &str| {
+        plan.layer(path).unwrap().axes.iter().find(|axis| axis.name != "in").unwrap().keep.len()
+    };
     assert_eq!(kept("features"), 4 * kept("fine.bn") + kept("coarse.bn"));
 }
 
@@ -86,7 +95,11 @@ struct Spatial {
 fn one_channel_multiplies_all_and_stays() {
     let form = Form::<Spatial> {
         inputs: &[3],
-        new: |p| Spatial { body: unit(p / "body", 3, 8), gate: unit(p / "gate", 8, 1), last: conv(p / "last", 8, 2) },
+        new: |p| Spatial {
+            body: unit(p / "body", 3, 8),
+            gate: unit(p / "gate", 8, 1),
+            last: conv(p / "last", 8, 2),
+        },
         forward: |net, inputs| {
             let body = inputs[0].apply(&net.body).relu();
             vec![(&body * body.apply(&net.gate).sigmoid()).apply(&net.last)]
@@ -140,11 +153,19 @@ cut!(Cut, 2, 3);
 struct SecondPart(own::Split);
 
 trait Traced {
-    fn traced(&self, cx: &mut slim_runtime::Tracer, input: slim_runtime::Flow) -> slim_runtime::Result<slim_runtime::Flow>;
+    fn traced(
+        &self,
+        cx: &mut slim_runtime::Tracer,
+        input: slim_runtime::Flow,
+    ) -> slim_runtime::Result<slim_runtime::Flow>;
 }
 
 impl Traced for own::Conv2D {
-    fn traced(&self, cx: &mut slim_runtime::Tracer, input: slim_runtime::Flow) -> slim_runtime::Result<slim_runtime::Flow> {
+    fn traced(
+        &self,
+        cx: &mut slim_runtime::Tracer,
+        input: slim_runtime::Flow,
+    ) -> slim_runtime::Result<slim_runtime::Flow> {
         self.trace(cx, input)
     }
 }
@@ -164,10 +185,16 @@ fn tokens_that_are_easily_mistaken() {
     let p = &vs.root();
     let cut = Cut { conv: conv(p / "a", 3, 4), bn: norm(p / "b", 4) };
     let halves = Slimming::ratio(0.);
-    let tied = (cut, conv(p / "c", 2, 2), norm(p / "d", 2), conv(p / "e", 2, 1)).plan(&halves).unwrap();
+    let tied =
+        (cut, conv(p / "c", 2, 2), norm(p / "d", 2), conv(p / "e", 2, 1)).plan(&halves).unwrap();
     assert_eq!(tied.layer("0.bn").unwrap().scored.as_ref().unwrap().removable, 4);
 
-    let split = (Qualified(conv(p / "f", 3, 6)), norm(p / "g", 6), SecondPart(own::split([2, 4])), conv(p / "h", 4, 1));
+    let split = (
+        Qualified(conv(p / "f", 3, 6)),
+        norm(p / "g", 6),
+        SecondPart(own::split([2, 4])),
+        conv(p / "h", 4, 1),
+    );
     assert_eq!(split.plan(&halves).unwrap().layer("3").unwrap().axis("in").unwrap().width, 4);
 
     let error = Narrow::Conv(conv(p / "i", 4, 2)).plan(&halves).unwrap_err();

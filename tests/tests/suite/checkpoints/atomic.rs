@@ -15,7 +15,9 @@ use slim_tests::versioned::{version, write};
 /// The writer, behind a shell that sets `limits`.
 fn start(file: &Path, elements: i64, times: u32, limits: &str) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", &format!(r#"{limits} exec "$0" "$@""#)]).arg(slim_tests::place::program("writer", env!("CARGO_BIN_EXE_writer")));
+    command
+        .args(["-c", &format!(r#"{limits} exec "$0" "$@""#)])
+        .arg(slim_tests::place::program("writer", env!("CARGO_BIN_EXE_writer")));
     command.arg(file).args([elements.to_string(), times.to_string()]);
     command.stdout(Stdio::piped()).stderr(Stdio::null());
     command
@@ -23,7 +25,9 @@ fn start(file: &Path, elements: i64, times: u32, limits: &str) -> Command {
 
 /// Temporary files that are left.
 fn left(folder: &Path) -> Vec<String> {
-    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name != "slim.safetensors").collect()
 }
 
@@ -55,7 +59,9 @@ fn a_writer_that_is_killed_leaves_a_whole_file() {
         interrupted += strays_now - strays;
     }
     assert!(interrupted > 0, "no kill met a writer in the middle of a file");
-    assert!(left(folder.path()).iter().all(|name| name.starts_with(".slim-") && name.ends_with(".tmp")));
+    assert!(
+        left(folder.path()).iter().all(|name| name.starts_with(".slim-") && name.ends_with(".tmp"))
+    );
     write(&file, elements, 0.5).unwrap();
     assert_eq!(version(&file, elements), 0.5);
 }
@@ -101,9 +107,16 @@ fn a_full_disk_is_an_error_and_leaves_the_old_file_alone() {
 #[test]
 fn a_folder_that_is_not_there_or_may_not_be_written_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    for file in [folder.path().join("none/slim.safetensors"), PathBuf::from("/proc/slim.safetensors"), folder.path().to_owned()] {
+    for file in [
+        folder.path().join("none/slim.safetensors"),
+        PathBuf::from("/proc/slim.safetensors"),
+        folder.path().to_owned(),
+    ] {
         let error = write(&file, 1, 0.).unwrap_err();
-        assert!(matches!(&error, Error::Io { file: named, action: "write", .. } if *named == file), "{error}");
+        assert!(
+            matches!(&error, Error::Io { file: named, action: "write", .. } if *named == file),
+            "{error}"
+        );
     }
     assert!(left(folder.path()).is_empty());
 }
@@ -156,7 +169,8 @@ fn links_are_followed() {
 fn a_bare_name_is_in_the_current_folder() {
     // A folder of its own is for a process of its own.
     let folder = tempfile::tempdir().unwrap();
-    let status = start(Path::new("slim.safetensors"), 1, 1, "").current_dir(folder.path()).status().unwrap();
+    let status =
+        start(Path::new("slim.safetensors"), 1, 1, "").current_dir(folder.path()).status().unwrap();
     assert!(status.success());
     assert_eq!(version(&folder.path().join("slim.safetensors"), 1), 1.);
 }

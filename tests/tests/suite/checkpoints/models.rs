@@ -1,6 +1,9 @@
 //! Slimmed networks: a file carries all that a dense one needs to become it.
 
-use slim_runtime::{Axis, Error, Flow, LayerKind, LayerVisitor, Plan, Prunable, Result, Slimming, Tracer, checkpoint, nn as own};
+use slim_runtime::{
+    Axis, Error, Flow, LayerKind, LayerVisitor, Plan, Prunable, Result, Slimming, Tracer,
+    checkpoint, nn as own,
+};
 use slim_tests::device;
 use tch::nn::{self, ModuleT, VarStore};
 use tch::{Kind, Tensor};
@@ -165,7 +168,10 @@ fn a_file_without_a_plan_says_so() {
     checkpoint::load_weights(&file, &mut vs).unwrap();
     for (key, value) in [("plan", "{}"), ("plan", ""), ("plan", "[[[[")] {
         with_metadata(&file, key, value);
-        assert!(matches!(checkpoint::load(&file, &mut vs, &mut net), Err(Error::Format { .. })), "{value}");
+        assert!(
+            matches!(checkpoint::load(&file, &mut vs, &mut net), Err(Error::Format { .. })),
+            "{value}"
+        );
     }
 }
 
@@ -238,7 +244,8 @@ impl Numbered {
     /// The channels of each norm that are to go.
     fn slim_away(&mut self, gone: [usize; 4]) -> slim_runtime::Slimmed {
         for bn in [&self.bn1, &self.bn2] {
-            let scores: Vec<f64> = (0..8).map(|channel| if gone.contains(&channel) { 0.1 } else { 1. }).collect();
+            let scores: Vec<f64> =
+                (0..8).map(|channel| if gone.contains(&channel) { 0.1 } else { 1. }).collect();
             set(bn, &scores);
         }
         self.slim(0.4).unwrap()
@@ -246,7 +253,13 @@ impl Numbered {
 
     fn forward(&self, xs: &Tensor) -> Tensor {
         let _no_grad = tch::no_grad_guard();
-        let xs = xs.apply(&self.select).apply_t(&self.bn1, false).relu().apply(&self.conv1).apply_t(&self.bn2, false).relu();
+        let xs = xs
+            .apply(&self.select)
+            .apply_t(&self.bn1, false)
+            .relu()
+            .apply(&self.conv1)
+            .apply_t(&self.bn2, false)
+            .relu();
         xs.apply(&self.shuffle).apply(&self.conv2)
     }
 }
@@ -259,7 +272,10 @@ fn stored_positions_come_with_the_file() {
     let (mut net, mut other) = (Numbered::new(&vs.root(), 2), Numbered::new(&other_vs.root(), 2));
     let slimmed = net.slim_away([0, 3, 6, 7]);
     checkpoint::save(&file, &vs, &slimmed).unwrap();
-    assert_eq!(metadata(&file)["positions"], r#"{"select.kept":[1,2,4,5],"shuffle.order":[2,0,3,1]}"#);
+    assert_eq!(
+        metadata(&file)["positions"],
+        r#"{"select.kept":[1,2,4,5],"shuffle.order":[2,0,3,1]}"#
+    );
 
     let images = Tensor::randn([2, 8, 3, 3], (Kind::Float, device()));
     for _ in 0..2 {
@@ -279,7 +295,10 @@ fn stored_positions_come_with_the_file() {
     let mut shuffled_vs = VarStore::new(device());
     let mut shuffled = Numbered::new(&shuffled_vs.root(), 4);
     let error = checkpoint::load(&file, &mut shuffled_vs, &mut shuffled).unwrap_err();
-    assert!(matches!(&error, Error::CheckpointPositions { state, .. } if state == "shuffle.order"), "{error}");
+    assert!(
+        matches!(&error, Error::CheckpointPositions { state, .. } if state == "shuffle.order"),
+        "{error}"
+    );
     assert_eq!((shuffled.shuffle.order().len(), shuffled.conv1.ws.size()), (8, vec![8, 8, 1, 1]));
     assert_same(&values(&elsewhere_vs), &before);
 }
@@ -316,7 +335,10 @@ struct Counted<C> {
 fn counted<C>(counter: C) -> (Counted<C>, VarStore) {
     let vs = VarStore::new(device());
     let p = vs.root();
-    let (conv, bn) = (nn::conv2d(&p / "conv", 3, 6, 1, nn::no_bias()), nn::batch_norm2d(&p / "bn", 6, Default::default()));
+    let (conv, bn) = (
+        nn::conv2d(&p / "conv", 3, 6, 1, nn::no_bias()),
+        nn::batch_norm2d(&p / "bn", 6, Default::default()),
+    );
     (Counted { conv, bn, counter, last: nn::conv2d(&p / "last", 6, 2, 1, nn::no_bias()) }, vs)
 }
 
@@ -339,9 +361,16 @@ fn a_failure_behind_the_commit_takes_weights_and_surgery_back() {
 
     let (mut failing, mut failing_vs) = counted(Failing { channels: 6 });
     let before = values(&failing_vs);
-    let pointers = |vs: &VarStore| -> Vec<_> { vs.variables().into_iter().map(|(name, variable)| (name, variable.data_ptr())).collect() };
+    let pointers = |vs: &VarStore| -> Vec<_> {
+        vs.variables().into_iter().map(|(name, variable)| (name, variable.data_ptr())).collect()
+    };
     let mut memory = pointers(&failing_vs);
-    assert!(checkpoint::load(&file, &mut failing_vs, &mut failing).unwrap_err().to_string().contains("on purpose"));
+    assert!(
+        checkpoint::load(&file, &mut failing_vs, &mut failing)
+            .unwrap_err()
+            .to_string()
+            .contains("on purpose")
+    );
     assert_same(&values(&failing_vs), &before);
     let mut after = pointers(&failing_vs);
     memory.sort();
@@ -364,7 +393,12 @@ fn training_goes_on_while_an_old_loss_is_alive() {
     for _ in 0..2 {
         checkpoint::load(&file, &mut other_vs, &mut other).unwrap();
         loss(&other).backward();
-        assert!(other_vs.trainable_variables().iter().all(|variable| variable.grad().size() == variable.size()));
+        assert!(
+            other_vs
+                .trainable_variables()
+                .iter()
+                .all(|variable| variable.grad().size() == variable.size())
+        );
     }
     drop(old_loss);
 }
@@ -375,7 +409,10 @@ fn a_plan_and_its_file_are_equal_whatever_the_names() {
     let plan = net.plan(&Slimming::ratio(0.5)).unwrap();
     let named = plan.with_variables(&net, &vs).unwrap();
     assert!(plan.tensors().all(|(_, variable)| variable.is_none()));
-    assert!(named.tensors().all(|(path, variable)| variable == Some(&path)), "here the two are alike");
+    assert!(
+        named.tensors().all(|(path, variable)| variable == Some(&path)),
+        "here the two are alike"
+    );
     assert_eq!(named, plan);
     let read = Plan::from_json(&named.to_json().unwrap()).unwrap();
     assert!(read.tensors().eq(named.tensors()));

@@ -31,7 +31,13 @@ fn they_are_what_a_file_of_them_would_be() {
 fn they_are_copied_from_any_strides_and_trained_variables() {
     let ((_from, from), (_to, mut to)) = (net(), net());
     let given: BTreeMap<_, _> = from.variables().into_iter().collect();
-    let transposed = |tensor: &Tensor| if tensor.dim() == 2 { tensor.detach().tr().contiguous().tr() } else { tensor.shallow_clone() };
+    let transposed = |tensor: &Tensor| {
+        if tensor.dim() == 2 {
+            tensor.detach().tr().contiguous().tr()
+        } else {
+            tensor.shallow_clone()
+        }
+    };
     let strided = given.iter().map(|(name, tensor)| (name.clone(), transposed(tensor))).collect();
     checkpoint::load_tensors(&strided, "memory", &mut to).unwrap();
     assert_same(&values(&to), &values(&from));
@@ -46,7 +52,10 @@ fn all_that_does_not_fit_is_named_and_nothing_changes() {
     let cpu = |kind| (kind, Device::Cpu);
     let mut tensors: BTreeMap<_, _> = values(&vs).into_iter().collect();
     tensors.remove("bn1.bias");
-    tensors.insert("bn1.weight".to_owned(), Tensor::ones([8], cpu(Kind::Float)).quantize_per_tensor(0.1, 0, Kind::QInt8));
+    tensors.insert(
+        "bn1.weight".to_owned(),
+        Tensor::ones([8], cpu(Kind::Float)).quantize_per_tensor(0.1, 0, Kind::QInt8),
+    );
     // Would broadcast.
     tensors.insert("bn2.weight".to_owned(), Tensor::ones([1], cpu(Kind::Float)));
     tensors.insert("bn2.bias".to_owned(), Tensor::zeros([6], cpu(Kind::ComplexFloat)));
@@ -73,12 +82,16 @@ fn all_that_does_not_fit_is_named_and_nothing_changes() {
 #[test]
 fn a_tensor_that_cannot_be_converted_leaves_all() {
     let (_net, mut vs) = net();
-    let mut tensors: BTreeMap<_, _> = values(&vs).into_iter().map(|(name, tensor)| (name, tensor + 1.)).collect();
+    let mut tensors: BTreeMap<_, _> =
+        values(&vs).into_iter().map(|(name, tensor)| (name, tensor + 1.)).collect();
     // Of the right shape and kind, and without strides.
     let sparse = tensors["fc.weight"].to_sparse(None, None::<&[i64]>, None);
     tensors.insert("fc.weight".to_owned(), sparse);
     let before = values(&vs);
     let error = checkpoint::load_tensors(&tensors, "some.pth", &mut vs).unwrap_err();
-    assert!(matches!(&error, Error::Torch { .. }) && error.to_string().contains("fc.weight"), "{error}");
+    assert!(
+        matches!(&error, Error::Torch { .. }) && error.to_string().contains("fc.weight"),
+        "{error}"
+    );
     assert_same(&values(&vs), &before);
 }

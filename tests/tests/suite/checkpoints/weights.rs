@@ -25,13 +25,17 @@ fn every_float_kind_is_kept_and_converted() {
         let (_double, mut double) = net();
         double.double();
         checkpoint::load_weights(&file, &mut double).unwrap();
-        assert!(values(&double)["fc.weight"].equal(&values(&vs)["fc.weight"].to_kind(Kind::Double)));
+        assert!(
+            values(&double)["fc.weight"].equal(&values(&vs)["fc.weight"].to_kind(Kind::Double))
+        );
     }
 }
 
 /// The same values in another order of memory.
 fn relaid(tensor: &Tensor, order: &[i64]) -> Tensor {
-    let back: Vec<i64> = (0..order.len()).map(|dim| order.iter().position(|&from| from as usize == dim).unwrap() as i64).collect();
+    let back: Vec<i64> = (0..order.len())
+        .map(|dim| order.iter().position(|&from| from as usize == dim).unwrap() as i64)
+        .collect();
     tensor.detach().permute(order).contiguous().permute(&back)
 }
 
@@ -51,7 +55,8 @@ fn lay_out(vs: &VarStore) {
 #[test]
 fn values_are_written_in_one_order_whatever_the_strides() {
     let folder = tempfile::tempdir().unwrap();
-    let (file, strided) = (folder.path().join("contiguous.safetensors"), folder.path().join("strided.safetensors"));
+    let (file, strided) =
+        (folder.path().join("contiguous.safetensors"), folder.path().join("strided.safetensors"));
     let (_net, vs) = net();
     checkpoint::save_weights(&file, &vs).unwrap();
     let before = values(&vs);
@@ -123,7 +128,8 @@ fn a_file_that_does_not_fit_names_every_tensor_and_changes_nothing() {
     tensors.insert("extra".to_owned(), Tensor::ones([2], (Kind::Float, device())));
     tensors.insert("bn1.num_batches_tracked".to_owned(), Tensor::from(3_i64));
     tensors.insert("fc.bias".to_owned(), Tensor::ones([5], (Kind::Int64, device())));
-    let named: Vec<_> = tensors.iter().map(|(name, tensor)| (name, tensor.detach().contiguous())).collect();
+    let named: Vec<_> =
+        tensors.iter().map(|(name, tensor)| (name, tensor.detach().contiguous())).collect();
     Tensor::write_safetensors(&named, &file).unwrap();
 
     let (_other, mut other_vs) = net();
@@ -151,7 +157,13 @@ fn bad_files_are_refused_by_name() {
     let good = folder.path().join("good.safetensors");
     checkpoint::save_weights(&good, &vs).unwrap();
     let bytes = std::fs::read(&good).unwrap();
-    for bad in [&b""[..], b"no safetensors", &bytes[..bytes.len() / 2], &bytes[..bytes.len() - 1], &[255; 64]] {
+    for bad in [
+        &b""[..],
+        b"no safetensors",
+        &bytes[..bytes.len() / 2],
+        &bytes[..bytes.len() - 1],
+        &[255; 64],
+    ] {
         std::fs::write(&file, bad).unwrap();
         for error in [
             checkpoint::load_weights(&file, &mut vs).unwrap_err(),
@@ -184,7 +196,10 @@ fn a_file_of_a_later_format_is_refused() {
     }
     for odd in ["", "one", "0", "-1", "99999999999"] {
         with_metadata(&file, "slim_format", odd);
-        assert!(matches!(checkpoint::load_weights(&file, &mut vs), Err(Error::Format { .. })), "{odd}");
+        assert!(
+            matches!(checkpoint::load_weights(&file, &mut vs), Err(Error::Format { .. })),
+            "{odd}"
+        );
     }
 }
 

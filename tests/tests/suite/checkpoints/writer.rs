@@ -12,13 +12,25 @@ use tch::{Device, Kind, Tensor};
 use super::{metadata, net, text};
 use crate::common::{assert_same, values};
 
-const KINDS: [Kind; 10] =
-    [Kind::Half, Kind::BFloat16, Kind::Float, Kind::Double, Kind::Int64, Kind::Int, Kind::Int16, Kind::Int8, Kind::Uint8, Kind::Bool];
+const KINDS: [Kind; 10] = [
+    Kind::Half,
+    Kind::BFloat16,
+    Kind::Float,
+    Kind::Double,
+    Kind::Int64,
+    Kind::Int,
+    Kind::Int16,
+    Kind::Int8,
+    Kind::Uint8,
+    Kind::Bool,
+];
 
 /// A tensor of each kind that safetensors has; some with strides, one without dimensions, one without values.
 fn tensors() -> Vec<(String, Tensor)> {
-    let numbers = |kind: Kind| Tensor::arange(6, (Kind::Float, device())).to_kind(kind).view([2, 3]);
-    let mut tensors: Vec<_> = KINDS.into_iter().map(|kind| (format!("beside.{kind:?}"), numbers(kind).tr())).collect();
+    let numbers =
+        |kind: Kind| Tensor::arange(6, (Kind::Float, device())).to_kind(kind).view([2, 3]);
+    let mut tensors: Vec<_> =
+        KINDS.into_iter().map(|kind| (format!("beside.{kind:?}"), numbers(kind).tr())).collect();
     tensors.push(("count".to_owned(), Tensor::from(7_i64)));
     tensors.push(("nothing".to_owned(), Tensor::zeros([0, 3], (Kind::Uint8, device()))));
     tensors
@@ -34,21 +46,36 @@ fn tensors_of_every_kind_and_metadata_come_back() {
     let file = folder.path().join("epoch.safetensors");
     let (_net, vs) = net();
     let odd = "ümlaut \" \\ \n \u{0} 🦀";
-    Writer::new(&vs).tensors(tensors()).metadata("epoch", "12").metadata(odd, odd).metadata("empty", "").write(&file).unwrap();
-    for (key, value) in [("epoch", Some("12")), (odd, Some(odd)), ("empty", Some("")), ("none", None)] {
+    Writer::new(&vs)
+        .tensors(tensors())
+        .metadata("epoch", "12")
+        .metadata(odd, odd)
+        .metadata("empty", "")
+        .write(&file)
+        .unwrap();
+    for (key, value) in
+        [("epoch", Some("12")), (odd, Some(odd)), ("empty", Some("")), ("none", None)]
+    {
         assert_eq!(checkpoint::metadata(&file, key).unwrap().as_deref(), value);
     }
     let (found, expected) = (checkpoint::tensors(&file).unwrap(), held(&vs));
     assert!(found.keys().eq(expected.keys()));
     for (name, tensor) in expected {
         let found = &found[&name];
-        assert!(found.kind() == tensor.kind() && found.size() == tensor.size() && found.equal(&tensor.to_device(Device::Cpu)), "{name}");
+        assert!(
+            found.kind() == tensor.kind()
+                && found.size() == tensor.size()
+                && found.equal(&tensor.to_device(Device::Cpu)),
+            "{name}"
+        );
     }
     // Aligned: each begins at a multiple of its width.
     let bytes = fs::read(&file).unwrap();
     let (length, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     assert_eq!(length % 8, 0);
-    assert!(header.tensors().values().all(|info| info.data_offsets.0 % (info.dtype.bitsize() / 8) == 0));
+    assert!(
+        header.tensors().values().all(|info| info.data_offsets.0 % (info.dtype.bitsize() / 8) == 0)
+    );
 }
 
 #[test]
@@ -62,7 +89,12 @@ fn loading_knows_what_is_beside_and_nothing_else() {
     assert_same(&values(&other), &values(&vs));
 
     let slimmed = model.slim(0.4).unwrap();
-    Writer::new(&vs).tensors(tensors()).slimmed(&slimmed).metadata("epoch", "1").write(&file).unwrap();
+    Writer::new(&vs)
+        .tensors(tensors())
+        .slimmed(&slimmed)
+        .metadata("epoch", "1")
+        .write(&file)
+        .unwrap();
     let (mut dense, mut dense_vs) = net();
     assert_eq!(checkpoint::load(&file, &mut dense_vs, &mut dense).unwrap(), slimmed);
     assert_same(&values(&dense_vs), &values(&vs));
@@ -71,9 +103,10 @@ fn loading_knows_what_is_beside_and_nothing_else() {
     let named = metadata(&file).remove("beside").unwrap();
     super::with_metadata(&file, "beside", &named.replace("\"count\",", ""));
     let before = values(&dense_vs);
-    for error in
-        [checkpoint::load_weights(&file, &mut dense_vs).unwrap_err(), checkpoint::load(&file, &mut dense_vs, &mut dense).unwrap_err()]
-    {
+    for error in [
+        checkpoint::load_weights(&file, &mut dense_vs).unwrap_err(),
+        checkpoint::load(&file, &mut dense_vs, &mut dense).unwrap_err(),
+    ] {
         let Error::Checkpoint { problems, .. } = error else { panic!("{error}") };
         assert_eq!(problems, ["`count` is not in the store"]);
     }
@@ -113,7 +146,9 @@ fn what_cannot_be_written_is_said_and_leaves_the_old_file() {
     for key in ["slim_format", "plan", "positions", "beside", "format"] {
         assert_eq!(
             refused(Writer::new(&vs).metadata(key, "")),
-            format!("FOLDER/epoch.safetensors: the metadata's key `{key}` is taken; choose another")
+            format!(
+                "FOLDER/epoch.safetensors: the metadata's key `{key}` is taken; choose another"
+            )
         );
     }
     insta::assert_snapshot!(refused(Writer::new(&vs).tensors([("fc.bias", one())])), @"FOLDER/epoch.safetensors: `fc.bias` is a variable of the store already");

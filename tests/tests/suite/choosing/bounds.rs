@@ -6,14 +6,20 @@ use super::{plan, widths};
 
 /// What the bounds of each layer say: how many channels the target alone would leave, and why it has not.
 fn bounded(slimming: &Slimming) -> Vec<(String, usize, Vec<Rule>)> {
-    plan(slimming).bounded().map(|(path, bounded)| (path.to_owned(), bounded.wanted, bounded.by.clone())).collect()
+    plan(slimming)
+        .bounded()
+        .map(|(path, bounded)| (path.to_owned(), bounded.wanted, bounded.by.clone()))
+        .collect()
 }
 
 #[test]
 fn a_minimum_holds_and_is_reported() {
     let slimming = Slimming::ratio(0.8).at_least(4);
     assert_eq!(widths(&plan(&slimming)), [4, 4]);
-    assert_eq!(bounded(&slimming), [("bn1".to_owned(), 0, vec![Rule::AtLeast]), ("bn2".to_owned(), 2, vec![Rule::AtLeast])]);
+    assert_eq!(
+        bounded(&slimming),
+        [("bn1".to_owned(), 0, vec![Rule::AtLeast]), ("bn2".to_owned(), 2, vec![Rule::AtLeast])]
+    );
     // More than a layer has is all of it.
     assert_eq!(widths(&plan(&Slimming::ratio(0.8).at_least(7))), [7, 6]);
 }
@@ -33,7 +39,10 @@ fn widths_are_rounded_up_or_down_and_never_to_none() {
     assert_eq!(widths(&plan(&Slimming::ratio(0.2))), [5, 6]);
     assert_eq!(widths(&plan(&Slimming::ratio(0.2).round_to(4))), [8, 6]);
     assert_eq!(widths(&plan(&Slimming::ratio(0.2).round_down_to(4))), [4, 6]);
-    assert_eq!(bounded(&Slimming::ratio(0.2).round_down_to(4)), [("bn1".to_owned(), 5, vec![Rule::RoundTo])]);
+    assert_eq!(
+        bounded(&Slimming::ratio(0.2).round_down_to(4)),
+        [("bn1".to_owned(), 5, vec![Rule::RoundTo])]
+    );
     // One stays, and down would be none.
     assert_eq!(widths(&plan(&Slimming::ratio(0.6).round_down_to(4))), [4, 4]);
     // No multiple is within the layer's width: all stay.

@@ -1,7 +1,11 @@
 //! Scores, next to ones that are worked out by hand, value by value.
 
-use slim_runtime::criterion::{Candidate, Criterion, Fpgm, L1, L2, Masking, Normalisation, Random, Taylor};
-use slim_runtime::{Coupling, Error, Flow, LayerKind, LayerVisitor, Plan, Prunable, Slimming, Tracer, nn as own};
+use slim_runtime::criterion::{
+    Candidate, Criterion, Fpgm, L1, L2, Masking, Normalisation, Random, Taylor,
+};
+use slim_runtime::{
+    Coupling, Error, Flow, LayerKind, LayerVisitor, Plan, Prunable, Slimming, Tracer, nn as own,
+};
 use slim_tests::device;
 use tch::nn::{self, Module, VarStore};
 use tch::{Kind, Tensor};
@@ -29,7 +33,10 @@ impl Plain {
 impl Module for Plain {
     fn forward(&self, xs: &Tensor) -> Tensor {
         let xs = xs.apply(&self.conv1).relu().apply(&self.conv2).relu();
-        xs.mean_dim([2_i64, 3].as_slice(), false, Kind::Float).apply(&self.fc1).tanh().apply(&self.fc2)
+        xs.mean_dim([2_i64, 3].as_slice(), false, Kind::Float)
+            .apply(&self.fc1)
+            .tanh()
+            .apply(&self.fc2)
     }
 }
 
@@ -44,14 +51,21 @@ fn plain() -> (Plain, VarStore) {
 /// The values of each output channel, whose dimension of the weight is `dim`.
 fn filters(weight: &Tensor, dim: i64) -> Vec<Vec<f64>> {
     (0..weight.size()[dim as usize])
-        .map(|i| Vec::try_from(weight.detach().select(dim, i).flatten(0, -1).to_kind(Kind::Double)).unwrap())
+        .map(|i| {
+            Vec::try_from(weight.detach().select(dim, i).flatten(0, -1).to_kind(Kind::Double))
+                .unwrap()
+        })
         .collect()
 }
 
 /// The layers that make channels, their names and scores.
-fn all_scores(net: &Plain, score: impl Fn(&[Vec<f64>], usize) -> f64) -> Vec<(&'static str, Vec<f64>)> {
+fn all_scores(
+    net: &Plain,
+    score: impl Fn(&[Vec<f64>], usize) -> f64,
+) -> Vec<(&'static str, Vec<f64>)> {
     // What makes the output has nothing to choose.
-    let layers = [("conv1", &net.conv1.ws, 0), ("conv2", &net.conv2.ws, 1), ("fc1", &net.fc1.ws, 0)];
+    let layers =
+        [("conv1", &net.conv1.ws, 0), ("conv2", &net.conv2.ws, 1), ("fc1", &net.fc1.ws, 0)];
     let scores = layers.map(|(name, weight, dim)| {
         let filters = filters(weight, dim);
         (name, (0..filters.len()).map(|i| score(&filters, i)).collect())
@@ -63,10 +77,14 @@ fn assert_scored(net: &Plain, criterion: impl Criterion + 'static, expected: &[(
     let slimming = Slimming::ratio(0.5).criterion(criterion);
     for (path, expected) in expected {
         let explained = net.explain(&slimming, path).unwrap();
-        let found: Vec<f64> = explained.channels.iter().map(|channel| channel.score.unwrap()).collect();
+        let found: Vec<f64> =
+            explained.channels.iter().map(|channel| channel.score.unwrap()).collect();
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(expected) {
-            assert!((found - expected).abs() <= 1e-12 * expected.abs(), "{path}: {found} and not {expected}");
+            assert!(
+                (found - expected).abs() <= 1e-12 * expected.abs(),
+                "{path}: {found} and not {expected}"
+            );
         }
     }
 }
@@ -74,35 +92,60 @@ fn assert_scored(net: &Plain, criterion: impl Criterion + 'static, expected: &[(
 #[test]
 fn norms_of_filters() {
     let (net, _vs) = plain();
-    assert_scored(&net, L1, &all_scores(&net, |filters, i| filters[i].iter().map(|w| w.abs()).sum()));
-    assert_scored(&net, L2, &all_scores(&net, |filters, i| filters[i].iter().map(|w| w * w).sum::<f64>().sqrt()));
+    assert_scored(
+        &net,
+        L1,
+        &all_scores(&net, |filters, i| filters[i].iter().map(|w| w.abs()).sum()),
+    );
+    assert_scored(
+        &net,
+        L2,
+        &all_scores(&net, |filters, i| filters[i].iter().map(|w| w * w).sum::<f64>().sqrt()),
+    );
 }
 
 #[test]
 fn distances_between_filters() {
     let (net, _vs) = plain();
-    let distance = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
-    assert_scored(&net, Fpgm, &all_scores(&net, |filters, i| filters.iter().map(|other| distance(&filters[i], other)).sum()));
+    let distance =
+        |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
+    assert_scored(
+        &net,
+        Fpgm,
+        &all_scores(&net, |filters, i| {
+            filters.iter().map(|other| distance(&filters[i], other)).sum()
+        }),
+    );
 }
 
 #[test]
 fn taylor_is_what_the_loss_does_to_first_order() {
     let (net, _vs) = plain();
-    let loss = || net.forward(&Tensor::ones([2, 3, 5, 5], (Kind::Float, device()))).square().sum(Kind::Float);
+    let loss = || {
+        net.forward(&Tensor::ones([2, 3, 5, 5], (Kind::Float, device()))).square().sum(Kind::Float)
+    };
     loss().backward();
     let gradients = [net.conv1.ws.grad(), net.conv2.ws.grad(), net.fc1.ws.grad()];
     let weights = [&net.conv1.ws, &net.conv2.ws, &net.fc1.ws];
-    let expected = ["conv1", "conv2", "fc1"].iter().zip(weights).zip(&gradients).map(|((name, weight), gradient)| {
-        let dim = i64::from(*name == "conv2");
-        let pairs = filters(weight, dim).into_iter().zip(filters(gradient, dim));
-        (*name, pairs.map(|(w, g)| w.iter().zip(&g).map(|(w, g)| w * g).sum::<f64>().powi(2)).collect())
-    });
+    let expected = ["conv1", "conv2", "fc1"].iter().zip(weights).zip(&gradients).map(
+        |((name, weight), gradient)| {
+            let dim = i64::from(*name == "conv2");
+            let pairs = filters(weight, dim).into_iter().zip(filters(gradient, dim));
+            (
+                *name,
+                pairs
+                    .map(|(w, g)| w.iter().zip(&g).map(|(w, g)| w * g).sum::<f64>().powi(2))
+                    .collect(),
+            )
+        },
+    );
     assert_scored(&net, Taylor, &expected.collect::<Vec<_>>());
 
     // And the loss does change as the expansion says, when a filter is a little smaller.
     let channels = net.explain(&Slimming::ratio(0.5).criterion(Taylor), "conv1").unwrap().channels;
     // One that lives: behind a ReLU some do not.
-    let channel = channels.iter().max_by(|a, b| a.score.unwrap().total_cmp(&b.score.unwrap())).unwrap();
+    let channel =
+        channels.iter().max_by(|a, b| a.score.unwrap().total_cmp(&b.score.unwrap())).unwrap();
     let scored = channel.score.unwrap();
     assert!(scored > 0.);
     let before = loss().double_value(&[]);
@@ -124,7 +167,12 @@ fn random_is_the_same_for_the_same_seed() {
     let (net, _vs) = plain();
     let plan = |seed| net.plan(&Slimming::ratio(0.5).criterion(Random { seed })).unwrap();
     assert_eq!(plan(7), plan(7));
-    let kept = |plan: Plan| plan.layers().iter().map(|layer| layer.axis("out").unwrap().keep.to_string()).collect::<Vec<_>>();
+    let kept = |plan: Plan| {
+        plan.layers()
+            .iter()
+            .map(|layer| layer.axis("out").unwrap().keep.to_string())
+            .collect::<Vec<_>>()
+    };
     assert_ne!(kept(plan(7)), kept(plan(8)));
 }
 
@@ -140,7 +188,11 @@ fn a_network_without_batch_norms_is_slimmed_by_its_weights() {
     masked_vs.copy(&vs).unwrap();
     masked.mask(&plan).unwrap();
     net.apply(&plan).unwrap();
-    slim_tests::check::assert_close(&net.forward(&images), &masked.forward(&images), slim_tests::check::rounding(&vs));
+    slim_tests::check::assert_close(
+        &net.forward(&images),
+        &masked.forward(&images),
+        slim_tests::check::rounding(&vs),
+    );
 }
 
 #[test]
@@ -158,7 +210,9 @@ fn normalised_scores_are_of_their_layer() {
             let found = net.scores(&slimming).unwrap();
             let found = &found.iter().find(|layer| layer.path == *path).unwrap().scores;
             assert_eq!(found.len(), scores.len());
-            for ((channel, score), alone) in net.explain(&slimming, path).unwrap().channels.iter().zip(scores).zip(found) {
+            for ((channel, score), alone) in
+                net.explain(&slimming, path).unwrap().channels.iter().zip(scores).zip(found)
+            {
                 assert!((channel.score.unwrap() - score / by).abs() < 1e-12);
                 assert_eq!(channel.score.unwrap(), *alone);
             }
@@ -181,17 +235,26 @@ struct Sum {
 fn coupled_scores_become_one() {
     let vs = VarStore::new(device());
     let p = &vs.root();
-    let conv = |name: &str, inputs, outputs| own::conv2d(p / name, inputs, outputs, 1, Default::default());
+    let conv =
+        |name: &str, inputs, outputs| own::conv2d(p / name, inputs, outputs, 1, Default::default());
     let net = Sum { a: conv("a", 3, 4), b: conv("b", 3, 4), head: conv("head", 4, 2) };
-    let l1 = |weight: &Tensor| filters(weight, 0).iter().map(|w| w.iter().map(|w| w.abs()).sum()).collect::<Vec<f64>>();
+    let l1 = |weight: &Tensor| {
+        filters(weight, 0).iter().map(|w| w.iter().map(|w| w.abs()).sum()).collect::<Vec<f64>>()
+    };
     let (a, b) = (l1(&net.a.ws), l1(&net.b.ws));
-    for (coupling, join) in
-        [(Coupling::Max, f64::max as fn(f64, f64) -> f64), (Coupling::Mean, |a, b| (a + b) / 2.), (Coupling::Sum, |a, b| a + b)]
-    {
+    for (coupling, join) in [
+        (Coupling::Max, f64::max as fn(f64, f64) -> f64),
+        (Coupling::Mean, |a, b| (a + b) / 2.),
+        (Coupling::Sum, |a, b| a + b),
+    ] {
         let slimming = Slimming::ratio(0.5).criterion(L1).coupling(coupling);
         // Each by itself is what it was before.
         for (layer, alone) in net.scores(&slimming).unwrap().iter().zip([&a, &b]) {
-            assert!(layer.scores.iter().zip(alone).all(|(score, alone)| (score - alone).abs() < 1e-12), "{}", layer.path);
+            assert!(
+                layer.scores.iter().zip(alone).all(|(score, alone)| (score - alone).abs() < 1e-12),
+                "{}",
+                layer.path
+            );
         }
         let explained = net.explain(&slimming, "b").unwrap();
         for (channel, (&a, &b)) in explained.channels.iter().zip(a.iter().zip(&b)) {
@@ -231,7 +294,8 @@ struct Lifted {
 fn what_has_no_parameters_is_not_zero_when_they_are() {
     let vs = VarStore::new(device());
     let p = &vs.root();
-    let conv = |name: &str, inputs, outputs| own::conv2d(p / name, inputs, outputs, 1, Default::default());
+    let conv =
+        |name: &str, inputs, outputs| own::conv2d(p / name, inputs, outputs, 1, Default::default());
     let net = Lifted { conv: conv("conv", 3, 4), ones: Ones(4), head: conv("head", 4, 2) };
     let error = net.plan(&Slimming::ratio(0.5).criterion(L2)).unwrap_err();
     assert!(error.to_string().contains("`head` reads them"), "{error}");
@@ -249,9 +313,13 @@ fn a_cfg_builds_what_was_slimmed_by_weights() {
 
 #[test]
 fn a_file_that_names_a_criterion_means_its_masking() {
-    let slimming: Slimming = serde_json::from_str(r#"{"target": {"ratio": 0.5}, "criterion": "l2"}"#).unwrap();
+    let slimming: Slimming =
+        serde_json::from_str(r#"{"target": {"ratio": 0.5}, "criterion": "l2"}"#).unwrap();
     let (net, _vs) = plain();
-    assert_eq!(net.plan(&slimming).unwrap(), net.plan(&Slimming::ratio(0.5).criterion(L2)).unwrap());
+    assert_eq!(
+        net.plan(&slimming).unwrap(),
+        net.plan(&Slimming::ratio(0.5).criterion(L2)).unwrap()
+    );
 }
 
 /// A criterion of a user's own, which sees what there is of a layer.
@@ -265,7 +333,10 @@ impl Criterion for Bias {
 
     fn scores(&self, layer: &Candidate<'_>) -> slim_runtime::Result<Option<Tensor>> {
         assert!(layer.scale().is_none() && *layer.kind() != LayerKind::BatchNorm);
-        assert_eq!(layer.filters()?.map(|filters| filters.size()[0]), Some(layer.channels() as i64));
+        assert_eq!(
+            layer.filters()?.map(|filters| filters.size()[0]),
+            Some(layer.channels() as i64)
+        );
         Ok(layer.tensor("bias").map(Tensor::abs))
     }
 }
@@ -277,8 +348,12 @@ fn a_criterion_of_ones_own() {
     let plan = net.plan(&slimming).unwrap();
     assert_eq!(plan.slimming().masking, Some(Masking::Parameters));
     let explained = net.explain(&slimming, "fc1").unwrap();
-    let biases: Vec<f64> = Vec::try_from(net.fc1.bs.as_ref().unwrap().detach().abs().to_kind(Kind::Double)).unwrap();
-    assert_eq!(explained.channels.iter().map(|channel| channel.score.unwrap()).collect::<Vec<_>>(), biases);
+    let biases: Vec<f64> =
+        Vec::try_from(net.fc1.bs.as_ref().unwrap().detach().abs().to_kind(Kind::Double)).unwrap();
+    assert_eq!(
+        explained.channels.iter().map(|channel| channel.score.unwrap()).collect::<Vec<_>>(),
+        biases
+    );
 
     // A file has no more than its name, which is enough to apply the plan.
     let read = Plan::from_json(&plan.to_json().unwrap()).unwrap();

@@ -28,10 +28,18 @@ fn coupled_channels_are_named() {
     fill(&vs);
     let explained = net.explain(&Slimming::ratio(0.5), "layer1.0.bn2").unwrap();
     let first = &explained.channels[0];
-    assert_eq!(first.together, ["conv1[0]", "bn1[0]", "layer1.0.conv2[0]", "layer1.1.conv2[0]", "layer1.1.bn2[0]"]);
+    assert_eq!(
+        first.together,
+        ["conv1[0]", "bn1[0]", "layer1.0.conv2[0]", "layer1.1.conv2[0]", "layer1.1.bn2[0]"]
+    );
     // One score, and one fate.
     let stem = net.explain(&Slimming::ratio(0.5), "bn1").unwrap();
-    assert!(stem.channels.iter().zip(&explained.channels).all(|(a, b)| (a.score, a.stays) == (b.score, b.stays)));
+    assert!(
+        stem.channels
+            .iter()
+            .zip(&explained.channels)
+            .all(|(a, b)| (a.score, a.stays) == (b.score, b.stays))
+    );
 }
 
 #[test]
@@ -42,11 +50,19 @@ fn each_channel_is_compared_with_its_own_threshold() {
     let slimming = Slimming::ratio(0.5).layers("bn2", Target::Ratio(0.9));
     for (path, threshold) in [("conv1", 0.05_f32), ("bn1", 0.05), ("conv2", 0.14), ("bn2", 0.14)] {
         let explained = net.explain(&slimming, path).unwrap();
-        assert!(explained.channels.iter().all(|channel| channel.threshold == Some(f64::from(threshold))), "{explained}");
+        assert!(
+            explained
+                .channels
+                .iter()
+                .all(|channel| channel.threshold == Some(f64::from(threshold))),
+            "{explained}"
+        );
     }
-    let untouched = net.explain(&Slimming::ratio(0.5).layers("bn2", Target::Ratio(0.)), "bn2").unwrap();
+    let untouched =
+        net.explain(&Slimming::ratio(0.5).layers("bn2", Target::Ratio(0.)), "bn2").unwrap();
     assert!(
-        untouched.channels.iter().all(|channel| channel.threshold.is_none()) && untouched.to_string().contains("nothing was to be removed")
+        untouched.channels.iter().all(|channel| channel.threshold.is_none())
+            && untouched.to_string().contains("nothing was to be removed")
     );
 }
 
@@ -60,8 +76,18 @@ fn explanations_agree_with_the_plan() {
     let plan = net.plan(&slimming).unwrap();
     for layer in plan.layers().iter().filter(|layer| !layer.axes.is_empty()) {
         let explained = net.explain(&slimming, &layer.path).unwrap();
-        let staying: Vec<_> = explained.channels.iter().filter(|channel| channel.stays).map(|channel| channel.position).collect();
-        assert_eq!(staying, layer.axis(&explained.axis).unwrap().keep.iter().collect::<Vec<_>>(), "{}", layer.path);
+        let staying: Vec<_> = explained
+            .channels
+            .iter()
+            .filter(|channel| channel.stays)
+            .map(|channel| channel.position)
+            .collect();
+        assert_eq!(
+            staying,
+            layer.axis(&explained.axis).unwrap().keep.iter().collect::<Vec<_>>(),
+            "{}",
+            layer.path
+        );
     }
 }
 
@@ -75,9 +101,12 @@ fn warnings(gamma: [&[f64]; 2], slimming: &Slimming) -> Vec<Warning> {
 
 #[test]
 fn a_gap_is_no_reason_to_warn_and_its_absence_is() {
-    let trained: [&[f64]; 2] = [&[1e-6, 0.4, 2e-6, 0.5, 3e-6, 0.6, 1e-7, 0.7], &[0.4, 0.3, 1e-6, 2e-6, 0.2, 1e-5]];
+    let trained: [&[f64]; 2] =
+        [&[1e-6, 0.4, 2e-6, 0.5, 3e-6, 0.6, 1e-7, 0.7], &[0.4, 0.3, 1e-6, 2e-6, 0.2, 1e-5]];
     assert_eq!(warnings(trained, &Slimming::ratio(0.45)), []);
-    let [Warning::NoGap { largest, median }] = warnings(trained, &Slimming::ratio(0.7))[..] else { panic!("no warning") };
+    let [Warning::NoGap { largest, median }] = warnings(trained, &Slimming::ratio(0.7))[..] else {
+        panic!("no warning")
+    };
     assert!(largest > 0.3 && median >= 0.5, "{largest} {median}");
     // An absolute threshold anywhere in the gap, or below all.
     assert_eq!(warnings(trained, &Slimming::threshold(0.15)), []);
@@ -89,10 +118,20 @@ fn a_gap_is_no_reason_to_warn_and_its_absence_is() {
 
 #[test]
 fn weight_decay_shows() {
-    let decayed: [&[f64]; 2] = [&[0.01, 0.02, 0.015, 0.012, 0.02, 0.03, 0.01, 0.02], &[0.01, 0.02, 0.03, 0.01, 0.02, 0.04]];
+    let decayed: [&[f64]; 2] = [
+        &[0.01, 0.02, 0.015, 0.012, 0.02, 0.03, 0.01, 0.02],
+        &[0.01, 0.02, 0.03, 0.01, 0.02, 0.04],
+    ];
     let found = warnings(decayed, &Slimming::ratio(0.5));
-    assert!(found.iter().any(|warning| matches!(warning, Warning::WeightDecay { .. })), "{found:?}");
+    assert!(
+        found.iter().any(|warning| matches!(warning, Warning::WeightDecay { .. })),
+        "{found:?}"
+    );
     // With one that reached zero, the penalty has its way.
     let sparse: [&[f64]; 2] = [&[0.01, 0.02, 1e-7, 0.012, 0.02, 0.03, 0.01, 0.02], decayed[1]];
-    assert!(!warnings(sparse, &Slimming::ratio(0.5)).iter().any(|warning| matches!(warning, Warning::WeightDecay { .. })));
+    assert!(
+        !warnings(sparse, &Slimming::ratio(0.5))
+            .iter()
+            .any(|warning| matches!(warning, Warning::WeightDecay { .. }))
+    );
 }

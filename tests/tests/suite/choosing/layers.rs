@@ -14,7 +14,10 @@ fn a_layer_with_a_target_of_its_own() {
     let plan = plan(&Slimming::ratio(0.25).layers("bn2", Target::Ratio(0.5)));
     assert_eq!(widths(&plan), [5, 2]);
     assert_eq!(plan.threshold(), Some(f64::from(0.03_f32)));
-    assert_eq!(plan.layer("bn2").unwrap().scored.as_ref().unwrap().threshold, Some(f64::from(0.12_f32)));
+    assert_eq!(
+        plan.layer("bn2").unwrap().scored.as_ref().unwrap().threshold,
+        Some(f64::from(0.12_f32))
+    );
 }
 
 #[test]
@@ -55,7 +58,8 @@ fn removed(plan: &Plan, path: &str) -> f64 {
 
 #[test]
 fn a_block_is_all_of_its_layers() {
-    let plan = resnet18(&Slimming::ratio(0.3).keep("layer1").layers("layer4.*.bn1", Target::Ratio(0.75)));
+    let plan =
+        resnet18(&Slimming::ratio(0.3).keep("layer1").layers("layer4.*.bn1", Target::Ratio(0.75)));
     for bn in ["layer1.0.bn1", "layer1.1.bn1", "layer1.1.bn2", "bn1"] {
         // The stem's norm is in the stream of the first block.
         assert_eq!(removed(&plan, bn), 0., "{bn}");

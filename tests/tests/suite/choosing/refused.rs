@@ -31,7 +31,10 @@ fn each_says_the_rule_and_the_fix() {
         half().layers("layer1.bn1", Target::Ratio(0.5)),
         half().keep("*"),
     ];
-    let errors: Vec<_> = refused.iter().map(|slimming| net.plan(slimming).map(|plan| plan.to_string()).unwrap_err().to_string()).collect();
+    let errors: Vec<_> = refused
+        .iter()
+        .map(|slimming| net.plan(slimming).map(|plan| plan.to_string()).unwrap_err().to_string())
+        .collect();
     insta::assert_snapshot!(errors.join("\n"));
     insta::assert_snapshot!(net.explain(&half(), "bn9").unwrap_err());
 }

@@ -19,7 +19,10 @@ fn a_threshold_is_absolute_and_strict() {
     // All of the first are below, and one stays.
     let plan = plan(&Slimming::threshold(f64::from(0.1_f32)));
     assert_eq!(widths(&plan), [1, 4]);
-    assert_eq!(plan.bounded().map(|(path, bounded)| (path, bounded.wanted)).collect::<Vec<_>>(), [("bn1", 0)]);
+    assert_eq!(
+        plan.bounded().map(|(path, bounded)| (path, bounded.wanted)).collect::<Vec<_>>(),
+        [("bn1", 0)]
+    );
 }
 
 #[test]
@@ -55,7 +58,8 @@ fn top_k_of_coupled_layers_is_of_each() {
         fc: nn::linear(p / "fc", 8, 2, Default::default()),
     };
     fill(&vs);
-    for slimming in [Slimming::top_k(4).local(), Slimming::ratio(0.).layers("bn2", Target::TopK(4))] {
+    for slimming in [Slimming::top_k(4).local(), Slimming::ratio(0.).layers("bn2", Target::TopK(4))]
+    {
         assert_eq!(widths(&net.plan(&slimming).unwrap()), [4, 4]);
     }
     assert_eq!(widths(&net.plan(&Slimming::top_k(1).local()).unwrap()), [1, 1]);
@@ -69,7 +73,12 @@ fn outputs_are_no_choice() {
     let net = crate::common::Net::new(&vs.root());
     let plan = net.plan(&Slimming::top_k(7).criterion(L2)).unwrap();
     assert_eq!((plan.channels().before, plan.channels().after), (14, 7));
-    assert!(net.plan(&Slimming::top_k(usize::MAX)).unwrap().to_string().contains("9,223,372,036,854,775,807 channels asked for, 14 stay"));
+    assert!(
+        net.plan(&Slimming::top_k(usize::MAX))
+            .unwrap()
+            .to_string()
+            .contains("9,223,372,036,854,775,807 channels asked for, 14 stay")
+    );
 }
 
 #[test]
@@ -103,7 +112,9 @@ fn local_is_layer_by_layer() {
     let halved = plan(&Slimming::ratio(0.5).local());
     assert_eq!(widths(&halved), [3, 2]);
     assert_eq!(halved.threshold(), None);
-    let thresholds: Vec<_> = ["bn1", "bn2"].map(|path| halved.layer(path).unwrap().scored.as_ref().unwrap().threshold).into();
+    let thresholds: Vec<_> = ["bn1", "bn2"]
+        .map(|path| halved.layer(path).unwrap().scored.as_ref().unwrap().threshold)
+        .into();
     assert_eq!(thresholds, [Some(f64::from(0.05_f32)), Some(f64::from(0.12_f32))]);
     assert_eq!(widths(&plan(&Slimming::top_k(5).local())), [5, 5]);
 }
@@ -143,7 +154,10 @@ fn a_budget_of_macs_is_what_the_slimmed_network_takes() {
     assert!(cost.after(&larger).unwrap().macs().unwrap() > 398_136_320 / 2);
     let report = plan.to_string();
     assert!(
-        report.contains(&format!("budget      50.0 % of the MACs asked for, {:.1} % stay", 100. * after as f64 / 398_136_320.)),
+        report.contains(&format!(
+            "budget      50.0 % of the MACs asked for, {:.1} % stay",
+            100. * after as f64 / 398_136_320.
+        )),
         "{report}"
     );
 

@@ -3,8 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{
-    Dense, Device, Error, Kind, ModuleT, Prunable, Result, Slimming, Tensor, VarStore, assert_same, built, deploy, deployed, forward, nn,
-    own, recalibrate, values,
+    Dense, Device, Error, Kind, ModuleT, Prunable, Result, Slimming, Tensor, VarStore, assert_same,
+    built, deploy, deployed, forward, nn, own, recalibrate, values,
 };
 use crate::common::{self, images};
 
@@ -44,7 +44,8 @@ impl Chain {
 
 impl ModuleT for Chain {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        let between = |index: usize, xs: Tensor| if self.between.contains(&index) { xs.relu() } else { xs };
+        let between =
+            |index: usize, xs: Tensor| if self.between.contains(&index) { xs.relu() } else { xs };
         let xs = between(1, xs.apply(&self.conv1)).apply_t(&self.bn1, train).relu();
         let xs = between(2, xs.apply(&self.conv2)).apply_t(&self.bn2, train).relu();
         let xs = between(3, xs.apply(&self.conv3)).apply_t(&self.bn3, train).relu();
@@ -76,7 +77,10 @@ fn redacted(text: &str) -> String {
         Ok(_) => "#",
         Err(_) => word,
     };
-    text.lines().map(|line| line.split(' ').map(word).collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .map(|line| line.split(' ').map(word).collect::<Vec<_>>().join(" "))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[test]
@@ -101,12 +105,18 @@ fn a_deployed_network_refuses_what_would_be_wrong() {
         ("scores", net.scores(&Slimming::ratio(0.5)).map(|_| ())),
         ("cost", net.cost(|net| net.forward_t(&xs, false)).map(|_| ())),
         ("add_l1_subgradient", net.add_l1_subgradient(1e-4)),
-        ("recalibrate", recalibrate(&mut net, [xs.shallow_clone()], |net, xs| Ok(net.forward_t(&xs, true)))),
+        (
+            "recalibrate",
+            recalibrate(&mut net, [xs.shallow_clone()], |net, xs| Ok(net.forward_t(&xs, true))),
+        ),
         ("deploy", deploy(&mut net, &xs, |net, xs| net.forward_t(xs, false)).map(|_| ())),
     ];
     for (name, result) in what {
         let error = result.unwrap_err();
-        assert!(matches!(&error, Error::Deployed { path } if path == "bn1" || path == "conv1"), "{name}: {error}");
+        assert!(
+            matches!(&error, Error::Deployed { path } if path == "bn1" || path == "conv1"),
+            "{name}: {error}"
+        );
     }
     let error = net.dependencies().unwrap_err().to_string().replace("conv1", "bn1");
     insta::assert_snapshot!(error, @"`bn1` has been deployed, and is for inference alone; build the network anew, load its weights, and do this before `deploy`");
@@ -136,7 +146,10 @@ fn outputs_that_show_nothing_are_refused() {
     let noisy = |output: &Tensor| output + output.randn_like();
     let mut said = Vec::new();
     let mut refuse = |error: Error| said.push(error.to_string());
-    refuse(deploy(&mut net, &images(1), |net, xs| net.forward_t(xs, false).argmax(-1, false)).unwrap_err());
+    refuse(
+        deploy(&mut net, &images(1), |net, xs| net.forward_t(xs, false).argmax(-1, false))
+            .unwrap_err(),
+    );
     refuse(deploy(&mut net, &images(1), |net, xs| net.forward_t(xs, false) * 0.).unwrap_err());
     refuse(deploy(&mut net, &images(1), |net, xs| net.forward_t(xs, false) / 0.).unwrap_err());
     refuse(deploy(&mut net, &images(1), |net, xs| noisy(&net.forward_t(xs, false))).unwrap_err());

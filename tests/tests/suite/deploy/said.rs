@@ -8,11 +8,22 @@ fn redacted(deployed: &Deployed) -> String {
         Ok(_) if word.contains('.') || word.contains('e') => "#".to_owned(),
         _ => word.replace("chosen", ""),
     };
-    let line = |line: &str| line.split_whitespace().map(word).collect::<Vec<_>>().join(" ").trim_end().to_owned();
-    deployed.to_string().lines().filter(|line| !line.starts_with('─')).map(line).collect::<Vec<_>>().join("\n")
+    let line = |line: &str| {
+        line.split_whitespace().map(word).collect::<Vec<_>>().join(" ").trim_end().to_owned()
+    };
+    deployed
+        .to_string()
+        .lines()
+        .filter(|line| !line.starts_with('─'))
+        .map(line)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
-fn report<M: ModuleT + slim_runtime::Prunable>(build: impl Fn(&nn::Path) -> M, xs: &Tensor) -> Deployed {
+fn report<M: ModuleT + slim_runtime::Prunable>(
+    build: impl Fn(&nn::Path) -> M,
+    xs: &Tensor,
+) -> Deployed {
     let (mut net, _vs) = built(build);
     deploy(&mut net, xs, |net, xs| net.forward_t(xs, false)).unwrap()
 }
