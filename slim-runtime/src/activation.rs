@@ -55,6 +55,22 @@ impl Activation {
         Vec::try_from(&ys)
     }
 
+    /// tch's word for it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Activation::Identity => "identity",
+            Activation::Relu => "relu",
+            Activation::Relu6 => "relu6",
+            Activation::LeakyRelu(_) => "leaky_relu",
+            Activation::Elu(_) => "elu",
+            Activation::Silu => "silu",
+            Activation::Gelu => "gelu",
+            Activation::Mish => "mish",
+            Activation::Hardswish => "hardswish",
+            Activation::Tanh => "tanh",
+        }
+    }
+
     /// Whether its parameter is a number.
     pub(crate) fn check(self) -> Result<(), f64> {
         match self {

@@ -72,6 +72,7 @@ extern crate self as slim_runtime; // the derive's code, in this crate's own tes
 
 mod absorb;
 mod activation;
+mod analysis;
 mod atomic;
 mod benchmark;
 mod cfg;
@@ -84,8 +85,8 @@ mod error;
 mod explanation;
 pub mod export;
 mod fault;
-mod flow;
 pub mod functional;
+mod graph;
 pub mod guide;
 mod layers;
 mod model;
@@ -100,7 +101,6 @@ mod sparsity;
 mod surgery;
 mod sweep;
 mod table;
-mod tracer;
 mod verify;
 
 pub use absorb::{Absorb, Absorbed, Absorption};
@@ -112,7 +112,7 @@ pub use dependencies::Dependencies;
 pub use deploy::{Deployed, DeployedNorm, Layout, LayoutTrial, NormFate, deploy};
 pub use error::{Error, Result};
 pub use explanation::{ChannelFate, Explanation, Reason};
-pub use flow::{Channels, Flow, OpenFlow};
+pub use graph::{Axis, Flow, LayerTracer, Tracer};
 pub use layers::{PerChannel, per_channel_scale, per_channel_shift};
 pub use plan::{
     AxisPlan, Bounded, Change, Dim, Hold, KeepList, LayerKind, LayerPlan, Pass, Plan, Role, Scored,
@@ -125,7 +125,6 @@ pub use slim_derive::Prunable;
 pub use slimming::{Bounds, Coupling, Direction, Rounding, Rule, Scope, Slimming, Target};
 pub use surgery::LayerVisitor;
 pub use sweep::{Evaluation, Point, Sweep, Swept};
-pub use tracer::{Axis, LayerTracer, Tracer};
 pub use verify::{Closeness, Verified, Verify};
 
 /// What macros need, whatever a user's crate depends on.

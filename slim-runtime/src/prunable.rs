@@ -161,7 +161,7 @@ pub trait Prunable {
     /// # Errors
     /// Those of [`trace`](Self::trace).
     fn dependencies(&self) -> Result<Dependencies> {
-        Ok(dependencies::of(&planner::trace_with(self, Tracer::charted())?))
+        Ok(dependencies::of(&planner::trace(self, Masking::BatchNorm)?))
     }
 
     /// Carries out a plan, in place: layers, their `VarStore` and gradients shrink together.

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use tch::{Device, Kind, TchError, Tensor};
 
+use crate::analysis::Graph;
+use crate::criterion::Masking;
 use crate::plan::LayerKind;
-use crate::tracer::{Graph, Tracer};
 use crate::{Error, Prunable, Result, fault, planner};
 
 /// Estimates the running mean and variance of every batch norm anew, as plain averages over batches: what slimming has changed of them is made good
@@ -49,7 +50,7 @@ pub fn recalibrate<M: Prunable, B, T>(
     batches: impl IntoIterator<Item = B>,
     mut forward: impl FnMut(&M, B) -> Result<T>,
 ) -> Result<()> {
-    let graph = planner::trace_with(model, Tracer::detailed())?;
+    let graph = planner::trace(model, Masking::BatchNorm)?;
     let _no_grad = tch::no_grad_guard();
     let mut norms = Norms::of(&graph)?;
     let mut empty = true;
@@ -110,11 +111,10 @@ impl Norms {
             };
             let Some(&uses) = uses.get(&(index, mean)) else { continue };
             let momentum = layer
-                .details
                 .momentum
                 .filter(|momentum| *momentum > 0.0 && *momentum <= 1.0)
                 .ok_or_else(|| {
-                    let momentum = layer.details.momentum.map_or_else(
+                    let momentum = layer.momentum.map_or_else(
                         || "that cannot be read".to_owned(),
                         |momentum| format!("of {momentum}"),
                     );

@@ -1,6 +1,6 @@
 //! Training with channel sparsity.
 
-use crate::tracer::Graph;
+use crate::analysis::Graph;
 use crate::{Error, Result};
 
 /// `γ.grad += s · sign(γ)` for every scale that has a gradient.

@@ -1,13 +1,15 @@
 //! What is added to biases and running means.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::{Absorb, Absorbed, Absorption};
+use crate::analysis::{ConstValue, Graph, Neighbours, constants, neighbours};
+use crate::graph::{LayerNode, MixNode, Reach, ReadNode};
 use crate::plan::{LayerPlan, Plan};
-use crate::tracer::{Graph, LayerNode, MixNode, Reach, ReadNode, Sent, Tracer};
-use crate::{Error, Prunable, Result, planner};
+use crate::{Error, Result};
 
 /// A tensor of a layer.
 type TensorId = (usize, usize);
@@ -17,6 +19,13 @@ type TensorId = (usize, usize);
 pub(crate) struct Shifts {
     by_tensor: HashMap<TensorId, Tensor>,
     pub(crate) absorbed: Vec<Absorbed>,
+}
+
+/// What passes over the graph have found.
+struct Passes {
+    /// By value.
+    constants: Vec<Rc<[ConstValue]>>,
+    neighbours: Neighbours,
 }
 
 /// What a reader that has lost channels makes of what they sent.
@@ -36,21 +45,21 @@ struct Found {
 /// Computes, and changes nothing. A plan that does not ask for it shifts nothing, nor does one that was composed.
 ///
 /// # Errors
-/// Those of a trace, [`Error::NonFinite`], [`Error::Torch`].
-pub(crate) fn shifts<M: Prunable + ?Sized>(model: &M, plan: &Plan) -> Result<Shifts> {
+/// [`Error::NonFinite`], [`Error::Torch`].
+pub(crate) fn shifts(graph: &Graph, plan: &Plan) -> Result<Shifts> {
     // What the passes of a composed plan absorbed was in the weights that the next of them found.
     let Some(absorb) = plan.slimming.absorb.filter(|_| plan.passes.is_empty()) else {
         return Ok(Shifts::default());
     };
     let _no_grad = tch::no_grad_guard();
-    let graph = planner::trace_with(model, Tracer::detailed())?;
+    let passes = Passes { constants: constants(graph)?, neighbours: neighbours(graph) };
     let mut readers = Vec::new();
     for (index, (node, planned)) in graph.layers.iter().zip(&plan.layers).enumerate() {
-        for read in &node.details.reads {
-            readers.extend(reader(&graph, absorb, (index, node, planned), read)?);
+        for read in &node.reads {
+            readers.extend(reader(graph, &passes, absorb, (index, node, planned), read)?);
         }
     }
-    refuse_contradictions(&graph, &mut readers);
+    refuse_contradictions(graph, &mut readers);
     let mut shifts = Shifts::default();
     for Reader { layer, channels, found } in
         readers.into_iter().filter(|reader| reader.channels > 0)
@@ -58,7 +67,7 @@ pub(crate) fn shifts<M: Prunable + ?Sized>(model: &M, plan: &Plan) -> Result<Shi
         let absorption = match found {
             Ok(Found { into, shift, exact }) => {
                 let tensor = graph.tensor_path(into);
-                shifts.by_tensor.insert(owner(&graph, into), shift);
+                shifts.by_tensor.insert(owner(graph, into), shift);
                 Absorption::Into { tensor, exact }
             }
             Err(reason) => Absorption::Dropped { reason },
@@ -87,6 +96,7 @@ pub(crate) fn shifted(tensor: &Tensor, shift: &Tensor) -> Result<Tensor, TchErro
 /// `None` where nothing that the layer reads is removed.
 fn reader(
     graph: &Graph,
+    passes: &Passes,
     absorb: Absorb,
     (index, node, planned): (usize, &LayerNode, &LayerPlan),
     read: &ReadNode,
@@ -98,8 +108,7 @@ fn reader(
     let mut removed = vec![true; axis.width];
     axis.keep.iter().for_each(|position| removed[position] = false);
     // The axis of a grouped layer is that of one group, and each group is sent something of its own.
-    let sent = read
-        .sent
+    let sent = passes.constants[read.value]
         .iter()
         .enumerate()
         .map(|(position, sent)| removed[position % axis.width].then_some(sent));
@@ -110,7 +119,7 @@ fn reader(
         }
     };
     let channels = values.iter().filter(|&&value| value != 0.0).count();
-    let found = match destination(graph, index) {
+    let found = match destination(graph, &passes.neighbours, index) {
         Ok((mix, into)) => {
             let shift =
                 what_it_makes(node, mix, read, &values).map_err(Error::torch(&node.path))?;
@@ -132,28 +141,32 @@ impl Absorb {
     #[allow(clippy::type_complexity)]
     fn values<'a>(
         self,
-        sent: impl Iterator<Item = Option<&'a Sent>>,
+        sent: impl Iterator<Item = Option<&'a ConstValue>>,
     ) -> Result<Result<Vec<f64>, (usize, String)>, TchError> {
         let sent: Vec<_> = sent.collect();
         let unsaid: Vec<f64> = sent
             .iter()
-            .map(|sent| if let Some(Sent::Unsaid { value, .. }) = sent { *value } else { 0.0 })
+            .map(
+                |sent| if let Some(ConstValue::Unsaid { value, .. }) = sent { *value } else { 0.0 },
+            )
             .collect();
         let activated = self.after.map(|activation| activation.apply(&unsaid)).transpose()?;
         let mut reasons = Vec::new();
-        let mut value = |(position, sent): (usize, &Option<&Sent>)| match (sent, &activated) {
+        let mut value = |(position, sent): (usize, &Option<&ConstValue>)| match (sent, &activated) {
             (None, _) => 0.0,
-            (Some(Sent::Known(value)), _) => *value,
-            (Some(Sent::Unsaid { joined: false, .. }), Some(activated)) => activated[position],
-            (Some(Sent::Unsaid { joined: false, .. }), None) => {
+            (Some(ConstValue::Known(value)), _) => *value,
+            (Some(ConstValue::Unsaid { joined: false, .. }), Some(activated)) => {
+                activated[position]
+            }
+            (Some(ConstValue::Unsaid { joined: false, .. }), None) => {
                 reasons.push("nothing says which activation is between them and their batch norm; say `#[prune(act = relu)]` there, or `absorb_after`".to_owned());
                 0.0
             }
-            (Some(Sent::Unsaid { joined: true, .. }), _) => {
+            (Some(ConstValue::Unsaid { joined: true, .. }), _) => {
                 reasons.push("they are joined with others, and nothing says which activations are in front of and behind that".to_owned());
                 0.0
             }
-            (Some(Sent::Unknown(why)), _) => {
+            (Some(ConstValue::Unknown(why)), _) => {
                 reasons.push(why.to_string());
                 0.0
             }
@@ -168,9 +181,13 @@ impl Absorb {
 }
 
 /// How a layer mixes what it reads, and the tensor that absorbs it.
-fn destination(graph: &Graph, index: usize) -> Result<(&MixNode, TensorId), String> {
+fn destination<'g>(
+    graph: &'g Graph,
+    neighbours: &Neighbours,
+    index: usize,
+) -> Result<(&'g MixNode, TensorId), String> {
     let node = &graph.layers[index];
-    let mix = match (&node.details.mix, node.details.reads.len()) {
+    let mix = match (&node.mix, node.reads.len()) {
         (Some(mix), 1) => mix,
         _ => {
             return Err(format!(
@@ -182,7 +199,7 @@ fn destination(graph: &Graph, index: usize) -> Result<(&MixNode, TensorId), Stri
     if mix.reach == Reach::Nowhere {
         return Err("it is transposed and has a stride, so it spreads one number over a pattern, which a bias has not".to_owned());
     }
-    let norm = node.details.norm;
+    let norm = neighbours.norm[index];
     let into = tensor(node, "bias").map(|bias| (index, bias));
     let into = into.or_else(|| {
         norm.and_then(|norm| Some((norm, tensor(&graph.layers[norm], "running_mean")?)))

@@ -8,9 +8,10 @@ use tch::nn::VarStore;
 
 use super::sorted_variables;
 use super::tensors::{self, Source, Variable};
+use crate::analysis::Graph;
+use crate::graph::memory;
 use crate::plan::{Plan, Variables};
 use crate::surgery::{self, Value};
-use crate::tracer::{Graph, memory};
 use crate::{Error, Result};
 
 /// Gives the variables, whose shapes stay, the values of a source.

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Cost, LayerCost, TensorCost};
+use crate::analysis::Graph;
+use crate::graph::{LayerNode, Layout, Maker, TensorNode, memory};
 use crate::nn::recorder::Record;
 use crate::plan::LayerKind;
-use crate::tracer::{Graph, LayerNode, Layout, Maker, TensorNode, memory};
 use crate::{Error, Result};
 
 /// A tensor of the graph: positions of the layer and of the tensor in it.

@@ -2,8 +2,8 @@
 
 use tch::Tensor;
 
+use crate::graph::{LayerNode, Ranked};
 use crate::plan::LayerKind;
-use crate::tracer::{LayerNode, Ranked};
 use crate::{Error, Result};
 
 /// A layer whose channels a [`Criterion`](super::Criterion) may rank.

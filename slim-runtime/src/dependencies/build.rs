@@ -1,11 +1,12 @@
-//! From a charted trace to dependencies.
+//! From a graph to dependencies.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use super::{Axis, Dependencies, Edge, Group, Layer, Member, Part};
+use crate::analysis::{Graph, Producers, producers};
+use crate::graph::{AxisNode, AxisRole, LayerNode};
 use crate::plan::{Hold, LayerKind};
-use crate::tracer::{AxisNode, AxisRole, Graph, LayerNode};
 
 pub(crate) fn of(graph: &Graph) -> Dependencies {
     // By layer of the graph: its position among those that have channels.
@@ -15,7 +16,9 @@ pub(crate) fn of(graph: &Graph) -> Dependencies {
         with_channels().enumerate().map(|(position, (index, _))| (index, position)).collect();
     let units = Units::new(graph);
     let layers: Vec<_> = with_channels().map(|(_, node)| layer(graph, &units, node)).collect();
-    let edges = with_channels().flat_map(|(index, node)| edges(&position, index, node)).collect();
+    let producers = producers(graph);
+    let edges =
+        with_channels().flat_map(|(index, _)| edges(graph, &producers, &position, index)).collect();
     let parts: Vec<_> = with_channels()
         .map(|(_, node)| axes(node).map(|axis| part(node, axis)).collect())
         .collect();
@@ -64,11 +67,16 @@ fn part(node: &LayerNode, axis: usize) -> Part {
 }
 
 /// What a layer is given, by whom.
-fn edges(position: &HashMap<usize, usize>, to: usize, node: &LayerNode) -> Vec<Edge> {
+fn edges(
+    graph: &Graph,
+    producers: &[Producers],
+    position: &HashMap<usize, usize>,
+    to: usize,
+) -> Vec<Edge> {
     let mut given: BTreeMap<usize, BTreeSet<u32>> = BTreeMap::new();
-    for arrival in &node.details.arrivals {
-        for (&id, writers) in arrival.ids.iter().zip(arrival.writers.iter()) {
-            writers.iter().for_each(|&from| _ = given.entry(from).or_default().insert(id));
+    for &arrival in &graph.layers[to].arrivals {
+        for (&id, producers) in graph.values[arrival].iter().zip(producers[arrival].iter()) {
+            producers.iter().for_each(|&from| _ = given.entry(from).or_default().insert(id));
         }
     }
     given

@@ -14,8 +14,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use tch::Tensor;
 
+use crate::analysis::Graph;
+use crate::criterion::Masking;
 use crate::surgery::observe;
-use crate::tracer::{Graph, Tracer};
 use crate::verify::{bisect, compare};
 use crate::{Error, Prunable, Result, fault, planner};
 use form::{Form, Held, Norm, Traits, Weights};
@@ -82,7 +83,7 @@ where
     X: ?Sized,
     F: Fn(&M, &X) -> Tensor,
 {
-    let graph = planner::trace_with(model, Tracer::detailed())?;
+    let graph = planner::trace(model, Masking::BatchNorm)?;
     let (original, traits) = form::survey(model)?;
     let output = observe(model, &graph, |model| forward(model, sample).f_detach())?
         .map_err(Error::torch("the output"))?;

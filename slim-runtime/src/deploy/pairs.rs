@@ -2,8 +2,9 @@
 
 use super::form::Form;
 use super::report::{DeployedNorm, NormFate};
+use crate::analysis::{Graph, neighbours};
+use crate::graph::{LayerNode, memory};
 use crate::plan::LayerKind;
-use crate::tracer::{Graph, LayerNode, memory};
 
 /// What becomes of each batch norm, in the order of the data flow: whether it goes into a layer, and which; why not, where it does not.
 pub(super) fn fates(
@@ -28,21 +29,22 @@ pub(super) fn fates(
 
 /// The layer that can do a batch norm's work: each use of one is directly and alone behind a use of the other, however often they are used.
 fn maker(graph: &Graph, form: &Form, norm: &str) -> Result<String, String> {
-    let layers = &graph.layers;
+    let (layers, neighbours) = (&graph.layers, neighbours(graph));
     let mut maker: Option<&LayerNode> = None;
-    for (index, node) in layers
+    for (index, _) in layers
         .iter()
         .enumerate()
         .filter(|(_, node)| node.path == norm && node.kind == LayerKind::BatchNorm)
     {
-        let Some(behind) = node.details.behind.map(|behind| &layers[behind]) else {
+        let Some(behind_index) = neighbours.behind[index] else {
             return Err("no convolution or linear layer is directly in front of it".to_owned());
         };
-        if behind.details.norm != Some(index) {
+        let behind = &layers[behind_index];
+        if neighbours.norm[behind_index] != Some(index) {
             return Err(format!("`{}`, in front of it, is read by others too", behind.path));
         }
         // A scale that is negative makes the largest value the smallest.
-        if behind.details.maximum {
+        if neighbours.maximum[behind_index] {
             return Err(format!("a max-pool is between it and `{}`", behind.path));
         }
         if let Some(other) = maker.replace(behind).filter(|other| other.path != behind.path) {
@@ -51,10 +53,11 @@ fn maker(graph: &Graph, form: &Form, norm: &str) -> Result<String, String> {
     }
     let maker = maker.ok_or("the data flow does not have it")?;
     let path = maker.path.as_str();
-    let elsewhere = |node: &&LayerNode| {
-        node.path == path && node.details.norm.is_none_or(|behind| layers[behind].path != norm)
+    let elsewhere = |(index, node): (usize, &LayerNode)| {
+        let behind = neighbours.norm[index];
+        node.path == path && behind.is_none_or(|behind| layers[behind].path != norm)
     };
-    if layers.iter().any(|node| elsewhere(&node)) {
+    if layers.iter().enumerate().any(elsewhere) {
         return Err(format!("`{path}`, in front of it, is used without it elsewhere"));
     }
     let is = |name: &'static str| {

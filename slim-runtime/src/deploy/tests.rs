@@ -7,6 +7,7 @@ use tch::nn::{self, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
 
 use super::{Layout, deploy};
+use crate::criterion::Masking;
 use crate::fault::{self, Failure};
 use crate::nn as slim_nn;
 use crate::{Error, Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer, planner};
@@ -91,7 +92,7 @@ fn images() -> Tensor {
 type Everything = Vec<(String, usize, Vec<i64>, Vec<i64>, bool, Vec<f32>)>;
 
 fn everything(net: &Net) -> Everything {
-    let graph = planner::trace_with(net, Tracer::detailed()).unwrap();
+    let graph = planner::trace(net, Masking::BatchNorm).unwrap();
     let of = |path: &str, name: &str, tensor: &Tensor| {
         let values = Vec::try_from(tensor.detach().contiguous().flatten(0, -1)).unwrap();
         (

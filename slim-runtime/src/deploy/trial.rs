@@ -7,8 +7,8 @@ use tch::{Device, TchError, Tensor};
 
 use super::form::Form;
 use super::layout::Layout;
+use crate::graph::memory;
 use crate::nn::recorder::{self, Record};
-use crate::tracer::memory;
 use crate::verify::compare::{self, Closeness, Divergence};
 use crate::verify::panics::caught;
 use crate::{Error, Prunable, Result};

@@ -10,7 +10,7 @@ use crate::{Error, Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
 impl Prunable for BatchNorm {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         // tch keeps it private, but prints it.
-        let momentum = cx.is_detailed().then(|| printed(self, "momentum").parse().ok()).flatten();
+        let momentum = printed(self, "momentum").parse().ok();
         trace_batch_norm(
             cx,
             &input,
@@ -59,12 +59,8 @@ pub(crate) fn trace_batch_norm(
             });
         }
     }
-    let behind = match input {
-        Flow::Channels(channels) => channels.origin,
-        _ => None,
-    };
     let mut layer = cx.layer(LayerKind::BatchNorm);
-    layer.norm(momentum, behind);
+    layer.momentum(momentum);
     let channels = layer.follow("channels", input, width)?;
     if let Some(gamma) = gamma {
         layer.score("weight", gamma, channels)?;
@@ -74,5 +70,9 @@ pub(crate) fn trace_batch_norm(
     }
     layer.buffer("running_mean", running_mean, &[(0, channels)])?;
     layer.buffer("running_var", running_var, &[(0, channels)])?;
-    if gamma.is_some() { layer.gate_to(channels, beta) } else { layer.ungate(channels) }
+    if gamma.is_some() {
+        layer.gate_to(channels, beta.map(|_| "bias"))
+    } else {
+        layer.ungate(channels)
+    }
 }

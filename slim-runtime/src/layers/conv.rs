@@ -6,8 +6,41 @@ use tch::Tensor;
 use tch::nn::Conv;
 
 use crate::deploy::{LayerMut, WeightsMut};
-use crate::tracer::{Maker, Reach};
-use crate::{Error, Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
+use crate::graph::shape::slid;
+use crate::graph::{Maker, Reach};
+use crate::{Error, Flow, LayerKind, LayerTracer, LayerVisitor, Prunable, Result, Tracer};
+
+/// How a kernel moves over an image: for each side.
+pub(crate) struct Sliding {
+    pub(crate) stride: Vec<i64>,
+    pub(crate) padding: Vec<i64>,
+    pub(crate) dilation: Vec<i64>,
+}
+
+impl Sliding {
+    /// The layer's output has as many positions as the kernel can be put in; `None` in place of the way it moves leaves them as they are.
+    pub(crate) fn resize(
+        layer: &mut LayerTracer,
+        weight: &Tensor,
+        sliding: impl FnOnce() -> Option<Sliding>,
+    ) -> Result<()> {
+        let shape = weight.size();
+        layer.expect_rank(shape.len())?;
+        if !layer.knows_dimensions() {
+            return Ok(());
+        }
+        let Some(Sliding { stride, padding, dilation }) = sliding() else { return Ok(()) };
+        layer.resize(|side, size| {
+            let window = [
+                *shape.get(side + 2)?,
+                *stride.get(side)?,
+                *padding.get(side)?,
+                *dilation.get(side)?,
+            ];
+            slid(size, window, false)
+        })
+    }
+}
 
 /// What becomes of a convolution's groups.
 #[derive(Clone, Copy)]
@@ -62,21 +95,16 @@ impl<ND: Debug> Prunable for Conv<ND> {
         }
         // With one channel left in each group it would look depthwise the next time.
         let least = if groups > 1 { 2 } else { 1 };
-        let reach = match cx.is_detailed() {
-            true => Reach::of_conv(
-                printed_list(self, "padding").as_deref(),
-                printed(self, "padding_mode") == "Zeros",
-            ),
-            false => Reach::Interior,
+        let zeros = printed(self, "padding_mode") == "Zeros";
+        let reach = Reach::of_conv(printed_list(self, "padding").as_deref(), zeros);
+        let sliding = || {
+            let [stride, padding, dilation] =
+                ["stride", "padding", "dilation"].map(|field| printed_list(self, field));
+            Some(Sliding { stride: stride?, padding: padding?, dilation: dilation? })
         };
-        trace_conv(
-            cx,
-            &input,
-            &self.ws,
-            self.bs.as_ref(),
-            Groups::Equal { groups, least },
-            (Maker::Tch, reach),
-        )
+        let groups = Groups::Equal { groups, least };
+        let tensors = (&self.ws, self.bs.as_ref());
+        trace_conv(cx, &input, tensors, groups, (Maker::Tch, reach), sliding)
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
@@ -94,10 +122,10 @@ impl<ND: Debug> Prunable for Conv<ND> {
 pub(crate) fn trace_conv(
     cx: &mut Tracer,
     input: &Flow,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
+    (weight, bias): (&Tensor, Option<&Tensor>),
     groups: Groups,
     (maker, reach): (Maker, Reach),
+    sliding: impl FnOnce() -> Option<Sliding>,
 ) -> Result<Flow> {
     let shape = weight.size();
     let [outputs, group_inputs, ..] = shape[..] else {
@@ -106,7 +134,8 @@ pub(crate) fn trace_conv(
     };
     let (groups, least) = match groups {
         Groups::Whole { per_group } => {
-            return trace_whole(cx, input, weight, bias, per_group, group_inputs);
+            let of_a_group = (per_group, group_inputs);
+            return trace_whole(cx, input, (weight, bias), of_a_group, sliding);
         }
         Groups::Equal { groups, least } => (groups, least),
     };
@@ -114,6 +143,7 @@ pub(crate) fn trace_conv(
     let read = layer.read_grouped("in", input, groups * group_inputs, groups)?;
     layer.at_least(read, least)?;
     let written = layer.write_grouped("out", outputs, groups)?;
+    Sliding::resize(&mut layer, weight, sliding)?;
     layer.parameter("weight", weight, &[(0, written), (1, read)])?;
     if let Some(bias) = bias {
         layer.parameter("bias", bias, &[(0, written)])?;
@@ -126,18 +156,19 @@ pub(crate) fn trace_conv(
 fn trace_whole(
     cx: &mut Tracer,
     input: &Flow,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
-    per_group: i64,
-    group_inputs: i64,
+    (weight, bias): (&Tensor, Option<&Tensor>),
+    (per_group, group_inputs): (i64, i64),
+    sliding: impl FnOnce() -> Option<Sliding>,
 ) -> Result<Flow> {
     let groups = weight.size()[0] / per_group;
     let mut layer = cx.layer_by(Maker::Slim, LayerKind::Conv);
     let written = layer.follow_groups(input, groups * group_inputs, groups, per_group)?.1;
+    Sliding::resize(&mut layer, weight, sliding)?;
     layer.parameter("weight", weight, &[(0, written)])?;
-    let Some(bias) = bias else { return layer.pass(written).map(|flow| layer.whole(flow)) };
-    layer.parameter("bias", bias, &[(0, written)])?;
-    layer.shift(written).map(|flow| layer.whole(flow))
+    if let Some(bias) = bias {
+        layer.parameter("bias", bias, &[(0, written)])?;
+    }
+    layer.pass_whole(written, bias.is_some())
 }
 
 #[cfg(test)]

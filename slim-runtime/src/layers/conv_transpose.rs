@@ -3,10 +3,10 @@
 use tch::Tensor;
 use tch::nn::{ConvTranspose1D, ConvTranspose2D, ConvTranspose3D};
 
-use super::conv::{Groups, printed, printed_list, tch_groups};
+use super::conv::{Groups, Sliding, printed, printed_list, tch_groups};
 use crate::deploy::{LayerMut, WeightsMut};
-use crate::tracer::{Maker, Reach};
-use crate::{Error, Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
+use crate::graph::{Maker, Reach};
+use crate::{Error, Flow, LayerKind, LayerTracer, LayerVisitor, Prunable, Result, Tracer};
 
 macro_rules! tch_layers {
     ($($layer:ty),+) => {
@@ -19,13 +19,26 @@ macro_rules! tch_layers {
                 }
                 let least = if groups > 1 { 2 } else { 1 };
                 let groups = Groups::Equal { groups, least };
+                let sliding = || {
+                    let [stride, padding, dilation] =
+                        ["stride", "padding", "dilation"].map(|field| printed_list(self, field));
+                    let sliding = Sliding { stride: stride?, padding: padding?, dilation: dilation? };
+                    Some((sliding, printed_list(self, "output_padding")?))
+                };
                 let reach = || {
                     let [stride, padding, output_padding, dilation] =
                         ["stride", "padding", "output_padding", "dilation"].map(|field| printed_list(self, field));
                     Some(Reach::of_conv_transpose(&self.ws, &stride?, &padding?, &output_padding?, &dilation?))
                 };
-                let reach = cx.is_detailed().then(reach).flatten().unwrap_or(Reach::Nowhere);
-                trace_conv_transpose(cx, &input, &self.ws, self.bs.as_ref(), groups, (Maker::Tch, reach))
+                let reach = reach().unwrap_or(Reach::Nowhere);
+                trace_conv_transpose(
+                    cx,
+                    &input,
+                    (&self.ws, self.bs.as_ref()),
+                    groups,
+                    (Maker::Tch, reach),
+                    sliding,
+                )
             }
 
             fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
@@ -64,10 +77,10 @@ impl Reach {
 pub(crate) fn trace_conv_transpose(
     cx: &mut Tracer,
     input: &Flow,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
+    (weight, bias): (&Tensor, Option<&Tensor>),
     groups: Groups,
     (maker, reach): (Maker, Reach),
+    sliding: impl FnOnce() -> Option<(Sliding, Vec<i64>)>,
 ) -> Result<Flow> {
     let shape = weight.size();
     let [inputs, group_outputs, ..] = shape[..] else {
@@ -75,7 +88,9 @@ pub(crate) fn trace_conv_transpose(
         return Err(Error::Shape { path: cx.path(), tensor: "weight".to_owned(), shape, rule });
     };
     let (groups, least) = match groups {
-        Groups::Whole { per_group } => return trace_depthwise(cx, input, weight, bias, per_group),
+        Groups::Whole { per_group } => {
+            return trace_depthwise(cx, input, (weight, bias), per_group, sliding);
+        }
         Groups::Equal { groups, least } => (groups, least),
     };
     let mut layer = cx.layer_by(maker, LayerKind::ConvTranspose);
@@ -85,6 +100,7 @@ pub(crate) fn trace_conv_transpose(
     let written = layer.write_grouped("out", groups * group_outputs, groups)?;
     let of_a_group =
         if groups == 1 { written } else { layer.part_of("out of a group", written, groups)? };
+    resize(&mut layer, weight, sliding)?;
     layer.parameter("weight", weight, &[(0, read), (1, of_a_group)])?;
     if let Some(bias) = bias {
         layer.parameter("bias", bias, &[(0, written)])?;
@@ -97,15 +113,35 @@ pub(crate) fn trace_conv_transpose(
 fn trace_depthwise(
     cx: &mut Tracer,
     input: &Flow,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
+    (weight, bias): (&Tensor, Option<&Tensor>),
     per_group: i64,
+    sliding: impl FnOnce() -> Option<(Sliding, Vec<i64>)>,
 ) -> Result<Flow> {
     let groups = weight.size()[0];
     let mut layer = cx.layer_by(Maker::Slim, LayerKind::ConvTranspose);
     let (read, written) = layer.follow_groups(input, groups, groups, per_group)?;
+    resize(&mut layer, weight, sliding)?;
     layer.parameter("weight", weight, &[(0, read)])?;
-    let Some(bias) = bias else { return layer.pass(written).map(|flow| layer.whole(flow)) };
-    layer.parameter("bias", bias, &[(0, written)])?;
-    layer.shift(written).map(|flow| layer.whole(flow))
+    if let Some(bias) = bias {
+        layer.parameter("bias", bias, &[(0, written)])?;
+    }
+    layer.pass_whole(written, bias.is_some())
+}
+
+/// The output has as many positions as the kernel covers; `None` in place of the way it moves leaves them as they are. Beside it stands the output padding.
+fn resize(
+    layer: &mut LayerTracer,
+    weight: &Tensor,
+    sliding: impl FnOnce() -> Option<(Sliding, Vec<i64>)>,
+) -> Result<()> {
+    let shape = weight.size();
+    layer.expect_rank(shape.len())?;
+    if !layer.knows_dimensions() {
+        return Ok(());
+    }
+    let Some((Sliding { stride, padding, dilation }, more)) = sliding() else { return Ok(()) };
+    layer.resize(|side, size| {
+        let kernel = dilation.get(side)? * (shape.get(side + 2)? - 1);
+        Some((size - 1) * stride.get(side)? - 2 * padding.get(side)? + kernel + more.get(side)? + 1)
+    })
 }

@@ -4,13 +4,14 @@ use crate::{Error, Flow, LayerKind, Prunable, Result, Tracer};
 
 /// Weight `[entries, out]`. New channels; its input is indices, which are no channels.
 impl Prunable for Embedding {
-    fn trace(&self, cx: &mut Tracer, _: Flow) -> Result<Flow> {
+    fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         let shape = self.ws.size();
         let [_, width] = shape[..] else {
             let rule = "has not the two dimensions [entries, out]".to_owned();
             return Err(Error::Shape { path: cx.path(), tensor: "weight".to_owned(), shape, rule });
         };
         let mut layer = cx.layer(LayerKind::Embedding);
+        layer.looks_up(&input);
         let written = layer.write_features("out", width)?;
         layer.parameter("weight", &self.ws, &[(1, written)])?;
         layer.pass(written)

@@ -2,7 +2,8 @@ use tch::Tensor;
 use tch::nn::Linear;
 
 use crate::deploy::{LayerMut, WeightsMut};
-use crate::tracer::{Maker, Reach};
+use crate::graph::shape::holds_channels;
+use crate::graph::{Maker, Reach};
 use crate::{Error, Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
 
 impl Prunable for Linear {
@@ -35,6 +36,9 @@ pub(crate) fn trace_linear(
         let rule = "has not the two dimensions [out, in]".to_owned();
         return Err(Error::Shape { path: cx.path(), tensor: "weight".to_owned(), shape, rule });
     };
+    if mixes_positions(input) {
+        return trace_over_positions(cx, input, (weight, bias), maker);
+    }
     let mut layer = cx.layer_by(maker, LayerKind::Linear);
     let read = layer.read_flattened("in", input, in_features)?;
     let written = layer.write_features("out", out_features)?;
@@ -44,4 +48,30 @@ pub(crate) fn trace_linear(
     }
     layer.mixes(1, Reach::Everywhere);
     layer.pass(written)
+}
+
+/// Whether the last dimension, which a linear layer reads, holds no channels, and another one does.
+fn mixes_positions(input: &Flow) -> bool {
+    let shape = input.value().and_then(|value| value.form.shape());
+    shape.is_some_and(|shape| {
+        !shape.digits().is_empty() && shape.dims().last().is_some_and(|dim| !holds_channels(dim))
+    })
+}
+
+/// A linear layer over positions, as in MLP-Mixer: each channel by itself, so nothing of it follows the channels.
+fn trace_over_positions(
+    cx: &mut Tracer,
+    input: &Flow,
+    (weight, bias): (&Tensor, Option<&Tensor>),
+    maker: Maker,
+) -> Result<Flow> {
+    let width = cx.known_width(input).unwrap_or(0);
+    let shape = weight.size();
+    let mut layer = cx.layer_by(maker, LayerKind::Linear);
+    let channels = layer.follow_positions("channels", input, width, shape[1], shape[0])?;
+    layer.parameter("weight", weight, &[])?;
+    if let Some(bias) = bias {
+        layer.parameter("bias", bias, &[])?;
+    }
+    if bias.is_some() { layer.ungate(channels) } else { layer.pass(channels) }
 }

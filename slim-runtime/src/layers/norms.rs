@@ -37,7 +37,7 @@ fn trace_mixing(
     parameters: [Option<&Tensor>; 2],
 ) -> Result<Flow> {
     let mut layer = cx.layer(kind);
-    let channels = layer.follow("channels", input, width)?;
+    let channels = layer.follow_anywhere("channels", input, width)?;
     let by = layer.path();
     layer.hold(channels, Hold::Mixed { by })?;
     for (name, tensor) in ["weight", "bias"].into_iter().zip(parameters) {

@@ -8,8 +8,8 @@ use tch::nn::{ConvConfig, ConvConfigND, Module, PaddingMode, Path};
 use super::packed::{Geometry, Packed};
 use super::recorder::report_positions;
 use crate::deploy::{LayerMut, WeightsMut};
-use crate::layers::conv::{Groups, trace_conv};
-use crate::tracer::{Maker, Reach};
+use crate::graph::{Maker, Reach};
+use crate::layers::conv::{Groups, Sliding, trace_conv};
 use crate::{Flow, LayerVisitor, Prunable, Result, Tracer};
 
 /// A convolution layer of any rank: tch's, with a config that can be read and groups that follow the weight.
@@ -179,14 +179,21 @@ impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for Conv<ND> {
 
 impl<ND: AsRef<[i64]>> Prunable for Conv<ND> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-        cx.refuse_deployed(self.packed.is_some())?;
+        cx.mark_deployed(self.packed.is_some());
         let groups = match self.per_group {
             Some(per_group) => Groups::Whole { per_group },
             None => Groups::Equal { groups: self.config.groups, least: 1 },
         };
         let zeros = matches!(self.config.padding_mode, PaddingMode::Zeros);
         let reach = Reach::of_conv(Some(self.config.padding.as_ref()), zeros);
-        trace_conv(cx, &input, &self.ws, self.bs.as_ref(), groups, (Maker::Slim, reach))
+        let config = &self.config;
+        let sliding = || {
+            let [stride, padding, dilation] = [&config.stride, &config.padding, &config.dilation]
+                .map(|side| side.as_ref().to_vec());
+            Some(Sliding { stride, padding, dilation })
+        };
+        let tensors = (&self.ws, self.bs.as_ref());
+        trace_conv(cx, &input, tensors, groups, (Maker::Slim, reach), sliding)
     }
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
         visit.layer(|| {

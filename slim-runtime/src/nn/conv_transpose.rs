@@ -7,9 +7,9 @@ use tch::nn::{ConvTransposeConfig, ConvTransposeConfigND, Module, Path};
 
 use super::recorder::report_positions;
 use crate::deploy::{LayerMut, WeightsMut};
-use crate::layers::conv::Groups;
+use crate::graph::{Maker, Reach};
+use crate::layers::conv::{Groups, Sliding};
 use crate::layers::conv_transpose::trace_conv_transpose;
-use crate::tracer::{Maker, Reach};
 use crate::{Flow, LayerVisitor, Prunable, Result, Tracer};
 
 /// A transposed convolution layer of any rank: tch's, with a config that can be read and groups that follow the weight.
@@ -150,7 +150,14 @@ impl<ND: AsRef<[i64]>> Prunable for ConvTranspose<ND> {
             config.output_padding.as_ref(),
             config.dilation.as_ref(),
         );
-        trace_conv_transpose(cx, &input, &self.ws, self.bs.as_ref(), groups, (Maker::Slim, reach))
+        let sliding = || {
+            let [stride, padding, dilation, more] =
+                [&config.stride, &config.padding, &config.dilation, &config.output_padding]
+                    .map(|side| side.as_ref().to_vec());
+            Some((Sliding { stride, padding, dilation }, more))
+        };
+        let tensors = (&self.ws, self.bs.as_ref());
+        trace_conv_transpose(cx, &input, tensors, groups, (Maker::Slim, reach), sliding)
     }
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
         visit.layer(|| {

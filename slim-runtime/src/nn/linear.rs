@@ -7,8 +7,8 @@ use tch::nn::{Init, LinearConfig, Module, Path};
 
 use super::recorder::report_rows;
 use crate::deploy::{LayerMut, WeightsMut};
+use crate::graph::Maker;
 use crate::layers::linear::trace_linear;
-use crate::tracer::Maker;
 use crate::{Flow, LayerVisitor, Prunable, Result, Tracer};
 
 /// A fully connected layer: tch's, and [`Prunable::cost`] counts it.

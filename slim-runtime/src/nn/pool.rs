@@ -3,6 +3,8 @@
 use tch::Tensor;
 use tch::nn::Module;
 
+use crate::graph::Operator;
+use crate::graph::shape::slid;
 use crate::{Flow, LayerKind, Prunable, Result, Tracer};
 
 /// The maximum over windows of `[N, C, …]`, over `D` dimensions. `'M'` in a [`Cfg`](crate::Cfg).
@@ -118,29 +120,31 @@ impl<const D: usize> Module for AdaptiveAvgPool<D> {
     }
 }
 
-/// A layer without tensors that passes channels on.
-fn pass(cx: &mut Tracer, kind: LayerKind, input: Flow) -> Result<Flow> {
-    cx.layer(kind);
-    Ok(input)
-}
-
 impl<const D: usize> Prunable for MaxPool<D> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-        cx.takes_maximum(&input);
-        pass(cx, LayerKind::MaxPool, input)
+        cx.layer(LayerKind::MaxPool);
+        cx.pool(&input, Operator::pool("max_pool", true, false), |side, size| {
+            let window = [*self.kernel.get(side)?, self.stride[side], self.padding[side], 1];
+            slid(size, window, self.ceil_mode)
+        })
     }
 }
 
 impl<const D: usize> Prunable for AvgPool<D> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-        let flow = pass(cx, LayerKind::AvgPool, input)?;
-        // The border is averaged with zeros.
-        if self.padding == [0; D] { Ok(flow) } else { cx.changed_but_zero(flow) }
+        cx.layer(LayerKind::AvgPool);
+        let operator = Operator::pool("avg_pool", false, self.padding != [0; D]);
+        cx.pool(&input, operator, |side, size| {
+            let window = [*self.kernel.get(side)?, self.stride[side], self.padding[side], 1];
+            slid(size, window, false)
+        })
     }
 }
 
 impl<const D: usize> Prunable for AdaptiveAvgPool<D> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-        pass(cx, LayerKind::AvgPool, input)
+        cx.layer(LayerKind::AvgPool);
+        let operator = Operator::pool("adaptive_avg_pool", false, false);
+        cx.pool(&input, operator, |side, _| self.output.get(side).copied())
     }
 }

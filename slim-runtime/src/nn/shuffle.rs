@@ -4,7 +4,7 @@ use tch::Tensor;
 use tch::nn::Module;
 
 use super::positions::Positions;
-use crate::tracer::shuffled;
+use crate::graph::shuffled;
 use crate::{Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
 
 /// The channel shuffle of ShuffleNet: `groups` equal parts, interleaved. It stores the order, which pruning updates, so that nothing is tied;

@@ -46,7 +46,11 @@ impl Prunable for Split {
         });
         let parts = parts.collect::<Result<Vec<_>>>()?;
         layer.sizes("sizes", &parts)?;
-        parts.into_iter().map(|part| layer.move_on(part)).collect::<Result<_>>().map(Flow::Tuple)
+        parts
+            .into_iter()
+            .map(|part| layer.move_on(part))
+            .collect::<Result<_>>()
+            .map(|parts: Vec<_>| Flow::tuple(parts))
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {

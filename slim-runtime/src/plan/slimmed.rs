@@ -8,7 +8,7 @@ use tch::Tensor;
 use tch::nn::VarStore;
 
 use super::{Plan, Variables};
-use crate::tracer::Graph;
+use crate::analysis::Graph;
 use crate::{Absorbed, Cfg, Error, Result};
 
 /// Stored positions of channels, by field path and name: `stage2.0.shuffle.order`.

@@ -6,7 +6,7 @@ use tch::Tensor;
 use tch::nn::VarStore;
 
 use super::Plan;
-use crate::tracer::{Memory, memory};
+use crate::graph::{Memory, memory};
 use crate::{Error, Prunable, Result, planner, surgery};
 
 /// The names of a store's variables, by where their values are.

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::analysis::Graph;
+use crate::graph::{LayerNode, TensorNode};
 use crate::plan::{LayerKind, Role};
-use crate::tracer::{Graph, LayerNode, TensorNode};
 use crate::{Error, Result};
 
 /// The cost of each layer as a function of its widths: a sum of products. A shared tensor counts where it is met first.

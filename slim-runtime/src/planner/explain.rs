@@ -2,10 +2,11 @@
 
 use super::scores::Scores;
 use super::select::{self, Choice};
+use crate::analysis::Graph;
 use crate::explanation::{ChannelFate, Explanation, Reason};
+use crate::graph::{AxisRole, LayerNode};
 use crate::plan::OWN;
 use crate::slimming::Slimming;
-use crate::tracer::{AxisRole, Graph, LayerNode};
 use crate::{Error, Result};
 
 /// # Errors

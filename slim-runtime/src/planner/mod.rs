@@ -13,11 +13,12 @@ mod walk;
 
 use tch::Tensor;
 
+use crate::analysis::Graph;
 use crate::criterion::Masking;
+use crate::graph::{AxisNode, AxisRole, LayerNode, Tracer};
 use crate::plan::{AxisPlan, Bounded, Hold, LayerPlan, Plan, Scored, TensorPlan, Unscored};
 use crate::slimming::{Rule, Slimming};
-use crate::tracer::{AxisNode, AxisRole, Graph, LayerNode, Tracer};
-use crate::{Prunable, Result};
+use crate::{Error, Prunable, Result};
 pub(crate) use explain::explain;
 pub(crate) use narrow::plan_for;
 pub(crate) use restrict::{removed, restricted, without_absorption, without_removals};
@@ -27,19 +28,19 @@ use select::Choice;
 
 /// The channel dependencies of a whole model.
 pub(crate) fn trace<M: Prunable + ?Sized>(model: &M, masking: Masking) -> Result<Graph> {
-    trace_with(model, Tracer::new(masking))
-}
-
-/// The same, as the tracer records it.
-pub(crate) fn trace_with<M: Prunable + ?Sized>(model: &M, mut cx: Tracer) -> Result<Graph> {
+    let mut cx = Tracer::default();
     let input = cx.open();
     let output = model.trace(&mut cx, input)?;
-    Ok(cx.finish(&output))
+    let recording = cx.finish(&output);
+    match recording.deployed {
+        Some(path) => Err(Error::Deployed { path }),
+        None => Ok(Graph::new(recording, masking)),
+    }
 }
 
 /// The tensors of a model by path, and whether these are all: a model that cannot be traced to the end has shown some of them.
 pub(crate) fn tensors<M: Prunable + ?Sized>(model: &M) -> (Vec<(String, Tensor)>, Result<()>) {
-    let mut cx = Tracer::listing();
+    let mut cx = Tracer::default();
     let input = cx.open();
     let traced = model.trace(&mut cx, input).map(drop);
     (cx.tensors(), traced)

@@ -1,11 +1,12 @@
 //! From the widths of a slimmed network to a plan that makes a dense one as wide.
 
 use super::select::Choice;
+use crate::analysis::Graph;
 use crate::cfg::{Cfg, Stage};
 use crate::criterion::Masking;
+use crate::graph::{LayerNode, State};
 use crate::plan::{LayerKind, Plan};
 use crate::slimming::Slimming;
-use crate::tracer::{Graph, LayerNode, State};
 use crate::{Error, Result};
 
 /// Keeps the first channels of each batch norm.

@@ -7,9 +7,10 @@ use std::rc::Rc;
 
 use super::scores::Scores;
 use super::walk::Terrain;
+use crate::analysis::{Graph, UnionFind};
+use crate::graph::{AxisRole, LayerNode};
 use crate::plan::Hold;
 use crate::slimming::{Scope, Slimming, Target, check};
-use crate::tracer::{AxisRole, Graph, LayerNode, UnionFind};
 use crate::{Error, Result};
 
 /// Channels of which the least important go until a target is met.
@@ -102,9 +103,9 @@ pub(super) fn pools<'s>(
 
 /// Scored layers whose channels stay or go together, in the order of the data flow.
 fn groups(scores: &Scores, held: &[Option<Rc<Hold>>]) -> Vec<Vec<usize>> {
-    let mut together = UnionFind::default();
+    let mut together = UnionFind::new(scores.layers.len());
     let mut first: Vec<Option<u32>> = vec![None; held.len()];
-    for (layer, index) in scores.layers.iter().zip(together.fresh(scores.layers.len())) {
+    for (layer, index) in scores.layers.iter().zip(0..) {
         for &class in layer.classes.iter().filter(|&&class| held[class].is_none()) {
             together.union(*first[class].get_or_insert(index), index);
         }

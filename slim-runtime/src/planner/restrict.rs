@@ -1,8 +1,8 @@
 //! A part of a plan: some of its channels go, the others stay after all.
 
+use crate::analysis::Graph;
 use crate::plan::{KeepList, Plan};
 use crate::slimming::Slimming;
-use crate::tracer::Graph;
 
 /// The plan, as far as it removes channels of classes that `removes` names. More stays than before, so what was sound still is.
 pub(crate) fn restricted(graph: &Graph, plan: &Plan, removes: impl Fn(usize) -> bool) -> Plan {

@@ -2,10 +2,11 @@
 
 use tch::{Kind, Tensor};
 
+use crate::analysis::Graph;
 use crate::criterion::{Candidate, LayerScores, Normalisation};
+use crate::graph::{LayerNode, Ranked};
 use crate::plan::Hold;
 use crate::slimming::{Coupling, Slimming};
-use crate::tracer::{Graph, LayerNode, Ranked};
 use crate::{Error, Result};
 
 /// How important the channels are.

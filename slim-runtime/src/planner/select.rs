@@ -7,10 +7,10 @@ use super::pools::{self, Pool};
 use super::round::round;
 use super::scores::Scores;
 use super::walk::{Terrain, Walk};
+use crate::analysis::Graph;
 use crate::criterion::Masking;
 use crate::plan::Hold;
 use crate::slimming::{Rule, Slimming, Target};
-use crate::tracer::Graph;
 use crate::{Error, Result};
 
 /// What was chosen.

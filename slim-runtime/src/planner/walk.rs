@@ -1,8 +1,9 @@
 //! A network that loses its channels one class after the other, with what is left of every layer, and what it costs, kept up to date.
 
 use super::budget::CostModel;
+use crate::analysis::Graph;
+use crate::graph::AxisRole;
 use crate::slimming::{Bounds, Rule};
-use crate::tracer::{AxisRole, Graph};
 
 /// What never changes on the way.
 pub(super) struct Terrain<'g> {

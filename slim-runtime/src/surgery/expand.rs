@@ -5,8 +5,8 @@ use tch::{TchError, Tensor};
 use super::fit::slim_difference;
 use super::matching;
 use super::swap::{Value, replace};
+use crate::analysis::Graph;
 use crate::plan::{KeepList, Plan};
-use crate::tracer::Graph;
 use crate::{Error, Result};
 
 pub(crate) fn expand(slim: &Graph, dense: &Graph, plan: &Plan) -> Result<()> {

@@ -1,8 +1,8 @@
 //! Which of a plan's two networks a model is: the one that it was made for, or the one that it leaves.
 
 use super::matching;
+use crate::analysis::Graph;
 use crate::plan::{Plan, outline};
-use crate::tracer::Graph;
 
 /// Where a model stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,9 +6,10 @@ use tch::{TchError, Tensor};
 
 use super::swap::Swaps;
 use crate::Result;
+use crate::analysis::Graph;
 use crate::criterion::Masking;
+use crate::graph::AxisRole;
 use crate::plan::{AxisPlan, Plan, Role};
-use crate::tracer::{AxisRole, Graph};
 
 /// Zero for what the masking of the plan names, in the removed channels.
 ///

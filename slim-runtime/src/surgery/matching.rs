@@ -1,8 +1,9 @@
 //! Whether a plan is this network's, and sound.
 
+use crate::analysis::Graph;
+use crate::graph::{LayerNode, TensorNode};
 use crate::plan::Plan;
 use crate::plan::outline::{self, DimOutline, Outline, TensorOutline};
-use crate::tracer::{Graph, LayerNode, TensorNode};
 use crate::{Error, Result};
 
 /// # Errors

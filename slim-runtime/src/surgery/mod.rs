@@ -15,8 +15,8 @@ mod tests;
 mod transaction;
 mod trial;
 
+use crate::analysis::Graph;
 use crate::plan::{Plan, Positions, Slimmed};
-use crate::tracer::Graph;
 use crate::{Prunable, Result};
 pub(crate) use expand::expand;
 pub(crate) use fit::{Fit, fit};

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use tch::{Device, TchError, Tensor};
 
+use crate::analysis::Graph;
 use crate::plan::Plan;
-use crate::tracer::Graph;
 
 /// One list of positions for each list of channels that loses some, however many dimensions follow it.
 pub(super) struct Positions {

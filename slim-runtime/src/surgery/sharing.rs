@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use tch::Tensor;
 
 use super::swap::Value;
-use crate::tracer::{Graph, memory};
+use crate::analysis::Graph;
+use crate::graph::memory;
 use crate::{Error, Result};
 
 /// The variables that fields share their memory with, before anything changes.

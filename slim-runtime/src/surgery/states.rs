@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 
+use crate::analysis::Graph;
 use crate::deploy::LayerMut;
+use crate::graph::State;
 use crate::plan::{KeepList, LayerPlan, Plan};
-use crate::tracer::{Graph, State};
 use crate::{Error, Prunable, Result, fault};
 
 /// Reaches the state of a model's layers, by field path and name. What [`Prunable::layers_mut`] is called with.

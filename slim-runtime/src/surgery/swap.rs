@@ -8,8 +8,8 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::positions::Positions;
 use super::select::Workspace;
 use crate::absorb::{self, Shifts};
+use crate::analysis::Graph;
 use crate::plan::Plan;
-use crate::tracer::Graph;
 use crate::{Error, Result, fault};
 
 /// The tensors that change, computed before any of them does.

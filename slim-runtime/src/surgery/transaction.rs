@@ -6,8 +6,9 @@ use super::sharing::Sharing;
 use super::states::States;
 use super::swap::{Swaps, Value};
 use super::{mask, matching};
+use crate::analysis::Graph;
+use crate::graph::memory;
 use crate::plan::{Plan, Positions};
-use crate::tracer::{Graph, memory};
 use crate::{Absorbed, Error, Prunable, Result, absorb, fault};
 
 /// What a plan changes in a model, computed.
@@ -34,7 +35,7 @@ impl<'g> Transaction<'g> {
         matching::check(graph, plan)?;
         let mut states = States::collect(graph, plan);
         states.check(model)?;
-        let shifts = absorb::shifts(model, plan)?;
+        let shifts = absorb::shifts(graph, plan)?;
         let mut swaps = Swaps::selecting(graph, plan, &shifts)?;
         let sharing = Sharing::of(graph, &values);
         swaps.add_values(values)?;

@@ -6,8 +6,8 @@ use tch::{TchError, Tensor};
 
 use super::swap::Swaps;
 use super::transaction::Transaction;
+use crate::analysis::Graph;
 use crate::plan::{Plan, Role};
-use crate::tracer::Graph;
 use crate::{Error, Prunable, Result};
 
 /// What a plan makes of a model.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::tracer::Graph;
+use crate::analysis::Graph;
 use crate::{Error, Result};
 
 /// How far a slimmed network is from the masked one, where rounding explains it. Prints as such.

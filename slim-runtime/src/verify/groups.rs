@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
+use crate::analysis::{Graph, UnionFind};
+use crate::graph::{AxisNode, AxisRole, LayerNode};
 use crate::plan::Plan;
 use crate::planner;
-use crate::tracer::{AxisNode, AxisRole, Graph, LayerNode, UnionFind};
 
 /// Channels that a plan removes, and the layers that know them.
 pub(super) struct Group {
@@ -20,8 +21,8 @@ pub(super) struct Group {
 
 /// The channels that a plan removes, in the order of the data flow.
 pub(super) fn coupled(graph: &Graph, plan: &Plan) -> Vec<Group> {
-    let mut union = UnionFind::default();
-    let mut removed = vec![false; union.fresh(graph.class.len()).count()];
+    let mut union = UnionFind::new(graph.class.len());
+    let mut removed = vec![false; graph.class.len()];
     let axes = graph
         .layers
         .iter()

@@ -9,10 +9,10 @@ use std::fmt;
 
 use tch::Tensor;
 
+use crate::analysis::Graph;
 use crate::plan::{Plan, Slimmed};
 use crate::slimming::Slimming;
 use crate::surgery::{Form, temporarily};
-use crate::tracer::Graph;
 use crate::{Error, Prunable, Result, planner, surgery};
 pub use compare::Closeness;
 use compare::Divergence;

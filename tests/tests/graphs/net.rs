@@ -227,10 +227,7 @@ impl Prunable for Net {
                     flows[from].clone()
                 }
             };
-            match flow {
-                Flow::Tuple(parts) => flows.extend(parts),
-                flow => flows.push(flow),
-            }
+            flows.extend(flow.into_parts());
         }
         let outputs: Vec<_> =
             self.graph.outputs.iter().map(|&output| flows[output].clone()).collect();

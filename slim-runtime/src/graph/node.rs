@@ -1,48 +1,12 @@
-//! What a trace leaves behind: layers, each a list of bindings, and the classes of their channels.
+//! A layer in a graph: which of its tensors' dimensions follow which channels.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::{Arrival, Sent};
-use crate::flow::ChannelId;
+use super::value::{ChannelId, ValueId};
 use crate::plan::{Dim, Hold, LayerKind, Role};
-
-/// The channel dependencies of a model.
-pub(crate) struct Graph {
-    pub(crate) layers: Vec<LayerNode>,
-    /// The class of each channel id, named by the class's first id. Channels of one class stay or go together.
-    pub(crate) class: Vec<ChannelId>,
-    /// By class: why none of its channels may be removed.
-    pub(crate) held: Vec<Option<Rc<Hold>>>,
-}
-
-impl Graph {
-    pub(crate) fn class(&self, id: ChannelId) -> usize {
-        self.class[id as usize] as usize
-    }
-
-    /// `layer2.0.conv1.weight`
-    pub(crate) fn tensor_path(&self, tensor: (usize, usize)) -> String {
-        tensor_path(&self.layers, tensor)
-    }
-
-    /// Every scale that ranks channels, once, however many layers share it.
-    pub(crate) fn scales(&self) -> impl Iterator<Item = (&LayerNode, &Ranked)> {
-        let ranked = self
-            .layers
-            .iter()
-            .filter_map(|layer| layer.ranked.as_ref().map(|ranked| (layer, ranked)));
-        ranked.filter(|(_, ranked)| ranked.is_scale && ranked.first)
-    }
-}
-
-/// `layer2.0.conv1.weight`
-pub(super) fn tensor_path(layers: &[LayerNode], (layer, tensor): (usize, usize)) -> String {
-    format!("{}.{}", layers[layer].path, layers[layer].tensors[tensor].name)
-}
 
 /// One layer: which of its tensors' dimensions follow which channels.
 pub(crate) struct LayerNode {
@@ -55,33 +19,62 @@ pub(crate) struct LayerNode {
     pub(crate) ranked: Option<Ranked>,
     /// State that is no tensor, by name.
     pub(crate) states: Vec<(&'static str, State)>,
-    pub(crate) details: Details,
-}
-
-/// What is beside a plan; empty but in a detailed trace, or a charted one.
-#[derive(Default)]
-pub(crate) struct Details {
-    /// What it mixes.
+    /// The values that it is given.
+    pub(crate) arrivals: Vec<ValueId>,
+    /// The channels that it mixes.
     pub(crate) reads: Vec<ReadNode>,
-    /// How, where that is known.
+    /// How it mixes them, where that is known.
     pub(crate) mix: Option<MixNode>,
     /// Of a batch norm: its momentum, where it can be read.
     pub(crate) momentum: Option<f64>,
-    /// Of a batch norm: the layer whose output it is given, as it is.
-    pub(crate) behind: Option<usize>,
-    /// The batch norm that reads its output, if nothing else does and nothing is in between.
-    pub(crate) norm: Option<usize>,
-    /// Whether a max-pool is between it and who reads it.
-    pub(crate) maximum: bool,
-    /// What it is given, and by whom: in a charted trace.
-    pub(crate) arrivals: Vec<Arrival>,
+    /// Channels that it keeps from being removed, in the order in which it says so.
+    pub(crate) holds: Vec<LayerHold>,
+    /// Channels that it makes one, position by position.
+    pub(crate) ties: Vec<(Rc<[ChannelId]>, Rc<[ChannelId]>)>,
+    /// The values that leave it.
+    pub(crate) results: Vec<LayerResult>,
+    /// Whether the trace of the part around it says every activation behind it.
+    pub(crate) is_said: bool,
+}
+
+/// Channels that a layer keeps from being removed.
+pub(crate) enum LayerHold {
+    /// Those of a value that it reads and that are not gated.
+    Ungated(ValueId),
+    /// All of these.
+    All(Rc<[ChannelId]>, Hold),
+}
+
+/// A value that leaves a layer.
+pub(crate) struct LayerResult {
+    pub(crate) value: ValueId,
+    /// The axis whose channels it has.
+    pub(crate) axis: usize,
+    pub(crate) gate: LayerGate,
+    /// Whether the layer does nothing to the values of its channels but move them.
+    pub(crate) moves: bool,
+    /// Of a batch norm: the tensor that is left when its scale is zero, or none where zero is.
+    pub(crate) shift: Option<Option<usize>>,
+    /// Whether it is the whole output of the layer, which makes its channels.
+    pub(crate) whole: bool,
+}
+
+/// When the channels that leave a layer are gated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LayerGate {
+    /// As they arrived; where the layer made them, when all parameters of a removed channel are zero.
+    Pass,
+    Always,
+    Never,
+    /// A parameter is added: as they arrived when all parameters of a removed channel are zero, never otherwise.
+    Shift,
 }
 
 /// Channels that a layer mixes.
 pub(crate) struct ReadNode {
     pub(crate) axis: usize,
-    /// What they carry; of a grouped layer those of all groups, where the axis is that of one.
-    pub(crate) sent: Rc<[Sent]>,
+    /// Of a grouped layer the channels of all groups, where the axis is that of one.
+    pub(crate) value: ValueId,
 }
 
 /// A layer that sums its inputs, weighted: `weight` has a dimension that follows them, one of outputs, and those of a kernel.
@@ -141,6 +134,26 @@ impl State {
 }
 
 impl LayerNode {
+    pub(super) fn new(path: String, kind: LayerKind, maker: Maker) -> Self {
+        Self {
+            path,
+            kind,
+            maker,
+            axes: Vec::new(),
+            tensors: Vec::new(),
+            ranked: None,
+            states: Vec::new(),
+            arrivals: Vec::new(),
+            reads: Vec::new(),
+            mix: None,
+            momentum: None,
+            holds: Vec::new(),
+            ties: Vec::new(),
+            results: Vec::new(),
+            is_said: false,
+        }
+    }
+
     /// The dimensions of one of its tensors, by the names of their axes.
     pub(crate) fn dims(&self, tensor: &TensorNode) -> Vec<Dim> {
         let dim = |(size, axis): (i64, &Option<usize>)| {
@@ -148,11 +161,21 @@ impl LayerNode {
         };
         tensor.tensor.size().into_iter().zip(&tensor.axes).map(dim).collect()
     }
+
+    /// Whether what the layer makes depends on parameters that follow it.
+    pub(crate) fn makes_by_parameters(&self) -> bool {
+        self.tensors.iter().any(|tensor| {
+            tensor.role == Role::Parameter
+                && tensor.axes.iter().flatten().any(|&axis| self.axes[axis].role.is_made())
+        })
+    }
 }
 
 /// A list of channels that dimensions of a layer's tensors follow.
 pub(crate) struct AxisNode {
     pub(crate) name: Cow<'static, str>,
+    /// The channels as this layer sees them.
+    pub(crate) value: ValueId,
     pub(crate) ids: Rc<[ChannelId]>,
     pub(crate) role: AxisRole,
     /// How many of them the layer needs.
@@ -172,6 +195,12 @@ pub(crate) enum AxisRole {
     MadePart,
 }
 
+impl AxisRole {
+    pub(crate) fn is_made(self) -> bool {
+        matches!(self, AxisRole::Made | AxisRole::MadePart)
+    }
+}
+
 /// A tensor of a layer.
 pub(crate) struct TensorNode {
     pub(crate) name: &'static str,
@@ -181,15 +210,4 @@ pub(crate) struct TensorNode {
     pub(crate) role: Role,
     /// Layer and tensor that bound this very tensor before.
     pub(crate) tied: Option<(usize, usize)>,
-}
-
-/// Finds, for each layer, the batch norm that alone and directly reads it.
-pub(super) fn mark_norms(layers: &mut [LayerNode], uses: &HashMap<usize, usize>) {
-    for norm in 0..layers.len() {
-        if let Some(behind) =
-            layers[norm].details.behind.filter(|behind| uses.get(behind) == Some(&1))
-        {
-            layers[behind].details.norm = Some(norm);
-        }
-    }
 }

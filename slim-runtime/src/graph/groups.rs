@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::{Axis, AxisRole, LayerTracer};
-use crate::Result;
-use crate::flow::{Channels, Flow};
+use super::value::Value;
+use super::{Axis, AxisRole, LayerTracer, Operator};
+use crate::{Flow, Result};
 
 impl LayerTracer<'_> {
     /// Like [`read`](Self::read), in `groups` equal parts that must lose the same number of channels: those at one position of them become one.
@@ -19,11 +19,11 @@ impl LayerTracer<'_> {
         width: i64,
         groups: i64,
     ) -> Result<Axis> {
-        let channels = self.given(input, width)?;
-        self.hold_ungated(&channels);
-        let part = self.one_part(&channels, groups)?;
+        let value = self.given(input, width)?;
+        self.hold_ungated(&value);
+        let part = self.one_part(&value, groups)?;
         let axis = self.axis(name, part, AxisRole::Read)?;
-        self.reads(axis, &channels);
+        self.reads(axis, &value);
         Ok(axis)
     }
 
@@ -47,8 +47,8 @@ impl LayerTracer<'_> {
     /// # Errors
     /// [`Error::Parts`](crate::Error::Parts) when its width is no multiple of `groups`.
     pub fn tie_groups(&mut self, axis: Axis, groups: i64) -> Result<()> {
-        let channels = self.axes[self.known(axis)?].clone();
-        self.one_part(&channels, groups).map(|_| ())
+        let value = self.axes[self.known(axis)?].clone();
+        self.one_part(&value, groups).map(|_| ())
     }
 
     /// One of `groups` equal parts of an axis, which then lose the same number of channels.
@@ -62,13 +62,13 @@ impl LayerTracer<'_> {
         groups: i64,
     ) -> Result<Axis> {
         let axis = self.known(axis)?;
-        let channels = self.axes[axis].clone();
+        let value = self.axes[axis].clone();
         let role = if self.node().axes[axis].role == AxisRole::Made {
             AxisRole::MadePart
         } else {
             AxisRole::Followed
         };
-        let part = self.one_part(&channels, groups)?;
+        let part = self.one_part(&value, groups)?;
         self.axis(name, part, role)
     }
 
@@ -84,33 +84,31 @@ impl LayerTracer<'_> {
         groups: i64,
         per_group: i64,
     ) -> Result<(Axis, Axis)> {
-        let channels = self.given(input, width)?;
-        let size =
-            self.cx.part_size("a convolution", &channels, usize::try_from(groups).unwrap_or(0))?;
-        channels
-            .ids
-            .chunks(size)
-            .for_each(|ids| ids.iter().for_each(|&id| self.cx.classes.union(ids[0], id)));
-        let mut heads = channels.select((0..channels.len()).step_by(size));
-        heads.sent = self.cx.sent_by_blocks(&channels, size);
-        heads.gated =
-            channels.gated.chunks(size).map(|gates| gates.iter().all(|&gated| gated)).collect();
-        let outputs = heads.repeated(usize::try_from(per_group).unwrap_or(0));
+        let value = self.given(input, width)?;
+        let parts = usize::try_from(groups).unwrap_or(0);
+        let size = self.cx.part_size("a convolution", &value, parts)?;
+        let form = value.form.clone();
+        let times = usize::try_from(per_group).unwrap_or(0);
+        let outputs = self.in_front(|cx| {
+            let heads = cx.operate(Operator::blocks("groups", size), &[&value], form);
+            cx.repeat(heads, times)
+        });
         Ok((
-            self.axis("in", channels, AxisRole::Followed)?,
+            self.axis("in", value, AxisRole::Followed)?,
             self.axis("out", outputs, AxisRole::Followed)?,
         ))
     }
 
     /// Ties equal parts, and returns the first of them.
-    fn one_part(&mut self, channels: &Channels, groups: i64) -> Result<Channels> {
+    fn one_part(&mut self, value: &Value, groups: i64) -> Result<Value> {
         // An ordinary layer: nothing is tied, and its list stays one and the same.
-        if groups == 1 && !channels.is_empty() {
-            return Ok(Channels { origin: None, ..channels.clone() });
+        if groups == 1 && value.len() > 0 {
+            return Ok(value.clone());
         }
-        let size =
-            self.cx.part_size("a convolution", channels, usize::try_from(groups).unwrap_or(0))?;
-        self.cx.tie_parts(channels, size);
-        Ok(channels.select(0..size))
+        let parts = usize::try_from(groups).unwrap_or(0);
+        let size = self.cx.part_size("a convolution", value, parts)?;
+        let select = Operator::select("part", 0..size).tied(size);
+        let form = value.form.clone();
+        Ok(self.in_front(|cx| cx.operate(select, &[value], form)))
     }
 }

@@ -1,0 +1,235 @@
+//! Constants: what channels carry once the scales of their batch norms are zero and the shifts are not. Absorption needs to know.
+
+use std::rc::Rc;
+
+use tch::{Device, Kind};
+
+use crate::graph::{
+    AxisRole, Effect, LayerNode, LayerResult, Operation, Recording, Sources, Step, ValueId,
+};
+use crate::{Error, Result};
+
+/// What a channel carries at each of its positions, once the scales of its batch norms are zero and their shifts are what they are.
+#[derive(Debug, Clone)]
+pub(crate) enum ConstValue {
+    Known(f64),
+    /// It came out of a batch norm as `value`, and nothing says which activations it has passed since.
+    Unsaid {
+        value: f64,
+        /// The first layer that it came out of.
+        since: usize,
+        /// Whether it has been added to others, or multiplied.
+        joined: bool,
+    },
+    /// Not a number that does not depend on the input; why, as the end of a sentence.
+    Unknown(Rc<str>),
+}
+
+/// The constants of each value of a graph, by channel.
+///
+/// # Errors
+/// [`Error::NonFinite`] for a shift, [`Error::Torch`].
+pub(crate) fn constants(recording: &Recording) -> Result<Vec<Rc<[ConstValue]>>> {
+    let mut constants = Constants { recording, of: vec![Rc::new([]); recording.values.len()] };
+    for step in &recording.steps {
+        match step {
+            Step::Operation(operation) => {
+                constants.of[operation.result] = constants.operation(operation)?;
+            }
+            Step::Layer(index) => {
+                let layer = &recording.layers[*index];
+                for result in &layer.results {
+                    constants.of[result.value] = constants.result(*index, layer, result)?;
+                }
+            }
+            Step::Hold(..) => {}
+        }
+    }
+    Ok(constants.of)
+}
+
+struct Constants<'r> {
+    recording: &'r Recording,
+    /// By value.
+    of: Vec<Rc<[ConstValue]>>,
+}
+
+impl Constants<'_> {
+    fn operation(&self, operation: &Operation) -> Result<Rc<[ConstValue]>> {
+        let Operation { operator, operands, path, .. } = operation;
+        let operand = |index: usize| &self.of[operands[index]];
+        let zip = |join: fn(&ConstValue, &ConstValue) -> ConstValue| {
+            operands[1..].iter().fold(Rc::clone(operand(0)), |joined, &other| {
+                joined.iter().zip(self.of[other].iter()).map(|(a, b)| join(a, b)).collect()
+            })
+        };
+        Ok(match (&operator.effect, &operator.sources) {
+            (_, Sources::New) => {
+                self.unknown(operation.result, "nothing says what the model's input gives")
+            }
+            (Effect::Sum, _) => zip(ConstValue::sum),
+            (Effect::Product, _) => zip(ConstValue::product),
+            (Effect::Keep, Sources::Concat) => {
+                operands.iter().flat_map(|&operand| self.of[operand].iter().cloned()).collect()
+            }
+            (Effect::Keep, Sources::Select(positions)) => {
+                // Of a value that the layer behind makes there is nothing yet.
+                let from = |&at: &u32| operand(0).get(at as usize).cloned();
+                positions.iter().filter_map(from).collect()
+            }
+            (Effect::Keep, _) => Rc::clone(operand(0)),
+            (Effect::Alike, Sources::Blocks(size)) => {
+                let why = format!("`{path}` makes one channel of several that are not alike");
+                operand(0).chunks(*size).map(|block| alike(block, &why)).collect()
+            }
+            (Effect::ZeroOnly | Effect::Alike, _) => zero_only(operand(0), path),
+            (Effect::Map { map, scope_start, changes }, _) => {
+                let values: Vec<f64> = operand(0).iter().map(ConstValue::value).collect();
+                let mapped = map(&values).map_err(Error::torch(path))?;
+                let unsaid = || {
+                    format!("nothing says what they pass in front of the activation in `{path}`")
+                };
+                let said = operand(0).iter().zip(mapped).map(|(constant, value)| match constant {
+                    ConstValue::Known(_) => ConstValue::Known(value),
+                    ConstValue::Unsaid { since, .. } if since >= scope_start => {
+                        ConstValue::Known(value)
+                    }
+                    ConstValue::Unsaid { .. } if *changes => ConstValue::Unknown(unsaid().into()),
+                    other => other.clone(),
+                });
+                said.collect()
+            }
+            (Effect::Unnamed { layers }, _) => {
+                let unsaid = |constant: &ConstValue| match constant {
+                    ConstValue::Known(value) => ConstValue::fresh(*value, *layers, false),
+                    other => other.clone(),
+                };
+                operand(0).iter().map(unsaid).collect()
+            }
+        })
+    }
+
+    /// What leaves a layer.
+    fn result(
+        &self,
+        index: usize,
+        layer: &LayerNode,
+        result: &LayerResult,
+    ) -> Result<Rc<[ConstValue]>> {
+        let axis = &layer.axes[result.axis];
+        if let Some(shift) = result.shift {
+            let shifts = shifts(layer, shift, axis.ids.len())?;
+            let fresh = |value| ConstValue::fresh(value, index, layer.is_said);
+            return Ok(shifts.into_iter().map(fresh).collect());
+        }
+        Ok(match axis.role {
+            AxisRole::Made => {
+                let why = format!("what `{}` gives depends on the input", layer.path);
+                self.unknown(result.value, &why)
+            }
+            _ if result.moves => Rc::clone(&self.of[axis.value]),
+            _ => zero_only(&self.of[axis.value], &layer.path),
+        })
+    }
+
+    fn unknown(&self, value: ValueId, why: &str) -> Rc<[ConstValue]> {
+        let why: Rc<str> = why.into();
+        self.recording.values[value].iter().map(|_| ConstValue::Unknown(Rc::clone(&why))).collect()
+    }
+}
+
+/// What is left of a batch norm whose scale is zero.
+fn shifts(layer: &LayerNode, shift: Option<usize>, width: usize) -> Result<Vec<f64>> {
+    let Some(shift) = shift.map(|shift| &layer.tensors[shift]) else {
+        return Ok(vec![0.0; width]);
+    };
+    let _no_grad = tch::no_grad_guard();
+    let read =
+        || Vec::<f64>::try_from(&shift.tensor.f_to_kind(Kind::Double)?.f_to_device(Device::Cpu)?);
+    let values = read().map_err(Error::torch(format!("{}.{}", layer.path, shift.name)))?;
+    match values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+        Some((channel, &value)) => {
+            let (path, tensor) = (layer.path.clone(), shift.name.to_owned());
+            Err(Error::NonFinite { path, tensor, channel, value })
+        }
+        None => Ok(values),
+    }
+}
+
+/// What is behind something that maps zero to zero and, here and there, anything else to other values.
+fn zero_only(constants: &[ConstValue], path: &str) -> Rc<[ConstValue]> {
+    let why: Rc<str> = format!("nothing says what `{path}` makes of them").into();
+    let through = |constant: &ConstValue| match constant {
+        ConstValue::Known(0.0) | ConstValue::Unknown(_) => constant.clone(),
+        _ => ConstValue::Unknown(Rc::clone(&why)),
+    };
+    constants.iter().map(through).collect()
+}
+
+/// What is behind something that tells the channels of a block apart by place or group: what all of them are, if they are alike.
+fn alike(block: &[ConstValue], why: &str) -> ConstValue {
+    match block {
+        [only] => only.clone(),
+        [first @ ConstValue::Known(value), others @ ..]
+            if others
+                .iter()
+                .all(|other| matches!(other, ConstValue::Known(other) if other == value)) =>
+        {
+            first.clone()
+        }
+        _ => ConstValue::Unknown(why.into()),
+    }
+}
+
+impl ConstValue {
+    /// Every activation that maps channels here maps zero to zero, so nothing need be said of it.
+    fn fresh(value: f64, since: usize, said: bool) -> Self {
+        if said || value == 0.0 {
+            ConstValue::Known(value)
+        } else {
+            ConstValue::Unsaid { value, since, joined: false }
+        }
+    }
+
+    fn is_zero(&self) -> bool {
+        matches!(self, ConstValue::Known(0.0))
+    }
+
+    fn value(&self) -> f64 {
+        match self {
+            ConstValue::Known(value) | ConstValue::Unsaid { value, .. } => *value,
+            ConstValue::Unknown(_) => 0.0,
+        }
+    }
+
+    fn joined(a: &ConstValue, b: &ConstValue, value: f64) -> Self {
+        match (a, b) {
+            (ConstValue::Unknown(why), _) | (_, ConstValue::Unknown(why)) => {
+                ConstValue::Unknown(Rc::clone(why))
+            }
+            (ConstValue::Unsaid { since, .. }, ConstValue::Unsaid { since: other, .. }) => {
+                ConstValue::Unsaid { value, since: *since.min(other), joined: true }
+            }
+            (ConstValue::Unsaid { since, .. }, _) | (_, ConstValue::Unsaid { since, .. }) => {
+                ConstValue::Unsaid { value, since: *since, joined: true }
+            }
+            (ConstValue::Known(_), ConstValue::Known(_)) => ConstValue::Known(value),
+        }
+    }
+
+    fn sum(a: &ConstValue, b: &ConstValue) -> Self {
+        match (a.is_zero(), b.is_zero()) {
+            (true, _) => b.clone(),
+            (_, true) => a.clone(),
+            _ => ConstValue::joined(a, b, a.value() + b.value()),
+        }
+    }
+
+    fn product(a: &ConstValue, b: &ConstValue) -> Self {
+        if a.is_zero() || b.is_zero() {
+            ConstValue::Known(0.0)
+        } else {
+            ConstValue::joined(a, b, a.value() * b.value())
+        }
+    }
+}

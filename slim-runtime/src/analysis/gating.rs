@@ -1,0 +1,170 @@
+//! Gating: which channels carry zeros once they are masked, and which channels must stay because something reads them where they do not.
+//!
+//! Gating belongs to a value and not to a channel: one layer may read a residual stream raw, another behind its batch norm.
+
+use std::rc::Rc;
+
+use crate::criterion::Masking;
+use crate::graph::{
+    AxisRole, ChannelId, Gate, LayerGate, LayerHold, LayerNode, Operation, Recording, Sources,
+    Step, ValueId,
+};
+use crate::plan::Hold;
+
+/// By class: why none of its channels may be removed, if they may not. The first reason in the order of the forward pass is kept.
+pub(crate) fn holds(
+    recording: &Recording,
+    class: &[ChannelId],
+    masking: Masking,
+) -> Vec<Option<Rc<Hold>>> {
+    let mut gates = Gates { masking, of: vec![Gated::All(false); recording.values.len()] };
+    let mut held = Held { class, by_class: vec![None; class.len()] };
+    for step in &recording.steps {
+        match step {
+            Step::Operation(operation) => {
+                for (operand, hold) in &operation.operator.holds {
+                    held.hold(&recording.values[operation.operands[*operand]], hold);
+                }
+                gates.operation(recording, operation);
+            }
+            Step::Layer(layer) => {
+                let layer = &recording.layers[*layer];
+                for hold in &layer.holds {
+                    match hold {
+                        LayerHold::All(ids, hold) => held.hold(ids, hold),
+                        LayerHold::Ungated(value) => {
+                            held.ungated(&recording.values[*value], &gates.of[*value], &layer.path);
+                        }
+                    }
+                }
+                gates.layer(layer);
+            }
+            Step::Hold(ids, hold) => held.hold(ids, hold),
+        }
+    }
+    held.by_class
+}
+
+/// Which channels of a value are gated.
+#[derive(Clone)]
+enum Gated {
+    All(bool),
+    Each(Rc<[bool]>),
+}
+
+impl Gated {
+    fn at(&self, position: usize) -> bool {
+        match self {
+            Gated::All(gated) => *gated,
+            Gated::Each(gated) => gated[position],
+        }
+    }
+}
+
+struct Gates {
+    masking: Masking,
+    /// By value.
+    of: Vec<Gated>,
+}
+
+impl Gates {
+    fn operation(&mut self, recording: &Recording, operation: &Operation) {
+        let operands = &operation.operands;
+        let gated = match (operation.operator.gate, &operation.operator.sources) {
+            (Gate::Never, _) => Gated::All(false),
+            (_, Sources::New) => Gated::All(false),
+            (_, Sources::Same | Sources::Broadcast) => self.of[operands[0]].clone(),
+            (gate, Sources::Zip) => self.zip(recording, operands, gate == Gate::Any),
+            (_, Sources::Concat) => self.concat(recording, operands),
+            (_, Sources::Select(positions)) => match &self.of[operands[0]] {
+                Gated::Each(gated) => Gated::Each(
+                    positions.iter().map(|&position| gated[position as usize]).collect(),
+                ),
+                all => all.clone(),
+            },
+            (_, Sources::Blocks(size)) => match &self.of[operands[0]] {
+                Gated::Each(gated) => {
+                    let all = |block: &[bool]| block.iter().all(|&gated| gated);
+                    Gated::Each(gated.chunks(*size).map(all).collect())
+                }
+                all => all.clone(),
+            },
+        };
+        self.of[operation.result] = gated;
+    }
+
+    /// Gated where one of them is, or where all are.
+    fn zip(&self, recording: &Recording, operands: &[ValueId], any: bool) -> Gated {
+        let (first, others) = (operands[0], &operands[1..]);
+        let join = |a: bool, b: bool| if any { a || b } else { a && b };
+        let joined = |a: &Gated, b: &Gated| match (a, b) {
+            (Gated::All(a), Gated::All(b)) => Gated::All(join(*a, *b)),
+            (a, b) => {
+                let width = recording.values[first].len();
+                Gated::Each((0..width).map(|i| join(a.at(i), b.at(i))).collect())
+            }
+        };
+        others.iter().fold(self.of[first].clone(), |gated, &other| joined(&gated, &self.of[other]))
+    }
+
+    fn concat(&self, recording: &Recording, operands: &[ValueId]) -> Gated {
+        let all = |wanted: bool| {
+            let is =
+                |&operand: &ValueId| matches!(self.of[operand], Gated::All(all) if all == wanted);
+            operands.iter().all(is)
+        };
+        if all(true) || all(false) {
+            return self.of[operands[0]].clone();
+        }
+        let each = operands.iter().flat_map(|&operand| {
+            (0..recording.values[operand].len()).map(move |position| (operand, position))
+        });
+        Gated::Each(each.map(|(operand, position)| self.of[operand].at(position)).collect())
+    }
+
+    fn layer(&mut self, layer: &LayerNode) {
+        let all_parameters = self.masking == Masking::Parameters;
+        for result in &layer.results {
+            let axis = &layer.axes[result.axis];
+            let as_it_arrived = || match axis.role {
+                AxisRole::Made => Gated::All(all_parameters && layer.makes_by_parameters()),
+                _ => self.of[axis.value].clone(),
+            };
+            self.of[result.value] = match result.gate {
+                LayerGate::Pass => as_it_arrived(),
+                LayerGate::Shift if all_parameters => as_it_arrived(),
+                LayerGate::Shift | LayerGate::Never => Gated::All(false),
+                LayerGate::Always => Gated::All(true),
+            };
+        }
+    }
+}
+
+struct Held<'c> {
+    class: &'c [ChannelId],
+    by_class: Vec<Option<Rc<Hold>>>,
+}
+
+impl Held<'_> {
+    fn hold(&mut self, ids: &[ChannelId], hold: &Hold) {
+        let hold = Rc::new(hold.clone());
+        ids.iter().for_each(|&id| self.keep(id, &hold));
+    }
+
+    /// The channels that are not gated, which a layer would miss.
+    fn ungated(&mut self, ids: &[ChannelId], gated: &Gated, by: &str) {
+        if matches!(gated, Gated::All(true)) {
+            return;
+        }
+        let hold = Rc::new(Hold::Ungated { by: by.to_owned() });
+        for (position, &id) in ids.iter().enumerate() {
+            if !gated.at(position) {
+                self.keep(id, &hold);
+            }
+        }
+    }
+
+    fn keep(&mut self, id: ChannelId, hold: &Rc<Hold>) {
+        self.by_class[self.class[id as usize] as usize].get_or_insert_with(|| Rc::clone(hold));
+    }
+}

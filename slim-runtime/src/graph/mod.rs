@@ -1,0 +1,126 @@
+//! The graph of a network: values, the operators and layers between them, and the symbolic pass that records it. What follows from a graph is in `analysis`.
+
+mod groups;
+mod layer;
+mod node;
+mod operations;
+mod operator;
+pub(crate) mod shape;
+mod tracer;
+mod value;
+
+use std::collections::HashSet;
+use std::panic::Location;
+use std::rc::Rc;
+
+use tch::Tensor;
+
+use crate::plan::Hold;
+pub use layer::{Axis, LayerTracer};
+pub(crate) use node::{
+    AxisNode, AxisRole, LayerGate, LayerHold, LayerNode, LayerResult, Maker, MixNode, Ranked,
+    Reach, ReadNode, State, TensorNode,
+};
+pub(crate) use operations::shuffled;
+pub(crate) use operator::{Commutes, Effect, Gate, Operator, Sources, Ties};
+pub use tracer::Tracer;
+pub(crate) use tracer::{InputShape, Probe};
+pub use value::Flow;
+pub(crate) use value::{ChannelId, FlowKind, Form, Positions, Value, ValueId};
+
+/// What a symbolic forward pass leaves behind.
+#[derive(Default)]
+pub(crate) struct Recording {
+    pub(crate) layers: Vec<LayerNode>,
+    /// What happens, in order: a value is made before it is used.
+    pub(crate) steps: Vec<Step>,
+    /// The channels of each value.
+    pub(crate) values: Vec<Rc<[ChannelId]>>,
+    pub(crate) outputs: Vec<ValueId>,
+    /// The number of channel ids.
+    channels: ChannelId,
+    /// Field path of the first part that is deployed, and so cannot be changed any more.
+    pub(crate) deployed: Option<String>,
+}
+
+/// One thing that happens in a forward pass.
+pub(crate) enum Step {
+    Operation(Operation),
+    /// A layer is applied: its position in [`Recording::layers`].
+    Layer(usize),
+    /// These channels cannot be removed.
+    Hold(Rc<[ChannelId]>, Hold),
+}
+
+/// An operation between layers.
+pub(crate) struct Operation {
+    pub(crate) operator: Operator,
+    pub(crate) operands: Vec<ValueId>,
+    pub(crate) result: ValueId,
+    /// Numbers that it is given, such as the factor of a product: for comparisons of graphs.
+    pub(crate) numbers: Vec<f64>,
+    /// Field path of the part whose forward pass it belongs to.
+    pub(crate) path: String,
+    /// Where in a `forward` that was read.
+    pub(crate) at: Option<&'static Location<'static>>,
+}
+
+/// Sizes and strides.
+pub(crate) type Layout = (Vec<i64>, Vec<i64>);
+
+/// Where a tensor's values are and how they lie.
+pub(crate) type Memory = (usize, Layout);
+
+/// Storage identity: two handles of one tensor have the same. `None` if the tensor is not allocated.
+pub(crate) fn memory(tensor: &Tensor) -> Option<Memory> {
+    let size = tensor.size();
+    let none = tensor.is_sparse() || tensor.is_mkldnn() || size.contains(&0);
+    (!none).then(|| (tensor.data_ptr() as usize, (size, tensor.stride())))
+}
+
+impl Recording {
+    /// The number of channel ids.
+    pub(crate) fn channels(&self) -> usize {
+        self.channels as usize
+    }
+
+    /// `layer2.0.conv1.weight`
+    pub(crate) fn tensor_path(&self, (layer, tensor): (usize, usize)) -> String {
+        format!("{}.{}", self.layers[layer].path, self.layers[layer].tensors[tensor].name)
+    }
+
+    /// Every scale that ranks channels, once, however many layers share it.
+    pub(crate) fn scales(&self) -> impl Iterator<Item = (&LayerNode, &Ranked)> {
+        let ranked = self.layers.iter().filter_map(|layer| Some((layer, layer.ranked.as_ref()?)));
+        ranked.filter(|(_, ranked)| ranked.is_scale && ranked.first)
+    }
+
+    /// Makes `count` new channels.
+    fn fresh(&mut self, count: usize) -> Rc<[ChannelId]> {
+        // A network of 2³² channels does not fit any memory, so the cast is exact.
+        let start = self.channels;
+        self.channels += count as ChannelId;
+        (start..self.channels).collect()
+    }
+
+    /// Makes a new value.
+    fn value(&mut self, ids: Rc<[ChannelId]>) -> ValueId {
+        self.values.push(ids);
+        self.values.len() - 1
+    }
+
+    fn step(&mut self, step: Step) {
+        self.steps.push(step);
+    }
+
+    /// A tensor that several layers share ranks, and counts, once.
+    fn mark_first(&mut self) {
+        let mut seen = HashSet::new();
+        for (index, layer) in self.layers.iter_mut().enumerate() {
+            if let Some(ranked) = &mut layer.ranked {
+                let own = (index, ranked.tensor);
+                ranked.first = seen.insert(layer.tensors[ranked.tensor].tied.unwrap_or(own));
+            }
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! What a forward pass does with flows between layers, as a hand-written `trace` says it.
+
+use std::rc::Rc;
+
+use super::shape::resized;
+use super::value::{FlowKind, Form, Positions, Value};
+use super::{Effect, Operator, Tracer};
+use crate::{Activation, Error, Flow, Result};
+
+impl Tracer {
+    /// `a + b`, a residual connection: channels at one position become one. Gated where both are.
+    ///
+    /// # Errors
+    /// [`Error::Union`] when widths differ, [`Error::Tuple`], [`Error::OpenInput`] when neither width is known.
+    pub fn add(&mut self, a: &Flow, b: &Flow) -> Result<Flow> {
+        self.join("+", a, b, Operator::sum("add"))
+    }
+
+    /// `a * b`, a gate: channels at one position become one. Gated where either is. One channel multiplies all, as libtorch broadcasts.
+    ///
+    /// # Errors
+    /// As for [`add`](Self::add).
+    pub fn multiply(&mut self, a: &Flow, b: &Flow) -> Result<Flow> {
+        match (self.known_width(a), self.known_width(b)) {
+            // As wide as the other, or one channel for all of it: nothing tells.
+            (Some(2..), None) | (None, Some(2..)) => Err(Error::OpenInput { path: self.path() }),
+            (Some(2..), Some(1)) => self.broadcast(a, b),
+            (Some(1), Some(2..)) => self.broadcast(b, a),
+            _ => self.join("*", a, b, Operator::product("multiply")),
+        }
+    }
+
+    /// Every channel of `wide` times the one of `one` (a spatial gate), which stays.
+    fn broadcast(&mut self, wide: &Flow, one: &Flow) -> Result<Flow> {
+        let (wide, one) = (self.channels(wide, None)?, self.channels(one, None)?);
+        let positions = broadcast_positions(wide.form.positions(), one.form.positions());
+        let form = Form::Loose(positions);
+        let operator = Operator::broadcast("multiply", self.path());
+        Ok(self.operate(operator, &[&wide, &one], form).into())
+    }
+
+    /// Concatenation along the channel dimension.
+    ///
+    /// # Errors
+    /// [`Error::Tuple`], [`Error::OpenInput`].
+    pub fn concat(&mut self, parts: &[Flow]) -> Result<Flow> {
+        let parts =
+            parts.iter().map(|part| self.channels(part, None)).collect::<Result<Vec<_>>>()?;
+        // Parts may have been flattened before, of unlike many positions.
+        let one = |part: &Value| part.form.positions() == Positions::One;
+        let positions = match &parts[..] {
+            [] => return Err(self.layer_error("nothing is concatenated".to_owned())),
+            [part] => Form::Loose(part.form.positions()),
+            parts if parts.iter().all(one) => Form::Loose(Positions::One),
+            _ => Form::Loose(Positions::Mixed),
+        };
+        let parts: Vec<_> = parts.iter().collect();
+        Ok(self.operate(Operator::concat("cat"), &parts, positions).into())
+    }
+
+    /// Part `index` of `flow.chunk(chunks, 1)`. The cut is made by count, so the parts must shrink alike: channels at one position of them become one.
+    /// [`nn::Split`](crate::nn::Split) stores its sizes and ties nothing.
+    ///
+    /// # Errors
+    /// [`Error::Parts`] when the width is no multiple of `chunks`, [`Error::Part`] when there is no such part, [`Error::Tuple`], [`Error::OpenInput`].
+    pub fn chunk(&mut self, flow: &Flow, chunks: usize, index: usize) -> Result<Flow> {
+        let value = self.channels(flow, None)?;
+        let size = self.part_size("chunk", &value, chunks)?;
+        if index >= chunks {
+            return Err(Error::Part { path: self.path(), index, found: chunks });
+        }
+        let select = Operator::select("chunk", index * size..(index + 1) * size).tied(size);
+        let form = Form::Loose(value.form.positions());
+        Ok(self.operate(select, &[&value], form).into())
+    }
+
+    /// A channel shuffle by `view` and `transpose` (ShuffleNet): `groups` equal parts, interleaved. The cut is made by count, as in [`chunk`](Self::chunk);
+    /// [`nn::Shuffle`](crate::nn::Shuffle) stores its order and ties nothing.
+    ///
+    /// # Errors
+    /// [`Error::Parts`] when the width is no multiple of `groups`, [`Error::Tuple`], [`Error::OpenInput`].
+    pub fn shuffle(&mut self, flow: &Flow, groups: usize) -> Result<Flow> {
+        let value = self.channels(flow, None)?;
+        let size = self.part_size("shuffle", &value, groups)?;
+        let select = Operator::select("shuffle", shuffled(value.len(), groups)).tied(size);
+        let form = Form::Loose(value.form.positions());
+        Ok(self.operate(select, &[&value], form).into())
+    }
+
+    /// `flow.pixel_shuffle(factor)`: each block of `factor`² channels becomes one, so a block stays or goes as a whole. Gated where all of the block is.
+    ///
+    /// # Errors
+    /// [`Error::Blocks`] when the width is no multiple of `factor`², [`Error::Tuple`], [`Error::OpenInput`].
+    pub fn pixel_shuffle(&mut self, flow: &Flow, factor: usize) -> Result<Flow> {
+        self.join_blocks("pixel_shuffle", flow, factor.saturating_mul(factor))
+    }
+
+    /// A flatten of `positions` positions that something reads that is no linear layer, or that is joined with other features: each channel is then
+    /// `positions` features in a row. A linear layer behind a flatten finds out by itself.
+    ///
+    /// # Errors
+    /// [`Error::Layer`] for no or too many positions, [`Error::Tuple`], [`Error::OpenInput`].
+    pub fn flatten(&mut self, flow: &Flow, positions: usize) -> Result<Flow> {
+        let value = self.channels(flow, None)?;
+        // As many as channel ids can number.
+        if positions == 0 || value.len().saturating_mul(positions) > u32::MAX as usize {
+            let reason = format!("{positions} positions of each channel cannot be flattened");
+            return Err(self.layer_error(reason));
+        }
+        let each = (0..value.len()).flat_map(|position| std::iter::repeat_n(position, positions));
+        let flatten = Operator::select("flatten", each);
+        let flattened = self.operate(flatten, &[&value], Form::Loose(Positions::One));
+        Ok(Value { source: self.source(), ..flattened }.into())
+    }
+
+    /// Each channel `times` in a row: a channel-major flatten of `times` positions.
+    pub(super) fn repeat(&mut self, value: Value, times: usize) -> Value {
+        if times == 1 {
+            return value;
+        }
+        let each = (0..value.len()).flat_map(|position| std::iter::repeat_n(position, times));
+        let form = value.form.clone();
+        self.operate(Operator::select("flatten", each), &[&value], form)
+    }
+
+    /// `[N, C · positions]` made `[N, C, …]` by `view` (a decoder's first image): `positions` features in a row become one channel, so they stay or go as a
+    /// whole. Gated where all of them are.
+    ///
+    /// # Errors
+    /// [`Error::Blocks`] when the width is no multiple of `positions`, [`Error::Tuple`], [`Error::OpenInput`].
+    pub fn unflatten(&mut self, flow: &Flow, positions: usize) -> Result<Flow> {
+        self.join_blocks("unflatten", flow, positions)
+    }
+
+    /// `[N, C]` made `[N, C, H, W]` by `view` or `expand`: each channel has several positions, so a flatten behind it gives several features of it.
+    ///
+    /// # Errors
+    /// [`Error::Tuple`], [`Error::OpenInput`].
+    pub fn expand(&mut self, flow: &Flow) -> Result<Flow> {
+        let value = self.channels(flow, None)?;
+        Ok(Value { form: Form::Loose(Positions::Several), ..value }.into())
+    }
+
+    /// What an activation gives that does not map zero to zero (a sigmoid): not zero where the channel is, so who reads it keeps it.
+    ///
+    /// # Errors
+    /// [`Error::Tuple`], [`Error::OpenInput`].
+    pub fn ungate(&mut self, flow: &Flow) -> Result<Flow> {
+        let value = self.channels(flow, None)?;
+        Ok(self.each(&value, Operator::ungated("ungate")))
+    }
+
+    /// `flow` passes this activation. Only [absorption](crate::Slimming::absorb) has to know; an activation that does not map zero to zero is
+    /// [`ungate`](Self::ungate).
+    ///
+    /// It says all that happens to channels since they came out of this part's batch norms; what is done to those of other parts, their own traces say.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn activation(&mut self, flow: &Flow, activation: Activation) -> Result<Flow> {
+        let changes = activation != Activation::Identity;
+        let map = Rc::new(move |values: &[f64]| activation.apply(values));
+        let effect = Effect::Map { map, scope_start: self.scope_start(), changes };
+        let operator = Operator::each(activation.name(), effect);
+        self.each_of(flow, &if changes { operator } else { operator.affine() })
+    }
+
+    /// `flow` passes an operation of which is only known that it keeps channels as they are and maps zero to zero. What `#[prune(elementwise)]` calls.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn elementwise(&mut self, flow: &Flow) -> Result<Flow> {
+        let effect = Effect::Unnamed { layers: self.recording.layers.len() };
+        self.each_of(flow, &Operator::each("elementwise", effect))
+    }
+
+    /// `flow` behind a pool over the dimensions behind the channels, which changes their sizes by `resize`: its number from 0, and its size.
+    ///
+    /// # Errors
+    /// [`Error::Layer`] when a window does not fit.
+    pub(crate) fn pool(
+        &mut self,
+        flow: &Flow,
+        operator: Operator,
+        resize: impl Fn(usize, i64) -> Option<i64>,
+    ) -> Result<Flow> {
+        let Some(value) = flow.value() else { return Ok(flow.clone()) };
+        let form = match &value.form {
+            Form::Dims(shape) => {
+                Form::Dims(resized(shape, 2, resize).ok_or_else(|| self.too_small(shape))?)
+            }
+            loose => loose.clone(),
+        };
+        Ok(self.operate(operator, &[value], form).into())
+    }
+
+    /// An operation on each of several tensors. An input that nothing has read stays one.
+    fn each_of(&mut self, flow: &Flow, operator: &Operator) -> Result<Flow> {
+        match &flow.0 {
+            FlowKind::Value(value) => Ok(self.each(value, operator.clone())),
+            FlowKind::Tuple(parts) => {
+                let parts = parts.iter().map(|part| self.each_of(part, operator));
+                parts.collect::<Result<Vec<_>>>().map(Flow::tuple)
+            }
+            FlowKind::Open(_) => Ok(flow.clone()),
+        }
+    }
+
+    /// An operation that keeps channels, positions and what error messages call them as they are.
+    fn each(&mut self, value: &Value, operator: Operator) -> Flow {
+        self.operate(operator, &[value], value.form.clone()).into()
+    }
+
+    /// Each block of channels in a row becomes one channel.
+    fn join_blocks(&mut self, operation: &'static str, flow: &Flow, block: usize) -> Result<Flow> {
+        let value = self.channels(flow, None)?;
+        if block == 0 || !value.len().is_multiple_of(block) {
+            let (path, source_name, width) = (self.path(), value.source.to_string(), value.len());
+            return Err(Error::Blocks { path, operation, source_name, width, block });
+        }
+        let form = Form::Loose(Positions::Several);
+        Ok(self.operate(Operator::blocks(operation, block), &[&value], form).into())
+    }
+
+    fn join(
+        &mut self,
+        symbol: &'static str,
+        a: &Flow,
+        b: &Flow,
+        operator: Operator,
+    ) -> Result<Flow> {
+        let width =
+            |cx: &mut Self, flow: &Flow| cx.channels(flow, None).ok().map(|value| value.len());
+        let known = width(self, a).or_else(|| width(self, b));
+        let (a, b) = (self.channels(a, known)?, self.channels(b, known)?);
+        if a.len() != b.len() {
+            let named = |value: &Value| (value.source.to_string(), value.len());
+            let (left, right) = (named(&a), named(&b));
+            return Err(Error::Union { path: self.path(), operator: symbol, left, right });
+        }
+        let (one, other) = (a.form.positions(), b.form.positions());
+        let form = Form::Loose(if one == Positions::One { other } else { one });
+        Ok(self.operate(operator, &[&a, &b], form).into())
+    }
+
+    /// How wide each of `parts` equal parts is.
+    pub(super) fn part_size(
+        &self,
+        operation: &'static str,
+        value: &Value,
+        parts: usize,
+    ) -> Result<usize> {
+        if parts == 0 || value.len() == 0 || !value.len().is_multiple_of(parts) {
+            let (path, source_name, width) = (self.path(), value.source.to_string(), value.len());
+            return Err(Error::Parts { path, operation, source_name, width, parts });
+        }
+        Ok(value.len() / parts)
+    }
+}
+
+/// How many values a channel of two flows is that are joined position by position. One value is broadcast.
+fn broadcast_positions(a: Positions, b: Positions) -> Positions {
+    match (a, b) {
+        (Positions::One, other) | (other, Positions::One) => other,
+        (a, b) if a == b => a,
+        _ => Positions::Mixed,
+    }
+}
+
+/// Where each channel of a shuffle comes from.
+pub(crate) fn shuffled(width: usize, groups: usize) -> impl Iterator<Item = usize> {
+    let size = width / groups;
+    (0..size).flat_map(move |position| (0..groups).map(move |group| group * size + position))
+}
