@@ -132,6 +132,15 @@ pub enum Error {
         path: String,
     },
 
+    /// Something that a `forward` does cannot be read, at this place of its source.
+    #[error("{at}: {error}")]
+    Forward {
+        /// File, line and column.
+        at: String,
+        /// What it is.
+        error: Box<Error>,
+    },
+
     /// The flow is still open: nothing has fixed how many channels the model's input has.
     #[error(
         "`{path}`: the number of input channels is not known here; write `#[prune(input = 3)]` on the struct"

@@ -91,6 +91,7 @@ pub mod guide;
 mod layers;
 mod model;
 pub mod nn;
+mod parts;
 mod plan;
 mod planner;
 mod preferred_multiple;
@@ -100,6 +101,7 @@ mod slimming;
 mod sparsity;
 mod surgery;
 mod sweep;
+pub mod symbolic;
 mod table;
 mod verify;
 
@@ -114,6 +116,7 @@ pub use error::{Error, Result};
 pub use explanation::{ChannelFate, Explanation, Reason};
 pub use graph::{Axis, Flow, LayerTracer, Tracer};
 pub use layers::{PerChannel, per_channel_scale, per_channel_shift};
+pub use parts::PartVisitor;
 pub use plan::{
     AxisPlan, Bounded, Change, Dim, Hold, KeepList, LayerKind, LayerPlan, Pass, Plan, Role, Scored,
     Slimmed, TensorPlan, Unscored, Warning,
@@ -125,6 +128,7 @@ pub use slim_derive::Prunable;
 pub use slimming::{Bounds, Coupling, Direction, Rounding, Rule, Scope, Slimming, Target};
 pub use surgery::LayerVisitor;
 pub use sweep::{Evaluation, Point, Sweep, Swept};
+pub use symbolic::{Forward, Traced};
 pub use verify::{Closeness, Verified, Verify};
 
 /// What macros need, whatever a user's crate depends on.

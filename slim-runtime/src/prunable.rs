@@ -4,8 +4,8 @@ use crate::criterion::{LayerScores, Masking};
 use crate::plan::{Plan, Slimmed};
 use crate::slimming::Slimming;
 use crate::{
-    Cost, Dependencies, Explanation, Flow, LayerVisitor, Result, Tracer, cost, dependencies,
-    planner, sparsity, surgery,
+    Cost, Dependencies, Explanation, Flow, LayerVisitor, PartVisitor, Result, Tracer, cost,
+    dependencies, parts, planner, sparsity, surgery,
 };
 
 /// A model, block or layer whose channels can be removed.
@@ -77,6 +77,17 @@ pub trait Prunable {
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
         let _ = visit;
         Ok(())
+    }
+
+    /// Visits the parts of a composite, by the names that [`trace`](Self::trace) gives them.
+    ///
+    /// A `forward` that is read finds its layers this way, and [`add_l1_subgradient`](Self::add_l1_subgradient) the scales. The default is right for a layer; a hand-written
+    /// composite visits its parts with [`PartVisitor::field`], as the derive does.
+    ///
+    /// # Errors
+    /// Those of [`PartVisitor`]'s methods.
+    fn parts(&self, visit: &mut PartVisitor<'_>) -> Result<()> {
+        visit.layer(|cx, input| self.trace(cx, input))
     }
 
     /// Decides which channels stay, and changes nothing.
@@ -217,7 +228,7 @@ pub trait Prunable {
     /// [`Error::SparsityFactor`](crate::Error::SparsityFactor); [`Error::NothingToPrune`](crate::Error::NothingToPrune) when the model has no γ;
     /// [`Error::NoGradient`](crate::Error::NoGradient) when no γ that is trained has a gradient, as before `backward`; those of [`trace`](Self::trace).
     fn add_l1_subgradient(&self, s: f64) -> Result<()> {
-        sparsity::add_l1_subgradient(&planner::trace(self, Masking::BatchNorm)?, s)
+        sparsity::add_l1_subgradient(&parts::scales(self)?, s)
     }
 
     /// Parameters and MACs, by layer and in total, for one sample: recorded while `forward` runs, without gradients, on a batch of one.

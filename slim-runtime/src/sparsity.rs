@@ -1,17 +1,16 @@
 //! Training with channel sparsity.
 
-use crate::analysis::Graph;
+use crate::parts::Scale;
 use crate::{Error, Result};
 
 /// `γ.grad += s · sign(γ)` for every scale that has a gradient.
-pub(crate) fn add_l1_subgradient(graph: &Graph, s: f64) -> Result<()> {
+pub(crate) fn add_l1_subgradient(scales: &[Scale], s: f64) -> Result<()> {
     if !s.is_finite() || s < 0.0 {
         return Err(Error::SparsityFactor(s));
     }
     let _no_grad = tch::no_grad_guard();
-    let scales = || graph.scales().map(|(layer, scale)| (layer, &layer.tensors[scale.tensor]));
     let mut reached = false;
-    for (layer, scale) in scales().filter(|(_, scale)| scale.tensor.requires_grad()) {
+    for scale in scales.iter().filter(|scale| scale.tensor.requires_grad()) {
         let add = || {
             let mut grad = scale.tensor.f_grad()?;
             if grad.defined() {
@@ -20,15 +19,14 @@ pub(crate) fn add_l1_subgradient(graph: &Graph, s: f64) -> Result<()> {
             }
             Ok(false)
         };
-        reached |= add().map_err(Error::torch(format!("{}.{}", layer.path, scale.name)))?;
+        reached |= add().map_err(Error::torch(format!("{}.{}", scale.path, scale.name)))?;
     }
-    match scales().next() {
-        None => Err(Error::NothingToPrune {
-            reason: "the data flow has no batch norm with a scale (γ) to make sparse".to_owned(),
-        }),
-        Some(_) if !reached && scales().any(|(_, scale)| scale.tensor.requires_grad()) => {
-            Err(Error::NoGradient)
-        }
-        Some(_) => Ok(()),
+    if scales.is_empty() {
+        let reason = "the model has no batch norm with a scale (γ) to make sparse".to_owned();
+        return Err(Error::NothingToPrune { reason });
     }
+    if !reached && scales.iter().any(|scale| scale.tensor.requires_grad()) {
+        return Err(Error::NoGradient);
+    }
+    Ok(())
 }

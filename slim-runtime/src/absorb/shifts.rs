@@ -8,7 +8,7 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::{Absorb, Absorbed, Absorption};
 use crate::analysis::{ConstValue, Graph, Neighbours, constants, neighbours};
 use crate::graph::{LayerNode, MixNode, Reach, ReadNode};
-use crate::plan::{LayerPlan, Plan};
+use crate::plan::{LayerKind, LayerPlan, Plan};
 use crate::{Error, Result};
 
 /// A tensor of a layer.
@@ -118,8 +118,16 @@ fn reader(
             return Ok(Some(Reader { layer: index, channels, found: Err(reason) }));
         }
     };
+    // Around a border that `forward` has padded there is something else.
+    let is_interior =
+        passes.constants[read.value].iter().enumerate().any(|(position, constant)| {
+            removed[position % axis.width] && matches!(constant, ConstValue::Interior(_))
+        });
     let channels = values.iter().filter(|&&value| value != 0.0).count();
     let found = match destination(graph, &passes.neighbours, index) {
+        Ok(_) if is_interior && node.kind == LayerKind::Linear => {
+            Err("they are padded, so they are not one number for all of its inputs".to_owned())
+        }
         Ok((mix, into)) => {
             let shift =
                 what_it_makes(node, mix, read, &values).map_err(Error::torch(&node.path))?;
@@ -129,7 +137,8 @@ fn reader(
             } else {
                 shift.f_neg().map_err(Error::torch(&node.path))?
             };
-            Ok(Found { into, shift, exact: mix.reach == Reach::Everywhere })
+            let exact = mix.reach == Reach::Everywhere && !is_interior;
+            Ok(Found { into, shift, exact })
         }
         Err(reason) => Err(reason),
     };
@@ -154,7 +163,7 @@ impl Absorb {
         let mut reasons = Vec::new();
         let mut value = |(position, sent): (usize, &Option<&ConstValue>)| match (sent, &activated) {
             (None, _) => 0.0,
-            (Some(ConstValue::Known(value)), _) => *value,
+            (Some(ConstValue::Known(value) | ConstValue::Interior(value)), _) => *value,
             (Some(ConstValue::Unsaid { joined: false, .. }), Some(activated)) => {
                 activated[position]
             }

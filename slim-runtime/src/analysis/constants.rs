@@ -13,6 +13,8 @@ use crate::{Error, Result};
 #[derive(Debug, Clone)]
 pub(crate) enum ConstValue {
     Known(f64),
+    /// This number, but at a border of the image.
+    Interior(f64),
     /// It came out of a batch norm as `value`, and nothing says which activations it has passed since.
     Unsaid {
         value: f64,
@@ -37,12 +39,12 @@ pub(crate) fn constants(recording: &Recording) -> Result<Vec<Rc<[ConstValue]>>> 
                 constants.of[operation.result] = constants.operation(operation)?;
             }
             Step::Layer(index) => {
-                let layer = &recording.layers[*index];
+                let layer = recording.layer(*index);
                 for result in &layer.results {
                     constants.of[result.value] = constants.result(*index, layer, result)?;
                 }
             }
-            Step::Hold(..) => {}
+            Step::Hold(..) | Step::Sum(..) => {}
         }
     }
     Ok(constants.of)
@@ -64,10 +66,31 @@ impl Constants<'_> {
             })
         };
         Ok(match (&operator.effect, &operator.sources) {
-            (_, Sources::New) => {
+            (Effect::Zero, _) => {
+                let zeros = self.recording.values[operation.result].iter();
+                zeros.map(|_| ConstValue::Known(0.0)).collect()
+            }
+            (_, Sources::New) if operator.name == "input" => {
                 self.unknown(operation.result, "nothing says what the model's input gives")
             }
-            (Effect::Sum, _) => zip(ConstValue::sum),
+            (_, Sources::New) => {
+                self.unknown(operation.result, &format!("`{path}` uses a constant there"))
+            }
+            (Effect::Sum { subtract: false }, _) => zip(ConstValue::sum),
+            (Effect::Sum { subtract: true }, _) => zip(|a, b| ConstValue::sum(a, &b.negated())),
+            (Effect::ZeroOnly, Sources::Zip) => {
+                let all: Vec<_> = operands.iter().map(|&operand| &self.of[operand]).collect();
+                let why: Rc<str> = format!("nothing says what `{path}` makes of them").into();
+                let zero = |at: usize| all.iter().all(|constants| constants[at].is_zero());
+                let known = |at| {
+                    if zero(at) {
+                        ConstValue::Known(0.0)
+                    } else {
+                        ConstValue::Unknown(Rc::clone(&why))
+                    }
+                };
+                (0..operand(0).len()).map(known).collect()
+            }
             (Effect::Product, _) => zip(ConstValue::product),
             (Effect::Keep, Sources::Concat) => {
                 operands.iter().flat_map(|&operand| self.of[operand].iter().cloned()).collect()
@@ -78,6 +101,22 @@ impl Constants<'_> {
                 positions.iter().filter_map(from).collect()
             }
             (Effect::Keep, _) => Rc::clone(operand(0)),
+            (Effect::Border, _) => {
+                let padded = |constant: &ConstValue| match constant {
+                    ConstValue::Known(value) if *value != 0.0 => ConstValue::Interior(*value),
+                    other => other.clone(),
+                };
+                operand(0).iter().map(padded).collect()
+            }
+            (Effect::Pooled, _) => {
+                let why: Rc<str> =
+                    format!("`{path}` pools over the border that it has padded them with").into();
+                let pooled = |constant: &ConstValue| match constant {
+                    ConstValue::Interior(_) => ConstValue::Unknown(Rc::clone(&why)),
+                    other => other.clone(),
+                };
+                operand(0).iter().map(pooled).collect()
+            }
             (Effect::Alike, Sources::Blocks(size)) => {
                 let why = format!("`{path}` makes one channel of several that are not alike");
                 operand(0).chunks(*size).map(|block| alike(block, &why)).collect()
@@ -91,6 +130,7 @@ impl Constants<'_> {
                 };
                 let said = operand(0).iter().zip(mapped).map(|(constant, value)| match constant {
                     ConstValue::Known(_) => ConstValue::Known(value),
+                    ConstValue::Interior(_) => ConstValue::Interior(value),
                     ConstValue::Unsaid { since, .. } if since >= scope_start => {
                         ConstValue::Known(value)
                     }
@@ -197,8 +237,21 @@ impl ConstValue {
 
     fn value(&self) -> f64 {
         match self {
-            ConstValue::Known(value) | ConstValue::Unsaid { value, .. } => *value,
+            ConstValue::Known(value)
+            | ConstValue::Interior(value)
+            | ConstValue::Unsaid { value, .. } => *value,
             ConstValue::Unknown(_) => 0.0,
+        }
+    }
+
+    fn negated(&self) -> Self {
+        match self {
+            ConstValue::Known(value) => ConstValue::Known(-value),
+            ConstValue::Interior(value) => ConstValue::Interior(-value),
+            ConstValue::Unsaid { value, since, joined } => {
+                ConstValue::Unsaid { value: -value, since: *since, joined: *joined }
+            }
+            ConstValue::Unknown(why) => ConstValue::Unknown(Rc::clone(why)),
         }
     }
 
@@ -214,6 +267,7 @@ impl ConstValue {
                 ConstValue::Unsaid { value, since: *since, joined: true }
             }
             (ConstValue::Known(_), ConstValue::Known(_)) => ConstValue::Known(value),
+            _ => ConstValue::Interior(value),
         }
     }
 

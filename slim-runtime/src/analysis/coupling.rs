@@ -24,15 +24,24 @@ pub(crate) fn classes(recording: &Recording) -> Vec<ChannelId> {
                     | Sources::Select(_)
                     | Sources::Broadcast => {}
                 }
-                if let Ties::Parts(size) = operation.operator.ties {
-                    let ids = ids(0);
-                    ids.chunks(size).for_each(|part| classes.zip(ids, part));
+                match &operation.operator.ties {
+                    Ties::None => {}
+                    Ties::Parts(size) => {
+                        let ids = ids(0);
+                        ids.chunks(*size).for_each(|part| classes.zip(ids, part));
+                    }
+                    Ties::To(representatives) => {
+                        let ids = ids(0);
+                        for (&id, &representative) in ids.iter().zip(representatives.iter()) {
+                            classes.union(id, ids[representative as usize]);
+                        }
+                    }
                 }
             }
             Step::Layer(layer) => {
-                recording.layers[*layer].ties.iter().for_each(|(a, b)| classes.zip(a, b));
+                recording.layer(*layer).ties.iter().for_each(|(a, b)| classes.zip(a, b));
             }
-            Step::Hold(..) => {}
+            Step::Hold(..) | Step::Sum(..) => {}
         }
     }
     classes.into_roots()

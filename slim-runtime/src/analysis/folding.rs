@@ -17,7 +17,7 @@ pub(crate) struct Neighbours {
 
 /// Finds, for each batch norm, the layer that it is directly behind.
 pub(crate) fn neighbours(recording: &Recording) -> Neighbours {
-    let count = recording.layers.len();
+    let count = recording.layers.len() + recording.hidden.len();
     let mut found = Neighbours {
         behind: vec![None; count],
         norm: vec![None; count],
@@ -40,7 +40,7 @@ pub(crate) fn neighbours(recording: &Recording) -> Neighbours {
                 whole.insert(operation.result, origin);
             }
             Step::Layer(index) => {
-                let layer = &recording.layers[*index];
+                let layer = recording.layer(*index);
                 layer.arrivals.iter().for_each(|&value| *uses.entry(value).or_default() += 1);
                 if layer.kind == LayerKind::BatchNorm {
                     let arrival = layer.arrivals.first();
@@ -49,7 +49,7 @@ pub(crate) fn neighbours(recording: &Recording) -> Neighbours {
                 let outputs = layer.results.iter().filter(|result| result.whole);
                 whole.extend(outputs.map(|result| (result.value, *index)));
             }
-            Step::Hold(..) => {}
+            Step::Hold(..) | Step::Sum(..) => {}
         }
     }
     // A layer that anything else reads too, at any point, has no norm of its own.

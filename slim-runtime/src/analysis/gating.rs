@@ -28,7 +28,7 @@ pub(crate) fn holds(
                 gates.operation(recording, operation);
             }
             Step::Layer(layer) => {
-                let layer = &recording.layers[*layer];
+                let layer = recording.layer(*layer);
                 for hold in &layer.holds {
                     match hold {
                         LayerHold::All(ids, hold) => held.hold(ids, hold),
@@ -40,6 +40,9 @@ pub(crate) fn holds(
                 gates.layer(layer);
             }
             Step::Hold(ids, hold) => held.hold(ids, hold),
+            Step::Sum(value, by) => {
+                held.ungated(&recording.values[*value], &gates.of[*value], by);
+            }
         }
     }
     held.by_class
@@ -72,6 +75,8 @@ impl Gates {
         let operands = &operation.operands;
         let gated = match (operation.operator.gate, &operation.operator.sources) {
             (Gate::Never, _) => Gated::All(false),
+            (Gate::Always, _) => Gated::All(true),
+            (Gate::First, Sources::Zip) => self.of[operands[0]].clone(),
             (_, Sources::New) => Gated::All(false),
             (_, Sources::Same | Sources::Broadcast) => self.of[operands[0]].clone(),
             (gate, Sources::Zip) => self.zip(recording, operands, gate == Gate::Any),

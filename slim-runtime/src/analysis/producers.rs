@@ -15,12 +15,12 @@ pub(crate) fn producers(recording: &Recording) -> Vec<Producers> {
         match step {
             Step::Operation(operation) => of[operation.result] = result(recording, &of, operation),
             Step::Layer(index) => {
-                for result in &recording.layers[*index].results {
+                for result in &recording.layer(*index).results {
                     let width = recording.values[result.value].len();
                     of[result.value] = Producers::all(&[*index], width);
                 }
             }
-            Step::Hold(..) => {}
+            Step::Hold(..) | Step::Sum(..) => {}
         }
     }
     of

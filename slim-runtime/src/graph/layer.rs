@@ -513,6 +513,11 @@ impl<'t> LayerTracer<'t> {
         });
     }
 
+    /// The dimensions of what the layer gives, and which of them holds the channels.
+    pub(crate) fn frame_of(&mut self, shape: Shape, dim: usize) {
+        self.frame = Some((shape, dim));
+    }
+
     /// Whether the dimensions of what the layer is given are known.
     pub(crate) fn knows_dimensions(&self) -> bool {
         self.frame.is_some()

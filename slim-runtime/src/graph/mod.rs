@@ -16,6 +16,7 @@ use std::rc::Rc;
 use tch::Tensor;
 
 use crate::plan::Hold;
+use crate::symbolic::Asked;
 pub use layer::{Axis, LayerTracer};
 pub(crate) use node::{
     AxisNode, AxisRole, LayerGate, LayerHold, LayerNode, LayerResult, Maker, MixNode, Ranked,
@@ -23,8 +24,8 @@ pub(crate) use node::{
 };
 pub(crate) use operations::shuffled;
 pub(crate) use operator::{Commutes, Effect, Gate, Operator, Sources, Ties};
+pub(crate) use tracer::Probe;
 pub use tracer::Tracer;
-pub(crate) use tracer::{InputShape, Probe};
 pub use value::Flow;
 pub(crate) use value::{ChannelId, FlowKind, Form, Positions, Value, ValueId};
 
@@ -39,6 +40,18 @@ pub(crate) struct Recording {
     pub(crate) outputs: Vec<ValueId>,
     /// The number of channel ids.
     channels: ChannelId,
+    /// What a `forward` asked that depends on sizes.
+    pub(crate) asked: Asked,
+    /// Layers that a `forward` has not applied, by field path.
+    pub(crate) unused: Vec<String>,
+    /// Whether some part of it is a `forward` that was read.
+    pub(crate) is_forward: bool,
+    /// Which numbers that cut channels follow them.
+    pub(crate) decisions: Vec<bool>,
+    /// Layers of a second run, in training, that stand among the others too. Steps count them behind those.
+    pub(crate) hidden: Vec<LayerNode>,
+    /// Types whose wiring is declared by their fields.
+    pub(crate) declared: Vec<&'static str>,
     /// Field path of the first part that is deployed, and so cannot be changed any more.
     pub(crate) deployed: Option<String>,
 }
@@ -48,6 +61,8 @@ pub(crate) enum Step {
     Operation(Operation),
     /// A layer is applied: its position in [`Recording::layers`].
     Layer(usize),
+    /// The channels of a value are summed over by the part at this path, which would miss those that are not gated.
+    Sum(ValueId, String),
     /// These channels cannot be removed.
     Hold(Rc<[ChannelId]>, Hold),
 }
@@ -82,6 +97,11 @@ impl Recording {
     /// The number of channel ids.
     pub(crate) fn channels(&self) -> usize {
         self.channels as usize
+    }
+
+    /// A layer, by the number that a step has for it.
+    pub(crate) fn layer(&self, index: usize) -> &LayerNode {
+        self.layers.get(index).unwrap_or_else(|| &self.hidden[index - self.layers.len()])
     }
 
     /// `layer2.0.conv1.weight`

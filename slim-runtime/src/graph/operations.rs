@@ -195,7 +195,7 @@ impl Tracer {
     }
 
     /// An operation on each of several tensors. An input that nothing has read stays one.
-    fn each_of(&mut self, flow: &Flow, operator: &Operator) -> Result<Flow> {
+    pub(crate) fn each_of(&mut self, flow: &Flow, operator: &Operator) -> Result<Flow> {
         match &flow.0 {
             FlowKind::Value(value) => Ok(self.each(value, operator.clone())),
             FlowKind::Tuple(parts) => {
@@ -222,7 +222,7 @@ impl Tracer {
         Ok(self.operate(Operator::blocks(operation, block), &[&value], form).into())
     }
 
-    fn join(
+    pub(crate) fn join(
         &mut self,
         symbol: &'static str,
         a: &Flow,
@@ -244,7 +244,7 @@ impl Tracer {
     }
 
     /// How wide each of `parts` equal parts is.
-    pub(super) fn part_size(
+    pub(crate) fn part_size(
         &self,
         operation: &'static str,
         value: &Value,

@@ -44,9 +44,11 @@ pub(crate) enum Sources {
 }
 
 /// Channels of the first operand that must stay or go together, beside those that [`Sources`] makes one.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Ties {
     None,
+    /// Each with the one at this position.
+    To(Rc<[u32]>),
     /// Those at one position of parts of this size.
     Parts(usize),
 }
@@ -61,6 +63,7 @@ pub(crate) enum Gate {
     /// When the first operand's is.
     First,
     Never,
+    Always,
 }
 
 /// What becomes of a channel that carries one constant at all of its positions.
@@ -68,8 +71,8 @@ pub(crate) enum Gate {
 pub(crate) enum Effect {
     /// It stays what it is.
     Keep,
-    /// The constants of the operands are added.
-    Sum,
+    /// The constants of the operands are added, or those behind the first subtracted.
+    Sum { subtract: bool },
     /// The constants of the operands are multiplied.
     Product,
     /// This function of it, element by element.
@@ -82,8 +85,14 @@ pub(crate) enum Effect {
     },
     /// Some function of it that maps zero to zero and that nothing names, behind so many layers.
     Unnamed { layers: usize },
+    /// It is zero, whatever it was.
+    Zero,
     /// Zero stays zero, and anything else may differ from position to position.
     ZeroOnly,
+    /// It is that constant but at a border of zeros.
+    Border,
+    /// It stays what it is, if it is the same everywhere.
+    Pooled,
     /// A block is a constant where all of its channels are the same.
     Alike,
 }
@@ -105,10 +114,13 @@ impl fmt::Debug for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Effect::Keep => "keep",
-            Effect::Sum => "sum",
+            Effect::Sum { .. } => "sum",
             Effect::Product => "product",
             Effect::Map { .. } => "map",
             Effect::Unnamed { .. } => "unnamed",
+            Effect::Border => "border",
+            Effect::Pooled => "pooled",
+            Effect::Zero => "zero",
             Effect::ZeroOnly => "zero only",
             Effect::Alike => "alike",
         })
@@ -146,7 +158,31 @@ impl Operator {
 
     /// `a + b`, position by position.
     pub(crate) fn sum(name: &'static str) -> Self {
-        Self { sources: Sources::Zip, gate: Gate::All, ..Self::each(name, Effect::Sum) }
+        Self {
+            sources: Sources::Zip,
+            gate: Gate::All,
+            ..Self::each(name, Effect::Sum { subtract: false })
+        }
+    }
+
+    /// `a - b`, position by position.
+    pub(crate) fn difference(name: &'static str) -> Self {
+        Self { effect: Effect::Sum { subtract: true }, ..Self::sum(name) }
+    }
+
+    /// Something that is zero where all operands are.
+    pub(crate) fn zip(name: &'static str, gate: Gate) -> Self {
+        Self { sources: Sources::Zip, gate, ..Self::each(name, Effect::ZeroOnly) }
+    }
+
+    /// Channels that nothing in the network makes.
+    pub(crate) fn constant(name: &'static str) -> Self {
+        Self { sources: Sources::New, gate: Gate::Never, ..Self::each(name, Effect::ZeroOnly) }
+    }
+
+    /// Zeros.
+    pub(crate) fn zeros(name: &'static str) -> Self {
+        Self { sources: Sources::New, gate: Gate::Always, ..Self::each(name, Effect::Zero) }
     }
 
     /// `a * b`, position by position.
@@ -180,8 +216,8 @@ impl Operator {
     pub(crate) fn pool(name: &'static str, maximum: bool, averages_padding: bool) -> Self {
         let (effect, commutes) = match (averages_padding, maximum) {
             (true, _) => (Effect::ZeroOnly, Commutes::No),
-            (false, true) => (Effect::Keep, Commutes::Increasing),
-            (false, false) => (Effect::Keep, Commutes::Affine),
+            (false, true) => (Effect::Pooled, Commutes::Increasing),
+            (false, false) => (Effect::Pooled, Commutes::Affine),
         };
         Self { commutes, ..Self::each(name, effect) }
     }
@@ -191,7 +227,20 @@ impl Operator {
         Self { commutes: Commutes::Affine, ..self }
     }
 
+    /// Channels at one position of parts of this size stay or go together.
     pub(crate) fn tied(self, size: usize) -> Self {
         Self { ties: Ties::Parts(size), ..self }
+    }
+
+    /// Each channel stays or goes together with the one at this position.
+    pub(crate) fn tied_to(self, representatives: Vec<usize>) -> Self {
+        let to = representatives.into_iter().map(|position| position as u32).collect();
+        Self { ties: Ties::To(to), ..self }
+    }
+
+    /// Why the channels of an operand cannot be removed.
+    pub(crate) fn holding(mut self, operand: usize, hold: Hold) -> Self {
+        self.holds.push((operand, hold));
+        self
     }
 }

@@ -3,6 +3,7 @@
 //! A dimension is a product of factors, outermost first: `[N, C·H·W]` behind a flatten, `[N, T, heads, dim]` in attention. The channels of a value are numbered
 //! row-major over the channel factors of all dimensions, so a view keeps their order, and only a permutation changes it.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// A factor of a dimension.
@@ -42,7 +43,9 @@ impl Factor {
     /// `forward` writes out.
     pub(crate) fn answer(self, scale: i64) -> i64 {
         match self {
-            Factor::Channels { count, literal: true } => count as i64,
+            // A single channel always stays.
+            Factor::Channels { count: count @ 1, .. }
+            | Factor::Channels { count, literal: true } => count as i64,
             Factor::Channels { count, literal: false } => count as i64 * scale,
             Factor::Size { size, .. } => size,
         }
@@ -215,23 +218,11 @@ pub(crate) fn with_digit(counts: &[usize], digit: usize, values: &[usize]) -> Ve
     (0..outer).flat_map(within).collect()
 }
 
-/// For each channel, the first one that differs from it in this digit alone, or in how its value falls into parts of this size.
-pub(crate) fn tied_over(counts: &[usize], digit: usize, modulus: usize) -> Vec<usize> {
-    let inner: usize = counts[digit + 1..].iter().product();
-    let total: usize = counts.iter().product();
-    let representative = |position: usize| {
-        let value = position / inner % counts[digit];
-        position - (value - value % modulus) * inner
-    };
-    (0..total).map(representative).collect()
-}
-
 /// How a view cuts one channel factor into two: which of the channels become one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cut {
     /// The digit that is cut, among the channel factors of the tensor before.
     digit: usize,
-    outer: usize,
     inner: usize,
     outer_is_literal: bool,
 }
@@ -247,9 +238,43 @@ impl Cut {
                 if self.outer_is_literal { value % self.inner } else { value - value % self.inner };
             position - value * width + kept * width
         };
-        let _ = self.outer;
         (0..total).map(representative).collect()
     }
+}
+
+/// Which of the numbers that cut channel factors follow the channels, in the order of a `forward`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Decisions {
+    /// Those of an earlier run, where numbers of channels were scaled; they hold for a run where they are not.
+    pub(crate) known: VecDeque<bool>,
+    pub(crate) made: Vec<bool>,
+}
+
+impl Decisions {
+    /// Whether a number follows the channels: it does where it is a multiple of the scale.
+    pub(crate) fn follows(&mut self, number: i64, scale: i64) -> bool {
+        self.multiples(&[number], scale)
+    }
+
+    /// Whether several numbers follow the channels.
+    pub(crate) fn multiples(&mut self, numbers: &[i64], scale: i64) -> bool {
+        let known = if scale == 1 { self.known.pop_front() } else { None };
+        let multiples = scale > 1 && numbers.iter().all(|number| number % scale == 0);
+        let follows = known.unwrap_or(multiples);
+        self.made.push(follows);
+        follows
+    }
+}
+
+/// For each channel, the one at the same position of the first part of this size.
+pub(crate) fn same_position(counts: &[usize], digit: usize, part: usize) -> Vec<usize> {
+    let inner: usize = counts[digit + 1..].iter().product();
+    let total: usize = counts.iter().product();
+    let representative = |position: usize| {
+        let value = position / inner % counts[digit];
+        position - value * inner + value % part * inner
+    };
+    (0..total).map(representative).collect()
 }
 
 /// A view: the new dimensions, and where it cuts channel factors.
@@ -269,13 +294,12 @@ pub(crate) enum Misfit {
 
 /// The dimensions of a tensor seen as dimensions of these sizes, one of which may be -1.
 ///
-/// `literal` says, for each cut of a channel factor, whether the outer part is the one written out; without it, numbers that are multiples of `scale` follow the
-/// channels and others are written out.
+/// A number that cuts a channel factor follows the channels or is written out, which `decisions` tells.
 pub(crate) fn view(
     shape: &Shape,
     sizes: &[i64],
     scale: i64,
-    mut known_cuts: Option<&mut dyn Iterator<Item = bool>>,
+    decisions: &mut Decisions,
 ) -> Result<View, Misfit> {
     let mut digit = 0;
     let mut factors: Vec<(Factor, Option<usize>)> = Vec::new();
@@ -288,10 +312,10 @@ pub(crate) fn view(
     let hole = sizes.iter().position(|&size| size == -1).unwrap_or(sizes.len());
     let (mut front, mut back) = (Vec::new(), Vec::new());
     for &size in &sizes[..hole] {
-        front.push(take(&mut factors, size, scale, true, &mut cuts, &mut known_cuts)?);
+        front.push(take(&mut factors, size, scale, true, &mut cuts, decisions)?);
     }
     for &size in sizes.get(hole + 1..).unwrap_or_default().iter().rev() {
-        back.push(take(&mut factors, size, scale, false, &mut cuts, &mut known_cuts)?);
+        back.push(take(&mut factors, size, scale, false, &mut cuts, decisions)?);
     }
     let rest: Dim = factors.into_iter().map(|(factor, _)| factor).collect();
     if hole < sizes.len() {
@@ -311,7 +335,7 @@ fn take(
     scale: i64,
     from_front: bool,
     cuts: &mut Vec<Cut>,
-    known_cuts: &mut Option<&mut dyn Iterator<Item = bool>>,
+    decisions: &mut Decisions,
 ) -> Result<Dim, Misfit> {
     if size < 1 {
         return Err(Misfit::Size);
@@ -345,12 +369,8 @@ fn take(
                 )
             }
             Factor::Channels { count, literal: false } => {
-                let follows = match known_cuts {
-                    Some(known) => known.next().unwrap_or(false),
-                    None => left % scale == 0,
-                };
-                let part =
-                    if known_cuts.is_none() && follows { left / scale } else { left } as usize;
+                let follows = decisions.follows(left, scale);
+                let part = if follows { left / scale } else { left } as usize;
                 if part == 0 || !count.is_multiple_of(part) {
                     return Err(Misfit::Literal);
                 }
@@ -359,10 +379,10 @@ fn take(
                 if (if follows { part } else { rest }) == 1 && count > 1 {
                     return Err(Misfit::Literal);
                 }
-                let (outer, inner) = if from_front { (part, rest) } else { (rest, part) };
+                let inner = if from_front { rest } else { part };
                 let outer_is_literal = from_front != follows;
                 if let Some(digit) = digit {
-                    cuts.push(Cut { digit, outer, inner, outer_is_literal });
+                    cuts.push(Cut { digit, inner, outer_is_literal });
                 }
                 (
                     Factor::Channels { count: part, literal: !follows },
@@ -415,7 +435,7 @@ mod tests {
 
     #[test]
     fn a_number_that_follows_the_channels_is_told_from_one_that_is_written_out() {
-        let view = |sizes: &[i64]| view(&image(8), sizes, SCALE, None);
+        let view = |sizes: &[i64]| view(&image(8), sizes, SCALE, &mut Decisions::default());
         // `view([n, 2, c / 2, h, w])`: two parts, whose channels at one position are one.
         let halves = view(&[2, 2, 4 * SCALE, 6, 5]).unwrap_or_else(|_| panic!("fits"));
         assert_eq!(halves.shape.digits(), [(1, 2), (2, 4)]);
@@ -435,12 +455,13 @@ mod tests {
 
     #[test]
     fn a_flatten_keeps_factors_and_a_permutation_reorders_digits() {
-        let flat = view(&image(8), &[2, -1], SCALE, None).unwrap_or_else(|_| panic!("fits"));
+        let flat = view(&image(8), &[2, -1], SCALE, &mut Decisions::default())
+            .unwrap_or_else(|_| panic!("fits"));
         assert_eq!(flat.shape.dims()[1][0], Factor::channels(8));
         assert_eq!(size(&flat.shape.dims()[1]), 240);
         assert_eq!(reordered(&[2, 3], &[1, 0]), [0, 3, 1, 4, 2, 5]);
         assert_eq!(with_digit(&[2, 3], 1, &[2, 0]), [2, 0, 5, 3]);
-        assert_eq!(tied_over(&[2, 4], 1, 2), [0, 1, 0, 1, 4, 5, 4, 5]);
+        assert_eq!(same_position(&[2, 4], 1, 2), [0, 1, 0, 1, 4, 5, 4, 5]);
     }
 
     #[test]

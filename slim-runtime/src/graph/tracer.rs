@@ -7,9 +7,12 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::shape::{Factor, Shape};
+use super::shape::{self, Decisions, Factor, Shape};
 use super::value::{ChannelId, FlowKind, Form, Positions, Value, ValueId};
-use super::{LayerNode, LayerTracer, Layout, Maker, Operation, Operator, Recording, Sources, Step};
+use super::{
+    Gate, LayerNode, LayerTracer, Layout, Maker, Operation, Operator, Recording, Sources, Step,
+};
+use crate::parts::Parts;
 use crate::plan::{Hold, LayerKind};
 use crate::{Error, Flow, Result};
 
@@ -20,11 +23,17 @@ use crate::{Error, Flow, Result};
 #[derive(Default)]
 pub struct Tracer {
     scope: Vec<String>,
-    pub(super) recording: Recording,
+    pub(crate) recording: Recording,
     /// The model's inputs.
     inputs: Vec<Input>,
+    /// The parts of the model whose `forward` is read.
+    pub(crate) parts: Option<Rc<Parts>>,
+    /// How many operations of a `forward` have come behind an error.
+    pub(crate) behind_error: usize,
     /// What a `forward` is told that asks for sizes.
     pub(crate) probe: Probe,
+    /// Which numbers that cut channels follow them.
+    pub(crate) decisions: Decisions,
     /// Where in a `forward` the operation is that is being recorded.
     pub(crate) at: Option<&'static Location<'static>>,
     /// Numbers that the operation is given that is being recorded.
@@ -88,6 +97,7 @@ impl Tracer {
     pub(crate) fn enter_forward(&mut self) {
         let scope = self.scopes.last_mut().unwrap_or(&mut self.root);
         (scope.explicit, scope.is_forward) = (true, true);
+        self.recording.is_forward = true;
     }
 
     /// Runs `trace` for a part at a path below the current one, applied by a `forward` that is read.
@@ -97,15 +107,33 @@ impl Tracer {
         trace: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Result<T> {
         let (scopes, scope) = (self.scopes.len(), self.scope.len());
-        for (i, name) in names.iter().enumerate() {
-            let is_last = i + 1 == names.len();
-            self.scope.push(name.clone());
-            let start = self.recording.layers.len();
-            self.scopes.push(Scope { start, explicit: !is_last, is_forward: !is_last });
-        }
+        let start = self.recording.layers.len();
+        self.scope.extend_from_slice(names);
+        // A layer asks the part around it, which is a `forward`, however many names are in between.
+        self.scopes.push(Scope { start, explicit: true, is_forward: true });
+        self.scopes.push(Scope { start, ..Scope::default() });
         let traced = trace(self);
         self.scopes.truncate(scopes);
         self.scope.truncate(scope);
+        traced
+    }
+
+    /// The wiring of the part that is being traced is declared by its fields, and not read.
+    pub(crate) fn declare(&mut self, type_name: &'static str) {
+        if !self.recording.declared.contains(&type_name) {
+            self.recording.declared.push(type_name);
+        }
+    }
+
+    /// Like [`fields`](Self::fields), for a part at an absolute path.
+    pub(crate) fn at_path<T>(
+        &mut self,
+        path: &[String],
+        trace: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let outer = std::mem::take(&mut self.scope);
+        let traced = self.fields(path, trace);
+        self.scope = outer;
         traced
     }
 
@@ -271,6 +299,27 @@ impl Tracer {
         Flow(FlowKind::Open(self.inputs.len() - 1))
     }
 
+    /// The inputs of a model, of these shapes without samples where they are given.
+    pub(crate) fn open_shaped(&mut self, shapes: Option<&[InputShape]>) -> Flow {
+        let mut open = |shape: Option<&InputShape>| {
+            self.inputs.push(Input { value: None, shape: shape.cloned() });
+            Flow(FlowKind::Open(self.inputs.len() - 1))
+        };
+        match shapes {
+            None => open(None),
+            Some([one]) => open(Some(one)),
+            Some(several) => {
+                Flow::tuple(several.iter().map(|shape| open(Some(shape))).collect::<Vec<_>>())
+            }
+        }
+    }
+
+    /// The outputs of a further run of the model, which cannot be removed either.
+    pub(crate) fn keep_outputs(&mut self, output: &Flow) {
+        self.hold(output, &Hold::Output);
+        self.give(output);
+    }
+
     /// How many channels a flow has, where that is known.
     pub(crate) fn known_width(&self, flow: &Flow) -> Option<i64> {
         let value = match &flow.0 {
@@ -352,6 +401,67 @@ impl Tracer {
             self.inputs[*index].shape = Some(shape.to_vec());
         }
         self.expect_input(flow, width)
+    }
+
+    /// Why channels cannot be removed of which this part of a `forward` computes something together.
+    pub(crate) fn mixed(&self, what: &str) -> Hold {
+        let at = self.at.map(|at| format!(" ({}:{}:{})", at.file(), at.line(), at.column()));
+        Hold::Together { by: self.path(), what: format!("{what}{}", at.unwrap_or_default()) }
+    }
+
+    /// The dimensions of an image `[N, C, …]` with other sizes of positions.
+    pub(crate) fn image(
+        &self,
+        image: &Shape,
+        resize: impl Fn(i64) -> Option<i64>,
+    ) -> Result<Shape> {
+        if image.channel_dim() != Some(1) {
+            let image = image.describe();
+            return Err(self.layer_error(format!(
+                "it takes an image [N, C, …], and is given {image}; `permute` it before"
+            )));
+        }
+        shape::resized(image, 2, |_, size| resize(size)).ok_or_else(|| self.too_small(image))
+    }
+
+    /// A tensor that holds no channels.
+    pub(crate) fn constant_of(&mut self, name: &'static str, form: Form) -> Value {
+        self.record(Operator::constant(name), &[], Rc::new([]), form)
+    }
+
+    /// The channels of a value are summed over.
+    pub(crate) fn sums_over(&mut self, value: &Value) {
+        let by = self.path();
+        self.recording.step(Step::Sum(value.id, by));
+    }
+
+    /// Whether a constant is zero.
+    pub(crate) fn is_zero(&self, value: &Value) -> bool {
+        self.recording.steps.iter().any(|step| {
+            matches!(step, Step::Operation(operation)
+                if operation.result == value.id && operation.operator.gate == Gate::Always)
+        })
+    }
+
+    /// Something that nothing is known of: its input stays whole, and its output of these sizes is a constant.
+    pub(crate) fn opaque(&mut self, value: &Value, sizes: &[i64]) -> Result<Value> {
+        let hold = self.mixed("an opaque operation");
+        self.hold_ids(Rc::clone(&value.ids), hold);
+        let [samples, channels, positions @ ..] = sizes else {
+            let reason = format!(
+                "an opaque operation gives a tensor of shape {sizes:?}, which has no channels; give it [N, C, …]"
+            );
+            return Err(self.layer_error(reason));
+        };
+        let count = usize::try_from(*channels).unwrap_or(0);
+        let size = |size: i64, assumed| vec![Factor::Size { size, assumed }];
+        let positions = positions.iter().map(|&positions| size(positions, true));
+        let first = [size(*samples, true), vec![Factor::channels(count)]];
+        let shape = Shape::new(first.into_iter().chain(positions));
+        let made = self.constant(Operator::constant("opaque"), count, shape);
+        let hold = self.mixed("an opaque operation");
+        self.hold_ids(Rc::clone(&made.ids), hold);
+        Ok(made)
     }
 
     /// Records that channels cannot be removed.
@@ -443,6 +553,7 @@ impl Tracer {
         self.hold(output, &Hold::Output);
         self.give(output);
         self.recording.mark_first();
+        self.recording.decisions = self.decisions.made;
         self.recording
     }
 

@@ -5,7 +5,7 @@ use tch::nn::BatchNorm;
 
 use super::conv::printed;
 use crate::deploy::{LayerMut, NormMut};
-use crate::{Error, Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
+use crate::{Error, Flow, LayerKind, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
 impl Prunable for BatchNorm {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
@@ -18,6 +18,11 @@ impl Prunable for BatchNorm {
             [self.ws.as_ref(), self.bs.as_ref()],
             momentum,
         )
+    }
+
+    fn parts(&self, visit: &mut PartVisitor<'_>) -> Result<()> {
+        visit.scaled_layer(self.ws.as_ref().map(|scale| ("weight", scale)));
+        Ok(())
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Containers are chains of what they contain, in order; their fields are named by position.
 
-use crate::{Flow, LayerVisitor, Prunable, Result, Tracer};
+use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
 fn trace_chain<'a, T: Prunable + 'a>(
     cx: &mut Tracer,
@@ -28,6 +28,10 @@ impl<T: Prunable> Prunable for Vec<T> {
         trace_chain(cx, input, self)
     }
 
+    fn parts(&self, visit: &mut PartVisitor<'_>) -> Result<()> {
+        self.iter().enumerate().try_for_each(|(i, part)| visit.field(i, part))
+    }
+
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
         visit_chain(visit, self)
     }
@@ -36,6 +40,10 @@ impl<T: Prunable> Prunable for Vec<T> {
 impl<T: Prunable, const N: usize> Prunable for [T; N] {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         trace_chain(cx, input, self)
+    }
+
+    fn parts(&self, visit: &mut PartVisitor<'_>) -> Result<()> {
+        self.iter().enumerate().try_for_each(|(i, part)| visit.field(i, part))
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
@@ -52,6 +60,10 @@ impl<T: Prunable> Prunable for Option<T> {
         }
     }
 
+    fn parts(&self, visit: &mut PartVisitor<'_>) -> Result<()> {
+        self.as_ref().map_or(Ok(()), |part| visit.same(part))
+    }
+
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
         self.as_mut().map_or(Ok(()), |part| part.layers_mut(visit))
     }
@@ -61,6 +73,10 @@ impl<T: Prunable> Prunable for Option<T> {
 impl<T: Prunable + ?Sized> Prunable for Box<T> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         (**self).trace(cx, input)
+    }
+
+    fn parts(&self, visit: &mut PartVisitor<'_>) -> Result<()> {
+        visit.same(&**self)
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
@@ -75,6 +91,11 @@ macro_rules! tuple {
                 let flow = input;
                 $(let flow = cx.field($index, |cx| self.$index.trace(cx, flow))?;)+
                 Ok(flow)
+            }
+
+            fn parts(&self, visit: &mut PartVisitor<'_>) -> Result<()> {
+                $(visit.field($index, &self.$index)?;)+
+                Ok(())
             }
 
             fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {

@@ -8,7 +8,9 @@ use tch::nn::Conv;
 use crate::deploy::{LayerMut, WeightsMut};
 use crate::graph::shape::slid;
 use crate::graph::{Maker, Reach};
-use crate::{Error, Flow, LayerKind, LayerTracer, LayerVisitor, Prunable, Result, Tracer};
+use crate::{
+    Error, Flow, LayerKind, LayerTracer, LayerVisitor, PartVisitor, Prunable, Result, Tracer,
+};
 
 /// How a kernel moves over an image: for each side.
 pub(crate) struct Sliding {
@@ -105,6 +107,11 @@ impl<ND: Debug> Prunable for Conv<ND> {
         let groups = Groups::Equal { groups, least };
         let tensors = (&self.ws, self.bs.as_ref());
         trace_conv(cx, &input, tensors, groups, (Maker::Tch, reach), sliding)
+    }
+
+    fn parts(&self, visit: &mut PartVisitor<'_>) -> Result<()> {
+        visit.scaled_layer(None);
+        Ok(())
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {

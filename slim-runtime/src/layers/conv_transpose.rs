@@ -6,7 +6,9 @@ use tch::nn::{ConvTranspose1D, ConvTranspose2D, ConvTranspose3D};
 use super::conv::{Groups, Sliding, printed, printed_list, tch_groups};
 use crate::deploy::{LayerMut, WeightsMut};
 use crate::graph::{Maker, Reach};
-use crate::{Error, Flow, LayerKind, LayerTracer, LayerVisitor, Prunable, Result, Tracer};
+use crate::{
+    Error, Flow, LayerKind, LayerTracer, LayerVisitor, PartVisitor, Prunable, Result, Tracer,
+};
 
 macro_rules! tch_layers {
     ($($layer:ty),+) => {
@@ -39,6 +41,11 @@ macro_rules! tch_layers {
                     (Maker::Tch, reach),
                     sliding,
                 )
+            }
+
+            fn parts(&self, visit: &mut PartVisitor<'_>) -> Result<()> {
+                visit.scaled_layer(None);
+                Ok(())
             }
 
             fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {

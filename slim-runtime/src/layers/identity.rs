@@ -2,13 +2,17 @@
 
 use std::marker::PhantomData;
 
-use crate::{Flow, Prunable, Result, Tracer};
+use crate::{Flow, PartVisitor, Prunable, Result, Tracer};
 
 macro_rules! identity {
     ($($type:ty),+ $(,)?) => {
         $(impl Prunable for $type {
             fn trace(&self, _: &mut Tracer, input: Flow) -> Result<Flow> {
                 Ok(input)
+            }
+
+            fn parts(&self, _: &mut PartVisitor<'_>) -> Result<()> {
+                Ok(())
             }
         })+
     };
@@ -40,5 +44,9 @@ identity!(tch::Device, tch::Kind);
 impl<T: ?Sized> Prunable for PhantomData<T> {
     fn trace(&self, _: &mut Tracer, input: Flow) -> Result<Flow> {
         Ok(input)
+    }
+
+    fn parts(&self, _: &mut PartVisitor<'_>) -> Result<()> {
+        Ok(())
     }
 }

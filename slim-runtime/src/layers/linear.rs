@@ -4,11 +4,16 @@ use tch::nn::Linear;
 use crate::deploy::{LayerMut, WeightsMut};
 use crate::graph::shape::holds_channels;
 use crate::graph::{Maker, Reach};
-use crate::{Error, Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
+use crate::{Error, Flow, LayerKind, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
 impl Prunable for Linear {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         trace_linear(cx, &input, &self.ws, self.bs.as_ref(), Maker::Tch)
+    }
+
+    fn parts(&self, visit: &mut PartVisitor<'_>) -> Result<()> {
+        visit.scaled_layer(None);
+        Ok(())
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {

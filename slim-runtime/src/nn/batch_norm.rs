@@ -7,7 +7,7 @@ use tch::nn::{BatchNormConfig, ModuleT, Path};
 
 use crate::deploy::{LayerMut, NormMut};
 use crate::layers::batch_norm::trace_batch_norm;
-use crate::{Flow, LayerVisitor, Prunable, Result, Tracer};
+use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
 /// A batch-normalization layer: tch's, with a config that can be read.
 #[derive(Debug)]
@@ -123,6 +123,11 @@ impl Prunable for BatchNorm {
             ([&self.running_mean, &self.running_var], [self.ws.as_ref(), self.bs.as_ref()]);
         trace_batch_norm(cx, &input, statistics, affine, Some(self.config.momentum))
     }
+    fn parts(&self, visit: &mut PartVisitor<'_>) -> Result<()> {
+        visit.scaled_layer(self.ws.as_ref().map(|scale| ("weight", scale)));
+        Ok(())
+    }
+
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
         visit.layer(|| {
             let statistics = [&mut self.running_mean, &mut self.running_var];

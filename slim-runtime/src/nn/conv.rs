@@ -10,7 +10,7 @@ use super::recorder::report_positions;
 use crate::deploy::{LayerMut, WeightsMut};
 use crate::graph::{Maker, Reach};
 use crate::layers::conv::{Groups, Sliding, trace_conv};
-use crate::{Flow, LayerVisitor, Prunable, Result, Tracer};
+use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
 /// A convolution layer of any rank: tch's, with a config that can be read and groups that follow the weight.
 ///
@@ -195,6 +195,11 @@ impl<ND: AsRef<[i64]>> Prunable for Conv<ND> {
         let tensors = (&self.ws, self.bs.as_ref());
         trace_conv(cx, &input, tensors, groups, (Maker::Slim, reach), sliding)
     }
+    fn parts(&self, visit: &mut PartVisitor<'_>) -> Result<()> {
+        visit.scaled_layer(None);
+        Ok(())
+    }
+
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
         visit.layer(|| {
             let geometry = self.geometry();

@@ -9,7 +9,7 @@ use super::recorder::report_rows;
 use crate::deploy::{LayerMut, WeightsMut};
 use crate::graph::Maker;
 use crate::layers::linear::trace_linear;
-use crate::{Flow, LayerVisitor, Prunable, Result, Tracer};
+use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
 /// A fully connected layer: tch's, and [`Prunable::cost`] counts it.
 #[derive(Debug)]
@@ -53,6 +53,11 @@ impl Prunable for Linear {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         trace_linear(cx, &input, &self.ws, self.bs.as_ref(), Maker::Slim)
     }
+    fn parts(&self, visit: &mut PartVisitor<'_>) -> Result<()> {
+        visit.scaled_layer(None);
+        Ok(())
+    }
+
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
         visit.layer(|| {
             Some(LayerMut::Weights(WeightsMut {

@@ -5,7 +5,7 @@ use tch::nn::Module;
 
 use crate::graph::Operator;
 use crate::graph::shape::slid;
-use crate::{Flow, LayerKind, Prunable, Result, Tracer};
+use crate::{Flow, LayerKind, PartVisitor, Prunable, Result, Tracer};
 
 /// The maximum over windows of `[N, C, …]`, over `D` dimensions. `'M'` in a [`Cfg`](crate::Cfg).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +121,10 @@ impl<const D: usize> Module for AdaptiveAvgPool<D> {
 }
 
 impl<const D: usize> Prunable for MaxPool<D> {
+    fn parts(&self, _: &mut PartVisitor<'_>) -> Result<()> {
+        Ok(())
+    }
+
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         cx.layer(LayerKind::MaxPool);
         cx.pool(&input, Operator::pool("max_pool", true, false), |side, size| {
@@ -131,6 +135,10 @@ impl<const D: usize> Prunable for MaxPool<D> {
 }
 
 impl<const D: usize> Prunable for AvgPool<D> {
+    fn parts(&self, _: &mut PartVisitor<'_>) -> Result<()> {
+        Ok(())
+    }
+
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         cx.layer(LayerKind::AvgPool);
         let operator = Operator::pool("avg_pool", false, self.padding != [0; D]);
@@ -142,6 +150,10 @@ impl<const D: usize> Prunable for AvgPool<D> {
 }
 
 impl<const D: usize> Prunable for AdaptiveAvgPool<D> {
+    fn parts(&self, _: &mut PartVisitor<'_>) -> Result<()> {
+        Ok(())
+    }
+
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         cx.layer(LayerKind::AvgPool);
         let operator = Operator::pool("adaptive_avg_pool", false, false);

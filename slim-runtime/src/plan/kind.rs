@@ -112,6 +112,13 @@ pub enum Hold {
         /// Path of the layer.
         by: String,
     },
+    /// A forward pass computes something of several of them together, so removing one would change the others.
+    Together {
+        /// Path of the part whose forward pass it is.
+        by: String,
+        /// What it computes, and the line.
+        what: String,
+    },
     /// A layer picks channels of this stream, which keeps its width.
     Stream {
         /// Path of the layer.
@@ -140,6 +147,7 @@ impl fmt::Display for Hold {
                 write!(f, "`{by}` reads them where no batch norm takes all of it to zero")
             }
             Hold::Mixed { by } => write!(f, "`{by}` computes its statistics over several channels"),
+            Hold::Together { by, what } => write!(f, "`{by}` takes them together: {what}"),
             Hold::Stream { by } => write!(f, "`{by}` picks from the stream, which keeps its width"),
             Hold::Broadcast { by } => {
                 write!(f, "`{by}` multiplies every channel of another flow with them")

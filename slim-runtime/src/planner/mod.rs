@@ -18,7 +18,7 @@ use crate::criterion::Masking;
 use crate::graph::{AxisNode, AxisRole, LayerNode, Tracer};
 use crate::plan::{AxisPlan, Bounded, Hold, LayerPlan, Plan, Scored, TensorPlan, Unscored};
 use crate::slimming::{Rule, Slimming};
-use crate::{Error, Prunable, Result};
+use crate::{Error, Prunable, Result, symbolic};
 pub(crate) use explain::explain;
 pub(crate) use narrow::plan_for;
 pub(crate) use restrict::{removed, restricted, without_absorption, without_removals};
@@ -28,10 +28,16 @@ use select::Choice;
 
 /// The channel dependencies of a whole model.
 pub(crate) fn trace<M: Prunable + ?Sized>(model: &M, masking: Masking) -> Result<Graph> {
-    let mut cx = Tracer::default();
-    let input = cx.open();
-    let output = model.trace(&mut cx, input)?;
-    let recording = cx.finish(&output);
+    trace_on(model, None, masking)
+}
+
+/// The same, where the shapes of its inputs are known: channels and positions, without samples.
+pub(crate) fn trace_on<M: Prunable + ?Sized>(
+    model: &M,
+    shapes: Option<&[Vec<i64>]>,
+    masking: Masking,
+) -> Result<Graph> {
+    let recording = symbolic::record(model, shapes)?;
     match recording.deployed {
         Some(path) => Err(Error::Deployed { path }),
         None => Ok(Graph::new(recording, masking)),

@@ -1,0 +1,305 @@
+//! The parts of a model: visiting them, and finding one by its address.
+
+use std::any::type_name;
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::fmt::Display;
+
+use tch::Tensor;
+
+use crate::graph::{Tracer, memory};
+use crate::{Error, Flow, Prunable, Result};
+
+/// Visits the parts of a model, by field path. What [`Prunable::parts`] is called with.
+pub struct PartVisitor<'s> {
+    scope: Vec<String>,
+    keep: bool,
+    sink: &'s mut dyn Sink,
+}
+
+/// What is done with the parts that are visited.
+trait Sink {
+    /// A part: its path, where and what it is, and whether its channels are kept.
+    fn part(&mut self, path: &[String], address: usize, type_name: &'static str, keep: bool);
+
+    /// The part that was visited last is a layer.
+    fn layer(
+        &mut self,
+        path: &[String],
+        trace: &dyn Fn(&mut Tracer, Flow) -> Result<Flow>,
+    ) -> Result<()>;
+
+    /// The part that was visited last is a layer whose channels this tensor scales, or that has no scale.
+    fn scaled_layer(&mut self, path: &[String], scale: Option<(&'static str, &Tensor)>);
+
+    /// A tensor that is a field.
+    fn tensor(&mut self, path: &[String], tensor: &Tensor);
+}
+
+impl<'s> PartVisitor<'s> {
+    fn new(scope: &[String], sink: &'s mut dyn Sink) -> Self {
+        Self { scope: scope.to_vec(), keep: false, sink }
+    }
+
+    /// Visits a part, under the name that [`Tracer::field`](crate::Tracer::field) gives it.
+    ///
+    /// # Errors
+    /// Those of the part's [`parts`](Prunable::parts).
+    pub fn field<P: Prunable + ?Sized>(&mut self, name: impl Display, part: &P) -> Result<()> {
+        self.scope.push(name.to_string());
+        let visited = self.same(part);
+        self.scope.pop();
+        visited
+    }
+
+    /// Like [`field`](Self::field), of a part whose channels are never removed.
+    ///
+    /// # Errors
+    /// As for [`field`](Self::field).
+    pub fn kept_field<P: Prunable + ?Sized>(&mut self, name: impl Display, part: &P) -> Result<()> {
+        let outer = std::mem::replace(&mut self.keep, true);
+        let visited = self.field(name, part);
+        self.keep = outer;
+        visited
+    }
+
+    /// Visits a part under the path of its owner: what is in an [`Option`] or a [`Box`], the field of a variant.
+    ///
+    /// # Errors
+    /// As for [`field`](Self::field).
+    pub fn same<P: Prunable + ?Sized>(&mut self, part: &P) -> Result<()> {
+        self.sink.part(&self.scope, address(part), type_name::<P>(), self.keep);
+        // Only the part that a field names is kept; what is in it has paths of its own.
+        let keep = std::mem::replace(&mut self.keep, false);
+        let visited = part.parts(self);
+        self.keep = keep;
+        visited
+    }
+
+    /// Like [`same`](Self::same), of a part whose channels are never removed.
+    ///
+    /// # Errors
+    /// As for [`field`](Self::field).
+    pub fn kept<P: Prunable + ?Sized>(&mut self, part: &P) -> Result<()> {
+        let outer = std::mem::replace(&mut self.keep, true);
+        let visited = self.same(part);
+        self.keep = outer;
+        visited
+    }
+
+    /// What is being visited is a layer, with this symbolic pass: the default of [`Prunable::parts`].
+    ///
+    /// # Errors
+    /// [`Error::Layer`] for a hand-written composite, which has to visit its parts.
+    pub fn layer(&mut self, trace: impl Fn(&mut Tracer, Flow) -> Result<Flow>) -> Result<()> {
+        self.sink.layer(&self.scope, &trace)
+    }
+
+    /// What is being visited is a layer. `scale` is the tensor whose magnitudes rank its channels (a batch norm's γ) and its name, if there is one.
+    pub fn scaled_layer(&mut self, scale: Option<(&'static str, &Tensor)>) {
+        self.sink.scaled_layer(&self.scope, scale);
+    }
+
+    /// A tensor that is a field: a parameter or a buffer that `forward` uses by itself.
+    pub fn tensor(&mut self, name: impl Display, tensor: &Tensor) {
+        self.scope.push(name.to_string());
+        self.sink.tensor(&self.scope, tensor);
+        self.scope.pop();
+    }
+}
+
+fn address<P: ?Sized>(part: &P) -> usize {
+    std::ptr::from_ref(part).cast::<()>() as usize
+}
+
+/// The parts of a model, found again by where and what they are.
+#[derive(Debug, Default)]
+pub(crate) struct Parts {
+    parts: Vec<Part>,
+    by_address: HashMap<(usize, &'static str), Vec<usize>>,
+    tensors: Vec<FieldTensor>,
+}
+
+#[derive(Debug)]
+struct Part {
+    path: Vec<String>,
+    keep: bool,
+    is_layer: bool,
+    uses: Cell<usize>,
+}
+
+/// A part, as a `forward` applies it.
+pub(crate) struct Found {
+    /// Absolute.
+    pub(crate) path: Vec<String>,
+    pub(crate) keep: bool,
+}
+
+/// A tensor that is a field.
+#[derive(Debug)]
+pub(crate) struct FieldTensor {
+    pub(crate) path: Vec<String>,
+    pub(crate) tensor: Tensor,
+    pub(crate) is_used: Cell<bool>,
+}
+
+impl Parts {
+    /// The parts of a model that stands at this path.
+    ///
+    /// # Errors
+    /// Those of a hand-written [`Prunable::parts`].
+    pub(crate) fn of<M: Prunable + ?Sized>(model: &M, path: &[String]) -> Result<Self> {
+        let mut parts = Parts::default();
+        PartVisitor::new(path, &mut parts).same(model)?;
+        Ok(parts)
+    }
+
+    /// Whether this part is known, at this path.
+    pub(crate) fn knows<P: ?Sized>(&self, part: &P, path: &[String]) -> bool {
+        let found = self.by_address.get(&(address(part), type_name::<P>()));
+        found.is_some_and(|found| found.iter().any(|&index| self.parts[index].path == path))
+    }
+
+    /// Finds a part that is applied, and marks it and what it contains as used.
+    ///
+    /// Parts without a size may share an address; they are taken in turn.
+    pub(crate) fn apply<P: ?Sized>(&self, part: &P) -> Option<Found> {
+        let candidates = self.by_address.get(&(address(part), type_name::<P>()))?;
+        let index = *candidates.iter().min_by_key(|&&index| self.parts[index].uses.get())?;
+        let Part { path, keep, uses, .. } = &self.parts[index];
+        uses.set(uses.get() + 1);
+        self.inside(index).for_each(|part| part.uses.set(part.uses.get() + 1));
+        Some(Found { path: path.clone(), keep: *keep })
+    }
+
+    /// A part that is applied has a `forward` that is read, so that says which parts of it are.
+    pub(crate) fn enter<P: ?Sized>(&self, part: &P, path: &[String]) {
+        let found = self.by_address.get(&(address(part), type_name::<P>()));
+        let index = found.into_iter().flatten().find(|&&index| self.parts[index].path == path);
+        if let Some(&index) = index {
+            self.inside(index).for_each(|part| part.uses.set(part.uses.get().saturating_sub(1)));
+        }
+    }
+
+    /// What a part contains, which is visited directly behind it.
+    fn inside(&self, index: usize) -> impl Iterator<Item = &Part> {
+        let path = &self.parts[index].path;
+        self.parts[index + 1..].iter().take_while(move |part| part.path.starts_with(path))
+    }
+
+    /// Layers that nothing has applied.
+    pub(crate) fn unused(&self) -> Vec<String> {
+        let unused = self.parts.iter().filter(|part| part.is_layer && part.uses.get() == 0);
+        unused.map(|part| part.path.join(".")).collect()
+    }
+
+    /// The field that a tensor is, or is a view of, and whether it is all of it.
+    pub(crate) fn tensor(&self, tensor: &Tensor) -> Option<(&FieldTensor, bool)> {
+        let (start, _) = memory(tensor)?;
+        self.tensors.iter().find_map(|field| {
+            let (from, _) = memory(&field.tensor)?;
+            let bytes = field.tensor.numel() * field.tensor.kind().elt_size_in_bytes();
+            (from..from + bytes.max(1)).contains(&start).then(|| {
+                field.is_used.set(true);
+                let whole = from == start && tensor.numel() >= field.tensor.numel();
+                (field, whole)
+            })
+        })
+    }
+}
+
+impl Sink for Parts {
+    fn part(&mut self, path: &[String], address: usize, type_name: &'static str, keep: bool) {
+        let uses = Cell::new(0);
+        self.parts.push(Part { path: path.to_vec(), keep, is_layer: false, uses });
+        self.by_address.entry((address, type_name)).or_default().push(self.parts.len() - 1);
+    }
+
+    fn layer(&mut self, _: &[String], _: &dyn Fn(&mut Tracer, Flow) -> Result<Flow>) -> Result<()> {
+        if let Some(last) = self.parts.last_mut() {
+            last.is_layer = true;
+        }
+        Ok(())
+    }
+
+    fn scaled_layer(&mut self, _: &[String], _: Option<(&'static str, &Tensor)>) {
+        if let Some(last) = self.parts.last_mut() {
+            last.is_layer = true;
+        }
+    }
+
+    fn tensor(&mut self, path: &[String], tensor: &Tensor) {
+        let (path, tensor) = (path.to_vec(), tensor.shallow_clone());
+        self.tensors.push(FieldTensor { path, tensor, is_used: Cell::new(false) });
+    }
+}
+
+/// A tensor that scales the channels of a layer, by its path.
+pub(crate) struct Scale {
+    pub(crate) path: String,
+    pub(crate) name: &'static str,
+    pub(crate) tensor: Tensor,
+}
+
+/// The scales of a model's layers, each tensor once.
+///
+/// # Errors
+/// [`Error::Layer`] for a hand-written composite that does not visit its parts.
+pub(crate) fn scales<M: Prunable + ?Sized>(model: &M) -> Result<Vec<Scale>> {
+    let mut scales = Scales::default();
+    PartVisitor::new(&[], &mut scales).same(model)?;
+    Ok(scales.0)
+}
+
+#[derive(Default)]
+struct Scales(Vec<Scale>);
+
+impl Scales {
+    fn add(&mut self, path: &[String], name: &'static str, tensor: &Tensor) {
+        let known = |scale: &Scale| memory(&scale.tensor) == memory(tensor);
+        if memory(tensor).is_none() || !self.0.iter().any(known) {
+            let path = path.join(".");
+            self.0.push(Scale { path, name, tensor: tensor.shallow_clone() });
+        }
+    }
+}
+
+impl Sink for Scales {
+    fn part(&mut self, _: &[String], _: usize, _: &'static str, _: bool) {}
+
+    /// The layer itself says which tensor it is, when it is traced alone.
+    fn layer(
+        &mut self,
+        path: &[String],
+        trace: &dyn Fn(&mut Tracer, Flow) -> Result<Flow>,
+    ) -> Result<()> {
+        let mut cx = Tracer::default();
+        let input = cx.open();
+        let traced = cx.fields(path, |cx| trace(cx, input));
+        let own = |layer: &crate::graph::LayerNode| layer.path == path.join(".");
+        let layers = &cx.recording.layers;
+        if let Some(part) = layers.iter().find(|layer| !path.is_empty() && !own(layer)) {
+            let reason = format!(
+                "it has parts, such as `{}`, that its hand-written `Prunable` does not visit; implement `Prunable::parts`",
+                part.path
+            );
+            return Err(Error::Layer { path: path.join("."), reason });
+        }
+        traced?;
+        for layer in &cx.recording.layers {
+            if let Some(ranked) = layer.ranked.as_ref().filter(|ranked| ranked.is_scale) {
+                let bound = &layer.tensors[ranked.tensor];
+                self.add(path, bound.name, &bound.tensor);
+            }
+        }
+        Ok(())
+    }
+
+    fn scaled_layer(&mut self, path: &[String], scale: Option<(&'static str, &Tensor)>) {
+        if let Some((name, tensor)) = scale {
+            self.add(path, name, tensor);
+        }
+    }
+
+    fn tensor(&mut self, _: &[String], _: &Tensor) {}
+}

@@ -1,0 +1,145 @@
+//! Layers, applied symbolically.
+
+use std::any::type_name;
+use std::panic::Location;
+
+use tch::{Kind, Tensor};
+
+use super::Traced;
+use super::traced::refused;
+use crate::graph::{Effect, Operator, Tracer};
+use crate::{Error, Flow, Prunable, Result};
+
+/// `layer.forward_t(&xs, train)` and `layer.forward(&xs)` in a symbolic pass, to which `#[forward]` renames them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no channel semantics",
+    label = "not prunable",
+    note = "if it is a struct of layers, write `#[derive(Prunable)]` on it",
+    note = "if it works on each element by itself, call it by `functional::map(&xs, |xs| …)`",
+    note = "if it does anything else, call it by `functional::opaque(&xs, |xs| …)`, or implement `Prunable` by hand"
+)]
+#[doc(hidden)]
+pub trait SymbolicModule {
+    /// `forward_t`.
+    #[track_caller]
+    fn symbolic_forward_t_(&self, xs: &Traced, train: bool) -> Traced;
+
+    /// `forward`.
+    #[track_caller]
+    fn symbolic_forward_(&self, xs: &Traced) -> Traced;
+}
+
+impl<P: Prunable + ?Sized> SymbolicModule for P {
+    #[track_caller]
+    fn symbolic_forward_t_(&self, xs: &Traced, train: bool) -> Traced {
+        xs.apply_t(self, train)
+    }
+
+    #[track_caller]
+    fn symbolic_forward_(&self, xs: &Traced) -> Traced {
+        xs.apply(self)
+    }
+}
+
+impl Traced {
+    /// Applies a layer.
+    #[track_caller]
+    pub fn apply<M: Prunable + ?Sized>(&self, layer: &M) -> Traced {
+        self.on_flow(Location::caller(), |cx, flow| apply(cx, layer, flow))
+    }
+
+    /// Applies a layer that tells training from evaluation.
+    #[track_caller]
+    pub fn apply_t<M: Prunable + ?Sized>(&self, layer: &M, _train: bool) -> Traced {
+        self.apply(layer)
+    }
+
+    /// Applies a layer, if there is one.
+    #[track_caller]
+    pub fn apply_opt<M: Prunable>(&self, layer: &Option<M>) -> Traced {
+        match layer {
+            Some(layer) => self.apply(layer),
+            None => self.shallow_clone(),
+        }
+    }
+
+    /// Applies a layer that tells training from evaluation, if there is one.
+    #[track_caller]
+    pub fn apply_opt_t<M: Prunable>(&self, layer: &Option<M>, _train: bool) -> Traced {
+        self.apply_opt(layer)
+    }
+
+    /// Applies a layer that gives several tensors.
+    #[track_caller]
+    pub(crate) fn apply_to_several<M: Prunable + ?Sized>(
+        &self,
+        layer: &M,
+        count: usize,
+    ) -> Vec<Traced> {
+        let given = self.apply(layer).flow().map(Flow::into_parts).unwrap_or_default();
+        let mut parts: Vec<_> = given.into_iter().map(Traced::new).collect();
+        parts.resize_with(parts.len().max(count), Traced::failed);
+        parts
+    }
+}
+
+fn apply<M: Prunable + ?Sized>(cx: &mut Tracer, layer: &M, flow: &Flow) -> Result<Flow> {
+    let found = cx.parts.as_ref().and_then(|parts| parts.apply(layer));
+    let Some(found) = found else { return apply_local(cx, layer, flow) };
+    cx.at_path(&found.path, |cx| {
+        let given = layer.trace(cx, flow.clone())?;
+        if found.keep {
+            cx.keep(&given);
+        }
+        Ok(given)
+    })
+}
+
+/// A layer that is no part of the model may be made by `forward` as long as it has no tensors, such as a pool.
+fn apply_local<M: Prunable + ?Sized>(cx: &mut Tracer, layer: &M, flow: &Flow) -> Result<Flow> {
+    let before = cx.recording.layers.len();
+    let given = layer.trace(cx, flow.clone())?;
+    match cx.recording.layers[before..].iter().find(|layer| !layer.tensors.is_empty()) {
+        Some(_) => Err(refused(
+            cx,
+            format!(
+                "a layer of type `{}` is applied that is no field of the model, or is in a field whose type is not `Prunable` or that says `#[prune(skip)]`; make it a field that is",
+                type_name::<M>()
+            ),
+        )),
+        None => Ok(given),
+    }
+}
+
+/// `functional::map(&xs, operation)` in a symbolic pass: any element-wise operation.
+#[doc(hidden)]
+#[track_caller]
+pub fn symbolic_map(xs: &Traced, operation: impl Fn(&Tensor) -> Tensor) -> Traced {
+    xs.on_flow(Location::caller(), |cx, flow| {
+        let path = cx.path();
+        let _no_grad = tch::no_grad_guard();
+        let zero = Tensor::f_zeros([1, 1, 1, 1], (Kind::Float, tch::Device::Cpu));
+        let mapped = operation(&zero.map_err(Error::torch(&path))?);
+        let mapped = Vec::<f32>::try_from(mapped.f_reshape(-1).map_err(Error::torch(&path))?);
+        let maps_zero_to_zero = mapped.map_err(Error::torch(&path))? == [0.0];
+        let operator = if maps_zero_to_zero {
+            Operator::each("map", Effect::ZeroOnly)
+        } else {
+            Operator::ungated("map")
+        };
+        cx.each_of(flow, &operator)
+    })
+}
+
+/// `functional::opaque(&xs, operation)` in a symbolic pass: anything. Its input stays whole, and its output is what `operation` makes of an image of zeros.
+#[doc(hidden)]
+#[track_caller]
+pub fn symbolic_opaque(xs: &Traced, operation: impl Fn(&Tensor) -> Tensor) -> Traced {
+    xs.on_shape(Location::caller(), |cx, value, shape| {
+        let path = cx.path();
+        let _no_grad = tch::no_grad_guard();
+        let zeros = Tensor::f_zeros(shape.answers(1), (Kind::Float, tch::Device::Cpu));
+        let given = operation(&zeros.map_err(Error::torch(&path))?).size();
+        cx.opaque(value, &given)
+    })
+}

@@ -1,0 +1,542 @@
+//! Sums, products and the like, of two tensors or of a tensor and a number.
+
+use std::ops;
+use std::panic::Location;
+use std::rc::Rc;
+
+use tch::{Scalar, Tensor};
+
+use super::arguments::number;
+use super::lift::{self, Join};
+use super::table::operations;
+use super::traced::{refused, shaped};
+use super::{Lift, Traced, pass};
+use crate::graph::shape::{Dim, Shape, answer, holds_channels, is_assumed};
+use crate::graph::{Effect, Form, Gate, Operator, Tracer, Value};
+use crate::{Error, Flow, Result};
+
+operations! {
+    "Sums and products of tensors" {
+        "+", "g_add", "add": "channels at one position become one; gated where both are";
+        "-", "g_sub", "sub", "rsub": "as a sum";
+        "*", "g_mul", "mul": "channels at one position become one; gated where either is; a single channel multiplies all, and stays";
+        "/", "g_div", "div": "channels at one position become one; gated where the dividend is";
+        "maximum", "minimum", "fmax", "fmin": "channels at one position become one; gated where both are";
+        "addcmul", "lerp": "as the sums and products that they are";
+        "where_self", "masked_fill": "channels at one position become one; gated where all are, and the filled-in number is zero";
+        "a constant tensor, or a tensor of the model": "follows the channels that it meets; added, it un-gates them";
+    }
+    "Arithmetic with numbers" {
+        "+ 1.0", "- 1.0", "1.0 - x", "g_add_scalar", "g_sub_scalar", "rsub_scalar": "un-gates, unless the number is zero";
+        "* 2.0", "/ 2.0", "g_mul_scalar", "g_div_scalar", "neg": "keeps channels as they are";
+        "1.0 / x", "pow_tensor_scalar", "pow": "gated where zero stays zero";
+    }
+}
+
+/// What can stand on the right of an operator, or where tch takes a tensor.
+pub trait Operand {
+    /// Joins it with a symbolic tensor.
+    #[doc(hidden)]
+    fn join(&self, cx: &mut Tracer, left: &Flow, how: &Joint) -> Result<Flow>;
+
+    /// Whether it is symbolic and an operation on it has failed.
+    #[doc(hidden)]
+    fn has_failed(&self) -> bool {
+        false
+    }
+}
+
+/// How two tensors are joined.
+#[doc(hidden)]
+pub struct Joint {
+    name: &'static str,
+    symbol: &'static str,
+    /// Of channels at one position.
+    operator: fn(&'static str) -> Operator,
+    /// With a real tensor.
+    real: Join,
+    /// Whether a single channel of one side is for all of the other, and zero on that other side stays zero.
+    scales: bool,
+    /// Whether the symbolic tensor is on the right.
+    reversed: bool,
+    /// With a number.
+    number: fn(f64, f64) -> f64,
+}
+
+const SUM: Joint = Joint {
+    name: "add",
+    symbol: "+",
+    operator: Operator::sum,
+    real: Join::Shift,
+    scales: false,
+    reversed: false,
+    number: |x, s| x + s,
+};
+const DIFFERENCE: Joint =
+    Joint { name: "sub", symbol: "-", operator: Operator::difference, number: |x, s| x - s, ..SUM };
+const PRODUCT: Joint = Joint {
+    name: "mul",
+    symbol: "*",
+    operator: Operator::product,
+    real: Join::Scale,
+    scales: true,
+    number: |x, s| x * s,
+    ..SUM
+};
+const QUOTIENT: Joint = Joint {
+    name: "div",
+    symbol: "/",
+    operator: |name| Operator::zip(name, Gate::First),
+    real: Join::Scale,
+    scales: true,
+    number: |x, s| x / s,
+    ..SUM
+};
+const EXTREME: Joint = Joint {
+    name: "maximum",
+    symbol: "maximum",
+    operator: |name| Operator::zip(name, Gate::All),
+    ..SUM
+};
+
+impl Operand for Traced {
+    fn join(&self, cx: &mut Tracer, left: &Flow, how: &Joint) -> Result<Flow> {
+        match self.flow() {
+            Some(right) => join(cx, left, &right, how),
+            None => Ok(left.clone()),
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        self.flow().is_none()
+    }
+}
+
+impl Operand for Tensor {
+    fn join(&self, cx: &mut Tracer, left: &Flow, how: &Joint) -> Result<Flow> {
+        // A symbolic divisor that is zero gives no zero.
+        let real = if how.reversed && how.symbol == "/" { Join::Shift } else { how.real };
+        lift::joined(cx, how.name, left, self, real)
+    }
+}
+
+macro_rules! numbers_as_operands {
+    ($($number:ty)+) => {$(
+        impl Operand for $number {
+            fn join(&self, cx: &mut Tracer, left: &Flow, how: &Joint) -> Result<Flow> {
+                let (number, operation) = (*self as f64, how.number);
+                with_number(cx, left, how.name, number, operation)
+            }
+        }
+    )+};
+}
+
+numbers_as_operands!(f64 f32 i64 i32);
+
+impl<T: Operand + ?Sized> Operand for &T {
+    fn join(&self, cx: &mut Tracer, left: &Flow, how: &Joint) -> Result<Flow> {
+        (**self).join(cx, left, how)
+    }
+
+    fn has_failed(&self) -> bool {
+        (**self).has_failed()
+    }
+}
+
+/// Two symbolic tensors, joined element by element.
+fn join(cx: &mut Tracer, a: &Flow, b: &Flow, how: &Joint) -> Result<Flow> {
+    let known = cx.known_width(a).or_else(|| cx.known_width(b));
+    let known = known.and_then(|width| usize::try_from(width).ok());
+    let (a, b) = (cx.channels(a, known)?, cx.channels(b, known)?);
+    if let (Form::Loose(_), Form::Loose(_)) = (&a.form, &b.form) {
+        let (a, b) = (Flow::from(a), Flow::from(b));
+        return match how.symbol {
+            "+" => cx.add(&a, &b),
+            "*" => cx.multiply(&a, &b),
+            _ => cx.join(how.symbol, &a, &b, (how.operator)(how.name)),
+        };
+    }
+    let rank = |value: &Value| value.form.shape().map(Shape::rank);
+    let rank = rank(&a).or_else(|| rank(&b));
+    let ((a, left), (b, right)) = (shaped(cx, &a, rank), shaped(cx, &b, rank));
+    let shape = broadcast(cx, (&a, &left), (&b, &right), how)?;
+    let form = Form::Dims(shape);
+    let operator = (how.operator)(how.name);
+    if b.len() == 0 || a.len() == 0 {
+        // A constant.
+        let (value, constant_divisor) = if b.len() == 0 { (&a, false) } else { (&b, true) };
+        let operator = if how.scales && !(constant_divisor && how.symbol == "/") {
+            Operator::each(how.name, Effect::ZeroOnly)
+        } else {
+            Operator::ungated(how.name)
+        };
+        return Ok(cx.operate(operator, &[value], form).into());
+    }
+    let (of_left, of_right) = (aligned(&left, &right), aligned(&right, &left));
+    if of_left == of_right {
+        return Ok(cx.operate(operator, &[&a, &b], form).into());
+    }
+    let (wide, one) = match (a.len(), b.len()) {
+        (_, 1) => (&a, &b),
+        (1, _) => (&b, &a),
+        _ => {
+            let (left, right) = (left.describe(), right.describe());
+            return Err(refused(
+                cx,
+                format!(
+                    "`{}` of {left} and {right}: their channels are in different dimensions; `permute` or `view` one of them before",
+                    how.symbol
+                ),
+            ));
+        }
+    };
+    let gate = if how.scales { Gate::First } else { Gate::Never };
+    let operator = Operator { gate, ..Operator::broadcast(how.name, cx.path()) };
+    Ok(cx.operate(operator, &[wide, one], form).into())
+}
+
+/// The channel factors of a tensor, by dimensions counted from the end.
+fn aligned(shape: &Shape, other: &Shape) -> Vec<(usize, usize)> {
+    let rank = shape.rank().max(other.rank());
+    shape.digits().iter().map(|&(dim, count)| (dim + rank - shape.rank(), count)).collect()
+}
+
+/// The dimensions of what two tensors give that are broadcast with each other.
+pub(super) fn broadcast(
+    cx: &Tracer,
+    (a, left): (&Value, &Shape),
+    (b, right): (&Value, &Shape),
+    how: &Joint,
+) -> Result<Shape> {
+    let (scale, rank) = (cx.probe.scale, left.rank().max(right.rank()));
+    let mut dims: Vec<Dim> = Vec::new();
+    for i in 0..rank {
+        let of = |shape: &Shape| {
+            let at = (i + shape.rank()).checked_sub(rank);
+            at.map(|at| shape.dims()[at].clone()).unwrap_or_default()
+        };
+        let (x, y) = (of(left), of(right));
+        let (sizes, channels) =
+            ((answer(&x, scale), answer(&y, scale)), (holds_channels(&x), holds_channels(&y)));
+        dims.push(match (sizes, channels) {
+            _ if x == y => x,
+            ((_, 1), _) => x,
+            ((1, _), _) => y,
+            ((s, t), (true, false)) if s == t => x,
+            ((s, t), (false, true)) if s == t => y,
+            ((s, t), (false, false)) if s == t => if is_assumed(&x) { y } else { x },
+            ((s, t), (true, true)) if s != t => {
+                let named = |value: &Value| (value.source.to_string(), value.len());
+                let (left, right) = (named(a), named(b));
+                return Err(Error::Union { path: cx.path(), operator: how.symbol, left, right });
+            }
+            _ => {
+                let (left, right) = (left.describe(), right.describe());
+                return Err(refused(cx, format!(
+                    "`{}` of {left} and {right}: sizes differ; a number of channels that is written out has to be computed from `size()`, and sizes of positions may depend on the input's: write its shape on the struct, as in `#[prune(input = [3, 224, 224])]`", how.symbol
+                )));
+            }
+        });
+    }
+    Ok(Shape::new(dims))
+}
+
+/// An operation with a number, element by element.
+fn with_number(
+    cx: &mut Tracer,
+    flow: &Flow,
+    name: &'static str,
+    number: f64,
+    operation: fn(f64, f64) -> f64,
+) -> Result<Flow> {
+    cx.numbers = vec![number];
+    let map = Rc::new(move |values: &[f64]| {
+        Ok(values.iter().map(|&value| operation(value, number)).collect())
+    });
+    let operator = if operation(0.0, number) == 0.0 {
+        Operator::each(name, Effect::Map { map, scope_start: 0, changes: true })
+    } else {
+        Operator::ungated(name)
+    };
+    cx.each_of(flow, &operator)
+}
+
+impl Traced {
+    #[track_caller]
+    fn joined(&self, other: &(impl Operand + ?Sized), how: &Joint) -> Traced {
+        if other.has_failed() {
+            return Traced::failed();
+        }
+        self.on_flow(Location::caller(), |cx, flow| other.join(cx, flow, how))
+    }
+
+    /// An operation with a number, element by element.
+    #[track_caller]
+    pub(super) fn with_number(
+        &self,
+        name: &'static str,
+        number: f64,
+        operation: fn(f64, f64) -> f64,
+    ) -> Traced {
+        self.on_flow(Location::caller(), |cx, flow| with_number(cx, flow, name, number, operation))
+    }
+
+    /// Changes the elements in place, by an operation that takes another tensor.
+    #[track_caller]
+    fn join_in_place(&mut self, other: &(impl Operand + ?Sized), how: &Joint) -> Traced {
+        let done = self.joined(other, how);
+        self.put(done, how.name, Location::caller())
+    }
+
+    /// Puts the result of an operation in the place of this tensor's elements.
+    pub(super) fn put(
+        &mut self,
+        done: Traced,
+        name: &str,
+        at: &'static Location<'static>,
+    ) -> Traced {
+        if self.memory.views().len() > 1 {
+            pass::record(at, |cx| -> Result<()> {
+                Err(refused(
+                    cx,
+                    format!(
+                        "`{name}_` changes a tensor in place that others are views of, or that is a view itself; write `{name}`"
+                    ),
+                ))
+            });
+            return Traced::failed();
+        }
+        self.memory.set(done.flow());
+        self.shallow_clone()
+    }
+}
+
+macro_rules! joins {
+    ($($(#[$doc:meta])* $name:ident $in_place:ident $joint:expr;)+) => {
+        impl Traced {$(
+            $(#[$doc])*
+            #[track_caller]
+            pub fn $name<T: Operand>(&self, other: T) -> Traced {
+                self.joined(&other, &$joint)
+            }
+
+            /// The same, in place.
+            #[track_caller]
+            pub fn $in_place<T: Operand>(&mut self, other: T) -> Traced {
+                self.join_in_place(&other, &$joint)
+            }
+        )+}
+    };
+}
+
+joins! {
+    /// `self + other`
+    g_add g_add_ SUM;
+    /// `self - other`
+    g_sub g_sub_ DIFFERENCE;
+    /// `self * other`
+    g_mul g_mul_ PRODUCT;
+    /// `self / other`
+    g_div g_div_ QUOTIENT;
+    /// `self + other`
+    add add_ SUM;
+    /// `self - other`
+    sub sub_ DIFFERENCE;
+    /// `self * other`
+    mul mul_ PRODUCT;
+    /// `self / other`
+    div div_ QUOTIENT;
+    /// The larger of each two elements.
+    maximum maximum_ EXTREME;
+    /// The smaller of each two elements.
+    minimum minimum_ EXTREME;
+    /// The larger of each two elements.
+    fmax fmax_ EXTREME;
+    /// The smaller of each two elements.
+    fmin fmin_ EXTREME;
+}
+
+impl Traced {
+    /// `other - self`
+    #[track_caller]
+    pub fn rsub<T: Operand>(&self, other: T) -> Traced {
+        self.joined(&other, &Joint { name: "rsub", reversed: true, ..DIFFERENCE })
+    }
+
+    /// `self + a * b`
+    #[track_caller]
+    pub fn addcmul<A: Lift, B: Operand>(&self, a: A, b: B) -> Traced {
+        self.g_add(a.lift().g_mul(b))
+    }
+
+    /// `self + weight * (end - self)`
+    #[track_caller]
+    pub fn lerp<S: Into<Scalar>>(&self, end: &Traced, weight: S) -> Traced {
+        self.g_add(end.g_sub(self).g_mul_scalar(weight))
+    }
+
+    /// `self` where `condition` holds, else `other`.
+    #[track_caller]
+    pub fn where_self<C: Lift, T: Lift>(&self, condition: C, other: T) -> Traced {
+        let joint = Joint { name: "where", symbol: "where_self", ..EXTREME };
+        let joined = self.joined(&other.lift(), &joint);
+        joined.joined(
+            &condition.lift(),
+            &Joint { name: "where", symbol: "where_self", scales: true, ..EXTREME },
+        )
+    }
+
+    /// `self`, but `value` where `mask` holds.
+    #[track_caller]
+    pub fn masked_fill<M: Lift, S: Into<Scalar>>(&self, mask: M, value: S) -> Traced {
+        let joint = Joint { name: "masked_fill", symbol: "masked_fill", scales: true, ..EXTREME };
+        let filled = self.joined(&mask.lift(), &joint);
+        filled.with_number("masked_fill", number(value), |_, value| value)
+    }
+}
+
+macro_rules! numbers {
+    ($($(#[$doc:meta])* $name:ident $in_place:ident |$value:ident, $number:ident| $result:expr;)+) => {
+        impl Traced {$(
+            $(#[$doc])*
+            #[track_caller]
+            pub fn $name<S: Into<Scalar>>(&self, other: S) -> Traced {
+                self.with_number(stringify!($name), number(other), |$value, $number| $result)
+            }
+
+            /// The same, in place.
+            #[track_caller]
+            pub fn $in_place<S: Into<Scalar>>(&mut self, other: S) -> Traced {
+                let other = number(other);
+                let at = Location::caller();
+                self.in_place(stringify!($name), at, |xs| {
+                    xs.with_number(stringify!($name), other, |$value, $number| $result)
+                })
+            }
+        )+}
+    };
+}
+
+numbers! {
+    /// `self + other`
+    g_add_scalar g_add_scalar_ |x, s| x + s;
+    /// `self - other`
+    g_sub_scalar g_sub_scalar_ |x, s| x - s;
+    /// `self * other`
+    g_mul_scalar g_mul_scalar_ |x, s| x * s;
+    /// `self / other`
+    g_div_scalar g_div_scalar_ |x, s| x / s;
+    /// `self + other`
+    add_scalar add_scalar_ |x, s| x + s;
+    /// `self * other`
+    mul_scalar mul_scalar_ |x, s| x * s;
+    /// `self / other`
+    div_scalar div_scalar_ |x, s| x / s;
+    /// `other - self`
+    rsub_scalar rsub_scalar_ |x, s| s - x;
+    /// `self` to the power of `other`
+    pow_tensor_scalar pow_tensor_scalar_ |x, s| x.powf(s);
+    /// `self` to the power of `other`
+    pow pow_ |x, s| x.powf(s);
+}
+
+macro_rules! operators {
+    ($($trait:ident $method:ident $assign:ident $assign_method:ident $joint:expr;)+) => {$(
+        impl<T: Operand> ops::$trait<T> for Traced {
+            type Output = Traced;
+            #[track_caller]
+            fn $method(self, other: T) -> Traced {
+                self.joined(&other, &$joint)
+            }
+        }
+
+        impl<T: Operand> ops::$trait<T> for &Traced {
+            type Output = Traced;
+            #[track_caller]
+            fn $method(self, other: T) -> Traced {
+                self.joined(&other, &$joint)
+            }
+        }
+
+        impl<T: Operand> ops::$assign<T> for Traced {
+            #[track_caller]
+            fn $assign_method(&mut self, other: T) {
+                self.join_in_place(&other, &$joint);
+            }
+        }
+    )+};
+}
+
+operators! {
+    Add add AddAssign add_assign SUM;
+    Sub sub SubAssign sub_assign DIFFERENCE;
+    Mul mul MulAssign mul_assign PRODUCT;
+    Div div DivAssign div_assign QUOTIENT;
+}
+
+impl ops::Neg for Traced {
+    type Output = Traced;
+    #[track_caller]
+    fn neg(self) -> Traced {
+        self.g_mul_scalar(-1.0)
+    }
+}
+
+impl ops::Neg for &Traced {
+    type Output = Traced;
+    #[track_caller]
+    fn neg(self) -> Traced {
+        self.g_mul_scalar(-1.0)
+    }
+}
+
+macro_rules! reversed {
+    ($($trait:ident $method:ident |$number:ident, $xs:ident| $result:expr;)+) => {$(
+        reversed!(@ $trait $method |$number, $xs| $result; i64 i32 f64 f32);
+    )+};
+    (@ $trait:ident $method:ident |$number:ident, $xs:ident| $result:expr; $($s:ty)+) => {$(
+        impl ops::$trait<Traced> for $s {
+            type Output = Traced;
+            #[track_caller]
+            fn $method(self, $xs: Traced) -> Traced {
+                let $number = self as f64;
+                $result
+            }
+        }
+        impl ops::$trait<&Traced> for $s {
+            type Output = Traced;
+            #[track_caller]
+            fn $method(self, $xs: &Traced) -> Traced {
+                let $number = self as f64;
+                $result
+            }
+        }
+    )+};
+}
+
+reversed! {
+    Add add |number, xs| xs.g_add_scalar(number);
+    Sub sub |number, xs| xs.rsub_scalar(number);
+    Mul mul |number, xs| xs.g_mul_scalar(number);
+    Div div |number, xs| xs.with_number("div", number, |x, s| s / x);
+}
+
+macro_rules! real_left {
+    ($($trait:ident $method:ident $joint:expr;)+) => {$(
+        real_left!(@ $trait $method $joint; [Tensor, Traced] [Tensor, &Traced] [&Tensor, Traced] [&Tensor, &Traced]);
+    )+};
+    (@ $trait:ident $method:ident $joint:expr; $([$a:ty, $b:ty])+) => {$(
+        impl ops::$trait<$b> for $a {
+            type Output = Traced;
+            #[track_caller]
+            fn $method(self, other: $b) -> Traced { other.joined(&self, &$joint) }
+        }
+    )+};
+}
+
+real_left! {
+    Add add SUM;
+    Sub sub Joint { name: "rsub", reversed: true, ..DIFFERENCE };
+    Mul mul PRODUCT;
+    Div div Joint { reversed: true, ..QUOTIENT };
+}

@@ -1,0 +1,729 @@
+//! Concatenation, cuts and reordering along a dimension.
+
+use std::borrow::Borrow;
+use std::ops::{Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
+use std::panic::Location;
+
+use tch::{NewAxis, Tensor, TensorIndexer};
+
+use super::arguments::Ints;
+use super::memory::ViewOf;
+use super::table::operations;
+use super::traced::{dimension, refused, shaped};
+use super::{Lift, Traced, pass};
+use crate::graph::shape::{
+    Dim, Factor, Shape, answer, holds_channels, same_position, size, with_digit,
+};
+use crate::graph::{Effect, Form, Gate, Operator, Tracer, Value};
+use crate::{Flow, Result};
+
+operations! {
+    "Concatenation and cuts" {
+        "cat", "concat", "concatenate", "hstack": "over channels: one list after the other; over anything else: channels at one position become one";
+        "stack": "channels at one position become one";
+        "chunk", "tensor_split_sections": "over channels: equal parts, which lose the same channels; otherwise keeps them";
+        "split", "split_with_sizes", "narrow", "slice", "select", "get", "i": "over channels: refused where a number is written out, since it would be another channel once some are gone, unless it counts parts that stay (heads, or query, key and value); otherwise keep them";
+        "unbind": "over parts that stay, such as query, key and value: the channels of each";
+        "index_select": "over channels: refused; otherwise keeps them";
+        "flip", "roll": "over channels: refused but for `flip`, which reverses their order; otherwise keep them";
+        "pixel_shuffle": "each block of channels becomes one, and stays or goes as a whole";
+        "pixel_unshuffle": "each channel becomes a block of them";
+        "channel_shuffle": "interleaves groups, which lose the same channels";
+    }
+}
+
+/// What an index of a cut is when channels are gone.
+const STORE_IT: &str = "use `slim_runtime::nn::Split`, `Shuffle` or `ChannelSelect`, which store sizes and positions that follow the channels, or `chunk`";
+
+/// The values and shapes of several tensors.
+fn all(cx: &mut Tracer, flows: &[Flow]) -> Result<Vec<(Value, Shape)>> {
+    let values = flows.iter().map(|flow| cx.channels(flow, None)).collect::<Result<Vec<_>>>()?;
+    let rank = values.iter().find_map(|value| value.form.shape().map(Shape::rank));
+    Ok(values.iter().map(|value| shaped(cx, value, rank)).collect())
+}
+
+/// Flows of several tensors; `None` if an operation has failed.
+fn flows<T: Borrow<Traced>>(tensors: &[T]) -> Option<Vec<Flow>> {
+    tensors.iter().map(|tensor| tensor.borrow().flow()).collect()
+}
+
+fn concatenated(cx: &mut Tracer, name: &'static str, flows: &[Flow], dim: i64) -> Result<Flow> {
+    let loose = |flow: &Flow| flow.value().is_none_or(|value| value.form.shape().is_none());
+    if dim == 1 && !flows.is_empty() && flows.iter().all(loose) {
+        return cx.concat(flows);
+    }
+    let values = all(cx, flows)?;
+    let Some((_, first)) = values.iter().find(|(value, _)| value.len() > 0).or(values.first())
+    else {
+        return Err(refused(cx, format!("`{name}` of no tensors")));
+    };
+    let at = dimension(cx, name, first, dim)?;
+    check_fit(cx, name, &values, at)?;
+    let over_channels = values.iter().any(|(_, shape)| holds_channels(&shape.dims()[at]));
+    if !over_channels {
+        let sizes: Vec<_> = values.iter().map(|(_, shape)| shape.dims()[at].clone()).collect();
+        let assumed = sizes.iter().any(|dim| crate::graph::shape::is_assumed(dim));
+        let total = sizes.iter().map(|dim| size(dim)).sum();
+        let form = first.with(at, vec![Factor::Size { size: total, assumed }]);
+        return side_by_side(cx, name, &values, form);
+    }
+    let mut lists = Vec::new();
+    for (value, shape) in &values {
+        lists.push(listed(cx, name, value, shape, at)?);
+    }
+    let width = lists.iter().map(Value::len).sum();
+    let form = Form::Dims(first.with(at, vec![Factor::channels(width)]));
+    let operands: Vec<_> = lists.iter().collect();
+    Ok(cx.operate(Operator::concat(name), &operands, form).into())
+}
+
+/// Sizes must agree but for one dimension.
+fn check_fit(cx: &Tracer, name: &str, values: &[(Value, Shape)], at: usize) -> Result<()> {
+    let scale = cx.probe.scale;
+    let others = |shape: &Shape| -> Vec<i64> {
+        let sizes = shape.answers(scale).into_iter().enumerate();
+        sizes.filter(|(dim, _)| *dim != at).map(|(_, size)| size).collect()
+    };
+    let first = others(&values[0].1);
+    match values.iter().find(|(_, shape)| others(shape) != first) {
+        None => Ok(()),
+        Some((_, shape)) => {
+            let (a, b) = (values[0].1.describe(), shape.describe());
+            Err(refused(
+                cx,
+                format!(
+                    "`{name}` over dimension {at} of {a} and {b}: their other sizes differ; if those depend on the size of the input, write its shape on the struct, as in `#[prune(input = [3, 224, 224])]`"
+                ),
+            ))
+        }
+    }
+}
+
+/// Tensors one after the other over a dimension that holds no channels: those of one position become one.
+fn side_by_side(
+    cx: &mut Tracer,
+    name: &'static str,
+    values: &[(Value, Shape)],
+    shape: Shape,
+) -> Result<Flow> {
+    let with: Vec<&Value> =
+        values.iter().map(|(value, _)| value).filter(|value| value.len() > 0).collect();
+    let digits = |shape: &Shape| shape.digits();
+    let layouts: Vec<_> = values.iter().filter(|(value, _)| value.len() > 0).collect();
+    if layouts.windows(2).any(|pair| digits(&pair[0].1) != digits(&pair[1].1)) {
+        return Err(refused(
+            cx,
+            format!(
+                "`{name}` of tensors whose channels are in different dimensions; `permute` them before"
+            ),
+        ));
+    }
+    // A constant beside them is not zero where a channel is gone.
+    let constant = with.len() < values.len();
+    let gate = if constant { Gate::Never } else { Gate::All };
+    let form = Form::Dims(shape);
+    Ok(match with[..] {
+        [] => cx.constant_of(name, form).into(),
+        [one] if values.len() == 1 => cx.operate(Operator::identity(name), &[one], form).into(),
+        _ => cx.operate(Operator::zip(name, gate), &with, form).into(),
+    })
+}
+
+/// A value as a list of what stands in one of its dimensions: each channel as often as it is there, and channels for a constant.
+fn listed(
+    cx: &mut Tracer,
+    name: &'static str,
+    value: &Value,
+    shape: &Shape,
+    at: usize,
+) -> Result<Value> {
+    let dim = &shape.dims()[at];
+    if shape.digits().iter().any(|&(other, _)| other != at) {
+        let shape = shape.describe();
+        return Err(refused(
+            cx,
+            format!(
+                "`{name}` over dimension {at} of {shape}, which holds channels in another dimension too; `view` them as one before"
+            ),
+        ));
+    }
+    if value.len() == 0 {
+        return constant_channels(cx, name, value, size(dim));
+    }
+    if let [Factor::Channels { .. }] = dim[..] {
+        return Ok(value.clone());
+    }
+    if crate::graph::shape::is_assumed(dim) {
+        let shape = shape.describe();
+        return Err(refused(
+            cx,
+            format!(
+                "`{name}` of {shape}, where the number of positions depends on the size of the input; write its shape on the struct, as in `#[prune(input = [3, 224, 224])]`, or `{name}` before `flatten`"
+            ),
+        ));
+    }
+    let mut channels = vec![0];
+    for factor in dim {
+        let size = factor.size() as usize;
+        let step = |base: usize| {
+            (0..size).map(move |at| if factor.is_channels() { base * size + at } else { base })
+        };
+        channels = channels.into_iter().flat_map(step).collect();
+    }
+    let form = Form::Dims(shape.with(at, vec![Factor::channels(channels.len())]));
+    Ok(cx.operate(Operator::select("flatten", channels), &[value], form))
+}
+
+/// The channels of a constant, which all stay: their number is written out.
+fn constant_channels(
+    cx: &mut Tracer,
+    name: &'static str,
+    value: &Value,
+    count: i64,
+) -> Result<Value> {
+    if cx.probe.scale > 1 && count % cx.probe.scale == 0 {
+        return Err(refused(
+            cx,
+            format!(
+                "`{name}` with a constant as wide as a number of channels: which of them it follows is not known; write `zeros_like` or `ones_like` of the tensor that it follows"
+            ),
+        ));
+    }
+    let is_zero = cx.is_zero(value);
+    let operator = if is_zero { Operator::zeros(name) } else { Operator::constant(name) };
+    let count = usize::try_from(count).unwrap_or(0);
+    let made = cx.constant(operator, count, Shape::new([vec![Factor::channels(count)]]));
+    let hold = cx.mixed("a constant of so many channels");
+    cx.hold_ids(std::rc::Rc::clone(&made.ids), hold);
+    Ok(made)
+}
+
+/// The digit that counts the channels of a dimension, if they are alone in it.
+fn only_digit(shape: &Shape, dim: usize) -> Option<usize> {
+    let digits = shape.digits();
+    let mut here = digits.iter().enumerate().filter(|(_, digit)| digit.0 == dim);
+    match (here.next(), here.next(), shape.dims()[dim].len()) {
+        (Some((digit, _)), None, 1) => Some(digit),
+        _ => None,
+    }
+}
+
+fn counts(shape: &Shape) -> Vec<usize> {
+    shape.digits().iter().map(|&(_, count)| count).collect()
+}
+
+/// A range of a dimension.
+fn cut(
+    cx: &mut Tracer,
+    name: &'static str,
+    value: &Value,
+    shape: &Shape,
+    (dim, start, length): (usize, i64, i64),
+) -> Result<Value> {
+    cx.recording.asked.given.extend([start, length]);
+    let factors = &shape.dims()[dim];
+    let whole = answer(factors, cx.probe.scale);
+    let wrong = |cx: &Tracer| {
+        let (shape, end) = (shape.describe(), start.saturating_add(length));
+        refused(
+            cx,
+            format!(
+                "`{name}` from {start} to {end} over dimension {dim} of {shape}, which has {whole}"
+            ),
+        )
+    };
+    if start < 0 || length < 0 || start.checked_add(length).is_none_or(|end| end > whole) {
+        return Err(wrong(cx));
+    }
+    if !holds_channels(factors) {
+        let assumed = crate::graph::shape::is_assumed(factors);
+        let shape = shape.with(dim, vec![Factor::Size { size: length, assumed }]);
+        return Ok(cx.operate(Operator::each(name, Effect::Keep), &[value], Form::Dims(shape)));
+    }
+    if (start, length) == (0, whole) {
+        return Ok(cx.operate(Operator::identity(name), &[value], Form::Dims(shape.clone())));
+    }
+    let (Some(digit), [Factor::Channels { count, literal }]) =
+        (only_digit(shape, dim), &factors[..])
+    else {
+        return Err(moved(cx, name, shape));
+    };
+    let counts = counts(shape);
+    let scale = if *literal { 1 } else { cx.probe.scale };
+    let follows = *literal || cx.decisions.multiples(&[start, length], scale);
+    if !follows {
+        return Err(moved(cx, name, shape));
+    }
+    let (start, length) = ((start / scale) as usize, (length / scale) as usize);
+    let values: Vec<usize> = (start..start + length).collect();
+    let operator = Operator::select(name, with_digit(&counts, digit, &values));
+    let operator = if *literal {
+        operator
+    } else {
+        // Cut by a share of the width: equal parts, which lose the same channels.
+        let part = gcd(gcd(start, length), *count);
+        operator.tied_to(same_position(&counts, digit, part))
+    };
+    let form = shape.with(dim, vec![Factor::Channels { count: length, literal: *literal }]);
+    Ok(cx.operate(operator, &[value], Form::Dims(form)))
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a.max(1) } else { gcd(b, a % b) }
+}
+
+fn moved(cx: &Tracer, name: &str, shape: &Shape) -> crate::Error {
+    let shape = shape.describe();
+    refused(
+        cx,
+        format!(
+            "`{name}` of {shape} by numbers that are written out: they would be other channels once some are gone; {STORE_IT}"
+        ),
+    )
+}
+
+/// One index of a dimension, which goes.
+fn selected(
+    cx: &mut Tracer,
+    name: &'static str,
+    value: &Value,
+    shape: &Shape,
+    (dim, index): (usize, i64),
+) -> Result<Value> {
+    let factors = &shape.dims()[dim];
+    let whole = answer(factors, cx.probe.scale);
+    if !(-whole..whole).contains(&index) {
+        let shape = shape.describe();
+        return Err(refused(
+            cx,
+            format!("`{name}` {index} of dimension {dim} of {shape}, which has {whole}"),
+        ));
+    }
+    let form = Form::Dims(shape.without(dim));
+    if !holds_channels(factors) {
+        return Ok(cx.operate(Operator::each(name, Effect::Keep), &[value], form));
+    }
+    match (only_digit(shape, dim), &factors[..]) {
+        (Some(digit), &[Factor::Channels { count, literal }]) if literal || count == 1 => {
+            let index = index.rem_euclid(whole) as usize;
+            let positions = with_digit(&counts(shape), digit, &[index]);
+            Ok(cx.operate(Operator::select(name, positions), &[value], form))
+        }
+        _ => Err(moved(cx, name, shape)),
+    }
+}
+
+/// Equal parts of a dimension, as many as `chunk` makes.
+fn chunks(
+    cx: &mut Tracer,
+    name: &'static str,
+    value: &Value,
+    shape: &Shape,
+    (dim, chunks): (usize, i64),
+) -> Result<Vec<Value>> {
+    let factors = &shape.dims()[dim];
+    if chunks < 1 {
+        return Err(refused(cx, format!("`{name}` into {chunks} parts; name at least 1")));
+    }
+    let whole = answer(factors, cx.probe.scale);
+    let (true, Some(digit), [Factor::Channels { count, literal: false }]) =
+        (holds_channels(factors), only_digit(shape, dim), &factors[..])
+    else {
+        let length = (whole + chunks - 1) / chunks;
+        let starts = (0..chunks).map(|part| part * length).filter(|&start| start < whole);
+        let parts = starts.map(|start| (dim, start, length.min(whole - start)));
+        return parts.map(|part| cut(cx, name, value, shape, part)).collect();
+    };
+    let parts = chunks as usize;
+    let part_size = cx.part_size(name, value, parts).and_then(|_| {
+        let fits = count.is_multiple_of(parts);
+        if fits { Ok(count / parts) } else { Err(moved(cx, name, shape)) }
+    })?;
+    let counts = counts(shape);
+    let part = |part: usize| {
+        let values: Vec<usize> = (part * part_size..(part + 1) * part_size).collect();
+        let operator = Operator::select(name, with_digit(&counts, digit, &values))
+            .tied_to(same_position(&counts, digit, part_size));
+        let form = shape.with(dim, vec![Factor::channels(part_size)]);
+        cx.operate(operator, &[value], Form::Dims(form))
+    };
+    Ok((0..parts).map(part).collect())
+}
+
+impl Traced {
+    /// Tensors one after the other.
+    #[track_caller]
+    pub fn cat<T: Borrow<Traced>>(tensors: &[T], dim: i64) -> Traced {
+        let Some(flows) = flows(tensors) else { return Traced::failed() };
+        let done = pass::record(Location::caller(), |cx| concatenated(cx, "cat", &flows, dim));
+        done.map_or_else(Traced::failed, Traced::new)
+    }
+
+    /// Tensors one after the other.
+    #[track_caller]
+    pub fn concat<T: Borrow<Traced>>(tensors: &[T], dim: i64) -> Traced {
+        Self::cat(tensors, dim)
+    }
+
+    /// Tensors one after the other.
+    #[track_caller]
+    pub fn concatenate<T: Borrow<Traced>>(tensors: &[T], dim: i64) -> Traced {
+        Self::cat(tensors, dim)
+    }
+
+    /// Tensors one after the other over dimension 1.
+    #[track_caller]
+    pub fn hstack<T: Borrow<Traced>>(tensors: &[T]) -> Traced {
+        Self::cat(tensors, 1)
+    }
+
+    /// Tensors in a dimension of their own.
+    #[track_caller]
+    pub fn stack<T: Borrow<Traced>>(tensors: &[T], dim: i64) -> Traced {
+        let Some(flows) = flows(tensors) else { return Traced::failed() };
+        let done = pass::record(Location::caller(), |cx| {
+            let values = all(cx, &flows)?;
+            let Some((_, first)) = values.first() else {
+                return Err(refused(cx, "`stack` of no tensors".to_owned()));
+            };
+            check_fit(cx, "stack", &values, usize::MAX)?;
+            let rank = first.rank() as i64 + 1;
+            if !(-rank..rank).contains(&dim) {
+                return Err(refused(
+                    cx,
+                    format!("`stack` at dimension {dim} of {}", first.describe()),
+                ));
+            }
+            let mut dims: Vec<Dim> = first.dims().to_vec();
+            let size = vec![Factor::exact(values.len() as i64)];
+            dims.insert(dim.rem_euclid(rank) as usize, size);
+            side_by_side(cx, "stack", &values, Shape::new(dims))
+        });
+        done.map_or_else(Traced::failed, Traced::new)
+    }
+
+    #[track_caller]
+    fn several(
+        &self,
+        expected: usize,
+        operation: impl FnOnce(&mut Tracer, &Value, &Shape) -> Result<Vec<Value>>,
+    ) -> Vec<Traced> {
+        match self.on_shape_to_several(Location::caller(), operation) {
+            Some(parts) => parts.into_iter().map(|part| self.viewed(part, ViewOf::Some)).collect(),
+            None => (0..expected).map(|_| Traced::failed()).collect(),
+        }
+    }
+
+    /// So many parts, as equal as can be.
+    #[track_caller]
+    pub fn chunk(&self, parts: i64, dim: i64) -> Vec<Traced> {
+        self.several(parts.clamp(0, 1_000) as usize, |cx, value, shape| {
+            let dim = dimension(cx, "chunk", shape, dim)?;
+            chunks(cx, "chunk", value, shape, (dim, parts))
+        })
+    }
+
+    /// Parts of a size, and what is left.
+    #[track_caller]
+    pub fn split(&self, split_size: i64, dim: i64) -> Vec<Traced> {
+        self.several(64, |cx, value, shape| {
+            let dim = dimension(cx, "split", shape, dim)?;
+            let whole = answer(&shape.dims()[dim], cx.probe.scale);
+            if split_size < 1 {
+                return Err(refused(
+                    cx,
+                    format!("`split` into parts of {split_size}; name at least 1"),
+                ));
+            }
+            let starts = (0..whole).step_by(usize::try_from(split_size).unwrap_or(1));
+            let parts = starts.map(|start| (dim, start, split_size.min(whole - start)));
+            parts.map(|part| cut(cx, "split", value, shape, part)).collect()
+        })
+    }
+
+    /// Parts of these sizes.
+    #[track_caller]
+    pub fn split_with_sizes(&self, sizes: impl Ints, dim: i64) -> Vec<Traced> {
+        let sizes = sizes.ints();
+        self.several(sizes.len(), |cx, value, shape| {
+            let dim = dimension(cx, "split_with_sizes", shape, dim)?;
+            let mut start = 0;
+            let parts = sizes.iter().map(|&size| {
+                let part = (dim, start, size);
+                start += size;
+                cut(cx, "split_with_sizes", value, shape, part)
+            });
+            parts.collect()
+        })
+    }
+
+    /// Each index of a dimension, which goes.
+    #[track_caller]
+    pub fn unbind(&self, dim: i64) -> Vec<Traced> {
+        self.several(64, |cx, value, shape| {
+            let dim = dimension(cx, "unbind", shape, dim)?;
+            let whole = answer(&shape.dims()[dim], cx.probe.scale);
+            (0..whole).map(|index| selected(cx, "unbind", value, shape, (dim, index))).collect()
+        })
+    }
+
+    #[track_caller]
+    fn part(&self, operation: impl FnOnce(&mut Tracer, &Value, &Shape) -> Result<Value>) -> Traced {
+        let result = self.on_shape(Location::caller(), operation);
+        self.viewed(result, ViewOf::Some)
+    }
+
+    /// A range of a dimension.
+    #[track_caller]
+    pub fn narrow(&self, dim: i64, start: i64, length: i64) -> Traced {
+        self.part(|cx, value, shape| {
+            let dim = dimension(cx, "narrow", shape, dim)?;
+            let whole = answer(&shape.dims()[dim], cx.probe.scale);
+            let start = if start < 0 { start + whole } else { start };
+            cut(cx, "narrow", value, shape, (dim, start, length))
+        })
+    }
+
+    /// A range of a dimension, with a step.
+    #[track_caller]
+    pub fn slice(
+        &self,
+        dim: i64,
+        start: impl Into<Option<i64>>,
+        end: impl Into<Option<i64>>,
+        step: i64,
+    ) -> Traced {
+        let (start, end) = (start.into().unwrap_or(0), end.into());
+        self.part(|cx, value, shape| {
+            let dim = dimension(cx, "slice", shape, dim)?;
+            let factors = shape.dims()[dim].clone();
+            let whole = answer(&factors, cx.probe.scale);
+            let place = |at: i64| if at < 0 { at + whole } else { at }.clamp(0, whole);
+            let (start, end) = (place(start), place(end.unwrap_or(whole)));
+            let length = (end - start).max(0);
+            if step == 1 || whole == 0 {
+                return cut(cx, "slice", value, shape, (dim, start, length));
+            }
+            if step < 1 || holds_channels(&factors) {
+                return Err(moved(cx, "slice", shape));
+            }
+            let range = cut(cx, "slice", value, shape, (dim, start, length))?;
+            let size = (length + step - 1) / step;
+            let assumed = crate::graph::shape::is_assumed(&factors);
+            let shape = shape.with(dim, vec![Factor::Size { size, assumed }]);
+            Ok(Value { form: Form::Dims(shape), ..range })
+        })
+    }
+
+    /// One index of a dimension, which goes.
+    #[track_caller]
+    pub fn select(&self, dim: i64, index: i64) -> Traced {
+        self.part(|cx, value, shape| {
+            let dim = dimension(cx, "select", shape, dim)?;
+            selected(cx, "select", value, shape, (dim, index))
+        })
+    }
+
+    /// One index of the first dimension, which goes.
+    #[track_caller]
+    pub fn get(&self, index: i64) -> Traced {
+        self.select(0, index)
+    }
+
+    /// Elements at the positions that a tensor holds.
+    #[track_caller]
+    pub fn index_select<T: Lift + Clone>(&self, dim: i64, index: T) -> Traced {
+        let index = index.lift();
+        let count = index.size().iter().product();
+        self.on_shape(Location::caller(), |cx, value, shape| {
+            let dim = dimension(cx, "index_select", shape, dim)?;
+            if holds_channels(&shape.dims()[dim]) {
+                return Err(moved(cx, "index_select", shape));
+            }
+            let form = Form::Dims(shape.with(dim, vec![Factor::exact(count)]));
+            Ok(cx.operate(Operator::each("index_select", Effect::Keep), &[value], form))
+        })
+    }
+
+    /// Elements in reverse order.
+    #[track_caller]
+    pub fn flip(&self, dims: impl Ints) -> Traced {
+        let dims = dims.ints();
+        self.on_shape(Location::caller(), |cx, value, shape| {
+            let mut value = value.clone();
+            for &dim in &dims {
+                let dim = dimension(cx, "flip", shape, dim)?;
+                let form = Form::Dims(shape.clone());
+                if !holds_channels(&shape.dims()[dim]) {
+                    value = cx.operate(Operator::each("flip", Effect::Keep), &[&value], form);
+                    continue;
+                }
+                let Some(digit) = only_digit(shape, dim) else {
+                    return Err(moved(cx, "flip", shape));
+                };
+                let counts = counts(shape);
+                let values: Vec<usize> = (0..counts[digit]).rev().collect();
+                let positions = with_digit(&counts, digit, &values);
+                value = cx.operate(Operator::select("flip", positions), &[&value], form);
+            }
+            Ok(value)
+        })
+    }
+
+    /// Elements moved on, from the end to the start.
+    #[track_caller]
+    pub fn roll(&self, shifts: impl Ints, dims: impl Ints) -> Traced {
+        let (shifts, dims) = (shifts.ints(), dims.ints());
+        self.on_shape(Location::caller(), |cx, value, shape| {
+            cx.numbers = shifts.iter().map(|&shift| shift as f64).collect();
+            let over_channels = dims
+                .iter()
+                .any(|&dim| shape.index(dim).is_some_and(|dim| holds_channels(&shape.dims()[dim])));
+            if over_channels || dims.is_empty() {
+                return Err(moved(cx, "roll", shape));
+            }
+            let form = Form::Dims(shape.clone());
+            Ok(cx.operate(Operator::each("roll", Effect::Keep), &[value], form))
+        })
+    }
+
+    /// `[N, C · r², H, W]` as `[N, C, H · r, W · r]`.
+    #[track_caller]
+    pub fn pixel_shuffle(&self, upscale_factor: i64) -> Traced {
+        self.on_shape(Location::caller(), |cx, value, shape| {
+            let factor = usize::try_from(upscale_factor).unwrap_or(0);
+            let blocks = cx.pixel_shuffle(&value.clone().into(), factor)?;
+            let image = cx.image(shape, |size| Some(size * upscale_factor))?;
+            let blocks = cx.channels(&blocks, None)?;
+            Ok(Value {
+                form: Form::Dims(image.with(1, vec![Factor::channels(blocks.len())])),
+                ..blocks
+            })
+        })
+    }
+
+    /// `[N, C, H · r, W · r]` as `[N, C · r², H, W]`.
+    #[track_caller]
+    pub fn pixel_unshuffle(&self, downscale_factor: i64) -> Traced {
+        self.on_shape(Location::caller(), |cx, value, shape| {
+            let image = cx.image(shape, |size| {
+                (downscale_factor > 0 && size % downscale_factor == 0)
+                    .then(|| size / downscale_factor)
+            })?;
+            let times = (downscale_factor * downscale_factor) as usize;
+            let each = (0..value.len()).flat_map(|channel| std::iter::repeat_n(channel, times));
+            let form = image.with(1, vec![Factor::channels(value.len() * times)]);
+            Ok(cx.operate(Operator::select("pixel_unshuffle", each), &[value], Form::Dims(form)))
+        })
+    }
+
+    /// Channels in `groups` equal parts, interleaved.
+    #[track_caller]
+    pub fn channel_shuffle(&self, groups: i64) -> Traced {
+        self.on_shape(Location::caller(), |cx, value, shape| {
+            let groups = usize::try_from(groups).unwrap_or(0);
+            cx.image(shape, Some)?;
+            let shuffled = cx.shuffle(&value.clone().into(), groups)?;
+            let shuffled = cx.channels(&shuffled, None)?;
+            Ok(Value { form: Form::Dims(shape.clone()), ..shuffled })
+        })
+    }
+
+    /// Indexing: an index, ranges, a tensor of indices, [`NewAxis`](tch::NewAxis), or a tuple of these.
+    #[track_caller]
+    pub fn i<I: Indices>(&self, indices: I) -> Traced {
+        let mut xs = self.shallow_clone();
+        let mut dim = 0;
+        for index in indices.indexers() {
+            xs = match index {
+                TensorIndexer::Select(index) => xs.select(dim, index),
+                TensorIndexer::InsertNewAxis => {
+                    dim += 1;
+                    xs.unsqueeze(dim - 1)
+                }
+                TensorIndexer::IndexSelect(index) => {
+                    dim += 1;
+                    xs.index_select(dim - 1, &index)
+                }
+                TensorIndexer::Narrow(from, to) => {
+                    use std::ops::Bound::{Excluded, Included, Unbounded};
+                    let start = match from {
+                        Included(start) => Some(start),
+                        Excluded(start) => Some(start + 1),
+                        Unbounded => None,
+                    };
+                    let end = match to {
+                        Included(end) => Some(end + 1),
+                        Excluded(end) => Some(end),
+                        Unbounded => None,
+                    };
+                    dim += 1;
+                    match (start, end) {
+                        (None, None) => xs,
+                        _ => xs.slice(dim - 1, start, end, 1),
+                    }
+                }
+            };
+        }
+        xs
+    }
+}
+
+/// What [`Traced::i`] is given.
+pub trait Indices {
+    /// One for each dimension.
+    fn indexers(self) -> Vec<TensorIndexer>;
+}
+
+macro_rules! single_indices {
+    ($($index:ty)+) => {
+        $(impl Indices for $index {
+            fn indexers(self) -> Vec<TensorIndexer> {
+                vec![self.into()]
+            }
+        })+
+    };
+}
+
+single_indices! {
+    i64
+    Range<i64>
+    RangeFrom<i64>
+    RangeFull
+    RangeInclusive<i64>
+    RangeTo<i64>
+    RangeToInclusive<i64>
+    NewAxis
+    &[i64]
+    Vec<i64>
+    &Tensor
+}
+
+macro_rules! tuples_of_indices {
+    ($(($($part:ident $index:tt),+))+) => {
+        $(impl<$($part: Into<TensorIndexer>),+> Indices for ($($part,)+) {
+            fn indexers(self) -> Vec<TensorIndexer> {
+                vec![$(self.$index.into()),+]
+            }
+        })+
+    };
+}
+
+tuples_of_indices! {
+    (A 0)
+    (A 0, B 1)
+    (A 0, B 1, C 2)
+    (A 0, B 1, C 2, D 3)
+    (A 0, B 1, C 2, D 3, E 4)
+    (A 0, B 1, C 2, D 3, E 4, F 5)
+}
+
+impl crate::nn::Split {
+    /// `split.forward(&xs)` in a symbolic pass.
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn symbolic_forward_(&self, xs: &Traced) -> Vec<Traced> {
+        let parts = xs.apply_to_several(self, self.sizes().len());
+        parts.into_iter().map(|part| xs.viewed(part, ViewOf::Some)).collect()
+    }
+}

@@ -1,0 +1,319 @@
+//! Matrix products: sums over a dimension of two tensors.
+
+use std::borrow::Borrow;
+use std::panic::Location;
+use std::rc::Rc;
+
+use tch::Tensor;
+
+use super::arguments::IntsOption;
+use super::lift::{self, Join};
+use super::table::operations;
+use super::traced::{refused, shaped};
+use super::{Traced, pass};
+use crate::graph::shape::{Dim, Factor, Shape, answer, holds_channels, size};
+use crate::graph::{Effect, Form, Gate, Operator, Tracer, Value};
+use crate::plan::LayerKind;
+use crate::{Flow, Result};
+
+operations! {
+    "Matrix products" {
+        "matmul", "bmm": "sum over channels: those at one position become one, and stay unless one side is gated; other channels pass";
+        "matmul with a tensor of the model", "linear": "a linear layer";
+        "scaled_dot_product_attention": "as the products and the softmax that it is";
+        "einsum": "`bij,bjk->bik` and the like, of two tensors: as the product that it is";
+    }
+}
+
+/// What can be the second factor of a matrix product.
+pub trait Factor2 {
+    /// Multiplies a symbolic tensor by it.
+    #[doc(hidden)]
+    fn multiplied(&self, cx: &mut Tracer, left: &Flow) -> Result<Flow>;
+}
+
+impl Factor2 for Traced {
+    fn multiplied(&self, cx: &mut Tracer, left: &Flow) -> Result<Flow> {
+        match self.flow() {
+            Some(right) => product(cx, "matmul", left, &right),
+            None => Ok(left.clone()),
+        }
+    }
+}
+
+impl Factor2 for Tensor {
+    fn multiplied(&self, cx: &mut Tracer, left: &Flow) -> Result<Flow> {
+        by_matrix(cx, left, self)
+    }
+}
+
+impl<T: Factor2 + ?Sized> Factor2 for &T {
+    fn multiplied(&self, cx: &mut Tracer, left: &Flow) -> Result<Flow> {
+        (**self).multiplied(cx, left)
+    }
+}
+
+/// A product by a matrix of the model `[in, out]`: a linear layer; or by a constant.
+fn by_matrix(cx: &mut Tracer, left: &Flow, matrix: &Tensor) -> Result<Flow> {
+    let parts = cx.parts.clone().unwrap_or_default();
+    let sizes = matrix.size();
+    let Some((field, [rows, columns])) = lift::matrix(cx, &parts, matrix)? else {
+        let value = cx.channels(left, None)?;
+        let (value, shape) = shaped(cx, &value, Some(2));
+        let (Some(last), [.., rows, columns]) = (shape.dims().last(), &sizes[..]) else {
+            return Err(refused(cx, "`matmul` with a constant that is no matrix".to_owned()));
+        };
+        if size(last) != *rows && !crate::graph::shape::is_assumed(last) {
+            let shape = shape.describe();
+            return Err(refused(
+                cx,
+                format!("`matmul` of {shape} and a constant of shape {sizes:?}"),
+            ));
+        }
+        let form = shape.with(shape.rank() - 1, vec![Factor::exact(*columns)]);
+        if !holds_channels(last) {
+            let operator = Operator::each("matmul", Effect::ZeroOnly);
+            return Ok(cx.operate(operator, &[&value], Form::Dims(form)).into());
+        }
+        let hold = cx.mixed("`matmul` with a constant");
+        cx.hold_ids(Rc::clone(&value.ids), hold);
+        return Ok(cx.constant_of("matmul", Form::Dims(form)).into());
+    };
+    let path = field.path.clone();
+    cx.at_path(&path, |cx| {
+        let mut layer = cx.layer(LayerKind::Linear);
+        let read = layer.read_flattened("in", left, sizes[0])?;
+        let written = layer.write_features("out", sizes[1])?;
+        layer.parameter("value", &field.tensor, &[(rows, read), (columns, written)])?;
+        layer.pass(written)
+    })
+}
+
+/// The product of two symbolic matrices, or of batches of them.
+fn product(cx: &mut Tracer, name: &'static str, left: &Flow, right: &Flow) -> Result<Flow> {
+    let (a, b) = (cx.channels(left, None)?, cx.channels(right, None)?);
+    let ((a, left), (b, right)) = (shaped(cx, &a, Some(3)), shaped(cx, &b, Some(3)));
+    let wrong = |cx: &Tracer, why: &str| {
+        let (left, right) = (left.describe(), right.describe());
+        refused(cx, format!("`{name}` of {left} and {right}: {why}"))
+    };
+    if left.rank() < 2 || right.rank() < 2 {
+        return Err(wrong(cx, "each needs at least two dimensions"));
+    }
+    let (rows, inner) = (left.rank() - 2, left.rank() - 1);
+    let (other_inner, columns) = (right.rank() - 2, right.rank() - 1);
+    let scale = cx.probe.scale;
+    if answer(&left.dims()[inner], scale) != answer(&right.dims()[other_inner], scale) {
+        return Err(wrong(cx, "the dimension that is summed over has two sizes"));
+    }
+    let batches = match (a.len(), b.len()) {
+        (0, 1..) => &right,
+        (1.., 0) => &left,
+        _ if left.rank() >= right.rank() => &left,
+        _ => &right,
+    };
+    let batch: Vec<Dim> = batches.dims()[..batches.rank() - 2].to_vec();
+    let result = |columns: &Dim| {
+        let last = [left.dims()[rows].clone(), columns.clone()];
+        Form::Dims(Shape::new(batch.iter().cloned().chain(last)))
+    };
+    let form = result(&right.dims()[columns]);
+    let summed = (holds_channels(&left.dims()[inner]), holds_channels(&right.dims()[other_inner]));
+    match summed {
+        (true, true) => scores(cx, name, (&a, &left), (&b, &right), form)
+            .ok_or_else(|| wrong(cx, "the channels that are summed over are not alike in both")),
+        (false, false) => {
+            let each = || Operator::each(name, Effect::ZeroOnly);
+            let in_columns = holds_channels(&right.dims()[columns]);
+            let in_rows = holds_channels(&left.dims()[rows]);
+            match (a.len(), b.len()) {
+                (0, 0) => Ok(cx.constant_of(name, form).into()),
+                (0, _) => Ok(cx.operate(each(), &[&b], form).into()),
+                (_, 0) => Ok(cx.operate(each(), &[&a], form).into()),
+                // Sums of values, weighted for each head: a head's weights go with its values.
+                _ if in_columns && !in_rows && b.len().is_multiple_of(a.len()) => {
+                    let times = b.len() / a.len();
+                    let each = (0..a.len()).flat_map(|head| std::iter::repeat_n(head, times));
+                    let weights = cx.operate(Operator::select(name, each), &[&a], b.form.clone());
+                    let product = Operator::zip(name, Gate::Any);
+                    Ok(cx.operate(product, &[&b, &weights], form).into())
+                }
+                _ => Err(wrong(
+                    cx,
+                    "channels of both would multiply each other; `permute` them so that they are summed over",
+                )),
+            }
+        }
+        _ => {
+            // Channels of one side, weighted by numbers that are none: each sum depends on all of them.
+            let (value, other) = if summed.0 { (&a, &b) } else { (&b, &a) };
+            let hold = cx.mixed(&format!("`{name}` sums over them"));
+            cx.hold_ids(Rc::clone(&value.ids), hold);
+            if other.len() > 0 {
+                return Err(wrong(
+                    cx,
+                    "channels of one are summed over, and the other has channels elsewhere",
+                ));
+            }
+            Ok(cx.constant_of(name, plain(form)).into())
+        }
+    }
+}
+
+/// The same dimensions without channels.
+fn plain(form: Form) -> Form {
+    let Form::Dims(shape) = form else { return form };
+    let size = |factor: &Factor| match factor {
+        Factor::Channels { .. } => Factor::exact(factor.size()),
+        size => *size,
+    };
+    Form::Dims(Shape::new(shape.dims().iter().map(|dim| dim.iter().map(size).collect())))
+}
+
+/// Products of two lists of channels, summed over: one number for each pair of positions, or for each head where heads may go.
+///
+/// `None` where the channels are not in the same order in both.
+fn scores(
+    cx: &mut Tracer,
+    name: &'static str,
+    (a, left): (&Value, &Shape),
+    (b, right): (&Value, &Shape),
+    form: Form,
+) -> Option<Flow> {
+    let counts =
+        |shape: &Shape| -> Vec<usize> { shape.digits().iter().map(|&(_, count)| count).collect() };
+    if counts(left) != counts(right) {
+        return None;
+    }
+    let follows = |shape: &Shape, summed: usize| {
+        let others = shape.dims().iter().enumerate().filter(|&(at, _)| at != summed);
+        let mut factors = others.flat_map(|(_, dim)| dim);
+        factors.any(|factor| matches!(factor, Factor::Channels { literal: false, .. }))
+    };
+    let heads_may_go = (follows(left, left.rank() - 1), follows(right, right.rank() - 2));
+    let product = Operator::zip(name, Gate::Any);
+    let products = cx.operate(product, &[a, b], a.form.clone());
+    match heads_may_go {
+        // The summed channels may go, those of one position in all heads at once.
+        (false, false) => {
+            cx.sums_over(&products);
+            Some(cx.constant_of(name, plain(form)).into())
+        }
+        // Whole heads may go, whose channels are one already.
+        (true, true) => {
+            let size = left.dims().last().map(|dim| size(dim))?;
+            let heads = Operator::blocks(name, usize::try_from(size).ok()?);
+            Some(cx.operate(heads, &[&products], form).into())
+        }
+        _ => None,
+    }
+}
+
+impl Traced {
+    /// The product of two matrices, or of batches of them.
+    #[track_caller]
+    pub fn matmul<T: Factor2>(&self, other: T) -> Traced {
+        self.on_flow(Location::caller(), |cx, flow| other.multiplied(cx, flow))
+    }
+
+    /// The products of batches of matrices.
+    #[track_caller]
+    pub fn bmm<T: Factor2>(&self, other: T) -> Traced {
+        self.matmul(other)
+    }
+
+    /// The product by a matrix `[out, in]` of the model, and a bias.
+    #[track_caller]
+    pub fn linear<T: Borrow<Tensor>>(&self, weight: &Tensor, bias: Option<T>) -> Traced {
+        let at = Location::caller();
+        let product = match weight.f_tr() {
+            Ok(weight) => self.on_flow(at, |cx, flow| by_matrix(cx, flow, &weight)),
+            Err(cause) => {
+                pass::record(at, |cx| -> Result<()> { Err(crate::Error::torch(cx.path())(cause)) });
+                Traced::failed()
+            }
+        };
+        match bias {
+            Some(bias) => product.on_flow(at, |cx, flow| {
+                lift::joined(cx, "linear", flow, bias.borrow(), Join::Shift)
+            }),
+            None => product,
+        }
+    }
+
+    /// Attention: `softmax(query · keyᵀ · scale) · value`.
+    #[track_caller]
+    #[allow(clippy::too_many_arguments)]
+    pub fn scaled_dot_product_attention<T>(
+        query: &Traced,
+        key: &Traced,
+        value: &Traced,
+        _attn_mask: Option<T>,
+        _dropout_p: f64,
+        _is_causal: bool,
+        scale: impl Into<Option<f64>>,
+        _enable_gqa: bool,
+    ) -> Traced {
+        let scores = query.matmul(key.transpose(-2, -1));
+        let scores = match scale.into() {
+            Some(scale) => scores.g_mul_scalar(scale),
+            None => scores.scaled_by_width(query),
+        };
+        scores.softmax(-1, None).matmul(value)
+    }
+
+    /// Divided by the square root of the last dimension of `query`, which must not change.
+    #[track_caller]
+    fn scaled_by_width(&self, query: &Traced) -> Traced {
+        let scores = self.shallow_clone();
+        query.on_shape(Location::caller(), |cx, query, shape| {
+            if shape.dims().last().is_some_and(|dim| holds_channels(dim)) {
+                let hold = cx.mixed("`scaled_dot_product_attention` divides by the root of their number; give it a `scale`");
+                cx.hold_ids(Rc::clone(&query.ids), hold);
+            }
+            Ok(query.clone())
+        });
+        scores
+    }
+
+    /// A sum of products, as an equation says it: of two tensors that are multiplied as matrices.
+    #[track_caller]
+    pub fn einsum<T: Borrow<Traced>>(
+        equation: &str,
+        tensors: &[T],
+        _path: impl IntsOption,
+    ) -> Traced {
+        let at = Location::caller();
+        let plain = equation.replace(' ', "");
+        let parsed = plain.split_once("->").and_then(|(left, result)| {
+            let (a, b) = left.split_once(',')?;
+            Some((a.chars().collect::<Vec<_>>(), b.chars().collect::<Vec<_>>(), result.to_owned()))
+        });
+        if let (Some((a, b, result)), [x, y]) = (parsed, tensors)
+            && let ([batch_a @ .., i, j], [batch_b @ .., k, l]) = (&a[..], &b[..])
+            && batch_a == batch_b
+        {
+            let batch: String = batch_a.iter().collect();
+            let (x, y) = (x.borrow(), y.borrow());
+            let is = |rows: &char, columns: &char| result == format!("{batch}{rows}{columns}");
+            if j == k && is(i, l) {
+                return x.matmul(y);
+            }
+            if j == l && is(i, k) {
+                return x.matmul(y.transpose(-2, -1));
+            }
+            if i == k && is(j, l) {
+                return x.transpose(-2, -1).matmul(y);
+            }
+        }
+        pass::record(at, |cx| -> Result<()> {
+            Err(refused(
+                cx,
+                format!(
+                    "`einsum` of `{equation}` is not understood; write it as `matmul` of two tensors with `transpose` and `view`"
+                ),
+            ))
+        });
+        Traced::failed()
+    }
+}

@@ -1,0 +1,383 @@
+//! Operations on each element by itself.
+
+use std::panic::Location;
+use std::rc::Rc;
+
+use tch::{Device, Kind, Scalar, TchError, Tensor};
+
+use super::arguments::number;
+use super::memory::ViewOf;
+use super::table::operations;
+use super::traced::refused;
+use super::{Traced, pass};
+use crate::graph::{Effect, Operator};
+use crate::{Error, Result};
+
+operations! {
+    "Functions of each element" {
+        "relu", "relu6", "leaky_relu", "elu", "celu", "selu", "silu", "gelu", "mish", "hardswish", "hardtanh", "hardshrink", "softshrink", "tanh": "keep channels as they are; zero stays zero";
+        "abs", "square", "sqrt", "sin", "tan", "sinh", "asin", "atan", "erf", "expm1", "log1p", "sign", "round", "floor", "ceil", "trunc", "frac": "keep channels as they are; zero stays zero";
+        "sigmoid", "hardsigmoid", "softplus", "log_sigmoid", "exp", "log", "cos", "cosh", "acos", "erfc", "rsqrt", "reciprocal": "un-gate: zero does not stay zero";
+        "clamp", "clamp_min", "clamp_max", "threshold", "nan_to_num": "gated where zero stays zero, which is computed";
+        "prelu": "its slopes follow the channels";
+        "functional::map": "any function of each element; gated where zero stays zero, which is computed";
+    }
+    "What changes no element" {
+        "shallow_clone", "copy", "contiguous", "alias", "detach", "dropout", "feature_dropout", "to_kind", "to_device", "totype", "type_as", "set_requires_grad": "keep channels as they are";
+    }
+    "Operations in place" {
+        "relu_, add_, += and all others that tch has": "do what they do in memory: handles of the same tensor see it; where a view of the tensor is alive too they are refused, but for functions of each element on whole views";
+    }
+}
+
+/// What a function of each element makes of a tensor.
+type Function = Rc<dyn Fn(&Tensor) -> Result<Tensor, TchError>>;
+
+impl Traced {
+    /// A function of each element.
+    fn map_each(
+        &self,
+        name: &'static str,
+        at: &'static Location<'static>,
+        numbers: Vec<f64>,
+        zero_stays: Option<bool>,
+        function: Function,
+    ) -> Traced {
+        self.on_flow(at, |cx, flow| {
+            let stays = match zero_stays {
+                Some(stays) => stays,
+                None => apply(&function, &[0.0]).map_err(Error::torch(cx.path()))? == [0.0],
+            };
+            cx.numbers = numbers;
+            let map = Rc::new(move |values: &[f64]| apply(&function, values));
+            let operator = if stays {
+                Operator::each(name, Effect::Map { map, scope_start: 0, changes: true })
+            } else {
+                Operator::ungated(name)
+            };
+            cx.each_of(flow, &operator)
+        })
+    }
+
+    /// An operation that changes no element, and may give the tensor itself.
+    #[track_caller]
+    pub(super) fn same(&self, name: &'static str) -> Traced {
+        let at = Location::caller();
+        let same = self.on_flow(at, |cx, flow| cx.each_of(flow, &Operator::identity(name)));
+        self.viewed(same, ViewOf::Some)
+    }
+
+    /// A function of each element, in place: on all views of the same elements.
+    pub(super) fn in_place(
+        &mut self,
+        name: &str,
+        at: &'static Location<'static>,
+        function: impl Fn(&Traced) -> Traced,
+    ) -> Traced {
+        let views = self.memory.views();
+        if views.len() > 1 && self.memory.has_parts() {
+            pass::record(at, |cx| -> Result<()> {
+                Err(refused(
+                    cx,
+                    format!(
+                        "`{name}_` changes a tensor in place of which a part is used elsewhere, or that is a part itself; write `{name}`"
+                    ),
+                ))
+            });
+            return Traced::failed();
+        }
+        for memory in views {
+            let done = function(&Traced { memory: Rc::clone(&memory) });
+            memory.set(done.flow());
+        }
+        self.shallow_clone()
+    }
+}
+
+fn apply(function: &Function, values: &[f64]) -> Result<Vec<f64>, TchError> {
+    let _no_grad = tch::no_grad_guard();
+    Vec::try_from(function(&Tensor::f_from_slice(values)?)?)
+}
+
+macro_rules! functions {
+    ($($zero:ident { $($(#[$doc:meta])* $name:ident $in_place:ident $f_name:ident ($($argument:ident: $ty:ty),*);)+ })+) => {
+        impl Traced {$($(
+            $(#[$doc])*
+            #[track_caller]
+            pub fn $name(&self $(, $argument: $ty)*) -> Traced {
+                let at = Location::caller();
+                $(let $argument = $argument.to_owned();)*
+                self.map_each(
+                    stringify!($name),
+                    at,
+                    Vec::new(),
+                    functions!(@ $zero),
+                    Rc::new(move |xs: &Tensor| xs.$f_name($(&*$argument),*)),
+                )
+            }
+
+            /// The same, in place.
+            #[track_caller]
+            pub fn $in_place(&mut self $(, $argument: $ty)*) -> Traced {
+                let at = Location::caller();
+                self.in_place(stringify!($name), at, |xs| xs.$name($($argument),*))
+            }
+        )+)+}
+
+        /// The names of the functions by whether zero stays zero.
+        #[cfg(test)]
+        pub(super) const FUNCTIONS: &[(&str, Option<bool>)] =
+            &[$($((stringify!($name), functions!(@ $zero)),)+)+];
+    };
+    (@ stays) => { Some(true) };
+    (@ moves) => { Some(false) };
+}
+
+functions! {
+    stays {
+        /// `max(0, x)`
+        relu relu_ f_relu();
+        /// `min(max(0, x), 6)`
+        relu6 relu6_ f_relu6();
+        /// `x`, or below zero a hundredth of it.
+        leaky_relu leaky_relu_ f_leaky_relu();
+        /// `x`, or below zero `eˣ − 1`.
+        elu elu_ f_elu();
+        /// As [`elu`](Self::elu), for a tensor of one α.
+        celu celu_ f_celu();
+        /// A scaled [`elu`](Self::elu).
+        selu selu_ f_selu();
+        /// `x · sigmoid(x)`
+        silu silu_ f_silu();
+        /// `x · Φ(x)`
+        gelu gelu_ f_gelu(approximate: &str);
+        /// `x · tanh(ln(1 + eˣ))`
+        mish mish_ f_mish();
+        /// `x · min(max(0, x + 3), 6) / 6`
+        hardswish hardswish_ f_hardswish();
+        /// `min(max(-1, x), 1)`
+        hardtanh hardtanh_ f_hardtanh();
+        /// Zero near zero.
+        hardshrink hardshrink_ f_hardshrink();
+        /// Zero near zero, and nearer to it elsewhere.
+        softshrink softshrink_ f_softshrink();
+        /// The hyperbolic tangent.
+        tanh tanh_ f_tanh();
+        /// The magnitude.
+        abs abs_ f_abs();
+        /// `x²`
+        square square_ f_square();
+        /// The square root.
+        sqrt sqrt_ f_sqrt();
+        /// The sine.
+        sin sin_ f_sin();
+        /// The tangent.
+        tan tan_ f_tan();
+        /// The hyperbolic sine.
+        sinh sinh_ f_sinh();
+        /// The arcsine.
+        asin asin_ f_asin();
+        /// The arctangent.
+        atan atan_ f_atan();
+        /// The error function.
+        erf erf_ f_erf();
+        /// `eˣ − 1`
+        expm1 expm1_ f_expm1();
+        /// `ln(1 + x)`
+        log1p log1p_ f_log1p();
+        /// -1, 0 or 1.
+        sign sign_ f_sign();
+        /// The nearest integer.
+        round round_ f_round();
+        /// The next lower integer.
+        floor floor_ f_floor();
+        /// The next higher integer.
+        ceil ceil_ f_ceil();
+        /// The next integer towards zero.
+        trunc trunc_ f_trunc();
+        /// What is behind the point.
+        frac frac_ f_frac();
+        /// `-x`
+        neg neg_ f_neg();
+        /// `-x`
+        negative negative_ f_negative();
+    }
+    moves {
+        /// `1 / (1 + e⁻ˣ)`
+        sigmoid sigmoid_ f_sigmoid();
+        /// `min(max(0, x + 3), 6) / 6`
+        hardsigmoid hardsigmoid_ f_hardsigmoid();
+        /// `ln(1 + eˣ)`
+        softplus softplus_ f_softplus();
+        /// `-ln(1 + e⁻ˣ)`
+        log_sigmoid log_sigmoid_ f_log_sigmoid();
+        /// `eˣ`
+        exp exp_ f_exp();
+        /// The natural logarithm.
+        log log_ f_log();
+        /// The cosine.
+        cos cos_ f_cos();
+        /// The hyperbolic cosine.
+        cosh cosh_ f_cosh();
+        /// The arccosine.
+        acos acos_ f_acos();
+        /// The complementary error function.
+        erfc erfc_ f_erfc();
+        /// `1 / √x`
+        rsqrt rsqrt_ f_rsqrt();
+        /// `1 / x`
+        reciprocal reciprocal_ f_reciprocal();
+    }
+}
+
+macro_rules! with_numbers {
+    ($($(#[$doc:meta])* $name:ident $in_place:ident $f_name:ident ($($argument:ident),+);)+) => {
+        impl Traced {$(
+            $(#[$doc])*
+            #[track_caller]
+            pub fn $name<S: Into<Scalar>>(&self $(, $argument: S)+) -> Traced {
+                $(let $argument = number($argument);)+
+                let function = Rc::new(move |xs: &Tensor| xs.$f_name($($argument),+));
+                let numbers = vec![$($argument),+];
+                self.map_each(stringify!($name), Location::caller(), numbers, None, function)
+            }
+
+            /// The same, in place.
+            #[track_caller]
+            pub fn $in_place<S: Into<Scalar>>(&mut self $(, $argument: S)+) -> Traced {
+                $(let $argument = number($argument);)+
+                self.in_place(stringify!($name), Location::caller(), |xs| xs.$name($($argument),+))
+            }
+        )+}
+    };
+}
+
+with_numbers! {
+    /// Between two numbers.
+    clamp clamp_ f_clamp(min, max);
+    /// At least a number.
+    clamp_min clamp_min_ f_clamp_min(min);
+    /// At most a number.
+    clamp_max clamp_max_ f_clamp_max(max);
+    /// A number where it is not above another.
+    threshold threshold_ f_threshold(threshold, value);
+}
+
+macro_rules! unchanged {
+    ($($(#[$doc:meta])* $name:ident ($($argument:ident: $ty:ty),*);)+) => {
+        impl Traced {$(
+            $(#[$doc])*
+            #[track_caller]
+            pub fn $name(&self $(, $argument: $ty)*) -> Traced {
+                $(let _ = $argument;)*
+                self.same(stringify!($name))
+            }
+        )+}
+    };
+}
+
+unchanged! {
+    /// A copy in the usual layout, where it has another.
+    contiguous();
+    /// A view of all of it.
+    alias();
+    /// Zeros here and there, in training.
+    dropout(_p: f64, _train: bool);
+    /// Zero channels here and there, in training.
+    feature_dropout(_p: f64, _train: bool);
+    /// Another kind.
+    to_kind(_kind: Kind);
+    /// Another kind.
+    totype(_kind: Kind);
+    /// Another device.
+    to_device(_device: Device);
+}
+
+impl Traced {
+    /// A copy.
+    #[track_caller]
+    pub fn copy(&self) -> Traced {
+        let at = Location::caller();
+        self.on_flow(at, |cx, flow| cx.each_of(flow, &Operator::identity("copy")))
+    }
+
+    /// Zeros here and there, in training, in place.
+    #[track_caller]
+    pub fn dropout_(&mut self, p: f64, train: bool) -> Traced {
+        self.in_place("dropout", Location::caller(), |xs| xs.dropout(p, train))
+    }
+
+    /// Zero channels here and there, in training, in place.
+    #[track_caller]
+    pub fn feature_dropout_(&mut self, p: f64, train: bool) -> Traced {
+        self.in_place("feature_dropout", Location::caller(), |xs| xs.feature_dropout(p, train))
+    }
+
+    /// Without gradient.
+    pub fn detach(&self) -> Traced {
+        self.shallow_clone()
+    }
+
+    /// The kind of another tensor.
+    #[track_caller]
+    pub fn type_as<T>(&self, _other: &T) -> Traced {
+        self.same("type_as")
+    }
+
+    /// Whether a gradient is computed.
+    pub fn set_requires_grad(&self, _requires_grad: bool) -> Traced {
+        self.shallow_clone()
+    }
+
+    /// Numbers in place of what is none.
+    #[track_caller]
+    pub fn nan_to_num(
+        &self,
+        nan: impl Into<Option<f64>>,
+        posinf: impl Into<Option<f64>>,
+        neginf: impl Into<Option<f64>>,
+    ) -> Traced {
+        let (nan, posinf, neginf) = (nan.into(), posinf.into(), neginf.into());
+        let function = Rc::new(move |xs: &Tensor| xs.f_nan_to_num(nan, posinf, neginf));
+        self.map_each("nan_to_num", Location::caller(), Vec::new(), None, function)
+    }
+
+    /// `x`, or below zero a slope times it, which is a tensor of the model.
+    #[track_caller]
+    pub fn prelu(&self, weight: &Tensor) -> Traced {
+        let at = Location::caller();
+        // One slope for all channels, or one for each, in dimension 1.
+        let rank = self.on_shape(at, |_, value, _| Ok(value.clone())).dim().max(2);
+        let mut sizes = vec![1; rank - 1];
+        sizes[0] = -1;
+        match weight.f_view(&sizes[..]) {
+            Ok(weight) => self.g_mul(&weight),
+            Err(cause) => {
+                pass::record(at, |cx| -> Result<()> { Err(Error::torch(cx.path())(cause)) });
+                Traced::failed()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_that_are_said_to_keep_zero_do() {
+        let zero = Tensor::zeros([1], (Kind::Double, Device::Cpu));
+        macro_rules! check {
+            ($($name:ident)+) => {$(
+                let expected = FUNCTIONS.iter().find(|(name, _)| *name == stringify!($name));
+                let stays = zero.$name().double_value(&[0]) == 0.0;
+                assert_eq!(expected.unwrap().1, Some(stays), stringify!($name));
+            )+};
+        }
+        check!(relu relu6 leaky_relu elu celu selu silu mish hardswish hardtanh hardshrink softshrink tanh
+            abs square sqrt sin tan sinh asin atan erf expm1 log1p sign round floor ceil trunc frac neg negative
+            sigmoid hardsigmoid softplus log_sigmoid exp log cos cosh acos erfc rsqrt reciprocal);
+        assert_eq!(zero.gelu("none").double_value(&[0]), 0.0);
+        assert_eq!(FUNCTIONS.len(), 45);
+    }
+}

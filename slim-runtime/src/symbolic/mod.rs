@@ -1,0 +1,29 @@
+//! A user's own `forward`, run symbolically: values that have a tensor's methods, and record what happens to channels.
+//!
+//! `#[forward]` emits a copy of a `forward` in which `Tensor` means [`Traced`]. [`trace_forward`] runs that copy.
+
+mod apply;
+mod arguments;
+mod arithmetic;
+mod channels;
+mod contract;
+mod create;
+mod elementwise;
+mod lift;
+mod memory;
+mod pass;
+mod reduce;
+mod runs;
+mod sizes;
+mod table;
+mod traced;
+mod view;
+mod window;
+
+pub use apply::{SymbolicModule, symbolic_map, symbolic_opaque};
+pub use lift::{Lift, Outputs};
+pub(crate) use pass::Asked;
+pub use pass::{Forward, ReadsForward, declared, expect_shapes, trace_forward};
+pub(crate) use runs::record;
+pub use table::{OPERATIONS, Operation};
+pub use traced::Traced;

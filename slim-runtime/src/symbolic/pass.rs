@@ -1,0 +1,222 @@
+//! One symbolic run of a `forward`.
+
+use std::cell::RefCell;
+use std::panic::Location;
+use std::rc::Rc;
+
+use super::Traced;
+use crate::graph::{FlowKind, Form, Probe, Tracer, Value};
+use crate::parts::Parts;
+use crate::verify::panics;
+use crate::{Error, Flow, Prunable, Result};
+
+/// A forward pass that can be run symbolically: what [`#[forward]`](crate::forward) implements.
+#[diagnostic::on_unimplemented(
+    message = "nothing says how data flows through `{Self}`",
+    label = "its wiring is not known",
+    note = "to read it from `forward`, write `#[slim_runtime::forward]` above `impl ModuleT for {Self}` (or `impl Module`, or the `impl` that has `forward_t`)",
+    note = "to declare it by the order of the fields, write `#[prune(sequential)]` on `{Self}`"
+)]
+pub trait Forward: ReadsForward {
+    /// How many tensors it takes.
+    const INPUTS: usize;
+
+    /// Runs it.
+    #[doc(hidden)]
+    fn symbolic_forward(&self, inputs: &[Traced], train: bool) -> Vec<Traced>;
+}
+
+/// A type whose `Prunable` reads its [`Forward`]: what `#[derive(Prunable)]` implements where it does not declare the wiring.
+#[diagnostic::on_unimplemented(
+    message = "`Prunable` of `{Self}` does not read this forward pass",
+    label = "`#[forward]` is read by nothing",
+    note = "write `#[derive(Prunable)]` on `{Self}`, without `#[prune(sequential)]`; or remove `#[forward]`"
+)]
+pub trait ReadsForward {}
+
+thread_local! {
+    /// The runs that are under way, the innermost last.
+    static RUNS: RefCell<Vec<Rc<Run>>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Run {
+    tracer: RefCell<Tracer>,
+    /// The first error.
+    error: RefCell<Option<Error>>,
+}
+
+/// What a `forward` has asked that depends on sizes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Asked {
+    /// Where it asked for sizes, and what it was told.
+    pub(crate) sizes: Vec<(&'static Location<'static>, Vec<i64>)>,
+    /// Numbers that it gave to operations that take sizes.
+    pub(crate) given: Vec<i64>,
+}
+
+/// After so many operations behind an error, a loop that waits for a size is given up.
+const MOST_OPERATIONS_BEHIND_AN_ERROR: usize = 100_000;
+
+/// Runs part of a pass at a place of a `forward`. `None` where there was an error before, or is one now.
+pub(super) fn record<T>(
+    at: &'static Location<'static>,
+    run: impl FnOnce(&mut Tracer) -> Result<T>,
+) -> Option<T> {
+    let current = RUNS.with_borrow(|runs| runs.last().map(Rc::clone))?;
+    if current.error.borrow().is_some() {
+        let mut cx = current.tracer.borrow_mut();
+        cx.behind_error += 1;
+        if cx.behind_error > MOST_OPERATIONS_BEHIND_AN_ERROR {
+            drop(cx);
+            std::panic::panic_any("it does not end");
+        }
+        return None;
+    }
+    let mut cx = current.tracer.borrow_mut();
+    let outer = cx.at.replace(at);
+    let done = run(&mut cx);
+    cx.at = outer;
+    drop(cx);
+    match done {
+        Ok(done) => Some(done),
+        Err(error) => {
+            current.error.borrow_mut().get_or_insert(located(error, at));
+            None
+        }
+    }
+}
+
+/// An error with the place in `forward` where it came up; the innermost place is kept.
+fn located(error: Error, at: &Location) -> Error {
+    match error {
+        error @ Error::Forward { .. } => error,
+        error => {
+            let at = format!("{}:{}:{}", at.file(), at.line(), at.column());
+            Error::Forward { at, error: Box::new(error) }
+        }
+    }
+}
+
+/// The symbolic pass of a type whose wiring is its `forward`: what `#[derive(Prunable)]` calls.
+///
+/// # Errors
+/// Whatever the `forward` cannot do to channels, with its line.
+#[doc(hidden)]
+pub fn trace_forward<M: Forward + Prunable>(
+    model: &M,
+    cx: &mut Tracer,
+    input: Flow,
+) -> Result<Flow> {
+    let is_loose = input.value().is_some_and(|value| matches!(value.form, Form::Loose(_)));
+    let inputs = match M::INPUTS {
+        1 => vec![input],
+        count => cx.inputs(&input, count)?.into_parts(),
+    };
+    if inputs.len() != M::INPUTS {
+        return Err(Error::Tuple { path: cx.path(), found: inputs.len() });
+    }
+    cx.enter_forward();
+    let outer = match &cx.parts {
+        Some(parts) if parts.knows(model, cx.scope()) => {
+            parts.enter(model, cx.scope());
+            None
+        }
+        outer => {
+            let parts = Parts::of(model, cx.scope())?;
+            Some((outer.clone(), cx.parts.replace(Rc::new(parts))).0)
+        }
+    };
+    let train = cx.probe.train;
+    let run = Rc::new(Run { tracer: RefCell::new(std::mem::take(cx)), error: RefCell::default() });
+    RUNS.with_borrow_mut(|runs| runs.push(Rc::clone(&run)));
+    let inputs: Vec<_> = inputs.into_iter().map(Traced::new).collect();
+    let done = panics::caught(|| model.symbolic_forward(&inputs, train));
+    RUNS.with_borrow_mut(Vec::pop);
+    *cx = run.tracer.take();
+    if let Some(outer) = outer {
+        let unused = cx.parts.as_ref().map(|parts| parts.unused()).unwrap_or_default();
+        cx.recording.unused.extend(unused);
+        cx.parts = outer;
+    }
+    // What panics behind an error does so because of it.
+    if let Some(error) = run.error.take() {
+        return Err(error);
+    }
+    let outputs = done.map_err(|panic| {
+        let asked = !cx.recording.asked.sizes.is_empty();
+        let hint = if asked {
+            "; it asks for sizes, which are not those of your images: write their shape on the struct, as in `#[prune(input = [3, 224, 224])]`"
+        } else {
+            ""
+        };
+        cx.layer_error(format!("its `forward` panics when it is run without data: {panic}{hint}"))
+    })?;
+    let flows: Option<Vec<_>> = outputs.iter().map(Traced::flow).collect();
+    let flows = flows
+        .unwrap_or_default()
+        .into_iter()
+        .map(|flow| if is_loose { loosened(cx, flow) } else { Ok(flow) });
+    let flows = flows.collect::<Result<Vec<_>>>()?;
+    Ok(match <[Flow; 1]>::try_from(flows) {
+        Ok([flow]) => flow,
+        Err(flows) => Flow::tuple(flows),
+    })
+}
+
+/// A flow as a trace sees it that knows no dimensions.
+fn loosened(cx: &Tracer, flow: Flow) -> Result<Flow> {
+    let FlowKind::Value(Value { form: Form::Dims(shape), .. }) = &flow.0 else { return Ok(flow) };
+    if shape.channel_dim() != Some(1) && !shape.digits().is_empty() {
+        let shape = shape.describe();
+        return Err(cx.layer_error(format!(
+            "its `forward` gives {shape}, and the part around it, whose wiring is declared, expects [N, C, …]; write a `#[forward]` for that part too"
+        )));
+    }
+    let FlowKind::Value(value) = flow.0 else { return Ok(flow) };
+    let form = Form::Loose(value.form.positions());
+    Ok(Value { form, ..value }.into())
+}
+
+/// Says that a part's wiring is declared by its fields, and returns its input as such a part sees it: what `#[prune(sequential)]` calls.
+///
+/// # Errors
+/// [`Error::Layer`] when the channels are not in dimension 1.
+#[doc(hidden)]
+pub fn declared(
+    cx: &mut Tracer,
+    type_name: &'static str,
+    fields: usize,
+    input: Flow,
+) -> Result<Flow> {
+    if fields > 1 {
+        cx.declare(type_name);
+    }
+    let loosen = |flow| loosened(cx, flow);
+    match input.0 {
+        FlowKind::Tuple(parts) => {
+            parts.into_iter().map(loosen).collect::<Result<Vec<_>>>().map(Flow::tuple)
+        }
+        one => loosened(cx, Flow(one)),
+    }
+}
+
+/// Says the shapes of a model's inputs for one sample: what `#[prune(input = [3, 224, 224])]` calls.
+///
+/// # Errors
+/// [`Error::Part`] when there are not as many inputs, [`Error::Width`], [`Error::Layer`].
+#[doc(hidden)]
+pub fn expect_shapes(cx: &mut Tracer, input: &Flow, shapes: &[&[i64]]) -> Result<Flow> {
+    let inputs = match shapes.len() {
+        1 => vec![input.clone()],
+        count => cx.inputs(input, count)?.into_parts(),
+    };
+    let parts = inputs.iter().zip(shapes).map(|(part, shape)| cx.expect_shape(part, shape));
+    let mut parts = parts.collect::<Result<Vec<_>>>()?;
+    Ok(if parts.len() == 1 { parts.swap_remove(0) } else { Flow::tuple(parts) })
+}
+
+/// The numbers of the run that is under way, for methods that return sizes.
+pub(super) fn probe() -> Probe {
+    let current = RUNS.with_borrow(|runs| runs.last().map(Rc::clone));
+    current.map(|run| run.tracer.borrow().probe).unwrap_or_default()
+}

@@ -1,0 +1,356 @@
+//! Reductions over dimensions, and norms.
+
+use std::panic::Location;
+
+use tch::{Kind, Scalar, Tensor};
+
+use super::arguments::{Ints, IntsOption, number};
+use super::lift::{self, Join};
+use super::table::operations;
+use super::traced::{dimension, refused};
+use super::{Lift, Traced};
+use crate::graph::shape::{Dim, Factor, Shape, holds_channels};
+use crate::graph::{Effect, Form, Operator, Tracer, Value};
+use crate::{Flow, Result};
+
+operations! {
+    "Reductions and norms" {
+        "mean_dim", "sum_dim_intlist", "amax", "amin", "max_dim", "min_dim", "std_dim", "var_dim", "norm_scalaropt_dim", "logsumexp": "over positions: keep channels as they are; over channels: these stay, since each result depends on all of them";
+        "mean", "sum": "the channels stay";
+        "cumsum": "over positions: keeps channels as they are; over channels: these stay";
+        "softmax", "log_softmax": "over positions: un-gate; over channels: these stay";
+        "layer_norm", "group_norm", "instance_norm": "the channels whose statistics are taken together stay; weights follow the channels";
+        "glu": "over channels: halves, which lose the same channels";
+    }
+}
+
+/// What is left of zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Zeros {
+    Stay,
+    Move,
+}
+
+/// The dimensions of a reduction; all of them where none is named.
+fn dimensions(cx: &Tracer, name: &str, shape: &Shape, dims: Option<&[i64]>) -> Result<Vec<usize>> {
+    match dims {
+        None | Some([]) => Ok((0..shape.rank()).collect()),
+        Some(dims) => dims.iter().map(|&dim| dimension(cx, name, shape, dim)).collect(),
+    }
+}
+
+/// Channels of which something is computed together stay.
+fn hold_together(cx: &mut Tracer, name: &str, value: &Value, dims: &[usize]) {
+    let over = dims.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let hold = cx.mixed(&format!("`{name}` over dimension {over}"));
+    cx.hold_ids(std::rc::Rc::clone(&value.ids), hold);
+}
+
+impl Traced {
+    #[track_caller]
+    fn reduced(
+        &self,
+        name: &'static str,
+        dims: Option<Vec<i64>>,
+        keepdim: bool,
+        (effect, zeros): (Effect, Zeros),
+    ) -> Traced {
+        self.on_shape(Location::caller(), |cx, value, shape| {
+            let over = dimensions(cx, name, shape, dims.as_deref())?;
+            let over_channels = over.iter().any(|&dim| holds_channels(&shape.dims()[dim]));
+            let left = shape.dims().iter().enumerate().filter_map(|(dim, factors)| {
+                match (over.contains(&dim), keepdim) {
+                    (false, _) => Some(factors.clone()),
+                    (true, true) => Some(Dim::new()),
+                    (true, false) => None,
+                }
+            });
+            let form = Form::Dims(Shape::new(left.collect::<Vec<_>>()));
+            if !over_channels {
+                let operator = match zeros {
+                    Zeros::Stay => Operator::each(name, effect),
+                    Zeros::Move => Operator::ungated(name),
+                };
+                return Ok(cx.operate(operator, &[value], form));
+            }
+            let elsewhere = shape.digits().iter().any(|(dim, _)| !over.contains(dim));
+            hold_together(cx, name, value, &over);
+            if elsewhere {
+                let shape = shape.describe();
+                return Err(refused(cx, format!("`{name}` over some of the dimensions that hold the channels of {shape}; `view` them as one before")));
+            }
+            Ok(cx.constant_of(name, form))
+        })
+    }
+
+    /// The mean over dimensions.
+    #[track_caller]
+    pub fn mean_dim(
+        &self,
+        dim: impl IntsOption,
+        keepdim: bool,
+        _dtype: impl Into<Option<Kind>>,
+    ) -> Traced {
+        self.reduced("mean_dim", dim.ints_option(), keepdim, (Effect::Pooled, Zeros::Stay))
+    }
+
+    /// The sum over dimensions.
+    #[track_caller]
+    pub fn sum_dim_intlist(
+        &self,
+        dim: impl IntsOption,
+        keepdim: bool,
+        _dtype: impl Into<Option<Kind>>,
+    ) -> Traced {
+        self.reduced("sum_dim_intlist", dim.ints_option(), keepdim, (Effect::ZeroOnly, Zeros::Stay))
+    }
+
+    /// The mean of all elements.
+    #[track_caller]
+    pub fn mean(&self, _dtype: impl Into<Option<Kind>>) -> Traced {
+        self.reduced("mean", None, false, (Effect::Pooled, Zeros::Stay))
+    }
+
+    /// The sum of all elements.
+    #[track_caller]
+    pub fn sum(&self, _dtype: impl Into<Option<Kind>>) -> Traced {
+        self.reduced("sum", None, false, (Effect::ZeroOnly, Zeros::Stay))
+    }
+
+    /// The largest over dimensions.
+    #[track_caller]
+    pub fn amax(&self, dim: impl Ints, keepdim: bool) -> Traced {
+        self.reduced("amax", Some(dim.ints()), keepdim, (Effect::Pooled, Zeros::Stay))
+    }
+
+    /// The smallest over dimensions.
+    #[track_caller]
+    pub fn amin(&self, dim: impl Ints, keepdim: bool) -> Traced {
+        self.reduced("amin", Some(dim.ints()), keepdim, (Effect::Pooled, Zeros::Stay))
+    }
+
+    /// The largest over a dimension, and where it is.
+    #[track_caller]
+    pub fn max_dim(&self, dim: i64, keepdim: bool) -> (Traced, Traced) {
+        let largest =
+            self.reduced("max_dim", Some(vec![dim]), keepdim, (Effect::Pooled, Zeros::Stay));
+        (largest.shallow_clone(), largest)
+    }
+
+    /// The smallest over a dimension, and where it is.
+    #[track_caller]
+    pub fn min_dim(&self, dim: i64, keepdim: bool) -> (Traced, Traced) {
+        let least =
+            self.reduced("min_dim", Some(vec![dim]), keepdim, (Effect::Pooled, Zeros::Stay));
+        (least.shallow_clone(), least)
+    }
+
+    /// The standard deviation over dimensions.
+    #[track_caller]
+    pub fn std_dim(&self, dim: impl IntsOption, _unbiased: bool, keepdim: bool) -> Traced {
+        self.reduced("std_dim", dim.ints_option(), keepdim, (Effect::ZeroOnly, Zeros::Stay))
+    }
+
+    /// The variance over dimensions.
+    #[track_caller]
+    pub fn var_dim(&self, dim: impl IntsOption, _unbiased: bool, keepdim: bool) -> Traced {
+        self.reduced("var_dim", dim.ints_option(), keepdim, (Effect::ZeroOnly, Zeros::Stay))
+    }
+
+    /// A norm over dimensions.
+    #[track_caller]
+    pub fn norm_scalaropt_dim<S: Into<Scalar>>(
+        &self,
+        p: S,
+        dim: impl Ints,
+        keepdim: bool,
+    ) -> Traced {
+        // The zeroth power of zero is one.
+        let zeros = if number(p) > 0.0 { Zeros::Stay } else { Zeros::Move };
+        self.reduced("norm_scalaropt_dim", Some(dim.ints()), keepdim, (Effect::ZeroOnly, zeros))
+    }
+
+    /// The logarithm of the sum of exponentials over dimensions.
+    #[track_caller]
+    pub fn logsumexp(&self, dim: impl Ints, keepdim: bool) -> Traced {
+        self.reduced("logsumexp", Some(dim.ints()), keepdim, (Effect::ZeroOnly, Zeros::Move))
+    }
+
+    /// What depends, at each position of a dimension, on all others.
+    #[track_caller]
+    fn along(&self, name: &'static str, dim: i64, zeros: Zeros) -> Traced {
+        self.on_shape(Location::caller(), |cx, value, shape| {
+            let dim = dimension(cx, name, shape, dim)?;
+            if holds_channels(&shape.dims()[dim]) {
+                hold_together(cx, name, value, &[dim]);
+            }
+            let operator = match zeros {
+                Zeros::Stay => Operator::each(name, Effect::ZeroOnly),
+                Zeros::Move => Operator::ungated(name),
+            };
+            Ok(cx.operate(operator, &[value], Form::Dims(shape.clone())))
+        })
+    }
+
+    /// Exponentials, divided by their sum over a dimension.
+    #[track_caller]
+    pub fn softmax(&self, dim: i64, _dtype: impl Into<Option<Kind>>) -> Traced {
+        self.along("softmax", dim, Zeros::Move)
+    }
+
+    /// The logarithm of [`softmax`](Self::softmax).
+    #[track_caller]
+    pub fn log_softmax(&self, dim: i64, _dtype: impl Into<Option<Kind>>) -> Traced {
+        self.along("log_softmax", dim, Zeros::Move)
+    }
+
+    /// Sums of what is in front, over a dimension.
+    #[track_caller]
+    pub fn cumsum(&self, dim: i64, _dtype: impl Into<Option<Kind>>) -> Traced {
+        self.along("cumsum", dim, Zeros::Stay)
+    }
+
+    /// The first half times the sigmoid of the second.
+    #[track_caller]
+    pub fn glu(&self, dim: i64) -> Traced {
+        let mut halves = self.chunk(2, dim);
+        match (halves.pop(), halves.pop()) {
+            (Some(gate), Some(half)) => half.g_mul(gate.sigmoid()),
+            _ => Traced::failed(),
+        }
+    }
+
+    /// Normalised over the last dimensions, then scaled and shifted by tensors of the model.
+    #[track_caller]
+    pub fn layer_norm<W: Lift>(
+        &self,
+        normalized_shape: impl Ints,
+        weight: Option<W>,
+        bias: Option<W>,
+        _eps: f64,
+        _cudnn_enable: bool,
+    ) -> Traced
+    where
+        W: AffineTensor,
+    {
+        let count = normalized_shape.ints().len();
+        let normed = self.on_shape(Location::caller(), |cx, value, shape| {
+            let dims: Vec<usize> = (shape.rank().saturating_sub(count)..shape.rank()).collect();
+            if dims.iter().any(|&dim| holds_channels(&shape.dims()[dim])) {
+                hold_together(cx, "layer_norm", value, &dims);
+            }
+            Ok(cx.operate(Operator::ungated("layer_norm"), &[value], Form::Dims(shape.clone())))
+        });
+        normed.scaled_and_shifted("layer_norm", weight, bias, None)
+    }
+
+    /// Normalised over groups of channels and all positions, then scaled and shifted by tensors of the model.
+    #[track_caller]
+    pub fn group_norm<W: Lift>(
+        &self,
+        num_groups: i64,
+        weight: Option<W>,
+        bias: Option<W>,
+        _eps: f64,
+        _cudnn_enabled: bool,
+    ) -> Traced
+    where
+        W: AffineTensor,
+    {
+        let normed = self.on_shape(Location::caller(), |cx, value, shape| {
+            cx.numbers = vec![num_groups as f64];
+            hold_together(cx, "group_norm", value, &[1]);
+            Ok(cx.operate(Operator::ungated("group_norm"), &[value], Form::Dims(shape.clone())))
+        });
+        normed.scaled_and_shifted("group_norm", weight, bias, Some(1))
+    }
+
+    /// Each channel of each sample normalised over its positions, then scaled and shifted by tensors of the model.
+    #[track_caller]
+    #[allow(clippy::too_many_arguments)]
+    pub fn instance_norm<W: Lift>(
+        &self,
+        weight: Option<W>,
+        bias: Option<W>,
+        _running_mean: Option<W>,
+        _running_var: Option<W>,
+        _use_input_stats: bool,
+        _momentum: f64,
+        _eps: f64,
+        _cudnn_enabled: bool,
+    ) -> Traced
+    where
+        W: AffineTensor,
+    {
+        let normed = self.on_shape(Location::caller(), |cx, value, shape| {
+            let operator = Operator::each("instance_norm", Effect::ZeroOnly);
+            Ok(cx.operate(operator, &[value], Form::Dims(shape.clone())))
+        });
+        normed.scaled_and_shifted("instance_norm", weight, bias, Some(1))
+    }
+
+    /// A scale and a shift by tensors whose dimensions are the last ones, or one dimension of the tensor.
+    #[track_caller]
+    fn scaled_and_shifted<W: AffineTensor>(
+        &self,
+        name: &'static str,
+        weight: Option<W>,
+        bias: Option<W>,
+        dim: Option<usize>,
+    ) -> Traced {
+        let at = Location::caller();
+        let placed = |tensor: &Tensor, rank: usize| -> Result<Tensor> {
+            let Some(dim) = dim else { return Ok(tensor.shallow_clone()) };
+            let mut sizes = vec![1; rank - dim];
+            sizes[0] = -1;
+            tensor.f_view(&sizes[..]).map_err(crate::Error::torch(name))
+        };
+        let mut xs = self.shallow_clone();
+        for (tensor, join) in [(weight, Join::Scale), (bias, Join::Shift)] {
+            let Some(tensor) = tensor else { continue };
+            let Some(tensor) = tensor.real() else { continue };
+            xs = xs.on_flow(at, |cx, flow: &Flow| {
+                let value = cx.channels(flow, None)?;
+                let (_, shape) = super::traced::shaped(cx, &value, None);
+                let tensor = placed(&tensor, shape.rank())?;
+                lift::joined(cx, name, flow, &tensor, join)
+            });
+        }
+        xs
+    }
+}
+
+/// A tensor that scales or shifts a norm's output: a real one.
+pub trait AffineTensor {
+    /// The tensor; `None` for a symbolic one, of which nothing follows.
+    fn real(&self) -> Option<Tensor>;
+}
+
+impl AffineTensor for Tensor {
+    fn real(&self) -> Option<Tensor> {
+        Some(self.shallow_clone())
+    }
+}
+
+impl AffineTensor for &Tensor {
+    fn real(&self) -> Option<Tensor> {
+        Some(self.shallow_clone())
+    }
+}
+
+impl AffineTensor for Traced {
+    fn real(&self) -> Option<Tensor> {
+        None
+    }
+}
+
+impl AffineTensor for &Traced {
+    fn real(&self) -> Option<Tensor> {
+        None
+    }
+}
+
+/// A size that is written out.
+pub(super) fn exact(size: i64) -> Dim {
+    vec![Factor::exact(size)]
+}

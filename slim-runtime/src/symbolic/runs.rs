@@ -1,0 +1,229 @@
+//! The runs of a symbolic pass that make sure that it does not depend on what it was told of sizes.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::graph::{LayerNode, Probe, Recording, Sources, Step, Tracer};
+use crate::{Error, Prunable, Result};
+
+/// Factors by which numbers of channels are multiplied, so that they differ from numbers that are written out: primes above any of those.
+const SCALES: [i64; 2] = [10_007, 8_117];
+
+/// Positions of an input whose shape is not given: even; odd; small; large.
+const POSITIONS: [[i64; 3]; 4] = [[224, 192, 160], [225, 193, 161], [64, 64, 64], [640, 512, 384]];
+
+/// Where forward passes that take no other sizes get square images.
+const SQUARE: [i64; 3] = [256, 256, 256];
+
+const SAMPLES: i64 = 3;
+
+/// The symbolic pass of a whole model. `shapes` are those of its inputs, where a sample says them.
+///
+/// A `forward` that asks for no sizes is run once for evaluation and once for training. One that does is also told other sizes, and numbers of channels as they are; all
+/// runs must do the same.
+///
+/// # Errors
+/// Those of [`Prunable::trace`]; [`Error::Layer`] for layers that no run applies, and where runs differ.
+pub(crate) fn record<M: Prunable + ?Sized>(
+    model: &M,
+    shapes: Option<&[Vec<i64>]>,
+) -> Result<Recording> {
+    let run = |probe: Probe, known: &[bool]| {
+        let mut cx = Tracer::with_probe(probe);
+        cx.decisions.known = known.iter().copied().collect();
+        let input = cx.open_shaped(shapes);
+        let output = model.trace(&mut cx, input)?;
+        Ok(cx.finish(&output))
+    };
+    let [scale, other_scale] = SCALES;
+    let probe = Probe { scale, batch: SAMPLES, positions: POSITIONS[0], train: false };
+    let (mut recording, probe) = match run(probe, &[]) {
+        Ok(recording) => (recording, probe),
+        // A `forward` may take square images only.
+        Err(error @ Error::Forward { .. } | error @ Error::Layer { .. }) => {
+            let square = Probe { positions: SQUARE, ..probe };
+            (run(square, &[]).map_err(|_| error)?, square)
+        }
+        Err(error) => return Err(error),
+    };
+    if !recording.is_forward {
+        return Ok(recording);
+    }
+    if !recording.asked.sizes.is_empty() {
+        let known = std::mem::take(&mut recording.decisions);
+        let as_it_is = Probe { scale: 1, ..probe };
+        let numbers = run(as_it_is, &known)?;
+        if let Some(difference) = difference(&recording, &numbers, false) {
+            return Err(on_width(&difference));
+        }
+        let odd =
+            Probe { scale: other_scale, batch: SAMPLES + 1, positions: POSITIONS[1], ..probe };
+        let scaled = run(odd, &[]).or_else(|_| run(Probe { scale: other_scale, ..probe }, &[]));
+        if let Some(difference) = difference(&recording, &scaled?, false) {
+            return Err(on_size(&difference));
+        }
+        for positions in &POSITIONS[2..] {
+            let resized = Probe { batch: SAMPLES + 2, positions: *positions, ..as_it_is };
+            // Sizes that the network cannot take say nothing.
+            let Ok(resized) = run(resized, &known) else { continue };
+            if let Some(difference) = difference(&numbers, &resized, true) {
+                return Err(on_size(&difference));
+            }
+        }
+        recording.take_numbers(&numbers);
+    }
+    let training = run(Probe { train: true, ..probe }, &[])?;
+    let never: Vec<_> =
+        recording.unused.iter().filter(|path| training.unused.contains(path)).cloned().collect();
+    if !never.is_empty() {
+        let names = never.iter().map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ");
+        let reason = format!(
+            "its `forward` never applies {names}; apply it, or write `#[prune(skip)]` on the field if it is not part of the network"
+        );
+        return Err(Error::Layer { path: "model".to_owned(), reason });
+    }
+    if difference(&recording, &training, false).is_some() {
+        let mut cx = Tracer::with_probe(probe);
+        let input = cx.open_shaped(shapes);
+        let evaluated = model.trace(&mut cx, input.clone())?;
+        let count = cx.recording.layers.len();
+        cx.probe.train = true;
+        let trained = model.trace(&mut cx, input)?;
+        cx.keep_outputs(&trained);
+        let mut both = cx.finish(&evaluated);
+        both.take_numbers(&recording);
+        both.hide_repeated(count);
+        return Ok(both);
+    }
+    Ok(recording)
+}
+
+/// Two runs at the first point where they differ.
+struct Difference {
+    /// What the one does, and the other.
+    does: [String; 2],
+}
+
+impl Difference {
+    fn error(&self, why: &str, fix: &str) -> Error {
+        let [a, b] = &self.does;
+        let reason =
+            format!("its `forward` depends on {why}: it does {a}, and for others {b}; {fix}");
+        Error::Layer { path: "model".to_owned(), reason }
+    }
+}
+
+fn on_size(difference: &Difference) -> Error {
+    difference.error(
+        "the size of its input",
+        "write the shape of your images on the struct, as in `#[prune(input = [3, 224, 224])]`, or plan on a sample with `plan_on`",
+    )
+}
+
+fn on_width(difference: &Difference) -> Error {
+    difference.error(
+        "numbers of channels that it asks for",
+        "those change when the network is slimmed; ask something that does not",
+    )
+}
+
+/// The first difference of two runs; `numbers` says whether the numbers that operations are given count.
+fn difference(a: &Recording, b: &Recording, numbers: bool) -> Option<Difference> {
+    let steps = a.steps.len().max(b.steps.len());
+    (0..steps).find_map(|index| {
+        let (x, y) = (a.steps.get(index), b.steps.get(index));
+        let same = match (x, y) {
+            (Some(x), Some(y)) => a.is_same_step(x, b, y, numbers),
+            _ => false,
+        };
+        let does = |recording: &Recording, step: Option<&Step>| {
+            step.map_or_else(|| "nothing more".to_owned(), |step| recording.describe(step))
+        };
+        (!same).then(|| Difference { does: [does(a, x), does(b, y)] })
+    })
+}
+
+impl Recording {
+    /// What a step does, and where.
+    pub(crate) fn describe(&self, step: &Step) -> String {
+        match step {
+            Step::Operation(operation) => {
+                let at = operation.at;
+                let at = at.map(|at| format!(" at {}:{}:{}", at.file(), at.line(), at.column()));
+                format!("`{}`{}", operation.operator.name, at.unwrap_or_default())
+            }
+            Step::Layer(layer) => format!("`{}`", self.layer(*layer).path),
+            Step::Hold(..) | Step::Sum(..) => "something else".to_owned(),
+        }
+    }
+
+    fn is_same_step(&self, step: &Step, other: &Recording, twin: &Step, numbers: bool) -> bool {
+        match (step, twin) {
+            (Step::Operation(a), Step::Operation(b)) => {
+                let widths = self.values[a.result].len() == other.values[b.result].len();
+                let sources = match (&a.operator.sources, &b.operator.sources) {
+                    (Sources::Select(a), Sources::Select(b)) => a == b,
+                    (Sources::Blocks(a), Sources::Blocks(b)) => a == b,
+                    (a, b) => std::mem::discriminant(a) == std::mem::discriminant(b),
+                };
+                a.operator.name == b.operator.name
+                    && a.operands == b.operands
+                    && a.at == b.at
+                    && widths
+                    && sources
+                    && (!numbers || a.numbers == b.numbers)
+            }
+            (Step::Layer(a), Step::Layer(b)) => {
+                let (a, b) = (self.layer(*a), other.layer(*b));
+                a.path == b.path && a.kind == b.kind && a.arrivals == b.arrivals
+            }
+            (Step::Hold(a, _), Step::Hold(b, _)) => a.len() == b.len(),
+            (Step::Sum(a, _), Step::Sum(b, _)) => a == b,
+            _ => false,
+        }
+    }
+
+    /// Takes over the numbers that operations are given from a run that was told numbers of channels as they are.
+    fn take_numbers(&mut self, other: &Recording) {
+        for (step, twin) in self.steps.iter_mut().zip(&other.steps) {
+            if let (Step::Operation(own), Step::Operation(twin)) = (step, twin) {
+                own.numbers.clone_from(&twin.numbers);
+            }
+        }
+    }
+
+    /// Hides the layers from `count` on that stand among the first ones too: those of a second run. What they say of channels stays.
+    fn hide_repeated(&mut self, count: usize) {
+        let known: HashSet<(String, String)> = self.layers[..count].iter().map(identity).collect();
+        let mut place: HashMap<usize, usize> = (0..count).map(|index| (index, index)).collect();
+        let (mut shown, mut hidden) = (Vec::new(), Vec::new());
+        for (index, layer) in std::mem::take(&mut self.layers).into_iter().enumerate() {
+            if index < count || !known.contains(&identity(&layer)) {
+                place.insert(index, shown.len());
+                shown.push(layer);
+            } else {
+                hidden.push((index, layer));
+            }
+        }
+        let shown_count = shown.len();
+        for (position, (index, layer)) in hidden.into_iter().enumerate() {
+            place.insert(index, shown_count + position);
+            self.hidden.push(layer);
+        }
+        self.layers = shown;
+        let moved = |index: &mut usize| *index = place.get(index).copied().unwrap_or(*index);
+        for step in &mut self.steps {
+            if let Step::Layer(index) = step {
+                moved(index);
+            }
+        }
+        for layer in self.layers.iter_mut().chain(&mut self.hidden) {
+            for tied in layer.tensors.iter_mut().filter_map(|tensor| tensor.tied.as_mut()) {
+                moved(&mut tied.0);
+            }
+        }
+    }
+}
+
+fn identity(layer: &LayerNode) -> (String, String) {
+    (layer.path.clone(), layer.kind.to_string())
+}

@@ -1,0 +1,121 @@
+//! Sizes, as a `forward` is told them.
+
+use std::panic::Location;
+
+use tch::{Device, Kind, TchError};
+
+use super::table::operations;
+use super::traced::shaped;
+use super::{Traced, pass};
+use crate::graph::shape::Shape;
+
+operations! {
+    "Sizes" {
+        "size", "size1 … size6", "dim", "numel": "numbers: those of channels follow the network's widths when they are given to `view` and the like";
+        "kind", "device", "requires_grad", "defined": "those of the network";
+    }
+}
+
+impl Traced {
+    /// The sizes of a tensor of this rank, where nothing else is known of it.
+    #[track_caller]
+    fn sizes(&self, rank: Option<usize>) -> Option<Vec<i64>> {
+        let flow = self.flow()?;
+        let at = Location::caller();
+        let sizes = pass::record(at, |cx| {
+            let value = cx.channels(&flow, None)?;
+            let (_, shape) = shaped(cx, &value, rank);
+            let sizes = shape.answers(cx.probe.scale);
+            cx.recording.asked.sizes.push((at, sizes.clone()));
+            Ok((sizes, shape))
+        });
+        sizes.map(|(sizes, shape)| {
+            self.know(&shape);
+            sizes
+        })
+    }
+
+    /// Where a rank was assumed, all handles keep to it.
+    fn know(&self, shape: &Shape) {
+        let Some(flow) = self.flow() else { return };
+        let Some(value) = flow.value() else { return };
+        let form = crate::graph::Form::Dims(shape.clone());
+        let value = crate::graph::Value { form, ..value.clone() };
+        self.memory.set(Some(value.into()));
+    }
+
+    /// Sizes.
+    #[track_caller]
+    pub fn size(&self) -> Vec<i64> {
+        // Behind an error every size is one, so that loops end.
+        self.sizes(None).unwrap_or_else(|| vec![1; 4])
+    }
+
+    /// The number of dimensions.
+    pub fn dim(&self) -> usize {
+        let flow = self.flow();
+        let shape = flow.as_ref().and_then(|flow| flow.value()?.form.shape());
+        shape.map_or(4, Shape::rank)
+    }
+
+    /// The number of elements.
+    #[track_caller]
+    pub fn numel(&self) -> usize {
+        self.size().iter().product::<i64>().try_into().unwrap_or(0)
+    }
+
+    /// The kind of a network's tensors.
+    pub fn kind(&self) -> Kind {
+        Kind::Float
+    }
+
+    /// The device that symbolic values are said to be on.
+    pub fn device(&self) -> Device {
+        Device::Cpu
+    }
+
+    /// Whether a gradient is computed.
+    pub fn requires_grad(&self) -> bool {
+        false
+    }
+
+    /// Whether there is a tensor.
+    pub fn defined(&self) -> bool {
+        true
+    }
+}
+
+macro_rules! sizes {
+    ($($name:ident $rank:literal ($($part:ident),+) -> $ty:ty;)+) => {
+        impl Traced {$(
+            /// Sizes of so many dimensions.
+            ///
+            /// # Errors
+            /// When there are others.
+            #[track_caller]
+            pub fn $name(&self) -> Result<$ty, TchError> {
+                match self.sizes(Some($rank)).as_deref() {
+                    Some(&[$($part),+]) => Ok(sizes!(@ $($part),+)),
+                    Some(sizes) => {
+                        Err(TchError::Shape(format!("expected {} dims, got {sizes:?}", $rank)))
+                    }
+                    None => {
+                        $(let $part = 1;)+
+                        Ok(sizes!(@ $($part),+))
+                    }
+                }
+            }
+        )+}
+    };
+    (@ $only:ident) => { $only };
+    (@ $($part:ident),+) => { ($($part),+) };
+}
+
+sizes! {
+    size1 1 (a) -> i64;
+    size2 2 (a, b) -> (i64, i64);
+    size3 3 (a, b, c) -> (i64, i64, i64);
+    size4 4 (a, b, c, d) -> (i64, i64, i64, i64);
+    size5 5 (a, b, c, d, e) -> (i64, i64, i64, i64, i64);
+    size6 6 (a, b, c, d, e, f) -> (i64, i64, i64, i64, i64, i64);
+}

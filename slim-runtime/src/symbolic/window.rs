@@ -1,0 +1,452 @@
+//! Windows over positions: pools, pads and resizing.
+
+use std::panic::Location;
+
+use super::Traced;
+use super::arguments::{Doubles, Ints, IntsOption};
+use super::table::operations;
+use super::traced::refused;
+use crate::Result;
+use crate::graph::shape::{Factor, Shape, holds_channels, is_assumed, size, slid};
+use crate::graph::{Commutes, Effect, Form, Operator, Tracer, Value};
+use crate::plan::LayerKind;
+
+operations! {
+    "Pools, pads and resizing" {
+        "max_pool1d … 3d", "max_pool2d_default", "avg_pool1d … 3d", "avg_pool2d_default", "adaptive_avg_pool1d … 3d", "adaptive_max_pool1d … 3d": "keep channels as they are";
+        "upsample_nearest1d … 3d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_linear1d", "upsample_trilinear3d", "and their _vec forms": "keep channels as they are";
+        "zero_pad1d", "zero_pad2d", "constant_pad_nd", "pad", "reflection_pad1d … 3d", "replication_pad1d … 3d": "keep channels as they are; zeros padded to the channels stay, and what they are added to";
+    }
+}
+
+/// The numbers of each side of a kernel; one number is for all.
+fn sides(numbers: &[i64], count: usize, default: &[i64]) -> Vec<i64> {
+    let numbers = if numbers.is_empty() { default } else { numbers };
+    match numbers {
+        [one] => vec![*one; count],
+        numbers => numbers.to_vec(),
+    }
+}
+
+/// A window that slides over an image of so many sides.
+struct Window {
+    sides: usize,
+    kernel: Vec<i64>,
+    stride: Vec<i64>,
+    padding: Vec<i64>,
+    dilation: Vec<i64>,
+    ceil_mode: bool,
+}
+
+impl Window {
+    fn new(
+        count: usize,
+        [kernel, stride, padding, dilation]: [Vec<i64>; 4],
+        ceil_mode: bool,
+    ) -> Self {
+        let kernel = sides(&kernel, count, &[1]);
+        Window {
+            sides: count,
+            stride: sides(&stride, count, &kernel),
+            padding: sides(&padding, count, &[0]),
+            dilation: sides(&dilation, count, &[1]),
+            kernel,
+            ceil_mode,
+        }
+    }
+
+    fn size(&self, side: usize, size: i64) -> Option<i64> {
+        let of = |numbers: &[i64]| numbers.get(side).copied();
+        let window =
+            [of(&self.kernel)?, of(&self.stride)?, of(&self.padding)?, of(&self.dilation)?];
+        slid(size, window, self.ceil_mode)
+    }
+
+    fn numbers(&self) -> Vec<f64> {
+        let all = [&self.kernel, &self.stride, &self.padding, &self.dilation];
+        all.into_iter().flatten().map(|&number| number as f64).collect()
+    }
+}
+
+/// An image's positions, resized: the last dimensions.
+fn resized(
+    cx: &Tracer,
+    name: &str,
+    shape: &Shape,
+    sides: usize,
+    resize: impl Fn(usize, i64) -> Option<i64>,
+) -> Result<Shape> {
+    let first = shape.rank().checked_sub(sides).filter(|&first| first > 0);
+    let over_channels =
+        first.is_none_or(|first| shape.dims()[first..].iter().any(|dim| holds_channels(dim)));
+    if over_channels {
+        let shape = shape.describe();
+        return Err(refused(
+            cx,
+            format!(
+                "`{name}` over the last {sides} dimensions of {shape}, which hold channels; `permute` them to [N, C, …] before"
+            ),
+        ));
+    }
+    let resized = crate::graph::shape::resized(shape, first.unwrap_or(0), resize);
+    resized.ok_or_else(|| cx.too_small(shape))
+}
+
+impl Traced {
+    #[track_caller]
+    fn pooled(
+        &self,
+        name: &'static str,
+        (maximum, averages_padding): (bool, bool),
+        (sides, numbers): (usize, Vec<f64>),
+        resize: impl Fn(usize, i64) -> Option<i64>,
+    ) -> Traced {
+        self.on_value(Location::caller(), |cx, value| {
+            let (value, shape) = super::traced::shaped(cx, value, Some(sides + 2));
+            let form = Form::Dims(resized(cx, name, &shape, sides, resize)?);
+            // An entry of a cfg, as a max-pool that is a field.
+            if maximum {
+                cx.layer(LayerKind::MaxPool);
+            }
+            cx.numbers = numbers;
+            Ok(cx.operate(Operator::pool(name, maximum, averages_padding), &[&value], form))
+        })
+    }
+}
+
+macro_rules! pools {
+    ($($sides:literal $max:ident $avg:ident $adaptive_avg:ident $adaptive_max:ident;)+) => {
+        impl Traced {$(
+            /// The largest of each window.
+            #[track_caller]
+            pub fn $max(
+                &self,
+                kernel_size: impl Ints,
+                stride: impl Ints,
+                padding: impl Ints,
+                dilation: impl Ints,
+                ceil_mode: bool,
+            ) -> Traced {
+                let numbers = [kernel_size.ints(), stride.ints(), padding.ints(), dilation.ints()];
+                let window = Window::new($sides, numbers, ceil_mode);
+                let given = (window.sides, window.numbers());
+                self.pooled(stringify!($max), (true, false), given, |side, size| window.size(side, size))
+            }
+
+            /// The mean of as many windows as the output is to have positions.
+            #[track_caller]
+            pub fn $adaptive_avg(&self, output_size: impl Ints) -> Traced {
+                let output = sides(&output_size.ints(), $sides, &[1]);
+                let name = stringify!($adaptive_avg);
+                self.pooled(name, (false, false), ($sides, Vec::new()), |side, _| output.get(side).copied())
+            }
+
+            /// The largest of as many windows as the output is to have positions, and where it is.
+            #[track_caller]
+            pub fn $adaptive_max(&self, output_size: impl Ints) -> (Traced, Traced) {
+                let output = sides(&output_size.ints(), $sides, &[1]);
+                let name = stringify!($adaptive_max);
+                let ys = self.pooled(name, (false, false), ($sides, Vec::new()), |side, _| output.get(side).copied());
+                (ys.shallow_clone(), ys)
+            }
+        )+}
+    };
+}
+
+pools! {
+    1 max_pool1d avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d;
+    2 max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d;
+    3 max_pool3d avg_pool3d adaptive_avg_pool3d adaptive_max_pool3d;
+}
+
+impl Traced {
+    #[track_caller]
+    fn averaged(
+        &self,
+        name: &'static str,
+        sides: usize,
+        [kernel, stride, padding]: [Vec<i64>; 3],
+        (ceil_mode, count_include_pad): (bool, bool),
+    ) -> Traced {
+        let padded = count_include_pad && padding.iter().any(|&side| side != 0);
+        let window = Window::new(sides, [kernel, stride, padding, Vec::new()], ceil_mode);
+        let given = (sides, window.numbers());
+        self.pooled(name, (false, padded), given, |side, size| window.size(side, size))
+    }
+
+    /// The mean of each window.
+    #[track_caller]
+    pub fn avg_pool1d(
+        &self,
+        kernel_size: impl Ints,
+        stride: impl Ints,
+        padding: impl Ints,
+        ceil_mode: bool,
+        count_include_pad: bool,
+    ) -> Traced {
+        let numbers = [kernel_size.ints(), stride.ints(), padding.ints()];
+        self.averaged("avg_pool1d", 1, numbers, (ceil_mode, count_include_pad))
+    }
+
+    /// The mean of each window.
+    #[track_caller]
+    pub fn avg_pool2d(
+        &self,
+        kernel_size: impl Ints,
+        stride: impl Ints,
+        padding: impl Ints,
+        ceil_mode: bool,
+        count_include_pad: bool,
+        _divisor_override: impl Into<Option<i64>>,
+    ) -> Traced {
+        let numbers = [kernel_size.ints(), stride.ints(), padding.ints()];
+        self.averaged("avg_pool2d", 2, numbers, (ceil_mode, count_include_pad))
+    }
+
+    /// The mean of each window.
+    #[track_caller]
+    pub fn avg_pool3d(
+        &self,
+        kernel_size: impl Ints,
+        stride: impl Ints,
+        padding: impl Ints,
+        ceil_mode: bool,
+        count_include_pad: bool,
+        _divisor_override: impl Into<Option<i64>>,
+    ) -> Traced {
+        let numbers = [kernel_size.ints(), stride.ints(), padding.ints()];
+        self.averaged("avg_pool3d", 3, numbers, (ceil_mode, count_include_pad))
+    }
+
+    /// The mean of windows side by side.
+    #[track_caller]
+    pub fn avg_pool2d_default(&self, ksize: i64) -> Traced {
+        self.avg_pool2d([ksize, ksize], [ksize, ksize], [0, 0], false, true, 1)
+    }
+
+    /// The largest of windows side by side.
+    #[track_caller]
+    pub fn max_pool2d_default(&self, ksize: i64) -> Traced {
+        self.max_pool2d([ksize, ksize], [ksize, ksize], [0, 0], [1, 1], false)
+    }
+
+    /// An image of other sizes: given, or the old ones times a factor.
+    #[track_caller]
+    fn interpolated(
+        &self,
+        name: &'static str,
+        sides: usize,
+        output: Option<Vec<i64>>,
+        factors: Vec<f64>,
+    ) -> Traced {
+        self.on_value(Location::caller(), |cx, value| {
+            let (value, shape) = super::traced::shaped(cx, value, Some(sides + 2));
+            if let Some(output) = &output {
+                cx.recording.asked.given.extend_from_slice(output);
+            }
+            let form = resized(cx, name, &shape, sides, |side, size| match &output {
+                Some(output) => output.get(side).copied(),
+                None => factors.get(side).map(|factor| (size as f64 * factor).floor() as i64),
+            })?;
+            cx.numbers = factors.clone();
+            let operator =
+                Operator { commutes: Commutes::Affine, ..Operator::each(name, Effect::Keep) };
+            Ok(cx.operate(operator, &[&value], Form::Dims(form)))
+        })
+    }
+}
+
+macro_rules! upsamplings {
+    ($($(#[$doc:meta])* $name:ident $vec:ident $sides:literal ($($align:ident: $align_ty:ty)?) ($($scale:ident),+);)+) => {
+        impl Traced {$(
+            $(#[$doc])*
+            #[track_caller]
+            pub fn $name(
+                &self,
+                output_size: impl Ints,
+                $($align: $align_ty,)?
+                $($scale: impl Into<Option<f64>>,)+
+            ) -> Traced {
+                $(let _ = $align;)?
+                $(let _ = $scale.into();)+
+                self.interpolated(stringify!($name), $sides, Some(output_size.ints()), Vec::new())
+            }
+
+            $(#[$doc])*
+            #[track_caller]
+            pub fn $vec(
+                &self,
+                output_size: impl IntsOption,
+                $($align: $align_ty,)?
+                scale_factors: impl Doubles,
+            ) -> Traced {
+                $(let _ = $align;)?
+                let output = output_size.ints_option();
+                self.interpolated(stringify!($name), $sides, output, scale_factors.doubles())
+            }
+        )+}
+    };
+}
+
+upsamplings! {
+    /// Each position repeated.
+    upsample_nearest1d upsample_nearest1d_vec 1 () (scales);
+    /// Each position repeated.
+    upsample_nearest2d upsample_nearest2d_vec 2 () (scales_h, scales_w);
+    /// Each position repeated.
+    upsample_nearest3d upsample_nearest3d_vec 3 () (scales_d, scales_h, scales_w);
+    /// Positions interpolated.
+    upsample_linear1d upsample_linear1d_vec 1 (_align_corners: bool) (scales);
+    /// Positions interpolated.
+    upsample_bilinear2d upsample_bilinear2d_vec 2 (_align_corners: bool) (scales_h, scales_w);
+    /// Positions interpolated.
+    upsample_bicubic2d upsample_bicubic2d_vec 2 (_align_corners: bool) (scales_h, scales_w);
+    /// Positions interpolated.
+    upsample_trilinear3d upsample_trilinear3d_vec 3 (_align_corners: bool) (scales_d, scales_h, scales_w);
+}
+
+/// A tensor with its dimensions padded, from the last to the first, by numbers before and behind.
+fn padded(
+    cx: &mut Tracer,
+    name: &'static str,
+    value: &Value,
+    shape: &Shape,
+    padding: &[i64],
+    of_zeros: bool,
+) -> Result<Value> {
+    let wrong = |cx: &Tracer| {
+        let shape = shape.describe();
+        refused(
+            cx,
+            format!(
+                "`{name}` of {shape} by {padding:?}: name two numbers for each dimension, from the last"
+            ),
+        )
+    };
+    if !padding.len().is_multiple_of(2) || padding.len() / 2 > shape.rank() {
+        return Err(wrong(cx));
+    }
+    let (mut value, mut shape) = (value.clone(), shape.clone());
+    for (back, sides) in padding.chunks(2).enumerate() {
+        let [before, behind] = sides else { return Err(wrong(cx)) };
+        let dim = shape.rank() - 1 - back;
+        if (*before, *behind) == (0, 0) {
+            continue;
+        }
+        if holds_channels(&shape.dims()[dim]) {
+            (value, shape) = more_channels(cx, name, &value, &shape, dim, [*before, *behind])?;
+            continue;
+        }
+        let assumed = is_assumed(&shape.dims()[dim]);
+        let padded = size(&shape.dims()[dim]) + before + behind;
+        if padded < 1 {
+            return Err(cx.too_small(&shape));
+        }
+        shape = shape.with(dim, vec![Factor::Size { size: padded, assumed }]);
+        cx.numbers = vec![*before as f64, *behind as f64];
+        // A border of zeros, or of other numbers, around what is one number.
+        let effect = if of_zeros { Effect::Border } else { Effect::Keep };
+        value = cx.operate(Operator::each(name, effect), &[&value], Form::Dims(shape.clone()));
+    }
+    Ok(value)
+}
+
+/// Zeros before and behind the channels: as many as written out, so they stay.
+fn more_channels(
+    cx: &mut Tracer,
+    name: &'static str,
+    value: &Value,
+    shape: &Shape,
+    dim: usize,
+    sides: [i64; 2],
+) -> Result<(Value, Shape)> {
+    if shape.channel_dim() != Some(dim) || sides.iter().any(|&side| side < 0) {
+        let shape = shape.describe();
+        return Err(refused(
+            cx,
+            format!(
+                "`{name}` of the channels of {shape} by {sides:?}: they can be padded where they are a dimension of their own, by at least 0"
+            ),
+        ));
+    }
+    let mut parts = Vec::new();
+    for (index, &side) in sides.iter().enumerate() {
+        if index == 1 {
+            parts.push(value.clone());
+        }
+        if side > 0 {
+            let count = side as usize;
+            let form = shape.with(dim, vec![Factor::channels(count)]);
+            let zeros = cx.constant(Operator::zeros(name), count, form);
+            let hold = cx.mixed(&format!("`{name}` by so many channels"));
+            cx.hold_ids(std::rc::Rc::clone(&zeros.ids), hold);
+            parts.push(zeros);
+        }
+    }
+    let width = parts.iter().map(Value::len).sum();
+    let shape = shape.with(dim, vec![Factor::channels(width)]);
+    let operands: Vec<_> = parts.iter().collect();
+    let value = cx.operate(Operator::concat(name), &operands, Form::Dims(shape.clone()));
+    Ok((value, shape))
+}
+
+impl Traced {
+    #[track_caller]
+    fn with_border(&self, name: &'static str, padding: Vec<i64>, border: Border) -> Traced {
+        self.on_shape(Location::caller(), |cx, value, shape| match border {
+            Border::Number(number) if number != 0.0 => {
+                let padded = padded(cx, name, value, shape, &padding, true)?;
+                let form = padded.form.clone();
+                Ok(cx.operate(Operator::ungated(name), &[&padded], form))
+            }
+            border => padded(cx, name, value, shape, &padding, border != Border::Image),
+        })
+    }
+
+    /// Zeros around, from the last dimension to the first.
+    #[track_caller]
+    pub fn constant_pad_nd(&self, padding: impl Ints) -> Traced {
+        self.with_border("constant_pad_nd", padding.ints(), Border::Number(0.0))
+    }
+
+    /// Zeros left and right.
+    #[track_caller]
+    pub fn zero_pad1d(&self, left: i64, right: i64) -> Traced {
+        self.with_border("zero_pad1d", vec![left, right], Border::Number(0.0))
+    }
+
+    /// Zeros around an image.
+    #[track_caller]
+    pub fn zero_pad2d(&self, left: i64, right: i64, top: i64, bottom: i64) -> Traced {
+        self.with_border("zero_pad2d", vec![left, right, top, bottom], Border::Number(0.0))
+    }
+
+    /// A border of a number, or made of the image.
+    #[track_caller]
+    pub fn pad(&self, padding: impl Ints, mode: &str, value: impl Into<Option<f64>>) -> Traced {
+        let number = value.into().unwrap_or(0.0);
+        let border = if mode == "constant" { Border::Number(number) } else { Border::Image };
+        self.with_border("pad", padding.ints(), border)
+    }
+}
+
+/// What a border is made of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Border {
+    Number(f64),
+    Image,
+}
+
+macro_rules! image_pads {
+    ($($name:ident)+) => {
+        impl Traced {$(
+            /// A border made of the image.
+            #[track_caller]
+            pub fn $name(&self, padding: impl Ints) -> Traced {
+                self.with_border(stringify!($name), padding.ints(), Border::Image)
+            }
+        )+}
+    };
+}
+
+image_pads!(reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d);
