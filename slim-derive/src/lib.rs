@@ -3,16 +3,16 @@
 //! Stages, each a file: tokens → `ast` (what is written, typed) → `wiring` (what it means, checked) → `expand` (tokens).
 //! Errors of all stages are collected in a `ctxt` and reported together, each at its token.
 
-mod activation;
 mod ast;
 mod attr;
 mod ctxt;
 mod expand;
-mod flow_expr;
 mod model;
 mod nesting;
+mod sequential;
 mod suggest;
-mod wiring;
+mod tokens;
+mod traced;
 
 use proc_macro2::TokenStream;
 use syn::DeriveInput;
@@ -82,9 +82,18 @@ fn derive(tokens: TokenStream) -> TokenStream {
 fn prunable(input: &DeriveInput) -> TokenStream {
     let cx = ctxt::Ctxt::new();
     let model = ast::Model::parse(&cx, input);
-    let wiring = wiring::resolve(&cx, &model);
+    let wiring = match &model.attrs.sequential {
+        Some(_) => Some(sequential::wiring::resolve(&cx, &model)),
+        None => {
+            traced::check(&cx, &model);
+            None
+        }
+    };
     match cx.check() {
-        Ok(()) => expand::implementation(&model, &wiring),
+        Ok(()) => match &wiring {
+            Some(wiring) => sequential::implementation(&model, wiring),
+            None => traced::implementation(&model),
+        },
         Err(errors) => {
             let errors = errors.into_iter().map(syn::Error::into_compile_error);
             errors.chain([expand::fallback(&model)]).collect()

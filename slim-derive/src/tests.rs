@@ -6,7 +6,7 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::{Attribute, DeriveInput, Item};
 
-use super::{ast, ctxt, model, wiring};
+use super::{ast, ctxt, model, sequential, traced};
 
 /// A message and what is underlined: line from 1, column from 1, how many characters.
 type Message = (String, usize, usize, usize);
@@ -76,7 +76,10 @@ fn derives_prunable(attrs: &[Attribute]) -> bool {
 fn errors(input: &DeriveInput) -> Vec<syn::Error> {
     let cx = ctxt::Ctxt::new();
     let model = ast::Model::parse(&cx, input);
-    let _ = wiring::resolve(&cx, &model);
+    match &model.attrs.sequential {
+        Some(_) => drop(sequential::wiring::resolve(&cx, &model)),
+        None => traced::check(&cx, &model),
+    }
     cx.check().err().unwrap_or_default()
 }
 
