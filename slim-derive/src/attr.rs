@@ -252,12 +252,7 @@ fn channel_count(expr: &Expr) -> Option<LitInt> {
 }
 
 fn crate_path(cx: &Ctxt, meta: &Meta) -> Option<Path> {
-    let path = match value(meta) {
-        Some(Expr::Lit(ExprLit { lit: Lit::Str(path), .. })) => {
-            path.parse_with(Path::parse_mod_style).ok()
-        }
-        _ => None,
-    };
+    let path = path_in_quotes(meta);
     if path.is_none() {
         cx.error(
             meta.path(),
@@ -265,6 +260,16 @@ fn crate_path(cx: &Ctxt, meta: &Meta) -> Option<Path> {
         );
     }
     path
+}
+
+/// The path of `crate = "path::to::slim_runtime"`.
+pub(crate) fn path_in_quotes(meta: &Meta) -> Option<Path> {
+    match value(meta) {
+        Some(Expr::Lit(ExprLit { lit: Lit::Str(path), .. })) => {
+            path.parse_with(Path::parse_mod_style).ok()
+        }
+        _ => None,
+    }
 }
 
 fn per_channel(cx: &Ctxt, meta: &Meta) -> Option<Role> {

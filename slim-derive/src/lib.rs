@@ -7,6 +7,7 @@ mod ast;
 mod attr;
 mod ctxt;
 mod expand;
+mod forward;
 mod model;
 mod nesting;
 mod sequential;
@@ -63,6 +64,15 @@ use syn::DeriveInput;
 #[proc_macro_derive(Prunable, attributes(prune))]
 pub fn derive_prunable(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     derive(input.into()).into()
+}
+
+/// Reads a forward pass.
+#[proc_macro_attribute]
+pub fn forward(
+    arguments: proc_macro::TokenStream,
+    item: proc_macro::TokenStream,
+) -> proc_macro::TokenStream {
+    forward::forward(arguments.into(), item.into()).into()
 }
 
 /// What `slim_runtime::model!` calls with the path of the runtime; see there.

@@ -1,0 +1,424 @@
+//! Inherent methods and functions: generic over their tensors, with a real and a symbolic copy.
+//!
+//! `fn f(&self, xs: &Tensor) -> Tensor` becomes a trait with `call`, which is implemented for real
+//! and for symbolic tensors, and a method `f` that chooses by what it is given. Each `&Tensor` has
+//! a type of its own, so that real ones (a weight, a mask) can stand beside symbolic ones; the
+//! trait is implemented for their common type.
+
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use quote::{ToTokens, format_ident, quote};
+use syn::ext::IdentExt;
+use syn::spanned::Spanned;
+use syn::{
+    Attribute, FnArg, GenericParam, Generics, ItemImpl, Lifetime, Meta, Pat, Path, Receiver,
+    ReturnType, Signature, Type, Visibility, parse_quote,
+};
+
+use super::copy::SymbolicCopy;
+use super::item::{Function, Inherent, Member};
+use super::signature::{is_tensor, name_impl_traits, peeled, replaced};
+use super::{lints, prunable, shadow};
+
+/// The impl with its generic methods, and their traits beside it.
+pub(crate) fn inherent(krate: &Path, target: &Inherent) -> TokenStream {
+    let source = target.source;
+    let (mut items, mut beside) = (Vec::new(), TokenStream::new());
+    let mut passes: Vec<Generic> = Vec::new();
+    for member in &target.items {
+        match member {
+            Member::Other(item) => items.push(item.to_token_stream()),
+            Member::Generic(function) => {
+                let generic = Generic::new(krate, *function, Some(source));
+                items.push(generic.front());
+                items.extend(generic.twin());
+                beside.extend(generic.declaration());
+                beside.extend(generic.implementations());
+                if generic.is_pass() {
+                    passes.push(generic);
+                }
+            }
+        }
+    }
+    // `forward` often calls `forward_t`.
+    let pass = passes
+        .iter()
+        .min_by_key(|pass| (pass.unfit().is_some(), pass.function.sig.ident != "forward_t"));
+    beside.extend(pass.map(Generic::entry));
+    let ItemImpl { attrs, generics, self_ty, unsafety, impl_token, .. } = source;
+    let (impl_generics, _, where_clause) = generics.split_for_impl();
+    let cfgs = attrs.iter().filter(|attr| attr.path().is_ident("cfg"));
+    quote! {
+        #(#cfgs)*
+        const _: () = {
+            #(#attrs)*
+            #unsafety #impl_token #impl_generics #self_ty #where_clause {
+                #(#items)*
+            }
+            #beside
+        };
+    }
+}
+
+/// The generic function, and its trait beside it.
+pub(crate) fn function(krate: &Path, function: &Function) -> TokenStream {
+    let generic = Generic::new(krate, *function, None);
+    let (cfgs, front) = (generic.cfgs(), generic.front());
+    let (declaration, implementations) = (generic.declaration(), generic.implementations());
+    quote! {
+        #front
+        #declaration
+        #(#cfgs)*
+        const _: () = { #implementations };
+    }
+}
+
+/// A function that takes tensors.
+pub(super) struct Generic<'a> {
+    pub(super) krate: &'a Path,
+    pub(super) function: Function<'a>,
+    /// The impl of a method.
+    pub(super) owner: Option<&'a ItemImpl>,
+    /// The signature, where type parameters stand for `impl Trait`.
+    pub(super) sig: Signature,
+    /// All generics of the impl and of the function, which are those of the trait.
+    generics: Generics,
+    /// The arguments behind the receiver.
+    pub(super) arguments: Vec<Argument>,
+    /// Whether all tensors have one type: what is returned borrows from them, or they stand in
+    /// other types only.
+    is_uniform: bool,
+}
+
+pub(super) struct Argument {
+    /// Its name in signatures without a body.
+    pub(super) name: Ident,
+    pub(super) ty: Type,
+    pub(super) kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `&Tensor`
+    Borrowed,
+    /// `Tensor`
+    Owned,
+    /// A type with tensors in it, or without.
+    Other,
+}
+
+impl<'a> Generic<'a> {
+    fn new(krate: &'a Path, function: Function<'a>, owner: Option<&'a ItemImpl>) -> Self {
+        let mut sig = function.sig.clone();
+        let named = name_impl_traits(&mut sig).into_iter().map(GenericParam::Type);
+        let own = &mut sig.generics;
+        own.params.extend(named);
+        let outer = owner.map(|owner| &owner.generics);
+        let params = outer.iter().flat_map(|outer| &outer.params).chain(&own.params).cloned();
+        let (lifetimes, others): (Vec<_>, Vec<_>) =
+            params.partition(|param| matches!(param, GenericParam::Lifetime(_)));
+        let mut generics = Generics::default();
+        generics.params.extend(lifetimes.into_iter().chain(others));
+        let clauses = outer.and_then(|outer| outer.where_clause.as_ref()).into_iter();
+        for clause in clauses.chain(own.where_clause.as_ref()) {
+            generics.make_where_clause().predicates.extend(clause.predicates.clone());
+        }
+        let arguments = sig.inputs.iter().filter_map(|input| match input {
+            FnArg::Typed(typed) => Some((&*typed.pat, &*typed.ty)),
+            FnArg::Receiver(_) => None,
+        });
+        let arguments: Vec<_> =
+            arguments.enumerate().map(|(i, (pat, ty))| Argument::new(i, pat, ty)).collect();
+        let is_uniform =
+            borrows(&sig.output) || arguments.iter().all(|argument| argument.kind == Kind::Other);
+        Generic { krate, function, owner, sig, generics, arguments, is_uniform }
+    }
+
+    fn name(&self) -> Ident {
+        format_ident!("__SymbolicOf_{}", self.sig.ident.unraw(), span = self.sig.ident.span())
+    }
+
+    pub(super) fn cfgs(&self) -> Vec<&'a Attribute> {
+        self.function.attrs.iter().filter(|attr| attr.path().is_ident("cfg")).collect()
+    }
+
+    pub(super) fn receiver(&self) -> Option<&Receiver> {
+        self.sig.receiver()
+    }
+
+    /// The receiver of a signature without a body: `mut self` is `self`.
+    pub(super) fn declared_receiver(&self) -> Option<TokenStream> {
+        self.receiver().map(|receiver| {
+            let mut receiver = receiver.clone();
+            receiver.mutability = None;
+            quote!(#receiver,)
+        })
+    }
+
+    /// The type that implements the trait: that of a method, `()` for a function.
+    pub(super) fn implementor(&self) -> TokenStream {
+        self.owner.map_or_else(|| quote!(()), |owner| owner.self_ty.to_token_stream())
+    }
+
+    /// `__SymbolicOf_f<'a, Tensor, M>`
+    pub(super) fn trait_for(&self, tensor: &TokenStream) -> TokenStream {
+        self.trait_with(tensor, Clone::clone)
+    }
+
+    /// The trait with other lifetimes.
+    pub(super) fn trait_with(
+        &self,
+        tensor: &TokenStream,
+        lifetime: impl Fn(&Lifetime) -> Lifetime,
+    ) -> TokenStream {
+        let arguments = self.generics.params.iter().map(|param| match param {
+            GenericParam::Lifetime(param) => lifetime(&param.lifetime).into_token_stream(),
+            GenericParam::Type(param) => param.ident.to_token_stream(),
+            GenericParam::Const(param) => param.ident.to_token_stream(),
+        });
+        let name = self.name();
+        quote!(#name<#(#arguments,)* #tensor>)
+    }
+
+    /// Generics without defaults, with another type for each tensor.
+    pub(super) fn parameters(&self, generics: &Generics, tensor: &TokenStream) -> Vec<TokenStream> {
+        let mut generics = generics.clone();
+        for param in &mut generics.params {
+            match param {
+                GenericParam::Lifetime(_) => {}
+                GenericParam::Type(param) => param.default = None,
+                GenericParam::Const(param) => param.default = None,
+            }
+        }
+        generics.params.iter().map(|param| replaced(param, tensor)).collect()
+    }
+
+    fn declaration(&self) -> TokenStream {
+        let tensor = quote!(__Tensor);
+        let vis: Visibility = match self.owner {
+            Some(_) => parse_quote!(pub),
+            None => self.function.vis.clone(),
+        };
+        let (name, cfgs, lints) = (self.name(), self.cfgs(), lints());
+        let parameters = self.parameters(&self.generics, &tensor);
+        let predicates = predicates(&self.generics, &tensor);
+        let receiver = self.declared_receiver();
+        let names = self.arguments.iter().map(|argument| &argument.name);
+        let types = self.arguments.iter().map(|argument| replaced(&argument.ty, &tensor));
+        let output = replaced(&self.sig.output, &tensor);
+        quote! {
+            #(#cfgs)*
+            #[doc(hidden)]
+            #lints
+            #vis trait #name<#(#parameters,)* #tensor> where #(#predicates),* {
+                fn call(#receiver #(#names: #types),*) #output;
+            }
+        }
+    }
+
+    /// The real body, where the user's own tokens are checked, and its symbolic copy.
+    fn implementations(&self) -> TokenStream {
+        let (krate, cfgs) = (self.krate, self.cfgs());
+        let Function { attrs, body, .. } = self.function;
+        let (real, attrs) = (quote!(#krate::__private::tch::Tensor), body_attributes(attrs));
+        let (inputs, output) = (&self.sig.inputs, &self.sig.output);
+        let method = quote!(#(#attrs)* fn call(#inputs) #output #body);
+        let real = self.implementation(&self.generics, &real, &method);
+
+        let tensor = parse_quote!(Tensor);
+        let (copy, shadow, lints) =
+            (SymbolicCopy { krate, tensor: &tensor }, shadow(krate, &tensor), lints());
+        let traced = quote!(#krate::Traced);
+        let (inputs, output, body) = (
+            inputs.iter().map(|input| symbolic(input, &traced)),
+            replaced(output, &traced),
+            copy.of(body),
+        );
+        let method = quote!(fn call(#(#inputs),*) #output #body);
+        let symbolic = self.implementation(&prunable(&self.generics, krate), &traced, &method);
+        quote! {
+            #(#cfgs)*
+            #real
+            #(#cfgs)*
+            #lints
+            const _: () = {
+                #shadow
+                #symbolic
+            };
+        }
+    }
+
+    fn implementation(
+        &self,
+        generics: &Generics,
+        tensor: &TokenStream,
+        method: &TokenStream,
+    ) -> TokenStream {
+        let parameters = self.parameters(generics, tensor);
+        let predicates = predicates(generics, tensor);
+        let (implemented, implementor) = (self.trait_for(tensor), self.implementor());
+        quote! {
+            impl<#(#parameters),*> #implemented for #implementor where #(#predicates),* {
+                #method
+            }
+        }
+    }
+
+    /// What is called: it chooses between the real and the symbolic copy by what it is given.
+    fn front(&self) -> TokenStream {
+        let krate = self.krate;
+        let types: Vec<Ident> = match self.is_uniform {
+            true => vec![format_ident!("__X")],
+            false => {
+                let count = self.arguments.iter().filter(|a| a.kind != Kind::Other).count();
+                (0..count).map(|i| format_ident!("__X{}", i)).collect()
+            }
+        };
+        let tensor = match (types.as_slice(), self.is_uniform) {
+            ([one], true) => quote!(#one),
+            (types, _) => types.iter().rev().fold(
+                quote!(#krate::__private::tch::Tensor),
+                |rest, ty| quote!(#krate::__private::Common<#ty, #rest>),
+            ),
+        };
+        let (mut bounds, mut own) = (Vec::new(), types.iter());
+        let (mut arguments, mut values) = (Vec::new(), Vec::new());
+        for Argument { name, ty, kind } in &self.arguments {
+            let (own, kind) = match kind {
+                Kind::Borrowed | Kind::Owned if !self.is_uniform => (own.next(), *kind),
+                _ => (None, Kind::Other),
+            };
+            match (own, kind) {
+                (Some(own), Kind::Borrowed) => {
+                    bounds.push(quote!(#own: #krate::__private::BorrowTensor<#tensor>));
+                    arguments.push(quote!(#name: &#own));
+                    values.push(
+                        quote!(&*#krate::__private::BorrowTensor::<#tensor>::borrow_tensor(#name)),
+                    );
+                }
+                (Some(own), Kind::Owned) => {
+                    bounds.push(quote!(#own: #krate::__private::IntoTensor<#tensor>));
+                    arguments.push(quote!(#name: #own));
+                    values
+                        .push(quote!(#krate::__private::IntoTensor::<#tensor>::into_tensor(#name)));
+                }
+                _ => {
+                    let ty = replaced(ty, &tensor);
+                    arguments.push(quote!(#name: #ty));
+                    values.push(quote!(#name));
+                }
+            }
+        }
+        let parameters = self.parameters(&self.sig.generics, &tensor);
+        let predicates = predicates(&self.sig.generics, &tensor);
+        let parameters =
+            parameters.into_iter().chain(types.iter().map(|ty| match self.is_uniform {
+                true => quote!(#ty),
+                false => quote!(#ty: #krate::__private::TensorLike),
+            }));
+        let (dispatch, this) = (self.trait_for(&tensor), self.this());
+        let (attrs, vis, ident) =
+            (front_attributes(self.function.attrs), self.function.vis, &self.sig.ident);
+        let (receiver, own) = (self.declared_receiver(), self.own());
+        let output = replaced(&self.sig.output, &tensor);
+        quote! {
+            #(#attrs)*
+            #[allow(private_bounds, private_interfaces)]
+            #vis fn #ident<#(#parameters),*>(#receiver #(#arguments),*) #output
+            where
+                #this: #dispatch,
+                #(#bounds,)*
+                #(#predicates),*
+            {
+                <#this as #dispatch>::call(#own #(#values),*)
+            }
+        }
+    }
+
+    /// The implementor where it can be named.
+    fn this(&self) -> TokenStream {
+        if self.owner.is_some() { quote!(Self) } else { quote!(()) }
+    }
+
+    /// `self,` as the receiver has it.
+    pub(super) fn own(&self) -> Option<TokenStream> {
+        self.receiver().map(|receiver| {
+            let own = &receiver.self_token;
+            quote!(#own,)
+        })
+    }
+}
+
+impl Argument {
+    fn new(i: usize, pat: &Pat, ty: &Type) -> Self {
+        let name = match pat {
+            Pat::Ident(pat) if pat.subpat.is_none() => pat.ident.clone(),
+            _ => format_ident!("a{}", i, span = Span::mixed_site()),
+        };
+        let kind = match peeled(ty) {
+            Type::Reference(of)
+                if is_tensor(&of.elem)
+                    && of.mutability.is_none()
+                    && of.lifetime.as_ref().is_none_or(|lifetime| lifetime.ident == "_") =>
+            {
+                Kind::Borrowed
+            }
+            ty if is_tensor(ty) => Kind::Owned,
+            _ => Kind::Other,
+        };
+        Argument { name, ty: ty.clone(), kind }
+    }
+}
+
+/// The predicates of a where-clause, with another type for each tensor.
+pub(super) fn predicates(generics: &Generics, tensor: &TokenStream) -> Vec<TokenStream> {
+    let clause = generics.where_clause.iter();
+    clause.flat_map(|clause| &clause.predicates).map(|one| replaced(one, tensor)).collect()
+}
+
+/// Whether what is returned may borrow from an argument.
+fn borrows(output: &ReturnType) -> bool {
+    fn has_borrow(tokens: TokenStream) -> bool {
+        tokens.into_iter().any(|token| match token {
+            TokenTree::Punct(punct) => matches!(punct.as_char(), '&' | '\''),
+            TokenTree::Ident(ident) => ident == "impl" || ident == "dyn",
+            TokenTree::Group(group) => has_borrow(group.stream()),
+            TokenTree::Literal(_) => false,
+        })
+    }
+    has_borrow(output.to_token_stream())
+}
+
+/// An argument of the symbolic copy.
+fn symbolic(input: &FnArg, traced: &TokenStream) -> TokenStream {
+    match input {
+        FnArg::Receiver(receiver) => quote!(#receiver),
+        FnArg::Typed(typed) => {
+            let (pat, ty) = (&typed.pat, replaced(&typed.ty, traced));
+            quote!(#pat: #ty)
+        }
+    }
+}
+
+/// The attributes of what is called: all, but an expected lint is in the body.
+fn front_attributes(attrs: &[Attribute]) -> Vec<Attribute> {
+    attrs.iter().map(allowed).collect()
+}
+
+/// The attributes that say something about the body.
+fn body_attributes(attrs: &[Attribute]) -> Vec<Attribute> {
+    const KEPT: &[&str] =
+        &["allow", "cold", "deny", "expect", "forbid", "inline", "track_caller", "warn"];
+    let kept = attrs.iter().filter(|attr| KEPT.iter().any(|kept| attr.path().is_ident(kept)));
+    kept.map(allowed).collect()
+}
+
+/// `#[expect(…)]` as `#[allow(…)]`: of two functions with it, one would not fulfil it.
+fn allowed(attr: &Attribute) -> Attribute {
+    let mut attr = attr.clone();
+    if let Meta::List(list) = &mut attr.meta
+        && list.path.is_ident("expect")
+    {
+        list.path = Ident::new("allow", list.path.span()).into();
+    }
+    attr
+}

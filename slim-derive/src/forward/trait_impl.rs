@@ -1,0 +1,69 @@
+//! `impl ModuleT for` a type: the impl stays as it is, and its body is copied beside it.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::Path;
+
+use super::copy::SymbolicCopy;
+use super::item::{Pass, TraitImpl};
+use super::{lints, prunable, shadow};
+
+/// `impl Forward for` the type.
+pub(crate) fn copy(krate: &Path, target: &TraitImpl) -> TokenStream {
+    let TraitImpl { source, tensor, passes } = target;
+    let generics = prunable(&source.generics, krate);
+    let (impl_generics, _, where_clause) = generics.split_for_impl();
+    let (self_ty, lints, shadow) = (&source.self_ty, lints(), shadow(krate, tensor));
+    let cfgs: Vec<_> = source.attrs.iter().filter(|attr| attr.path().is_ident("cfg")).collect();
+    let traced = quote!(#krate::Traced);
+    let bool = quote!(::core::primitive::bool);
+    let methods = passes.iter().map(|Pass { attrs, receiver, arguments, body }| {
+        let cfgs = attrs.iter().filter(|attr| attr.path().is_ident("cfg"));
+        let (this, body) = (&receiver.self_token, SymbolicCopy { krate, tensor }.of(body));
+        let train = match arguments.get(1) {
+            Some(train) => quote!(#train),
+            None => quote!(_),
+        };
+        let xs = arguments.first();
+        quote! {
+            #(#cfgs)*
+            fn call(&#this, #xs: &#traced, #train: #bool) -> #traced #body
+        }
+    });
+    let methods: Vec<_> = methods.collect();
+    // Without a pass, rustc reports what is wrong with the trait's method.
+    let body = if methods.is_empty() {
+        quote!(::core::unreachable!())
+    } else {
+        quote! {
+            #krate::__private::Outputs::outputs(
+                <Self as __SymbolicPass>::call(self, &inputs[0], train)
+            )
+        }
+    };
+    let pass = (!methods.is_empty()).then(|| {
+        quote! {
+            trait __SymbolicPass {
+                fn call(&self, xs: &#traced, train: #bool) -> #traced;
+            }
+            impl #impl_generics __SymbolicPass for #self_ty #where_clause {
+                #(#methods)*
+            }
+        }
+    });
+    quote! {
+        #(#cfgs)*
+        #lints
+        const _: () = {
+            #shadow
+            #pass
+            #[automatically_derived]
+            impl #impl_generics #krate::Forward for #self_ty #where_clause {
+                const INPUTS: ::core::primitive::usize = 1;
+                fn symbolic_forward(&self, inputs: &[#traced], train: #bool) -> ::std::vec::Vec<#traced> {
+                    #body
+                }
+            }
+        };
+    }
+}
