@@ -122,8 +122,8 @@ pub(crate) fn bounded<'a>(model: &Model, types: impl Iterator<Item = &'a Type>) 
 }
 
 /// Whether the type mentions a type parameter of the model.
-pub(crate) fn is_generic(model: &Model, ty: &Type) -> bool {
-    model.generics.type_params().any(|parameter| mentions(ty, &parameter.ident))
+pub(crate) fn is_generic(generics: &Generics, ty: &Type) -> bool {
+    generics.type_params().any(|parameter| mentions(ty, &parameter.ident))
 }
 
 fn bounds(model: &Model, ty: &Type) -> Vec<WherePredicate> {
@@ -138,16 +138,61 @@ fn bounds(model: &Model, ty: &Type) -> Vec<WherePredicate> {
     }
 }
 
-/// `visit.field("conv1", &self.conv1)?;` for a type that must be `Prunable`.
-pub(crate) fn visit_part(ty: &Type, name: &str, place: &TokenStream, keep: bool) -> TokenStream {
-    let (visit, method) = (local("visit"), if keep { quote!(kept_field) } else { quote!(field) });
-    quote!(_slim::PartVisitor::#method::<#ty>(#visit, #name, #place)?;)
+/// The statement that visits a field as a part; without a name, under the path of its owner.
+///
+/// Traits decide whether the field is a part: a type that is not `Prunable` is an error in `trace`,
+/// if it has to be. What a type parameter is, is not known there, but a bound makes it a part.
+pub(crate) fn visit_part(
+    ty: &Type,
+    name: &str,
+    place: &TokenStream,
+    keep: bool,
+    is_generic: bool,
+) -> TokenStream {
+    let visit = local("visit");
+    match (is_generic, name, keep) {
+        (false, _, _) => {
+            quote!((&&&_slim::__private::Field(#place)).visit_part(#visit, #name, #keep)?;)
+        }
+        (true, "", false) => quote!(_slim::PartVisitor::same::<#ty>(#visit, #place)?;),
+        (true, "", true) => quote!(_slim::PartVisitor::kept::<#ty>(#visit, #place)?;),
+        (true, _, false) => quote!(_slim::PartVisitor::field::<#ty>(#visit, #name, #place)?;),
+        (true, _, true) => quote!(_slim::PartVisitor::kept_field::<#ty>(#visit, #name, #place)?;),
+    }
 }
 
-/// The same for `layers_mut`.
-pub(crate) fn visit_layer(ty: &Type, name: &str, place: &TokenStream) -> TokenStream {
-    let visit = local("visit");
+/// The import without which [`visit_part`] decides nothing.
+pub(crate) fn part_traits() -> TokenStream {
     quote! {
-        _slim::LayerVisitor::field(#visit, #name, |#visit| <#ty as _slim::Prunable>::layers_mut(#place, #visit))?;
+        #[allow(unused_imports)]
+        use _slim::__private::{VisitOther as _, VisitPart as _, VisitTensor as _};
+    }
+}
+
+/// The statement that visits a field's layers, as [`visit_part`] does; `is_part` if its type must
+/// be `Prunable`.
+pub(crate) fn visit_layer(
+    ty: &Type,
+    name: &str,
+    place: &TokenStream,
+    is_part: bool,
+) -> TokenStream {
+    let visit = local("visit");
+    match (is_part, name) {
+        (false, _) => {
+            quote!((&mut _slim::__private::FieldMut(#place)).visit_layer(#visit, #name)?;)
+        }
+        (true, "") => quote!(<#ty as _slim::Prunable>::layers_mut(#place, #visit)?;),
+        (true, _) => quote! {
+            _slim::LayerVisitor::field(#visit, #name, |#visit| <#ty as _slim::Prunable>::layers_mut(#place, #visit))?;
+        },
+    }
+}
+
+/// The import without which [`visit_layer`] decides nothing.
+pub(crate) fn layer_traits() -> TokenStream {
+    quote! {
+        #[allow(unused_imports)]
+        use _slim::__private::{VisitLayer as _, VisitNoLayer as _};
     }
 }

@@ -11,7 +11,8 @@ use crate::ast::{Field, Model, Shape, Variant};
 use crate::attr::{self, Attr, FieldAttrs, InputAttr, Role};
 use crate::ctxt::Ctxt;
 use crate::expand::{
-    Body, Methods, bounded, impl_block, is_generic, reads_forward, visit_layer, visit_part,
+    Body, Methods, bounded, impl_block, is_generic, layer_traits, part_traits, reads_forward,
+    visit_layer, visit_part,
 };
 use crate::sequential::data_flow::expect_shapes;
 use crate::tokens::{local, parameter};
@@ -52,22 +53,16 @@ pub(crate) fn implementation(model: &Model) -> TokenStream {
         generics.make_where_clause().predicates.push(bound);
     }
     let (uses_visit, is_specialised) =
-        (visited().next().is_some(), visited().any(|field| !is_generic(model, field.ty)));
-    let visit = |traits: TokenStream, mutable: bool| Body {
-        parameters: vec![parameter("visit", uses_visit)],
-        statements: {
-            let import = is_specialised.then(|| quote!(#[allow(unused_imports)] use #traits;));
-            let visits = visits(model, mutable);
-            quote!(#import #visits)
-        },
+        (visited().next().is_some(), visited().any(|field| !is_generic(model.generics, field.ty)));
+    let visit = |import: TokenStream, access: Access| {
+        let (import, visits) = (is_specialised.then_some(import), visits(model, access));
+        let parameters = vec![parameter("visit", uses_visit)];
+        Body { parameters, statements: quote!(#import #visits) }
     };
     let methods = Methods {
         trace: trace(model),
-        parts: visit(
-            quote!(_slim::__private::{VisitOther as _, VisitPart as _, VisitTensor as _}),
-            false,
-        ),
-        layers_mut: visit(quote!(_slim::__private::{VisitLayer as _, VisitNoLayer as _}), true),
+        parts: visit(part_traits(), Access::Shared),
+        layers_mut: visit(layer_traits(), Access::Mutable),
     };
     impl_block(krate, model.ident, &generics, methods, Some(reads_forward(model)))
 }
@@ -97,26 +92,30 @@ fn trace(model: &Model) -> Body {
 }
 
 /// Visits all fields, immutably for `parts` and mutably for `layers_mut`.
-fn visits(model: &Model, mutable: bool) -> TokenStream {
-    let borrow = if mutable { quote!(&mut) } else { quote!(&) };
+fn visits(model: &Model, access: Access) -> TokenStream {
+    let borrow = match access {
+        Access::Shared => quote!(&),
+        Access::Mutable => quote!(&mut),
+    };
     match &model.shape {
         Shape::Struct(fields) => {
             let visits = fields.iter().filter(|field| is_visited(field)).map(|field| {
                 let member = &field.member;
-                visit(model, field, &field.name(), &quote!(#borrow self.#member), mutable)
+                let (name, place) = (field.name(), quote!(#borrow self.#member));
+                visit(model, field, &name, &place, access)
             });
             quote!(#(#visits)* ::core::result::Result::Ok(()))
         }
         Shape::Enum(variants) if variants.is_empty() => quote!(match *self {}),
         Shape::Enum(variants) => {
-            let arms = variants.iter().map(|variant| arm(model, variant, mutable));
+            let arms = variants.iter().map(|variant| arm(model, variant, access));
             quote!(match self { #(#arms)* } ::core::result::Result::Ok(()))
         }
     }
 }
 
 /// `Self::Conv { 0: field0, 1: field1, .. } => { … }`
-fn arm(model: &Model, variant: &Variant, mutable: bool) -> TokenStream {
+fn arm(model: &Model, variant: &Variant, access: Access) -> TokenStream {
     let ident = variant.ident;
     let visited: Vec<(Ident, &Field)> = variant
         .fields
@@ -134,37 +133,27 @@ fn arm(model: &Model, variant: &Variant, mutable: bool) -> TokenStream {
         && variant.fields.iter().all(|field| matches!(field.member, Member::Unnamed(_)));
     let visits = visited.iter().map(|(binding, field)| {
         let name = if is_owner { String::new() } else { field.name() };
-        visit(model, field, &name, &binding.to_token_stream(), mutable)
+        visit(model, field, &name, &binding.to_token_stream(), access)
     });
     quote!(Self::#ident { #(#bindings)* .. } => { #(#visits)* })
 }
 
-/// The statement that visits a field; without a name, under the path of its owner.
+#[derive(Clone, Copy)]
+enum Access {
+    Shared,
+    Mutable,
+}
+
 fn visit(
     model: &Model,
     field: &Field,
     name: &str,
     place: &TokenStream,
-    mutable: bool,
+    access: Access,
 ) -> TokenStream {
-    let (visitor, ty, keep) = (local("visit"), field.ty, field.attrs.keep.is_some());
-    match (is_generic(model, ty), mutable) {
-        // Traits decide, so the type need not be a part.
-        (false, false) => quote! {
-            (&&&_slim::__private::Field(#place)).visit_part(#visitor, #name, #keep)?;
-        },
-        (false, true) => quote! {
-            (&mut _slim::__private::FieldMut(#place)).visit_layer(#visitor, #name)?;
-        },
-        // What a type parameter is, is not known here; a bound makes it a part.
-        (true, false) if name.is_empty() => {
-            let method = if keep { quote!(kept) } else { quote!(same) };
-            quote!(_slim::PartVisitor::#method::<#ty>(#visitor, #place)?;)
-        }
-        (true, true) if name.is_empty() => {
-            quote!(<#ty as _slim::Prunable>::layers_mut(#place, #visitor)?;)
-        }
-        (true, false) => visit_part(ty, name, place, keep),
-        (true, true) => visit_layer(ty, name, place),
+    let (ty, is_generic) = (field.ty, is_generic(model.generics, field.ty));
+    match access {
+        Access::Shared => visit_part(ty, name, place, field.attrs.keep.is_some(), is_generic),
+        Access::Mutable => visit_layer(ty, name, place, is_generic),
     }
 }

@@ -146,7 +146,7 @@ impl SymbolicCopy<'_> {
         let arguments = quote! {
             #xs,
             {
-                #(use #krate::__private::tch::Tensor as #names;)*
+                #(#[allow(unused_imports)] use #krate::__private::tch::Tensor as #names;)*
                 #closure
             }
         };
@@ -204,7 +204,7 @@ impl SymbolicCopy<'_> {
             item.tree = tree;
             item
         });
-        quote!(#others #(use #krate::Traced as #names;)*)
+        quote!(#others #(#[allow(unused_imports)] use #krate::Traced as #names;)*)
     }
 }
 

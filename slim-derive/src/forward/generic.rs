@@ -11,16 +11,17 @@ use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{
     Attribute, FnArg, GenericParam, Generics, ItemImpl, Lifetime, Meta, Pat, Path, Receiver,
-    ReturnType, Signature, Type, Visibility, parse_quote,
+    ReturnType, Signature, Type, parse_quote,
 };
 
 use super::copy::SymbolicCopy;
 use super::item::{Function, Inherent, Member};
 use super::signature::{is_tensor, name_impl_traits, peeled, replaced};
-use super::{lints, prunable, shadow};
+use super::{import, imported, lints, prunable, shadow};
 
 /// The impl with its generic methods, and their traits beside it.
-pub(crate) fn inherent(krate: &Path, target: &Inherent) -> TokenStream {
+pub(crate) fn inherent(runtime: &Path, target: &Inherent) -> TokenStream {
+    let (import, krate) = (import(runtime), &imported());
     let source = target.source;
     let (mut items, mut beside) = (Vec::new(), TokenStream::new());
     let mut passes: Vec<Generic> = Vec::new();
@@ -50,6 +51,7 @@ pub(crate) fn inherent(krate: &Path, target: &Inherent) -> TokenStream {
     quote! {
         #(#cfgs)*
         const _: () = {
+            #import
             #(#attrs)*
             #unsafety #impl_token #impl_generics #self_ty #where_clause {
                 #(#items)*
@@ -133,8 +135,15 @@ impl<'a> Generic<'a> {
         Generic { krate, function, owner, sig, generics, arguments, is_uniform }
     }
 
+    /// The name of the trait, in camel case.
     fn name(&self) -> Ident {
-        format_ident!("__SymbolicOf_{}", self.sig.ident.unraw(), span = self.sig.ident.span())
+        let name = self.sig.ident.unraw().to_string();
+        let words = name.split('_').map(|word| {
+            let mut chars = word.chars();
+            let first = chars.next().into_iter().flat_map(char::to_uppercase);
+            first.chain(chars).collect::<String>()
+        });
+        format_ident!("__SymbolicOf{}", words.collect::<String>(), span = self.sig.ident.span())
     }
 
     pub(super) fn cfgs(&self) -> Vec<&'a Attribute> {
@@ -194,10 +203,7 @@ impl<'a> Generic<'a> {
 
     fn declaration(&self) -> TokenStream {
         let tensor = quote!(__Tensor);
-        let vis: Visibility = match self.owner {
-            Some(_) => parse_quote!(pub),
-            None => self.function.vis.clone(),
-        };
+        let vis = self.owner.is_none().then_some(self.function.vis);
         let (name, cfgs, lints) = (self.name(), self.cfgs(), lints());
         let parameters = self.parameters(&self.generics, &tensor);
         let predicates = predicates(&self.generics, &tensor);
@@ -242,6 +248,7 @@ impl<'a> Generic<'a> {
             #lints
             const _: () = {
                 #shadow
+                #[automatically_derived]
                 #symbolic
             };
         }
@@ -318,12 +325,12 @@ impl<'a> Generic<'a> {
         let (dispatch, this) = (self.trait_for(&tensor), self.this());
         let (attrs, vis, ident) =
             (front_attributes(self.function.attrs), self.function.vis, &self.sig.ident);
-        let (receiver, own) = (self.declared_receiver(), self.own());
+        let (receiver, own, fn_token) = (self.declared_receiver(), self.own(), &self.sig.fn_token);
         let output = replaced(&self.sig.output, &tensor);
         quote! {
             #(#attrs)*
             #[allow(private_bounds, private_interfaces)]
-            #vis fn #ident<#(#parameters),*>(#receiver #(#arguments),*) #output
+            #vis #fn_token #ident<#(#parameters),*>(#receiver #(#arguments),*) #output
             where
                 #this: #dispatch,
                 #(#bounds,)*

@@ -11,8 +11,9 @@ mod signature;
 mod trait_impl;
 
 use proc_macro2::TokenStream;
-use quote::{ToTokens, quote};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::punctuated::Punctuated;
+use syn::spanned::Spanned;
 use syn::{Generics, Ident, Item, Meta, Path, Token, TypeParamBound, WherePredicate, parse_quote};
 
 use crate::attr;
@@ -35,9 +36,12 @@ pub(crate) fn expand(cx: &Ctxt, arguments: TokenStream, tokens: TokenStream) -> 
         cx.syn_error(error);
         return tokens;
     }
-    // rustc reports the user's syntax errors, and better.
-    let Ok(item) = syn::parse2::<Item>(tokens.clone()) else { return tokens };
     let Some(krate) = krate else { return tokens };
+    let Ok(item) = syn::parse2::<Item>(tokens.clone()) else {
+        // rustc reports the user's syntax errors, and better.
+        let copy = trait_impl::without_body(&krate, &tokens);
+        return quote!(#tokens #copy);
+    };
     match Target::parse(cx, &item) {
         Some(Target::Trait(target)) => {
             let copy = trait_impl::copy(&krate, &target);
@@ -87,37 +91,28 @@ fn krate(cx: &Ctxt, arguments: TokenStream) -> Option<Path> {
     krate
 }
 
-/// What the generated code is allowed to do: the user's body is checked where it stands.
+/// Lints of the generated code: the user's body is checked where it stands. `warnings` and not
+/// lints by name, since what is forbidden cannot be allowed.
 fn lints() -> TokenStream {
-    quote! {
-        #[allow(
-            warnings,
-            deprecated,
-            elided_lifetimes_in_paths,
-            missing_debug_implementations,
-            missing_docs,
-            non_local_definitions,
-            nonstandard_style,
-            private_bounds,
-            private_interfaces,
-            single_use_lifetimes,
-            unreachable_pub,
-            unused,
-            unused_lifetimes,
-            unused_qualifications,
-            clippy::all,
-            clippy::nursery,
-            clippy::pedantic,
-            clippy::restriction
-        )]
-    }
+    quote!(#[allow(warnings, clippy::all, clippy::pedantic)])
+}
+
+/// The import of the runtime, which is the only error where its path leads nowhere.
+fn import(krate: &Path) -> TokenStream {
+    quote_spanned!(krate.span()=> use #krate as _slim;)
+}
+
+/// The path of the runtime behind this import.
+fn imported() -> Path {
+    parse_quote!(_slim)
 }
 
 /// The imports of a block in which the tensor's name means a symbolic tensor.
 fn shadow(krate: &Path, tensor: &Ident) -> TokenStream {
     let names = names(tensor);
     quote! {
-        #(use #krate::Traced as #names;)*
+        #(#[allow(unused_imports)] use #krate::Traced as #names;)*
+        #[allow(unused_imports)]
         use #krate::__private::SymbolicModule as _;
     }
 }

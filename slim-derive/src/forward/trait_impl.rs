@@ -1,15 +1,17 @@
 //! `impl ModuleT for` a type: the impl stays as it is, and its body is copied beside it.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{TokenStream, TokenTree};
 use quote::quote;
-use syn::Path;
+use syn::{Item, Path};
 
 use super::copy::SymbolicCopy;
-use super::item::{Pass, TraitImpl};
-use super::{lints, prunable, shadow};
+use super::item::{Pass, Target, TraitImpl};
+use super::{import, imported, lints, prunable, shadow};
+use crate::ctxt::Ctxt;
 
 /// `impl Forward for` the type.
-pub(crate) fn copy(krate: &Path, target: &TraitImpl) -> TokenStream {
+pub(crate) fn copy(runtime: &Path, target: &TraitImpl) -> TokenStream {
+    let (import, krate) = (import(runtime), &imported());
     let TraitImpl { source, tensor, passes } = target;
     let generics = prunable(&source.generics, krate);
     let (impl_generics, _, where_clause) = generics.split_for_impl();
@@ -46,6 +48,7 @@ pub(crate) fn copy(krate: &Path, target: &TraitImpl) -> TokenStream {
             trait __SymbolicPass {
                 fn call(&self, xs: &#traced, train: #bool) -> #traced;
             }
+            #[automatically_derived]
             impl #impl_generics __SymbolicPass for #self_ty #where_clause {
                 #(#methods)*
             }
@@ -55,6 +58,7 @@ pub(crate) fn copy(krate: &Path, target: &TraitImpl) -> TokenStream {
         #(#cfgs)*
         #lints
         const _: () = {
+            #import
             #shadow
             #pass
             #[automatically_derived]
@@ -65,5 +69,21 @@ pub(crate) fn copy(krate: &Path, target: &TraitImpl) -> TokenStream {
                 }
             }
         };
+    }
+}
+
+/// The same for an impl with a syntax error in its body, so that the type does not seem to have no
+/// forward pass.
+pub(crate) fn without_body(krate: &Path, tokens: &TokenStream) -> Option<TokenStream> {
+    let mut header: Vec<TokenTree> = tokens.clone().into_iter().collect();
+    header.pop().filter(|body| matches!(body, TokenTree::Group(_)))?;
+    let header = TokenStream::from_iter(header);
+    let item = syn::parse2::<Item>(quote!(#header {})).ok()?;
+    let cx = Ctxt::new();
+    let target = Target::parse(&cx, &item);
+    cx.check().ok()?;
+    match target? {
+        Target::Trait(target) => Some(copy(krate, &target)),
+        Target::Inherent(_) | Target::Function(_) => None,
     }
 }

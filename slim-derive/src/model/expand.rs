@@ -182,7 +182,7 @@ fn wiring(definition: &Definition, network: &Network) -> TokenStream {
         &definition.krate,
         &definition.ident,
         &Generics::default(),
-        data_flow::methods(&flow, &definition.ident),
+        data_flow::methods(&flow, &definition.ident, &Generics::default()),
         None,
     )
 }

@@ -1,14 +1,15 @@
 //! An enum: one arm for each variant.
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{ToTokens, quote};
+use syn::{Generics, Type};
 
 use super::wiring::{Arm, Inputs, Node, Op};
 use super::{data_flow, trace_call};
-use crate::expand::{Body, Methods};
+use crate::expand::{Body, Methods, is_generic, part_traits, visit_layer, visit_part};
 use crate::tokens::{local, parameter};
 
-pub(super) fn methods(inputs: &Inputs, arms: &[Arm]) -> Methods {
+pub(super) fn methods(inputs: &Inputs, arms: &[Arm], generics: &Generics) -> Methods {
     // An enum without variants has no value to match.
     let matched = |arms: Vec<TokenStream>| match arms.as_slice() {
         [] => quote!(match *self {}),
@@ -21,16 +22,37 @@ pub(super) fn methods(inputs: &Inputs, arms: &[Arm]) -> Methods {
     let checked = checks_input.then(|| data_flow::inputs(inputs, true));
     let traces = matched(arms.iter().map(trace).collect());
     let visit = parameter("visit", nodes().any(|node| matches!(node.op, Op::Layer)));
+    let visits = |visits: Vec<TokenStream>| {
+        let (is_empty, visits) = (visits.is_empty(), matched(visits));
+        if is_empty { visits } else { quote!(#visits ::core::result::Result::Ok(())) }
+    };
+    let import = nodes().any(|node| matches!(node.op, Op::Layer)).then(part_traits);
+    let parts = visits(
+        arms.iter()
+            .map(|arm| {
+                visited(arm, |node, ty| {
+                    visit_part(
+                        ty,
+                        "",
+                        &local("field").into_token_stream(),
+                        node.keep,
+                        is_generic(generics, ty),
+                    )
+                })
+            })
+            .collect(),
+    );
+    let layers_mut = visits(
+        arms.iter()
+            .map(|arm| {
+                visited(arm, |_, ty| visit_layer(ty, "", &local("field").into_token_stream(), true))
+            })
+            .collect(),
+    );
     Methods {
         trace: Body { parameters: vec![cx, input], statements: quote!(#checked #traces) },
-        parts: Body {
-            parameters: vec![visit.clone()],
-            statements: matched(arms.iter().map(part).collect()),
-        },
-        layers_mut: Body {
-            parameters: vec![visit],
-            statements: matched(arms.iter().map(layer).collect()),
-        },
+        parts: Body { parameters: vec![visit.clone()], statements: quote!(#import #parts) },
+        layers_mut: Body { parameters: vec![visit], statements: layers_mut },
     }
 }
 
@@ -49,32 +71,12 @@ fn trace(arm: &Arm) -> TokenStream {
     }
 }
 
-fn part(arm: &Arm) -> TokenStream {
-    visited(arm, |node| {
-        let (visit, binding, ty) = (local("visit"), local("field"), node.field.ty);
-        let method = if node.keep { quote!(kept) } else { quote!(same) };
-        quote!(_slim::PartVisitor::#method::<#ty>(#visit, #binding))
-    })
-}
-
-fn layer(arm: &Arm) -> TokenStream {
-    visited(arm, |node| {
-        let (visit, binding, ty) = (local("visit"), local("field"), node.field.ty);
-        quote!(<#ty as _slim::Prunable>::layers_mut(#binding, #visit))
-    })
-}
-
-fn visited(arm: &Arm, visit: impl Fn(&Node) -> TokenStream) -> TokenStream {
-    match &arm.node {
-        Some(node) if matches!(node.op, Op::Layer) => {
-            let (pattern, visited) = (pattern(arm, true), visit(node));
-            quote!(#pattern => #visited)
-        }
-        _ => {
-            let pattern = pattern(arm, false);
-            quote!(#pattern => ::core::result::Result::Ok(()))
-        }
-    }
+/// The arm that visits a layer.
+fn visited(arm: &Arm, visit: impl Fn(&Node, &Type) -> TokenStream) -> TokenStream {
+    let layer = arm.node.as_ref().filter(|node| matches!(node.op, Op::Layer));
+    let (pattern, visited) =
+        (pattern(arm, layer.is_some()), layer.map(|node| visit(node, node.field.ty)));
+    quote!(#pattern => { #visited })
 }
 
 /// `Self::Conv { 0: field }`, or without a binding `Self::Conv { .. }`, whatever the form of the variant.

@@ -2,18 +2,18 @@
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
-use syn::LitInt;
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
+use syn::{Generics, LitInt};
 
 use super::flow_expr::{FlowExpr, Join};
 use super::trace_call;
 use super::wiring::{DataFlow, Inputs, Node, Op};
-use crate::expand::{Body, Methods, visit_layer, visit_part};
+use crate::expand::{Body, Methods, is_generic, part_traits, visit_layer, visit_part};
 use crate::tokens::{local, parameter};
 
 /// The methods of the type `ident`.
-pub(crate) fn methods(flow: &DataFlow, ident: &Ident) -> Methods {
+pub(crate) fn methods(flow: &DataFlow, ident: &Ident, generics: &Generics) -> Methods {
     let layers = || flow.nodes.iter().filter(|node| matches!(node.op, Op::Layer));
     let declared = (!flow.explicit && layers().count() > 1).then(|| {
         let (cx, name, fields) = (local("cx"), ident.unraw().to_string(), layers().count());
@@ -29,10 +29,11 @@ pub(crate) fn methods(flow: &DataFlow, ident: &Ident) -> Methods {
     let cx = parameter("cx", uses.cx);
     let input = parameter("input", uses.input || !matches!(flow.inputs, Inputs::Any));
     let visit = parameter("visit", layers().next().is_some());
-    let visits = |visit: fn(&Node) -> TokenStream| {
-        let visits = layers().map(visit);
-        quote!(#(#visits)* ::core::result::Result::Ok(()))
-    };
+    let parts = layers().map(|node| part(node, generics));
+    let import = layers().next().map(|_| part_traits());
+    let parts = quote!(#import #(#parts)* ::core::result::Result::Ok(()));
+    let layers_mut = layers().map(layer);
+    let layers_mut = quote!(#(#layers_mut)* ::core::result::Result::Ok(()));
     Methods {
         trace: Body {
             parameters: vec![cx, input],
@@ -44,8 +45,8 @@ pub(crate) fn methods(flow: &DataFlow, ident: &Ident) -> Methods {
                 ::core::result::Result::Ok(#output)
             },
         },
-        parts: Body { parameters: vec![visit.clone()], statements: visits(part) },
-        layers_mut: Body { parameters: vec![visit], statements: visits(layer) },
+        parts: Body { parameters: vec![visit.clone()], statements: parts },
+        layers_mut: Body { parameters: vec![visit], statements: layers_mut },
     }
 }
 
@@ -192,14 +193,14 @@ fn expression(flow: &DataFlow, expr: &FlowExpr) -> TokenStream {
     }
 }
 
-fn part(node: &Node) -> TokenStream {
-    let (ty, member) = (node.field.ty, &node.field.member);
-    visit_part(ty, &node.field.name(), &quote!(&self.#member), node.keep)
+fn part(node: &Node, generics: &Generics) -> TokenStream {
+    let (ty, member, name) = (node.field.ty, &node.field.member, node.field.name());
+    visit_part(ty, &name, &quote!(&self.#member), node.keep, is_generic(generics, ty))
 }
 
 fn layer(node: &Node) -> TokenStream {
     let (ty, member) = (node.field.ty, &node.field.member);
-    visit_layer(ty, &node.field.name(), &quote!(&mut self.#member))
+    visit_layer(ty, &node.field.name(), &quote!(&mut self.#member), true)
 }
 
 /// The variable that holds a node's output.

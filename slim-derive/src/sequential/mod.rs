@@ -22,11 +22,12 @@ pub(crate) fn implementation(model: &Model, wiring: &Wiring) -> TokenStream {
     let Some(krate) = &model.attrs.krate else { return TokenStream::new() };
     let (nodes, methods): (Vec<&Node>, _) = match wiring {
         Wiring::Struct(flow) => {
-            (flow.nodes.iter().collect(), data_flow::methods(flow, model.ident))
+            (flow.nodes.iter().collect(), data_flow::methods(flow, model.ident, model.generics))
         }
-        Wiring::Enum(inputs, arms) => {
-            (arms.iter().filter_map(|arm| arm.node.as_ref()).collect(), arms::methods(inputs, arms))
-        }
+        Wiring::Enum(inputs, arms) => (
+            arms.iter().filter_map(|arm| arm.node.as_ref()).collect(),
+            arms::methods(inputs, arms, model.generics),
+        ),
     };
     let layers = nodes.into_iter().filter(|node| matches!(node.op, Op::Layer));
     let generics = bounded(model, layers.map(|node| node.field.ty));
