@@ -109,7 +109,7 @@ impl FieldAttrs {
                 "act" => set(cx, &mut found.act, &meta, act(cx, &meta)),
                 "skip" => set(cx, &mut found.role, &meta, flag(cx, &meta).map(|()| Role::Skip)),
                 "elementwise" => {
-                    set(cx, &mut found.role, &meta, flag(cx, &meta).map(|()| Role::Elementwise))
+                    set(cx, &mut found.role, &meta, flag(cx, &meta).map(|()| Role::Elementwise));
                 }
                 "per_channel" => set(cx, &mut found.role, &meta, per_channel(cx, &meta)),
                 "with" => set(cx, &mut found.role, &meta, function(cx, &meta)),

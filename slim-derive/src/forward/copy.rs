@@ -139,17 +139,15 @@ impl SymbolicCopy<'_> {
         };
         rest.next();
         pop_path(out);
-        let (krate, names) = (self.krate, names(self.tensor));
+        let krate = self.krate;
         let function = Ident::new(function, ident.span());
         out.extend(quote_spanned!(ident.span()=> #krate::__private::#function));
         let (xs, closure) = (arguments.first().map(|xs| self.of(xs)), arguments.last());
-        let arguments = quote! {
-            #xs,
-            {
-                #(#[allow(unused_imports)] use #krate::__private::tch::Tensor as #names;)*
-                #closure
-            }
-        };
+        let imports = names(self.tensor).into_iter().map(|name| match name == "Tensor" {
+            true => quote!(#[allow(unused_imports)] use #krate::__private::tch::#name;),
+            false => quote!(#[allow(unused_imports)] use #krate::__private::tch::Tensor as #name;),
+        });
+        let arguments = quote!(#xs, { #(#imports)* #closure });
         out.push(same_group(&group, arguments));
     }
 
@@ -249,7 +247,7 @@ fn same_group(group: &Group, tokens: TokenStream) -> TokenTree {
     same.into()
 }
 
-fn is_punct(token: Option<&TokenTree>, char: char) -> bool {
+pub(super) fn is_punct(token: Option<&TokenTree>, char: char) -> bool {
     matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == char)
 }
 

@@ -5,8 +5,8 @@ use quote::quote;
 use syn::ext::IdentExt;
 use syn::{Lifetime, ReceiverKind, ReturnType, Type, parse_quote};
 
-use super::generic::{Argument, Generic, Kind, predicates};
-use super::signature::{is_tensor, peeled, replaced, written};
+use super::generic::{Generic, predicates};
+use super::signature::{Argument, Kind, is_tensor, peeled, replaced, written};
 use super::{lints, prunable};
 
 impl Generic<'_> {

@@ -5,18 +5,18 @@
 //! a type of its own, so that real ones (a weight, a mask) can stand beside symbolic ones; the
 //! trait is implemented for their common type.
 
-use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, format_ident, quote};
 use syn::ext::IdentExt;
-use syn::spanned::Spanned;
 use syn::{
-    Attribute, FnArg, GenericParam, Generics, ItemImpl, Lifetime, Meta, Pat, Path, Receiver,
-    ReturnType, Signature, Type, parse_quote,
+    Attribute, FnArg, GenericParam, Generics, ItemImpl, Lifetime, Path, Receiver, Signature,
+    parse_quote,
 };
 
 use super::copy::SymbolicCopy;
+use super::front::allowed;
 use super::item::{Function, Inherent, Member};
-use super::signature::{is_tensor, name_impl_traits, peeled, replaced};
+use super::signature::{Argument, Kind, borrows, name_impl_traits, replaced};
 use super::{import, imported, lints, prunable, shadow};
 
 /// The impl with its generic methods, and their traits beside it.
@@ -88,24 +88,7 @@ pub(super) struct Generic<'a> {
     pub(super) arguments: Vec<Argument>,
     /// Whether all tensors have one type: what is returned borrows from them, or they stand in
     /// other types only.
-    is_uniform: bool,
-}
-
-pub(super) struct Argument {
-    /// Its name in signatures without a body.
-    pub(super) name: Ident,
-    pub(super) ty: Type,
-    pub(super) kind: Kind,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// `&Tensor`
-    Borrowed,
-    /// `Tensor`
-    Owned,
-    /// A type with tensors in it, or without.
-    Other,
+    pub(super) is_uniform: bool,
 }
 
 impl<'a> Generic<'a> {
@@ -270,79 +253,8 @@ impl<'a> Generic<'a> {
         }
     }
 
-    /// What is called: it chooses between the real and the symbolic copy by what it is given.
-    fn front(&self) -> TokenStream {
-        let krate = self.krate;
-        let types: Vec<Ident> = match self.is_uniform {
-            true => vec![format_ident!("__X")],
-            false => {
-                let count = self.arguments.iter().filter(|a| a.kind != Kind::Other).count();
-                (0..count).map(|i| format_ident!("__X{}", i)).collect()
-            }
-        };
-        let tensor = match (types.as_slice(), self.is_uniform) {
-            ([one], true) => quote!(#one),
-            (types, _) => types.iter().rev().fold(
-                quote!(#krate::__private::tch::Tensor),
-                |rest, ty| quote!(#krate::__private::Common<#ty, #rest>),
-            ),
-        };
-        let (mut bounds, mut own) = (Vec::new(), types.iter());
-        let (mut arguments, mut values) = (Vec::new(), Vec::new());
-        for Argument { name, ty, kind } in &self.arguments {
-            let (own, kind) = match kind {
-                Kind::Borrowed | Kind::Owned if !self.is_uniform => (own.next(), *kind),
-                _ => (None, Kind::Other),
-            };
-            match (own, kind) {
-                (Some(own), Kind::Borrowed) => {
-                    bounds.push(quote!(#own: #krate::__private::BorrowTensor<#tensor>));
-                    arguments.push(quote!(#name: &#own));
-                    values.push(
-                        quote!(&*#krate::__private::BorrowTensor::<#tensor>::borrow_tensor(#name)),
-                    );
-                }
-                (Some(own), Kind::Owned) => {
-                    bounds.push(quote!(#own: #krate::__private::IntoTensor<#tensor>));
-                    arguments.push(quote!(#name: #own));
-                    values
-                        .push(quote!(#krate::__private::IntoTensor::<#tensor>::into_tensor(#name)));
-                }
-                _ => {
-                    let ty = replaced(ty, &tensor);
-                    arguments.push(quote!(#name: #ty));
-                    values.push(quote!(#name));
-                }
-            }
-        }
-        let parameters = self.parameters(&self.sig.generics, &tensor);
-        let predicates = predicates(&self.sig.generics, &tensor);
-        let parameters =
-            parameters.into_iter().chain(types.iter().map(|ty| match self.is_uniform {
-                true => quote!(#ty),
-                false => quote!(#ty: #krate::__private::TensorLike),
-            }));
-        let (dispatch, this) = (self.trait_for(&tensor), self.this());
-        let (attrs, vis, ident) =
-            (front_attributes(self.function.attrs), self.function.vis, &self.sig.ident);
-        let (receiver, own, fn_token) = (self.declared_receiver(), self.own(), &self.sig.fn_token);
-        let output = replaced(&self.sig.output, &tensor);
-        quote! {
-            #(#attrs)*
-            #[allow(private_bounds, private_interfaces)]
-            #vis #fn_token #ident<#(#parameters),*>(#receiver #(#arguments),*) #output
-            where
-                #this: #dispatch,
-                #(#bounds,)*
-                #(#predicates),*
-            {
-                <#this as #dispatch>::call(#own #(#values),*)
-            }
-        }
-    }
-
     /// The implementor where it can be named.
-    fn this(&self) -> TokenStream {
+    pub(super) fn this(&self) -> TokenStream {
         if self.owner.is_some() { quote!(Self) } else { quote!(()) }
     }
 
@@ -355,44 +267,10 @@ impl<'a> Generic<'a> {
     }
 }
 
-impl Argument {
-    fn new(i: usize, pat: &Pat, ty: &Type) -> Self {
-        let name = match pat {
-            Pat::Ident(pat) if pat.subpat.is_none() => pat.ident.clone(),
-            _ => format_ident!("a{}", i, span = Span::mixed_site()),
-        };
-        let kind = match peeled(ty) {
-            Type::Reference(of)
-                if is_tensor(&of.elem)
-                    && of.mutability.is_none()
-                    && of.lifetime.as_ref().is_none_or(|lifetime| lifetime.ident == "_") =>
-            {
-                Kind::Borrowed
-            }
-            ty if is_tensor(ty) => Kind::Owned,
-            _ => Kind::Other,
-        };
-        Argument { name, ty: ty.clone(), kind }
-    }
-}
-
 /// The predicates of a where-clause, with another type for each tensor.
 pub(super) fn predicates(generics: &Generics, tensor: &TokenStream) -> Vec<TokenStream> {
     let clause = generics.where_clause.iter();
     clause.flat_map(|clause| &clause.predicates).map(|one| replaced(one, tensor)).collect()
-}
-
-/// Whether what is returned may borrow from an argument.
-fn borrows(output: &ReturnType) -> bool {
-    fn has_borrow(tokens: TokenStream) -> bool {
-        tokens.into_iter().any(|token| match token {
-            TokenTree::Punct(punct) => matches!(punct.as_char(), '&' | '\''),
-            TokenTree::Ident(ident) => ident == "impl" || ident == "dyn",
-            TokenTree::Group(group) => has_borrow(group.stream()),
-            TokenTree::Literal(_) => false,
-        })
-    }
-    has_borrow(output.to_token_stream())
 }
 
 /// An argument of the symbolic copy.
@@ -406,26 +284,10 @@ fn symbolic(input: &FnArg, traced: &TokenStream) -> TokenStream {
     }
 }
 
-/// The attributes of what is called: all, but an expected lint is in the body.
-fn front_attributes(attrs: &[Attribute]) -> Vec<Attribute> {
-    attrs.iter().map(allowed).collect()
-}
-
 /// The attributes that say something about the body.
 fn body_attributes(attrs: &[Attribute]) -> Vec<Attribute> {
     const KEPT: &[&str] =
         &["allow", "cold", "deny", "expect", "forbid", "inline", "track_caller", "warn"];
     let kept = attrs.iter().filter(|attr| KEPT.iter().any(|kept| attr.path().is_ident(kept)));
     kept.map(allowed).collect()
-}
-
-/// `#[expect(…)]` as `#[allow(…)]`: of two functions with it, one would not fulfil it.
-fn allowed(attr: &Attribute) -> Attribute {
-    let mut attr = attr.clone();
-    if let Meta::List(list) = &mut attr.meta
-        && list.path.is_ident("expect")
-    {
-        list.path = Ident::new("allow", list.path.span()).into();
-    }
-    attr
 }

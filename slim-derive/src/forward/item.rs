@@ -3,8 +3,8 @@
 use proc_macro2::{Ident, Span};
 use quote::ToTokens;
 use syn::{
-    Attribute, Block, FnArg, ImplItem, ImplItemFn, Item, ItemFn, ItemImpl, Pat, Path, Receiver,
-    Safety, Signature, Visibility,
+    Attribute, Block, FnArg, Generics, ImplItem, ImplItemFn, Item, ItemFn, ItemImpl, Pat, Path,
+    Receiver, Safety, Signature, Visibility,
 };
 
 use super::signature::{self, last_segment};
@@ -139,7 +139,7 @@ impl<'a> Inherent<'a> {
         let member = |item: &'a ImplItem| match item {
             ImplItem::Fn(method) if signature::takes_tensors(&method.sig) => {
                 let ImplItemFn { attrs, vis, sig, block, .. } = method;
-                if is_plain(cx, sig) {
+                if is_plain(cx, sig, Some(&source.generics)) {
                     Member::Generic(Function { attrs, vis, sig, body: block })
                 } else {
                     Member::Other(item)
@@ -173,12 +173,12 @@ impl<'a> Function<'a> {
             );
             return None;
         }
-        is_plain(cx, sig).then_some(Function { attrs, vis, sig, body: block })
+        is_plain(cx, sig, None).then_some(Function { attrs, vis, sig, body: block })
     }
 }
 
 /// Whether a function can be generic over its tensors and be called through a trait.
-fn is_plain(cx: &Ctxt, sig: &Signature) -> bool {
+fn is_plain(cx: &Ctxt, sig: &Signature, outer: Option<&Generics>) -> bool {
     let Signature { constness, asyncness, safety, abi, variadic, .. } = sig;
     let unsafety = match safety {
         Safety::Default => None,
@@ -198,6 +198,15 @@ fn is_plain(cx: &Ctxt, sig: &Signature) -> bool {
             cx.error(
                 token,
                 format!("`#[forward]` reads plain functions; remove `{keyword}`, or move the function out of `#[forward]`"),
+            );
+        }
+    }
+    for generics in outer.into_iter().chain([&sig.generics]) {
+        for param in generics.type_params().filter(|param| param.ident == "Tensor") {
+            is_plain = false;
+            cx.error(
+                &param.ident,
+                "`#[forward]` takes `Tensor` for a tensor; give the type parameter another name",
             );
         }
     }

@@ -1,10 +1,11 @@
 //! `#[forward]`: a forward pass as it is, and once more over symbolic tensors.
 //!
 //! Stages, each a file: tokens → `item` (what the attribute stands above, typed and checked) →
-//! `trait_impl`, or `generic` and `entry` (code), which use `copy` for the body that is run symbolically.
+//! `trait_impl`, or `generic` with `front` and `entry` (code), which use `copy` for the body that is run symbolically.
 
 mod copy;
 mod entry;
+mod front;
 mod generic;
 mod item;
 mod signature;
@@ -145,3 +146,6 @@ fn prunable(generics: &Generics, krate: &Path) -> Generics {
     }
     generics
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,14 +1,53 @@
 //! Tensors in signatures.
 
-use proc_macro2::{Group, Ident, TokenStream, TokenTree};
+use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident};
 use syn::punctuated::Punctuated;
 use syn::{
-    FnArg, GenericArgument, PathArguments, Signature, Token, Type, TypeParam, TypeParamBound,
-    parse_quote,
+    FnArg, GenericArgument, Pat, PathArguments, ReturnType, Signature, Token, Type, TypeParam,
+    TypeParamBound, parse_quote,
 };
 
-use super::copy::{ends_in_module, pop_path};
+use super::copy::{ends_in_module, is_punct, pop_path};
+
+/// An argument that is no receiver.
+pub(super) struct Argument {
+    /// Its name in signatures without a body.
+    pub(super) name: Ident,
+    pub(super) ty: Type,
+    pub(super) kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `&Tensor`
+    Borrowed,
+    /// `Tensor`
+    Owned,
+    /// A type with tensors in it, or without.
+    Other,
+}
+
+impl Argument {
+    pub(super) fn new(i: usize, pat: &Pat, ty: &Type) -> Self {
+        let name = match pat {
+            Pat::Ident(pat) if pat.subpat.is_none() => pat.ident.clone(),
+            _ => format_ident!("a{}", i, span = Span::mixed_site()),
+        };
+        let kind = match peeled(ty) {
+            Type::Reference(of)
+                if is_tensor(&of.elem)
+                    && of.mutability.is_none()
+                    && of.lifetime.as_ref().is_none_or(|lifetime| lifetime.ident == "_") =>
+            {
+                Kind::Borrowed
+            }
+            ty if is_tensor(ty) => Kind::Owned,
+            _ => Kind::Other,
+        };
+        Argument { name, ty: ty.clone(), kind }
+    }
+}
 
 /// Whether one of the arguments is made of tensors.
 pub(super) fn takes_tensors(sig: &Signature) -> bool {
@@ -54,15 +93,17 @@ fn with_tensor(tokens: TokenStream, by: &mut impl FnMut(&Ident) -> TokenStream) 
     let mut out: Vec<TokenTree> = Vec::new();
     for token in tokens {
         match token {
-            TokenTree::Ident(ident) if ident == "Tensor" => match ends_in_module(&out) {
-                Some(true) => {
-                    pop_path(&mut out);
-                    out.extend(by(&ident));
+            TokenTree::Ident(ident) if ident == "Tensor" && !is_punct(out.last(), '\'') => {
+                match ends_in_module(&out) {
+                    Some(true) => {
+                        pop_path(&mut out);
+                        out.extend(by(&ident));
+                    }
+                    // `Self::Tensor` is another type.
+                    Some(false) => out.push(ident.into()),
+                    None => out.extend(by(&ident)),
                 }
-                // `Self::Tensor` is another type.
-                Some(false) => out.push(ident.into()),
-                None => out.extend(by(&ident)),
-            },
+            }
             TokenTree::Group(group) => {
                 let mut inner = Group::new(group.delimiter(), with_tensor(group.stream(), by));
                 inner.set_span(group.span());
@@ -151,4 +192,17 @@ pub(super) fn written(tokens: &impl ToTokens) -> String {
         (" :", ":"),
     ];
     tight.iter().fold(text, |text, (loose, tight)| text.replace(loose, tight))
+}
+
+/// Whether what is returned may borrow from an argument.
+pub(super) fn borrows(output: &ReturnType) -> bool {
+    fn has_borrow(tokens: TokenStream) -> bool {
+        tokens.into_iter().any(|token| match token {
+            TokenTree::Punct(punct) => matches!(punct.as_char(), '&' | '\''),
+            TokenTree::Ident(ident) => ident == "impl" || ident == "dyn",
+            TokenTree::Group(group) => has_borrow(group.stream()),
+            TokenTree::Literal(_) => false,
+        })
+    }
+    has_borrow(output.to_token_stream())
 }

@@ -285,7 +285,7 @@ impl FlowExpr {
                 b.walk(see);
             }
             FlowExpr::Concat(parts) | FlowExpr::Tuple(parts) => {
-                parts.iter().for_each(|part| part.walk(see))
+                parts.iter().for_each(|part| part.walk(see));
             }
         }
     }
