@@ -2,9 +2,8 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
-use syn::spanned::Spanned;
-use syn::{Attribute, Meta};
 
+use super::attributes;
 use super::generic::{Generic, predicates};
 use super::signature::{Argument, Kind, replaced};
 
@@ -37,7 +36,7 @@ impl Generic<'_> {
         let (dispatch, this) = (self.trait_for(&tensor), self.this());
         let (receiver, own) = (self.declared_receiver(), self.own());
         let (vis, fn_token, ident) = (self.function.vis, &self.sig.fn_token, &self.sig.ident);
-        let attrs = self.function.attrs.iter().map(allowed);
+        let attrs = attributes::front(self.function.attrs);
         let output = replaced(&self.sig.output, &tensor);
         quote! {
             #(#attrs)*
@@ -97,15 +96,4 @@ impl Generic<'_> {
 /// The type parameter of a tensor.
 fn own_type(argument: usize) -> Ident {
     format_ident!("__X{}", argument)
-}
-
-/// `#[expect(…)]` as `#[allow(…)]`: of two functions with it, one would not fulfil it.
-pub(super) fn allowed(attr: &Attribute) -> Attribute {
-    let mut attr = attr.clone();
-    if let Meta::List(list) = &mut attr.meta
-        && list.path.is_ident("expect")
-    {
-        list.path = Ident::new("allow", list.path.span()).into();
-    }
-    attr
 }

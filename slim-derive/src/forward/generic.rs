@@ -13,11 +13,10 @@ use syn::{
     parse_quote,
 };
 
-use super::copy::SymbolicCopy;
-use super::front::allowed;
+use super::attributes;
 use super::item::{Function, Inherent, Member};
 use super::signature::{Argument, Kind, borrows, name_impl_traits, replaced};
-use super::{import, imported, lints, prunable, shadow};
+use super::{import, imported, lints, prunable, symbolic_body};
 
 /// The impl with its generic methods, and their traits beside it.
 pub(crate) fn inherent(runtime: &Path, target: &Inherent) -> TokenStream {
@@ -47,7 +46,7 @@ pub(crate) fn inherent(runtime: &Path, target: &Inherent) -> TokenStream {
     beside.extend(pass.map(Generic::entry));
     let ItemImpl { attrs, generics, self_ty, unsafety, impl_token, .. } = source;
     let (impl_generics, _, where_clause) = generics.split_for_impl();
-    let cfgs = attrs.iter().filter(|attr| attr.path().is_ident("cfg"));
+    let (cfgs, attrs) = (attributes::cfgs(attrs), attributes::front(attrs));
     quote! {
         #(#cfgs)*
         const _: () = {
@@ -129,8 +128,8 @@ impl<'a> Generic<'a> {
         format_ident!("__SymbolicOf{}", words.collect::<String>(), span = self.sig.ident.span())
     }
 
-    pub(super) fn cfgs(&self) -> Vec<&'a Attribute> {
-        self.function.attrs.iter().filter(|attr| attr.path().is_ident("cfg")).collect()
+    pub(super) fn cfgs(&self) -> Vec<Attribute> {
+        attributes::cfgs(self.function.attrs)
     }
 
     pub(super) fn receiver(&self) -> Option<&Receiver> {
@@ -206,34 +205,30 @@ impl<'a> Generic<'a> {
 
     /// The real body, where the user's own tokens are checked, and its symbolic copy.
     fn implementations(&self) -> TokenStream {
-        let (krate, cfgs) = (self.krate, self.cfgs());
+        let krate = self.krate;
         let Function { attrs, body, .. } = self.function;
-        let (real, attrs) = (quote!(#krate::__private::tch::Tensor), body_attributes(attrs));
+        let outer = self.owner.map_or(&[][..], |owner| &owner.attrs);
+        let real_attrs = [attributes::real(outer), attributes::real(attrs)].concat();
+        let copy_attrs = [attributes::copy(outer), attributes::copy(attrs)].concat();
+        let real = quote!(#krate::__private::tch::Tensor);
         let (inputs, output) = (&self.sig.inputs, &self.sig.output);
-        let method = quote!(#(#attrs)* fn call(#inputs) #output #body);
+        let method = quote!(#(#real_attrs)* fn call(#inputs) #output #body);
         let real = self.implementation(&self.generics, &real, &method);
 
-        let tensor = parse_quote!(Tensor);
-        let (copy, shadow, lints) =
-            (SymbolicCopy { krate, tensor: &tensor }, shadow(krate, &tensor), lints());
         let traced = quote!(#krate::Traced);
-        let (inputs, output, body) = (
-            inputs.iter().map(|input| symbolic(input, &traced)),
-            replaced(output, &traced),
-            copy.of(body),
-        );
-        let method = quote!(fn call(#(#inputs),*) #output #body);
+        let inputs = inputs.iter().map(|input| symbolic(input, &traced));
+        let output = replaced(output, &traced);
+        let body = symbolic_body(krate, &parse_quote!(Tensor), body);
+        let method = quote!(#(#copy_attrs)* fn call(#(#inputs),*) #output #body);
         let symbolic = self.implementation(&prunable(&self.generics, krate), &traced, &method);
+        let (cfgs, lints) = (self.cfgs(), lints());
         quote! {
             #(#cfgs)*
             #real
             #(#cfgs)*
             #lints
-            const _: () = {
-                #shadow
-                #[automatically_derived]
-                #symbolic
-            };
+            #[automatically_derived]
+            #symbolic
         }
     }
 
@@ -282,12 +277,4 @@ fn symbolic(input: &FnArg, traced: &TokenStream) -> TokenStream {
             quote!(#pat: #ty)
         }
     }
-}
-
-/// The attributes that say something about the body.
-fn body_attributes(attrs: &[Attribute]) -> Vec<Attribute> {
-    const KEPT: &[&str] =
-        &["allow", "cold", "deny", "expect", "forbid", "inline", "track_caller", "warn"];
-    let kept = attrs.iter().filter(|attr| KEPT.iter().any(|kept| attr.path().is_ident(kept)));
-    kept.map(allowed).collect()
 }

@@ -3,6 +3,7 @@
 //! Stages, each a file: tokens → `item` (what the attribute stands above, typed and checked) →
 //! `trait_impl`, or `generic` with `front` and `entry` (code), which use `copy` for the body that is run symbolically.
 
+mod attributes;
 mod copy;
 mod entry;
 mod front;
@@ -15,11 +16,14 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, quote, quote_spanned};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Generics, Ident, Item, Meta, Path, Token, TypeParamBound, WherePredicate, parse_quote};
+use syn::{
+    Block, Generics, Ident, Item, Meta, Path, Token, TypeParamBound, WherePredicate, parse_quote,
+};
 
 use crate::attr;
 use crate::ctxt::Ctxt;
 use crate::nesting;
+use copy::SymbolicCopy;
 use item::Target;
 
 pub(crate) fn forward(arguments: TokenStream, tokens: TokenStream) -> TokenStream {
@@ -108,13 +112,18 @@ fn imported() -> Path {
     parse_quote!(_slim)
 }
 
-/// The imports of a block in which the tensor's name means a symbolic tensor.
-fn shadow(krate: &Path, tensor: &Ident) -> TokenStream {
-    let names = names(tensor);
+/// A body in which the name of a tensor means a symbolic one.
+fn symbolic_body(krate: &Path, tensor: &Ident, body: &Block) -> TokenStream {
+    let (names, copy) = (names(tensor), SymbolicCopy { krate, tensor });
+    let statements = body.stmts.iter().map(|statement| copy.of(statement));
+    // Braces without a place of the user's, so that they are not found to be unnecessary.
     quote! {
-        #(#[allow(unused_imports)] use #krate::Traced as #names;)*
-        #[allow(unused_imports)]
-        use #krate::__private::SymbolicModule as _;
+        {
+            #(#[allow(unused_imports)] use #krate::Traced as #names;)*
+            #[allow(unused_imports)]
+            use #krate::__private::SymbolicModule as _;
+            { #(#statements)* }
+        }
     }
 }
 

@@ -130,11 +130,14 @@ pub(super) fn is_tensor(ty: &Type) -> bool {
         && replaced(peeled(ty), &TokenStream::new()).is_empty()
 }
 
-/// The name of the type that is referred to.
+/// The name of the type that is referred to, if it can be a tensor's.
 pub(super) fn last_segment(ty: &Type) -> Option<Ident> {
     match peeled(ty) {
         Type::Reference(reference) => last_segment(&reference.elem),
-        Type::Path(path) => path.path.segments.last().map(|last| last.ident.clone()),
+        Type::Path(path) => {
+            let last = &path.path.segments.last()?.ident;
+            syn::parse2(last.to_token_stream()).ok()
+        }
         _ => None,
     }
 }

@@ -4,9 +4,9 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::quote;
 use syn::{Item, Path};
 
-use super::copy::SymbolicCopy;
+use super::attributes;
 use super::item::{Pass, Target, TraitImpl};
-use super::{import, imported, lints, prunable, shadow};
+use super::{import, imported, lints, prunable, symbolic_body};
 use crate::ctxt::Ctxt;
 
 /// `impl Forward for` the type.
@@ -15,20 +15,20 @@ pub(crate) fn copy(runtime: &Path, target: &TraitImpl) -> TokenStream {
     let TraitImpl { source, tensor, passes } = target;
     let generics = prunable(&source.generics, krate);
     let (impl_generics, _, where_clause) = generics.split_for_impl();
-    let (self_ty, lints, shadow) = (&source.self_ty, lints(), shadow(krate, tensor));
-    let cfgs: Vec<_> = source.attrs.iter().filter(|attr| attr.path().is_ident("cfg")).collect();
+    let (self_ty, lints) = (&source.self_ty, lints());
+    let outer = attributes::copy(&source.attrs);
     let traced = quote!(#krate::Traced);
     let bool = quote!(::core::primitive::bool);
     let methods = passes.iter().map(|Pass { attrs, receiver, arguments, body }| {
-        let cfgs = attrs.iter().filter(|attr| attr.path().is_ident("cfg"));
-        let (this, body) = (&receiver.self_token, SymbolicCopy { krate, tensor }.of(body));
+        let attrs = attributes::copy(attrs);
+        let (this, body) = (&receiver.self_token, symbolic_body(krate, tensor, body));
         let train = match arguments.get(1) {
             Some(train) => quote!(#train),
             None => quote!(_),
         };
         let xs = arguments.first();
         quote! {
-            #(#cfgs)*
+            #(#attrs)*
             fn call(&#this, #xs: &#traced, #train: #bool) -> #traced #body
         }
     });
@@ -55,11 +55,10 @@ pub(crate) fn copy(runtime: &Path, target: &TraitImpl) -> TokenStream {
         }
     });
     quote! {
-        #(#cfgs)*
+        #(#outer)*
         #lints
         const _: () = {
             #import
-            #shadow
             #pass
             #[automatically_derived]
             impl #impl_generics #krate::Forward for #self_ty #where_clause {
