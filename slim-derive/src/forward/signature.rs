@@ -1,6 +1,6 @@
 //! Tensors in signatures.
 
-use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident};
 use syn::punctuated::Punctuated;
 use syn::{
@@ -91,18 +91,12 @@ pub(super) fn replaced(tokens: &impl ToTokens, by: &TokenStream) -> TokenStream 
 
 fn with_tensor(tokens: TokenStream, by: &mut impl FnMut(&Ident) -> TokenStream) -> TokenStream {
     let mut out: Vec<TokenTree> = Vec::new();
-    for token in tokens {
+    let mut rest = tokens.into_iter().peekable();
+    while let Some(token) = rest.next() {
         match token {
-            TokenTree::Ident(ident) if ident == "Tensor" && !is_punct(out.last(), '\'') => {
-                match ends_in_module(&out) {
-                    Some(true) => {
-                        pop_path(&mut out);
-                        out.extend(by(&ident));
-                    }
-                    // `Self::Tensor` is another type.
-                    Some(false) => out.push(ident.into()),
-                    None => out.extend(by(&ident)),
-                }
+            TokenTree::Ident(ident) if ident == "Tensor" && is_type(&out, rest.peek()) => {
+                pop_path(&mut out);
+                out.extend(by(&ident));
             }
             TokenTree::Group(group) => {
                 let mut inner = Group::new(group.delimiter(), with_tensor(group.stream(), by));
@@ -113,6 +107,14 @@ fn with_tensor(tokens: TokenStream, by: &mut impl FnMut(&Ident) -> TokenStream) 
         }
     }
     out.into_iter().collect()
+}
+
+/// Whether `Tensor` between these tokens is a tensor: `Self::Tensor`, `Tensor<T>`, `Tensor(T)` and
+/// `Tensor!(…)` are others, `'Tensor` and `Tensor = …` are no types.
+fn is_type(before: &[TokenTree], after: Option<&TokenTree>) -> bool {
+    let is_other = ['<', ':', '=', '!'].iter().any(|char| is_punct(after, *char))
+        || matches!(after, Some(TokenTree::Group(of)) if of.delimiter() == Delimiter::Parenthesis);
+    !is_other && !is_punct(before.last(), '\'') && ends_in_module(before) != Some(false)
 }
 
 /// A type without parentheses, and without the invisible group of a `macro_rules!` fragment.
