@@ -29,7 +29,9 @@ pub(crate) struct Field<'a> {
 /// A variant of an enum.
 pub(crate) struct Variant<'a> {
     pub(crate) ident: &'a Ident,
-    pub(crate) field: Option<Field<'a>>,
+    /// For errors about all fields.
+    pub(crate) source: &'a Fields,
+    pub(crate) fields: Vec<Field<'a>>,
 }
 
 impl<'a> Model<'a> {
@@ -49,6 +51,15 @@ impl<'a> Model<'a> {
             }
         };
         Model { ident: &input.ident, generics: &input.generics, attrs, shape }
+    }
+
+    /// The fields of the struct, or of all variants.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &Field<'a>> {
+        let (fields, variants): (&[Field<'a>], &[Variant<'a>]) = match &self.shape {
+            Shape::Struct(fields) => (fields, &[]),
+            Shape::Enum(variants) => (&[], variants),
+        };
+        fields.iter().chain(variants.iter().flat_map(|variant| &variant.fields))
     }
 }
 
@@ -91,13 +102,7 @@ impl<'a> Variant<'a> {
             &variant.attrs,
             "a variant takes no `prune` attribute; write it on the variant's field",
         );
-        let mut fields = Field::parse_all(cx, &variant.fields);
-        if fields.len() > 1 {
-            cx.error(
-                &variant.fields,
-                "a variant has one field, or none and passes channels on; put these fields into a struct of their own",
-            );
-        }
-        Variant { ident: &variant.ident, field: fields.pop() }
+        let fields = Field::parse_all(cx, &variant.fields);
+        Variant { ident: &variant.ident, source: &variant.fields, fields }
     }
 }

@@ -4,23 +4,44 @@ use quote::ToTokens;
 use syn::punctuated::Punctuated;
 use syn::{Attribute, Expr, ExprLit, ExprPath, Lit, LitInt, Meta, Path, Token, parse_quote};
 
-use crate::activation::{self, Applied};
 use crate::ctxt::Ctxt;
+use crate::sequential::activation::{self, Applied};
 use crate::suggest::did_you_mean;
+use crate::tokens::peeled;
 
 /// On the type.
 pub(crate) struct ModelAttrs {
     /// Where the runtime is; `None` after an error.
     pub(crate) krate: Option<Path>,
-    /// How many channels the input has; several numbers for several inputs.
-    pub(crate) input: Option<InputWidths>,
+    /// The wiring is that of the fields, in the order of their declaration.
+    pub(crate) sequential: Option<Attr<()>>,
+    /// What is known of the input.
+    pub(crate) input: Option<InputAttr>,
     /// What the output is made of.
     pub(crate) output: Option<Attr<Expr>>,
 }
 
-pub(crate) enum InputWidths {
-    One(LitInt),
-    Several(Vec<LitInt>),
+/// The value of `input`.
+pub(crate) enum InputAttr {
+    /// `3` channels.
+    Width(LitInt),
+    /// `(3, 1)`: the channels of several inputs.
+    Widths(Vec<LitInt>),
+    /// `[3, 224, 224]`, the only element: a shape without the batch.
+    Shape(Vec<Vec<LitInt>>),
+    /// `([3, 224, 224], [1, 224, 224])`
+    Shapes(Vec<Vec<LitInt>>),
+}
+
+impl InputAttr {
+    /// The first number, to report an error at.
+    pub(crate) fn first(&self) -> Option<&LitInt> {
+        match self {
+            InputAttr::Width(width) => Some(width),
+            InputAttr::Widths(widths) => widths.first(),
+            InputAttr::Shape(shapes) | InputAttr::Shapes(shapes) => shapes.first()?.first(),
+        }
+    }
 }
 
 /// On a field.
@@ -50,15 +71,20 @@ pub(crate) struct Attr<T> {
     pub(crate) value: T,
 }
 
-const MODEL_KEYS: &[&str] = &["input", "output", "crate"];
+const MODEL_KEYS: &[&str] = &["sequential", "input", "output", "crate"];
 const FIELD_KEYS: &[&str] = &["from", "skip", "keep", "act", "elementwise", "per_channel", "with"];
 
 impl ModelAttrs {
     pub(crate) fn parse(cx: &Ctxt, attrs: &[Attribute]) -> Self {
-        let (mut input, mut output, mut krate) = (None, None, None);
+        let (mut sequential, mut input, mut output, mut krate) = (None, None, None, None);
         for meta in metas(cx, attrs) {
             match key(&meta).as_str() {
-                "input" => set(cx, &mut input, &meta, input_widths(cx, &meta)),
+                // Where its form is wrong, the wiring is declared nevertheless.
+                "sequential" => {
+                    flag(cx, &meta);
+                    set(cx, &mut sequential, &meta, Some(()));
+                }
+                "input" => set(cx, &mut input, &meta, input_attr(cx, &meta)),
                 "output" => set(cx, &mut output, &meta, expression(cx, &meta, "bn2 + shortcut")),
                 "crate" => set(cx, &mut krate, &meta, Some(crate_path(cx, &meta))),
                 key => unknown(cx, &meta, key, ("the struct", MODEL_KEYS), ("a field", FIELD_KEYS)),
@@ -68,7 +94,8 @@ impl ModelAttrs {
             None => Some(parse_quote!(::slim_runtime)),
             Some(Attr { value, .. }) => value,
         };
-        ModelAttrs { krate, input: input.map(|input: Attr<InputWidths>| input.value), output }
+        let input = input.map(|input: Attr<InputAttr>| input.value);
+        ModelAttrs { krate, sequential, input, output }
     }
 }
 
@@ -82,7 +109,7 @@ impl FieldAttrs {
                 "act" => set(cx, &mut found.act, &meta, act(cx, &meta)),
                 "skip" => set(cx, &mut found.role, &meta, flag(cx, &meta).map(|()| Role::Skip)),
                 "elementwise" => {
-                    set(cx, &mut found.role, &meta, flag(cx, &meta).map(|()| Role::Elementwise))
+                    set(cx, &mut found.role, &meta, flag(cx, &meta).map(|()| Role::Elementwise));
                 }
                 "per_channel" => set(cx, &mut found.role, &meta, per_channel(cx, &meta)),
                 "with" => set(cx, &mut found.role, &meta, function(cx, &meta)),
@@ -99,6 +126,15 @@ pub(crate) fn refuse(cx: &Ctxt, attrs: &[Attribute], message: &str) {
         .iter()
         .filter(|attr| attr.path().is_ident("prune"))
         .for_each(|attr| cx.error(attr, message));
+}
+
+/// An error at a key that says how a skipped field takes part in the data flow.
+pub(crate) fn contradicts_skip(cx: &Ctxt, key: &Path) {
+    let name = key.to_token_stream();
+    cx.error(
+        key,
+        format!("`{name}` contradicts `skip`, which takes the field out of the data flow; remove one of the two"),
+    );
 }
 
 /// The entries of all `#[prune(…)]`.
@@ -172,21 +208,35 @@ fn expression(cx: &Ctxt, meta: &Meta, example: &str) -> Option<Expr> {
     None
 }
 
-fn input_widths(cx: &Ctxt, meta: &Meta) -> Option<InputWidths> {
-    let widths = match value(meta) {
+fn input_attr(cx: &Ctxt, meta: &Meta) -> Option<InputAttr> {
+    let input = match value(meta) {
         Some(Expr::Tuple(tuple)) if !tuple.elems.is_empty() => {
-            tuple.elems.iter().map(channel_count).collect::<Option<_>>().map(InputWidths::Several)
+            let widths = tuple.elems.iter().map(channel_count).collect::<Option<_>>();
+            let shapes = || tuple.elems.iter().map(shape).collect::<Option<_>>();
+            widths.map(InputAttr::Widths).or_else(|| shapes().map(InputAttr::Shapes))
         }
-        Some(count) => channel_count(count).map(InputWidths::One),
+        Some(one) => {
+            let width = channel_count(one).map(InputAttr::Width);
+            width.or_else(|| shape(one).map(|shape| InputAttr::Shape(vec![shape])))
+        }
         None => None,
     };
-    if widths.is_none() {
+    if input.is_none() {
         cx.error(
             meta.path(),
-            "`input` is a number of channels, at least 1; write `#[prune(input = 3)]`, or `#[prune(input = (3, 1))]` for two inputs",
+            "`input` is a number of channels, at least 1, or a shape without the batch; write `#[prune(input = 3)]` or `#[prune(input = [3, 224, 224])]`, and `#[prune(input = (3, 1))]` for two inputs",
         );
     }
-    widths
+    input
+}
+
+fn shape(expr: &Expr) -> Option<Vec<LitInt>> {
+    match peeled(expr) {
+        Expr::Array(array) if !array.elems.is_empty() => {
+            array.elems.iter().map(channel_count).collect()
+        }
+        _ => None,
+    }
 }
 
 fn channel_count(expr: &Expr) -> Option<LitInt> {
@@ -202,12 +252,7 @@ fn channel_count(expr: &Expr) -> Option<LitInt> {
 }
 
 fn crate_path(cx: &Ctxt, meta: &Meta) -> Option<Path> {
-    let path = match value(meta) {
-        Some(Expr::Lit(ExprLit { lit: Lit::Str(path), .. })) => {
-            path.parse_with(Path::parse_mod_style).ok()
-        }
-        _ => None,
-    };
+    let path = path_in_quotes(meta);
     if path.is_none() {
         cx.error(
             meta.path(),
@@ -215,6 +260,16 @@ fn crate_path(cx: &Ctxt, meta: &Meta) -> Option<Path> {
         );
     }
     path
+}
+
+/// The path of `crate = "path::to::slim_runtime"`.
+pub(crate) fn path_in_quotes(meta: &Meta) -> Option<Path> {
+    match value(meta) {
+        Some(Expr::Lit(ExprLit { lit: Lit::Str(path), .. })) => {
+            path.parse_with(Path::parse_mod_style).ok()
+        }
+        _ => None,
+    }
 }
 
 fn per_channel(cx: &Ctxt, meta: &Meta) -> Option<Role> {
@@ -249,15 +304,6 @@ fn function(cx: &Ctxt, meta: &Meta) -> Option<Role> {
         "`with` is the path of a function `fn(&T, &mut Tracer, Flow) -> Result<Flow>`; write `#[prune(with = my::trace_layer)]`",
     );
     None
-}
-
-/// Without parentheses, and without the invisible ones around what a `macro_rules!` fragment stands for.
-pub(crate) fn peeled(expr: &Expr) -> &Expr {
-    match expr {
-        Expr::Group(inner) => peeled(&inner.expr),
-        Expr::Paren(inner) => peeled(&inner.expr),
-        expr => expr,
-    }
 }
 
 fn value(meta: &Meta) -> Option<&Expr> {

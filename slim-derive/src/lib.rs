@@ -1,26 +1,68 @@
-//! The derive macro of [slim](https://docs.rs/slim-runtime), which re-exports it: depend on `slim-runtime` and not on this crate.
+//! The macros of [slim](https://docs.rs/slim-runtime), which re-exports them: depend on
+//! `slim-runtime` and not on this crate.
 //!
-//! Stages, each a file: tokens → `ast` (what is written, typed) → `wiring` (what it means, checked) → `expand` (tokens).
-//! Errors of all stages are collected in a `ctxt` and reported together, each at its token.
+//! `#[derive(Prunable)]` parses a type into `ast` and `attr`. `traced` makes the code of a type whose
+//! wiring is read from its forward pass, `sequential` that of a declared wiring; both fill the impl of
+//! `expand`. `forward` is the attribute that runs a forward pass symbolically, and `model` the
+//! definition of a whole network. Errors of all stages are collected in a `ctxt` and reported
+//! together, each at its token.
 
-mod activation;
 mod ast;
 mod attr;
 mod ctxt;
 mod expand;
-mod flow_expr;
+mod forward;
 mod model;
 mod nesting;
+mod sequential;
 mod suggest;
-mod wiring;
+mod tokens;
+mod traced;
 
 use proc_macro2::TokenStream;
 use syn::DeriveInput;
 
-/// Derives `Prunable` for a struct of layers, or an enum whose variants have one field or none.
+/// Derives `Prunable` for a struct or an enum of layers.
 ///
-/// Data flows through the fields in the order of their declaration: each reads the one before it, the first reads the input, and the last is the output.
-/// Branches are said where they are.
+/// The wiring is read from the forward pass, which [`#[forward]`](macro@forward) makes readable:
+///
+/// ```ignore
+/// #[derive(Debug, Prunable)]
+/// struct Block {
+///     conv: nn::Conv2D,
+///     bn: nn::BatchNorm,
+/// }
+///
+/// #[forward]
+/// impl nn::ModuleT for Block {
+///     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
+///         xs.apply(&self.conv).apply_t(&self.bn, train).relu()
+///     }
+/// }
+/// ```
+///
+/// A field may be a layer, a type with this derive, a container of these, a tensor, or anything
+/// else: what is no layer holds no channels.
+///
+/// | on a field | meaning |
+/// | --- | --- |
+/// | `#[prune(keep)]` | its output channels are never removed |
+/// | `#[prune(skip)]` | it is no part of the network |
+///
+/// | on the type | meaning |
+/// | --- | --- |
+/// | `#[prune(input = 3)]` | it takes 3 channels, which is checked; `input = (3, 1)` for two inputs |
+/// | `#[prune(input = [3, 224, 224])]` | the same with the size of an image, without the batch |
+/// | `#[prune(crate = "path::to::slim_runtime")]` | where the runtime is, if not at `::slim_runtime` |
+/// | `#[prune(sequential)]` | the wiring is declared, and not read |
+///
+/// Field types that mention a type parameter get a `Prunable` bound.
+///
+/// # A declared wiring
+/// With `#[prune(sequential)]`, data flows through the fields in the order of their declaration:
+/// each reads the one before it, the first reads the input, and the last is the output. Attributes
+/// say where data branches. Nothing checks that the forward pass does the same. An enum has variants
+/// with one field or none.
 ///
 /// | on a field | meaning |
 /// | --- | --- |
@@ -34,11 +76,7 @@ use syn::DeriveInput;
 /// | `#[prune(skip)]` | is not part of the data flow |
 /// | `#[prune(keep)]` | its output channels are never removed |
 ///
-/// | on the struct | meaning |
-/// | --- | --- |
-/// | `#[prune(output = EXPR)]` | this is the output |
-/// | `#[prune(input = 3)]` | takes 3 channels, which is checked; `input = (3, 1)` for two inputs |
-/// | `#[prune(crate = "path::to::slim_runtime")]` | where the runtime is, if not at `::slim_runtime` |
+/// `#[prune(output = EXPR)]` on the type says what the output is.
 ///
 /// | an expression | is |
 /// | --- | --- |
@@ -58,11 +96,47 @@ use syn::DeriveInput;
 ///
 /// Activations are `identity`, `relu`, `relu6`, `leaky_relu`, `elu`, `silu`, `gelu`, `mish`, `hardswish` and `tanh`, as tch has them; `leaky_relu(0.1)` and
 /// `elu(0.5)`, in expressions `leaky_relu(a, 0.1)`, have another slope or α. `sigmoid` and `hardsigmoid` do not map zero to zero, so who reads them keeps their channels.
-///
-/// Field types that mention a type parameter get a `Prunable` bound.
 #[proc_macro_derive(Prunable, attributes(prune))]
 pub fn derive_prunable(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     derive(input.into()).into()
+}
+
+/// Reads a forward pass: runs it symbolically, as `#[derive(Prunable)]` needs it.
+///
+/// | above | what it does |
+/// | --- | --- |
+/// | `impl nn::ModuleT for Net`, `impl nn::Module for Net` | leaves the impl as it is, and copies the body of `forward_t` or `forward` |
+/// | `impl Net` | makes each method that takes a `Tensor` generic, for real and for symbolic tensors. A `forward_t` or `forward` that takes `&self` and tensors, `forward_t` a `train: bool` behind them, is the forward pass of `Net`: that of a network of several inputs or outputs |
+/// | a function that takes a `Tensor` | makes it generic, for real and for symbolic tensors |
+///
+/// In the copy, `Tensor` is a symbolic value with a tensor's methods. Loops, matches, closures and
+/// helper methods run as they are. An operation without a symbolic meaning is an error of the
+/// compiler at its name; wrap it in `functional::map` (elementwise, maps zero to zero) or
+/// `functional::opaque` (anything else), whose closure takes real tensors. Methods and functions
+/// that are given symbolic tensors need a `#[forward]` of their own.
+///
+/// `#[forward(crate = "path::to::slim_runtime")]` says where the runtime is, if not at
+/// `::slim_runtime`.
+///
+/// # What changes for methods and functions
+/// An `impl ModuleT` does not change. A method or function that becomes generic is called as before,
+/// with these exceptions:
+///
+/// | before | now |
+/// | --- | --- |
+/// | `f::<M>(&m, &xs)` | type arguments are inferred: `f(&m, &xs)` |
+/// | `f(&wrapped)`, where `wrapped` dereferences to a `Tensor` | `f(&*wrapped)`; references, `Box`, `Rc` and `Arc` need no change |
+/// | `f(&1.0.into())` | the type has to be known: `f(&Tensor::from(1.0))` |
+/// | `fs(&[&a, &b])` where `fs` takes `&[Tensor]`, or returns a reference | all arguments are one type: real or symbolic tensors, not some of each |
+///
+/// Such a function is not `const`, `async`, `unsafe` or `extern`. It returns tensors, tuples, `Vec`,
+/// arrays, `Option` or `Result` of them: a struct with tensors in it cannot hold symbolic ones.
+#[proc_macro_attribute]
+pub fn forward(
+    arguments: proc_macro::TokenStream,
+    item: proc_macro::TokenStream,
+) -> proc_macro::TokenStream {
+    forward::forward(arguments.into(), item.into()).into()
 }
 
 /// What `slim_runtime::model!` calls with the path of the runtime; see there.
@@ -82,9 +156,18 @@ fn derive(tokens: TokenStream) -> TokenStream {
 fn prunable(input: &DeriveInput) -> TokenStream {
     let cx = ctxt::Ctxt::new();
     let model = ast::Model::parse(&cx, input);
-    let wiring = wiring::resolve(&cx, &model);
+    let wiring = match &model.attrs.sequential {
+        Some(_) => Some(sequential::wiring::resolve(&cx, &model)),
+        None => {
+            traced::check(&cx, &model);
+            None
+        }
+    };
     match cx.check() {
-        Ok(()) => expand::implementation(&model, &wiring),
+        Ok(()) => match &wiring {
+            Some(wiring) => sequential::implementation(&model, wiring),
+            None => traced::implementation(&model),
+        },
         Err(errors) => {
             let errors = errors.into_iter().map(syn::Error::into_compile_error);
             errors.chain([expand::fallback(&model)]).collect()

@@ -5,7 +5,8 @@ use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree, token_stream};
 /// The most that the places of a token may weigh: its own and those of the groups around it. Half of a compiler's stack of 8 MiB at the most, in syn
 /// and here, unoptimised.
 const MOST: usize = 400;
-/// What a group weighs, and an open `<`; any other token is 1, since it may be an operator.
+/// What a group weighs for the tokens in it, and an open `<` for those behind it; any other token
+/// is 1, since it may be an operator.
 const GROUP: usize = 4;
 const ANGLE: usize = 8;
 
@@ -26,7 +27,7 @@ pub(crate) fn check(tokens: TokenStream) -> syn::Result<TokenStream> {
             ));
         }
         if let TokenTree::Group(group) = token {
-            groups.push(Sequence::new(group.stream(), weight));
+            groups.push(Sequence::new(group.stream(), weight + GROUP - 1));
         }
     }
     Ok(tokens)
@@ -60,9 +61,16 @@ impl Sequence {
             TokenTree::Group(group)
                 if group.delimiter() == Delimiter::Bracket && before == Some('#') =>
             {
-                self.run = 0
+                self.run = 0;
             }
-            TokenTree::Group(_) => self.run += GROUP - 1,
+            // The end of a statement or an item, unless it goes on.
+            TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => {
+                self.before = Some('}');
+            }
+            TokenTree::Group(_) => {}
+            TokenTree::Ident(ident) if before == Some('}') && ident != "else" && ident != "as" => {
+                (self.run, self.angles, self.pipes) = (1, 0, 0);
+            }
             TokenTree::Punct(punct) => {
                 match punct.as_char() {
                     ',' => self.run = 0,
@@ -103,6 +111,9 @@ mod tests {
                 .repeat(5000);
         assert!(fits(&format!("struct A {{ {statements} }}")));
         assert!(fits(&format!("struct A {{ a = {}; }}", ["b"; 100].join(" + "))));
+        let methods = "pub fn f(&self, xs: &T) -> T { for x in xs { f(x) } if a { b } else { c } }";
+        assert!(fits(&format!("impl A {{ {} }}", methods.repeat(5000))));
+        assert!(fits(&format!("fn f() {{ xs{} }}", ".apply(&self.conv1)".repeat(90))));
     }
 
     #[test]
@@ -121,6 +132,8 @@ mod tests {
             ("a + ", ""),
             ("a.", ""),
             ("return ", ""),
+            ("if a {} else ", ""),
+            ("a {}.b() ", ""),
         ] {
             let nested = |depth: usize| format!("{}a{}", piece.repeat(depth), end.repeat(depth));
             assert!(fits(&nested(20)), "{piece}");

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
-use syn::{Attribute, DeriveInput, Item};
+use syn::{Attribute, DeriveInput, Item, Meta};
 
-use super::{ast, ctxt, model, wiring};
+use super::{ast, ctxt, forward, model, sequential, traced};
 
 /// A message and what is underlined: line from 1, column from 1, how many characters.
 type Message = (String, usize, usize, usize);
@@ -20,7 +20,12 @@ fn messages_and_places_are_those_of_the_compile_error_tests() {
         .expect("is there")
         .flat_map(|folder| files(&folder.expect("can be read").path()))
     {
-        let (mut found, mut expected) = (messages(&case), expected(&case.with_extension("stderr")));
+        // The compile-error tests write the text of a new case.
+        let text = case.with_extension("stderr");
+        if !text.exists() {
+            continue;
+        }
+        let (mut found, mut expected) = (messages(&case), expected(&text));
         found.sort();
         expected.sort();
         assert_eq!(found, expected, "{}", case.display());
@@ -39,7 +44,10 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 fn messages(case: &Path) -> Vec<Message> {
     let file =
         syn::parse_file(&std::fs::read_to_string(case).expect("can be read")).expect("is Rust");
-    let of_item = |item: Item| {
+    let of_item = |mut item: Item| {
+        if let Some(forward) = take_forward(&mut item) {
+            return forward_errors(&forward, &item);
+        }
         let derives = match &item {
             Item::Macro(item) if item.mac.path.is_ident("model") => {
                 return model_errors(&item.mac.tokens);
@@ -67,6 +75,31 @@ fn model_errors(definition: &TokenStream) -> Vec<syn::Error> {
     cx.check().err().unwrap_or_default()
 }
 
+/// Removes a `#[forward]`.
+fn take_forward(item: &mut Item) -> Option<Attribute> {
+    let attrs = match item {
+        Item::Enum(item) => &mut item.attrs,
+        Item::Fn(item) => &mut item.attrs,
+        Item::Impl(item) => &mut item.attrs,
+        Item::Mod(item) => &mut item.attrs,
+        Item::Struct(item) => &mut item.attrs,
+        Item::Trait(item) => &mut item.attrs,
+        _ => return None,
+    };
+    let at = attrs.iter().position(|attr| attr.path().is_ident("forward"))?;
+    Some(attrs.remove(at))
+}
+
+fn forward_errors(attribute: &Attribute, item: &Item) -> Vec<syn::Error> {
+    let cx = ctxt::Ctxt::new();
+    let arguments = match &attribute.meta {
+        Meta::List(list) => list.tokens.clone(),
+        _ => TokenStream::new(),
+    };
+    forward::expand(&cx, arguments, item.to_token_stream());
+    cx.check().err().unwrap_or_default()
+}
+
 fn derives_prunable(attrs: &[Attribute]) -> bool {
     attrs.iter().any(|attr| {
         attr.path().is_ident("derive") && attr.to_token_stream().to_string().contains("Prunable")
@@ -76,7 +109,10 @@ fn derives_prunable(attrs: &[Attribute]) -> bool {
 fn errors(input: &DeriveInput) -> Vec<syn::Error> {
     let cx = ctxt::Ctxt::new();
     let model = ast::Model::parse(&cx, input);
-    let _ = wiring::resolve(&cx, &model);
+    match &model.attrs.sequential {
+        Some(_) => drop(sequential::wiring::resolve(&cx, &model)),
+        None => traced::check(&cx, &model),
+    }
     cx.check().err().unwrap_or_default()
 }
 

@@ -61,6 +61,12 @@ pub(super) fn definitions() -> Vec<String> {
     seeds(&["tests/ui/cases/model", "tests/tests/models"], select)
 }
 
+/// Items for `#[forward]`.
+pub(super) fn passes() -> Vec<String> {
+    let forms = crate::forward::tests::forms();
+    forms.into_iter().map(|form| form.into_token_stream().to_string()).collect()
+}
+
 #[derive(Debug, Clone)]
 enum Change {
     Replace(Index, String),
@@ -120,7 +126,7 @@ fn words(tokens: TokenStream) -> Vec<String> {
             }
             // So that `=` `>` stays `=>`.
             TokenTree::Punct(punct) if punct.spacing() == Spacing::Joint => {
-                words.push(punct.to_string() + "\u{0}")
+                words.push(punct.to_string() + "\u{0}");
             }
             token => words.push(token.to_string()),
         }

@@ -111,6 +111,7 @@ pub(super) fn attribute() -> BoxedStrategy<String> {
     ];
     prop_oneof![
         8 => several(meta, 3, ", ").prop_map(|metas| format!("#[prune({metas})]")),
+        3 => Just("#[prune(sequential)]".to_owned()),
         1 => pieces(&["#[prune]", "#[prune = 3]", "#[prune[]]", "#[prune{}]", "#[doc = \"\"]", "#[prune(,)]", "#[prune(from = input,,)]"]),
     ]
     .boxed()

@@ -17,8 +17,8 @@ use proptest::test_runner::TestRunner;
 use quote::quote;
 use syn::File;
 
-use super::{derive, model};
-use changes::{changed, definitions, types};
+use super::{derive, forward, model, nesting};
+use changes::{changed, definitions, passes, types};
 use grammar::{definition, derive_input};
 
 /// Far more than any input takes on the slowest machine.
@@ -28,6 +28,21 @@ const STACK: usize = 8 << 20;
 
 fn defined(tokens: TokenStream) -> TokenStream {
     model::model(quote!(::slim_runtime; #tokens))
+}
+
+/// What is no Rust stays as it is, for rustc to report.
+fn read(tokens: TokenStream) -> TokenStream {
+    let expanded = forward::forward(TokenStream::new(), tokens.clone());
+    if let Err(error) = nesting::check(tokens.clone()) {
+        return error.into_compile_error();
+    }
+    match syn::parse2::<File>(tokens.clone()) {
+        Ok(_) => expanded,
+        Err(error) => {
+            assert!(expanded.to_string().starts_with(&tokens.to_string()));
+            error.into_compile_error()
+        }
+    }
 }
 
 /// Whether `expand` makes no error of it. Whatever it makes is Rust, and not much more than there was; every error has a place.
@@ -139,6 +154,11 @@ fn changed_definitions() {
 }
 
 #[test]
+fn changed_passes() {
+    fuzz(|| changed(passes()), read);
+}
+
+#[test]
 fn what_is_deep_fits_the_stack_or_is_refused() {
     let deep = || {
         for (piece, end) in [
@@ -166,6 +186,7 @@ fn what_is_deep_fits_the_stack_or_is_refused() {
                 ] {
                     accepted(&text, derive);
                 }
+                accepted(&format!("fn f(xs: &Tensor) {{ {nested}; }}"), read);
                 accepted(
                     &format!(
                         "struct Net {{ bn = batch_norm(3); x = {nested}; conv = conv2d(3 => 4, kernel = {nested}); }}"

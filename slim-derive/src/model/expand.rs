@@ -9,9 +9,11 @@ use super::resolve::{FieldDef, Network, input_variable};
 use super::widths::Check;
 use crate::ast::Field;
 use crate::attr::FieldAttrs;
-use crate::expand::{data_flow, impl_block_for, local};
-use crate::flow_expr::FlowExpr;
-use crate::wiring::{DataFlow, Inputs, Node, Op};
+use crate::expand::impl_block;
+use crate::sequential::data_flow;
+use crate::sequential::flow_expr::FlowExpr;
+use crate::sequential::wiring::{DataFlow, Inputs, Node, Op};
+use crate::tokens::local;
 
 pub(crate) fn network(definition: &Definition, network: &Network) -> TokenStream {
     let parts = [
@@ -176,10 +178,11 @@ fn wiring(definition: &Definition, network: &Network) -> TokenStream {
         output: network.output.clone(),
         explicit: true,
     };
-    impl_block_for(
+    impl_block(
         &definition.krate,
         &definition.ident,
         &Generics::default(),
-        &data_flow::trace_and_visit(&flow),
+        data_flow::methods(&flow, &definition.ident, &Generics::default()),
+        None,
     )
 }

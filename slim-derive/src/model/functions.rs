@@ -7,10 +7,10 @@ use syn::{Expr, ExprLit, Lit, Path};
 use super::arguments::Arguments;
 use super::ast::Argument;
 use super::widths::Width;
-use crate::activation::{self, ACTIVATIONS};
-use crate::attr::peeled;
 use crate::ctxt::Ctxt;
-use crate::flow_expr::{FlowExpr, Function, function};
+use crate::sequential::activation::{self, ACTIVATIONS};
+use crate::sequential::flow_expr::{FlowExpr, Function, function};
+use crate::tokens::peeled;
 
 /// What a function does to a tensor, to its channels, and to how many there are.
 pub(crate) struct Applied {
@@ -39,7 +39,7 @@ pub(crate) fn apply(
     spare: bool,
 ) -> Option<Option<Applied>> {
     let name = operation.get_ident()?.to_string();
-    let xs = crate::expand::local("xs");
+    let xs = crate::tokens::local("xs");
     if let Some(activation) = activation::find(&name)
         && let (Some(method), Some(applied)) = (activation.tensor, activation.with(None))
     {
@@ -57,7 +57,7 @@ pub(crate) fn apply(
     }
     Some(match name.as_str() {
         "dropout" => one(cx, operation, "dropout(0.5)", arguments).map(|share| {
-            let train = crate::expand::local("train");
+            let train = crate::tokens::local("train");
             Applied { tensor: quote!(#xs.dropout(#share, #train)), flow, width }
         }),
         "flatten" if arguments.is_empty() => {

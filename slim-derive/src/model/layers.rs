@@ -310,7 +310,7 @@ fn submodel<'a>(path: &Path, arguments: Vec<&'a Expr>, count: Option<&Expr>) -> 
     let make = match count {
         None => quote!(<#path>::new(#PATH, #(#arguments),*)),
         Some(count) => {
-            let i = crate::expand::local("i");
+            let i = crate::tokens::local("i");
             quote! {
                 ::core::iter::Iterator::collect(::core::iter::Iterator::map(0..#count, |#i| <#path>::new(#PATH / #i, #(#arguments),*)))
             }
@@ -358,6 +358,6 @@ const PATH: VariablePath = VariablePath;
 
 impl ToTokens for VariablePath {
     fn to_tokens(&self, tokens: &mut TokenStream) {
-        crate::expand::local("path").to_tokens(tokens);
+        crate::tokens::local("path").to_tokens(tokens);
     }
 }

@@ -10,10 +10,10 @@ use super::ast::{Argument, Definition, Parameter, Value};
 use super::widths::{self, Check, Reader, Width};
 use super::{functions, layers, reads};
 use crate::ctxt::Ctxt;
-use crate::expand::{local, mentions};
-use crate::flow_expr::{FlowExpr, Join};
+use crate::sequential::flow_expr::{FlowExpr, Join};
+use crate::sequential::wiring::Computed;
 use crate::suggest::did_you_mean;
-use crate::wiring::Computed;
+use crate::tokens::{local, mentions};
 
 /// The network of a definition.
 pub(crate) struct Network {

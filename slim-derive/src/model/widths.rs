@@ -5,9 +5,9 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Expr, ExprLit, Lit};
 
-use crate::attr::peeled;
 use crate::ctxt::Ctxt;
-use crate::expand::{local, mentions};
+use crate::tokens::peeled;
+use crate::tokens::{local, mentions};
 
 use super::ast::Parameter;
 

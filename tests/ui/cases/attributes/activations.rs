@@ -2,6 +2,7 @@ use slim_runtime::Prunable;
 use tch::nn::{BatchNorm, Conv2D};
 
 #[derive(Prunable)]
+#[prune(sequential)]
 struct Words {
     #[prune(act = rellu)]
     misspelt: BatchNorm,

@@ -2,6 +2,7 @@ use slim_runtime::Prunable;
 use tch::nn::{BatchNorm, Conv2D};
 
 #[derive(Prunable)]
+#[prune(sequential)]
 #[prune(inputs = 3)]
 struct Net {
     #[prune(kep)]

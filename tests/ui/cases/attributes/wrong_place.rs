@@ -2,6 +2,7 @@ use slim_runtime::Prunable;
 use tch::nn::Conv2D;
 
 #[derive(Prunable)]
+#[prune(sequential)]
 #[prune(skip)]
 struct Net {
     #[prune(input = 3)]

@@ -2,12 +2,14 @@ use slim_runtime::Prunable;
 use tch::nn::{BatchNorm, Conv2D, Linear};
 
 #[derive(Prunable)]
+#[prune(sequential)]
 enum TwoFields {
     ConvBn(Conv2D, BatchNorm),
     Fc { fc: Linear, side: Linear },
 }
 
 #[derive(Prunable)]
+#[prune(sequential)]
 #[prune(output = conv)]
 enum Attributes {
     #[prune(skip)]
@@ -17,6 +19,7 @@ enum Attributes {
 }
 
 #[derive(Prunable)]
+#[prune(sequential)]
 union Either {
     a: u32,
     b: f32,

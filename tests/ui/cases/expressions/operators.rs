@@ -2,6 +2,7 @@ use slim_runtime::Prunable;
 use tch::nn::{BatchNorm, Conv2D};
 
 #[derive(Prunable)]
+#[prune(sequential)]
 #[prune(output = bn - side)]
 struct Minus {
     conv: Conv2D,
@@ -11,6 +12,7 @@ struct Minus {
 }
 
 #[derive(Prunable)]
+#[prune(sequential)]
 #[prune(output = (bn == side, bn / side))]
 struct Several {
     conv: Conv2D,

@@ -2,6 +2,7 @@ use slim_runtime::Prunable;
 use tch::nn::Conv2D;
 
 #[derive(Prunable)]
+#[prune(sequential)]
 #[prune(output = left + right)]
 struct FirstReadsWhat {
     left: Conv2D,
@@ -10,6 +11,7 @@ struct FirstReadsWhat {
 }
 
 #[derive(Prunable)]
+#[prune(sequential)]
 #[prune(input = 3, output = left + right)]
 struct OneWidth {
     #[prune(from = input.0)]
@@ -19,6 +21,7 @@ struct OneWidth {
 }
 
 #[derive(Prunable)]
+#[prune(sequential)]
 #[prune(input = (3, 1), output = left + right)]
 struct TooFewWidths {
     #[prune(from = input.0)]
@@ -28,6 +31,7 @@ struct TooFewWidths {
 }
 
 #[derive(Prunable)]
+#[prune(sequential)]
 #[prune(input = (3, 0))]
 struct NoWidth(#[prune(from = input.0)] Conv2D);
 

@@ -2,6 +2,7 @@ use slim_runtime::Prunable;
 use tch::nn::Conv2D;
 
 #[derive(Prunable)]
+#[prune(sequential)]
 struct ReadsItself {
     input: Conv2D,
     #[prune(from = input)]
@@ -9,6 +10,7 @@ struct ReadsItself {
 }
 
 #[derive(Prunable)]
+#[prune(sequential)]
 #[prune(output = input + conv)]
 struct Ambiguous {
     conv: Conv2D,

@@ -2,6 +2,7 @@ use slim_runtime::Prunable;
 use tch::nn::{BatchNorm, Conv2D, Linear};
 
 #[derive(Prunable)]
+#[prune(sequential)]
 #[prune(output = bn2 + shortcutt)]
 struct Misspelt {
     conv1: Conv2D,
@@ -13,6 +14,7 @@ struct Misspelt {
 }
 
 #[derive(Prunable)]
+#[prune(sequential)]
 struct NothingLikeIt {
     conv1: Conv2D,
     #[prune(from = downsample)]
@@ -20,6 +22,7 @@ struct NothingLikeIt {
 }
 
 #[derive(Prunable)]
+#[prune(sequential)]
 #[prune(output = 0 + 7)]
 struct Tuple(Conv2D, BatchNorm);
 

@@ -2,6 +2,7 @@ use slim_runtime::Prunable;
 use tch::nn::Conv2D;
 
 #[derive(Prunable)]
+#[prune(sequential)]
 struct Net {
     #[prune(with)]
     conv1: Conv2D,

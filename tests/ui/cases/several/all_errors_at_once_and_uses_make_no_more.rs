@@ -3,6 +3,7 @@ use tch::Device;
 use tch::nn::{self, BatchNorm, Conv2D};
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = "three", crat = "slim_runtime")]
 struct Net {
     #[prune(keep, keep)]

@@ -2,6 +2,7 @@ use slim_runtime::Prunable;
 use tch::nn::Conv2D;
 
 #[derive(Prunable)]
+#[prune(sequential)]
 #[prune(output = conv +)]
 struct Unfinished {
     conv: Conv2D,
@@ -10,12 +11,14 @@ struct Unfinished {
 }
 
 #[derive(Prunable)]
+#[prune(sequential)]
 #[prune(output = chunk(chunk, 2, 0))]
 struct Hidden {
     chunk: Conv2D,
 }
 
 #[derive(Prunable)]
+#[prune(sequential)]
 #[prune(output = chunkk(nope, 2, 0))]
 struct Twice {
     conv: Conv2D,

@@ -4,6 +4,7 @@ use tch::nn::Conv2D;
 struct Act;
 
 #[derive(Prunable)]
+#[prune(sequential)]
 struct Net {
     conv: Conv2D,
     act: Act,

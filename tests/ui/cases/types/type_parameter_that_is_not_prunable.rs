@@ -6,6 +6,7 @@ use tch::nn::{self, Conv2D};
 struct Act;
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Net<A> {
     conv: Conv2D,
     act: A,

@@ -4,6 +4,7 @@ use tch::nn::{BatchNorm, Conv2D};
 fn no_trace(_: &Conv2D) {}
 
 #[derive(Prunable)]
+#[prune(sequential)]
 struct Net {
     #[prune(with = no_trace)]
     conv: Conv2D,

@@ -2,6 +2,7 @@ use slim_runtime::Prunable;
 use tch::nn::{BatchNorm, Conv2D};
 
 #[derive(Prunable)]
+#[prune(sequential)]
 struct ForgottenOutput {
     conv: Conv2D,
     bn: BatchNorm,
@@ -10,6 +11,7 @@ struct ForgottenOutput {
 }
 
 #[derive(Prunable)]
+#[prune(sequential)]
 #[prune(output = bn2 + input)]
 struct ForgottenBranch {
     conv1: Conv2D,

@@ -2,6 +2,7 @@ use slim_runtime::Prunable;
 use tch::nn::Conv2D;
 
 #[derive(Prunable)]
+#[prune(sequential)]
 #[prune(output = (head(left), head(right)))]
 struct OnlyApplied {
     left: Conv2D,
@@ -11,6 +12,7 @@ struct OnlyApplied {
 }
 
 #[derive(Prunable)]
+#[prune(sequential)]
 #[prune(output = (left, right))]
 struct Tuple {
     left: Conv2D,

@@ -2,36 +2,52 @@
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
+use syn::{Generics, LitInt};
 
-use super::{local, methods, parameter, trace_call};
-use crate::flow_expr::{FlowExpr, Join};
-use crate::wiring::{DataFlow, Inputs, Node, Op};
+use super::flow_expr::{FlowExpr, Join};
+use super::trace_call;
+use super::wiring::{DataFlow, Inputs, Node, Op};
+use crate::expand::{Body, Methods, is_generic, part_traits, visit_layer, visit_part};
+use crate::tokens::{local, parameter};
 
-pub(crate) fn trace_and_visit(flow: &DataFlow) -> TokenStream {
+/// The methods of the type `ident`.
+pub(crate) fn methods(flow: &DataFlow, ident: &Ident, generics: &Generics) -> Methods {
     let layers = || flow.nodes.iter().filter(|node| matches!(node.op, Op::Layer));
+    let declared = (!flow.explicit && layers().count() > 1).then(|| {
+        let (cx, name, fields) = (local("cx"), ident.unraw().to_string(), layers().count());
+        quote!(_slim::__private::declared(#cx, #name, #fields);)
+    });
     let uses = Uses::of(flow);
-    let cx_variable = local("cx");
     let inputs = inputs(&flow.inputs, uses.input);
-    let explicit = flow.explicit.then(|| quote!(_slim::Tracer::explicit(#cx_variable);));
-    let statements = statements(flow);
-    let output = expression(flow, &flow.output);
-    let trace = quote! {
-        #explicit
-        #inputs
-        #(#statements)*
-        ::core::result::Result::Ok(#output)
-    };
-    let visits = layers().map(visit);
-    let layers_mut = quote! {
-        #(#visits)*
-        ::core::result::Result::Ok(())
-    };
-    let (cx, input) = (
-        parameter("cx", uses.cx),
-        parameter("input", uses.input || !matches!(flow.inputs, Inputs::Any)),
-    );
-    methods(&cx, &input, &trace, &parameter("visit", layers().next().is_some()), &layers_mut)
+    let explicit = flow.explicit.then(|| {
+        let cx = local("cx");
+        quote!(_slim::Tracer::explicit(#cx);)
+    });
+    let (statements, output) = (statements(flow), expression(flow, &flow.output));
+    let cx = parameter("cx", uses.cx);
+    let input = parameter("input", uses.input || !matches!(flow.inputs, Inputs::Any));
+    let visit = parameter("visit", layers().next().is_some());
+    let parts = layers().map(|node| part(node, generics));
+    let import = layers().next().map(|_| part_traits());
+    let parts = quote!(#import #(#parts)* ::core::result::Result::Ok(()));
+    let layers_mut = layers().map(layer);
+    let layers_mut = quote!(#(#layers_mut)* ::core::result::Result::Ok(()));
+    Methods {
+        trace: Body {
+            parameters: vec![cx, input],
+            statements: quote! {
+                #declared
+                #explicit
+                #inputs
+                #(#statements)*
+                ::core::result::Result::Ok(#output)
+            },
+        },
+        parts: Body { parameters: vec![visit.clone()], statements: parts },
+        layers_mut: Body { parameters: vec![visit], statements: layers_mut },
+    }
 }
 
 /// Which parameters of `trace` its body mentions.
@@ -65,8 +81,16 @@ pub(super) fn inputs(inputs: &Inputs, used: bool) -> TokenStream {
         Inputs::Widths(widths) => {
             quote!(_slim::Tracer::expect_inputs(#cx, &#input, &[#(#widths),*])?;)
         }
+        Inputs::Shapes(shapes) => expect_shapes(shapes),
     };
     if used { quote!(let #input = #checked) } else { checked }
+}
+
+/// Checks the shapes of the inputs, and their number.
+pub(crate) fn expect_shapes(shapes: &[Vec<LitInt>]) -> TokenStream {
+    let (cx, input) = (local("cx"), local("input"));
+    let shapes = shapes.iter().map(|shape| quote!(&[#(#shape),*]));
+    quote!(_slim::__private::expect_shapes(#cx, &#input, &[#(#shapes),*])?;)
 }
 
 /// Nodes, and between them what is computed of them.
@@ -169,12 +193,14 @@ fn expression(flow: &DataFlow, expr: &FlowExpr) -> TokenStream {
     }
 }
 
-fn visit(node: &Node) -> TokenStream {
-    let visit = local("visit");
-    let (member, ty, name) = (&node.field.member, node.field.ty, node.field.name());
-    quote! {
-        _slim::LayerVisitor::field(#visit, #name, |#visit| <#ty as _slim::Prunable>::layers_mut(&mut self.#member, #visit))?;
-    }
+fn part(node: &Node, generics: &Generics) -> TokenStream {
+    let (ty, member, name) = (node.field.ty, &node.field.member, node.field.name());
+    visit_part(ty, &name, &quote!(&self.#member), node.keep, is_generic(generics, ty))
+}
+
+fn layer(node: &Node) -> TokenStream {
+    let (ty, member) = (node.field.ty, &node.field.member);
+    visit_layer(ty, &node.field.name(), &quote!(&mut self.#member), true)
 }
 
 /// The variable that holds a node's output.

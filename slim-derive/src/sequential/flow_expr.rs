@@ -5,10 +5,10 @@
 use quote::ToTokens;
 use syn::{BinOp, Expr, ExprCall, ExprLit, Lit, Member};
 
-use crate::activation::{self, ACTIVATIONS, Applied};
-use crate::attr::peeled;
+use super::activation::{self, ACTIVATIONS, Applied};
 use crate::ctxt::Ctxt;
 use crate::suggest::did_you_mean;
+use crate::tokens::peeled;
 
 /// What is read.
 #[derive(Clone)]
@@ -16,7 +16,7 @@ pub(crate) enum FlowExpr {
     Input,
     /// The output of a node.
     Node(usize),
-    /// What is computed once and read by that: a [`Computed`](crate::wiring::Computed).
+    /// What is computed once and read by that: a [`Computed`](super::wiring::Computed).
     Value(usize),
     /// One tensor of several.
     Part(Box<FlowExpr>, usize),
@@ -285,7 +285,7 @@ impl FlowExpr {
                 b.walk(see);
             }
             FlowExpr::Concat(parts) | FlowExpr::Tuple(parts) => {
-                parts.iter().for_each(|part| part.walk(see))
+                parts.iter().for_each(|part| part.walk(see));
             }
         }
     }

@@ -3,11 +3,11 @@
 use quote::ToTokens;
 use syn::{Expr, ExprPath, LitInt, parse_quote};
 
-use crate::activation::Applied;
+use super::activation::Applied;
+use super::flow_expr::{FlowExpr, Name, OUTPUT, Scope};
 use crate::ast::{Field, Model, Shape, Variant};
-use crate::attr::{Attr, FieldAttrs, InputWidths, Role};
+use crate::attr::{self, Attr, FieldAttrs, InputAttr, Role};
 use crate::ctxt::Ctxt;
-use crate::flow_expr::{FlowExpr, Name, OUTPUT, Scope};
 
 /// What a type does with the channels that it is given.
 pub(crate) enum Wiring<'a> {
@@ -46,6 +46,8 @@ pub(crate) enum Inputs<'a> {
     Count(usize),
     /// Tensors of these widths.
     Widths(&'a [LitInt]),
+    /// A tensor of each of these shapes, without the batch.
+    Shapes(&'a [Vec<LitInt>]),
 }
 
 /// A field that data flows through.
@@ -88,9 +90,13 @@ pub(crate) fn resolve<'a>(cx: &Ctxt, model: &'a Model<'a>) -> Wiring<'a> {
             }
             let inputs = match &model.attrs.input {
                 None => Inputs::Any,
-                Some(InputWidths::One(width)) => Inputs::Width(width),
-                Some(InputWidths::Several(widths)) => {
-                    cx.error(widths.first(), "an enum takes one input, which it gives to its variant; write `#[prune(input = 3)]`");
+                Some(InputAttr::Width(width)) => Inputs::Width(width),
+                Some(InputAttr::Shape(shape)) => Inputs::Shapes(shape),
+                Some(several @ (InputAttr::Widths(_) | InputAttr::Shapes(_))) => {
+                    cx.error(
+                        several.first(),
+                        "an enum takes one input, which it gives to its variant; write `#[prune(input = 3)]`",
+                    );
                     Inputs::Any
                 }
             };
@@ -174,17 +180,20 @@ fn operation(cx: &Ctxt, field: &Field) -> Option<Op> {
                 from.as_ref().map(|from| &from.key),
                 act.as_ref().map(|act| &act.key),
             ];
-            for key in others.into_iter().flatten() {
-                let name = key.to_token_stream();
-                cx.error(key, format!("`{name}` contradicts `skip`, which takes the field out of the data flow; remove one of the two"));
-            }
+            others.into_iter().flatten().for_each(|key| attr::contradicts_skip(cx, key));
             None
         }
     }
 }
 
 fn arm<'a>(cx: &Ctxt, variant: &'a Variant<'a>) -> Arm<'a> {
-    let node = variant.field.as_ref().and_then(|field| {
+    if variant.fields.len() > 1 {
+        cx.error(
+            variant.source,
+            "a variant has one field, or none and passes channels on; put these fields into a struct of their own",
+        );
+    }
+    let node = variant.fields.first().and_then(|field| {
         if let Some(from) = &field.attrs.from {
             cx.error(&from.key, "a variant reads what the enum is given; `from` has nothing else to refer to, so remove it");
         }
@@ -204,36 +213,43 @@ fn inputs<'a>(cx: &Ctxt, model: &'a Model, flow: &DataFlow<'a>) -> Inputs<'a> {
         }
     });
     let inputs = match &model.attrs.input {
-        Some(InputWidths::Several(widths)) => Inputs::Widths(widths),
-        Some(InputWidths::One(width)) if used == 0 => Inputs::Width(width),
-        Some(InputWidths::One(width)) => {
+        Some(InputAttr::Widths(widths)) => Inputs::Widths(widths),
+        Some(InputAttr::Shapes(shapes)) => Inputs::Shapes(shapes),
+        Some(InputAttr::Width(width)) if used == 0 => Inputs::Width(width),
+        Some(InputAttr::Shape(shape)) if used == 0 => Inputs::Shapes(shape),
+        Some(one) => {
+            let last = used - 1;
             cx.error(
-                width,
-                format!(
-                    "`input.{}` is used, so there are several inputs; give the width of each, as in `#[prune(input = (3, 1))]`",
-                    used - 1
-                ),
+                one.first(),
+                format!("`input.{last}` is used, so there are several inputs; give the width of each, as in `#[prune(input = (3, 1))]`"),
             );
             Inputs::Any
         }
         None if used == 0 => Inputs::Any,
         None => Inputs::Count(used),
     };
-    match inputs {
-        Inputs::Widths(widths) if used > widths.len() => {
-            let last = widths.last().map(ToTokens::to_token_stream);
-            cx.error(
-                last,
-                format!(
-                    "`input.{}` is used, but there are widths for {} inputs; add one",
-                    used - 1,
-                    widths.len()
-                ),
-            );
+    let given = match &inputs {
+        Inputs::Widths(widths) => widths.last().map(|last| (widths.len(), last)),
+        Inputs::Shapes(shapes) => {
+            shapes.last().and_then(|shape| shape.first()).map(|last| (shapes.len(), last))
         }
-        _ => {}
+        Inputs::Any | Inputs::Width(_) | Inputs::Count(_) => None,
+    };
+    if let Some((count, last)) = given
+        && used > count
+    {
+        let part = used - 1;
+        cx.error(
+            last,
+            format!("`input.{part}` is used, but there are widths for {count} inputs; add one"),
+        );
     }
-    if let (Inputs::Count(_) | Inputs::Widths(_), Some(first)) = (&inputs, flow.nodes.first())
+    let several = match &inputs {
+        Inputs::Any | Inputs::Width(_) => false,
+        Inputs::Count(_) | Inputs::Widths(_) => true,
+        Inputs::Shapes(shapes) => shapes.len() > 1,
+    };
+    if let (true, Some(first)) = (several, flow.nodes.first())
         && first.field.attrs.from.is_none()
     {
         let name = first.field.name();

@@ -4,10 +4,9 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote};
 use syn::{Expr, ExprLit, Lit};
 
-use crate::attr::peeled;
 use crate::ctxt::Ctxt;
-use crate::expand::local;
 use crate::suggest::did_you_mean;
+use crate::tokens::{local, peeled};
 
 pub(crate) struct Activation {
     pub(crate) word: &'static str,

@@ -1,0 +1,160 @@
+//! `#[forward]`: a forward pass as it is, and once more over symbolic tensors.
+//!
+//! Stages, each a file: tokens → `item` (what the attribute stands above, typed and checked) →
+//! `trait_impl`, or `generic` with `front` and `entry` (code), which use `copy` for the body that is run symbolically.
+
+mod attributes;
+mod copy;
+mod entry;
+mod front;
+mod generic;
+mod item;
+mod signature;
+mod trait_impl;
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote, quote_spanned};
+use syn::punctuated::Punctuated;
+use syn::spanned::Spanned;
+use syn::{
+    Block, Generics, Ident, Item, Meta, Path, Token, TypeParamBound, WherePredicate, parse_quote,
+};
+
+use crate::attr;
+use crate::ctxt::Ctxt;
+use crate::nesting;
+use copy::SymbolicCopy;
+use item::Target;
+
+pub(crate) fn forward(arguments: TokenStream, tokens: TokenStream) -> TokenStream {
+    let cx = Ctxt::new();
+    let expanded = expand(&cx, arguments, tokens);
+    let errors = cx.check().err().unwrap_or_default();
+    let errors = errors.into_iter().map(syn::Error::into_compile_error);
+    [expanded].into_iter().chain(errors).collect()
+}
+
+/// The user's item and its symbolic copy; the item alone where there is nothing to copy.
+pub(crate) fn expand(cx: &Ctxt, arguments: TokenStream, tokens: TokenStream) -> TokenStream {
+    let krate = krate(cx, arguments);
+    if let Err(error) = nesting::check(tokens.clone()) {
+        cx.syn_error(error);
+        return tokens;
+    }
+    let Some(krate) = krate else { return tokens };
+    let Ok(item) = syn::parse2::<Item>(tokens.clone()) else {
+        // rustc reports the user's syntax errors, and better.
+        let copy = trait_impl::without_body(&krate, &tokens);
+        return quote!(#tokens #copy);
+    };
+    match Target::parse(cx, &item) {
+        Some(Target::Trait(target)) => {
+            let copy = trait_impl::copy(&krate, &target);
+            quote!(#tokens #copy)
+        }
+        Some(Target::Inherent(target)) => generic::inherent(&krate, &target),
+        Some(Target::Function(function)) => generic::function(&krate, &function),
+        None => tokens,
+    }
+}
+
+/// The path of the runtime; `None` if what is written is no path.
+fn krate(cx: &Ctxt, arguments: TokenStream) -> Option<Path> {
+    let mut krate = Some(parse_quote!(::slim_runtime));
+    if let Err(error) = nesting::check(arguments.clone()) {
+        cx.syn_error(error);
+        return krate;
+    }
+    let metas = syn::parse::Parser::parse2(
+        Punctuated::<Meta, Token![,]>::parse_terminated,
+        arguments.clone(),
+    );
+    const FORM: &str = "`#[forward]` takes nothing, or the path of the runtime";
+    let Ok(metas) = metas else {
+        cx.error(
+            arguments,
+            format!(
+                "{FORM}; write `#[forward]` or `#[forward(crate = \"path::to::slim_runtime\")]`"
+            ),
+        );
+        return krate;
+    };
+    for meta in &metas {
+        if meta.path().is_ident("crate") {
+            krate = attr::path_in_quotes(meta);
+            if krate.is_none() {
+                cx.error(
+                    meta.path(),
+                    "`crate` is a path in quotes; write `#[forward(crate = \"path::to::slim_runtime\")]`",
+                );
+            }
+        } else {
+            let key = meta.path().to_token_stream().to_string().replace(' ', "");
+            cx.error(meta.path(), format!("{FORM}; remove `{key}`"));
+        }
+    }
+    krate
+}
+
+/// Lints of the generated code: the user's body is checked where it stands. `warnings` and not
+/// lints by name, since what is forbidden cannot be allowed.
+fn lints() -> TokenStream {
+    quote!(#[allow(warnings, clippy::all, clippy::pedantic)])
+}
+
+/// The import of the runtime, which is the only error where its path leads nowhere.
+fn import(krate: &Path) -> TokenStream {
+    quote_spanned!(krate.span()=> use #krate as _slim;)
+}
+
+/// The path of the runtime behind this import.
+fn imported() -> Path {
+    parse_quote!(_slim)
+}
+
+/// A body in which the name of a tensor means a symbolic one.
+fn symbolic_body(krate: &Path, tensor: &Ident, body: &Block) -> TokenStream {
+    let (names, copy) = (names(tensor), SymbolicCopy { krate, tensor });
+    let statements = body.stmts.iter().map(|statement| copy.of(statement));
+    // Braces without a place of the user's, so that they are not found to be unnecessary.
+    quote! {
+        {
+            #(#[allow(unused_imports)] use #krate::Traced as #names;)*
+            #[allow(unused_imports)]
+            use #krate::__private::SymbolicModule as _;
+            { #(#statements)* }
+        }
+    }
+}
+
+/// The names of a tensor: that of the signature, and its own.
+fn names(tensor: &Ident) -> Vec<Ident> {
+    let own = (tensor != "Tensor").then(|| Ident::new("Tensor", tensor.span()));
+    [tensor.clone()].into_iter().chain(own).collect()
+}
+
+/// The generics of a symbolic copy, in which every module is `Prunable`.
+fn prunable(generics: &Generics, krate: &Path) -> Generics {
+    let is_module = |bound: &TypeParamBound| {
+        let TypeParamBound::Trait(bound) = bound else { return false };
+        let last = bound.path.segments.last();
+        last.is_some_and(|last| last.ident == "ModuleT" || last.ident == "Module")
+    };
+    let mut generics = generics.clone();
+    for param in generics.type_params_mut() {
+        if param.bounds.iter().any(is_module) {
+            param.bounds.push(parse_quote!(#krate::Prunable));
+        }
+    }
+    for predicate in generics.where_clause.iter_mut().flat_map(|clause| &mut clause.predicates) {
+        if let WherePredicate::Type(predicate) = predicate
+            && predicate.bounds.iter().any(is_module)
+        {
+            predicate.bounds.push(parse_quote!(#krate::Prunable));
+        }
+    }
+    generics
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
