@@ -6,12 +6,14 @@ use tch::nn::ModuleT;
 
 /// Convolutions of one width in a row, each with a batch norm.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 pub(crate) struct Chain {
     layers: Vec<Layer>,
     head: nn::Conv2D,
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Layer {
     conv: nn::Conv2D,
     #[prune(act = relu)]
@@ -33,6 +35,7 @@ impl Chain {
 
 /// Layers in a row that are wide and narrow in turn, so that there are many channels and yet few parameters.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 pub(crate) struct Wide {
     blocks: Vec<(Layer, Layer)>,
     head: nn::Conv2D,

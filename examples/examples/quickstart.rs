@@ -4,6 +4,7 @@ use slim_runtime::Prunable;
 use tch::{Device, Tensor, nn};
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Net {
     conv1: nn::Conv2D,
     bn1: nn::BatchNorm,

@@ -419,6 +419,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// On the slimmed network `forward` does something else than the dense one without the removed channels: slimming was undone.
+    #[error(
+        "slimming was undone, since `forward` does something else on the slimmed network: {difference}; keep the channels that it depends on (`#[prune(keep)]`, `Slimming::keep`), or make it independent of their number"
+    )]
+    Undone {
+        /// The first difference, with its lines.
+        difference: String,
+    },
+
     /// The plan was made for another network.
     #[error("the plan does not fit this model: {difference}")]
     PlanMismatch {

@@ -57,6 +57,12 @@ pub fn map(xs: &Tensor, operation: impl Fn(&Tensor) -> Tensor) -> Tensor {
     operation(xs)
 }
 
+/// What any operation makes of a tensor. In a forward pass that is [read](crate::forward) its input stays whole, and it is run once on an image of zeros to see what
+/// it gives: a tensor `[N, C, …]`, whose channels stay too.
+pub fn opaque(xs: &Tensor, operation: impl Fn(&Tensor) -> Tensor) -> Tensor {
+    operation(xs)
+}
+
 /// Layers in a row.
 pub fn chain<M: ModuleT>(layers: &[M], xs: Tensor, train: bool) -> Tensor {
     layers.iter().fold(xs, |xs, layer| layer.forward_t(&xs, train))

@@ -12,6 +12,7 @@
 //! use slim_runtime::{Prunable, nn};
 //!
 //! #[derive(Debug, Prunable)]
+//! #[prune(sequential)]
 //! #[prune(output = bn2 + downsample)]
 //! struct BasicBlock {
 //!     conv1: nn::Conv2D,
@@ -31,6 +32,7 @@
 //! ```
 //! # use slim_runtime::{Prunable, nn};
 //! #[derive(Debug, Prunable)]
+//! #[prune(sequential)]
 //! #[prune(output = [input, conv])]
 //! struct DenseLayer {
 //!     bn: nn::BatchNorm,
@@ -38,6 +40,7 @@
 //! }
 //!
 //! #[derive(Debug, Prunable)]
+//! #[prune(sequential)]
 //! struct DenseBlock(Vec<DenseLayer>); // each layer sees the concatenation of all before
 //! ```
 //!
@@ -46,6 +49,7 @@
 //! ```
 //! # use slim_runtime::{Prunable, nn};
 //! #[derive(Debug, Prunable)]
+//! #[prune(sequential)]
 //! #[prune(output = bn * expand)]
 //! struct Gated {
 //!     conv: nn::Conv2D,
@@ -79,6 +83,7 @@
 //! ```
 //! # use slim_runtime::{Prunable, nn};
 //! #[derive(Debug, Prunable)]
+//! #[prune(sequential)]
 //! #[prune(output = conv2 + input)]
 //! struct PreActivation {
 //!     select: nn::ChannelSelect,
@@ -97,6 +102,7 @@
 //! ```
 //! # use slim_runtime::{Prunable, nn};
 //! #[derive(Debug, Prunable)]
+//! #[prune(sequential)]
 //! #[prune(output = head)]
 //! struct TwoScales {
 //!     fine: (nn::Conv2D, nn::BatchNorm),   // pooled to 2×2
@@ -114,6 +120,7 @@
 //! ```
 //! # use slim_runtime::{Prunable, nn};
 //! #[derive(Debug, Prunable)]
+//! #[prune(sequential)]
 //! struct Unit {
 //!     split: nn::Split,
 //!     #[prune(from = split.1)]
@@ -130,6 +137,7 @@
 //! # use slim_runtime::{Prunable, nn};
 //! # type Double = (nn::Conv2D, nn::BatchNorm);
 //! #[derive(Debug, Prunable)]
+//! #[prune(sequential)]
 //! struct UNet {
 //!     down1: Double,
 //!     down2: Double, // behind a pool
@@ -176,6 +184,7 @@
 //! ```
 //! # use slim_runtime::{Prunable, nn};
 //! #[derive(Debug, Prunable)]
+//! #[prune(sequential)]
 //! enum Layer {
 //!     Conv(nn::Conv2D),
 //!     Norm(nn::BatchNorm),
@@ -183,6 +192,7 @@
 //! }
 //!
 //! #[derive(Debug, Prunable)]
+//! #[prune(sequential)]
 //! #[prune(input = (3, 3), output = (head, head(right)))]
 //! struct Siamese {
 //!     #[prune(from = input.0)]
@@ -215,6 +225,7 @@
 //! }
 //!
 //! #[derive(Debug, Prunable)]
+//! #[prune(sequential)]
 //! struct Net {
 //!     conv1: nn::Conv2D,
 //!     #[prune(with = trace_film)]
@@ -258,6 +269,7 @@
 //! ```
 //! # use slim_runtime::{Prunable, Slimming, nn};
 //! #[derive(Debug, Prunable)]
+//! #[prune(sequential)]
 //! #[prune(output = relu(bn2 + downsample))]
 //! struct BasicBlock {
 //!     conv1: nn::Conv2D,

@@ -6,6 +6,7 @@
 //! use tch::{Device, Tensor, nn};
 //!
 //! #[derive(Debug, Prunable)]
+//! #[prune(sequential)]
 //! struct Net { conv1: nn::Conv2D, bn1: nn::BatchNorm, conv2: nn::Conv2D, bn2: nn::BatchNorm, fc: nn::Linear }
 //!
 //! impl Net {
@@ -85,6 +86,7 @@ mod error;
 mod explanation;
 pub mod export;
 mod fault;
+mod fields;
 pub mod functional;
 mod graph;
 pub mod guide;
@@ -124,7 +126,7 @@ pub use plan::{
 pub use preferred_multiple::{PreferredMultiple, Tried, preferred_multiple};
 pub use prunable::Prunable;
 pub use recalibrate::recalibrate;
-pub use slim_derive::Prunable;
+pub use slim_derive::{Prunable, forward};
 pub use slimming::{Bounds, Coupling, Direction, Rounding, Rule, Scope, Slimming, Target};
 pub use surgery::LayerVisitor;
 pub use sweep::{Evaluation, Point, Sweep, Swept};
@@ -136,4 +138,15 @@ pub use verify::{Closeness, Verified, Verify};
 pub mod __private {
     pub use slim_derive::model;
     pub use tch;
+
+    pub use crate::fields::{
+        Field, FieldMut, IsTensor, VisitLayer, VisitNoLayer, VisitOther, VisitPart, VisitTensor,
+    };
+    pub use crate::symbolic::dispatch::{
+        BorrowTensor, Common, Held, IntoTensor, TensorLike, needs_argument,
+    };
+    pub use crate::symbolic::{
+        Lift, Outputs, ReadsForward, SymbolicModule, declared, expect_shapes, symbolic_map,
+        symbolic_opaque, trace_forward,
+    };
 }

@@ -37,6 +37,7 @@ use crate::{
 /// }
 ///
 /// #[derive(Debug, Prunable)]
+/// #[prune(sequential)]
 /// struct Net { conv1: nn::Conv2D, bn: nn::BatchNorm, scale: Scale, conv2: nn::Conv2D }
 ///
 /// let vs = nn::VarStore::new(tch::Device::Cpu);
@@ -117,6 +118,7 @@ pub trait Prunable {
     /// # use slim_runtime::{Prunable, Slimming};
     /// # use tch::nn;
     /// # #[derive(Debug, Prunable)]
+    /// # #[prune(sequential)]
     /// # struct Net { conv: nn::Conv2D, bn: nn::BatchNorm, fc: nn::Linear }
     /// # let vs = nn::VarStore::new(tch::Device::Cpu);
     /// # let p = &vs.root();

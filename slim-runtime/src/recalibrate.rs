@@ -21,6 +21,7 @@ use crate::{Error, Prunable, Result, fault, planner};
 /// use tch::{Device, Tensor, nn};
 ///
 /// #[derive(Debug, Prunable)]
+/// #[prune(sequential)]
 /// struct Net { conv1: nn::Conv2D, bn: nn::BatchNorm, conv2: nn::Conv2D }
 ///
 /// impl nn::ModuleT for Net {

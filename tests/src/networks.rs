@@ -43,6 +43,7 @@ model! {
 
 /// Half of the channels go around a convolution, and all are shuffled.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3)]
 pub struct Shuffled {
     conv1: nn::Conv2D,
@@ -60,6 +61,7 @@ pub struct Shuffled {
 
 /// Two convolutions with one weight.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3)]
 pub struct Tied {
     conv1: nn::Conv2D,

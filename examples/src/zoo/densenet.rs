@@ -16,6 +16,7 @@ use super::torchvision::{apply_all, kaiming_normal, linear_config, norm};
 
 /// Dense blocks with transitions between them, and a linear layer.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3)]
 pub struct DenseNet {
     features: Features,
@@ -23,6 +24,7 @@ pub struct DenseNet {
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Features {
     conv0: Conv2D,
     norm0: BatchNorm,
@@ -39,6 +41,7 @@ struct Features {
 
 /// Appends channels to its input. Every layer reads them through its own batch norm, so they go when none of these needs them.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = [input, conv2])]
 struct DenseLayer {
     norm1: BatchNorm,
@@ -49,6 +52,7 @@ struct DenseLayer {
 
 /// Halves channels and sides.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Transition {
     norm: BatchNorm,
     conv: Conv2D,

@@ -26,6 +26,7 @@ pub(crate) const GROWTH: i64 = 12;
 
 /// DenseNet: three dense blocks with transitions between them, then one linear layer.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3)]
 pub struct DenseNet {
     conv1: Conv2D,
@@ -42,6 +43,7 @@ pub struct DenseNet {
 
 /// Batch norm, ReLU, convolution; appended to the stream.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = [input, conv1])]
 struct DenseLayer {
     select: ChannelSelect,
@@ -51,6 +53,7 @@ struct DenseLayer {
 
 /// Batch norm, ReLU, convolution, and half the size.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Transition {
     select: ChannelSelect,
     bn1: BatchNorm,

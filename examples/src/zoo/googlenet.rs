@@ -14,6 +14,7 @@ use super::torchvision::linear_config;
 
 /// A stem, nine inception modules with max-pools between them, and a linear layer.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3)]
 pub struct GoogLeNet {
     conv1: BasicConv,
@@ -38,6 +39,7 @@ pub struct GoogLeNet {
 
 /// Four branches, side by side.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = [branch1, branch2, branch3, branch4])]
 struct Inception {
     branch1: BasicConv,
@@ -51,6 +53,7 @@ struct Inception {
 
 /// Convolution, batch norm, ReLU.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct BasicConv {
     conv: Conv2D,
     bn: BatchNorm,

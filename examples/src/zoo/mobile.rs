@@ -11,6 +11,7 @@ use super::torchvision::kaiming_normal;
 
 /// Convolution, batch norm, activation: torchvision's `Conv2dNormActivation`.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 pub(super) struct ConvNorm {
     conv: Conv2D,
     norm: BatchNorm,
@@ -40,6 +41,7 @@ pub(super) enum Window {
 
 /// Expand (1×1), filter (depthwise), recalibrate, project (1×1, without an activation).
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 pub(super) struct InvertedResidual {
     pub(super) expand: Option<ConvNorm>,
     pub(super) depthwise: ConvNorm,
@@ -49,6 +51,7 @@ pub(super) struct InvertedResidual {
 
 /// A block whose input is added to its output.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = input + block)]
 pub(super) struct Residual {
     block: InvertedResidual,
@@ -56,6 +59,7 @@ pub(super) struct Residual {
 
 /// One of torchvision's `features`.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 pub(super) enum Feature {
     Conv(ConvNorm),
     Plain(InvertedResidual),
@@ -64,6 +68,7 @@ pub(super) enum Feature {
 
 /// Scales each channel by what all channels say about it.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = input * fc2)]
 pub(super) struct SqueezeExcitation {
     avgpool: AdaptiveAvgPool2d,

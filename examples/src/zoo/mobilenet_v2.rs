@@ -29,6 +29,7 @@ struct Stage {
 
 /// MobileNetV2 of width 1.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3)]
 pub struct MobileNetV2 {
     features: Vec<Feature>,

@@ -34,6 +34,7 @@ const LARGE: [(i64, i64, i64, bool, Activation, i64); 15] = [
 
 /// MobileNetV3 of width 1.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3)]
 pub struct MobileNetV3 {
     features: Vec<Feature>,

@@ -26,6 +26,7 @@ const EXPANSION: i64 = 4;
 
 /// Pre-activation ResNet: three stages of bottleneck blocks, then one linear layer.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3)]
 pub struct PreResNet {
     conv1: Conv2D,
@@ -40,6 +41,7 @@ pub struct PreResNet {
 
 /// Batch norm, ReLU, convolution; three times, and added to the stream.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = conv3 + downsample)]
 struct Bottleneck {
     select: ChannelSelect,

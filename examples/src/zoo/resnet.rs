@@ -17,6 +17,7 @@ use super::torchvision::{apply_all, kaiming_normal, linear_config, norm};
 
 /// A stem, four stages of residual blocks, and a linear layer.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3)]
 pub struct ResNet<B> {
     conv1: Conv2D,
@@ -32,6 +33,7 @@ pub struct ResNet<B> {
 
 /// Two 3×3 convolutions, around which the input is added.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = bn2 + downsample)]
 pub struct BasicBlock {
     conv1: Conv2D,
@@ -44,6 +46,7 @@ pub struct BasicBlock {
 
 /// A 3×3 convolution, in ResNeXt of many groups, between two of 1×1, around which the input is added.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = bn3 + downsample)]
 pub struct Bottleneck {
     conv1: Conv2D,

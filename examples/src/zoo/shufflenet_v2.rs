@@ -16,6 +16,7 @@ use super::mobile::{Activation, ConvNorm, Window, norm};
 
 /// ShuffleNetV2: three stages, each of a block that halves the size and blocks that keep it.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3)]
 pub struct ShuffleNetV2 {
     conv1: ConvNorm,
@@ -29,6 +30,7 @@ pub struct ShuffleNetV2 {
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 enum Block {
     Down(Down),
     Basic(Basic),
@@ -36,6 +38,7 @@ enum Block {
 
 /// Both branches read all channels.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Down {
     branch1: Vec<ConvNorm>,
     #[prune(from = input)]
@@ -46,6 +49,7 @@ struct Down {
 
 /// One half of the channels passes by.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Basic {
     split: Split,
     #[prune(from = split.1)]

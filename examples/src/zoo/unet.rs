@@ -8,8 +8,10 @@
 //! # use slim_runtime::nn::{BatchNorm, Conv2D, ConvTranspose2D, batch_norm2d, conv_transpose2d, conv2d};
 //! # use tch::nn;
 //! # #[derive(Debug, Prunable)]
+//! # #[prune(sequential)]
 //! # struct Level { conv: Conv2D, bn: BatchNorm }
 //! # #[derive(Debug, Prunable)]
+//! # #[prune(sequential)]
 //! # struct Up { conv: ConvTranspose2D, bn: BatchNorm }
 //! # fn level(p: nn::Path, inputs: i64, width: i64) -> Level {
 //! #     Level { conv: conv2d(&p / "conv", inputs, width, 3, Default::default()), bn: batch_norm2d(&p / "bn", width, Default::default()) }
@@ -71,6 +73,7 @@ use super::cifar::batch_norm;
 
 /// U-Net for images `[N, 3, H, W]` whose sides are multiples of 8.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3)]
 pub struct UNet {
     enc1: DoubleConv,
@@ -94,6 +97,7 @@ pub struct UNet {
 
 /// Convolution, batch norm, ReLU; twice.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct DoubleConv {
     conv1: Conv2D,
     bn1: BatchNorm,
@@ -103,6 +107,7 @@ struct DoubleConv {
 
 /// Twice the size: transposed convolution, batch norm, ReLU.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Up {
     conv: ConvTranspose2D,
     bn: BatchNorm,

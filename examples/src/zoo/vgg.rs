@@ -12,6 +12,7 @@ use tch::Tensor;
 
 /// VGG: stages of 3×3 convolutions, then one linear layer.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3)]
 pub struct Vgg {
     feature: Vec<Block>,
@@ -22,6 +23,7 @@ pub struct Vgg {
 
 /// Convolution, batch norm, ReLU, and a max-pool where the cfg has an `'M'`.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Block {
     conv: nn::Conv2D,
     #[prune(act = relu)]

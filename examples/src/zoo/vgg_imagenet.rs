@@ -17,6 +17,7 @@ use super::torchvision::{apply_all, kaiming_normal, norm};
 
 /// Stages of 3×3 convolutions, then three linear layers.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3)]
 pub struct Vgg {
     features: Vec<Layer>,
@@ -26,6 +27,7 @@ pub struct Vgg {
 
 /// One layer of a sequence.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 enum Layer {
     Conv(Conv2D),
     Norm(BatchNorm),

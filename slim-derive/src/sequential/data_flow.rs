@@ -15,11 +15,13 @@ use crate::tokens::{local, parameter};
 /// The methods of the type `ident`.
 pub(crate) fn methods(flow: &DataFlow, ident: &Ident, generics: &Generics) -> Methods {
     let layers = || flow.nodes.iter().filter(|node| matches!(node.op, Op::Layer));
-    let declared = (!flow.explicit && layers().count() > 1).then(|| {
-        let (cx, name, fields) = (local("cx"), ident.unraw().to_string(), layers().count());
-        quote!(_slim::__private::declared(#cx, #name, #fields);)
-    });
     let uses = Uses::of(flow);
+    let declared = uses.input.then(|| {
+        // `model!` writes the forward pass from the same text, so nothing is declared beside it.
+        let fields = if flow.explicit { 0 } else { layers().count() };
+        let (cx, input, name) = (local("cx"), local("input"), ident.unraw().to_string());
+        quote!(let #input = _slim::__private::declared(#cx, #name, #fields, #input)?;)
+    });
     let inputs = inputs(&flow.inputs, uses.input);
     let explicit = flow.explicit.then(|| {
         let cx = local("cx");
@@ -63,7 +65,7 @@ impl Uses {
             input: false,
         };
         flow.walk(&mut |part| match part {
-            FlowExpr::Input => uses.input = true,
+            FlowExpr::Input => (uses.input, uses.cx) = (true, true),
             FlowExpr::Node(_) | FlowExpr::Value(_) | FlowExpr::Tuple(_) => {}
             _ => uses.cx = true,
         });

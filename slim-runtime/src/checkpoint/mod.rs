@@ -2,6 +2,7 @@
 //!
 //! ```
 //! # #[derive(Debug, slim_runtime::Prunable)]
+//! # #[prune(sequential)]
 //! # struct Net { conv: nn::Conv2D, bn: nn::BatchNorm, fc: nn::Linear }
 //! # impl Net { fn new(p: nn::Path) -> Net { Net {
 //! #     conv: nn::conv2d(&p / "conv", 3, 8, 3, Default::default()), bn: nn::batch_norm2d(&p / "bn", 8, Default::default()), fc: nn::linear(&p / "fc", 8, 10, Default::default()) } } }

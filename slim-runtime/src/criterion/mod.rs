@@ -47,6 +47,7 @@ pub use taylor::Taylor;
 /// }
 ///
 /// # #[derive(Debug, Prunable)]
+/// # #[prune(sequential)]
 /// # struct Net { conv1: nn::Conv2D, conv2: nn::Conv2D }
 /// # let vs = nn::VarStore::new(tch::Device::Cpu);
 /// # let p = &vs.root();

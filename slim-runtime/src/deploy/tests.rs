@@ -43,6 +43,7 @@ impl Prunable for Scale {
 
 /// Layers of this crate's, of tch's and of a user's.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3)]
 struct Net {
     conv1: slim_nn::Conv2D,

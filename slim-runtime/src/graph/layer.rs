@@ -84,9 +84,6 @@ impl<'t> LayerTracer<'t> {
             };
             return self.read_value(name, value);
         }
-        if self.cx.is_in_forward() {
-            self.frame = Some((self.cx.assumed_shape(value.len(), 2), 1));
-        }
         let positions = value.form.positions();
         let hint = match positions {
             _ if features == width => None,

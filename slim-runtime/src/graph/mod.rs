@@ -44,6 +44,8 @@ pub(crate) struct Recording {
     pub(crate) asked: Asked,
     /// Layers that a `forward` has not applied, by field path.
     pub(crate) unused: Vec<String>,
+    /// The shapes of its inputs, where a sample says them.
+    pub(crate) shapes: Option<Vec<Vec<i64>>>,
     /// Whether some part of it is a `forward` that was read.
     pub(crate) is_forward: bool,
     /// Which numbers that cut channels follow them.

@@ -237,10 +237,4 @@ impl Operator {
         let to = representatives.into_iter().map(|position| position as u32).collect();
         Self { ties: Ties::To(to), ..self }
     }
-
-    /// Why the channels of an operand cannot be removed.
-    pub(crate) fn holding(mut self, operand: usize, hold: Hold) -> Self {
-        self.holds.push((operand, hold));
-        self
-    }
 }

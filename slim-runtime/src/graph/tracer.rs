@@ -357,7 +357,7 @@ impl Tracer {
     fn fix_input(&mut self, index: usize, width: usize) -> Value {
         let ids = self.recording.fresh(width);
         let form = match &self.inputs[index].shape {
-            Some(shape) => Form::Dims(self.given_shape(shape)),
+            Some(shape) => Form::Dims(self.given_shape(shape, width)),
             None => Form::Loose(Positions::Several),
         };
         let value = self.record(Operator::input(), &[], Rc::clone(&ids), form);
@@ -367,8 +367,16 @@ impl Tracer {
         value
     }
 
-    /// The dimensions `[N, C, …]` of an input whose shape is given.
-    fn given_shape(&self, shape: &[i64]) -> Shape {
+    /// The dimensions `[N, C, …]` of an input whose shape is given; `[N, …, C]` where the last dimension alone is as wide as its reader.
+    fn given_shape(&self, shape: &[i64], width: usize) -> Shape {
+        let is_last =
+            shape.first() != Some(&(width as i64)) && shape.last() == Some(&(width as i64));
+        if let (true, [positions @ .., _]) = (is_last, shape) {
+            let batch = vec![Factor::Size { size: self.probe.batch, assumed: true }];
+            let positions = positions.iter().map(|&size| vec![Factor::exact(size)]);
+            let channels = vec![Factor::channels(width)];
+            return Shape::new([batch].into_iter().chain(positions).chain([channels]));
+        }
         let channels = shape.first().and_then(|&channels| usize::try_from(channels).ok());
         let batch = vec![Factor::Size { size: self.probe.batch, assumed: true }];
         let positions = shape.iter().skip(1).map(|&size| vec![Factor::exact(size)]);

@@ -8,6 +8,7 @@
 //! use tch::Device;
 //!
 //! #[derive(Debug, Prunable)]
+//! #[prune(sequential)]
 //! struct Net { conv1: nn::Conv2D, bn1: nn::BatchNorm, conv2: nn::Conv2D, bn2: nn::BatchNorm, fc: nn::Linear }
 //! # let vs = nn::VarStore::new(Device::Cpu);
 //! # let p = &vs.root();

@@ -51,6 +51,7 @@
 //! use tch::{Device, Kind, Tensor, nn::ModuleT};
 //!
 //! # #[derive(Debug, Prunable)]
+//! # #[prune(sequential)]
 //! # struct Net { conv1: nn::Conv2D, bn1: nn::BatchNorm, conv2: nn::Conv2D, bn2: nn::BatchNorm, fc: nn::Linear }
 //! # impl Net {
 //! #     fn new(p: nn::Path) -> Self {

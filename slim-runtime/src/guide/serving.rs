@@ -46,6 +46,7 @@
 //! use tch::{Device, Kind, Tensor};
 //!
 //! #[derive(Debug, Prunable)]
+//! #[prune(sequential)]
 //! struct Net { conv: nn::Conv2D, bn: nn::BatchNorm, fc: nn::Linear }
 //!
 //! # let folder = tempfile::tempdir().unwrap();

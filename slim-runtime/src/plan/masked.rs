@@ -13,6 +13,7 @@ impl Plan {
     /// # use slim_runtime::{Prunable, Slimming};
     /// # use tch::{Device, Kind, Tensor, nn::{self, ModuleT}};
     /// # #[derive(Debug, Prunable)]
+    /// # #[prune(sequential)]
     /// # struct Net { conv: nn::Conv2D, bn: nn::BatchNorm, fc: nn::Linear }
     /// # impl ModuleT for Net {
     /// #     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {

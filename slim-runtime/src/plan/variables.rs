@@ -62,6 +62,7 @@ impl Plan {
     /// # use slim_runtime::{Prunable, Slimming};
     /// # use tch::nn;
     /// # #[derive(Debug, Prunable)]
+    /// # #[prune(sequential)]
     /// # struct Net { conv: nn::Conv2D, bn: nn::BatchNorm, fc: nn::Linear }
     /// # let vs = nn::VarStore::new(tch::Device::Cpu);
     /// # let p = &vs.root();

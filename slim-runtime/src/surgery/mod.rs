@@ -6,6 +6,7 @@ mod layout;
 mod mask;
 mod matching;
 mod positions;
+mod recheck;
 mod select;
 mod sharing;
 mod states;

@@ -35,6 +35,7 @@ impl Prunable for Counter {
 
 /// Two paths behind a split that share a convolution's weights, shuffled.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3)]
 struct Net {
     conv: nn::Conv2D,

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use super::recheck::recheck;
 use super::sharing::Sharing;
 use super::states::States;
 use super::swap::{Swaps, Value};
@@ -19,6 +20,8 @@ pub(super) struct Transaction<'g> {
     /// What has to have followed when the tensors are changed.
     sharing: Sharing<'g>,
     absorbed: Vec<Absorbed>,
+    /// The plan whose channels go, which the forward pass must follow.
+    slims: Option<&'g Plan>,
 }
 
 impl<'g> Transaction<'g> {
@@ -29,7 +32,7 @@ impl<'g> Transaction<'g> {
     pub(super) fn slimming<M: Prunable + ?Sized>(
         model: &mut M,
         graph: &'g Graph,
-        plan: &Plan,
+        plan: &'g Plan,
         values: Vec<Value>,
     ) -> Result<Self> {
         matching::check(graph, plan)?;
@@ -39,7 +42,7 @@ impl<'g> Transaction<'g> {
         let mut swaps = Swaps::selecting(graph, plan, &shifts)?;
         let sharing = Sharing::of(graph, &values);
         swaps.add_values(values)?;
-        Ok(Self { graph, swaps, states, sharing, absorbed: shifts.absorbed })
+        Ok(Self { graph, swaps, states, sharing, absorbed: shifts.absorbed, slims: Some(plan) })
     }
 
     /// Takes what the channels that do not stay carry to zero.
@@ -54,6 +57,7 @@ impl<'g> Transaction<'g> {
             states: States::default(),
             sharing: Sharing::default(),
             absorbed: Vec::new(),
+            slims: None,
         })
     }
 
@@ -69,7 +73,11 @@ impl<'g> Transaction<'g> {
             self.swaps.commit()?;
             check_shared(self.graph)?;
             self.sharing.check()?;
-            self.states.write(model)
+            self.states.write(model)?;
+            match self.slims {
+                Some(plan) => recheck(model, self.graph, plan),
+                None => Ok(()),
+            }
         }));
         if !matches!(committed, Ok(Ok(()))) {
             self.roll_back(model);

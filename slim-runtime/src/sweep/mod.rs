@@ -16,6 +16,7 @@ use crate::{Error, Prunable, Result, planner};
 /// # use slim_runtime::{Prunable, Sweep};
 /// # use tch::{Device, Kind, Tensor, nn::{self, ModuleT}};
 /// # #[derive(Debug, Prunable)]
+/// # #[prune(sequential)]
 /// # struct Net { conv: nn::Conv2D, bn: nn::BatchNorm, fc: nn::Linear }
 /// # impl ModuleT for Net {
 /// #     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {

@@ -145,8 +145,14 @@ impl<T: Operand + ?Sized> Operand for &T {
 
 /// Two symbolic tensors, joined element by element.
 fn join(cx: &mut Tracer, a: &Flow, b: &Flow, how: &Joint) -> Result<Flow> {
-    let known = cx.known_width(a).or_else(|| cx.known_width(b));
+    let known = cx.known_width(a).filter(|&width| width > 0).or_else(|| cx.known_width(b));
     let known = known.and_then(|width| usize::try_from(width).ok());
+    if known == Some(0) {
+        // A constant, and an input that nothing has read and that is kept whole anyway.
+        if a.value().is_none() || b.value().is_none() {
+            return Ok(if a.value().is_none() { a.clone() } else { b.clone() });
+        }
+    }
     let (a, b) = (cx.channels(a, known)?, cx.channels(b, known)?);
     if let (Form::Loose(_), Form::Loose(_)) = (&a.form, &b.form) {
         let (a, b) = (Flow::from(a), Flow::from(b));

@@ -2,11 +2,11 @@
 
 use std::panic::Location;
 
-use tch::{Device, Kind, Scalar};
+use tch::{Device, Kind, Scalar, Tensor};
 
 use super::arguments::{Ints, number};
 use super::table::operations;
-use super::{Traced, pass};
+use super::{Lift, Traced, pass};
 use crate::graph::shape::Shape;
 use crate::graph::{Effect, Form, Gate, Operator};
 
@@ -123,9 +123,34 @@ impl Traced {
         constant("new_ones", size.ints(), false)
     }
 
+    /// Numbers that `forward` has.
+    #[track_caller]
+    pub fn from_slice<T: tch::kind::Element>(data: &[T]) -> Traced {
+        Lift::lift(Tensor::from_slice(data))
+    }
+
+    /// Rows of numbers that `forward` has.
+    #[track_caller]
+    pub fn from_slice2<T: tch::kind::Element, U: AsRef<[T]>>(data: &[U]) -> Traced {
+        Lift::lift(Tensor::from_slice2(data))
+    }
+
     /// Numbers from zero.
     #[track_caller]
     pub fn arange<S: Into<Scalar>>(end: S, _options: (Kind, Device)) -> Traced {
         constant("arange", vec![number(end).ceil() as i64], false)
     }
 }
+
+macro_rules! from_numbers {
+    ($($ty:ty)+) => {$(
+        impl From<$ty> for Traced {
+            #[track_caller]
+            fn from(number: $ty) -> Self {
+                Lift::lift(Tensor::from(number))
+            }
+        }
+    )+};
+}
+
+from_numbers!(f64 f32 i64 i32 bool);

@@ -76,7 +76,7 @@ impl Outputs for Traced {
 impl Outputs for Tensor {
     #[track_caller]
     fn outputs(self) -> Vec<Traced> {
-        vec![self.lift()]
+        vec![Lift::lift(self)]
     }
 }
 
@@ -256,7 +256,8 @@ pub(super) fn joined(
     };
     let Some((field, whole)) = field else {
         check_constant(cx, tensor)?;
-        if tensor.numel() == 1 {
+        // An input that nothing has read is kept whole anyway.
+        if tensor.numel() == 1 || flow.value().is_none() {
             return cx.each_of(flow, &operator);
         }
         let value = cx.channels(flow, None)?;

@@ -8,6 +8,7 @@ mod arithmetic;
 mod channels;
 mod contract;
 mod create;
+pub mod dispatch;
 mod elementwise;
 mod lift;
 mod memory;

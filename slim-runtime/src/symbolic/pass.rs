@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::rc::Rc;
 
 use super::Traced;
-use crate::graph::{FlowKind, Form, Probe, Tracer, Value};
+use crate::graph::{FlowKind, Form, Tracer, Value};
 use crate::parts::Parts;
 use crate::verify::panics;
 use crate::{Error, Flow, Prunable, Result};
@@ -213,10 +213,4 @@ pub fn expect_shapes(cx: &mut Tracer, input: &Flow, shapes: &[&[i64]]) -> Result
     let parts = inputs.iter().zip(shapes).map(|(part, shape)| cx.expect_shape(part, shape));
     let mut parts = parts.collect::<Result<Vec<_>>>()?;
     Ok(if parts.len() == 1 { parts.swap_remove(0) } else { Flow::tuple(parts) })
-}
-
-/// The numbers of the run that is under way, for methods that return sizes.
-pub(super) fn probe() -> Probe {
-    let current = RUNS.with_borrow(|runs| runs.last().map(Rc::clone));
-    current.map(|run| run.tracer.borrow().probe).unwrap_or_default()
 }

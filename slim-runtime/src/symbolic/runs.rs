@@ -32,7 +32,9 @@ pub(crate) fn record<M: Prunable + ?Sized>(
         cx.decisions.known = known.iter().copied().collect();
         let input = cx.open_shaped(shapes);
         let output = model.trace(&mut cx, input)?;
-        Ok(cx.finish(&output))
+        let mut recording = cx.finish(&output);
+        recording.shapes = shapes.map(<[_]>::to_vec);
+        Ok(recording)
     };
     let [scale, other_scale] = SCALES;
     let probe = Probe { scale, batch: SAMPLES, positions: POSITIONS[0], train: false };
@@ -90,6 +92,7 @@ pub(crate) fn record<M: Prunable + ?Sized>(
         let trained = model.trace(&mut cx, input)?;
         cx.keep_outputs(&trained);
         let mut both = cx.finish(&evaluated);
+        both.shapes = shapes.map(<[_]>::to_vec);
         both.take_numbers(&recording);
         both.hide_repeated(count);
         return Ok(both);

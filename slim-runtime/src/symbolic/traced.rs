@@ -116,12 +116,17 @@ impl Traced {
 
 /// A value and its dimensions. Where nothing is known of them they are an image's, or of this rank.
 pub(super) fn shaped(cx: &Tracer, value: &Value, rank: Option<usize>) -> (Value, Shape) {
-    let rank = match &value.form {
+    let shape = match &value.form {
         Form::Dims(shape) => return (value.clone(), shape.clone()),
-        Form::Loose(Positions::One) => 2,
-        Form::Loose(_) => rank.unwrap_or(4),
+        // Features, which are the last dimension.
+        Form::Loose(Positions::One) => {
+            let rank = rank.unwrap_or(2);
+            let order: Vec<usize> = (0..rank).filter(|&dim| dim != 1).chain([1]).collect();
+            let shape = cx.assumed_shape(value.len(), rank.max(2));
+            Shape::new(order.iter().map(|&dim| shape.dims()[dim].clone()))
+        }
+        Form::Loose(_) => cx.assumed_shape(value.len(), rank.unwrap_or(4)),
     };
-    let shape = cx.assumed_shape(value.len(), rank);
     (Value { form: Form::Dims(shape.clone()), ..value.clone() }, shape)
 }
 

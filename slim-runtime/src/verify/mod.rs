@@ -33,6 +33,7 @@ impl Slimming {
     /// # use slim_runtime::{Prunable, Slimming};
     /// # use tch::{Device, Kind, Tensor, nn::{self, ModuleT}};
     /// # #[derive(Debug, Prunable)]
+    /// # #[prune(sequential)]
     /// # struct Net { conv1: nn::Conv2D, bn1: nn::BatchNorm, conv2: nn::Conv2D, bn2: nn::BatchNorm, fc: nn::Linear }
     /// # impl ModuleT for Net {
     /// #     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {

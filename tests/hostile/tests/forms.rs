@@ -24,6 +24,7 @@ fn slimmed<M: Prunable>(mut model: M) -> (M, Vec<String>) {
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(crate = "pruning")]
 pub struct Tuple(Conv2D, pub BatchNorm, #[prune(elementwise)] fn(f64) -> f64, pub(crate) Conv2D);
 
@@ -37,14 +38,17 @@ fn tuple_structs() {
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(crate = "pruning")]
 struct Unit;
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(crate = "pruning")]
 struct Empty {}
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(crate = "pruning")]
 struct OnlySkipped {
     #[prune(skip)]
@@ -53,6 +57,7 @@ struct OnlySkipped {
 
 /// An activation of the user's, marked where it is declared.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(crate = "pruning")]
 struct Relu;
 
@@ -61,6 +66,7 @@ struct Relu;
 struct Marker;
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(crate = "pruning")]
 struct Generic<'a, A, B: std::fmt::Debug, const N: usize, T: ?Sized = Marker>
 where
@@ -101,6 +107,7 @@ fn generics_lifetimes_where_clauses_and_const_parameters() {
 
 /// Mentions itself: a bound on the field's type would never end.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(crate = "pruning")]
 struct List<T> {
     layer: T,
@@ -119,6 +126,7 @@ fn recursion_through_a_box() {
 }
 
 #[derive(Prunable)]
+#[prune(sequential)]
 #[prune(crate = "pruning", input = 3)]
 pub(crate) struct Everything {
     conv: Conv2D,
@@ -199,10 +207,12 @@ pub mod hidden {
     use super::{BatchNorm, Conv2D, Prunable};
 
     #[derive(Debug, Prunable)]
+    #[prune(sequential)]
     #[prune(crate = "pruning")]
     struct Private<T>(T);
 
     #[derive(Debug, Prunable)]
+    #[prune(sequential)]
     #[prune(crate = "pruning")]
     pub struct Public<T>(Private<T>, BatchNorm, Conv2D);
 
@@ -224,6 +234,7 @@ fn private_types_in_public_structs() {
 #[test]
 fn structs_inside_of_functions_and_beside_other_derives() {
     #[derive(Debug, Default, Clone, PartialEq, Prunable)]
+    #[prune(sequential)]
     #[prune(crate = "pruning")]
     struct Local {
         steps: usize,
@@ -235,6 +246,7 @@ fn structs_inside_of_functions_and_beside_other_derives() {
 
 /// A bound that the user wrote by hand does not get in the way of the derive's.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(crate = "pruning")]
 struct Bounded<T: Prunable>(T);
 
@@ -265,5 +277,6 @@ fn hand_written_parts() {
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(crate = "pruning")]
 struct Tuple3(ByHand, BatchNorm, ByHand);

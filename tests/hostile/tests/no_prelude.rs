@@ -36,6 +36,7 @@ use shadows::{
 
 /// Every type is written with its full path, and field names meet those of local variables in expansions.
 #[derive(::core::fmt::Debug, ::pruning::Prunable)]
+#[prune(sequential)]
 #[prune(crate = "::pruning", input = 3)]
 struct Net {
     cx: ::torch::nn::Conv2D,
@@ -75,6 +76,7 @@ macro_rules! declare {
     ($name:ident, $field:ident, $ty:ty) => {
         /// Made by a macro.
         #[derive(::core::fmt::Debug, ::pruning::Prunable)]
+        #[prune(sequential)]
         #[prune(crate = "::pruning")]
         struct $name {
             $field: $ty,

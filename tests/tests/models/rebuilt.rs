@@ -106,6 +106,7 @@ fn in_evaluation_mode() {
 
 /// What a derived model is narrowed by.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Shuffled {
     conv: nn::Conv2D,
     bn: nn::BatchNorm,

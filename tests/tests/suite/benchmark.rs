@@ -77,6 +77,7 @@ fn what_cannot_be_measured_is_said() {
     insta::assert_snapshot!(Benchmark::new().runs(0).in_turn().case("", || ()).run().unwrap_err(), @"nothing was measured: 0 runs have no median; ask for at least 1");
 
     #[derive(Debug, Prunable)]
+    #[prune(sequential)]
     struct Nothing;
     impl ModuleT for Nothing {
         fn forward_t(&self, xs: &Tensor, _: bool) -> Tensor {

@@ -37,6 +37,7 @@ fn linear(p: nn::Path, inputs: i64, outputs: i64) -> own::Linear {
 
 /// What most blocks begin with.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Unit {
     conv: own::Conv2D,
     bn: own::BatchNorm,

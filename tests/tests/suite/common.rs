@@ -9,6 +9,7 @@ use tch::{Kind, Tensor};
 
 /// Two convolutions and a linear layer over 2×2 positions.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3)]
 pub struct Net {
     pub conv1: nn::Conv2D,

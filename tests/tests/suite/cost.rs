@@ -13,6 +13,7 @@ fn zeros(size: &[i64]) -> Tensor {
 
 /// Convolution, batch norm, linear layer.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Net {
     conv: nn::Conv2D,
     bn: nn::BatchNorm,
@@ -249,6 +250,7 @@ fn nothing_is_recorded_for_gradients() {
 
 /// A convolution, applied once more behind its batch norm.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = again(bn))]
 struct Twice {
     first: nn::Conv2D,
@@ -284,6 +286,7 @@ fn a_layer_that_runs_twice_counts_twice() {
 
 /// Two linear layers with one weight.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = (left, right))]
 struct Tied<L, R> {
     left: L,

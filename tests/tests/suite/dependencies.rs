@@ -27,6 +27,7 @@ model! {
 
 /// Three branches, of which every next one reads those before.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Dense {
     stem: nn::Conv2D,
     bn: nn::BatchNorm,

@@ -51,6 +51,7 @@ fn fates(deployed: &Deployed) -> Vec<(&str, &str)> {
 
 /// What becomes of images in front of a batch norm: each layer that one can be folded into.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 4)]
 struct Layers {
     plain: (own::Conv2D, own::BatchNorm),
@@ -229,6 +230,7 @@ fn a_slimmed_network_is_deployed_and_the_store_left_alone() {
 
 /// A convolution that runs twice, each time in front of the same batch norm; two with one weight; one in front of two batch norms in turn.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 4)]
 struct Shared {
     block: (own::Conv2D, own::BatchNorm),
@@ -429,6 +431,7 @@ impl Module for Own {
 
 /// Batch norms that stay, each for a reason of its own.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3, output = bn5)]
 struct Staying {
     bn1: own::BatchNorm,
@@ -517,6 +520,7 @@ fn what_the_fields_say_is_not_folded_wrongly() {
 #[test]
 fn two_inputs_and_several_outputs() {
     #[derive(Debug, Prunable)]
+    #[prune(sequential)]
     #[prune(input = (3, 3), output = (left, right))]
     struct Two {
         #[prune(from = input.0)]

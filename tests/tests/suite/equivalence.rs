@@ -62,6 +62,7 @@ impl Activation {
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Conv {
     conv: nn::Conv2D,
     bn: Option<nn::BatchNorm>,
@@ -71,9 +72,11 @@ struct Conv {
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Head(nn::Linear, nn::BatchNorm, #[prune(elementwise)] Activation, nn::Linear);
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3)]
 struct Net {
     stem: Conv,

@@ -249,6 +249,7 @@ fn tied_weights_of_any_kind_in_any_condition() {
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Odd {
     conv1: nn::Conv2D,
     bn1: nn::BatchNorm,

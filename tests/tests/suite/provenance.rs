@@ -75,6 +75,7 @@ fn plans_of_unlike_slimmings_compose() {
 
 /// One value for each channel, in a tensor of four dimensions.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Scaled {
     conv1: nn::Conv2D,
     bn: nn::BatchNorm,
@@ -198,6 +199,7 @@ fn what_was_done_is_shared_between_threads() {
 
 /// Names of PyTorch's, a tensor that is no variable, and one weight in two layers.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = head + twin)]
 struct Named {
     conv: nn::Conv2D,

@@ -12,6 +12,7 @@ use crate::common::{assert_same, values};
 
 /// tch's batch norms, whose momentum is private, and one of the drop-ins.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Net {
     conv1: nn::Conv2D,
     bn1: nn::BatchNorm,
@@ -261,6 +262,7 @@ fn blank_images_have_no_variance() {
 
 /// One batch norm on two branches: as many uses as a trace finds.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3, output = bn + bn(input))]
 struct Twice {
     bn: nn::BatchNorm,

@@ -77,6 +77,7 @@ fn widths_that_do_not_fit() {
 
 /// Two linear layers, with nothing between them that could be flattened.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Mlp(nn::Linear, nn::BatchNorm, nn::Linear);
 
 #[test]
@@ -139,6 +140,7 @@ fn scales_that_are_all_equal() {
 
 /// A flow whose channels have unlike positions, flattened without a word.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3, output = fc)]
 struct Unlike {
     conv: nn::Conv2D,

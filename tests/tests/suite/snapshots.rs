@@ -24,6 +24,7 @@ fn a_plan_that_removes_nothing() {
 
 /// `keep` holds a layer's channels, `skip` takes a field out of the flow.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Attributed {
     conv1: nn::Conv2D,
     #[prune(keep)]

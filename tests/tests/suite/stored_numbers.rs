@@ -42,6 +42,7 @@ impl Prunable for Counter {
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Counted {
     conv: nn::Conv2D,
     bn: nn::BatchNorm,

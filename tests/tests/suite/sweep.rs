@@ -42,6 +42,7 @@ fn assert_as_it_was(vs: &VarStore, before: &[(String, usize, Tensor)]) {
 
 /// One of two convolutions has a batch norm, and weights rank both.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Half {
     conv1: nn::Conv2D,
     conv2: nn::Conv2D,

@@ -27,6 +27,7 @@ enum Wrong {
 
 /// A chain, then two branches that are concatenated. As wired it is right.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3)]
 struct Net {
     conv1: nn::Conv2D,
@@ -264,6 +265,7 @@ fn the_error_says_what_disagrees() {
 
 /// Two blocks on a residual stream.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3)]
 struct Stream {
     stem: (nn::Conv2D, nn::BatchNorm),
@@ -301,6 +303,7 @@ fn norms_whose_channels_go_together_are_named_together() {
 
 /// A deep chain, one of whose activations is the one that the fields do not allow.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Deep(Vec<(nn::Conv2D, nn::BatchNorm)>, nn::Conv2D);
 
 #[test]

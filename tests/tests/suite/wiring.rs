@@ -148,6 +148,7 @@ fn widths_that_cannot_be_added_are_named() {
 
 /// A conv whose output is read raw by the next: without a batch norm nothing is removed, and the note says who reads it.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Raw {
     conv1: nn::Conv2D,
     bn1: nn::BatchNorm,

@@ -224,6 +224,7 @@ fn models_in_models() {
 
 /// Split and shuffle that remember.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Unit {
     conv1: nn::Conv2D,
     #[prune(act = relu)]

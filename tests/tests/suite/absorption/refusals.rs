@@ -126,6 +126,7 @@ fn numbers_that_are_not_known() {
 
 /// Applies its head to both branches, which send it different things, or the same.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = head + head(right))]
 struct Siamese {
     #[prune(act = relu)]
@@ -196,6 +197,7 @@ impl Prunable for LowRank {
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct OfYourOwn {
     conv: nn::Conv2D,
     #[prune(act = relu)]
@@ -228,6 +230,7 @@ fn a_layer_of_your_own() {
 
 /// A block whose shortcut comes from a part of which nothing is said: what it adds is not known.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Outer {
     stem: (nn::Conv2D, nn::BatchNorm),
     block: Inner,
@@ -235,6 +238,7 @@ struct Outer {
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = relu(bn + input))]
 struct Inner {
     conv: nn::Conv2D,

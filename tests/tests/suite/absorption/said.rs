@@ -21,6 +21,7 @@ fn leaky(xs: &Tensor, slope: f64) -> Tensor {
 
 /// `None` is the identity, and then the shortcut is what the block is given.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = leaky_relu(bn2 + downsample, 0.2))]
 struct Block {
     conv1: nn::Conv2D,
@@ -61,6 +62,7 @@ impl ModuleT for Block {
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct ResNet {
     conv1: nn::Conv2D,
     #[prune(act = elu(0.5))]
@@ -95,6 +97,7 @@ fn attributes_and_expressions() {
 
 /// Of which nothing is said.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Chain {
     conv1: nn::Conv2D,
     bn1: nn::BatchNorm,
@@ -148,6 +151,7 @@ fn what_nothing_is_said_of_is_dropped() {
 
 /// A dropout and an activation as fields.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Fields {
     conv1: nn::Conv2D,
     bn1: nn::BatchNorm,

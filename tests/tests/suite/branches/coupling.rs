@@ -7,6 +7,7 @@ use super::{Form, Unit, conv, kept, unit};
 
 /// A stream that two norms write, and a norm for itself.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = first + outer)]
 struct Stream {
     first: Unit,

@@ -8,6 +8,7 @@ use super::{Form, Unit, conv, keep, kept, linear, mean, unit};
 
 /// A gated linear unit.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = chunk(unit, 2, 0) * chunk(unit, 2, 1))]
 struct Glu {
     unit: Unit,
@@ -36,6 +37,7 @@ fn chunks_lose_the_same_channels() {
 const GROUPS: usize = 2;
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = shuffle(unit, GROUPS))]
 struct ByCount {
     unit: Unit,
@@ -65,6 +67,7 @@ fn a_shuffle_by_view_loses_the_same_channels_in_every_group() {
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = pixel_shuffle(unit, 2))]
 struct Upsample {
     unit: Unit,
@@ -87,6 +90,7 @@ fn a_pixel_shuffle_loses_blocks() {
 
 /// A unit of ShuffleNetV2: one part passes, the other is worked on.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = [split.0, work])]
 struct ShuffleUnit {
     split: own::Split,
@@ -95,6 +99,7 @@ struct ShuffleUnit {
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct ShuffleNet {
     stem: Unit,
     units: Vec<(ShuffleUnit, own::Shuffle)>,

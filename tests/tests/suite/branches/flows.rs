@@ -6,6 +6,7 @@ use tch::Tensor;
 use super::{Form, Unit, conv, keep, kept, linear, mean, unit};
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = (3, 1), output = [image, depth])]
 struct TwoInputs {
     #[prune(from = input.0)]
@@ -42,6 +43,7 @@ fn two_inputs() {
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = (class, place))]
 struct TwoHeads {
     body: Unit,
@@ -75,6 +77,7 @@ fn two_outputs() {
 
 /// Takes two flows and gives two.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = (a + input.1, input.0))]
 struct Exchange {
     #[prune(from = input.0)]
@@ -82,6 +85,7 @@ struct Exchange {
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = [exchange.0, exchange.1])]
 struct Nested {
     left: Unit,
@@ -121,6 +125,7 @@ fn tuples_between_nested_structs() {
 
 /// One head for two levels of a pyramid.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = (head, head(low)))]
 struct SharedHead {
     high: Unit,

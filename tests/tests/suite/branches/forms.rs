@@ -8,6 +8,7 @@ use super::{Form, Unit, conv, keep, kept, norm, unit};
 
 /// Fields of a tuple struct are their numbers.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = 1 + 3)]
 struct Numbers(own::Conv2D, own::BatchNorm, own::Conv2D, own::BatchNorm);
 
@@ -37,6 +38,7 @@ fn numbers_are_fields_of_a_tuple_struct() {
 
 /// One of several layers.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 enum Choice<T> {
     Nothing,
     Norm(own::BatchNorm),
@@ -81,6 +83,7 @@ fn enums_are_their_variant() {
 
 /// Any norm, any activation.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = norm + input)]
 struct Generic<N, A> {
     conv: own::Conv2D,
@@ -90,6 +93,7 @@ struct Generic<N, A> {
 
 /// Passes channels on.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Relu;
 
 impl Module for Relu {
@@ -138,6 +142,7 @@ fn blocks_are_generic() {
 
 /// As deep as one likes: each level adds to what the deeper ones give.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = unit + deeper)]
 struct Recursive {
     unit: Unit,

@@ -7,6 +7,7 @@ use tch::nn::{self, Module};
 use super::{Form, Unit, conv, keep, kept, linear, mean, norm, unit};
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = bn2 + downsample)]
 struct BasicBlock {
     conv1: own::Conv2D,
@@ -42,6 +43,7 @@ impl Module for BasicBlock {
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct ResNet {
     stem: Unit,
     blocks: Vec<BasicBlock>,
@@ -87,6 +89,7 @@ fn a_residual_stream_with_and_without_a_downsample() {
 
 /// `bn * sigmoid(…)`: the gate takes the channels of what it gates.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = bn * excite)]
 struct SqueezeExcite {
     conv: own::Conv2D,
@@ -127,6 +130,7 @@ fn a_squeeze_and_excitation_gate() {
 
 /// Each layer sees all before it.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = [input, conv])]
 struct Dense {
     bn: own::BatchNorm,
@@ -140,6 +144,7 @@ impl Module for Dense {
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct DenseNet {
     stem: own::Conv2D,
     layers: Vec<Dense>,
@@ -187,6 +192,7 @@ fn a_dense_block() {
 
 /// Branches side by side.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = [one, three, pooled])]
 struct Inception {
     one: Unit,

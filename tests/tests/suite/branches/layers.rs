@@ -26,6 +26,7 @@ fn trace_foreign(layer: &Foreign, cx: &mut Tracer, input: Flow) -> Result<Flow> 
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Roles {
     conv: own::Conv2D,
     #[prune(per_channel = shift)]
@@ -69,6 +70,7 @@ fn per_channel_tensors_and_layers_of_other_crates() {
 
 /// Adds behind the batch norm.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Shifted {
     stem: Unit,
     #[prune(per_channel = shift)]
@@ -98,6 +100,7 @@ fn a_shift_behind_the_batch_norm_keeps_its_channels() {
 
 /// What is kept in one branch is kept in the other.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = [left + right, free])]
 struct Kept {
     #[prune(keep)]
@@ -139,6 +142,7 @@ fn keep_reaches_what_is_joined() {
 
 /// Equal groups of tch's own convolution, and a depthwise drop-in.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Groups {
     stem: Unit,
     grouped: nn::Conv2D,
@@ -194,6 +198,7 @@ fn grouped_and_depthwise_convolutions() {
 
 /// A pre-activation block of the reference.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = conv2 + input)]
 struct PreActivation {
     select: own::ChannelSelect,
@@ -204,6 +209,7 @@ struct PreActivation {
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct PreResNet {
     stem: own::Conv2D,
     blocks: Vec<PreActivation>,
@@ -267,6 +273,7 @@ fn a_stream_that_channels_are_selected_from_keeps_its_width() {
 
 /// Two linear layers with one weight.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = (left, right))]
 struct Tied {
     a: Unit,
@@ -305,6 +312,7 @@ fn weights_tied_between_two_layers() {
 
 /// Words as vectors, a batch norm, a linear layer.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Words {
     embedding: nn::Embedding,
     bn: own::BatchNorm,

@@ -8,6 +8,7 @@ use super::*;
 
 /// A decoder: features become an image.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = conv)]
 struct Decoder {
     fc: own::Linear,
@@ -46,6 +47,7 @@ fn a_decoders_features_become_channels_in_blocks() {
 
 /// Two scales, flattened beside each other.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3, output = head)]
 struct Pyramid {
     fine: Unit,
@@ -82,6 +84,7 @@ fn two_scales_are_flattened_beside_each_other() {
 
 /// A spatial gate: one channel for all.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = last)]
 struct Spatial {
     body: Unit,
@@ -114,6 +117,7 @@ fn one_channel_multiplies_all_and_stays() {
 
 /// Pools of every rank are fields.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Pools(MaxPool1d, MaxPool3d, AdaptiveAvgPool2d);
 
 #[test]
@@ -138,6 +142,7 @@ fn pools_of_other_ranks() {
 macro_rules! cut {
     ($name:ident, $chunks:expr, $width:literal) => {
         #[derive(Debug, Prunable)]
+        #[prune(sequential)]
         #[prune(input = $width, output = chunk(bn, $chunks, 0))]
         struct $name {
             conv: own::Conv2D,
@@ -149,6 +154,7 @@ macro_rules! cut {
 cut!(Cut, 2, 3);
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = 0.1)]
 struct SecondPart(own::Split);
 
@@ -171,9 +177,11 @@ impl Traced for own::Conv2D {
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Qualified(#[prune(with = <own::Conv2D as Traced>::traced)] own::Conv2D);
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3)]
 enum Narrow {
     Conv(own::Conv2D),
@@ -203,6 +211,7 @@ fn tokens_that_are_easily_mistaken() {
 
 /// A spatial gate of what no batch norm ranks: the gate's batch norm takes all eight channels to zero at once, and none alone.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = last)]
 struct RawSpatial {
     body: Unit,

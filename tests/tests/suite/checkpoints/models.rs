@@ -177,6 +177,7 @@ fn a_file_without_a_plan_says_so() {
 
 /// Two layers of one shape.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Twins {
     conv1: nn::Conv2D,
     bn1: nn::BatchNorm,
@@ -215,6 +216,7 @@ fn layers_that_have_swapped_their_names_are_found() {
 
 /// A selection and a shuffle, which know channels by number; a layer that is not in the flow, and a variable that no layer has.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 8)]
 struct Numbered {
     select: own::ChannelSelect,
@@ -325,6 +327,7 @@ impl Prunable for Failing {
 
 /// The same layers, with a counter that counts in one and fails in the other.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Counted<C> {
     conv: nn::Conv2D,
     bn: nn::BatchNorm,

@@ -12,6 +12,7 @@ use tch::{Kind, Tensor};
 
 /// No batch norm at all: three layers with activations between.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Plain {
     conv1: own::Conv2D,
     conv2: own::ConvTranspose2D,
@@ -222,6 +223,7 @@ fn normalised_scores_are_of_their_layer() {
 
 /// One residual sum of two convolutions.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = head)]
 struct Sum {
     a: own::Conv2D,
@@ -282,6 +284,7 @@ impl Prunable for Ones {
 }
 
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 struct Lifted {
     conv: own::Conv2D,
     #[prune(from = input)]

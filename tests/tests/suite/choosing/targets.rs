@@ -36,6 +36,7 @@ fn top_k_is_exact_where_nothing_is_coupled() {
 
 /// A sum of what two batch norms give.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(output = fc)]
 struct Summed {
     conv1: nn::Conv2D,

@@ -10,6 +10,7 @@ use crate::common::{self, images};
 
 /// A chain, with a ReLU in front of some of its batch norms that no field tells of.
 #[derive(Debug, Prunable)]
+#[prune(sequential)]
 #[prune(input = 3)]
 struct Chain {
     conv1: own::Conv2D,

@@ -1,0 +1,158 @@
+//! The check after surgery: the symbolic pass on the slimmed network must give the dense graph without the removed channels.
+//!
+//! It finds what no plan can see, without a sample: a branch that flips at the new width, a number that is computed from a width, an index into channels that moved.
+
+use crate::analysis::Graph;
+use crate::graph::{Operation, Recording, Sources, Step, ValueId};
+use crate::plan::Plan;
+use crate::{Error, Prunable, Result, symbolic};
+
+/// Compares the graph of a model that has been slimmed with the one that it was planned on. A wiring that is declared says nothing new.
+///
+/// # Errors
+/// [`Error::Undone`] with the first difference.
+pub(super) fn recheck<M: Prunable + ?Sized>(model: &M, dense: &Graph, plan: &Plan) -> Result<()> {
+    if !dense.is_forward {
+        return Ok(());
+    }
+    let slim = symbolic::record(model, dense.shapes.as_deref())
+        .map_err(|error| Error::Undone { difference: error.to_string() })?;
+    let kept = Kept::of(dense, plan);
+    match difference(dense, &slim, &kept) {
+        None => Ok(()),
+        Some(difference) => Err(Error::Undone { difference }),
+    }
+}
+
+/// Which channels of each value stay.
+struct Kept<'g> {
+    graph: &'g Graph,
+    /// By class.
+    stays: Vec<bool>,
+}
+
+impl<'g> Kept<'g> {
+    fn of(graph: &'g Graph, plan: &Plan) -> Self {
+        let mut stays = vec![true; graph.class.len()];
+        for (node, layer) in graph.layers.iter().zip(&plan.layers) {
+            for (axis, planned) in node.axes.iter().zip(&layer.axes) {
+                let mut kept = vec![false; axis.ids.len()];
+                planned.keep.iter().for_each(|position| kept[position] = true);
+                for (&id, kept) in axis.ids.iter().zip(kept) {
+                    stays[graph.class(id)] &= kept;
+                }
+            }
+        }
+        Self { graph, stays }
+    }
+
+    /// For each channel of a value, its position among those that stay, if it does.
+    fn positions(&self, value: ValueId) -> Vec<Option<u32>> {
+        let mut next = 0;
+        let place = |&id: &u32| {
+            let stays = self.stays[self.graph.class(id)];
+            let position = next;
+            next += u32::from(stays);
+            stays.then_some(position)
+        };
+        self.graph.values[value].iter().map(place).collect()
+    }
+
+    fn width(&self, value: ValueId) -> usize {
+        let ids = self.graph.values[value].iter();
+        ids.filter(|&&id| self.stays[self.graph.class(id)]).count()
+    }
+}
+
+fn difference(dense: &Graph, slim: &Recording, kept: &Kept) -> Option<String> {
+    let count = dense.steps.len().max(slim.steps.len());
+    (0..count).find_map(|index| {
+        let (before, after) = (dense.steps.get(index), slim.steps.get(index));
+        let does = |recording: &Recording, step: Option<&Step>| {
+            step.map_or_else(|| "nothing more".to_owned(), |step| recording.describe(step))
+        };
+        let changed = match (before, after) {
+            (Some(before), Some(after)) => step(dense, slim, kept, (before, after)),
+            _ => Some(String::new()),
+        };
+        changed.map(|how| {
+            let (before, after) = (does(dense, before), does(slim, after));
+            let how = if how.is_empty() { how } else { format!(": {how}") };
+            if before == after {
+                format!("{before} does something else{how}")
+            } else {
+                format!("{before} has become {after}{how}")
+            }
+        })
+    })
+}
+
+/// How a step of the dense graph and one of the slimmed graph differ.
+fn step(
+    dense: &Graph,
+    slim: &Recording,
+    kept: &Kept,
+    (before, after): (&Step, &Step),
+) -> Option<String> {
+    match (before, after) {
+        (Step::Operation(before), Step::Operation(after)) => operation(slim, kept, before, after),
+        (Step::Layer(before), Step::Layer(after)) => {
+            let (before, after) = (dense.layer(*before), slim.layer(*after));
+            let same = before.path == after.path
+                && before.kind == after.kind
+                && before.arrivals == after.arrivals
+                && before.axes.len() == after.axes.len();
+            if !same {
+                return Some(String::new());
+            }
+            let axes = before.axes.iter().zip(&after.axes);
+            axes.map(|(before, after)| (kept.width(before.value), after)).find_map(
+                |(width, axis)| {
+                    (width != axis.ids.len()).then(|| {
+                        let name = &axis.name;
+                        format!("`{name}` has {} channels and should have {width}", axis.ids.len())
+                    })
+                },
+            )
+        }
+        (Step::Hold(..), Step::Hold(..)) => None,
+        (Step::Sum(before, _), Step::Sum(after, _)) if before == after => None,
+        _ => Some(String::new()),
+    }
+}
+
+fn operation(
+    slim: &Recording,
+    kept: &Kept,
+    before: &Operation,
+    after: &Operation,
+) -> Option<String> {
+    let same = before.operator.name == after.operator.name
+        && before.at == after.at
+        && before.operands == after.operands
+        && before.result == after.result;
+    if !same {
+        return Some(String::new());
+    }
+    if before.numbers != after.numbers {
+        let (before, after) = (&before.numbers, &after.numbers);
+        return Some(format!(
+            "it is given {after:?} in place of {before:?}, which depends on a number of channels"
+        ));
+    }
+    let (expected, found) = (kept.width(before.result), slim.values[after.result].len());
+    if expected != found {
+        return Some(format!("it gives {found} channels, and should give {expected}"));
+    }
+    match (&before.operator.sources, &after.operator.sources) {
+        (Sources::Select(before_positions), Sources::Select(positions)) => {
+            let places = kept.positions(before.operands[0]);
+            let expected: Vec<u32> =
+                before_positions.iter().filter_map(|&at| places[at as usize]).collect();
+            (expected != **positions).then(|| "it takes other channels".to_owned())
+        }
+        (Sources::Blocks(before), Sources::Blocks(after)) if before == after => None,
+        (before, after) => (std::mem::discriminant(before) != std::mem::discriminant(after))
+            .then(|| "it takes other channels".to_owned()),
+    }
+}

@@ -1,0 +1,1 @@
+//! Every operation of the table, on real and symbolic tensors: filled in next.
