@@ -184,7 +184,11 @@ pub(crate) fn visit_layer(
         }
         (true, "") => quote!(<#ty as _slim::Prunable>::layers_mut(#place, #visit)?;),
         (true, _) => quote! {
-            _slim::LayerVisitor::field(#visit, #name, |#visit| <#ty as _slim::Prunable>::layers_mut(#place, #visit))?;
+            _slim::LayerVisitor::field(
+                #visit,
+                #name,
+                |#visit| <#ty as _slim::Prunable>::layers_mut(#place, #visit),
+            )?;
         },
     }
 }

@@ -1,7 +1,8 @@
 //! `#[forward]`: a forward pass as it is, and once more over symbolic tensors.
 //!
 //! Stages, each a file: tokens → `item` (what the attribute stands above, typed and checked) →
-//! `trait_impl`, or `generic` with `front` and `entry` (code), which use `copy` for the body that is run symbolically.
+//! `trait_impl`, or `generic` with `front` and `entry` (code), which use `copy` for the body that
+//! is run symbolically.
 
 mod attributes;
 mod copy;

@@ -63,7 +63,11 @@ pub(crate) fn copy(runtime: &Path, target: &TraitImpl) -> TokenStream {
             #[automatically_derived]
             impl #impl_generics #krate::Forward for #self_ty #where_clause {
                 const INPUTS: ::core::primitive::usize = 1;
-                fn symbolic_forward(&self, inputs: &[#traced], train: #bool) -> ::std::vec::Vec<#traced> {
+                fn symbolic_forward(
+                    &self,
+                    inputs: &[#traced],
+                    train: #bool,
+                ) -> ::std::vec::Vec<#traced> {
                     #body
                 }
             }
