@@ -24,6 +24,7 @@ pub(crate) use node::{
 };
 pub(crate) use operations::shuffled;
 pub(crate) use operator::{Commutes, Effect, Gate, Operator, Sources, Ties};
+use shape::Decisions;
 pub(crate) use tracer::Probe;
 pub use tracer::Tracer;
 pub use value::Flow;
@@ -48,8 +49,8 @@ pub(crate) struct Recording {
     pub(crate) shapes: Option<Vec<Vec<i64>>>,
     /// Whether some part of it is a `forward` that was read.
     pub(crate) is_forward: bool,
-    /// Which numbers that cut channels follow them.
-    pub(crate) decisions: Vec<bool>,
+    /// What was decided of numbers that a `forward` gave.
+    pub(crate) decisions: Decisions,
     /// Layers of a second run, in training, that stand among the others too. Steps count them behind those.
     pub(crate) hidden: Vec<LayerNode>,
     /// Types whose wiring is declared by their fields.

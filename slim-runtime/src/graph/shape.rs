@@ -31,8 +31,9 @@ pub(crate) type Dim = Vec<Factor>;
 pub(crate) struct Shape(pub(crate) Rc<[Dim]>);
 
 impl Factor {
+    /// Channels, whose number follows the network's widths. A single one always stays.
     pub(crate) const fn channels(count: usize) -> Self {
-        Factor::Channels { count, literal: false }
+        Factor::Channels { count, literal: count == 1 }
     }
 
     pub(crate) const fn exact(size: i64) -> Self {
@@ -43,9 +44,7 @@ impl Factor {
     /// `forward` writes out.
     pub(crate) fn answer(self, scale: i64) -> i64 {
         match self {
-            // A single channel always stays.
-            Factor::Channels { count: count @ 1, .. }
-            | Factor::Channels { count, literal: true } => count as i64,
+            Factor::Channels { count, literal: true } => count as i64,
             Factor::Channels { count, literal: false } => count as i64 * scale,
             Factor::Size { size, .. } => size,
         }
@@ -242,27 +241,54 @@ impl Cut {
     }
 }
 
-/// Which of the numbers that cut channel factors follow the channels, in the order of a `forward`.
+/// What a run has decided of numbers that `forward` gives, in the order in which it gives them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Decisions {
-    /// Those of an earlier run, where numbers of channels were scaled; they hold for a run where they are not.
-    pub(crate) known: VecDeque<bool>,
-    pub(crate) made: Vec<bool>,
+    /// Whether numbers that cut a range of channels follow them.
+    follow: VecDeque<bool>,
+    /// The views.
+    views: VecDeque<View>,
 }
 
-impl Decisions {
-    /// Whether a number follows the channels: it does where it is a multiple of the scale.
-    pub(crate) fn follows(&mut self, number: i64, scale: i64) -> bool {
-        self.multiples(&[number], scale)
+/// What is decided of numbers that `forward` gives: by what they are multiples of, or as in an earlier run.
+#[derive(Debug, Default)]
+pub(crate) struct Decider {
+    /// An earlier run, where numbers of channels were scaled: its decisions hold for a run where they are not.
+    known: Option<Decisions>,
+    pub(crate) made: Decisions,
+    /// Whether the network has been slimmed, so that what follows the channels may be a single one.
+    pub(crate) is_slimmed: bool,
+}
+
+impl Decider {
+    pub(crate) fn new(known: Option<Decisions>, is_slimmed: bool) -> Self {
+        Self { known, made: Decisions::default(), is_slimmed }
     }
 
-    /// Whether several numbers follow the channels.
+    /// Whether numbers follow the channels: they do where they are multiples of the scale.
     pub(crate) fn multiples(&mut self, numbers: &[i64], scale: i64) -> bool {
-        let known = if scale == 1 { self.known.pop_front() } else { None };
-        let multiples = scale > 1 && numbers.iter().all(|number| number % scale == 0);
-        let follows = known.unwrap_or(multiples);
-        self.made.push(follows);
+        let known = self.known.as_mut().and_then(|known| known.follow.pop_front());
+        let multiples = || scale > 1 && numbers.iter().all(|number| number % scale == 0);
+        let follows = known.unwrap_or_else(multiples);
+        self.made.follow.push_back(follows);
         follows
+    }
+
+    /// A tensor seen as dimensions of these sizes, one of which may be -1.
+    pub(crate) fn view(
+        &mut self,
+        shape: &Shape,
+        sizes: &[i64],
+        scale: i64,
+    ) -> Result<View, Misfit> {
+        let known = self.known.as_mut().and_then(|known| known.views.pop_front());
+        // A number that has become one cuts nothing off, so what it meant is remembered.
+        let view = match known.filter(|known| known.shape.rank() == sizes.len()) {
+            Some(known) => known,
+            None => view(shape, sizes, scale, self.is_slimmed)?,
+        };
+        self.made.views.push_back(view.clone());
+        Ok(view)
     }
 }
 
@@ -278,6 +304,7 @@ pub(crate) fn same_position(counts: &[usize], digit: usize, part: usize) -> Vec<
 }
 
 /// A view: the new dimensions, and where it cuts channel factors.
+#[derive(Debug, Clone)]
 pub(crate) struct View {
     pub(crate) shape: Shape,
     pub(crate) cuts: Vec<Cut>,
@@ -294,13 +321,8 @@ pub(crate) enum Misfit {
 
 /// The dimensions of a tensor seen as dimensions of these sizes, one of which may be -1.
 ///
-/// A number that cuts a channel factor follows the channels or is written out, which `decisions` tells.
-pub(crate) fn view(
-    shape: &Shape,
-    sizes: &[i64],
-    scale: i64,
-    decisions: &mut Decisions,
-) -> Result<View, Misfit> {
+/// A number that cuts a channel factor follows the channels if it is a multiple of the scale, else it is written out.
+fn view(shape: &Shape, sizes: &[i64], scale: i64, is_slimmed: bool) -> Result<View, Misfit> {
     let mut digit = 0;
     let mut factors: Vec<(Factor, Option<usize>)> = Vec::new();
     for factor in shape.dims().iter().flatten() {
@@ -312,10 +334,10 @@ pub(crate) fn view(
     let hole = sizes.iter().position(|&size| size == -1).unwrap_or(sizes.len());
     let (mut front, mut back) = (Vec::new(), Vec::new());
     for &size in &sizes[..hole] {
-        front.push(take(&mut factors, size, scale, true, &mut cuts, decisions)?);
+        front.push(take(&mut factors, size, scale, true, &mut cuts, is_slimmed)?);
     }
     for &size in sizes.get(hole + 1..).unwrap_or_default().iter().rev() {
-        back.push(take(&mut factors, size, scale, false, &mut cuts, decisions)?);
+        back.push(take(&mut factors, size, scale, false, &mut cuts, is_slimmed)?);
     }
     let rest: Dim = factors.into_iter().map(|(factor, _)| factor).collect();
     if hole < sizes.len() {
@@ -335,7 +357,7 @@ fn take(
     scale: i64,
     from_front: bool,
     cuts: &mut Vec<Cut>,
-    decisions: &mut Decisions,
+    is_slimmed: bool,
 ) -> Result<Dim, Misfit> {
     if size < 1 {
         return Err(Misfit::Size);
@@ -369,14 +391,14 @@ fn take(
                 )
             }
             Factor::Channels { count, literal: false } => {
-                let follows = decisions.follows(left, scale);
+                let follows = scale > 1 && left % scale == 0;
                 let part = if follows { left / scale } else { left } as usize;
                 if part == 0 || !count.is_multiple_of(part) {
                     return Err(Misfit::Literal);
                 }
                 let rest = count / part;
                 // One of the two follows the channels. If that is a single channel, the other is the width, written out.
-                if (if follows { part } else { rest }) == 1 && count > 1 {
+                if !is_slimmed && (if follows { part } else { rest }) == 1 && count > 1 {
                     return Err(Misfit::Literal);
                 }
                 let inner = if from_front { rest } else { part };
@@ -435,7 +457,7 @@ mod tests {
 
     #[test]
     fn a_number_that_follows_the_channels_is_told_from_one_that_is_written_out() {
-        let view = |sizes: &[i64]| view(&image(8), sizes, SCALE, &mut Decisions::default());
+        let view = |sizes: &[i64]| view(&image(8), sizes, SCALE, false);
         // `view([n, 2, c / 2, h, w])`: two parts, whose channels at one position are one.
         let halves = view(&[2, 2, 4 * SCALE, 6, 5]).unwrap_or_else(|_| panic!("fits"));
         assert_eq!(halves.shape.digits(), [(1, 2), (2, 4)]);
@@ -455,8 +477,7 @@ mod tests {
 
     #[test]
     fn a_flatten_keeps_factors_and_a_permutation_reorders_digits() {
-        let flat = view(&image(8), &[2, -1], SCALE, &mut Decisions::default())
-            .unwrap_or_else(|_| panic!("fits"));
+        let flat = view(&image(8), &[2, -1], SCALE, false).unwrap_or_else(|_| panic!("fits"));
         assert_eq!(flat.shape.dims()[1][0], Factor::channels(8));
         assert_eq!(size(&flat.shape.dims()[1]), 240);
         assert_eq!(reordered(&[2, 3], &[1, 0]), [0, 3, 1, 4, 2, 5]);

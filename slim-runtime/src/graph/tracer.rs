@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::shape::{self, Decisions, Factor, Shape};
+use super::shape::{self, Decider, Factor, Shape};
 use super::value::{ChannelId, FlowKind, Form, Positions, Value, ValueId};
 use super::{
     Gate, LayerNode, LayerTracer, Layout, Maker, Operation, Operator, Recording, Sources, Step,
@@ -32,8 +32,8 @@ pub struct Tracer {
     pub(crate) behind_error: usize,
     /// What a `forward` is told that asks for sizes.
     pub(crate) probe: Probe,
-    /// Which numbers that cut channels follow them.
-    pub(crate) decisions: Decisions,
+    /// What is decided of numbers that a `forward` gives.
+    pub(crate) decider: Decider,
     /// Where in a `forward` the operation is that is being recorded.
     pub(crate) at: Option<&'static Location<'static>>,
     /// Numbers that the operation is given that is being recorded.
@@ -561,7 +561,7 @@ impl Tracer {
         self.hold(output, &Hold::Output);
         self.give(output);
         self.recording.mark_first();
-        self.recording.decisions = self.decisions.made;
+        self.recording.decisions = self.decider.made;
         self.recording
     }
 

@@ -37,7 +37,7 @@ pub(crate) fn trace_on<M: Prunable + ?Sized>(
     shapes: Option<&[Vec<i64>]>,
     masking: Masking,
 ) -> Result<Graph> {
-    let recording = symbolic::record(model, shapes)?;
+    let recording = symbolic::record(model, shapes, false)?;
     match recording.deployed {
         Some(path) => Err(Error::Deployed { path }),
         None => Ok(Graph::new(recording, masking)),

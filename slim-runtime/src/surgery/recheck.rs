@@ -15,7 +15,7 @@ pub(super) fn recheck<M: Prunable + ?Sized>(model: &M, dense: &Graph, plan: &Pla
     if !dense.is_forward {
         return Ok(());
     }
-    let slim = symbolic::record(model, dense.shapes.as_deref())
+    let slim = symbolic::record(model, dense.shapes.as_deref(), true)
         .map_err(|error| Error::Undone { difference: error.to_string() })?;
     let kept = Kept::of(dense, plan);
     match difference(dense, &slim, &kept) {

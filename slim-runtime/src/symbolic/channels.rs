@@ -250,7 +250,7 @@ fn cut(
     };
     let counts = counts(shape);
     let scale = if *literal { 1 } else { cx.probe.scale };
-    let follows = *literal || cx.decisions.multiples(&[start, length], scale);
+    let follows = *literal || cx.decider.multiples(&[start, length], scale);
     if !follows {
         return Err(moved(cx, name, shape));
     }

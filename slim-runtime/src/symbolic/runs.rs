@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::graph::shape::{Decider, Decisions};
 use crate::graph::{LayerNode, Probe, Recording, Sources, Step, Tracer};
 use crate::{Error, Prunable, Result};
 
@@ -16,7 +17,7 @@ const SQUARE: [i64; 3] = [256, 256, 256];
 
 const SAMPLES: i64 = 3;
 
-/// The symbolic pass of a whole model. `shapes` are those of its inputs, where a sample says them.
+/// The symbolic pass of a whole model. `shapes` are those of its inputs, where a sample says them; `is_slimmed` whether it has been slimmed just now.
 ///
 /// A `forward` that asks for no sizes is run once for evaluation and once for training. One that does is also told other sizes, and numbers of channels as they are; all
 /// runs must do the same.
@@ -26,10 +27,11 @@ const SAMPLES: i64 = 3;
 pub(crate) fn record<M: Prunable + ?Sized>(
     model: &M,
     shapes: Option<&[Vec<i64>]>,
+    is_slimmed: bool,
 ) -> Result<Recording> {
-    let run = |probe: Probe, known: &[bool]| {
+    let run = |probe: Probe, known: Option<Decisions>| {
         let mut cx = Tracer::with_probe(probe);
-        cx.decisions.known = known.iter().copied().collect();
+        cx.decider = Decider::new(known, is_slimmed);
         let input = cx.open_shaped(shapes);
         let output = model.trace(&mut cx, input)?;
         let mut recording = cx.finish(&output);
@@ -38,12 +40,12 @@ pub(crate) fn record<M: Prunable + ?Sized>(
     };
     let [scale, other_scale] = SCALES;
     let probe = Probe { scale, batch: SAMPLES, positions: POSITIONS[0], train: false };
-    let (mut recording, probe) = match run(probe, &[]) {
+    let (mut recording, probe) = match run(probe, None) {
         Ok(recording) => (recording, probe),
         // A `forward` may take square images only.
         Err(error @ Error::Forward { .. } | error @ Error::Layer { .. }) => {
             let square = Probe { positions: SQUARE, ..probe };
-            (run(square, &[]).map_err(|_| error)?, square)
+            (run(square, None).map_err(|_| error)?, square)
         }
         Err(error) => return Err(error),
     };
@@ -51,29 +53,29 @@ pub(crate) fn record<M: Prunable + ?Sized>(
         return Ok(recording);
     }
     if !recording.asked.sizes.is_empty() {
+        // Numbers of channels as they are: for the numbers that `forward` computes from them.
         let known = std::mem::take(&mut recording.decisions);
-        let as_it_is = Probe { scale: 1, ..probe };
-        let numbers = run(as_it_is, &known)?;
+        let numbers = run(Probe { scale: 1, ..probe }, Some(known))?;
         if let Some(difference) = difference(&recording, &numbers, false) {
             return Err(on_width(&difference));
         }
         let odd =
             Probe { scale: other_scale, batch: SAMPLES + 1, positions: POSITIONS[1], ..probe };
-        let scaled = run(odd, &[]).or_else(|_| run(Probe { scale: other_scale, ..probe }, &[]));
+        let scaled = run(odd, None).or_else(|_| run(Probe { scale: other_scale, ..probe }, None));
         if let Some(difference) = difference(&recording, &scaled?, false) {
             return Err(on_size(&difference));
         }
         for positions in &POSITIONS[2..] {
-            let resized = Probe { batch: SAMPLES + 2, positions: *positions, ..as_it_is };
+            let resized = Probe { batch: SAMPLES + 2, positions: *positions, ..probe };
             // Sizes that the network cannot take say nothing.
-            let Ok(resized) = run(resized, &known) else { continue };
-            if let Some(difference) = difference(&numbers, &resized, true) {
+            let Ok(resized) = run(resized, None) else { continue };
+            if let Some(difference) = difference(&recording, &resized, true) {
                 return Err(on_size(&difference));
             }
         }
         recording.take_numbers(&numbers);
     }
-    let training = run(Probe { train: true, ..probe }, &[])?;
+    let training = run(Probe { train: true, ..probe }, None)?;
     let never: Vec<_> =
         recording.unused.iter().filter(|path| training.unused.contains(path)).cloned().collect();
     if !never.is_empty() {
@@ -85,6 +87,7 @@ pub(crate) fn record<M: Prunable + ?Sized>(
     }
     if difference(&recording, &training, false).is_some() {
         let mut cx = Tracer::with_probe(probe);
+        cx.decider = Decider::new(None, is_slimmed);
         let input = cx.open_shaped(shapes);
         let evaluated = model.trace(&mut cx, input.clone())?;
         let count = cx.recording.layers.len();

@@ -8,7 +8,7 @@ use super::memory::ViewOf;
 use super::table::operations;
 use super::traced::{dimension, refused};
 use crate::Result;
-use crate::graph::shape::{Dim, Factor, Misfit, Shape, answer, reordered, view};
+use crate::graph::shape::{Dim, Factor, Misfit, Shape, answer, reordered};
 use crate::graph::{Effect, Form, Operator, Tracer, Value};
 
 operations! {
@@ -33,7 +33,7 @@ pub(super) fn regrouped(
 ) -> Result<Value> {
     cx.recording.asked.given.extend_from_slice(sizes);
     let scale = cx.probe.scale;
-    let viewed = view(shape, sizes, scale, &mut cx.decisions).map_err(|misfit| {
+    let viewed = cx.decider.view(shape, sizes, scale).map_err(|misfit| {
         let shape = shape.describe();
         refused(cx, match misfit {
             Misfit::Literal => format!(

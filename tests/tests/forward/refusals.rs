@@ -11,7 +11,7 @@ macro_rules! refused {
     ($($test:ident $reader:literal |$xs:ident| $body:expr => $expected:expr;)+) => {$(
         #[test]
         fn $test() {
-            net!(Net {
+            net! { Net {
                 conv1: nn::Conv2D = |p| conv(p, 3, 8),
                 bn1: nn::BatchNorm = |p| bn(p, 8),
                 conv2: nn::Conv2D = |p| conv(p, $reader, 4),
@@ -19,7 +19,7 @@ macro_rules! refused {
                 let $xs = xs.apply(&net.conv1).apply_t(&net.bn1, train).relu();
                 let $xs = $body;
                 $xs.apply(&net.conv2)
-            });
+            } }
             let text = refusal(Net::new);
             assert!(text.contains($expected), "{text}");
         }
@@ -50,43 +50,35 @@ one_minus 8 |xs| { let ys: Tensor = 1. - xs; ys } => "nothing to prune";
 
 #[test]
 fn errors_stand_at_the_line_and_column_of_the_call() {
-    net!(
-        Net {
-            conv1: nn::Conv2D = |p| conv(p, 3, 8),
-            bn1: nn::BatchNorm = |p| bn(p, 8),
-            conv2: nn::Conv2D = |p| conv(p, 8, 4),
-        } | net,
-        xs,
-        train | {
-            let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train);
-            xs.roll(1, 1).apply(&net.conv2)
-        }
-    );
-    let line = line!() - 2;
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        conv2: nn::Conv2D = |p| conv(p, 8, 4),
+    } |net, xs, train| {
+        let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train);
+        xs.roll(1, 1).apply(&net.conv2)
+    } }
+    let line = line!() - 3;
     let text = refusal(Net::new);
     assert!(
-        text.starts_with(&format!("tests/tests/forward/refusals.rs:{line}:12: `model`: `roll`")),
+        text.starts_with(&format!("tests/tests/forward/refusals.rs:{line}:16: `model`: `roll`")),
         "{text}"
     );
 }
 
 #[test]
 fn a_loop_that_waits_for_a_size_ends_behind_an_error() {
-    net!(
-        Net {
-            conv1: nn::Conv2D = |p| conv(p, 3, 8),
-            bn1: nn::BatchNorm = |p| bn(p, 8),
-            conv2: nn::Conv2D = |p| conv(p, 8, 4),
-        } | net,
-        xs,
-        train | {
-            let mut xs = xs.apply(&net.conv1).apply_t(&net.bn1, train).roll(1, 1);
-            while xs.size()[2] < 100 {
-                xs = xs.upsample_nearest2d([200, 200], None, None);
-            }
-            xs.apply(&net.conv2)
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        conv2: nn::Conv2D = |p| conv(p, 8, 4),
+    } |net, xs, train| {
+        let mut xs = xs.apply(&net.conv1).apply_t(&net.bn1, train).roll(1, 1);
+        while xs.size()[2] < 100 {
+            xs = xs.upsample_nearest2d([200, 200], None, None);
         }
-    );
+        xs.apply(&net.conv2)
+    } }
     let text = refusal(Net::new);
     assert!(text.contains("`roll`"), "{text}");
 }
@@ -126,20 +118,16 @@ fn a_shape_on_the_struct_answers_what_depends_on_sizes() {
 
 #[test]
 fn a_branch_that_flips_at_the_new_width_is_undone() {
-    net!(
-        Net {
-            conv1: nn::Conv2D = |p| conv(p, 3, 8),
-            bn1: nn::BatchNorm = |p| bn(p, 8),
-            conv2: nn::Conv2D = |p| conv(p, 8, 4),
-        } | net,
-        xs,
-        train | {
-            let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train).relu();
-            // Numbers that no run of the symbolic pass is told tell the branches apart.
-            let xs = if net.conv1.ws.size()[0] < 8 { xs.tanh() } else { xs };
-            xs.apply(&net.conv2)
-        }
-    );
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        conv2: nn::Conv2D = |p| conv(p, 8, 4),
+    } |net, xs, train| {
+        let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train).relu();
+        // Numbers that no run of the symbolic pass is told tell the branches apart.
+        let xs = if net.conv1.ws.size()[0] < 8 { xs.tanh() } else { xs };
+        xs.apply(&net.conv2)
+    } }
     let (mut net, vs) = built(Net::new);
     let plan = net.plan(&Slimming::ratio(0.5)).unwrap();
     let before: Vec<_> =
@@ -154,19 +142,15 @@ fn a_branch_that_flips_at_the_new_width_is_undone() {
 
 #[test]
 fn a_number_that_shrinks_with_the_width_is_undone() {
-    net!(
-        Net {
-            conv1: nn::Conv2D = |p| conv(p, 3, 8),
-            bn1: nn::BatchNorm = |p| bn(p, 8),
-            conv2: nn::Conv2D = |p| conv(p, 8, 4),
-        } | net,
-        xs,
-        train | {
-            let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train).relu();
-            let width = xs.size()[1] as f64;
-            (xs / width.sqrt()).apply(&net.conv2)
-        }
-    );
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        conv2: nn::Conv2D = |p| conv(p, 8, 4),
+    } |net, xs, train| {
+        let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train).relu();
+        let width = xs.size()[1] as f64;
+        (xs / width.sqrt()).apply(&net.conv2)
+    } }
     let (mut net, _vs) = built(Net::new);
     let plan = net.plan(&Slimming::ratio(0.5)).unwrap();
     let text = net.apply(&plan).unwrap_err().to_string();

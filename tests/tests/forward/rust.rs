@@ -11,7 +11,7 @@ macro_rules! between {
     ($($test:ident $left:literal $reader:literal |$xs:ident| $body:expr;)+) => {$(
         #[test]
         fn $test() {
-            net!(Net {
+            net! { Net {
                 conv1: nn::Conv2D = |p| conv(p, 3, 8),
                 bn1: nn::BatchNorm = |p| bn(p, 8),
                 conv2: nn::Conv2D = |p| conv(p, $reader, 4),
@@ -19,7 +19,7 @@ macro_rules! between {
                 let $xs = xs.apply(&net.conv1).apply_t(&net.bn1, train).relu();
                 let $xs = $body;
                 $xs.apply(&net.conv2)
-            });
+            } }
             let plan = slimmed_is_masked(Net::new, &Slimming::ratio(0.5), &images());
             assert_eq!(left(&plan, "bn1"), $left);
         }
@@ -262,25 +262,21 @@ impl nn::ModuleT for Stage {
 
 #[test]
 fn nested_structs_and_enums_of_any_form() {
-    net!(
-        Net {
-            stem: Stage = |p| Stage::Conv(conv(p, 3, 8)),
-            body: Stage = |p| Stage::Blocks {
-                first: block(&(p / "first"), 8, 12),
-                others: vec![block(&(p / "others" / 0), 12, 12)]
-            },
-            end: Stage = |_| Stage::Nothing,
-            own: own::Conv2D = |p| own::conv2d(p, 12, 5, 1, Default::default()),
-        } | net,
-        xs,
-        train | {
-            let stages = [&net.stem, &net.body, &net.end];
-            stages
-                .iter()
-                .fold(xs.shallow_clone(), |xs, stage| stage.forward_t(&xs, train))
-                .apply(&net.own)
-        }
-    );
+    net! { Net {
+        stem: Stage = |p| Stage::Conv(conv(p, 3, 8)),
+        body: Stage = |p| Stage::Blocks {
+            first: block(&(p / "first"), 8, 12),
+            others: vec![block(&(p / "others" / 0), 12, 12)]
+        },
+        end: Stage = |_| Stage::Nothing,
+        own: own::Conv2D = |p| own::conv2d(p, 12, 5, 1, Default::default()),
+    } |net, xs, train| {
+        let stages = [&net.stem, &net.body, &net.end];
+        stages
+            .iter()
+            .fold(xs.shallow_clone(), |xs, stage| stage.forward_t(&xs, train))
+            .apply(&net.own)
+    } }
     let (net, _vs) = built(Net::new);
     let paths: Vec<_> =
         net.dependencies().unwrap().layers.into_iter().map(|layer| layer.path).collect();
@@ -371,7 +367,7 @@ fn a_u_net_of_any_number_of_levels() {
         }
     }
 
-    net!(UNet {
+    net! { UNet {
         down: Vec<Level> = |p| [(3, 8), (8, 16), (16, 32)].iter().enumerate().map(|(i, &(a, b))| {
             Level { conv: conv(&(p / i / "conv"), a, b), bn: bn(&(p / i / "bn"), b) }
         }).collect(),
@@ -396,32 +392,28 @@ fn a_u_net_of_any_number_of_levels() {
             xs = tch::Tensor::cat(&[skip, up.forward_t(&xs, train)], 1).apply_t(level, train);
         }
         xs.apply(&net.head)
-    });
+    } }
     slimmed_is_masked(UNet::new, &Slimming::ratio(0.5), &images());
 }
 
 #[test]
 fn layers_that_only_training_applies_are_slimmed_too() {
-    net!(
-        Net {
-            conv1: nn::Conv2D = |p| conv(p, 3, 8),
-            bn1: nn::BatchNorm = |p| bn(p, 8),
-            aux: nn::Conv2D = |p| conv(p, 8, 8),
-            aux_bn: nn::BatchNorm = |p| bn(p, 8),
-            aux_head: nn::Conv2D = |p| conv(p, 8, 4),
-            conv2: nn::Conv2D = |p| conv(p, 8, 4),
-        } | net,
-        xs,
-        train | {
-            let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train).relu();
-            if train {
-                let aux =
-                    xs.apply(&net.aux).apply_t(&net.aux_bn, train).relu().apply(&net.aux_head);
-                return xs.apply(&net.conv2) + aux;
-            }
-            xs.apply(&net.conv2)
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        aux: nn::Conv2D = |p| conv(p, 8, 8),
+        aux_bn: nn::BatchNorm = |p| bn(p, 8),
+        aux_head: nn::Conv2D = |p| conv(p, 8, 4),
+        conv2: nn::Conv2D = |p| conv(p, 8, 4),
+    } |net, xs, train| {
+        let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train).relu();
+        if train {
+            let aux =
+                xs.apply(&net.aux).apply_t(&net.aux_bn, train).relu().apply(&net.aux_head);
+            return xs.apply(&net.conv2) + aux;
         }
-    );
+        xs.apply(&net.conv2)
+    } }
     let plan = slimmed_is_masked(Net::new, &Slimming::ratio(0.5), &images());
     let paths: Vec<_> = plan.layers().iter().map(|layer| layer.path.as_str()).collect();
     assert_eq!(paths, ["conv1", "bn1", "conv2", "aux", "aux_bn", "aux_head"]);

@@ -8,24 +8,20 @@ use super::{bn, built, conv, images, left, linear, net, refusal, slimmed_is_mask
 
 #[test]
 fn a_scale_and_a_shift_follow_the_channels_that_they_meet() {
-    net!(
-        Net {
-            conv1: nn::Conv2D = |p| conv(p, 3, 8),
-            bn1: nn::BatchNorm = |p| bn(p, 8),
-            gamma: Tensor = |p| p.var("value", &[8], nn::Init::Randn { mean: 1., stdev: 0.3 }),
-            conv2: nn::Conv2D = |p| conv(p, 8, 8),
-            bn2: nn::BatchNorm = |p| bn(p, 8),
-            beta: Tensor =
-                |p| p.var("value", &[1, 8, 1, 1], nn::Init::Randn { mean: 0., stdev: 1. }),
-            conv3: nn::Conv2D = |p| conv(p, 8, 4),
-        } | net,
-        xs,
-        train | {
-            let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train) * net.gamma.view([1, -1, 1, 1]);
-            let xs = xs.relu().apply(&net.conv2).apply_t(&net.bn2, train).relu();
-            (&xs + &net.beta).apply(&net.conv3)
-        }
-    );
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        gamma: Tensor = |p| p.var("value", &[8], nn::Init::Randn { mean: 1., stdev: 0.3 }),
+        conv2: nn::Conv2D = |p| conv(p, 8, 8),
+        bn2: nn::BatchNorm = |p| bn(p, 8),
+        beta: Tensor =
+            |p| p.var("value", &[1, 8, 1, 1], nn::Init::Randn { mean: 0., stdev: 1. }),
+        conv3: nn::Conv2D = |p| conv(p, 8, 4),
+    } |net, xs, train| {
+        let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train) * net.gamma.view([1, -1, 1, 1]);
+        let xs = xs.relu().apply(&net.conv2).apply_t(&net.bn2, train).relu();
+        (&xs + &net.beta).apply(&net.conv3)
+    } }
     let plan = slimmed_is_masked(Net::new, &Slimming::ratio(0.5), &images());
     // What is added is not zero where a channel is gone.
     assert_eq!((left(&plan, "gamma"), left(&plan, "beta")), (left(&plan, "bn1"), 8));
@@ -86,38 +82,30 @@ fn a_class_token_and_a_position_bias() {
 
 #[test]
 fn constants_are_what_they_are() {
-    net!(
-        Net {
-            conv1: nn::Conv2D = |p| conv(p, 3, 8),
-            bn1: nn::BatchNorm = |p| bn(p, 8),
-            conv2: nn::Conv2D = |p| conv(p, 8, 4),
-        } | net,
-        xs,
-        train | {
-            let mean = Tensor::from_slice(&[0.4f64, 0.5, 0.6]).view([1, 3, 1, 1]);
-            let xs = (xs - mean) / 2.;
-            xs.apply(&net.conv1).apply_t(&net.bn1, train).relu().apply(&net.conv2)
-        }
-    );
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        conv2: nn::Conv2D = |p| conv(p, 8, 4),
+    } |net, xs, train| {
+        let mean = Tensor::from_slice(&[0.4f64, 0.5, 0.6]).view([1, 3, 1, 1]);
+        let xs = (xs - mean) / 2.;
+        xs.apply(&net.conv1).apply_t(&net.bn1, train).relu().apply(&net.conv2)
+    } }
     let plan = slimmed_is_masked(Net::new, &Slimming::ratio(0.5), &images());
     assert_eq!(left(&plan, "bn1"), 3);
 }
 
 #[test]
 fn what_is_computed_from_parameters_is_refused() {
-    net!(
-        Net {
-            conv1: nn::Conv2D = |p| conv(p, 3, 8),
-            bn1: nn::BatchNorm = |p| bn(p, 8),
-            gamma: Tensor = |p| p.var("value", &[8], nn::Init::Const(1.)),
-            conv2: nn::Conv2D = |p| conv(p, 8, 4),
-        } | net,
-        xs,
-        train | {
-            let gamma = net.gamma.exp().view([1, -1, 1, 1]);
-            (xs.apply(&net.conv1).apply_t(&net.bn1, train) * gamma).apply(&net.conv2)
-        }
-    );
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        gamma: Tensor = |p| p.var("value", &[8], nn::Init::Const(1.)),
+        conv2: nn::Conv2D = |p| conv(p, 8, 4),
+    } |net, xs, train| {
+        let gamma = net.gamma.exp().view([1, -1, 1, 1]);
+        (xs.apply(&net.conv1).apply_t(&net.bn1, train) * gamma).apply(&net.conv2)
+    } }
     let text = refusal(Net::new);
     assert!(text.contains("tests/forward/tensors.rs:"), "{text}");
     assert!(text.contains("a tensor is used that is computed from parameters"), "{text}");
@@ -125,19 +113,15 @@ fn what_is_computed_from_parameters_is_refused() {
 
 #[test]
 fn a_part_of_a_tensor_is_refused() {
-    net!(
-        Net {
-            conv1: nn::Conv2D = |p| conv(p, 3, 8),
-            bn1: nn::BatchNorm = |p| bn(p, 8),
-            gamma: Tensor = |p| p.var("value", &[2, 8], nn::Init::Const(1.)),
-            conv2: nn::Conv2D = |p| conv(p, 8, 4),
-        } | net,
-        xs,
-        train | {
-            let gamma = net.gamma.select(0, 1).view([1, -1, 1, 1]);
-            (xs.apply(&net.conv1).apply_t(&net.bn1, train) * gamma).apply(&net.conv2)
-        }
-    );
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        gamma: Tensor = |p| p.var("value", &[2, 8], nn::Init::Const(1.)),
+        conv2: nn::Conv2D = |p| conv(p, 8, 4),
+    } |net, xs, train| {
+        let gamma = net.gamma.select(0, 1).view([1, -1, 1, 1]);
+        (xs.apply(&net.conv1).apply_t(&net.bn1, train) * gamma).apply(&net.conv2)
+    } }
     let text = refusal(Net::new);
     assert!(text.contains("a part of `gamma` is used"), "{text}");
 }
@@ -148,27 +132,23 @@ fn attention_written_out_loses_head_dimensions_or_whole_heads() {
     macro_rules! attention {
         ($name:ident, $heads:expr, $dim:expr) => {
             fn $name() -> Vec<usize> {
-                net!(
-                    Net {
-                        stem: nn::Linear = |p| linear(p, 6, 16),
-                        qkv: nn::Linear = |p| linear(p, 16, 48),
-                        proj: nn::Linear = |p| linear(p, 16, 16),
-                        head: nn::Linear = |p| linear(p, 16, 4),
-                    } | net,
-                    xs,
-                    _train | {
-                        let xs = xs.apply(&net.stem);
-                        let (n, t, _) = xs.size3().unwrap();
-                        let qkv = xs
-                            .apply(&net.qkv)
-                            .view([n, t, 3, $heads, $dim])
-                            .permute([2, 0, 3, 1, 4]);
-                        let (q, k, v) = (qkv.select(0, 0), qkv.select(0, 1), qkv.select(0, 2));
-                        let weights = (q.matmul(&k.transpose(-2, -1)) * 0.5).softmax(-1, None);
-                        let ys = weights.matmul(&v).transpose(1, 2).reshape([n, t, -1]);
-                        ys.apply(&net.proj).apply(&net.head)
-                    }
-                );
+                net! { Net {
+                    stem: nn::Linear = |p| linear(p, 6, 16),
+                    qkv: nn::Linear = |p| linear(p, 16, 48),
+                    proj: nn::Linear = |p| linear(p, 16, 16),
+                    head: nn::Linear = |p| linear(p, 16, 4),
+                } |net, xs, _train| {
+                    let xs = xs.apply(&net.stem);
+                    let (n, t, _) = xs.size3().unwrap();
+                    let qkv = xs
+                        .apply(&net.qkv)
+                        .view([n, t, 3, $heads, $dim])
+                        .permute([2, 0, 3, 1, 4]);
+                    let (q, k, v) = (qkv.select(0, 0), qkv.select(0, 1), qkv.select(0, 2));
+                    let weights = (q.matmul(&k.transpose(-2, -1)) * 0.5).softmax(-1, None);
+                    let ys = weights.matmul(&v).transpose(1, 2).reshape([n, t, -1]);
+                    ys.apply(&net.proj).apply(&net.head)
+                } }
                 let tokens = Tensor::randn([2, 5, 6], (Kind::Double, Device::Cpu));
                 let slimming = Slimming::ratio(0.5).criterion(slim_runtime::criterion::L2).local();
                 let plan = slimmed_is_masked(Net::new, &slimming, &tokens);
