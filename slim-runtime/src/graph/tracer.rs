@@ -562,6 +562,9 @@ impl Tracer {
         self.give(output);
         self.recording.mark_first();
         self.recording.decisions = self.decider.made;
+        let shapes = self.inputs.iter().filter(|input| input.value.is_some());
+        self.recording.knows_shapes =
+            shapes.clone().count() > 0 && shapes.into_iter().all(|input| input.shape.is_some());
         self.recording
     }
 

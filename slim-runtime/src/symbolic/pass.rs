@@ -54,6 +54,22 @@ pub(crate) struct Asked {
     pub(crate) given: Vec<i64>,
 }
 
+impl Asked {
+    /// Where it asked for sizes of which it gave none to an operation, as they were or multiplied.
+    pub(crate) fn without_use(&self) -> Vec<String> {
+        let used = |size: &i64| {
+            // A size of one says nothing.
+            let is_used = |given: &i64| *given > 1 && (given % size == 0 || size % given == 0);
+            *size > 1 && self.given.iter().any(is_used)
+        };
+        let unused = self.sizes.iter().filter(|(_, sizes)| !sizes.iter().any(used));
+        let mut places: Vec<String> =
+            unused.map(|(at, _)| format!("{}:{}:{}", at.file(), at.line(), at.column())).collect();
+        places.dedup();
+        places
+    }
+}
+
 /// After so many operations behind an error, a loop that waits for a size is given up.
 const MOST_OPERATIONS_BEHIND_AN_ERROR: usize = 100_000;
 
