@@ -12,7 +12,7 @@ use crate::{
 
 /// A model, block or layer whose channels can be removed.
 ///
-/// Write `#[derive(Prunable)]` on a struct of layers; nothing else is needed for a chain. tch's layers, [`Vec`], [`Option`],
+/// Write `#[derive(Prunable)]` on a struct of layers and [`#[forward]`](macro@crate::forward) above its forward pass. tch's layers, [`Vec`], [`Option`],
 /// [`Box`], arrays, tuples and derived structs implement the trait, so models compose. Numbers, strings and
 /// [`PhantomData`](std::marker::PhantomData) pass channels through.
 ///

@@ -3,6 +3,7 @@
 mod functions;
 mod operations;
 mod refusals;
+mod reports;
 mod rust;
 mod slips;
 mod tensors;
