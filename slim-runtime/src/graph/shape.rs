@@ -45,7 +45,7 @@ impl Factor {
     pub(crate) fn answer(self, scale: i64) -> i64 {
         match self {
             Factor::Channels { count, literal: true } => count as i64,
-            Factor::Channels { count, literal: false } => count as i64 * scale,
+            Factor::Channels { count, literal: false } => (count as i64).saturating_mul(scale),
             Factor::Size { size, .. } => size,
         }
     }
@@ -66,7 +66,7 @@ impl Factor {
 
 /// The size of a dimension that `forward` is told.
 pub(crate) fn answer(dim: &[Factor], scale: i64) -> i64 {
-    dim.iter().map(|factor| factor.answer(scale)).product()
+    dim.iter().map(|factor| factor.answer(scale)).fold(1, i64::saturating_mul)
 }
 
 /// The size of a dimension in the network.
@@ -91,9 +91,9 @@ pub(crate) fn canonical(dim: impl IntoIterator<Item = Factor>) -> Dim {
             (
                 Some(Factor::Channels { count: a, literal: x }),
                 Factor::Channels { count: b, literal: y },
-            ) => Some(Factor::Channels { count: a * b, literal: x && y }),
+            ) => Some(Factor::Channels { count: a.saturating_mul(b), literal: x && y }),
             (Some(Factor::Size { size: a, assumed: x }), Factor::Size { size: b, assumed: y }) => {
-                Some(Factor::Size { size: a * b, assumed: x || y })
+                Some(Factor::Size { size: a.saturating_mul(b), assumed: x || y })
             }
             _ => None,
         };
@@ -154,7 +154,7 @@ impl Shape {
     /// The number of elements of one channel, for all samples.
     pub(crate) fn positions(&self) -> i64 {
         let factors = self.0.iter().flatten().filter(|factor| !factor.is_channels());
-        factors.map(|factor| factor.size()).product()
+        factors.map(|factor| factor.size()).fold(1, i64::saturating_mul)
     }
 
     /// The dimension that holds all channels and nothing else, if there is one.
@@ -437,7 +437,7 @@ pub(crate) fn slid(
     let stride = stride.max(1);
     let span = size
         .checked_add(padding.checked_mul(2)?)?
-        .checked_sub(dilation.checked_mul(kernel - 1)?)?
+        .checked_sub(dilation.checked_mul(kernel.checked_sub(1)?)?)?
         - 1;
     if span < 0 {
         return None;

@@ -146,7 +146,8 @@ pub fn trace_forward<M: Forward + Prunable>(
     let run = Rc::new(Run { tracer: RefCell::new(std::mem::take(cx)), error: RefCell::default() });
     RUNS.with_borrow_mut(|runs| runs.push(Rc::clone(&run)));
     let inputs: Vec<_> = inputs.into_iter().map(Traced::new).collect();
-    let done = panics::caught(|| model.symbolic_forward(&inputs, train));
+    // What is computed from parameters is known by its gradient.
+    let done = panics::caught(|| tch::with_grad(|| model.symbolic_forward(&inputs, train)));
     RUNS.with_borrow_mut(Vec::pop);
     *cx = run.tracer.take();
     if let Some(outer) = outer {

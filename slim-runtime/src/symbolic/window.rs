@@ -338,7 +338,7 @@ fn padded(
             continue;
         }
         let assumed = is_assumed(&shape.dims()[dim]);
-        let padded = size(&shape.dims()[dim]) + before + behind;
+        let padded = size(&shape.dims()[dim]).saturating_add(*before).saturating_add(*behind);
         if padded < 1 {
             return Err(cx.too_small(&shape));
         }
@@ -375,7 +375,7 @@ fn more_channels(
             parts.push(value.clone());
         }
         if side > 0 {
-            let count = side as usize;
+            let count = cx.count(name, side)?;
             let form = shape.with(dim, vec![Factor::channels(count)]);
             let zeros = cx.constant(Operator::zeros(name), count, form);
             let hold = cx.mixed(&format!("`{name}` by so many channels"));
