@@ -36,12 +36,15 @@ pub(crate) struct LayerNode {
     /// Channels that it keeps from being removed, in the order in which it says so.
     pub(crate) holds: Vec<LayerHold>,
     /// Channels that it makes one, position by position.
-    pub(crate) ties: Vec<(Rc<[ChannelId]>, Rc<[ChannelId]>)>,
+    pub(crate) ties: Vec<Tie>,
     /// The values that leave it.
     pub(crate) results: Vec<LayerResult>,
     /// Whether the trace of the part around it says every activation behind it.
     pub(crate) is_said: bool,
 }
+
+/// Two lists of channels that are one, position by position.
+pub(crate) type Tie = (Rc<[ChannelId]>, Rc<[ChannelId]>);
 
 /// Channels that a layer keeps from being removed.
 pub(crate) enum LayerHold {

@@ -434,7 +434,7 @@ pub(crate) fn slid(
     [kernel, stride, padding, dilation]: [i64; 4],
     ceil_mode: bool,
 ) -> Option<i64> {
-    let stride = stride.max(1);
+    let stride = stride.clamp(1, 1 << 40);
     let span = size
         .checked_add(padding.checked_mul(2)?)?
         .checked_sub(dilation.checked_mul(kernel.checked_sub(1)?)?)?

@@ -452,7 +452,9 @@ impl Tracer {
     /// [`Error::Layer`] for more than any network has.
     pub(crate) fn count(&self, name: &str, count: i64) -> Result<usize> {
         let count = usize::try_from(count).ok().filter(|&count| count <= MOST_CHANNELS);
-        count.ok_or_else(|| self.layer_error(format!("`{name}` makes more channels than any network has")))
+        count.ok_or_else(|| {
+            self.layer_error(format!("`{name}` makes more channels than any network has"))
+        })
     }
 
     /// Whether a constant is zero.

@@ -84,7 +84,7 @@ pub(super) fn record<T>(
         cx.behind_error += 1;
         if cx.behind_error > MOST_OPERATIONS_BEHIND_AN_ERROR {
             drop(cx);
-            std::panic::panic_any("it does not end");
+            std::panic::resume_unwind(Box::new("it does not end"));
         }
         return None;
     }

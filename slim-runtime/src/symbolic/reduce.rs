@@ -4,11 +4,11 @@ use std::panic::Location;
 
 use tch::{Kind, Scalar, Tensor};
 
+use super::Traced;
 use super::arguments::{Ints, IntsOption, number};
 use super::lift::{self, Join};
 use super::table::operations;
 use super::traced::{dimension, refused};
-use super::{Lift, Traced};
 use crate::graph::shape::{Dim, Factor, Shape, holds_channels};
 use crate::graph::{Effect, Form, Operator, Tracer, Value};
 use crate::{Flow, Result};
@@ -222,17 +222,14 @@ impl Traced {
 
     /// Normalised over the last dimensions, then scaled and shifted by tensors of the model.
     #[track_caller]
-    pub fn layer_norm<W: Lift>(
+    pub fn layer_norm<W: AffineTensor>(
         &self,
         normalized_shape: impl Ints,
         weight: Option<W>,
         bias: Option<W>,
         _eps: f64,
         _cudnn_enable: bool,
-    ) -> Traced
-    where
-        W: AffineTensor,
-    {
+    ) -> Traced {
         let count = normalized_shape.ints().len();
         let normed = self.on_shape(Location::caller(), |cx, value, shape| {
             let dims: Vec<usize> = (shape.rank().saturating_sub(count)..shape.rank()).collect();
@@ -246,17 +243,14 @@ impl Traced {
 
     /// Normalised over groups of channels and all positions, then scaled and shifted by tensors of the model.
     #[track_caller]
-    pub fn group_norm<W: Lift>(
+    pub fn group_norm<W: AffineTensor>(
         &self,
         num_groups: i64,
         weight: Option<W>,
         bias: Option<W>,
         _eps: f64,
         _cudnn_enabled: bool,
-    ) -> Traced
-    where
-        W: AffineTensor,
-    {
+    ) -> Traced {
         let normed = self.on_shape(Location::caller(), |cx, value, shape| {
             cx.numbers = vec![num_groups as f64];
             hold_together(cx, "group_norm", value, &[1]);
@@ -268,7 +262,7 @@ impl Traced {
     /// Each channel of each sample normalised over its positions, then scaled and shifted by tensors of the model.
     #[track_caller]
     #[allow(clippy::too_many_arguments)]
-    pub fn instance_norm<W: Lift>(
+    pub fn instance_norm<W: AffineTensor>(
         &self,
         weight: Option<W>,
         bias: Option<W>,
@@ -278,10 +272,7 @@ impl Traced {
         _momentum: f64,
         _eps: f64,
         _cudnn_enabled: bool,
-    ) -> Traced
-    where
-        W: AffineTensor,
-    {
+    ) -> Traced {
         let normed = self.on_shape(Location::caller(), |cx, value, shape| {
             let operator = Operator::each("instance_norm", Effect::ZeroOnly);
             Ok(cx.operate(operator, &[value], Form::Dims(shape.clone())))
