@@ -177,10 +177,10 @@ fn fails_at_every_step<T>(
             let (done, failed) = fault::inject(step, failure, || operation(net, &plan));
             match (failed, failure, done) {
                 (true, Failure::Error, Ok(Err(error))) => {
-                    assert!(error.to_string().contains("injected"), "{error}")
+                    assert!(error.to_string().contains("injected"), "{error}");
                 }
                 (true, Failure::Panic, Err(panic)) => {
-                    assert_eq!(panic.downcast_ref(), Some(&"injected"))
+                    assert_eq!(panic.downcast_ref(), Some(&"injected"));
                 }
                 (false, _, Ok(Ok(_))) => through = true,
                 (failed, _, Ok(Ok(_))) => {
