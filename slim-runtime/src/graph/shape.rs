@@ -59,6 +59,10 @@ impl Factor {
         matches!(self, Factor::Channels { .. })
     }
 
+    fn is_single(self) -> bool {
+        matches!(self, Factor::Channels { count: 1, .. })
+    }
+
     fn is_assumed(self) -> bool {
         matches!(self, Factor::Size { assumed: true, .. })
     }
@@ -369,8 +373,13 @@ fn take(
         return Err(Misfit::Size);
     }
     let (mut left, mut taken) = (size, Vec::new());
+    let next = |factors: &[_]| if from_front { 0 } else { factors.len().saturating_sub(1) };
+    // A single channel is a dimension of one.
+    if size == 1 && factors.get(next(factors)).is_some_and(|&(factor, _)| factor.is_single()) {
+        taken.push(factors.remove(next(factors)).0);
+    }
     while left > 1 {
-        let at = if from_front { 0 } else { factors.len().checked_sub(1).ok_or(Misfit::Size)? };
+        let at = next(factors);
         let &(factor, digit) = factors.get(at).ok_or(Misfit::Size)?;
         let value = factor.answer(scale);
         if left % value == 0 {

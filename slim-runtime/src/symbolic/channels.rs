@@ -21,7 +21,7 @@ operations! {
     "Concatenation and cuts" {
         "cat", "concat", "concatenate", "hstack": "over channels: one list after the other; over anything else: channels at one position become one";
         "stack": "channels at one position become one";
-        "chunk", "tensor_split_sections": "over channels: equal parts, which lose the same channels; otherwise keeps them";
+        "chunk": "over channels: equal parts, which lose the same channels; otherwise keeps them";
         "split", "split_with_sizes", "narrow", "slice", "select", "get", "i": "over channels: refused where a number is written out, since it would be another channel once some are gone, unless it counts parts that stay (heads, or query, key and value); otherwise keep them";
         "unbind": "over parts that stay, such as query, key and value: the channels of each";
         "index_select": "over channels: refused; otherwise keeps them";

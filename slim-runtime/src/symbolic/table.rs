@@ -23,6 +23,7 @@ pub(super) use operations;
 
 /// All operations that a `forward` may call on symbolic tensors.
 pub const OPERATIONS: &[&[Operation]] = &[
+    super::apply::OPERATIONS,
     super::arithmetic::OPERATIONS,
     super::elementwise::OPERATIONS,
     super::channels::OPERATIONS,
