@@ -46,7 +46,8 @@ pub fn interpolate(xs: &Tensor, factor: i64) -> Tensor {
     xs.upsample_nearest2d([size[2] * factor, size[3] * factor], None, None)
 }
 
-/// `[N, C, …]` as `[N, C · positions]`. In a forward pass that is [read](crate::forward) this says how many positions there are, where the size of the input does not.
+/// `[N, C, …]` as `[N, C · positions]`. In a forward pass that is [read](crate::forward) this says
+/// how many positions there are, where the size of the input does not.
 ///
 /// # Panics
 /// As tch's: when the input has one dimension.

@@ -27,7 +27,8 @@ pub(crate) fn words() -> impl Iterator<Item = &'static str> {
         .chain(others)
 }
 
-/// The result of a function on `xs`, which may be changed if it is `spare`; `None` if there is no such function, `Some(None)` after an error.
+/// The result of a function on `xs`, which may be changed if it is `spare`; `None` if there is no
+/// such function, `Some(None)` after an error.
 pub(crate) fn apply(
     cx: &Ctxt,
     krate: &Path,

@@ -1,8 +1,8 @@
 //! `model!`: struct, constructor and forward pass from one text.
 //!
-//! Stages, each a file: tokens → `ast` (what is written, typed) → `resolve` (what it means, checked;
-//! with `layers`, `functions`, `widths`, `checks` and `reads`) → `expand` (tokens). The wiring is read
-//! from the forward pass, as `#[forward]` and `#[derive(Prunable)]` do it.
+//! Stages, each a file: tokens → `ast` (what is written, typed) → `resolve` (what it means,
+//! checked; with `layers`, `functions`, `widths`, `checks` and `reads`) → `expand` (tokens). The
+//! wiring is read from the forward pass, as `#[forward]` and `#[derive(Prunable)]` do it.
 
 mod arguments;
 mod ast;

@@ -326,7 +326,8 @@ impl<'a> Resolver<'a> {
             // A sum is the same both ways.
             quote!(#krate::functional::sum_into(#b, &#a))
         } else {
-            quote!(#a + #b)
+            // In parentheses, since the sum may be an operand.
+            quote!((#a + #b))
         };
         let width = match left.width {
             Width::Unknown => right.width,
@@ -345,7 +346,7 @@ impl<'a> Resolver<'a> {
             // One of the two may be the one channel of a spatial gate.
             _ => Width::Unknown,
         };
-        Some(Item { fresh: true, ..Item::made(quote!(#a * #b), width, "the product".to_owned()) })
+        Some(Item { fresh: true, ..Item::made(quote!((#a * #b)), width, "the product".to_owned()) })
     }
 
     /// Compares two literal widths; one channel may multiply all.

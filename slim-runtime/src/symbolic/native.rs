@@ -9,7 +9,8 @@ use super::traced::refused;
 use crate::graph::shape::{Factor, Shape, is_assumed, size};
 use crate::graph::{Effect, Form, Operator};
 
-/// A real or a symbolic tensor, for the functions of [`functional`](crate::functional) that use a real tensor's memory, or say what its size is.
+/// A real or a symbolic tensor, for the functions of [`functional`](crate::functional) that use a
+/// real tensor's memory, or say what its size is.
 #[diagnostic::on_unimplemented(
     message = "expected a tensor, found `{Self}`",
     label = "not a tensor"

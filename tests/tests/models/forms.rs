@@ -269,3 +269,25 @@ fn names_of_constants_and_of_unnamed_layers() {
         [0..4, 4..8].map(|group| keep.iter().filter(|&channel| group.contains(&channel)).count());
     assert!(front == back && front > 0, "{keep}");
 }
+
+model! {
+    /// Sums that are operands.
+    #[derive(Debug)]
+    struct Nested {
+        a = conv2d(3 => 8, kernel = 1);
+        b = input.conv2d(3 => 8, kernel = 1);
+        gated = (a + b) * b;
+        last = (gated + (a * b)).conv2d(8 => 2, kernel = 1);
+    }
+}
+
+#[test]
+fn parentheses_group() {
+    let mut vs = VarStore::new(device());
+    let net = Nested::new(vs.root());
+    vs.double();
+    let xs = images(&[1, 3, 4, 4]).to_kind(Kind::Double);
+    let (a, b) = (xs.apply(&net.a), xs.apply(&net.b));
+    let expected = ((&a + &b) * &b + &a * &b).apply(&net.last);
+    assert!(net.forward_t(&xs, false).allclose(&expected, 1e-12, 1e-12, false));
+}
