@@ -22,6 +22,7 @@ pub(crate) struct ModelAttrs {
 }
 
 /// The value of `input`.
+#[derive(Clone)]
 pub(crate) enum InputAttr {
     /// `3` channels.
     Width(LitInt),

@@ -4,6 +4,7 @@ use tch::Tensor;
 use tch::nn::ModuleT;
 
 use crate::nn::packed;
+use crate::symbolic::Native;
 
 /// Runs `forward` with weights as they are without packing, also in a [deployed](crate::deploy()) network whose convolutions have [packed](crate::Layout::Packed) ones: for what cannot hold these, such as a
 /// TorchScript trace.
@@ -15,6 +16,8 @@ pub fn without_packing<T>(forward: impl FnOnce() -> T) -> T {
 ///
 /// # Panics
 /// As tch's: when there is no such part.
+#[crate::forward(crate = "crate")]
+#[track_caller]
 pub fn chunk(xs: &Tensor, chunks: i64, index: usize) -> Tensor {
     xs.chunk(chunks, 1).swap_remove(index)
 }
@@ -23,6 +26,8 @@ pub fn chunk(xs: &Tensor, chunks: i64, index: usize) -> Tensor {
 ///
 /// # Panics
 /// As tch's: when the width is no multiple of `groups`.
+#[crate::forward(crate = "crate")]
+#[track_caller]
 pub fn shuffle(xs: &Tensor, groups: i64) -> Tensor {
     let size = xs.size();
     let mut cut = size.clone();
@@ -34,22 +39,36 @@ pub fn shuffle(xs: &Tensor, groups: i64) -> Tensor {
 ///
 /// # Panics
 /// As tch's: when the input has other dimensions.
+#[crate::forward(crate = "crate")]
+#[track_caller]
 pub fn interpolate(xs: &Tensor, factor: i64) -> Tensor {
     let size = xs.size();
     xs.upsample_nearest2d([size[2] * factor, size[3] * factor], None, None)
+}
+
+/// `[N, C, …]` as `[N, C · positions]`. In a forward pass that is [read](crate::forward) this says
+/// how many positions there are, where the size of the input does not.
+///
+/// # Panics
+/// As tch's: when the input has one dimension.
+#[track_caller]
+pub fn flatten<T: Native>(xs: &T, positions: i64) -> T {
+    xs.flatten_positions(positions)
 }
 
 /// `a + b`, in the memory of `a` where it has the shape of the sum.
 ///
 /// # Panics
 /// As tch's: when the shapes do not fit.
-pub fn sum_into(mut a: Tensor, b: &Tensor) -> Tensor {
-    if a.size() == b.size() && a.kind() == b.kind() { a.g_add_(b) } else { a + b }
+#[track_caller]
+pub fn sum_into<T: Native>(a: T, b: &T) -> T {
+    a.sum_into(b)
 }
 
 /// `max(0, xs)`, in the memory of `xs`.
-pub fn relu_into(mut xs: Tensor) -> Tensor {
-    xs.relu_()
+#[track_caller]
+pub fn relu_into<T: Native>(xs: T) -> T {
+    xs.relu_into()
 }
 
 /// What an element-wise operation that maps zero to zero makes of a tensor.
@@ -64,6 +83,12 @@ pub fn opaque(xs: &Tensor, operation: impl Fn(&Tensor) -> Tensor) -> Tensor {
 }
 
 /// Layers in a row.
+#[crate::forward(crate = "crate")]
+#[track_caller]
 pub fn chain<M: ModuleT>(layers: &[M], xs: Tensor, train: bool) -> Tensor {
-    layers.iter().fold(xs, |xs, layer| layer.forward_t(&xs, train))
+    let mut xs = xs;
+    for layer in layers {
+        xs = xs.apply_t(layer, train);
+    }
+    xs
 }

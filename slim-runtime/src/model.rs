@@ -1,6 +1,6 @@
 //! The front of `model!`: tells the derive crate where the runtime is.
 
-/// Defines a network once: struct, constructor, forward pass and channel wiring from one text.
+/// Defines a network once: struct, constructor and forward pass from one text. Its wiring is read from that forward pass, as [`#[forward]`](crate::forward) reads it.
 ///
 /// ```
 /// use slim_runtime::{Prunable, model, nn};
@@ -58,9 +58,9 @@
 /// | --- | --- |
 /// | `relu`, `relu6`, `leaky_relu`, `elu`, `silu`, `gelu`, `mish`, `hardswish`, `tanh` | map zero to zero; [absorption](crate::Absorb) knows them |
 /// | `sigmoid`, `hardsigmoid` | do not, which the wiring knows: who reads them keeps their channels, unless they are a gate |
-/// | `map(\|xs\| xs.sin())` | any other that maps zero to zero, element by element, and that absorption does not know |
+/// | `map(\|xs\| xs.sin())` | any other function of each element, that absorption does not know; whether it maps zero to zero is computed |
 /// | `dropout(0.5)`, `interpolate(2)` | |
-/// | `flatten`, `flatten(49)` | of so many positions, which has to be said if a concatenation is in front or behind, or anything but a linear layer reads it |
+/// | `flatten`, `flatten(49)` | of so many positions, which has to be said if a concatenation is in front or behind, or anything but a linear layer reads it, unless the shape of the input says it |
 /// | `chunk(2, 0)`, `shuffle(2)`, `pixel_shuffle(2)` | |
 ///
 /// # Widths
@@ -74,6 +74,8 @@
 /// The struct, which has to say `#[derive(Debug)]`, since tch asks that of a module, with a field for every layer; `new`; `from_plan` and `from_cfg`, which take a [`Plan`](crate::Plan) or a [`Cfg`](crate::Cfg) last and make a slimmed
 /// network again; [`ModuleT`](tch::nn::ModuleT), or where there are several inputs or outputs a method `forward_t` that takes and
 /// returns as many; [`Prunable`](trait@crate::Prunable). Attributes and documentation are passed on.
+///
+/// `#[prune(input = [3, 224, 224])]` above the struct says the shape of an input without the batch, and `#[prune(input = 3)]` its channels, as for the derive.
 ///
 /// It serves one network; a struct of your own with `#[derive(Prunable)]` serves a family whose depth is known when the program runs. Lines of code of networks that give
 /// equal outputs and equal plans, without comments (`tests/tests/models` and `examples/src/zoo`):

@@ -59,9 +59,8 @@ use crate::{
     message = "`{Self}` has no channel semantics",
     label = "not prunable",
     note = "if it is a struct of layers, write `#[derive(Prunable)]` on it",
-    note = "if it keeps channels as they are and has no values per channel, mark the field `#[prune(elementwise)]`",
-    note = "if it is a `Tensor` with one value per channel, mark the field `#[prune(per_channel)]`",
-    note = "if it is not part of the data flow, mark the field `#[prune(skip)]`"
+    note = "in a `forward` that is read, call it by `functional::map(&xs, |xs| …)` if it works on each element by itself, or by `functional::opaque(&xs, |xs| …)`",
+    note = "in a struct with `#[prune(sequential)]`, mark the field `#[prune(elementwise)]` if it keeps channels as they are and has no values per channel, `#[prune(per_channel)]` if it is a `Tensor` with one value per channel, or `#[prune(skip)]` if it is not part of the data flow"
 )]
 pub trait Prunable {
     /// A symbolic forward pass: records in `cx` which tensor dimensions follow which channels, and returns the output's channels.

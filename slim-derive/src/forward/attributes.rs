@@ -24,7 +24,7 @@ pub(super) fn real(attrs: &[Attribute]) -> Vec<Attribute> {
 
 /// Those above the symbolic copy of a body, in which nothing is reported again.
 pub(super) fn copy(attrs: &[Attribute]) -> Vec<Attribute> {
-    kept(attrs, &["allow", "cfg", "expect"])
+    kept(attrs, &["allow", "cfg", "expect", "track_caller"])
 }
 
 fn kept(attrs: &[Attribute], names: &[&str]) -> Vec<Attribute> {

@@ -1,8 +1,9 @@
 //! The forward pass of a type that is an inherent method: `forward_t` or `forward`.
 
-use proc_macro2::{Ident, TokenStream};
-use quote::quote;
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
+use syn::spanned::Spanned;
 use syn::{Lifetime, ReceiverKind, ReturnType, Type, parse_quote};
 
 use super::generic::{Generic, predicates};
@@ -98,11 +99,14 @@ impl Generic<'_> {
                         quote!(::core::clone::Clone::clone(&inputs[#i]))
                     }
                 });
-                quote! {
-                    #krate::__private::Outputs::outputs(
-                        <Self as #dispatch>::call(self, #(#values),*)
-                    )
-                }
+                // Where it gives no tensors, its type is the error.
+                let place = match &self.sig.output {
+                    ReturnType::Type(_, ty) => ty.span(),
+                    ReturnType::Default => self.sig.ident.span(),
+                };
+                let place = Span::call_site().located_at(place);
+                let outputs = quote_spanned!(place=> _slim::__private::Outputs::outputs);
+                quote_spanned!(place=> #outputs(<Self as #dispatch>::call(self, #(#values),*)))
             }
             Some(argument) => {
                 let method = self.sig.ident.unraw().to_string();

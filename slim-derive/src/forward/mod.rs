@@ -28,8 +28,17 @@ use copy::SymbolicCopy;
 use item::Target;
 
 pub(crate) fn forward(arguments: TokenStream, tokens: TokenStream) -> TokenStream {
+    with_errors(|cx| expand(cx, arguments, tokens))
+}
+
+/// An item of `model!` that has a forward pass, and its symbolic copy.
+pub(crate) fn forward_of(krate: &Path, tokens: TokenStream) -> TokenStream {
+    with_errors(|cx| read(cx, krate, tokens))
+}
+
+fn with_errors(expand: impl FnOnce(&Ctxt) -> TokenStream) -> TokenStream {
     let cx = Ctxt::new();
-    let expanded = expand(&cx, arguments, tokens);
+    let expanded = expand(&cx);
     let errors = cx.check().err().unwrap_or_default();
     let errors = errors.into_iter().map(syn::Error::into_compile_error);
     [expanded].into_iter().chain(errors).collect()
@@ -43,18 +52,22 @@ pub(crate) fn expand(cx: &Ctxt, arguments: TokenStream, tokens: TokenStream) -> 
         return tokens;
     }
     let Some(krate) = krate else { return tokens };
+    read(cx, &krate, tokens)
+}
+
+fn read(cx: &Ctxt, krate: &Path, tokens: TokenStream) -> TokenStream {
     let Ok(item) = syn::parse2::<Item>(tokens.clone()) else {
         // rustc reports the user's syntax errors, and better.
-        let copy = trait_impl::without_body(&krate, &tokens);
+        let copy = trait_impl::without_body(krate, &tokens);
         return quote!(#tokens #copy);
     };
     match Target::parse(cx, &item) {
         Some(Target::Trait(target)) => {
-            let copy = trait_impl::copy(&krate, &target);
+            let copy = trait_impl::copy(krate, &target);
             quote!(#tokens #copy)
         }
-        Some(Target::Inherent(target)) => generic::inherent(&krate, &target),
-        Some(Target::Function(function)) => generic::function(&krate, &function),
+        Some(Target::Inherent(target)) => generic::inherent(krate, &target),
+        Some(Target::Function(function)) => generic::function(krate, &function),
         None => tokens,
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct Definition {
     /// Where the runtime is.
     pub(crate) krate: Path,
     pub(crate) attrs: Vec<Attribute>,
+    /// Those of its attributes that are `#[prune(…)]`.
+    pub(crate) prune: Vec<Attribute>,
     pub(crate) vis: Visibility,
     pub(crate) ident: Ident,
     pub(crate) parameters: Vec<Parameter>,
@@ -74,6 +76,8 @@ impl Parse for Definition {
         let krate = input.call(Path::parse_mod_style)?;
         input.parse::<Token![;]>()?;
         let (attrs, vis) = (input.call(Attribute::parse_outer)?, input.parse()?);
+        let is_prune = |attr: &Attribute| attr.path().is_ident("prune");
+        let (prune, attrs) = attrs.into_iter().partition(is_prune);
         if !input.peek(Token![struct]) {
             return Err(input.error("a model is a struct; write `struct Net { … }`"));
         }
@@ -97,7 +101,7 @@ impl Parse for Definition {
         let content;
         braced!(content in input);
         let (statements, errors) = statements(content.parse()?);
-        Ok(Definition { krate, attrs, vis, ident, parameters, statements, errors })
+        Ok(Definition { krate, attrs, prune, vis, ident, parameters, statements, errors })
     }
 }
 

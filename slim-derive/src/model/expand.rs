@@ -1,4 +1,5 @@
-//! From a resolved network to tokens: the struct, its constructor, its forward pass, and its wiring through the derive's code.
+//! From a resolved network to tokens: the struct, its constructor, and its forward pass, from which
+//! the wiring is read.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -7,20 +8,18 @@ use syn::{Generics, Member};
 use super::ast::Definition;
 use super::resolve::{FieldDef, Network, input_variable};
 use super::widths::Check;
-use crate::ast::Field;
-use crate::attr::FieldAttrs;
-use crate::expand::impl_block;
-use crate::sequential::data_flow;
-use crate::sequential::flow_expr::FlowExpr;
-use crate::sequential::wiring::{DataFlow, Inputs, Node, Op};
+use crate::ast::{Field, Model, Shape};
+use crate::attr::{FieldAttrs, ModelAttrs};
+use crate::forward::forward_of;
 use crate::tokens::local;
+use crate::traced;
 
 pub(crate) fn network(definition: &Definition, network: &Network) -> TokenStream {
     let parts = [
         structure(definition, &network.fields),
         constructor(definition, network),
         forward(definition, network),
-        wiring(definition, network),
+        prunable(definition, network),
     ];
     parts.into_iter().collect()
 }
@@ -30,19 +29,11 @@ pub(crate) fn fallback(definition: &Definition, network: Network) -> TokenStream
     let mut fields: Vec<FieldDef> = Vec::new();
     for field in network.fields {
         if fields.iter().all(|earlier| earlier.ident != field.ident) {
-            fields.push(FieldDef { from: FlowExpr::Input, ..field });
+            fields.push(field);
         }
     }
     let (steps, result) = (vec![quote!(::core::unreachable!())], TokenStream::new());
-    let sound = Network {
-        fields,
-        values: Vec::new(),
-        steps,
-        checks: Vec::new(),
-        output: FlowExpr::Input,
-        result,
-        ..network
-    };
+    let sound = Network { fields, steps, checks: Vec::new(), result, ..network };
     self::network(definition, &sound)
 }
 
@@ -117,21 +108,25 @@ fn constructor(definition: &Definition, network: &Network) -> TokenStream {
     }
 }
 
+/// The forward pass, and its symbolic copy.
 fn forward(definition: &Definition, network: &Network) -> TokenStream {
     let Definition { krate, vis, ident, .. } = definition;
     let (steps, result, train) = (&network.steps, &network.result, local("train"));
     let tensor = quote!(#krate::__private::tch::Tensor);
     if network.inputs == 1 && network.outputs == 1 {
         let input = local("input");
-        return quote! {
-            impl #krate::__private::tch::nn::ModuleT for #ident {
-                #[allow(unused_variables)]
-                fn forward_t(&self, #input: &#tensor, #train: bool) -> #tensor {
-                    #(#steps)*
-                    #result
+        return forward_of(
+            krate,
+            quote! {
+                impl #krate::__private::tch::nn::ModuleT for #ident {
+                    #[allow(unused_variables)]
+                    fn forward_t(&self, #input: &#tensor, #train: bool) -> #tensor {
+                        #(#steps)*
+                        #result
+                    }
                 }
-            }
-        };
+            },
+        );
     }
     let inputs = if network.inputs == 1 {
         vec![local("input")]
@@ -140,49 +135,35 @@ fn forward(definition: &Definition, network: &Network) -> TokenStream {
     };
     let outputs = (0..network.outputs).map(|_| &tensor);
     let outputs = if network.outputs == 1 { tensor.clone() } else { quote!((#(#outputs),*)) };
-    quote! {
-        impl #ident {
-            /// The forward pass, with a tensor for each input.
-            #[allow(unused_variables)]
-            #vis fn forward_t(&self, #(#inputs: &#tensor,)* #train: bool) -> #outputs {
-                #(#steps)*
-                #result
+    forward_of(
+        krate,
+        quote! {
+            impl #ident {
+                /// The forward pass, with a tensor for each input.
+                #[allow(unused_variables)]
+                #vis fn forward_t(&self, #(#inputs: &#tensor,)* #train: bool) -> #outputs {
+                    #(#steps)*
+                    #result
+                }
             }
-        }
-    }
+        },
+    )
 }
 
-fn wiring(definition: &Definition, network: &Network) -> TokenStream {
-    let fields: Vec<_> = network
-        .fields
-        .iter()
-        .map(|field| Field {
-            member: Member::Named(field.ident.clone()),
-            ty: &field.ty,
-            attrs: FieldAttrs::default(),
-        })
-        .collect();
-    let node = |(field, def): (_, &FieldDef)| Node {
-        field,
-        op: Op::Layer,
-        from: def.from.clone(),
-        act: None,
-        keep: false,
+/// `Prunable`, which reads the forward pass.
+fn prunable(definition: &Definition, network: &Network) -> TokenStream {
+    let fields = network.fields.iter().map(|field| Field {
+        member: Member::Named(field.ident.clone()),
+        ty: &field.ty,
+        attrs: FieldAttrs::default(),
+    });
+    let attrs = ModelAttrs {
+        krate: Some(definition.krate.clone()),
+        sequential: None,
+        input: network.input.clone(),
+        output: None,
     };
-    let nodes = fields.iter().zip(&network.fields).map(node).collect();
-    let inputs = if network.inputs == 1 { Inputs::Any } else { Inputs::Count(network.inputs) };
-    let flow = DataFlow {
-        inputs,
-        nodes,
-        values: network.values.clone(),
-        output: network.output.clone(),
-        explicit: true,
-    };
-    impl_block(
-        &definition.krate,
-        &definition.ident,
-        &Generics::default(),
-        data_flow::methods(&flow, &definition.ident, &Generics::default()),
-        None,
-    )
+    let (ident, generics) = (&definition.ident, &Generics::default());
+    let shape = Shape::Struct(fields.collect());
+    traced::implementation(&Model { ident, generics, attrs, shape })
 }

@@ -9,13 +9,11 @@ use super::ast::Argument;
 use super::widths::Width;
 use crate::ctxt::Ctxt;
 use crate::sequential::activation::{self, ACTIVATIONS};
-use crate::sequential::flow_expr::{FlowExpr, Function, function};
 use crate::tokens::peeled;
 
-/// What a function does to a tensor, to its channels, and to how many there are.
+/// What a function does to a tensor, and to how many channels it has.
 pub(crate) struct Applied {
     pub(crate) tensor: TokenStream,
-    pub(crate) flow: FlowExpr,
     pub(crate) width: Width,
 }
 
@@ -29,90 +27,68 @@ pub(crate) fn words() -> impl Iterator<Item = &'static str> {
         .chain(others)
 }
 
-/// The result of a function on `xs`, which may be changed if it is `spare`; `None` if there is no such function, `Some(None)` after an error.
+/// The result of a function on `xs`, which may be changed if it is `spare`; `None` if there is no
+/// such function, `Some(None)` after an error.
 pub(crate) fn apply(
     cx: &Ctxt,
     krate: &Path,
     (operation, arguments): (&Path, &[Argument]),
-    flow: FlowExpr,
     width: Width,
     spare: bool,
 ) -> Option<Option<Applied>> {
     let name = operation.get_ident()?.to_string();
     let xs = crate::tokens::local("xs");
-    if let Some(activation) = activation::find(&name)
-        && let (Some(method), Some(applied)) = (activation.tensor, activation.with(None))
-    {
+    if let Some(method) = activation::find(&name).and_then(|activation| activation.tensor) {
         Arguments::new(cx, operation, "relu()", arguments).finish();
         let method: TokenStream = method.parse().unwrap_or_default();
         let tensor = match name.as_str() {
             "relu" if spare => quote!(#krate::functional::relu_into(#xs)),
             _ => quote!(#xs.#method),
         };
-        return Some(Some(Applied {
-            tensor,
-            flow: FlowExpr::Activate(applied, Box::new(flow)),
-            width,
-        }));
+        return Some(Some(Applied { tensor, width }));
     }
     Some(match name.as_str() {
         "dropout" => one(cx, operation, "dropout(0.5)", arguments).map(|share| {
             let train = crate::tokens::local("train");
-            Applied { tensor: quote!(#xs.dropout(#share, #train)), flow, width }
+            Applied { tensor: quote!(#xs.dropout(#share, #train)), width }
         }),
         "flatten" if arguments.is_empty() => {
-            Some(Applied { tensor: quote!(#xs.flatten(1, -1)), flow, width: width.flattened() })
+            Some(Applied { tensor: quote!(#xs.flatten(1, -1)), width: width.flattened() })
         }
-        "flatten" => one(cx, operation, "flatten(49)", arguments).and_then(|positions| {
+        "flatten" => one(cx, operation, "flatten(49)", arguments).map(|positions| {
             let width =
                 literal(positions).map_or(Width::Unknown, |positions| width.times(positions));
-            Some(Applied {
-                tensor: quote!(#xs.flatten(1, -1)),
-                width,
-                flow: cut("flatten", flow, vec![positions.clone()])?,
-            })
+            Applied { tensor: quote!(#krate::functional::flatten(&#xs, #positions)), width }
         }),
         "interpolate" => one(cx, operation, "interpolate(2)", arguments).map(|factor| Applied {
             tensor: quote!(#krate::functional::interpolate(&#xs, #factor)),
-            flow,
             width,
         }),
-        "map" => one(cx, operation, "map(|xs| xs.sin())", arguments).and_then(|closure| {
-            let tensor = quote!(#krate::functional::map(&#xs, #closure));
-            Some(Applied { tensor, flow: cut("elementwise", flow, Vec::new())?, width })
+        "map" => one(cx, operation, "map(|xs| xs.sin())", arguments).map(|closure| Applied {
+            tensor: quote!(#krate::functional::map(&#xs, #closure)),
+            width,
         }),
         "chunk" => {
             let mut arguments = Arguments::new(cx, operation, "chunk(2, 0)", arguments);
             let (chunks, index) = (arguments.next(), arguments.next());
             arguments.finish();
-            chunks.zip(index).and_then(|(chunks, index)| {
+            chunks.zip(index).map(|(chunks, index)| {
                 if let (Some(chunks), Some(number)) = (literal(chunks), literal(index))
                     && number >= chunks
                 {
                     cx.error(index, format!("there is no chunk {number} of {chunks}"));
                 }
                 let tensor = quote!(#krate::functional::chunk(&#xs, #chunks, #index));
-                Some(Applied {
-                    tensor,
-                    width: width.part(literal(chunks)),
-                    flow: cut("chunk", flow, vec![chunks.clone(), index.clone()])?,
-                })
+                Applied { tensor, width: width.part(literal(chunks)) }
             })
         }
-        "shuffle" => one(cx, operation, "shuffle(2)", arguments).and_then(|groups| {
-            let tensor = quote!(#krate::functional::shuffle(&#xs, #groups));
-            Some(Applied { tensor, width, flow: cut("shuffle", flow, vec![groups.clone()])? })
+        "shuffle" => one(cx, operation, "shuffle(2)", arguments).map(|groups| Applied {
+            tensor: quote!(#krate::functional::shuffle(&#xs, #groups)),
+            width,
         }),
-        "pixel_shuffle" => one(cx, operation, "pixel_shuffle(2)", arguments).and_then(|factor| {
-            let (tensor, squared) = (
-                quote!(#xs.pixel_shuffle(#factor)),
-                literal(factor).and_then(|factor| factor.checked_mul(factor)),
-            );
-            Some(Applied {
-                tensor,
-                width: width.part(squared),
-                flow: cut("pixel_shuffle", flow, vec![factor.clone()])?,
-            })
+        "pixel_shuffle" => one(cx, operation, "pixel_shuffle(2)", arguments).map(|factor| {
+            let squared = literal(factor).and_then(|factor| factor.checked_mul(factor));
+            Applied { tensor: quote!(#xs.pixel_shuffle(#factor)), width: width.part(squared) }
         }),
         _ => return None,
     })
@@ -128,11 +104,6 @@ fn one<'a>(
     let argument = arguments.next();
     arguments.finish();
     argument
-}
-
-fn cut(name: &str, flow: FlowExpr, numbers: Vec<Expr>) -> Option<FlowExpr> {
-    let function: &'static Function = function(name)?;
-    Some(FlowExpr::Cut(function, Box::new(flow), numbers))
 }
 
 fn literal(expr: &Expr) -> Option<i64> {

@@ -1,7 +1,8 @@
-//! `model!`: struct, constructor, forward and wiring from one text.
+//! `model!`: struct, constructor and forward pass from one text.
 //!
-//! Stages, each a file: tokens → `ast` (what is written, typed) → `resolve` (what it means, checked; with `layers`, `functions`, `widths`, `checks` and `reads`) → `expand` (tokens).
-//! The wiring becomes the same `DataFlow` that the derive makes, and is expanded by the same code.
+//! Stages, each a file: tokens → `ast` (what is written, typed) → `resolve` (what it means,
+//! checked; with `layers`, `functions`, `widths`, `checks` and `reads`) → `expand` (tokens). The
+//! wiring is read from the forward pass, as `#[forward]` and `#[derive(Prunable)]` do it.
 
 mod arguments;
 mod ast;

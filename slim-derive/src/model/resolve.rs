@@ -1,32 +1,31 @@
-//! What is meant, checked: statements as fields, as steps of the forward pass, and as a data flow.
+//! What is meant, checked: statements as fields, and as steps of the forward pass.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, quote};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
+use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Attribute, Expr, Ident, LitInt, Path, Type};
+use syn::{Attribute, Expr, Ident, LitInt, Meta, Path, Token, Type};
 
 use super::ast::{Argument, Definition, Parameter, Value};
 use super::widths::{self, Check, Reader, Width};
 use super::{functions, layers, reads};
+use crate::attr::{InputAttr, ModelAttrs};
 use crate::ctxt::Ctxt;
-use crate::sequential::flow_expr::{FlowExpr, Join};
-use crate::sequential::wiring::Computed;
 use crate::suggest::did_you_mean;
 use crate::tokens::{local, mentions};
 
 /// The network of a definition.
 pub(crate) struct Network {
     pub(crate) fields: Vec<FieldDef>,
-    /// What is computed of them, for the wiring.
-    pub(crate) values: Vec<Computed>,
     /// The forward pass, a statement each.
     pub(crate) steps: Vec<TokenStream>,
     /// Assertions about widths that are not literals.
     pub(crate) checks: Vec<Check>,
     /// How many tensors it takes.
     pub(crate) inputs: usize,
-    pub(crate) output: FlowExpr,
+    /// What is known of them.
+    pub(crate) input: Option<InputAttr>,
     /// The variable of the last statement, or several.
     pub(crate) result: TokenStream,
     /// How many tensors it gives.
@@ -39,13 +38,11 @@ pub(crate) struct FieldDef {
     pub(crate) attrs: Vec<Attribute>,
     pub(crate) ty: Type,
     pub(crate) make: TokenStream,
-    pub(crate) from: FlowExpr,
 }
 
-/// What a value is: its channels, the tokens of its tensor, how wide it is, what an error calls it.
+/// What a value is: the tokens of its tensor, how wide it is, what an error calls it.
 #[derive(Clone)]
 pub(super) struct Item {
-    flow: FlowExpr,
     tensor: TokenStream,
     width: Width,
     name: String,
@@ -53,13 +50,14 @@ pub(super) struct Item {
     fresh: bool,
     /// The statement that it is, if it is a whole one.
     statement: Option<usize>,
+    /// Whether it is the input, as one tensor.
+    is_input: bool,
 }
 
 pub(super) struct Resolver<'a> {
     pub(super) cx: &'a Ctxt,
     pub(super) definition: &'a Definition,
     pub(super) fields: Vec<FieldDef>,
-    pub(super) values: Vec<Computed>,
     pub(super) checks: Vec<Check>,
     /// Named values so far.
     pub(super) known: Vec<(String, Item)>,
@@ -79,21 +77,13 @@ pub(super) struct Resolver<'a> {
 
 pub(crate) fn resolve(cx: &Ctxt, definition: &Definition) -> Network {
     definition.errors.iter().for_each(|error| cx.syn_error(error.clone()));
-    let input = local("input").into_token_stream();
-    let input = Item::made(
-        FlowExpr::Input,
-        quote!(#input.shallow_clone()),
-        Width::Unknown,
-        "the input".to_owned(),
-    );
     let mut resolver = Resolver {
         cx,
         definition,
         fields: Vec::new(),
-        values: Vec::new(),
         checks: Vec::new(),
         known: Vec::new(),
-        previous: input,
+        previous: Item::input(),
         inputs: 1,
         reads: reads::of(&definition.statements),
         read: Vec::new(),
@@ -117,15 +107,31 @@ pub(crate) fn resolve(cx: &Ctxt, definition: &Definition) -> Network {
     resolver.check_read();
     let result = resolver.previous.tensor.clone();
     Network {
+        input: input(cx, &definition.prune),
         steps,
         checks: resolver.checks,
         inputs: resolver.inputs,
-        output: resolver.previous.flow,
         result,
         outputs: parts,
         fields: resolver.fields,
-        values: resolver.values,
     }
+}
+
+/// The value of `#[prune(input = …)]`.
+fn input(cx: &Ctxt, attrs: &[Attribute]) -> Option<InputAttr> {
+    let before = cx.len();
+    let ModelAttrs { input, .. } = ModelAttrs::parse(cx, attrs);
+    let keys = attrs.iter().filter_map(|attr| {
+        attr.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated).ok()
+    });
+    for meta in keys.flatten().filter(|meta| cx.len() == before && !meta.path().is_ident("input")) {
+        let key = meta.path().to_token_stream();
+        cx.error(
+            meta.path(),
+            format!("`model!` says the rest by itself, and takes `#[prune(input = …)]` only; remove `{key}`"),
+        );
+    }
+    input
 }
 
 impl<'a> Resolver<'a> {
@@ -146,12 +152,8 @@ impl<'a> Resolver<'a> {
             }
             let Some(item) = value else {
                 // So that what reads it makes no further errors.
-                let unknown = Item::made(
-                    FlowExpr::Input,
-                    TokenStream::new(),
-                    Width::Unknown,
-                    "what is wrong".to_owned(),
-                );
+                let unknown =
+                    Item::made(TokenStream::new(), Width::Unknown, "what is wrong".to_owned());
                 self.known.extend(name.map(|name| (name.to_string(), unknown.clone())));
                 self.previous = unknown;
                 continue;
@@ -164,11 +166,10 @@ impl<'a> Resolver<'a> {
             let tensor = item.tensor;
             steps.push(quote!(let #variable = #tensor;));
             let label = name.map_or(item.name, |name| format!("`{name}`"));
-            let flow = self.computed(item.flow);
             let item = Item {
                 tensor: quote!(#variable.shallow_clone()),
                 name: label,
-                flow,
+                is_input: false,
                 statement: Some(index),
                 ..item
             };
@@ -176,17 +177,6 @@ impl<'a> Resolver<'a> {
             self.previous = item;
         }
         steps
-    }
-
-    /// A flow that is read by its variable, however often it is read.
-    fn computed(&mut self, flow: FlowExpr) -> FlowExpr {
-        match flow {
-            FlowExpr::Input | FlowExpr::Node(_) | FlowExpr::Value(_) => flow,
-            flow => {
-                self.values.push(Computed { after: self.fields.len(), flow });
-                FlowExpr::Value(self.values.len() - 1)
-            }
-        }
     }
 
     /// `field` is the statement's name and place, where a layer here is its field.
@@ -201,8 +191,8 @@ impl<'a> Resolver<'a> {
                 };
                 self.call(on?, operation, arguments, field)
             }
-            Value::Add(a, b) => self.join(Join::Add, a, b),
-            Value::Multiply(a, b) => self.join(Join::Multiply, a, b),
+            Value::Add(a, b) => self.sum(a, b),
+            Value::Multiply(a, b) => self.product(a, b),
             Value::Concat(bracket, parts) => {
                 if parts.is_empty() {
                     self.cx.syn_error(syn::Error::new(
@@ -214,11 +204,9 @@ impl<'a> Resolver<'a> {
                 let items = self.all(parts)?;
                 let tensors = items.iter().map(|item| &item.tensor);
                 let (krate, tensor) = (&self.definition.krate, quote!([#(#tensors),*]));
-                let flow = FlowExpr::Concat(items.iter().map(|item| item.flow.clone()).collect());
                 let width =
                     Width::sum(&items.iter().map(|item| item.width.clone()).collect::<Vec<_>>());
                 Some(Item::made(
-                    flow,
                     quote!(#krate::__private::tch::Tensor::cat(&#tensor, 1)),
                     width,
                     "the concatenation".to_owned(),
@@ -240,8 +228,7 @@ impl<'a> Resolver<'a> {
                 let items = self.all(parts)?;
                 let tensors = items.iter().map(|item| &item.tensor);
                 let tensor = quote!((#(#tensors),*));
-                let flow = FlowExpr::Tuple(items.iter().map(|item| item.flow.clone()).collect());
-                Some(Item::made(flow, tensor, Width::Unknown, "the outputs".to_owned()))
+                Some(Item::made(tensor, Width::Unknown, "the outputs".to_owned()))
             }
             Value::Wrong => None,
         }
@@ -256,13 +243,7 @@ impl<'a> Resolver<'a> {
     fn word(&mut self, word: &'a Ident) -> Option<Item> {
         if word == "input" {
             self.whole_input = true;
-            let input = local("input");
-            return Some(Item::made(
-                FlowExpr::Input,
-                quote!(#input.shallow_clone()),
-                Width::Unknown,
-                "the input".to_owned(),
-            ));
+            return Some(Item::input());
         }
         if let Some((name, item)) = self.known.iter().find(|(name, _)| word == name) {
             self.read.push(name.clone());
@@ -304,7 +285,7 @@ impl<'a> Resolver<'a> {
         let name = self.previous.name.trim_matches('`').to_owned();
         self.read.push(name);
         self.previous_read = true;
-        self.whole_input |= matches!(self.previous.flow, FlowExpr::Input);
+        self.whole_input |= self.previous.is_input;
         self.previous.clone()
     }
 
@@ -324,58 +305,65 @@ impl<'a> Resolver<'a> {
         self.numbered_input.get_or_insert(index);
         self.inputs = self.inputs.max(number + 1);
         let variable = input_variable(number);
-        let flow = FlowExpr::Part(Box::new(FlowExpr::Input), number);
         Some(Item::made(
-            flow,
             quote!(#variable.shallow_clone()),
             Width::Unknown,
             format!("input {number}"),
         ))
     }
 
-    fn join(&mut self, join: Join, a: &'a Value, b: &'a Value) -> Option<Item> {
+    fn sum(&mut self, a: &'a Value, b: &'a Value) -> Option<Item> {
         let (left, right) = (self.value(a, None), self.value(b, None));
         let (left, right) = (left?, right?);
-        if let (Width::Literal(one), Width::Literal(other)) = (&left.width, &right.width) {
-            let broadcast = join == Join::Multiply && (*one == 1 || *other == 1);
-            if one != other && !broadcast {
-                let (sign, left, right) =
-                    (if join == Join::Add { "+" } else { "*" }, &left.name, &right.name);
-                self.cx.error(
-                    b.first_token(),
-                    format!(
-                        "{left} ({one} channels) {sign} {right} ({other} channels): widths differ"
-                    ),
-                );
-                return None;
-            }
-        }
-        if join == Join::Add {
-            let sides = [(left.name.as_str(), &left.width), (right.name.as_str(), &right.width)];
-            self.checks.extend(widths::check_sum(
-                &self.definition.parameters,
-                b.first_token().span(),
-                sides,
-            ));
-        }
-        let (a, b) = (&left.tensor, &right.tensor);
-        let krate = &self.definition.krate;
-        let tensor = match join {
-            Join::Add if self.is_spare(&left) => quote!(#krate::functional::sum_into(#a, &#b)),
+        self.check_sides("+", &left, &right, b)?;
+        let sides = [(left.name.as_str(), &left.width), (right.name.as_str(), &right.width)];
+        let place = b.first_token().span();
+        self.checks.extend(widths::check_sum(&self.definition.parameters, place, sides));
+        let (krate, a, b) = (&self.definition.krate, &left.tensor, &right.tensor);
+        let tensor = if self.is_spare(&left) {
+            quote!(#krate::functional::sum_into(#a, &#b))
+        } else if self.is_spare(&right) {
             // A sum is the same both ways.
-            Join::Add if self.is_spare(&right) => quote!(#krate::functional::sum_into(#b, &#a)),
-            Join::Add => quote!(#a + #b),
-            Join::Multiply => quote!(#a * #b),
+            quote!(#krate::functional::sum_into(#b, &#a))
+        } else {
+            // In parentheses, since the sum may be an operand.
+            quote!((#a + #b))
         };
-        let width = match (join, left.width, right.width) {
-            (Join::Add, Width::Unknown, width) | (Join::Add, width, _) => width,
-            (Join::Multiply, Width::Literal(a), Width::Literal(b)) => Width::Literal(a.max(b)),
+        let width = match left.width {
+            Width::Unknown => right.width,
+            width => width,
+        };
+        Some(Item { fresh: true, ..Item::made(tensor, width, "the sum".to_owned()) })
+    }
+
+    fn product(&mut self, a: &'a Value, b: &'a Value) -> Option<Item> {
+        let (left, right) = (self.value(a, None), self.value(b, None));
+        let (left, right) = (left?, right?);
+        self.check_sides("*", &left, &right, b)?;
+        let (a, b) = (&left.tensor, &right.tensor);
+        let width = match (left.width, right.width) {
+            (Width::Literal(a), Width::Literal(b)) => Width::Literal(a.max(b)),
             // One of the two may be the one channel of a spatial gate.
-            (Join::Multiply, ..) => Width::Unknown,
+            _ => Width::Unknown,
         };
-        let name = if join == Join::Add { "the sum" } else { "the product" };
-        let flow = FlowExpr::Join(join, Box::new(left.flow), Box::new(right.flow));
-        Some(Item { fresh: true, ..Item::made(flow, tensor, width, name.to_owned()) })
+        Some(Item { fresh: true, ..Item::made(quote!((#a * #b)), width, "the product".to_owned()) })
+    }
+
+    /// Compares two literal widths; one channel may multiply all.
+    fn check_sides(&self, sign: &str, left: &Item, right: &Item, at: &Value) -> Option<()> {
+        let (Width::Literal(one), Width::Literal(other)) = (&left.width, &right.width) else {
+            return Some(());
+        };
+        let is_gate = sign == "*" && (*one == 1 || *other == 1);
+        if one == other || is_gate {
+            return Some(());
+        }
+        let (left, right) = (&left.name, &right.name);
+        self.cx.error(
+            at.first_token(),
+            format!("{left} ({one} channels) {sign} {right} ({other} channels): widths differ"),
+        );
+        None
     }
 
     fn call(
@@ -432,11 +420,13 @@ impl<'a> Resolver<'a> {
             ));
         }
         let (krate, tensor, train) = (&self.definition.krate, &on.tensor, local("train"));
-        let forward = quote!(#krate::__private::tch::nn::ModuleT::forward_t);
+        let layers = quote!(&self.#ident);
+        // Spanned, so that errors of the symbolic pass name the line of the statement.
+        let at = operation.span();
         let applied = if layer.repeated {
-            quote!(#krate::functional::chain(&self.#ident, #tensor, #train))
+            quote_spanned!(at=> #krate::functional::chain(#layers, #tensor, #train))
         } else {
-            quote!(#forward(&self.#ident, &#tensor, #train))
+            quote_spanned!(at=> #tensor.apply_t(#layers, #train))
         };
         let width = match (&layer.gives, layer.takes) {
             (Some(gives), _) => gives.clone(),
@@ -448,19 +438,10 @@ impl<'a> Resolver<'a> {
             attrs: Vec::new(),
             ty: layer.ty,
             make: layer.make,
-            from: on.flow,
         });
         // A pool or a model of the user's may hand on what it is given.
         let fresh = layer.takes.is_some();
-        Some(Item {
-            fresh,
-            ..Item::made(
-                FlowExpr::Node(self.fields.len() - 1),
-                applied,
-                width,
-                format!("`{ident}`"),
-            )
-        })
+        Some(Item { fresh, ..Item::made(applied, width, format!("`{ident}`")) })
     }
 
     fn function(&mut self, on: Item, operation: &Path, arguments: &[Argument]) -> Option<Item> {
@@ -490,11 +471,11 @@ impl<'a> Resolver<'a> {
             }
         }
         let spare = self.is_spare(&on);
-        match functions::apply(self.cx, krate, (operation, arguments), on.flow, on.width, spare) {
+        match functions::apply(self.cx, krate, (operation, arguments), on.width, spare) {
             Some(applied) => {
-                let functions::Applied { tensor, flow, width } = applied?;
+                let functions::Applied { tensor, width } = applied?;
                 let (xs, from) = (local("xs"), on.tensor);
-                Some(Item::made(flow, quote!({ let #xs = #from; #tensor }), width, on.name))
+                Some(Item::made(quote!({ let #xs = #from; #tensor }), width, on.name))
             }
             None => {
                 let written = functions::written(operation);
@@ -514,8 +495,15 @@ impl<'a> Resolver<'a> {
 }
 
 impl Item {
-    fn made(flow: FlowExpr, tensor: TokenStream, width: Width, name: String) -> Self {
-        Item { flow, tensor, width, name, fresh: false, statement: None }
+    fn made(tensor: TokenStream, width: Width, name: String) -> Self {
+        Item { tensor, width, name, fresh: false, statement: None, is_input: false }
+    }
+
+    /// What the model is given, as one tensor.
+    fn input() -> Self {
+        let input = local("input");
+        let input = quote!(#input.shallow_clone());
+        Item { is_input: true, ..Item::made(input, Width::Unknown, "the input".to_owned()) }
     }
 }
 

@@ -17,17 +17,13 @@ pub(crate) fn methods(flow: &DataFlow, ident: &Ident, generics: &Generics) -> Me
     let layers = || flow.nodes.iter().filter(|node| matches!(node.op, Op::Layer));
     let uses = Uses::of(flow);
     let declared = uses.input.then(|| {
-        // `model!` writes the forward pass from the same text, so nothing is declared beside it.
-        let fields = if flow.explicit { 0 } else { layers().count() };
         let (cx, input, name) = (local("cx"), local("input"), ident.unraw().to_string());
+        let fields = layers().count();
         quote!(let #input = _slim::__private::declared(#cx, #name, #fields, #input)?;)
     });
     let inputs = inputs(&flow.inputs, uses.input);
-    let explicit = flow.explicit.then(|| {
-        let cx = local("cx");
-        quote!(_slim::Tracer::explicit(#cx);)
-    });
-    let (statements, output) = (statements(flow), expression(flow, &flow.output));
+    let statements = flow.nodes.iter().enumerate().map(|(i, node)| statement(flow, i, node));
+    let output = expression(flow, &flow.output);
     let cx = parameter("cx", uses.cx);
     let input = parameter("input", uses.input || !matches!(flow.inputs, Inputs::Any));
     let visit = parameter("visit", layers().next().is_some());
@@ -41,7 +37,6 @@ pub(crate) fn methods(flow: &DataFlow, ident: &Ident, generics: &Generics) -> Me
             parameters: vec![cx, input],
             statements: quote! {
                 #declared
-                #explicit
                 #inputs
                 #(#statements)*
                 ::core::result::Result::Ok(#output)
@@ -61,12 +56,12 @@ struct Uses {
 impl Uses {
     fn of(flow: &DataFlow) -> Self {
         let mut uses = Uses {
-            cx: flow.explicit || !flow.nodes.is_empty() || !matches!(flow.inputs, Inputs::Any),
+            cx: !flow.nodes.is_empty() || !matches!(flow.inputs, Inputs::Any),
             input: false,
         };
         flow.walk(&mut |part| match part {
             FlowExpr::Input => (uses.input, uses.cx) = (true, true),
-            FlowExpr::Node(_) | FlowExpr::Value(_) | FlowExpr::Tuple(_) => {}
+            FlowExpr::Node(_) | FlowExpr::Tuple(_) => {}
             _ => uses.cx = true,
         });
         uses
@@ -93,20 +88,6 @@ pub(crate) fn expect_shapes(shapes: &[Vec<LitInt>]) -> TokenStream {
     let (cx, input) = (local("cx"), local("input"));
     let shapes = shapes.iter().map(|shape| quote!(&[#(#shape),*]));
     quote!(_slim::__private::expect_shapes(#cx, &#input, &[#(#shapes),*])?;)
-}
-
-/// Nodes, and between them what is computed of them.
-fn statements(flow: &DataFlow) -> Vec<TokenStream> {
-    let mut values = flow.values.iter().enumerate().peekable();
-    let mut statements = Vec::new();
-    for nodes in 0..=flow.nodes.len() {
-        while let Some((i, value)) = values.next_if(|(_, value)| value.after == nodes) {
-            let (this, computed) = (value_variable(i), expression(flow, &value.flow));
-            statements.push(quote!(let #this = #computed;));
-        }
-        statements.extend(flow.nodes.get(nodes).map(|node| statement(flow, nodes, node)));
-    }
-    statements
 }
 
 /// `let node0 = { let from = input; cx.field("conv1", |cx| <Conv2D as Prunable>::trace(&self.conv1, cx, from))? };`
@@ -161,10 +142,6 @@ fn expression(flow: &DataFlow, expr: &FlowExpr) -> TokenStream {
             let node = variable(*node);
             quote!(::core::clone::Clone::clone(&#node))
         }
-        FlowExpr::Value(value) => {
-            let value = value_variable(*value);
-            quote!(::core::clone::Clone::clone(&#value))
-        }
         FlowExpr::Part(whole, index) => {
             let whole = expression(flow, whole);
             quote!({ let #a = #whole; _slim::Tracer::part(#cx, &#a, #index)? })
@@ -208,9 +185,4 @@ fn layer(node: &Node) -> TokenStream {
 /// The variable that holds a node's output.
 fn variable(node: usize) -> Ident {
     format_ident!("node{}", node, span = Span::mixed_site())
-}
-
-/// The variable that holds what is computed.
-fn value_variable(value: usize) -> Ident {
-    format_ident!("value{}", value, span = Span::mixed_site())
 }

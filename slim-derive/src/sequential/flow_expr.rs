@@ -16,8 +16,6 @@ pub(crate) enum FlowExpr {
     Input,
     /// The output of a node.
     Node(usize),
-    /// What is computed once and read by that: a [`Computed`](super::wiring::Computed).
-    Value(usize),
     /// One tensor of several.
     Part(Box<FlowExpr>, usize),
     /// A node's field applied once more.
@@ -53,17 +51,6 @@ const FUNCTIONS: &[Function] = &[
 
 /// The reader of the expression that says what the output is.
 pub(crate) const OUTPUT: &str = "output";
-
-/// Of `model!`, which knows what each activation does: what comes out is not zero where the channel is.
-const UNGATE: &Function = &Function { name: "ungate", numbers: 0, form: "" };
-
-/// Of `model!`, for an operation of which is only known that it maps zero to zero.
-const ELEMENTWISE: &Function = &Function { name: "elementwise", numbers: 0, form: "" };
-
-/// A function by its name.
-pub(crate) fn function(name: &str) -> Option<&'static Function> {
-    FUNCTIONS.iter().chain([UNGATE, ELEMENTWISE]).find(|function| function.name == name)
-}
 
 /// What an expression may refer to.
 pub(crate) struct Scope<'a> {
@@ -275,7 +262,7 @@ impl FlowExpr {
     pub(crate) fn walk(&self, see: &mut impl FnMut(&FlowExpr)) {
         see(self);
         match self {
-            FlowExpr::Input | FlowExpr::Node(_) | FlowExpr::Value(_) => {}
+            FlowExpr::Input | FlowExpr::Node(_) => {}
             FlowExpr::Part(a, _)
             | FlowExpr::Apply(_, a)
             | FlowExpr::Activate(_, a)

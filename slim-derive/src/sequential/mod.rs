@@ -1,4 +1,4 @@
-//! The declared wiring: `#[prune(sequential)]` on a type, and `model!`.
+//! The declared wiring: `#[prune(sequential)]` on a type.
 //!
 //! `wiring` checks what the attributes mean; `data_flow` and `arms` make the code for a struct and
 //! for an enum. Nothing can fail there: the code names fields, and the runtime does the work.

@@ -21,19 +21,7 @@ pub(crate) struct DataFlow<'a> {
     pub(crate) inputs: Inputs<'a>,
     /// In the order of declaration, which is an order of the data flow: a node reads the input and earlier nodes.
     pub(crate) nodes: Vec<Node<'a>>,
-    /// Of `model!`, where a sum has a name and is read several times; the derive's expressions have none.
-    pub(crate) values: Vec<Computed>,
     pub(crate) output: FlowExpr,
-    /// Of `model!`, which knows every activation: there is none but where one is said.
-    pub(crate) explicit: bool,
-}
-
-/// A flow that is no node's, computed once.
-#[derive(Clone)]
-pub(crate) struct Computed {
-    /// How many nodes are in front of it.
-    pub(crate) after: usize,
-    pub(crate) flow: FlowExpr,
 }
 
 /// What is known of the input.
@@ -128,13 +116,7 @@ fn data_flow<'a>(cx: &Ctxt, model: &'a Model<'a>, fields: &'a [Field<'a>]) -> Da
     let scope = Scope { reader: OUTPUT, fields: &names, before: fields.len() };
     let output =
         model.attrs.output.as_ref().and_then(|output| FlowExpr::parse(cx, &scope, &output.value));
-    let mut flow = DataFlow {
-        inputs: Inputs::Any,
-        nodes,
-        values: Vec::new(),
-        output: output.unwrap_or(last),
-        explicit: false,
-    };
+    let mut flow = DataFlow { inputs: Inputs::Any, nodes, output: output.unwrap_or(last) };
     // What is missing because of a mistake is no further mistake.
     if cx.len() == 0 {
         flow.inputs = inputs(cx, model, &flow);
@@ -316,7 +298,6 @@ impl DataFlow<'_> {
     /// Calls `see` for every part of every expression.
     pub(crate) fn walk(&self, see: &mut impl FnMut(&FlowExpr)) {
         self.nodes.iter().for_each(|node| node.from.walk(see));
-        self.values.iter().for_each(|value| value.flow.walk(see));
         self.output.walk(see);
     }
 }

@@ -193,7 +193,7 @@ impl Tracer {
     }
 
     /// Everything that this part's forward pass does is said in its trace: a batch norm among its own fields is followed by an activation where
-    /// [`activation`](Self::activation) says so, and by none elsewhere. What `model!` calls.
+    /// [`activation`](Self::activation) says so, and by none elsewhere.
     pub fn explicit(&mut self) {
         self.scopes.last_mut().unwrap_or(&mut self.root).explicit = true;
     }

@@ -39,6 +39,7 @@ pub trait SymbolicModule {
     fn symbolic_forward_(&self, xs: &Traced) -> Traced;
 }
 
+#[diagnostic::do_not_recommend]
 impl<P: Prunable + ?Sized> SymbolicModule for P {
     #[track_caller]
     fn symbolic_forward_t_(&self, xs: &Traced, train: bool) -> Traced {
@@ -133,7 +134,9 @@ pub fn symbolic_map(xs: &Traced, operation: impl Fn(&Tensor) -> Tensor) -> Trace
         let mapped = Vec::<f32>::try_from(mapped.f_reshape(-1).map_err(Error::torch(&path))?);
         let maps_zero_to_zero = mapped.map_err(Error::torch(&path))? == [0.0];
         let operator = if maps_zero_to_zero {
-            Operator::each("map", Effect::ZeroOnly)
+            // Which function it is can be said when it is absorbed.
+            let layers = cx.recording.layers.len();
+            Operator::each("map", Effect::Unnamed { layers })
         } else {
             Operator::ungated("map")
         };

@@ -53,6 +53,10 @@ impl<T> Deref for Held<'_, T> {
 }
 
 /// `&Tensor` as the common type.
+#[diagnostic::on_unimplemented(
+    message = "expected a tensor, found `{Self}`",
+    label = "not a tensor"
+)]
 pub trait BorrowTensor<T> {
     /// Borrows or lifts it.
     #[track_caller]
@@ -80,10 +84,12 @@ impl BorrowTensor<Traced> for Traced {
 
 macro_rules! pointers {
     ($($pointer:ty),+) => {$(
+        #[diagnostic::do_not_recommend]
         impl<X: TensorLike + ?Sized> TensorLike for $pointer {
             type With<T> = X::With<T>;
         }
 
+        #[diagnostic::do_not_recommend]
         impl<T, X: BorrowTensor<T> + ?Sized> BorrowTensor<T> for $pointer {
             #[track_caller]
             fn borrow_tensor(&self) -> Held<'_, T> {
@@ -96,6 +102,11 @@ macro_rules! pointers {
 pointers!(&X, &mut X, Box<X>, Rc<X>, Arc<X>);
 
 /// `Tensor` as the common type.
+#[diagnostic::on_unimplemented(
+    message = "expected a tensor by value, found `{Self}`",
+    label = "not a `Tensor`",
+    note = "of a reference to a tensor, write `xs.shallow_clone()`"
+)]
 pub trait IntoTensor<T> {
     /// Lifts it where that is needed.
     #[track_caller]

@@ -61,6 +61,11 @@ impl Lift for Tensor {
 }
 
 /// What a forward pass returns.
+#[diagnostic::on_unimplemented(
+    message = "a forward pass gives tensors, and this one gives `{Self}`",
+    label = "not made of tensors",
+    note = "return a `Tensor`, or a tuple, `Vec`, array, `Option` or `Result` of tensors; for anything else, give the method another name"
+)]
 #[doc(hidden)]
 pub trait Outputs {
     /// Its tensors.

@@ -12,6 +12,7 @@ pub mod dispatch;
 mod elementwise;
 mod lift;
 mod memory;
+mod native;
 mod pass;
 mod reduce;
 mod runs;
@@ -23,6 +24,7 @@ mod window;
 
 pub use apply::{SymbolicModule, symbolic_map, symbolic_opaque};
 pub use lift::{Lift, Outputs};
+pub use native::Native;
 pub(crate) use pass::Asked;
 pub use pass::{Forward, ReadsForward, declared, expect_shapes, trace_forward};
 pub(crate) use runs::record;

@@ -14,7 +14,7 @@ use crate::{Error, Flow, Prunable, Result};
 #[diagnostic::on_unimplemented(
     message = "nothing says how data flows through `{Self}`",
     label = "its wiring is not known",
-    note = "to read it from `forward`, write `#[slim_runtime::forward]` above `impl ModuleT for {Self}` (or `impl Module`, or the `impl` that has `forward_t`)",
+    note = "to read it from `forward`, write `#[slim_runtime::forward]` above `impl ModuleT for {Self}`, or `impl Module`, or the `impl` whose `forward_t` or `forward` takes `&self` and tensors",
     note = "to declare it by the order of the fields, write `#[prune(sequential)]` on `{Self}`"
 )]
 pub trait Forward: ReadsForward {

@@ -223,7 +223,26 @@ model! {
 fn a_flatten_is_not_guessed_behind_a_concatenation() {
     let vs = VarStore::new(device());
     let error = Unlike::new(vs.root()).slim(0.2).unwrap_err();
-    assert!(error.to_string().contains("say what is flattened"), "{error}");
+    assert!(error.to_string().contains("depends on the size of the input"), "{error}");
+}
+
+model! {
+    /// The same, where the shape of the input says how many positions there are.
+    #[derive(Debug)]
+    #[prune(input = [3, 4, 4])]
+    struct Shaped {
+        conv = conv2d(3 => 8, kernel = 2, stride = 2);
+        bn = batch_norm(8);
+        conv2 = conv2d(8 => 4, kernel = 2);
+        bn2 = batch_norm(4);
+        both = [bn.flatten, bn2.flatten];
+        fc = linear(36 => 2);
+    }
+}
+
+#[test]
+fn the_shape_of_the_input_says_what_is_flattened() {
+    check(|vs| Shaped::new(vs.root()), &[2, 3, 4, 4]);
 }
 
 model! {
@@ -233,9 +252,9 @@ model! {
     struct Names {
         WIDE = conv2d(3 => 8, kernel = 1);
         bn = batch_norm(8);
-        max_pool(2);
+        max_pool(1);
         max_pool_2 = conv2d(8 => ONE, kernel = 1);
-        gated = max_pool_2.sigmoid() * bn.map(|bn: &Tensor| bn.max_pool2d_default(2));
+        gated = max_pool_2.sigmoid() * bn.map(|bn: &Tensor| bn.sin());
         last = conv2d(8 => 2, kernel = 1, groups = 2, whole_groups = false);
     }
 }
@@ -249,4 +268,26 @@ fn names_of_constants_and_of_unnamed_layers() {
     let [front, back] =
         [0..4, 4..8].map(|group| keep.iter().filter(|&channel| group.contains(&channel)).count());
     assert!(front == back && front > 0, "{keep}");
+}
+
+model! {
+    /// Sums that are operands.
+    #[derive(Debug)]
+    struct Nested {
+        a = conv2d(3 => 8, kernel = 1);
+        b = input.conv2d(3 => 8, kernel = 1);
+        gated = (a + b) * b;
+        last = (gated + (a * b)).conv2d(8 => 2, kernel = 1);
+    }
+}
+
+#[test]
+fn parentheses_group() {
+    let mut vs = VarStore::new(device());
+    let net = Nested::new(vs.root());
+    vs.double();
+    let xs = images(&[1, 3, 4, 4]).to_kind(Kind::Double);
+    let (a, b) = (xs.apply(&net.a), xs.apply(&net.b));
+    let expected = ((&a + &b) * &b + &a * &b).apply(&net.last);
+    assert!(net.forward_t(&xs, false).allclose(&expected, 1e-12, 1e-12, false));
 }
