@@ -496,3 +496,19 @@ fn a_layer_that_gives_a_view_of_something_else() {
     let plan = slimmed_is_masked(Net::new, &Slimming::ratio(0.5), &images());
     assert_eq!(left(&plan, "bn1"), 3);
 }
+
+#[test]
+fn a_gate_of_one_channel_over_the_only_one_that_is_left() {
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        gate: nn::Conv2D = |p| conv(p, 8, 1),
+        conv2: nn::Conv2D = |p| conv(p, 8, 4),
+    } |net, xs, train| {
+        let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train).relu();
+        let xs = xs.apply(&net.gate).sigmoid() * &xs;
+        (&xs * xs.apply(&net.gate).sigmoid()).apply(&net.conv2)
+    } }
+    let plan = slimmed_is_masked(Net::new, &Slimming::ratio(0.99), &images());
+    assert_eq!(left(&plan, "bn1"), 1);
+}
