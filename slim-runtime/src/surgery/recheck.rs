@@ -127,9 +127,14 @@ fn operation(
     before: &Operation,
     after: &Operation,
 ) -> Option<String> {
+    // A gate of one channel over all others, of which one is left.
+    let sources = (&before.operator.sources, &after.operator.sources);
+    let is_single = matches!(sources, (Sources::Broadcast, Sources::Zip))
+        && slim.values[after.result].len() == 1;
+    let swapped = || before.operands.iter().rev().eq(&after.operands);
     let same = before.operator.name == after.operator.name
         && before.at == after.at
-        && before.operands == after.operands
+        && (before.operands == after.operands || is_single && swapped())
         && before.result == after.result;
     if !same {
         return Some(String::new());
@@ -144,7 +149,8 @@ fn operation(
     if expected != found {
         return Some(format!("it gives {found} channels, and should give {expected}"));
     }
-    match (&before.operator.sources, &after.operator.sources) {
+    match sources {
+        _ if is_single => None,
         (Sources::Select(before_positions), Sources::Select(positions)) => {
             let places = kept.positions(before.operands[0]);
             let expected: Vec<u32> =

@@ -5,9 +5,9 @@ use std::panic::Location;
 
 use tch::{Kind, Tensor};
 
-use super::Traced;
 use super::table::operations;
 use super::traced::refused;
+use super::{Traced, pass};
 use crate::graph::{Effect, Operator, Tracer};
 use crate::{Error, Flow, Prunable, Result};
 
@@ -56,7 +56,8 @@ impl Traced {
     /// Applies a layer.
     #[track_caller]
     pub fn apply<M: Prunable + ?Sized>(&self, layer: &M) -> Traced {
-        self.on_flow(Location::caller(), |cx, flow| apply(cx, layer, flow))
+        let at = Location::caller();
+        pass::handing(self, || self.on_flow(at, |cx, flow| apply(cx, layer, flow)))
     }
 
     /// Applies a layer that tells training from evaluation.

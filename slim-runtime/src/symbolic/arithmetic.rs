@@ -115,7 +115,7 @@ impl Operand for Traced {
 impl Operand for Tensor {
     fn join(&self, cx: &mut Tracer, left: &Flow, how: &Joint) -> Result<Flow> {
         // A symbolic divisor that is zero gives no zero.
-        let real = if how.reversed && how.symbol == "/" { Join::Shift } else { how.real };
+        let real = if how.reversed && how.symbol == "/" { Join::Ungate } else { how.real };
         lift::joined(cx, how.name, left, self, real)
     }
 }

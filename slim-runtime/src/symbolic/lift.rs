@@ -243,6 +243,8 @@ pub(super) enum Join {
     Scale,
     /// Zero becomes what the real tensor holds: a sum, a difference.
     Shift,
+    /// Zero becomes something else, whatever the real tensor holds: what is divided by zero.
+    Ungate,
 }
 
 /// A symbolic tensor joined with a real one element by element: with a constant, or with a tensor of the model, whose dimensions follow the channels that they meet.
@@ -257,7 +259,7 @@ pub(super) fn joined(
     let field = parts.as_ref().and_then(|parts| parts.tensor(tensor));
     let operator = match join {
         Join::Scale => Operator::each(name, Effect::ZeroOnly),
-        Join::Shift => Operator::ungated(name),
+        Join::Shift | Join::Ungate => Operator::ungated(name),
     };
     let Some((field, whole)) = field else {
         check_constant(cx, tensor)?;
@@ -303,7 +305,7 @@ pub(super) fn joined(
             (Join::Shift, Some(_)) if role(&field.tensor) == Role::Parameter => {
                 layer.shift(channels)
             }
-            (Join::Shift, _) => layer.ungate(channels),
+            (Join::Shift | Join::Ungate, _) => layer.ungate(channels),
         }
     })
 }

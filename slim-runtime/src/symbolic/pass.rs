@@ -5,6 +5,7 @@ use std::panic::Location;
 use std::rc::Rc;
 
 use super::Traced;
+use super::memory::ViewOf;
 use crate::graph::{FlowKind, Form, Tracer, Value};
 use crate::parts::Parts;
 use crate::verify::panics;
@@ -43,6 +44,41 @@ struct Run {
     tracer: RefCell<Tracer>,
     /// The first error.
     error: RefCell<Option<Error>>,
+    handed: RefCell<Handed>,
+}
+
+/// The tensors on both sides of a layer that is being applied, so that its `forward` works on the same memory.
+#[derive(Default)]
+struct Handed {
+    given: Option<Traced>,
+    /// What the last `forward` in the layer has given that is read.
+    returned: Option<Traced>,
+}
+
+/// Applies a layer to a tensor. A `forward` in it that is read sees the tensor's memory; where one gives a view of it, or the tensor itself, so does this.
+pub(super) fn handing(given: &Traced, apply: impl FnOnce() -> Traced) -> Traced {
+    let Some(run) = RUNS.with_borrow(|runs| runs.last().map(Rc::clone)) else { return apply() };
+    run.handed.replace(Handed { given: Some(given.shallow_clone()), returned: None });
+    let result = apply();
+    let Handed { returned, .. } = run.handed.take();
+    let Some(flow) = result.flow() else { return result };
+    match returned.filter(|returned| returned.is(&flow)) {
+        Some(returned) => {
+            returned.memory.set(Some(flow));
+            returned
+        }
+        // The layer may give what it is given, or a copy.
+        None if given.is(&flow) => given.viewed(result, ViewOf::Some),
+        None => result,
+    }
+}
+
+/// The tensor of a layer's input, where it has a memory.
+fn handed(input: &Flow) -> Option<Traced> {
+    let run = RUNS.with_borrow(|runs| runs.last().map(Rc::clone))?;
+    let handed = run.handed.borrow();
+    let known = [&handed.returned, &handed.given].into_iter().flatten();
+    known.filter(|known| known.is(input)).map(Traced::shallow_clone).next()
 }
 
 /// What a `forward` has asked that depends on sizes.
@@ -143,9 +179,16 @@ pub fn trace_forward<M: Forward + Prunable>(
         }
     };
     let train = cx.probe.train;
-    let run = Rc::new(Run { tracer: RefCell::new(std::mem::take(cx)), error: RefCell::default() });
+    let inputs: Vec<_> = inputs
+        .into_iter()
+        .map(|input| handed(&input).unwrap_or_else(|| Traced::new(input)))
+        .collect();
+    let run = Rc::new(Run {
+        tracer: RefCell::new(std::mem::take(cx)),
+        error: RefCell::default(),
+        handed: RefCell::default(),
+    });
     RUNS.with_borrow_mut(|runs| runs.push(Rc::clone(&run)));
-    let inputs: Vec<_> = inputs.into_iter().map(Traced::new).collect();
     // What is computed from parameters is known by its gradient.
     let done = panics::caught(|| tch::with_grad(|| model.symbolic_forward(&inputs, train)));
     RUNS.with_borrow_mut(Vec::pop);
@@ -168,6 +211,9 @@ pub fn trace_forward<M: Forward + Prunable>(
         };
         cx.layer_error(format!("its `forward` panics when it is run without data: {panic}{hint}"))
     })?;
+    if let ([output], Some(run)) = (&outputs[..], RUNS.with_borrow(|runs| runs.last().cloned())) {
+        run.handed.borrow_mut().returned = Some(output.shallow_clone());
+    }
     let flows: Option<Vec<_>> = outputs.iter().map(Traced::flow).collect();
     let flows = flows
         .unwrap_or_default()

@@ -50,6 +50,13 @@ impl Traced {
         self.memory.flow()
     }
 
+    /// Whether it holds this value.
+    pub(super) fn is(&self, flow: &Flow) -> bool {
+        let own = self.flow();
+        let id = |flow: &Flow| flow.value().map(|value| value.id);
+        own.is_some_and(|own| id(&own).is_some() && id(&own) == id(flow))
+    }
+
     /// Runs an operation on flows.
     pub(super) fn on_flow(
         &self,

@@ -213,6 +213,7 @@ cases! {
     a_constant_factor ["a constant tensor"] Slims Conv2d 8 => xs * Tensor::from_slice(&[1., 2., 3., 4., 5., 6., 7., 8.]);
     a_constant_for_each_channel ["a constant tensor"] Refused("sizes differ") Conv2d 8 => xs * Tensor::from_slice(&[1., 2., 3., 4., 5., 6., 7., 8.]).view([8, 1, 1]);
     a_shift_of_the_model ["a tensor of the model"] Stays Conv2d 8 with [8, 1, 1] => xs + net.weight();
+    a_quotient_with_the_model_above ["/" "a tensor of the model"] Stays Conv2d 8 with [8, 1, 1] => net.weight() / (xs + 3.);
     a_scale_of_the_model ["a tensor of the model"] Slims Conv2d 8 with [1, 8, 1, 1] => net.weight() * xs;
 
     // Numbers.

@@ -4,7 +4,7 @@ use slim_runtime::{Prunable, Slimming, forward, nn as own};
 use tch::nn::{self, Module, ModuleT, VarStore};
 use tch::{IndexOp, Tensor, Tensor as T};
 
-use super::{bn, built, conv, images, left, net, slimmed_is_masked};
+use super::{bn, built, conv, images, left, net, refusal, slimmed_is_masked};
 
 /// conv1, bn1, something in between, and a reader; so many channels are left of eight at a half.
 macro_rules! between {
@@ -421,4 +421,94 @@ fn layers_that_only_training_applies_are_slimmed_too() {
     net.apply(&plan).unwrap();
     assert_eq!(net.forward_t(&images(), true).size(), [2, 4, 8, 8]);
     assert!(left(&plan, "aux_bn") < 8);
+}
+
+#[derive(Debug, Prunable)]
+struct Nothing;
+
+#[forward]
+impl Module for Nothing {
+    fn forward(&self, xs: &Tensor) -> Tensor {
+        xs.shallow_clone()
+    }
+}
+
+#[derive(Debug, Prunable)]
+struct InPlace;
+
+#[forward]
+impl Module for InPlace {
+    fn forward(&self, xs: &Tensor) -> Tensor {
+        xs.shallow_clone().sigmoid_()
+    }
+}
+
+#[derive(Debug, Prunable)]
+struct Transposed;
+
+#[forward]
+impl Module for Transposed {
+    fn forward(&self, xs: &Tensor) -> Tensor {
+        xs.transpose(2, 3)
+    }
+}
+
+/// A layer between a batch norm and what reads that, in place: nothing may go behind a sigmoid.
+macro_rules! shared {
+    ($($test:ident $ty:ident |$net:ident, $xs:ident| $body:expr;)+) => {$(
+        #[test]
+        fn $test() {
+            net! { Net {
+                conv1: nn::Conv2D = |p| conv(p, 3, 8),
+                bn1: nn::BatchNorm = |p| bn(p, 8),
+                layer: $ty = |_| $ty,
+                conv2: nn::Conv2D = |p| conv(p, 8, 4),
+            } |$net, xs, train| {
+                let $xs = xs.apply(&$net.conv1).apply_t(&$net.bn1, train);
+                $body;
+                $xs.apply(&$net.conv2)
+            } }
+            let text = refusal(Net::new);
+            assert!(text.contains("`conv2` reads them where no batch norm"), "{text}");
+        }
+    )+};
+}
+
+shared! {
+    a_layer_that_changes_its_input InPlace |net, xs| { let _ = xs.apply(&net.layer); };
+    a_layer_that_gives_its_input Nothing |net, xs| { let mut ys = xs.apply(&net.layer); let _ = ys.sigmoid_(); };
+    a_layer_that_gives_a_view Transposed |net, xs| { let mut ys = xs.apply(&net.layer); let _ = ys.sigmoid_(); };
+}
+
+#[test]
+fn a_layer_that_gives_a_view_of_something_else() {
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        layer: (Nothing, Transposed) = |_| (Nothing, Transposed),
+        conv2: nn::Conv2D = |p| conv(p, 8, 4),
+    } |net, xs, train| {
+        let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train);
+        let mut ys = (&xs * 2.).apply(&net.layer.0).apply(&net.layer.1);
+        let _ = ys.sigmoid_();
+        xs.apply(&net.conv2)
+    } }
+    let plan = slimmed_is_masked(Net::new, &Slimming::ratio(0.5), &images());
+    assert_eq!(left(&plan, "bn1"), 3);
+}
+
+#[test]
+fn a_gate_of_one_channel_over_the_only_one_that_is_left() {
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        gate: nn::Conv2D = |p| conv(p, 8, 1),
+        conv2: nn::Conv2D = |p| conv(p, 8, 4),
+    } |net, xs, train| {
+        let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train).relu();
+        let xs = xs.apply(&net.gate).sigmoid() * &xs;
+        (&xs * xs.apply(&net.gate).sigmoid()).apply(&net.conv2)
+    } }
+    let plan = slimmed_is_masked(Net::new, &Slimming::ratio(0.99), &images());
+    assert_eq!(left(&plan, "bn1"), 1);
 }
