@@ -39,7 +39,7 @@ fn alone(criterion: &mut Criterion, network: Network) -> Result<()> {
     loss.backward();
     subject.net.add_l1_subgradient(FACTOR)?;
     criterion.bench_function(&format!("sparsity/{network}"), |bencher| {
-        bencher.iter(|| subject.net.add_l1_subgradient(FACTOR))
+        bencher.iter(|| subject.net.add_l1_subgradient(FACTOR));
     });
     Ok(())
 }

@@ -1,22 +1,19 @@
 //! Networks that no one would train: very deep, and very wide, to see what the cost grows with.
 
-use slim_runtime::{Prunable, nn};
+use slim_runtime::{Prunable, forward, nn};
 use tch::Tensor;
 use tch::nn::ModuleT;
 
 /// Convolutions of one width in a row, each with a batch norm.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 pub(crate) struct Chain {
     layers: Vec<Layer>,
     head: nn::Conv2D,
 }
 
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 struct Layer {
     conv: nn::Conv2D,
-    #[prune(act = relu)]
     bn: nn::BatchNorm,
 }
 
@@ -35,7 +32,6 @@ impl Chain {
 
 /// Layers in a row that are wide and narrow in turn, so that there are many channels and yet few parameters.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 pub(crate) struct Wide {
     blocks: Vec<(Layer, Layer)>,
     head: nn::Conv2D,
@@ -79,12 +75,14 @@ fn conv(p: &nn::Path, inputs: i64, outputs: i64, kernel: i64) -> nn::Conv2D {
     )
 }
 
+#[forward]
 impl ModuleT for Layer {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         xs.apply(&self.conv).apply_t(&self.bn, train).relu()
     }
 }
 
+#[forward]
 impl ModuleT for Chain {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         self.layers
@@ -95,6 +93,7 @@ impl ModuleT for Chain {
     }
 }
 
+#[forward]
 impl ModuleT for Wide {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let xs = self.blocks.iter().fold(xs.shallow_clone(), |xs, (wide, narrow)| {

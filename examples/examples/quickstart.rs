@@ -1,10 +1,9 @@
 //! Slims a small network: the first code block of the README.
 
-use slim_runtime::Prunable;
+use slim_runtime::{Prunable, forward};
 use tch::{Device, Tensor, nn};
 
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 struct Net {
     conv1: nn::Conv2D,
     bn1: nn::BatchNorm,
@@ -13,6 +12,7 @@ struct Net {
     fc: nn::Linear,
 }
 
+#[forward] // the wiring is read from here
 impl nn::ModuleT for Net {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let xs = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu().max_pool2d_default(2);

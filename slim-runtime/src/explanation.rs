@@ -15,6 +15,9 @@ use crate::table::{STYLE, number};
 pub struct Explanation {
     /// Field path of the layer.
     pub path: String,
+    /// Where `forward` applies it: file, line and column; `None` where the wiring is not read from `forward`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
     /// Name of the axis whose channels these are: what the layer makes or scales.
     pub axis: String,
     /// Name of the [`Criterion`](crate::criterion::Criterion) that scores.
@@ -37,6 +40,9 @@ pub struct ChannelFate {
     pub stays: bool,
     /// Why.
     pub reason: Reason,
+    /// Where `forward` does what keeps it: file, line and column; `None` where the wiring is not read from `forward`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_at: Option<String>,
     /// Channels of other layers that stay or go together with it: `layer1.0.bn2[3]`.
     pub together: Vec<String>,
 }
@@ -63,6 +69,9 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (staying, all) =
             (self.channels.iter().filter(|channel| channel.stays).count(), self.channels.len());
+        if let Some(at) = &self.at {
+            write!(f, "{at}: ")?;
+        }
         writeln!(
             f,
             "`{}`: {staying} of {all} channels stay; scores by {}",
@@ -98,7 +107,10 @@ impl ChannelFate {
     fn why(&self) -> String {
         match (&self.reason, self.threshold, self.score) {
             (Reason::Held(Hold::Unscored) | Reason::Unranked, ..) => "nothing ranks it".to_owned(),
-            (Reason::Held(hold), ..) => hold.to_string(),
+            (Reason::Held(hold), ..) => match &self.held_at {
+                Some(at) => format!("{hold} ({at})"),
+                None => hold.to_string(),
+            },
             (Reason::Bound(rule), ..) => format!("bound: {rule}"),
             (Reason::Score, None, _) => "nothing was to be removed".to_owned(),
             (Reason::Score, Some(threshold), Some(score)) if score > threshold => {

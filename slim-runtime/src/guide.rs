@@ -1,69 +1,112 @@
-//! Wiring: how a network's branches are said, with the blocks of well-known networks.
+//! Wiring: how slim knows what your network does.
 //!
-//! A derive reads fields, and cannot see `forward`. In a chain the order of the fields is the data flow and nothing need be said. Everything else is said with two
-//! attributes: `#[prune(from = …)]` on a field says what it reads, `#[prune(output = …)]` on the struct what comes out. What they refer to is declared
-//! before, so a struct reads from top to bottom as its `forward` does.
-//!
-//! ## ResNet: a sum
-//!
-//! Channels that are added are one: all the layers that write to a residual stream lose the same positions, by the largest |γ| among them.
+//! It reads your own `forward`. Two attributes on a network that exists are all there is to write:
 //!
 //! ```
-//! use slim_runtime::{Prunable, nn};
+//! use slim_runtime::{Prunable, forward, nn};
+//! use tch::Tensor;
 //!
 //! #[derive(Debug, Prunable)]
-//! #[prune(sequential)]
-//! #[prune(output = bn2 + downsample)]
-//! struct BasicBlock {
+//! struct Block {
 //!     conv1: nn::Conv2D,
 //!     bn1: nn::BatchNorm,
 //!     conv2: nn::Conv2D,
 //!     bn2: nn::BatchNorm,
-//!     #[prune(from = input)]
-//!     downsample: Option<(nn::Conv2D, nn::BatchNorm)>, // `None` is the identity
+//!     downsample: Option<(nn::Conv2D, nn::BatchNorm)>,
+//! }
+//!
+//! #[forward]
+//! impl nn::ModuleT for Block {
+//!     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
+//!         let ys = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu();
+//!         let ys = ys.apply(&self.conv2).apply_t(&self.bn2, train);
+//!         let shortcut = match &self.downsample {
+//!             Some((conv, bn)) => xs.apply(conv).apply_t(bn, train),
+//!             None => xs.shallow_clone(),
+//!         };
+//!         (ys + shortcut).relu()
+//!     }
 //! }
 //! ```
 //!
-//! A channel may only go where every reader sees zeros once its γ and β are zero. Without a batch norm on the shortcut, `bn2 + shortcut` carries what the shortcut's
-//! convolution makes, so the stream stays, and the plan names its reader.
+//! The attribute leaves the `impl` as it is and emits its body once more, where `Tensor` means a [symbolic value](crate::Traced) that has a tensor's methods. Rust itself
+//! runs the loops, matches, closures and helper methods; each operation records what it does to channels. The order of the fields does not matter.
 //!
-//! ## DenseNet: a concatenation
+//! [`#[forward]`](crate::forward) stands above `impl nn::ModuleT`, `impl nn::Module`, an inherent `impl` (a `forward_t` of several inputs or outputs, helper methods), and
+//! functions that take tensors. Its page says what changes for methods and functions.
 //!
-//! ```
-//! # use slim_runtime::{Prunable, nn};
-//! #[derive(Debug, Prunable)]
-//! #[prune(sequential)]
-//! #[prune(output = [input, conv])]
-//! struct DenseLayer {
-//!     bn: nn::BatchNorm,
-//!     conv: nn::Conv2D,
-//! }
+//! Types whose fields are layers, containers of layers (tuples, [`Vec`], [`Option`], [`Box`], arrays), trait objects `Box<dyn Layer>` with `trait Layer: ModuleT + Prunable`,
+//! generic types and enums of any form work. Fields of other types are left alone. A `Tensor` field follows the channels that it meets: a scale
+//! `self.gamma.view([1, -1, 1, 1])`, a class token, a position bias.
 //!
-//! #[derive(Debug, Prunable)]
-//! #[prune(sequential)]
-//! struct DenseBlock(Vec<DenseLayer>); // each layer sees the concatenation of all before
-//! ```
+//! # When a channel may go
 //!
-//! ## Squeeze-and-excitation: a gate
+//! A channel may only go where every reader sees zeros once its γ and β are zero. Behind a batch norm it is *gated*; a sum is gated where both sides are, a product where either is. A
+//! sigmoid, a number or a constant that is added, and a layer that makes channels un-gate. Who reads an ungated channel keeps it, and the plan names that reader. Channels that are
+//! added are one: all layers that write to a residual stream lose the same positions, by the largest |γ| among them. [`operations`] lists what each operation does.
+//!
+//! # Numbers in `forward`
+//!
+//! Numbers of channels change when a network is slimmed, so those that `forward` writes out would be wrong. Compute them from sizes:
 //!
 //! ```
-//! # use slim_runtime::{Prunable, nn};
-//! #[derive(Debug, Prunable)]
-//! #[prune(sequential)]
-//! #[prune(output = bn * expand)]
-//! struct Gated {
-//!     conv: nn::Conv2D,
-//!     bn: nn::BatchNorm,
-//!     squeeze: nn::Conv2D, // behind a global average pool
-//!     expand: nn::Conv2D,  // in front of a sigmoid
+//! # use slim_runtime::forward;
+//! # use tch::Tensor;
+//! /// Groups interleaved: each group loses the same channels.
+//! #[forward]
+//! fn shuffle(xs: &Tensor, groups: i64) -> Tensor {
+//!     let (n, c, h, w) = xs.size4().unwrap();
+//!     xs.view([n, groups, c / groups, h, w]).transpose(1, 2).contiguous().view([n, c, h, w])
 //! }
 //! ```
 //!
-//! The product is zero where `bn` is, whatever the gate says, so its channels may go; the gate's follow them.
+//! A view, a `narrow` or a `select` whose number would be wrong after slimming is refused, with the line and the fix. [`nn::Split`](crate::nn::Split),
+//! [`nn::Shuffle`](crate::nn::Shuffle) and [`nn::ChannelSelect`](crate::nn::ChannelSelect) store sizes and positions that follow the channels, and tie nothing.
 //!
-//! A gate of one channel (a spatial gate) multiplies all, and stays.
+//! Sizes of images are not known to the symbolic pass. A `forward` that gives them to views works for every size. One that does anything else with them, as in
+//! `if h > 7`, is run for several sizes, which must do the same; where no view uses them the plan says so with the line. Write the shape of your images on the struct,
+//! `#[prune(input = [3, 224, 224])]`, or plan on a sample with [`plan_on`](crate::Prunable::plan_on), and everything is a number;
+//! [`cost_by_shape`](crate::Prunable::cost_by_shape) then counts MACs without running anything.
 //!
-//! ## Grouped and depthwise convolutions
+//! # What cannot be read
+//!
+//! An operation that has no symbolic meaning is a compile error at its name: "no method named `fft_rfft2` found for struct `Traced`". One that cannot be followed is an error with file, line and column when
+//! the network is planned. Two functions are ways out:
+//!
+//! ```
+//! # use slim_runtime::{Prunable, forward, functional, nn};
+//! # use tch::Tensor;
+//! # #[derive(Debug, Prunable)]
+//! # struct Net { conv1: nn::Conv2D, bn: nn::BatchNorm, conv2: nn::Conv2D }
+//! #[forward]
+//! impl nn::ModuleT for Net {
+//!     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
+//!         let xs = xs.apply(&self.conv1).apply_t(&self.bn, train);
+//!         // Any function of each element: whether zero stays zero is computed.
+//!         let xs = functional::map(&xs, |xs| xs.erf() * xs);
+//!         // Anything: its input stays whole.
+//!         let xs = functional::opaque(&xs, |xs| xs.fft_rfft2(None::<&[i64]>, &[-2, -1][..], "ortho").abs());
+//!         xs.apply(&self.conv2)
+//!     }
+//! }
+//! ```
+//!
+//! # The check after surgery
+//!
+//! Inside the transaction that slims the network, the symbolic pass runs once more. Its graph must be the dense one without the removed channels, or everything is put back, to the bit, and
+//! the error names both lines. This finds a branch that flips at the new width, a number that is computed from a width, an index that moved.
+//!
+//! # Layers that only training applies
+//!
+//! The pass runs for evaluation and for training. A head that `forward` applies only where `train` is true is slimmed too, so that fine-tuning goes on. A layer that neither applies is an error
+//! that names it; `#[prune(skip)]` leaves a field out, and `#[prune(keep)]` keeps its channels.
+//!
+//! # Declared wirings
+//!
+//! `#[prune(sequential)]` on a type declares that its fields are applied in the order of their declaration: see [`declaring`]. [`model!`](crate::model) defines struct, constructor and
+//! `forward` from one text, and its wiring is read from that `forward`.
+//!
+//! # Grouped and depthwise convolutions
 //!
 //! A depthwise convolution follows its input, `nn::conv2d` with as many groups as inputs. In a grouped one every group loses the same number of channels;
 //! where a group is a path of its own, as in ResNeXt, whole groups go:
@@ -76,137 +119,9 @@
 //! let paths = nn::conv2d(&p / "conv2", 128, 128, 3, grouped).whole_groups();
 //! ```
 //!
-//! ## Pre-activation: a stream that keeps its width
+//! # Layers of your own, and of other crates
 //!
-//! In front of its first batch norm, each block selects what that batch norm keeps, and the stream is left whole. This is the reference's way, with its cfg.
-//!
-//! ```
-//! # use slim_runtime::{Prunable, nn};
-//! #[derive(Debug, Prunable)]
-//! #[prune(sequential)]
-//! #[prune(output = conv2 + input)]
-//! struct PreActivation {
-//!     select: nn::ChannelSelect,
-//!     bn1: nn::BatchNorm,
-//!     conv1: nn::Conv2D,
-//!     bn2: nn::BatchNorm,
-//!     conv2: nn::Conv2D,
-//! }
-//! ```
-//!
-//! ## Features and positions
-//!
-//! A linear layer behind a flatten finds out by itself how many positions a channel has. Where something else reads flattened channels, or they are joined with
-//! other features, say it: `flatten(a, 49)`. A decoder's `view` from features to an image is `unflatten(a, 49)`.
-//!
-//! ```
-//! # use slim_runtime::{Prunable, nn};
-//! #[derive(Debug, Prunable)]
-//! #[prune(sequential)]
-//! #[prune(output = head)]
-//! struct TwoScales {
-//!     fine: (nn::Conv2D, nn::BatchNorm),   // pooled to 2×2
-//!     coarse: (nn::Conv2D, nn::BatchNorm), // pooled to 1×1
-//!     #[prune(from = [flatten(fine, 4), flatten(coarse, 1)])]
-//!     head: nn::Linear,
-//! }
-//! ```
-//!
-//! ## ShuffleNet: a split and a shuffle that remember
-//!
-//! A `forward` that calls `chunk(2, 1)` cuts the slimmed tensor by count, so both halves must lose the same positions; `chunk(a, 2, 0)` says so. [`nn::Split`](crate::nn::Split) and
-//! [`nn::Shuffle`](crate::nn::Shuffle) store sizes and order, which slimming updates, and tie nothing.
-//!
-//! ```
-//! # use slim_runtime::{Prunable, nn};
-//! #[derive(Debug, Prunable)]
-//! #[prune(sequential)]
-//! struct Unit {
-//!     split: nn::Split,
-//!     #[prune(from = split.1)]
-//!     conv: nn::Conv2D,
-//!     bn: nn::BatchNorm,
-//!     #[prune(from = [split.0, bn])]
-//!     shuffle: nn::Shuffle,
-//! }
-//! ```
-//!
-//! ## U-Net: skips
-//!
-//! ```
-//! # use slim_runtime::{Prunable, nn};
-//! # type Double = (nn::Conv2D, nn::BatchNorm);
-//! #[derive(Debug, Prunable)]
-//! #[prune(sequential)]
-//! struct UNet {
-//!     down1: Double,
-//!     down2: Double, // behind a pool
-//!     up: nn::ConvTranspose2D,
-//!     #[prune(from = [down1, up])]
-//!     merge: Double,
-//!     head: nn::Conv2D,
-//! }
-//! ```
-//!
-//! Where levels are `Vec`s that are paired, write `trace` by hand; it is as long as `forward`:
-//!
-//! ```
-//! use slim_runtime::{Flow, LayerVisitor, Prunable, Result, Tracer, nn};
-//!
-//! #[derive(Debug)]
-//! struct Levels { down: Vec<(nn::Conv2D, nn::BatchNorm)>, up: Vec<(nn::Conv2D, nn::BatchNorm)> }
-//!
-//! impl Prunable for Levels {
-//!     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-//!         let mut skips = vec![input];
-//!         for (i, down) in self.down.iter().enumerate() {
-//!             let from = skips[i].clone();
-//!             skips.push(cx.field(format!("down.{i}"), |cx| down.trace(cx, from))?);
-//!         }
-//!         let mut flow = skips.pop().unwrap_or_else(|| Flow::tuple([]));
-//!         for (i, up) in self.up.iter().enumerate() {
-//!             let skip = skips.pop().unwrap_or_else(|| Flow::tuple([]));
-//!             let joined = cx.concat(&[skip, flow])?;
-//!             flow = cx.field(format!("up.{i}"), |cx| up.trace(cx, joined))?;
-//!         }
-//!         Ok(flow)
-//!     }
-//!
-//!     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
-//!         visit.field("down", |visit| self.down.layers_mut(visit))?;
-//!         visit.field("up", |visit| self.up.layers_mut(visit))
-//!     }
-//! }
-//! ```
-//!
-//! ## Layers of different types, several tensors, one layer twice
-//!
-//! ```
-//! # use slim_runtime::{Prunable, nn};
-//! #[derive(Debug, Prunable)]
-//! #[prune(sequential)]
-//! enum Layer {
-//!     Conv(nn::Conv2D),
-//!     Norm(nn::BatchNorm),
-//!     Relu, // no field: channels pass on
-//! }
-//!
-//! #[derive(Debug, Prunable)]
-//! #[prune(sequential)]
-//! #[prune(input = (3, 3), output = (head, head(right)))]
-//! struct Siamese {
-//!     #[prune(from = input.0)]
-//!     left: Vec<Layer>,
-//!     #[prune(from = input.1)]
-//!     right: Vec<Layer>,
-//!     #[prune(from = left)]
-//!     head: nn::Linear, // applied to both
-//! }
-//! ```
-//!
-//! ## Layers of your own, and of other crates
-//!
-//! A layer says which dimension of which tensor follows which channels; [`Prunable`](crate::Prunable) shows one. For a type of another crate, a function does:
+//! A layer says which dimension of which tensor follows which channels; [`Prunable`](crate::Prunable) shows one. A type of another crate gets a newtype:
 //!
 //! ```
 //! use slim_runtime::{Flow, LayerKind, Prunable, Result, Tracer, nn};
@@ -216,24 +131,23 @@
 //! #[derive(Debug)]
 //! struct Film { scale: Tensor, shift: Tensor }
 //!
-//! fn trace_film(film: &Film, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-//!     let mut layer = cx.layer(LayerKind::other("film"));
-//!     let channels = layer.follow("channels", &input, film.scale.size()[0])?;
-//!     layer.parameter("scale", &film.scale, &[(0, channels)])?;
-//!     layer.parameter("shift", &film.shift, &[(0, channels)])?;
-//!     layer.ungate(channels) // the shift is there whatever the batch norm's γ
+//! #[derive(Debug)]
+//! struct PrunableFilm(Film);
+//!
+//! impl nn::Module for PrunableFilm {
+//!     fn forward(&self, xs: &Tensor) -> Tensor {
+//!         xs * self.0.scale.view([1, -1, 1, 1]) + self.0.shift.view([1, -1, 1, 1])
+//!     }
 //! }
 //!
-//! #[derive(Debug, Prunable)]
-//! #[prune(sequential)]
-//! struct Net {
-//!     conv1: nn::Conv2D,
-//!     #[prune(with = trace_film)]
-//!     film: Film,
-//!     bn: nn::BatchNorm,
-//!     #[prune(per_channel)]
-//!     slopes: Tensor, // of a PReLU: zero stays zero
-//!     conv2: nn::Conv2D,
+//! impl Prunable for PrunableFilm {
+//!     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+//!         let mut layer = cx.layer(LayerKind::other("film"));
+//!         let channels = layer.follow("channels", &input, self.0.scale.size()[0])?;
+//!         layer.parameter("scale", &self.0.scale, &[(0, channels)])?;
+//!         layer.parameter("shift", &self.0.shift, &[(0, channels)])?;
+//!         layer.ungate(channels) // the shift is there whatever the batch norm's γ
+//!     }
 //! }
 //! ```
 //!
@@ -261,38 +175,7 @@
 //!
 //! Its forward pass says how often a weight is used, with [`nn::record_macs`](crate::nn::record_macs), or [`cost`](crate::Prunable::cost) names it as uncounted.
 //!
-//! ## Activations
-//!
-//! That activations map zero to zero is taken for granted and need not be said. [Absorption](crate::Absorb) alone has to know which they are: what a removed channel still sends on is
-//! its β behind the activation. On a field, `act` is what its output passes in `forward`; in an expression, an activation is a function:
-//!
-//! ```
-//! # use slim_runtime::{Prunable, Slimming, nn};
-//! #[derive(Debug, Prunable)]
-//! #[prune(sequential)]
-//! #[prune(output = relu(bn2 + downsample))]
-//! struct BasicBlock {
-//!     conv1: nn::Conv2D,
-//!     #[prune(act = relu)]
-//!     bn1: nn::BatchNorm,
-//!     conv2: nn::Conv2D,
-//!     bn2: nn::BatchNorm,
-//!     #[prune(from = input)]
-//!     downsample: Option<(nn::Conv2D, nn::BatchNorm)>,
-//! }
-//!
-//! let slimming = Slimming::ratio(0.5).absorb(); // and then `plan` and `apply`, or `apply` on a replica
-//! ```
-//!
-//! An activation speaks for the batch norms of its own struct, `bn2` here, and of the parts in it: between them and the activation nothing else happens. What a struct is given, as
-//! `input` where there is no `downsample`, its owner says. Where nothing is said, the channels are dropped as without absorption, and
-//! [`Slimmed`](crate::Slimmed) names the reader; [`absorb_after`](crate::Slimming::absorb_after) says it for all at once, which is enough for a chain.
-//! `#[prune(act = identity)]` says that there is none. [`model!`](crate::model) knows all of this, and a `trace` by hand says it with
-//! [`Tracer::activation`](crate::Tracer::activation).
-//!
-//! A batch norm directly behind a convolution without bias absorbs for it. Where `forward` has an activation between the two, say so: `#[prune(act = relu)]` on the convolution.
-//!
-//! ## What the fields say, to look at
+//! # The wiring, to look at
 //!
 //! [`dependencies`](crate::Prunable::dependencies) prints which channels stay or go together, who makes, scales and reads them, and why some may not go. Its
 //! [`to_dot`](crate::Dependencies::to_dot) and [`to_mermaid`](crate::Dependencies::to_mermaid) draw the data flow with the coupled layers in colours:
@@ -306,7 +189,7 @@
 //! # }
 //! ```
 //!
-//! ## What stays
+//! # What stays
 //!
 //! | | |
 //! | --- | --- |
@@ -318,6 +201,8 @@
 //! | `#[prune(keep)]` | |
 
 pub mod choosing;
+pub mod declaring;
 pub mod deploying;
 pub mod measuring;
+pub mod operations;
 pub mod serving;

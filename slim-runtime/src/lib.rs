@@ -2,11 +2,10 @@
 //! and have a smaller network that computes the same function.
 //!
 //! ```
-//! use slim_runtime::Prunable;
+//! use slim_runtime::{Prunable, forward};
 //! use tch::{Device, Tensor, nn};
 //!
 //! #[derive(Debug, Prunable)]
-//! #[prune(sequential)]
 //! struct Net { conv1: nn::Conv2D, bn1: nn::BatchNorm, conv2: nn::Conv2D, bn2: nn::BatchNorm, fc: nn::Linear }
 //!
 //! impl Net {
@@ -21,6 +20,7 @@
 //!     }
 //! }
 //!
+//! #[forward] // the wiring is read from here
 //! impl nn::ModuleT for Net {
 //!     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
 //!         let xs = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu();
@@ -44,8 +44,8 @@
 //!
 //! # The way through this crate
 //!
-//! 1. **Annotate.** [`#[derive(Prunable)]`](derive@Prunable) reads the data flow from the order of the fields, and branches from attributes: see the
-//!    [`guide`]. Or define the network once with [`model!`], from which struct, constructor, forward pass and wiring come. tch's layers, containers and derived types can be fields; [`nn`] has drop-ins whose groups follow the weight, a split and a shuffle.
+//! 1. **Annotate.** [`#[derive(Prunable)]`](derive@Prunable) on the struct, [`#[forward]`](macro@forward) above its forward pass, from which the wiring is read: see the [`guide`]. Or
+//!    define the network once with [`model!`]. tch's layers, containers and derived types can be fields; [`nn`] has drop-ins whose groups follow the weight, a split and a shuffle.
 //! 2. **Train with sparsity.** [`add_l1_subgradient`](Prunable::add_l1_subgradient) between `backward` and `step`.
 //! 3. **Slim.** [`slim`](Prunable::slim) is [`plan`](Prunable::plan) and [`apply`](Prunable::apply) in one. A [`Plan`] is data: print it, save it,
 //!    keep a snapshot of it in a test, apply it to a replica. [`Slimming`] says [how much goes, and which channels first](guide::choosing); [`Slimming::verify`] slims only what a
@@ -62,9 +62,8 @@
 //!
 //! # What is guaranteed
 //!
-//! In evaluation mode the slimmed network computes what the network computes when γ and β of the removed channels are zero,
-//! provided that its activations map zero to zero (ReLU, SiLU, tanh; not the sigmoid), and that `forward` does what the fields say.
-//! [`Slimming::verify`] shows both on a sample. A channel that some layer reads without a batch norm in between is never removed.
+//! In evaluation mode the slimmed network computes what the network computes when γ and β of the removed channels are zero: the wiring is read from `forward`, and read again after
+//! surgery, before anything is final. Where a wiring is [declared](guide::declaring) that holds if `forward` does what the fields say. [`Slimming::verify`] shows it on a sample. A channel that some layer reads without a batch norm in between is never removed.
 //! With [absorption](Absorb) it is the network whose γ are zero and whose β are kept, where [`Slimmed::absorbed`] says that it is exact.
 //! After an error or a panic the model is what it was, to the bit.
 

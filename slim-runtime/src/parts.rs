@@ -34,6 +34,9 @@ trait Sink {
 
     /// A tensor that is a field.
     fn tensor(&mut self, path: &[String], tensor: &Tensor);
+
+    /// The part that was visited last is deployed, and so for inference alone.
+    fn deployed(&mut self, path: &[String]) -> Result<()>;
 }
 
 impl<'s> PartVisitor<'s> {
@@ -100,6 +103,11 @@ impl<'s> PartVisitor<'s> {
         self.sink.scaled_layer(&self.scope, scale);
     }
 
+    /// What is being visited is deployed, and so for inference alone.
+    pub(crate) fn deployed(&mut self) -> Result<()> {
+        self.sink.deployed(&self.scope)
+    }
+
     /// A tensor that is a field: a parameter or a buffer that `forward` uses by itself.
     pub fn tensor(&mut self, name: impl Display, tensor: &Tensor) {
         self.scope.push(name.to_string());
@@ -140,7 +148,6 @@ pub(crate) struct Found {
 pub(crate) struct FieldTensor {
     pub(crate) path: Vec<String>,
     pub(crate) tensor: Tensor,
-    pub(crate) is_used: Cell<bool>,
 }
 
 impl Parts {
@@ -200,7 +207,6 @@ impl Parts {
             let (from, _) = memory(&field.tensor)?;
             let bytes = field.tensor.numel() * field.tensor.kind().elt_size_in_bytes();
             (from..from + bytes.max(1)).contains(&start).then(|| {
-                field.is_used.set(true);
                 let whole = from == start && tensor.numel() >= field.tensor.numel();
                 (field, whole)
             })
@@ -230,7 +236,11 @@ impl Sink for Parts {
 
     fn tensor(&mut self, path: &[String], tensor: &Tensor) {
         let (path, tensor) = (path.to_vec(), tensor.shallow_clone());
-        self.tensors.push(FieldTensor { path, tensor, is_used: Cell::new(false) });
+        self.tensors.push(FieldTensor { path, tensor });
+    }
+
+    fn deployed(&mut self, _: &[String]) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -302,4 +312,8 @@ impl Sink for Scales {
     }
 
     fn tensor(&mut self, _: &[String], _: &Tensor) {}
+
+    fn deployed(&mut self, path: &[String]) -> Result<()> {
+        Err(Error::Deployed { path: path.join(".") })
+    }
 }

@@ -1,5 +1,7 @@
 //! The one trait: what depends on what, and a way to reach the layers.
 
+use tch::Tensor;
+
 use crate::criterion::{LayerScores, Masking};
 use crate::plan::{Plan, Slimmed};
 use crate::slimming::Slimming;
@@ -10,7 +12,7 @@ use crate::{
 
 /// A model, block or layer whose channels can be removed.
 ///
-/// Write `#[derive(Prunable)]` on a struct of layers; nothing else is needed for a chain. tch's layers, [`Vec`], [`Option`],
+/// Write `#[derive(Prunable)]` on a struct of layers and [`#[forward]`](macro@crate::forward) above its forward pass. tch's layers, [`Vec`], [`Option`],
 /// [`Box`], arrays, tuples and derived structs implement the trait, so models compose. Numbers, strings and
 /// [`PhantomData`](std::marker::PhantomData) pass channels through.
 ///
@@ -98,6 +100,19 @@ pub trait Prunable {
     /// [`Error::OutOfReach`](crate::Error::OutOfReach) for a budget, [`Error::NothingToPrune`](crate::Error::NothingToPrune), those of the criterion and of [`trace`](Self::trace).
     fn plan(&self, slimming: &Slimming) -> Result<Plan> {
         planner::plan(&planner::trace(self, slimming.zeroed())?, slimming)
+    }
+
+    /// Like [`plan`](Self::plan), for inputs of the shape of a sample: for a `forward` that does something else for inputs of other sizes, or gives sizes to
+    /// operations that are written out. `#[prune(input = [3, 224, 224])]` on the struct does the same for all plans.
+    ///
+    /// `samples` are the model's inputs `[N, …]`, one for each; only their shapes are read.
+    ///
+    /// # Errors
+    /// Those of [`plan`](Self::plan).
+    fn plan_on(&self, samples: &[&Tensor], slimming: &Slimming) -> Result<Plan> {
+        let shape = |sample: &&Tensor| sample.size().into_iter().skip(1).collect();
+        let shapes: Vec<Vec<i64>> = samples.iter().map(shape).collect();
+        planner::plan(&planner::trace_on(self, Some(&shapes), slimming.zeroed())?, slimming)
     }
 
     /// Why each channel of the layer at `path` stays or goes. Changes nothing. `path` is that of one layer, and no pattern.
@@ -277,6 +292,16 @@ pub trait Prunable {
         Self: Sized,
     {
         cost::of_one(self, forward)
+    }
+
+    /// Parameters and MACs as [`cost`](Self::cost) counts them, without running anything: from a `forward` that is [read](crate::forward), for inputs of these shapes without
+    /// samples, `[channels, positions…]`. None need be given where `#[prune(input = [3, 224, 224])]` says them. tch's own layers are counted too.
+    ///
+    /// # Errors
+    /// [`Error::Layer`](crate::Error::Layer) where the shape is not known or a wiring is declared; those of [`trace`](Self::trace).
+    fn cost_by_shape(&self, shapes: &[&[i64]]) -> Result<Cost> {
+        let shapes: Vec<Vec<i64>> = shapes.iter().map(|shape| shape.to_vec()).collect();
+        cost::by_shape(self, &shapes)
     }
 
     /// Like [`cost`](Self::cost), where `forward` runs `samples` samples alike; what is returned is for one of them. With 1, also where layers see something else in

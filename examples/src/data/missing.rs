@@ -94,7 +94,7 @@ pub(super) fn absent(dir: &Path, names: &[&'static str]) -> Result<Vec<&'static 
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
             {
-                absent.push(*name)
+                absent.push(*name);
             }
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         }

@@ -192,7 +192,7 @@ mod tests {
                 .filter(|(_, variable)| variable.requires_grad())
                 .collect();
             let draw = |(seed, mut variable): (usize, Tensor)| {
-                variable.copy_(&(0.5 * drawn(&variable.size(), seed as u64)))
+                variable.copy_(&(0.5 * drawn(&variable.size(), seed as u64)));
             };
             tch::no_grad(|| variables.into_values().enumerate().for_each(draw));
             theirs.copy(ours)?;

@@ -124,7 +124,7 @@ fn model() -> Result<Model> {
     let weights: BTreeMap<_, _> =
         model.vs.variables().into_iter().filter(|(_, variable)| variable.dim() > 1).collect();
     let draw = |(seed, mut weight): (usize, Tensor)| {
-        weight.copy_(&(0.3 * drawn(&weight.size(), seed as u64)))
+        weight.copy_(&(0.3 * drawn(&weight.size(), seed as u64)));
     };
     tch::no_grad(|| weights.into_values().enumerate().for_each(draw));
     Ok(model)

@@ -4,10 +4,10 @@
 
 use std::borrow::Borrow;
 
-use slim_runtime::Prunable;
 use slim_runtime::nn::{
     AvgPool2d, BatchNorm, Conv2D, Linear, MaxPool2d, avg_pool2d, conv2d, linear, max_pool2d,
 };
+use slim_runtime::{Prunable, forward};
 use tch::Tensor;
 use tch::nn::init::FanInOut;
 use tch::nn::{ConvConfig, Init, LinearConfig, ModuleT, Path};
@@ -16,7 +16,6 @@ use super::torchvision::{apply_all, kaiming_normal, linear_config, norm};
 
 /// Dense blocks with transitions between them, and a linear layer.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 #[prune(input = 3)]
 pub struct DenseNet {
     features: Features,
@@ -24,7 +23,6 @@ pub struct DenseNet {
 }
 
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 struct Features {
     conv0: Conv2D,
     norm0: BatchNorm,
@@ -41,8 +39,6 @@ struct Features {
 
 /// Appends channels to its input. Every layer reads them through its own batch norm, so they go when none of these needs them.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
-#[prune(output = [input, conv2])]
 struct DenseLayer {
     norm1: BatchNorm,
     conv1: Conv2D,
@@ -52,7 +48,6 @@ struct DenseLayer {
 
 /// Halves channels and sides.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 struct Transition {
     norm: BatchNorm,
     conv: Conv2D,
@@ -153,6 +148,7 @@ fn conv(p: &Path, inputs: i64, outputs: i64, kernel: i64, stride: i64) -> Conv2D
     )
 }
 
+#[forward]
 impl ModuleT for DenseNet {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         xs.apply_t(&self.features, train)
@@ -163,6 +159,7 @@ impl ModuleT for DenseNet {
     }
 }
 
+#[forward]
 impl ModuleT for Features {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let xs = xs.apply(&self.conv0).apply_t(&self.norm0, train).relu_().apply(&self.pool0);
@@ -173,6 +170,7 @@ impl ModuleT for Features {
     }
 }
 
+#[forward]
 impl ModuleT for DenseLayer {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let new = xs.apply_t(&self.norm1, train).relu_().apply(&self.conv1);
@@ -181,6 +179,7 @@ impl ModuleT for DenseLayer {
     }
 }
 
+#[forward]
 impl ModuleT for Transition {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         xs.apply_t(&self.norm, train).relu_().apply(&self.conv).apply(&self.pool)

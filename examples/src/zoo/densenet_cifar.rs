@@ -16,7 +16,7 @@ use std::borrow::Borrow;
 
 use anyhow::{Result, bail};
 use slim_runtime::nn::{AvgPool2d, BatchNorm, ChannelSelect, Conv2D, Linear, avg_pool2d, linear};
-use slim_runtime::{Cfg, Prunable, Stage};
+use slim_runtime::{Cfg, Prunable, Stage, forward};
 use tch::{Tensor, nn};
 
 use super::cifar::{Selections, Widths, batch_norm, conv};
@@ -26,7 +26,6 @@ pub(crate) const GROWTH: i64 = 12;
 
 /// DenseNet: three dense blocks with transitions between them, then one linear layer.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 #[prune(input = 3)]
 pub struct DenseNet {
     conv1: Conv2D,
@@ -43,8 +42,6 @@ pub struct DenseNet {
 
 /// Batch norm, ReLU, convolution; appended to the stream.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
-#[prune(output = [input, conv1])]
 struct DenseLayer {
     select: ChannelSelect,
     bn1: BatchNorm,
@@ -53,7 +50,6 @@ struct DenseLayer {
 
 /// Batch norm, ReLU, convolution, and half the size.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 struct Transition {
     select: ChannelSelect,
     bn1: BatchNorm,
@@ -159,6 +155,7 @@ impl Transition {
     }
 }
 
+#[forward]
 impl nn::ModuleT for DenseNet {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let dense = |stream: Tensor, block: &[DenseLayer]| {
@@ -172,6 +169,7 @@ impl nn::ModuleT for DenseNet {
     }
 }
 
+#[forward]
 impl nn::ModuleT for DenseLayer {
     fn forward_t(&self, stream: &Tensor, train: bool) -> Tensor {
         let xs = stream.apply(&self.select).apply_t(&self.bn1, train).relu_().apply(&self.conv1);
@@ -179,6 +177,7 @@ impl nn::ModuleT for DenseLayer {
     }
 }
 
+#[forward]
 impl nn::ModuleT for Transition {
     fn forward_t(&self, stream: &Tensor, train: bool) -> Tensor {
         stream

@@ -4,9 +4,9 @@
 
 use std::borrow::Borrow;
 
-use slim_runtime::Prunable;
 use slim_runtime::nn::{AdaptiveAvgPool2d, BatchNorm, Conv2D, Linear, MaxPool2d};
 use slim_runtime::nn::{adaptive_avg_pool2d, batch_norm2d, conv2d, linear, max_pool2d};
+use slim_runtime::{Prunable, forward};
 use tch::Tensor;
 use tch::nn::{BatchNormConfig, ConvConfig, Init, LinearConfig, ModuleT, Path};
 
@@ -14,7 +14,6 @@ use super::torchvision::linear_config;
 
 /// A stem, nine inception modules with max-pools between them, and a linear layer.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 #[prune(input = 3)]
 pub struct GoogLeNet {
     conv1: BasicConv,
@@ -39,21 +38,15 @@ pub struct GoogLeNet {
 
 /// Four branches, side by side.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
-#[prune(output = [branch1, branch2, branch3, branch4])]
 struct Inception {
     branch1: BasicConv,
-    #[prune(from = input)]
     branch2: (BasicConv, BasicConv),
-    #[prune(from = input)]
     branch3: (BasicConv, BasicConv),
-    #[prune(from = input)]
     branch4: (MaxPool2d, BasicConv),
 }
 
 /// Convolution, batch norm, ReLU.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 struct BasicConv {
     conv: Conv2D,
     bn: BatchNorm,
@@ -133,6 +126,7 @@ impl BasicConv {
     }
 }
 
+#[forward]
 impl ModuleT for GoogLeNet {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let xs = xs.apply_t(&self.conv1, train).apply(&self.maxpool1);
@@ -154,6 +148,7 @@ impl ModuleT for GoogLeNet {
     }
 }
 
+#[forward]
 impl ModuleT for Inception {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let in_a_row = |(first, second): &(BasicConv, BasicConv)| {
@@ -170,6 +165,7 @@ impl ModuleT for Inception {
     }
 }
 
+#[forward]
 impl ModuleT for BasicConv {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         xs.apply(&self.conv).apply_t(&self.bn, train).relu_()

@@ -1,9 +1,9 @@
 //! What the mobile networks share. Names, functions and initialisation are torchvision's.
 
-use slim_runtime::Prunable;
 use slim_runtime::nn::{
     AdaptiveAvgPool2d, BatchNorm, Conv2D, Linear, adaptive_avg_pool2d, batch_norm2d, conv2d, linear,
 };
+use slim_runtime::{Prunable, forward};
 use tch::nn::init::FanInOut;
 use tch::{Tensor, nn};
 
@@ -11,11 +11,9 @@ use super::torchvision::kaiming_normal;
 
 /// Convolution, batch norm, activation: torchvision's `Conv2dNormActivation`.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 pub(super) struct ConvNorm {
     conv: Conv2D,
     norm: BatchNorm,
-    #[prune(elementwise)]
     activation: Activation,
 }
 
@@ -41,7 +39,6 @@ pub(super) enum Window {
 
 /// Expand (1×1), filter (depthwise), recalibrate, project (1×1, without an activation).
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 pub(super) struct InvertedResidual {
     pub(super) expand: Option<ConvNorm>,
     pub(super) depthwise: ConvNorm,
@@ -51,15 +48,12 @@ pub(super) struct InvertedResidual {
 
 /// A block whose input is added to its output.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
-#[prune(output = input + block)]
 pub(super) struct Residual {
     block: InvertedResidual,
 }
 
 /// One of torchvision's `features`.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 pub(super) enum Feature {
     Conv(ConvNorm),
     Plain(InvertedResidual),
@@ -68,8 +62,6 @@ pub(super) enum Feature {
 
 /// Scales each channel by what all channels say about it.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
-#[prune(output = input * fc2)]
 pub(super) struct SqueezeExcitation {
     avgpool: AdaptiveAvgPool2d,
     fc1: Conv2D,
@@ -142,6 +134,7 @@ pub(super) fn classifier(p: nn::Path, inputs: i64, outputs: i64) -> Linear {
     )
 }
 
+#[forward]
 impl Activation {
     /// In place: nothing else reads what a batch norm gives.
     fn apply(self, mut xs: Tensor) -> Tensor {
@@ -154,12 +147,14 @@ impl Activation {
     }
 }
 
+#[forward]
 impl nn::ModuleT for ConvNorm {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         self.activation.apply(xs.apply(&self.conv).apply_t(&self.norm, train))
     }
 }
 
+#[forward]
 impl nn::ModuleT for InvertedResidual {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let xs = xs.apply_opt_t(&self.expand, train).apply_t(&self.depthwise, train);
@@ -167,12 +162,14 @@ impl nn::ModuleT for InvertedResidual {
     }
 }
 
+#[forward]
 impl nn::ModuleT for Residual {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         xs.apply_t(&self.block, train).g_add_(xs)
     }
 }
 
+#[forward]
 impl nn::ModuleT for Feature {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         match self {
@@ -183,6 +180,7 @@ impl nn::ModuleT for Feature {
     }
 }
 
+#[forward]
 impl nn::Module for SqueezeExcitation {
     fn forward(&self, xs: &Tensor) -> Tensor {
         xs * xs.apply(&self.avgpool).apply(&self.fc1).relu_().apply(&self.fc2).hardsigmoid()

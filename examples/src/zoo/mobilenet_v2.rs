@@ -2,8 +2,8 @@
 
 use std::borrow::Borrow;
 
-use slim_runtime::Prunable;
 use slim_runtime::nn::{AdaptiveAvgPool2d, Linear, adaptive_avg_pool2d};
+use slim_runtime::{Prunable, forward};
 use tch::{Tensor, nn};
 
 use super::mobile::{Activation, ConvNorm, Feature, InvertedResidual, Window, classifier, norm};
@@ -29,7 +29,6 @@ struct Stage {
 
 /// MobileNetV2 of width 1.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 #[prune(input = 3)]
 pub struct MobileNetV2 {
     features: Vec<Feature>,
@@ -104,6 +103,7 @@ fn inverted_residual(
     }
 }
 
+#[forward]
 impl nn::ModuleT for MobileNetV2 {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let xs =

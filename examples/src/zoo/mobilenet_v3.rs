@@ -2,8 +2,8 @@
 
 use std::borrow::Borrow;
 
-use slim_runtime::Prunable;
 use slim_runtime::nn::{AdaptiveAvgPool2d, Linear, adaptive_avg_pool2d};
+use slim_runtime::{Prunable, forward};
 use tch::{Tensor, nn};
 
 use super::mobile::{
@@ -34,7 +34,6 @@ const LARGE: [(i64, i64, i64, bool, Activation, i64); 15] = [
 
 /// MobileNetV3 of width 1.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 #[prune(input = 3)]
 pub struct MobileNetV3 {
     features: Vec<Feature>,
@@ -124,6 +123,7 @@ fn norm() -> nn::BatchNormConfig {
     nn::BatchNormConfig { eps: 0.001, momentum: 0.01, ..mobile::norm() }
 }
 
+#[forward]
 impl nn::ModuleT for MobileNetV3 {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let xs =

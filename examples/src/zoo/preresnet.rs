@@ -16,7 +16,7 @@ use std::borrow::Borrow;
 
 use anyhow::{Result, bail};
 use slim_runtime::nn::{AvgPool2d, BatchNorm, ChannelSelect, Conv2D, Linear, avg_pool2d, linear};
-use slim_runtime::{Cfg, Prunable, Stage};
+use slim_runtime::{Cfg, Prunable, Stage, forward};
 use tch::{Tensor, nn};
 
 use super::cifar::{Selections, Widths, batch_norm, conv};
@@ -26,7 +26,6 @@ const EXPANSION: i64 = 4;
 
 /// Pre-activation ResNet: three stages of bottleneck blocks, then one linear layer.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 #[prune(input = 3)]
 pub struct PreResNet {
     conv1: Conv2D,
@@ -41,8 +40,6 @@ pub struct PreResNet {
 
 /// Batch norm, ReLU, convolution; three times, and added to the stream.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
-#[prune(output = conv3 + downsample)]
 struct Bottleneck {
     select: ChannelSelect,
     bn1: BatchNorm,
@@ -51,7 +48,6 @@ struct Bottleneck {
     conv2: Conv2D,
     bn3: BatchNorm,
     conv3: Conv2D,
-    #[prune(from = input)]
     downsample: Option<Conv2D>,
 }
 
@@ -164,6 +160,7 @@ impl Bottleneck {
     }
 }
 
+#[forward]
 impl nn::ModuleT for PreResNet {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let blocks = self.layer1.iter().chain(&self.layer2).chain(&self.layer3);
@@ -174,6 +171,7 @@ impl nn::ModuleT for PreResNet {
     }
 }
 
+#[forward]
 impl nn::ModuleT for Bottleneck {
     fn forward_t(&self, stream: &Tensor, train: bool) -> Tensor {
         let xs = stream.apply(&self.select).apply_t(&self.bn1, train).relu_().apply(&self.conv1);

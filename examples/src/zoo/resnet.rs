@@ -4,11 +4,11 @@
 
 use std::borrow::Borrow;
 
-use slim_runtime::Prunable;
 use slim_runtime::nn::{
     AdaptiveAvgPool2d, BatchNorm, Conv2D, Linear, MaxPool2d, adaptive_avg_pool2d, conv2d, linear,
     max_pool2d,
 };
+use slim_runtime::{Prunable, forward};
 use tch::Tensor;
 use tch::nn::init::FanInOut;
 use tch::nn::{ConvConfig, ModuleT, Path};
@@ -17,7 +17,6 @@ use super::torchvision::{apply_all, kaiming_normal, linear_config, norm};
 
 /// A stem, four stages of residual blocks, and a linear layer.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 #[prune(input = 3)]
 pub struct ResNet<B> {
     conv1: Conv2D,
@@ -33,21 +32,16 @@ pub struct ResNet<B> {
 
 /// Two 3×3 convolutions, around which the input is added.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
-#[prune(output = bn2 + downsample)]
 pub struct BasicBlock {
     conv1: Conv2D,
     bn1: BatchNorm,
     conv2: Conv2D,
     bn2: BatchNorm,
-    #[prune(from = input)]
     downsample: Option<(Conv2D, BatchNorm)>,
 }
 
 /// A 3×3 convolution, in ResNeXt of many groups, between two of 1×1, around which the input is added.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
-#[prune(output = bn3 + downsample)]
 pub struct Bottleneck {
     conv1: Conv2D,
     bn1: BatchNorm,
@@ -55,7 +49,6 @@ pub struct Bottleneck {
     bn2: BatchNorm,
     conv3: Conv2D,
     bn3: BatchNorm,
-    #[prune(from = input)]
     downsample: Option<(Conv2D, BatchNorm)>,
 }
 
@@ -219,6 +212,7 @@ fn downsample(p: &Path, inputs: i64, outputs: i64, stride: i64) -> Option<(Conv2
     })
 }
 
+#[forward]
 impl<B: ModuleT> ModuleT for ResNet<B> {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let xs = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu_().apply(&self.maxpool);
@@ -229,6 +223,7 @@ impl<B: ModuleT> ModuleT for ResNet<B> {
     }
 }
 
+#[forward]
 impl ModuleT for BasicBlock {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let out = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu_();
@@ -237,6 +232,7 @@ impl ModuleT for BasicBlock {
     }
 }
 
+#[forward]
 impl ModuleT for Bottleneck {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let out = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu_();
@@ -246,6 +242,7 @@ impl ModuleT for Bottleneck {
     }
 }
 
+#[forward]
 fn shortcut(downsample: Option<&(Conv2D, BatchNorm)>, xs: &Tensor, train: bool) -> Tensor {
     match downsample {
         Some((conv, bn)) => xs.apply(conv).apply_t(bn, train),

@@ -5,18 +5,17 @@
 
 use std::borrow::Borrow;
 
-use slim_runtime::Prunable;
 use slim_runtime::nn::{
     AdaptiveAvgPool2d, Linear, MaxPool2d, Shuffle, Split, adaptive_avg_pool2d, linear, max_pool2d,
     shuffle, split,
 };
+use slim_runtime::{Prunable, forward};
 use tch::{Tensor, nn};
 
 use super::mobile::{Activation, ConvNorm, Window, norm};
 
 /// ShuffleNetV2: three stages, each of a block that halves the size and blocks that keep it.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 #[prune(input = 3)]
 pub struct ShuffleNetV2 {
     conv1: ConvNorm,
@@ -30,7 +29,6 @@ pub struct ShuffleNetV2 {
 }
 
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 enum Block {
     Down(Down),
     Basic(Basic),
@@ -144,6 +142,7 @@ fn depthwise(p: &nn::Path, index: usize, width: i64, stride: i64) -> ConvNorm {
     )
 }
 
+#[forward]
 impl nn::ModuleT for ShuffleNetV2 {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let xs = xs.apply_t(&self.conv1, train).apply(&self.maxpool);
@@ -153,6 +152,7 @@ impl nn::ModuleT for ShuffleNetV2 {
     }
 }
 
+#[forward]
 impl nn::ModuleT for Block {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let branch = |xs: &Tensor, branch: &[ConvNorm]| {

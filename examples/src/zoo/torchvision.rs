@@ -1,5 +1,6 @@
 //! What torchvision's networks have in common: starting values, and layers in a row.
 
+use slim_runtime::forward;
 use slim_runtime::nn::{BatchNorm, batch_norm2d};
 use tch::Tensor;
 use tch::nn::init::{FanInOut, NonLinearity, NormalOrUniform};
@@ -22,6 +23,7 @@ pub(super) fn norm(p: &Path, width: i64) -> BatchNorm {
 }
 
 /// Applies layers one after the other.
+#[forward]
 pub(super) fn apply_all<M: ModuleT>(layers: &[M], xs: &Tensor, train: bool) -> Tensor {
     layers.iter().fold(xs.shallow_clone(), |xs, layer| xs.apply_t(layer, train))
 }

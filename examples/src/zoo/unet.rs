@@ -1,18 +1,13 @@
 //! A small U-Net ([Ronneberger et al., 2015](https://arxiv.org/abs/1505.04597)): three levels down, three up, and each level's features beside
 //! what comes from below. With batch norms, also behind the transposed convolutions, so that their channels can go too.
 //!
-//! Here the levels are fields, and the wiring says who reads what. For any number of levels, kept in two `Vec`s that are paired, it is a loop:
+//! Here the levels are fields. For any number of levels, kept in two `Vec`s that are paired, the forward pass is a loop:
 //!
 //! ```
-//! use slim_runtime::{Flow, LayerVisitor, Prunable, Result, Tracer};
-//! # use slim_runtime::nn::{BatchNorm, Conv2D, ConvTranspose2D, batch_norm2d, conv_transpose2d, conv2d};
-//! # use tch::nn;
-//! # #[derive(Debug, Prunable)]
-//! # #[prune(sequential)]
-//! # struct Level { conv: Conv2D, bn: BatchNorm }
-//! # #[derive(Debug, Prunable)]
-//! # #[prune(sequential)]
-//! # struct Up { conv: ConvTranspose2D, bn: BatchNorm }
+//! use slim_runtime::nn::{BatchNorm, Conv2D, ConvTranspose2D};
+//! use slim_runtime::{Prunable, forward};
+//! # use slim_runtime::nn::{batch_norm2d, conv_transpose2d, conv2d};
+//! use tch::{Tensor, nn};
 //! # fn level(p: nn::Path, inputs: i64, width: i64) -> Level {
 //! #     Level { conv: conv2d(&p / "conv", inputs, width, 3, Default::default()), bn: batch_norm2d(&p / "bn", width, Default::default()) }
 //! # }
@@ -20,6 +15,7 @@
 //! #     Up { conv: conv_transpose2d(&p / "conv", inputs, width, 2, Default::default()), bn: batch_norm2d(&p / "bn", width, Default::default()) }
 //! # }
 //!
+//! #[derive(Debug, Prunable)]
 //! struct UNet {
 //!     down: Vec<Level>,
 //!     /// From the innermost: what brings the level below up, and what reads it beside the level's own features.
@@ -27,26 +23,45 @@
 //!     head: Conv2D,
 //! }
 //!
-//! impl Prunable for UNet {
-//!     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-//!         let (mut flow, mut skips) = (input, Vec::new());
-//!         for (i, level) in self.down.iter().enumerate() {
-//!             flow = cx.field(format!("down.{i}"), |cx| level.trace(cx, flow))?;
-//!             skips.push(flow.clone());
-//!         }
-//!         skips.pop(); // the innermost is read from below alone
-//!         for (i, (up, level)) in self.up.iter().enumerate() {
-//!             flow = cx.field(format!("up.{i}.0"), |cx| up.trace(cx, flow))?;
-//!             flow = cx.concat(&[skips.pop().into_iter().collect(), vec![flow]].concat())?;
-//!             flow = cx.field(format!("up.{i}.1"), |cx| level.trace(cx, flow))?;
-//!         }
-//!         cx.field("head", |cx| self.head.trace(cx, flow))
-//!     }
+//! #[derive(Debug, Prunable)]
+//! struct Level {
+//!     conv: Conv2D,
+//!     bn: BatchNorm,
+//! }
 //!
-//!     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
-//!         visit.field("down", |visit| self.down.layers_mut(visit))?;
-//!         visit.field("up", |visit| self.up.layers_mut(visit))?;
-//!         visit.field("head", |visit| self.head.layers_mut(visit))
+//! #[derive(Debug, Prunable)]
+//! struct Up {
+//!     conv: ConvTranspose2D,
+//!     bn: BatchNorm,
+//! }
+//!
+//! #[forward]
+//! impl nn::ModuleT for UNet {
+//!     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
+//!         let mut skips: Vec<Tensor> = Vec::new();
+//!         for level in &self.down {
+//!             let xs = skips.last().map_or_else(|| xs.shallow_clone(), |xs| xs.max_pool2d_default(2));
+//!             skips.push(xs.apply_t(level, train));
+//!         }
+//!         let mut xs = skips.pop().expect("a level");
+//!         for ((up, level), skip) in self.up.iter().zip(skips.into_iter().rev()) {
+//!             xs = Tensor::cat(&[skip, xs.apply_t(up, train)], 1).apply_t(level, train);
+//!         }
+//!         xs.apply(&self.head)
+//!     }
+//! }
+//!
+//! #[forward]
+//! impl nn::ModuleT for Level {
+//!     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
+//!         xs.apply(&self.conv).apply_t(&self.bn, train).relu()
+//!     }
+//! }
+//!
+//! #[forward]
+//! impl nn::ModuleT for Up {
+//!     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
+//!         xs.apply(&self.conv).apply_t(&self.bn, train).relu()
 //!     }
 //! }
 //! # let vs = nn::VarStore::new(tch::Device::Cpu);
@@ -63,17 +78,16 @@
 
 use std::borrow::Borrow;
 
-use slim_runtime::Prunable;
 use slim_runtime::nn::{
     BatchNorm, Conv2D, ConvTranspose2D, MaxPool2d, conv_transpose2d, conv2d, max_pool2d,
 };
+use slim_runtime::{Prunable, forward};
 use tch::{Tensor, nn};
 
 use super::cifar::batch_norm;
 
 /// U-Net for images `[N, 3, H, W]` whose sides are multiples of 8.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 #[prune(input = 3)]
 pub struct UNet {
     enc1: DoubleConv,
@@ -84,20 +98,16 @@ pub struct UNet {
     pool3: MaxPool2d,
     bottom: DoubleConv,
     up3: Up,
-    #[prune(from = [enc3, up3])]
     dec3: DoubleConv,
     up2: Up,
-    #[prune(from = [enc2, up2])]
     dec2: DoubleConv,
     up1: Up,
-    #[prune(from = [enc1, up1])]
     dec1: DoubleConv,
     head: Conv2D,
 }
 
 /// Convolution, batch norm, ReLU; twice.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 struct DoubleConv {
     conv1: Conv2D,
     bn1: BatchNorm,
@@ -107,7 +117,6 @@ struct DoubleConv {
 
 /// Twice the size: transposed convolution, batch norm, ReLU.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 struct Up {
     conv: ConvTranspose2D,
     bn: BatchNorm,
@@ -161,6 +170,7 @@ impl Up {
     }
 }
 
+#[forward]
 impl nn::ModuleT for UNet {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let enc1 = xs.apply_t(&self.enc1, train);
@@ -174,6 +184,7 @@ impl nn::ModuleT for UNet {
     }
 }
 
+#[forward]
 impl nn::ModuleT for DoubleConv {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let xs = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu_();
@@ -181,6 +192,7 @@ impl nn::ModuleT for DoubleConv {
     }
 }
 
+#[forward]
 impl nn::ModuleT for Up {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         xs.apply(&self.conv).apply_t(&self.bn, train).relu_()

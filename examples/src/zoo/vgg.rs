@@ -7,12 +7,11 @@ use std::borrow::Borrow;
 
 use anyhow::{Result, bail};
 use slim_runtime::nn::{self, AdaptiveAvgPool2d, MaxPool2d, adaptive_avg_pool2d, max_pool2d};
-use slim_runtime::{Cfg, Prunable, Stage, channels};
+use slim_runtime::{Cfg, Prunable, Stage, channels, forward};
 use tch::Tensor;
 
 /// VGG: stages of 3×3 convolutions, then one linear layer.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 #[prune(input = 3)]
 pub struct Vgg {
     feature: Vec<Block>,
@@ -23,10 +22,8 @@ pub struct Vgg {
 
 /// Convolution, batch norm, ReLU, and a max-pool where the cfg has an `'M'`.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 struct Block {
     conv: nn::Conv2D,
-    #[prune(act = relu)]
     bn: nn::BatchNorm,
     pool: Option<MaxPool2d>,
 }
@@ -107,6 +104,7 @@ impl Block {
     }
 }
 
+#[forward]
 impl nn::ModuleT for Vgg {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let xs = self.feature.iter().fold(xs.shallow_clone(), |xs, block| xs.apply_t(block, train));
@@ -114,6 +112,7 @@ impl nn::ModuleT for Vgg {
     }
 }
 
+#[forward]
 impl nn::ModuleT for Block {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         xs.apply(&self.conv).apply_t(&self.bn, train).relu_().apply_opt(&self.pool)

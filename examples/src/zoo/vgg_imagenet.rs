@@ -8,7 +8,7 @@ use slim_runtime::nn::{
     AdaptiveAvgPool2d, BatchNorm, Conv2D, Linear, MaxPool2d, adaptive_avg_pool2d, conv2d, linear,
     max_pool2d,
 };
-use slim_runtime::{Cfg, Prunable, Stage, channels};
+use slim_runtime::{Cfg, Prunable, Stage, channels, forward};
 use tch::Tensor;
 use tch::nn::init::FanInOut;
 use tch::nn::{ConvConfig, Init, LinearConfig, ModuleT, Path};
@@ -17,7 +17,6 @@ use super::torchvision::{apply_all, kaiming_normal, norm};
 
 /// Stages of 3×3 convolutions, then three linear layers.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 #[prune(input = 3)]
 pub struct Vgg {
     features: Vec<Layer>,
@@ -27,7 +26,6 @@ pub struct Vgg {
 
 /// One layer of a sequence.
 #[derive(Debug, Prunable)]
-#[prune(sequential)]
 enum Layer {
     Conv(Conv2D),
     Norm(BatchNorm),
@@ -100,6 +98,7 @@ fn full(p: &Path, inputs: i64, outputs: i64) -> Linear {
     linear(p, inputs, outputs, config)
 }
 
+#[forward]
 impl ModuleT for Vgg {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         let xs = apply_all(&self.features, xs, train).apply(&self.avgpool).flatten(1, -1);
@@ -107,6 +106,7 @@ impl ModuleT for Vgg {
     }
 }
 
+#[forward]
 impl ModuleT for Layer {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         match self {

@@ -75,7 +75,7 @@ fn one_that_is_killed_leaves_the_earlier_files() {
 fn what_must_not_be_replaced_is_not_and_neither_are_the_others() {
     let (folder, written) = earlier();
     let set = |name: &str, mode| {
-        fs::set_permissions(folder.path("out").join(name), Permissions::from_mode(mode)).unwrap()
+        fs::set_permissions(folder.path("out").join(name), Permissions::from_mode(mode)).unwrap();
     };
     for name in ["report.html", "pruned.safetensors"] {
         set(name, 0o444);

@@ -32,7 +32,9 @@ pub(crate) enum ConstValue {
 /// # Errors
 /// [`Error::NonFinite`] for a shift, [`Error::Torch`].
 pub(crate) fn constants(recording: &Recording) -> Result<Vec<Rc<[ConstValue]>>> {
-    let mut constants = Constants { recording, of: vec![Rc::new([]); recording.values.len()] };
+    let none: Rc<[ConstValue]> = Rc::new([]);
+    let of = recording.values.iter().map(|_| Rc::clone(&none)).collect();
+    let mut constants = Constants { recording, of };
     for step in &recording.steps {
         match step {
             Step::Operation(operation) => {

@@ -157,7 +157,7 @@ impl File {
             // What was absorbed is in the file's weights.
             Fit::Dense => {
                 surgery::apply_with(model, &graph, &planner::without_absorption(&plan), values)
-                    .map(drop)?
+                    .map(drop)?;
             }
             Fit::Slim => surgery::replace(values)?,
         }

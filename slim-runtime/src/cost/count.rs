@@ -43,7 +43,7 @@ pub(super) fn count(graph: &Graph, records: &[Record], samples: i64) -> Result<C
     for (&place, reports) in &mut reports {
         reports.divide(graph, place, samples)?;
     }
-    let counter = Counter { graph, reports, users: users(graph) };
+    let counter = Counter { graph, reports, users: users(graph), is_read: false };
     let layers = (0..graph.layers.len()).map(|layer| counter.layer(layer)).collect();
     let outside = outside.first().map(|first| {
         let (count, shape) = (outside.len(), first.size());
@@ -52,6 +52,25 @@ pub(super) fn count(graph: &Graph, records: &[Record], samples: i64) -> Result<C
         )
     });
     Ok(Cost { layers, outside })
+}
+
+/// The same, as the graph says it: nothing is run.
+///
+/// # Errors
+/// [`Error::Layer`] where that is more than can be counted.
+pub(super) fn read(graph: &Graph) -> Result<Cost> {
+    let mut reports: BTreeMap<Place, Reports> = BTreeMap::new();
+    for (place, tensor) in tensors(graph) {
+        let layer = &graph.layers[place.0];
+        if let (true, Some(uses)) = (must_report(layer, tensor), layer.uses) {
+            let weight = tensor.tensor.shallow_clone();
+            let record = Record { weight, times: uses, batch: None, given: Vec::new() };
+            reports.entry(tensor.tied.unwrap_or(place)).or_default().add(graph, place, &record)?;
+        }
+    }
+    let counter = Counter { graph, reports, users: users(graph), is_read: true };
+    let layers = (0..graph.layers.len()).map(|layer| counter.layer(layer)).collect();
+    Ok(Cost { layers, outside: None })
 }
 
 /// Where in the graph the tensor with this memory was met first.
@@ -145,6 +164,8 @@ fn must_report(layer: &LayerNode, tensor: &TensorNode) -> bool {
 
 struct Counter<'g> {
     graph: &'g Graph,
+    /// Whether the uses are read from the graph, which knows those of tch's layers too.
+    is_read: bool,
     reports: BTreeMap<Place, Reports>,
     users: HashMap<Place, Vec<&'g str>>,
 }
@@ -179,7 +200,7 @@ impl Counter<'_> {
         let (path, name) = (&layer.path, tensor.name);
         match self.reports.get(&owner) {
             // Somebody reported it, and it was not this one.
-            Some(_) if layer.maker == Maker::Tch && users.len() > 1 => {
+            Some(_) if layer.maker == Maker::Tch && users.len() > 1 && !self.is_read => {
                 Some(tchs_own(layer, tensor))
             }
             Some(reports) if reports.calls < users.len() => {

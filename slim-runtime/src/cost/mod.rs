@@ -159,6 +159,21 @@ pub(crate) fn of_one<M: Prunable, T>(model: &M, forward: impl FnOnce(&M) -> T) -
     count::count(&graph, &records, 1)
 }
 
+/// What a forward pass takes for one sample of inputs of these shapes, without running it.
+pub(crate) fn by_shape<M: Prunable + ?Sized>(model: &M, shapes: &[Vec<i64>]) -> Result<Cost> {
+    let shapes = (!shapes.is_empty()).then_some(shapes);
+    let graph = planner::trace_on(model, shapes, Masking::BatchNorm)?;
+    if graph.is_forward && graph.knows_shapes && graph.declared.is_empty() {
+        return count::read(&graph);
+    }
+    let reason = if graph.is_forward && graph.declared.is_empty() {
+        "the shape of its input is not known; give it, as in `cost_by_shape(&[&[3, 224, 224]])`, or write `#[prune(input = [3, 224, 224])]` on the struct"
+    } else {
+        "its wiring is not read from `forward`, so the sizes of images are not known; run it, with `cost`, or read it with `#[forward]`"
+    };
+    Err(Error::Layer { path: "model".to_owned(), reason: reason.to_owned() })
+}
+
 /// What each of the `samples` of a forward pass takes.
 pub(crate) fn of_each<M: Prunable, T>(
     model: &M,

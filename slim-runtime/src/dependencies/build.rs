@@ -42,7 +42,12 @@ fn layer(graph: &Graph, units: &Units, node: &LayerNode) -> Layer {
             name,
         }
     };
-    Layer { path: node.path.clone(), kind: node.kind.clone(), axes: axes(node).map(axis).collect() }
+    Layer {
+        path: node.path.clone(),
+        kind: node.kind.clone(),
+        at: node.source(),
+        axes: axes(node).map(axis).collect(),
+    }
 }
 
 fn part(node: &LayerNode, axis: usize) -> Part {

@@ -89,7 +89,7 @@ fn drawn(
     for &end in ends {
         match end {
             End::Joint(joint) if joints[joint].uses == 1 => {
-                all.extend(drawn(joints, numbers, count, lines, &joints[joint].from))
+                all.extend(drawn(joints, numbers, count, lines, &joints[joint].from));
             }
             End::Joint(joint) => {
                 let number = match numbers[joint] {

@@ -39,6 +39,9 @@ pub struct Layer {
     pub path: String,
     /// What the layer does.
     pub kind: LayerKind,
+    /// Where `forward` applies it: file, line and column; `None` where the wiring is not read from `forward`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
     /// Its lists of channels: what it reads and makes, or what passes through it.
     pub axes: Vec<Axis>,
 }

@@ -125,10 +125,10 @@ fn a_failure_at_any_step_changes_nothing() {
             });
             match (failed, failure, done) {
                 (true, Failure::Error, Ok(Err(error))) => {
-                    assert!(error.to_string().contains("injected"), "{error}")
+                    assert!(error.to_string().contains("injected"), "{error}");
                 }
                 (true, Failure::Panic, Err(panic)) => {
-                    assert_eq!(panic.downcast_ref(), Some(&"injected"))
+                    assert_eq!(panic.downcast_ref(), Some(&"injected"));
                 }
                 (false, _, Ok(Ok(deployed))) => {
                     // The original, three layouts, each put for a look and for the clock; seven layers each.

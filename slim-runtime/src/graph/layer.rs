@@ -37,7 +37,7 @@ pub struct Axis {
 
 impl<'t> LayerTracer<'t> {
     pub(super) fn new(cx: &'t mut Tracer, node: LayerNode) -> Self {
-        let node = LayerNode { is_said: cx.is_said(), ..node };
+        let node = LayerNode { is_said: cx.is_said(), at: cx.at, ..node };
         cx.recording.layers.push(node);
         let index = cx.recording.layers.len() - 1;
         cx.recording.step(Step::Layer(index));
@@ -393,6 +393,7 @@ impl<'t> LayerTracer<'t> {
         let (value, source) = (self.cx.recording.value(Rc::clone(&ids)), self.cx.source());
         let made = self.node().axes[axis].role == AxisRole::Made;
         let whole = made && gate == LayerGate::Pass;
+        self.count_uses();
         let mut result = LayerResult { value, axis, gate, moves: false, shift: None, whole };
         say(&mut result);
         self.node().results.push(result);
@@ -513,6 +514,16 @@ impl<'t> LayerTracer<'t> {
     /// The dimensions of what the layer gives, and which of them holds the channels.
     pub(crate) fn frame_of(&mut self, shape: Shape, dim: usize) {
         self.frame = Some((shape, dim));
+    }
+
+    /// Each value of the layer's weight is used once for each position that it has now.
+    pub(crate) fn count_uses(&mut self) {
+        let Some((shape, _)) = &self.frame else { return };
+        let positions = shape.positions();
+        let batch = self.cx.probe.batch;
+        let uses = (positions % batch == 0).then_some(positions / batch);
+        let node = self.node();
+        node.uses = node.uses.or(uses);
     }
 
     /// Whether the dimensions of what the layer is given are known.

@@ -43,6 +43,10 @@ pub(crate) struct Recording {
     channels: ChannelId,
     /// What a `forward` asked that depends on sizes.
     pub(crate) asked: Asked,
+    /// Where it asked for sizes that no view uses: file, line and column.
+    pub(crate) size_questions: Vec<String>,
+    /// Whether the shapes of all inputs are known.
+    pub(crate) knows_shapes: bool,
     /// Layers that a `forward` has not applied, by field path.
     pub(crate) unused: Vec<String>,
     /// The shapes of its inputs, where a sample says them.

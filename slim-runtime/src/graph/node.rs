@@ -1,6 +1,7 @@
 //! A layer in a graph: which of its tensors' dimensions follow which channels.
 
 use std::borrow::Cow;
+use std::panic::Location;
 use std::rc::Rc;
 
 use tch::Tensor;
@@ -27,15 +28,23 @@ pub(crate) struct LayerNode {
     pub(crate) mix: Option<MixNode>,
     /// Of a batch norm: its momentum, where it can be read.
     pub(crate) momentum: Option<f64>,
+    /// How often each value of its weight is multiplied for one sample, where the dimensions are known: outputs of a convolution, inputs of a transposed one, rows of a
+    /// linear layer.
+    pub(crate) uses: Option<i64>,
+    /// Where a `forward` that is read applies it.
+    pub(crate) at: Option<&'static Location<'static>>,
     /// Channels that it keeps from being removed, in the order in which it says so.
     pub(crate) holds: Vec<LayerHold>,
     /// Channels that it makes one, position by position.
-    pub(crate) ties: Vec<(Rc<[ChannelId]>, Rc<[ChannelId]>)>,
+    pub(crate) ties: Vec<Tie>,
     /// The values that leave it.
     pub(crate) results: Vec<LayerResult>,
     /// Whether the trace of the part around it says every activation behind it.
     pub(crate) is_said: bool,
 }
+
+/// Two lists of channels that are one, position by position.
+pub(crate) type Tie = (Rc<[ChannelId]>, Rc<[ChannelId]>);
 
 /// Channels that a layer keeps from being removed.
 pub(crate) enum LayerHold {
@@ -147,6 +156,8 @@ impl LayerNode {
             reads: Vec::new(),
             mix: None,
             momentum: None,
+            uses: None,
+            at: None,
             holds: Vec::new(),
             ties: Vec::new(),
             results: Vec::new(),
@@ -160,6 +171,11 @@ impl LayerNode {
             axis.map_or(Dim::Size(size), |axis| Dim::Axis(self.axes[axis].name.to_string()))
         };
         tensor.tensor.size().into_iter().zip(&tensor.axes).map(dim).collect()
+    }
+
+    /// File, line and column of the place where a `forward` applies it.
+    pub(crate) fn source(&self) -> Option<String> {
+        self.at.map(|at| format!("{}:{}:{}", at.file(), at.line(), at.column()))
     }
 
     /// Whether what the layer makes depends on parameters that follow it.

@@ -45,7 +45,7 @@ impl Factor {
     pub(crate) fn answer(self, scale: i64) -> i64 {
         match self {
             Factor::Channels { count, literal: true } => count as i64,
-            Factor::Channels { count, literal: false } => count as i64 * scale,
+            Factor::Channels { count, literal: false } => (count as i64).saturating_mul(scale),
             Factor::Size { size, .. } => size,
         }
     }
@@ -59,6 +59,10 @@ impl Factor {
         matches!(self, Factor::Channels { .. })
     }
 
+    fn is_single(self) -> bool {
+        matches!(self, Factor::Channels { count: 1, .. })
+    }
+
     fn is_assumed(self) -> bool {
         matches!(self, Factor::Size { assumed: true, .. })
     }
@@ -66,7 +70,7 @@ impl Factor {
 
 /// The size of a dimension that `forward` is told.
 pub(crate) fn answer(dim: &[Factor], scale: i64) -> i64 {
-    dim.iter().map(|factor| factor.answer(scale)).product()
+    dim.iter().map(|factor| factor.answer(scale)).fold(1, i64::saturating_mul)
 }
 
 /// The size of a dimension in the network.
@@ -91,9 +95,9 @@ pub(crate) fn canonical(dim: impl IntoIterator<Item = Factor>) -> Dim {
             (
                 Some(Factor::Channels { count: a, literal: x }),
                 Factor::Channels { count: b, literal: y },
-            ) => Some(Factor::Channels { count: a * b, literal: x && y }),
+            ) => Some(Factor::Channels { count: a.saturating_mul(b), literal: x && y }),
             (Some(Factor::Size { size: a, assumed: x }), Factor::Size { size: b, assumed: y }) => {
-                Some(Factor::Size { size: a * b, assumed: x || y })
+                Some(Factor::Size { size: a.saturating_mul(b), assumed: x || y })
             }
             _ => None,
         };
@@ -149,6 +153,12 @@ impl Shape {
             counts.map(move |count| (index, count)).collect::<Vec<_>>()
         };
         self.0.iter().enumerate().flat_map(of).collect()
+    }
+
+    /// The number of elements of one channel, for all samples.
+    pub(crate) fn positions(&self) -> i64 {
+        let factors = self.0.iter().flatten().filter(|factor| !factor.is_channels());
+        factors.map(|factor| factor.size()).fold(1, i64::saturating_mul)
     }
 
     /// The dimension that holds all channels and nothing else, if there is one.
@@ -363,8 +373,13 @@ fn take(
         return Err(Misfit::Size);
     }
     let (mut left, mut taken) = (size, Vec::new());
+    let next = |factors: &[_]| if from_front { 0 } else { factors.len().saturating_sub(1) };
+    // A single channel is a dimension of one.
+    if size == 1 && factors.get(next(factors)).is_some_and(|&(factor, _)| factor.is_single()) {
+        taken.push(factors.remove(next(factors)).0);
+    }
     while left > 1 {
-        let at = if from_front { 0 } else { factors.len().checked_sub(1).ok_or(Misfit::Size)? };
+        let at = next(factors);
         let &(factor, digit) = factors.get(at).ok_or(Misfit::Size)?;
         let value = factor.answer(scale);
         if left % value == 0 {
@@ -428,10 +443,10 @@ pub(crate) fn slid(
     [kernel, stride, padding, dilation]: [i64; 4],
     ceil_mode: bool,
 ) -> Option<i64> {
-    let stride = stride.max(1);
+    let stride = stride.clamp(1, 1 << 40);
     let span = size
         .checked_add(padding.checked_mul(2)?)?
-        .checked_sub(dilation.checked_mul(kernel - 1)?)?
+        .checked_sub(dilation.checked_mul(kernel.checked_sub(1)?)?)?
         - 1;
     if span < 0 {
         return None;

@@ -16,6 +16,9 @@ use crate::parts::Parts;
 use crate::plan::{Hold, LayerKind};
 use crate::{Error, Flow, Result};
 
+/// More than any layer has, so that a number that is written out costs no memory without end.
+const MOST_CHANNELS: usize = 1 << 24;
+
 /// Records channel dependencies while a model's [`trace`](crate::Prunable::trace) runs.
 ///
 /// A composite calls [`field`](Self::field) for each of its parts; a layer calls [`layer`](Self::layer) and says which
@@ -443,6 +446,17 @@ impl Tracer {
         self.recording.step(Step::Sum(value.id, by));
     }
 
+    /// A number of channels that an operation makes by a number that is written out.
+    ///
+    /// # Errors
+    /// [`Error::Layer`] for more than any network has.
+    pub(crate) fn count(&self, name: &str, count: i64) -> Result<usize> {
+        let count = usize::try_from(count).ok().filter(|&count| count <= MOST_CHANNELS);
+        count.ok_or_else(|| {
+            self.layer_error(format!("`{name}` makes more channels than any network has"))
+        })
+    }
+
     /// Whether a constant is zero.
     pub(crate) fn is_zero(&self, value: &Value) -> bool {
         self.recording.steps.iter().any(|step| {
@@ -461,7 +475,7 @@ impl Tracer {
             );
             return Err(self.layer_error(reason));
         };
-        let count = usize::try_from(*channels).unwrap_or(0);
+        let count = self.count("opaque", *channels)?;
         let size = |size: i64, assumed| vec![Factor::Size { size, assumed }];
         let positions = positions.iter().map(|&positions| size(positions, true));
         let first = [size(*samples, true), vec![Factor::channels(count)]];
@@ -562,6 +576,9 @@ impl Tracer {
         self.give(output);
         self.recording.mark_first();
         self.recording.decisions = self.decider.made;
+        let shapes = self.inputs.iter().filter(|input| input.value.is_some());
+        self.recording.knows_shapes =
+            shapes.clone().count() > 0 && shapes.into_iter().all(|input| input.shape.is_some());
         self.recording
     }
 

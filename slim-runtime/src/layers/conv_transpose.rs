@@ -146,6 +146,7 @@ fn resize(
     if !layer.knows_dimensions() {
         return Ok(());
     }
+    layer.count_uses();
     let Some((Sliding { stride, padding, dilation }, more)) = sliding() else { return Ok(()) };
     layer.resize(|side, size| {
         let kernel = dilation.get(side)? * (shape.get(side + 2)? - 1);

@@ -124,6 +124,9 @@ impl Prunable for BatchNorm {
         trace_batch_norm(cx, &input, statistics, affine, Some(self.config.momentum))
     }
     fn parts(&self, visit: &mut PartVisitor<'_>) -> Result<()> {
+        if self.folded {
+            visit.deployed()?;
+        }
         visit.scaled_layer(self.ws.as_ref().map(|scale| ("weight", scale)));
         Ok(())
     }

@@ -196,6 +196,9 @@ impl<ND: AsRef<[i64]>> Prunable for Conv<ND> {
         trace_conv(cx, &input, tensors, groups, (Maker::Slim, reach), sliding)
     }
     fn parts(&self, visit: &mut PartVisitor<'_>) -> Result<()> {
+        if self.packed.is_some() {
+            visit.deployed()?;
+        }
         visit.scaled_layer(None);
         Ok(())
     }

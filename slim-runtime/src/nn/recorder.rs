@@ -129,7 +129,7 @@ mod tests {
             inner = record(|| record_macs(&weight, 3));
             record_macs(&weight, 4);
             std::thread::scope(|scope| {
-                _ = scope.spawn(|| record_macs(&Tensor::zeros([1], FLOAT_CPU), 5))
+                _ = scope.spawn(|| record_macs(&Tensor::zeros([1], FLOAT_CPU), 5));
             });
         });
         assert_eq!((times(&outer), times(&inner)), (vec![2, 4], vec![3]));

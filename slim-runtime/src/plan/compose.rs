@@ -64,7 +64,11 @@ impl Plan {
         passes.push(Pass { slimming, threshold });
         passes.extend(later.passes.iter().cloned());
         let Plan { slimming, threshold, warnings, .. } = later.clone();
-        Ok(Plan { format, slimming, threshold, warnings, passes, layers })
+        let mut declared = self.declared.clone();
+        declared
+            .extend(later.declared.iter().filter(|name| !self.declared.contains(name)).cloned());
+        let plan = Plan { format, slimming, threshold, passes, layers, ..later.clone() };
+        Ok(plan.warned(warnings).declared_by(declared))
     }
 
     /// The slimmings before the last, the first of them first; empty unless the plan was composed by [`then`](Self::then).

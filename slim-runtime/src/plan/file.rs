@@ -45,6 +45,8 @@ pub(super) struct PlanFile {
     #[serde(default)]
     warnings: Vec<Warning>,
     #[serde(default)]
+    declared: Vec<String>,
+    #[serde(default)]
     passes: Vec<Pass>,
     layers: Vec<LayerPlan>,
 }
@@ -53,10 +55,11 @@ impl TryFrom<PlanFile> for Plan {
     type Error = String;
 
     fn try_from(file: PlanFile) -> Result<Self, String> {
-        let PlanFile { format, slimming, threshold, warnings, passes, layers } = file;
-        if format != Plan::FORMAT {
+        let PlanFile { format, slimming, threshold, warnings, declared, passes, layers } = file;
+        if !(Plan::FORMAT_BEFORE..=Plan::FORMAT).contains(&format) {
             return Err(format!(
-                "this is a plan of format {format}, but only format {} can be read",
+                "this is a plan of format {format}, but only formats {} and {} can be read",
+                Plan::FORMAT_BEFORE,
                 Plan::FORMAT
             ));
         }
@@ -70,7 +73,7 @@ impl TryFrom<PlanFile> for Plan {
         {
             return Err("this network has more layers than any".to_owned());
         }
-        Ok(Plan { format, slimming, threshold, warnings, passes, layers })
+        Ok(Plan { format, slimming, threshold, warnings, declared, passes, layers })
     }
 }
 

@@ -110,9 +110,9 @@ impl fmt::Display for KeepList {
         for (i, (first, last)) in self.runs.iter().enumerate() {
             let comma = if i == 0 { "" } else { "," };
             if first == last {
-                write!(f, "{comma}{first}")?
+                write!(f, "{comma}{first}")?;
             } else {
-                write!(f, "{comma}{first}-{last}")?
+                write!(f, "{comma}{first}-{last}")?;
             }
         }
         Ok(())

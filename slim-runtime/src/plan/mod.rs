@@ -38,12 +38,15 @@ pub(crate) const OWN: [&str; 3] = ["out", "channels", "in"];
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "file::PlanFile")]
 pub struct Plan {
-    /// Version of this format: 2.
+    /// Version of this format: 3 where something is said that version 2 does not know, else 2.
     pub(crate) format: u32,
     pub(crate) slimming: Slimming,
     pub(crate) threshold: Option<f64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<Warning>,
+    /// Types whose wiring is declared by their fields, and not read from `forward`, until a verification has passed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) declared: Vec<String>,
     /// The slimmings before the last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) passes: Vec<Pass>,
@@ -164,7 +167,38 @@ pub struct Change {
 
 impl Plan {
     /// The version of plans that this crate writes, and reads.
-    pub(crate) const FORMAT: u32 = 2;
+    pub(crate) const FORMAT: u32 = 3;
+
+    /// The version before, which knows no declared wirings and no warnings of sizes.
+    pub(crate) const FORMAT_BEFORE: u32 = 2;
+
+    /// The version that this plan needs.
+    fn format_of(declared: &[String], warnings: &[Warning]) -> u32 {
+        let sizes = |warning: &Warning| matches!(warning, Warning::Sizes { .. });
+        if declared.is_empty() && !warnings.iter().any(sizes) {
+            Self::FORMAT_BEFORE
+        } else {
+            Self::FORMAT
+        }
+    }
+
+    /// With these warnings.
+    pub(crate) fn warned(self, warnings: Vec<Warning>) -> Self {
+        let format = Self::format_of(&self.declared, &warnings);
+        Self { format, warnings, ..self }
+    }
+
+    /// Of a wiring that is declared by the fields of these types, and not read from `forward`.
+    pub(crate) fn declared_by(self, declared: Vec<String>) -> Self {
+        let format = Self::format_of(&declared, &self.warnings);
+        Self { format, declared, ..self }
+    }
+
+    /// Types whose wiring is declared by their fields and not read from `forward`, in the order in which the symbolic pass met them; empty once a
+    /// [verification](Slimming::verify) has passed.
+    pub fn declared(&self) -> &[String] {
+        &self.declared
+    }
 
     /// What was asked for.
     pub fn slimming(&self) -> &Slimming {

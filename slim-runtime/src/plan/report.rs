@@ -50,10 +50,14 @@ impl fmt::Display for Plan {
             )
         });
         let warnings = self.warnings.iter().map(Warning::to_string);
+        let declared = self.declared.iter().map(|name| {
+            format!("of `{name}` is declared, not read from `forward`; compare them with `verify`")
+        });
         let held = self.layers.iter().filter_map(|layer| layer.held(self.masking()));
         for (label, lines) in [
             ("bound", bounded.collect::<Vec<_>>()),
             ("warning", warnings.collect()),
+            ("wiring", declared.collect()),
             ("held", held.collect()),
         ] {
             write_lines(f, label, lines)?;

@@ -25,6 +25,11 @@ pub enum Warning {
         /// The largest.
         largest: f64,
     },
+    /// `forward` asks for sizes here that no view uses. What it does with them was the same for all sizes that were tried, and may differ for others.
+    Sizes {
+        /// File, line and column.
+        at: String,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -35,6 +40,10 @@ impl fmt::Display for Warning {
                 "the largest |γ| that goes, {}, is {:.0} % of the median that stays: no gap, so accuracy will suffer; train longer with sparsity, or remove less",
                 number(*largest),
                 100. * largest / median
+            ),
+            Warning::Sizes { at } => write!(
+                f,
+                "{at}: `forward` asks for sizes, and does the same for all that were tried; if it does something else for others, write the shape of your images on the struct, as in `#[prune(input = [3, 224, 224])]`, or plan with `plan_on`"
             ),
             Warning::WeightDecay { smallest, largest } => write!(
                 f,

@@ -5,7 +5,7 @@ use super::select::{self, Choice};
 use crate::analysis::Graph;
 use crate::explanation::{ChannelFate, Explanation, Reason};
 use crate::graph::{AxisRole, LayerNode};
-use crate::plan::OWN;
+use crate::plan::{Hold, OWN};
 use crate::slimming::Slimming;
 use crate::{Error, Result};
 
@@ -36,14 +36,26 @@ pub(crate) fn explain(graph: &Graph, slimming: &Slimming, path: &str) -> Result<
         threshold: choice.compared[class],
         stays: choice.keep[class],
         reason: reason(&choice, class),
+        held_at: choice.held[class].as_deref().and_then(|hold| source_of(graph, hold)),
         together: together.get_mut(position).map(std::mem::take).unwrap_or_default(),
     });
     Ok(Explanation {
         path: path.to_owned(),
+        at: layer.source(),
         axis: axis.name.to_string(),
         criterion: slimming.criterion.name(),
         channels: channels.collect(),
     })
+}
+
+/// Where `forward` applies the layer that keeps channels.
+fn source_of(graph: &Graph, hold: &Hold) -> Option<String> {
+    let (Hold::Ungated { by } | Hold::Mixed { by } | Hold::Stream { by } | Hold::Tied { by }) =
+        hold
+    else {
+        return None;
+    };
+    graph.layers.iter().find(|layer| layer.path == *by)?.source()
 }
 
 /// What a layer gives or scales; of one that does neither, what it reads.

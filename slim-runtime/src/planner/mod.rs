@@ -16,7 +16,9 @@ use tch::Tensor;
 use crate::analysis::Graph;
 use crate::criterion::Masking;
 use crate::graph::{AxisNode, AxisRole, LayerNode, Tracer};
-use crate::plan::{AxisPlan, Bounded, Hold, LayerPlan, Plan, Scored, TensorPlan, Unscored};
+use crate::plan::{
+    AxisPlan, Bounded, Hold, LayerPlan, Plan, Scored, TensorPlan, Unscored, Warning,
+};
 use crate::slimming::{Rule, Slimming};
 use crate::{Error, Prunable, Result, symbolic};
 pub(crate) use explain::explain;
@@ -56,8 +58,9 @@ pub(crate) fn plan(graph: &Graph, slimming: &Slimming) -> Result<Plan> {
     slimming.check()?;
     let scores = Scores::read(graph, slimming)?;
     let choice = select::select(graph, &scores, slimming)?;
-    let warnings = health::warnings(slimming, &scores, &choice);
-    Ok(Plan { warnings, ..plan_of(graph, slimming.recorded(), &choice) })
+    let mut warnings = health::warnings(slimming, &scores, &choice);
+    warnings.extend(graph.size_questions.iter().map(|at| Warning::Sizes { at: at.clone() }));
+    Ok(plan_of(graph, slimming.recorded(), &choice).warned(warnings))
 }
 
 fn plan_of(graph: &Graph, slimming: Slimming, choice: &Choice) -> Plan {
@@ -67,14 +70,16 @@ fn plan_of(graph: &Graph, slimming: Slimming, choice: &Choice) -> Plan {
         .zip(&choice.ranked)
         .map(|(layer, ranked)| layer_plan(graph, choice, layer, *ranked))
         .collect();
-    Plan {
-        format: Plan::FORMAT,
+    let plan = Plan {
+        format: Plan::FORMAT_BEFORE,
         slimming,
         threshold: choice.threshold,
         warnings: Vec::new(),
+        declared: Vec::new(),
         passes: Vec::new(),
         layers,
-    }
+    };
+    plan.declared_by(graph.declared.iter().map(|name| (*name).to_owned()).collect())
 }
 
 fn layer_plan(

@@ -24,7 +24,7 @@ pub(crate) fn plan_for(graph: &Graph, cfg: &Cfg) -> Result<Plan> {
         match (stages.next(), &layer.kind) {
             (Some(Stage::MaxPool), LayerKind::MaxPool) => {}
             (Some(&Stage::Channels(width)), LayerKind::BatchNorm) => {
-                narrow(graph, layer, width, &mut keep).map_err(error)?
+                narrow(graph, layer, width, &mut keep).map_err(error)?;
             }
             (found, _) => {
                 let found = found.map_or_else(|| "ends".to_owned(), |stage| format!("has {stage}"));

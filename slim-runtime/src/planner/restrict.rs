@@ -27,12 +27,8 @@ pub(crate) fn without_absorption(plan: &Plan) -> Plan {
 
 /// The plan of the same network that removes nothing.
 pub(crate) fn without_removals(plan: &Plan) -> Plan {
-    let mut dense = Plan {
-        slimming: Slimming::ratio(0.),
-        threshold: None,
-        warnings: Vec::new(),
-        ..plan.clone()
-    };
+    let mut dense =
+        Plan { slimming: Slimming::ratio(0.), threshold: None, ..plan.clone() }.warned(Vec::new());
     for layer in &mut dense.layers {
         layer.axes.iter_mut().for_each(|axis| axis.keep = (0..axis.width).collect());
         if let Some(scored) = &mut layer.scored {

@@ -11,14 +11,23 @@ use crate::criterion::Masking;
 use crate::graph::AxisRole;
 use crate::plan::{AxisPlan, Plan, Role};
 
+/// What is set to zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    /// All that the masking of the plan names.
+    All,
+    /// The scales of batch norms alone.
+    Scales,
+}
+
 /// Zero for what the masking of the plan names, in the removed channels.
 ///
 /// # Errors
 /// [`Error::Torch`](crate::Error::Torch), with the tensor at hand.
-pub(super) fn swaps(graph: &Graph, plan: &Plan) -> Result<Swaps> {
+pub(super) fn swaps(graph: &Graph, plan: &Plan, what: What) -> Result<Swaps> {
     let _no_grad = tch::no_grad_guard();
     let mut swaps = Swaps::default();
-    for ((layer, tensor), dims) in masked_dims(graph, plan) {
+    for ((layer, tensor), dims) in masked_dims(graph, plan, what) {
         let bound = &graph.layers[layer].tensors[tensor].tensor;
         swaps.add(&graph.tensor_path((layer, tensor)), bound, |tensor| masked(tensor, &dims))?;
     }
@@ -29,6 +38,7 @@ pub(super) fn swaps(graph: &Graph, plan: &Plan) -> Result<Swaps> {
 fn masked_dims<'p>(
     graph: &Graph,
     plan: &'p Plan,
+    what: What,
 ) -> BTreeMap<(usize, usize), Vec<(i64, &'p AxisPlan)>> {
     let mut masked: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (index, (node, layer)) in graph.layers.iter().zip(&plan.layers).enumerate() {
@@ -38,9 +48,13 @@ fn masked_dims<'p>(
             Masking::BatchNorm => scale == Some(axis),
             Masking::Parameters => node.axes[axis].role != AxisRole::Read,
         };
-        for (tensor, bound) in
-            node.tensors.iter().enumerate().filter(|(_, bound)| bound.role == Role::Parameter)
-        {
+        for (tensor, bound) in node.tensors.iter().enumerate().filter(|&(index, bound)| {
+            let is_scale = node
+                .ranked
+                .as_ref()
+                .is_some_and(|ranked| ranked.is_scale && ranked.tensor == index);
+            bound.role == Role::Parameter && (what == What::All || is_scale)
+        }) {
             let axes = bound
                 .axes
                 .iter()

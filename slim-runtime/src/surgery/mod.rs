@@ -66,5 +66,5 @@ pub(crate) fn positions<M: Prunable + ?Sized>(
 
 /// Takes what the removed channels carry to zero, and keeps every shape.
 pub(crate) fn mask<M: Prunable + ?Sized>(model: &mut M, graph: &Graph, plan: &Plan) -> Result<()> {
-    Transaction::masking(graph, plan)?.commit(model)
+    Transaction::masking(graph, plan, mask::What::All)?.commit(model)
 }

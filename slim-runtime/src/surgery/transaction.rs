@@ -49,11 +49,11 @@ impl<'g> Transaction<'g> {
     ///
     /// # Errors
     /// A plan that does not fit, [`Error::Torch`].
-    pub(super) fn masking(graph: &'g Graph, plan: &Plan) -> Result<Self> {
+    pub(super) fn masking(graph: &'g Graph, plan: &Plan, what: mask::What) -> Result<Self> {
         matching::check(graph, plan)?;
         Ok(Self {
             graph,
-            swaps: mask::swaps(graph, plan)?,
+            swaps: mask::swaps(graph, plan, what)?,
             states: States::default(),
             sharing: Sharing::default(),
             absorbed: Vec::new(),

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use tch::{TchError, Tensor};
 
+use super::mask;
 use super::swap::Swaps;
 use super::transaction::Transaction;
 use crate::analysis::Graph;
@@ -15,6 +16,8 @@ use crate::{Error, Prunable, Result};
 pub(crate) enum Form {
     /// γ and β of the removed channels are zero.
     Masked,
+    /// γ of the removed channels are zero, and β are kept: what absorption must compute.
+    Scaled,
     /// The removed channels are gone.
     Slimmed,
 }
@@ -34,7 +37,8 @@ pub(crate) fn temporarily<M: Prunable + ?Sized, T>(
     body: impl FnOnce(&M) -> T,
 ) -> Result<T> {
     let mut transaction = match form {
-        Form::Masked => Transaction::masking(graph, plan)?,
+        Form::Masked => Transaction::masking(graph, plan, mask::What::All)?,
+        Form::Scaled => Transaction::masking(graph, plan, mask::What::Scales)?,
         Form::Slimmed => Transaction::slimming(model, graph, plan, Vec::new())?,
     };
     transaction.commit(model)?;

@@ -6,9 +6,19 @@ use std::panic::Location;
 use tch::{Kind, Tensor};
 
 use super::Traced;
+use super::table::operations;
 use super::traced::refused;
 use crate::graph::{Effect, Operator, Tracer};
 use crate::{Error, Flow, Prunable, Result};
+
+operations! {
+    "Layers" {
+        "apply", "apply_t", "apply_opt", "apply_opt_t", "forward", "forward_t": "what the layer does, or the `forward` of a struct of layers";
+    }
+    "Anything else" {
+        "functional::opaque": "what goes in stays, and what comes out too";
+    }
+}
 
 /// `layer.forward_t(&xs, train)` and `layer.forward(&xs)` in a symbolic pass, to which `#[forward]` renames them.
 #[diagnostic::on_unimplemented(

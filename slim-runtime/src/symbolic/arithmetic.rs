@@ -24,12 +24,12 @@ operations! {
         "maximum", "minimum", "fmax", "fmin": "channels at one position become one; gated where both are";
         "addcmul", "lerp": "as the sums and products that they are";
         "where_self", "masked_fill": "channels at one position become one; gated where all are, and the filled-in number is zero";
-        "a constant tensor, or a tensor of the model": "follows the channels that it meets; added, it un-gates them";
+        "a constant tensor", "a tensor of the model": "follows the channels that it meets; added, it un-gates them";
     }
     "Arithmetic with numbers" {
         "+ 1.0", "- 1.0", "1.0 - x", "g_add_scalar", "g_sub_scalar", "rsub_scalar": "un-gates, unless the number is zero";
-        "* 2.0", "/ 2.0", "g_mul_scalar", "g_div_scalar", "neg": "keeps channels as they are";
-        "1.0 / x", "pow_tensor_scalar", "pow": "gated where zero stays zero";
+        "* 2.0", "/ 2.0", "-x", "g_mul_scalar", "g_div_scalar": "keeps channels as they are";
+        "1.0 / x", "pow_tensor_scalar", "pow_": "gated where zero stays zero";
     }
 }
 
@@ -432,12 +432,6 @@ numbers! {
     g_mul_scalar g_mul_scalar_ |x, s| x * s;
     /// `self / other`
     g_div_scalar g_div_scalar_ |x, s| x / s;
-    /// `self + other`
-    add_scalar add_scalar_ |x, s| x + s;
-    /// `self * other`
-    mul_scalar mul_scalar_ |x, s| x * s;
-    /// `self / other`
-    div_scalar div_scalar_ |x, s| x / s;
     /// `other - self`
     rsub_scalar rsub_scalar_ |x, s| s - x;
     /// `self` to the power of `other`

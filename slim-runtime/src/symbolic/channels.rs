@@ -21,7 +21,7 @@ operations! {
     "Concatenation and cuts" {
         "cat", "concat", "concatenate", "hstack": "over channels: one list after the other; over anything else: channels at one position become one";
         "stack": "channels at one position become one";
-        "chunk", "tensor_split_sections": "over channels: equal parts, which lose the same channels; otherwise keeps them";
+        "chunk": "over channels: equal parts, which lose the same channels; otherwise keeps them";
         "split", "split_with_sizes", "narrow", "slice", "select", "get", "i": "over channels: refused where a number is written out, since it would be another channel once some are gone, unless it counts parts that stay (heads, or query, key and value); otherwise keep them";
         "unbind": "over parts that stay, such as query, key and value: the channels of each";
         "index_select": "over channels: refused; otherwise keeps them";
@@ -191,7 +191,7 @@ fn constant_channels(
     }
     let is_zero = cx.is_zero(value);
     let operator = if is_zero { Operator::zeros(name) } else { Operator::constant(name) };
-    let count = usize::try_from(count).unwrap_or(0);
+    let count = cx.count(name, count)?;
     let made = cx.constant(operator, count, Shape::new([vec![Factor::channels(count)]]));
     let hold = cx.mixed("a constant of so many channels");
     cx.hold_ids(std::rc::Rc::clone(&made.ids), hold);
@@ -330,11 +330,12 @@ fn chunks(
         (holds_channels(factors), only_digit(shape, dim), &factors[..])
     else {
         let length = (whole + chunks - 1) / chunks;
-        let starts = (0..chunks).map(|part| part * length).filter(|&start| start < whole);
+        let starts =
+            (0..chunks).map_while(|part| part.checked_mul(length).filter(|&start| start < whole));
         let parts = starts.map(|start| (dim, start, length.min(whole - start)));
         return parts.map(|part| cut(cx, name, value, shape, part)).collect();
     };
-    let parts = chunks as usize;
+    let parts = cx.count(name, chunks)?;
     let part_size = cx.part_size(name, value, parts).and_then(|_| {
         let fits = count.is_multiple_of(parts);
         if fits { Ok(count / parts) } else { Err(moved(cx, name, shape)) }
@@ -593,7 +594,7 @@ impl Traced {
         self.on_shape(Location::caller(), |cx, value, shape| {
             let factor = usize::try_from(upscale_factor).unwrap_or(0);
             let blocks = cx.pixel_shuffle(&value.clone().into(), factor)?;
-            let image = cx.image(shape, |size| Some(size * upscale_factor))?;
+            let image = cx.image(shape, |size| size.checked_mul(upscale_factor))?;
             let blocks = cx.channels(&blocks, None)?;
             Ok(Value {
                 form: Form::Dims(image.with(1, vec![Factor::channels(blocks.len())])),
@@ -610,7 +611,9 @@ impl Traced {
                 (downscale_factor > 0 && size % downscale_factor == 0)
                     .then(|| size / downscale_factor)
             })?;
-            let times = (downscale_factor * downscale_factor) as usize;
+            let times = downscale_factor.saturating_mul(downscale_factor);
+            cx.count("pixel_unshuffle", times.saturating_mul(value.len() as i64))?;
+            let times = cx.count("pixel_unshuffle", times)?;
             let each = (0..value.len()).flat_map(|channel| std::iter::repeat_n(channel, times));
             let form = image.with(1, vec![Factor::channels(value.len() * times)]);
             Ok(cx.operate(Operator::select("pixel_unshuffle", each), &[value], Form::Dims(form)))

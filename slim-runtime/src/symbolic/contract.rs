@@ -8,6 +8,7 @@ use tch::Tensor;
 
 use super::arguments::IntsOption;
 use super::lift::{self, Join};
+use super::reduce::{AffineTensor, real};
 use super::table::operations;
 use super::traced::{refused, shaped};
 use super::{Traced, pass};
@@ -224,7 +225,7 @@ impl Traced {
 
     /// The product by a matrix `[out, in]` of the model, and a bias.
     #[track_caller]
-    pub fn linear<T: Borrow<Tensor>>(&self, weight: &Tensor, bias: Option<T>) -> Traced {
+    pub fn linear<T: AffineTensor>(&self, weight: &Tensor, bias: Option<T>) -> Traced {
         let at = Location::caller();
         let product = match weight.f_tr() {
             Ok(weight) => self.on_flow(at, |cx, flow| by_matrix(cx, flow, &weight)),
@@ -235,7 +236,7 @@ impl Traced {
         };
         match bias {
             Some(bias) => product.on_flow(at, |cx, flow| {
-                lift::joined(cx, "linear", flow, bias.borrow(), Join::Shift)
+                lift::joined(cx, "linear", flow, &real(cx, "linear", &bias)?, Join::Shift)
             }),
             None => product,
         }

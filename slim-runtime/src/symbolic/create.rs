@@ -12,7 +12,7 @@ use crate::graph::{Effect, Form, Gate, Operator};
 
 operations! {
     "Constants" {
-        "zeros", "ones", "full", "rand", "randn", "empty", "arange", "new_zeros", "new_ones": "no channels; they follow those that they meet";
+        "zeros", "ones", "full", "rand", "randn", "empty", "arange", "from_slice", "from_slice2", "Tensor::from", "new_zeros", "new_ones": "no channels; they follow those that they meet";
         "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "bernoulli_p": "the channels of the tensor; zeros are gated, anything else is not";
     }
 }

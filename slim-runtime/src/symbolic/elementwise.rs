@@ -16,7 +16,7 @@ use crate::{Error, Result};
 operations! {
     "Functions of each element" {
         "relu", "relu6", "leaky_relu", "elu", "celu", "selu", "silu", "gelu", "mish", "hardswish", "hardtanh", "hardshrink", "softshrink", "tanh": "keep channels as they are; zero stays zero";
-        "abs", "square", "sqrt", "sin", "tan", "sinh", "asin", "atan", "erf", "expm1", "log1p", "sign", "round", "floor", "ceil", "trunc", "frac": "keep channels as they are; zero stays zero";
+        "abs", "square", "sqrt", "sin", "tan", "sinh", "asin", "atan", "erf", "expm1", "log1p", "sign", "round", "floor", "ceil", "trunc", "frac", "neg", "negative": "keep channels as they are; zero stays zero";
         "sigmoid", "hardsigmoid", "softplus", "log_sigmoid", "exp", "log", "cos", "cosh", "acos", "erfc", "rsqrt", "reciprocal": "un-gate: zero does not stay zero";
         "clamp", "clamp_min", "clamp_max", "threshold", "nan_to_num": "gated where zero stays zero, which is computed";
         "prelu": "its slopes follow the channels";
@@ -26,7 +26,7 @@ operations! {
         "shallow_clone", "copy", "contiguous", "alias", "detach", "dropout", "feature_dropout", "to_kind", "to_device", "totype", "type_as", "set_requires_grad": "keep channels as they are";
     }
     "Operations in place" {
-        "relu_, add_, += and all others that tch has": "do what they do in memory: handles of the same tensor see it; where a view of the tensor is alive too they are refused, but for functions of each element on whole views";
+        "+=", "-=", "*=", "/=", "relu_ and all others that tch has": "do what they do in memory: handles of the same tensor see it; where a view of the tensor is alive too they are refused, but for functions of each element on whole views";
     }
 }
 

@@ -54,6 +54,22 @@ pub(crate) struct Asked {
     pub(crate) given: Vec<i64>,
 }
 
+impl Asked {
+    /// Where it asked for sizes of which it gave none to an operation, as they were or multiplied.
+    pub(crate) fn without_use(&self) -> Vec<String> {
+        let used = |size: &i64| {
+            // A size of one says nothing.
+            let is_used = |given: &i64| *given > 1 && (given % size == 0 || size % given == 0);
+            *size > 1 && self.given.iter().any(is_used)
+        };
+        let unused = self.sizes.iter().filter(|(_, sizes)| !sizes.iter().any(used));
+        let mut places: Vec<String> =
+            unused.map(|(at, _)| format!("{}:{}:{}", at.file(), at.line(), at.column())).collect();
+        places.dedup();
+        places
+    }
+}
+
 /// After so many operations behind an error, a loop that waits for a size is given up.
 const MOST_OPERATIONS_BEHIND_AN_ERROR: usize = 100_000;
 
@@ -68,7 +84,7 @@ pub(super) fn record<T>(
         cx.behind_error += 1;
         if cx.behind_error > MOST_OPERATIONS_BEHIND_AN_ERROR {
             drop(cx);
-            std::panic::panic_any("it does not end");
+            std::panic::resume_unwind(Box::new("it does not end"));
         }
         return None;
     }
@@ -130,7 +146,8 @@ pub fn trace_forward<M: Forward + Prunable>(
     let run = Rc::new(Run { tracer: RefCell::new(std::mem::take(cx)), error: RefCell::default() });
     RUNS.with_borrow_mut(|runs| runs.push(Rc::clone(&run)));
     let inputs: Vec<_> = inputs.into_iter().map(Traced::new).collect();
-    let done = panics::caught(|| model.symbolic_forward(&inputs, train));
+    // What is computed from parameters is known by its gradient.
+    let done = panics::caught(|| tch::with_grad(|| model.symbolic_forward(&inputs, train)));
     RUNS.with_borrow_mut(Vec::pop);
     *cx = run.tracer.take();
     if let Some(outer) = outer {

@@ -4,11 +4,11 @@ use std::panic::Location;
 
 use tch::{Kind, Scalar, Tensor};
 
+use super::Traced;
 use super::arguments::{Ints, IntsOption, number};
 use super::lift::{self, Join};
 use super::table::operations;
 use super::traced::{dimension, refused};
-use super::{Lift, Traced};
 use crate::graph::shape::{Dim, Factor, Shape, holds_channels};
 use crate::graph::{Effect, Form, Operator, Tracer, Value};
 use crate::{Flow, Result};
@@ -132,17 +132,20 @@ impl Traced {
     /// The largest over a dimension, and where it is.
     #[track_caller]
     pub fn max_dim(&self, dim: i64, keepdim: bool) -> (Traced, Traced) {
-        let largest =
-            self.reduced("max_dim", Some(vec![dim]), keepdim, (Effect::Pooled, Zeros::Stay));
-        (largest.shallow_clone(), largest)
+        self.with_places("max_dim", dim, keepdim)
     }
 
     /// The smallest over a dimension, and where it is.
     #[track_caller]
     pub fn min_dim(&self, dim: i64, keepdim: bool) -> (Traced, Traced) {
-        let least =
-            self.reduced("min_dim", Some(vec![dim]), keepdim, (Effect::Pooled, Zeros::Stay));
-        (least.shallow_clone(), least)
+        self.with_places("min_dim", dim, keepdim)
+    }
+
+    /// An extreme over a dimension, and where it is, which says nothing of zero.
+    #[track_caller]
+    fn with_places(&self, name: &'static str, dim: i64, keepdim: bool) -> (Traced, Traced) {
+        let over = |zeros| self.reduced(name, Some(vec![dim]), keepdim, (Effect::Pooled, zeros));
+        (over(Zeros::Stay), over(Zeros::Move))
     }
 
     /// The standard deviation over dimensions.
@@ -222,17 +225,14 @@ impl Traced {
 
     /// Normalised over the last dimensions, then scaled and shifted by tensors of the model.
     #[track_caller]
-    pub fn layer_norm<W: Lift>(
+    pub fn layer_norm<W: AffineTensor>(
         &self,
         normalized_shape: impl Ints,
         weight: Option<W>,
         bias: Option<W>,
         _eps: f64,
         _cudnn_enable: bool,
-    ) -> Traced
-    where
-        W: AffineTensor,
-    {
+    ) -> Traced {
         let count = normalized_shape.ints().len();
         let normed = self.on_shape(Location::caller(), |cx, value, shape| {
             let dims: Vec<usize> = (shape.rank().saturating_sub(count)..shape.rank()).collect();
@@ -246,17 +246,14 @@ impl Traced {
 
     /// Normalised over groups of channels and all positions, then scaled and shifted by tensors of the model.
     #[track_caller]
-    pub fn group_norm<W: Lift>(
+    pub fn group_norm<W: AffineTensor>(
         &self,
         num_groups: i64,
         weight: Option<W>,
         bias: Option<W>,
         _eps: f64,
         _cudnn_enabled: bool,
-    ) -> Traced
-    where
-        W: AffineTensor,
-    {
+    ) -> Traced {
         let normed = self.on_shape(Location::caller(), |cx, value, shape| {
             cx.numbers = vec![num_groups as f64];
             hold_together(cx, "group_norm", value, &[1]);
@@ -268,21 +265,21 @@ impl Traced {
     /// Each channel of each sample normalised over its positions, then scaled and shifted by tensors of the model.
     #[track_caller]
     #[allow(clippy::too_many_arguments)]
-    pub fn instance_norm<W: Lift>(
+    pub fn instance_norm<W: AffineTensor>(
         &self,
         weight: Option<W>,
         bias: Option<W>,
-        _running_mean: Option<W>,
-        _running_var: Option<W>,
+        running_mean: Option<W>,
+        running_var: Option<W>,
         _use_input_stats: bool,
         _momentum: f64,
         _eps: f64,
         _cudnn_enabled: bool,
-    ) -> Traced
-    where
-        W: AffineTensor,
-    {
+    ) -> Traced {
         let normed = self.on_shape(Location::caller(), |cx, value, shape| {
+            if running_mean.is_some() || running_var.is_some() {
+                return Err(refused(cx, "`instance_norm` with running statistics, which are not zero where a channel is gone; give it none".to_owned()));
+            }
             let operator = Operator::each("instance_norm", Effect::ZeroOnly);
             Ok(cx.operate(operator, &[value], Form::Dims(shape.clone())))
         });
@@ -308,8 +305,8 @@ impl Traced {
         let mut xs = self.shallow_clone();
         for (tensor, join) in [(weight, Join::Scale), (bias, Join::Shift)] {
             let Some(tensor) = tensor else { continue };
-            let Some(tensor) = tensor.real() else { continue };
             xs = xs.on_flow(at, |cx, flow: &Flow| {
+                let tensor = real(cx, name, &tensor)?;
                 let value = cx.channels(flow, None)?;
                 let (_, shape) = super::traced::shaped(cx, &value, None);
                 let tensor = placed(&tensor, shape.rank())?;
@@ -322,8 +319,23 @@ impl Traced {
 
 /// A tensor that scales or shifts a norm's output: a real one.
 pub trait AffineTensor {
-    /// The tensor; `None` for a symbolic one, of which nothing follows.
+    /// The tensor; `None` for a symbolic one.
     fn real(&self) -> Option<Tensor>;
+}
+
+/// A real tensor that scales or shifts.
+///
+/// # Errors
+/// [`Error::Layer`](crate::Error::Layer) for a symbolic one.
+pub(super) fn real(cx: &Tracer, name: &str, tensor: &impl AffineTensor) -> Result<Tensor> {
+    tensor.real().ok_or_else(|| {
+        refused(
+            cx,
+            format!(
+                "`{name}` by a tensor that `forward` computes; multiply and add it behind `{name}`"
+            ),
+        )
+    })
 }
 
 impl AffineTensor for Tensor {

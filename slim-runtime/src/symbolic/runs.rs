@@ -74,6 +74,9 @@ pub(crate) fn record<M: Prunable + ?Sized>(
             }
         }
         recording.take_numbers(&numbers);
+        if !recording.knows_shapes {
+            recording.size_questions = recording.asked.without_use();
+        }
     }
     let training = run(Probe { train: true, ..probe }, None)?;
     let never: Vec<_> =

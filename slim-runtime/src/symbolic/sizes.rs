@@ -11,7 +11,7 @@ use crate::graph::shape::Shape;
 
 operations! {
     "Sizes" {
-        "size", "size1 … size6", "dim", "numel": "numbers: those of channels follow the network's widths when they are given to `view` and the like";
+        "size", "size1", "size2", "size3", "size4", "size5", "size6", "dim", "numel": "numbers: those of channels follow the network's widths when they are given to `view` and the like";
         "kind", "device", "requires_grad", "defined": "those of the network";
     }
 }

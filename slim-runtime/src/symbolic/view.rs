@@ -371,7 +371,8 @@ impl Traced {
             let Some(more) = repeats.len().checked_sub(shape.rank()) else { return Err(wrong(cx)) };
             let (mut dims, mut copies) = (Vec::new(), 1);
             for (i, &times) in repeats.iter().enumerate() {
-                let times = usize::try_from(times).map_err(|_| wrong(cx))?;
+                let times = cx.count("repeat", times)?;
+                cx.count("repeat", (times as i64).saturating_mul(value.len() as i64))?;
                 let own = i.checked_sub(more).map(|i| shape.dims()[i].clone()).unwrap_or_default();
                 let is_channels = i.checked_sub(more).is_some_and(|i| shape.channel_dim() == Some(i));
                 dims.push(match (&own[..], times) {

@@ -13,9 +13,10 @@ use crate::plan::LayerKind;
 
 operations! {
     "Pools, pads and resizing" {
-        "max_pool1d … 3d", "max_pool2d_default", "avg_pool1d … 3d", "avg_pool2d_default", "adaptive_avg_pool1d … 3d", "adaptive_max_pool1d … 3d": "keep channels as they are";
-        "upsample_nearest1d … 3d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_linear1d", "upsample_trilinear3d", "and their _vec forms": "keep channels as they are";
-        "zero_pad1d", "zero_pad2d", "constant_pad_nd", "pad", "reflection_pad1d … 3d", "replication_pad1d … 3d": "keep channels as they are; zeros padded to the channels stay, and what they are added to";
+        "max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_default", "avg_pool1d", "avg_pool2d", "avg_pool3d", "avg_pool2d_default", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d": "keep channels as they are";
+        "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d": "keep channels as they are";
+        "upsample_nearest1d_vec", "upsample_nearest2d_vec", "upsample_nearest3d_vec", "upsample_linear1d_vec", "upsample_bilinear2d_vec", "upsample_bicubic2d_vec", "upsample_trilinear3d_vec": "keep channels as they are";
+        "zero_pad1d", "zero_pad2d", "constant_pad_nd", "pad", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d", "replication_pad2d", "replication_pad3d": "keep channels as they are; zeros padded to the channels stay, and what they are added to";
     }
 }
 
@@ -146,8 +147,12 @@ macro_rules! pools {
             pub fn $adaptive_max(&self, output_size: impl Ints) -> (Traced, Traced) {
                 let output = sides(&output_size.ints(), $sides, &[1]);
                 let name = stringify!($adaptive_max);
-                let ys = self.pooled(name, (false, false), ($sides, Vec::new()), |side, _| output.get(side).copied());
-                (ys.shallow_clone(), ys)
+                let resize = |side: usize, _| output.get(side).copied();
+                let ys = self.pooled(name, (false, false), ($sides, Vec::new()), resize);
+                let places = ys.on_flow(Location::caller(), |cx, flow| {
+                    cx.each_of(flow, &Operator::ungated("places"))
+                });
+                (ys, places)
             }
         )+}
     };
@@ -338,7 +343,7 @@ fn padded(
             continue;
         }
         let assumed = is_assumed(&shape.dims()[dim]);
-        let padded = size(&shape.dims()[dim]) + before + behind;
+        let padded = size(&shape.dims()[dim]).saturating_add(*before).saturating_add(*behind);
         if padded < 1 {
             return Err(cx.too_small(&shape));
         }
@@ -375,7 +380,7 @@ fn more_channels(
             parts.push(value.clone());
         }
         if side > 0 {
-            let count = side as usize;
+            let count = cx.count(name, side)?;
             let form = shape.with(dim, vec![Factor::channels(count)]);
             let zeros = cx.constant(Operator::zeros(name), count, form);
             let hold = cx.mixed(&format!("`{name}` by so many channels"));

@@ -3,6 +3,7 @@
 pub(crate) mod bisect;
 pub(crate) mod compare;
 mod groups;
+mod order;
 pub(crate) mod panics;
 
 use std::fmt;
@@ -10,10 +11,11 @@ use std::fmt;
 use tch::Tensor;
 
 use crate::analysis::Graph;
+use crate::criterion::Masking;
 use crate::plan::{Plan, Slimmed};
 use crate::slimming::Slimming;
 use crate::surgery::{Form, temporarily};
-use crate::{Error, Prunable, Result, planner, surgery};
+use crate::{Absorbed, Absorption, Error, Prunable, Result, absorb, planner, surgery};
 pub use compare::Closeness;
 use compare::Divergence;
 
@@ -208,7 +210,9 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
         F: Fn(&M, &X) -> Tensor,
     {
         let closeness = self.verify(model, plan)?;
-        Ok(Verified { slimmed: surgery::apply(model, self.graph, plan)?, closeness })
+        // What was declared has been compared with what runs.
+        let verified = plan.clone().declared_by(Vec::new());
+        Ok(Verified { slimmed: surgery::apply(model, self.graph, &verified)?, closeness })
     }
 
     fn verify<M: Prunable + ?Sized>(&self, model: &mut M, plan: &Plan) -> Result<Closeness>
@@ -222,9 +226,45 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
         }
         // A network that absorbs is not the masked one; which channels go is verified without.
         let plain = &planner::without_absorption(plan);
-        match self.compare(model, plain)? {
-            Ok(closeness) => Ok(closeness),
-            Err(divergence) => Err(self.explain(model, plain, divergence)?),
+        let closeness = match self.compare(model, plain)? {
+            Ok(closeness) => closeness,
+            Err(divergence) => return Err(self.explain(model, plain, divergence)?),
+        };
+        if plan.slimming.absorb.is_some() {
+            self.verify_absorption(model, plan)?;
+        }
+        Ok(closeness)
+    }
+
+    /// Where all that removed channels send is absorbed, and exactly, the slimmed network is the one whose γ are zero and whose β are kept.
+    fn verify_absorption<M: Prunable + ?Sized>(&self, model: &mut M, plan: &Plan) -> Result<()>
+    where
+        F: Fn(&M, &X) -> Tensor,
+    {
+        let exact = |absorbed: &Absorbed| {
+            matches!(absorbed.absorption, Absorption::Into { exact: true, .. })
+        };
+        let absorbed = absorb::shifts(self.graph, plan)?.absorbed;
+        if plan.masking() != Masking::BatchNorm
+            || absorbed.is_empty()
+            || !absorbed.iter().all(exact)
+        {
+            return Ok(());
+        }
+        let run = |model: &M| (self.forward)(model, self.sample).f_detach();
+        let scaled = temporarily(model, self.graph, plan, Form::Scaled, run)?
+            .map_err(Error::torch("the output with β kept"))?;
+        let slimmed = temporarily(model, self.graph, plan, Form::Slimmed, run)?
+            .map_err(Error::torch("the output with absorption"))?;
+        let tolerance =
+            self.tolerance.unwrap_or_else(|| compare::default_tolerance(self.graph, &scaled));
+        match compare::compare(&scaled, &slimmed, tolerance)? {
+            Ok(_) => Ok(()),
+            Err(divergence) => Err(Error::Diverged {
+                places: vec![format!(
+                    "with absorption, which reports that it is exact: {divergence}; leave absorption out, and tell the maintainers of slim"
+                )],
+            }),
         }
     }
 
@@ -298,6 +338,7 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
             }
             format!("without {}: {how}", names.join(", and without "))
         };
-        Ok(Error::Diverged { places: culprits.into_iter().map(place).collect() })
+        let order = order::difference(self.graph, || drop((self.forward)(model, self.sample)));
+        Ok(Error::Diverged { places: culprits.into_iter().map(place).chain(order).collect() })
     }
 }

@@ -1,8 +1,12 @@
 //! `#[forward]`: what is read from forward passes as people write them, and what is refused.
 
+// Paths as people write them.
+#![allow(unused_qualifications)]
+
 mod functions;
 mod operations;
 mod refusals;
+mod reports;
 mod rust;
 mod slips;
 mod tensors;

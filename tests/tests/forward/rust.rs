@@ -48,7 +48,7 @@ between! {
     vectors 3 8 |xs| {
         let all: Vec<Tensor> = (0..3).map(|_| xs.shallow_clone()).collect();
         let mut sum = all[0].copy();
-        for x in &all[1..] { sum = sum + x; }
+        for x in &all[1..] { sum += x; }
         sum
     };
     macros 3 8 |xs| {
@@ -56,7 +56,7 @@ between! {
         let v = vec![xs.relu(), xs.relu()];
         Tensor::cat(&v, 1).chunk(2, 1).swap_remove(0)
     };
-    options 3 8 |xs| { let o: Option<&Tensor> = Some(&xs); o.map(|xs| xs.relu()).unwrap_or_else(|| xs.shallow_clone()) };
+    options 3 8 |xs| { let o: Option<&Tensor> = Some(&xs); o.map(tch::Tensor::relu).unwrap_or_else(|| xs.shallow_clone()) };
     an_early_return 3 8 |xs| { let f = |xs: &Tensor| { if xs.dim() == 4 { return xs.relu(); } xs.tanh() }; f(&xs) };
     compound_assignment 3 8 |xs| { let mut ys = xs.relu(); ys += &xs; ys *= 0.5; ys };
     an_unknown_function_that_keeps_zero 3 8 |xs| slim_runtime::functional::map(&xs, |xs| xs.erf() * 3.);

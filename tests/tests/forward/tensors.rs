@@ -158,9 +158,9 @@ fn attention_written_out_loses_head_dimensions_or_whole_heads() {
     }
     attention!(by_dimension, 4, -1);
     let dims = by_dimension();
-    assert!(dims.len() < 48 && dims.len() % 12 == 0, "{dims:?}");
+    assert!(dims.len() < 48 && dims.len().is_multiple_of(12), "{dims:?}");
     attention!(by_head, -1, 4);
     let heads = by_head();
-    assert!(heads.len() < 48 && heads.len() % 12 == 0, "{heads:?}");
+    assert!(heads.len() < 48 && heads.len().is_multiple_of(12), "{heads:?}");
     assert!(heads.chunks(4).all(|head| head[0] % 4 == 0 && head[3] == head[0] + 3), "{heads:?}");
 }

@@ -69,7 +69,7 @@ impl Mutation {
                 bytes.splice(at..at, piece);
             }
             Mutation::Number(at, piece) => {
-                replace(&mut bytes, at, |byte| byte.is_ascii_digit(), piece)
+                replace(&mut bytes, at, |byte| byte.is_ascii_digit(), piece);
             }
             Mutation::Word(at, from) => {
                 let words = runs(&bytes, is_word);
@@ -91,7 +91,7 @@ impl Mutation {
         match self {
             Mutation::DropLine(at) => drop(lines.remove(at.index(count))),
             Mutation::RepeatLine(from, to) => {
-                lines.insert(to.index(count), lines[from.index(count)])
+                lines.insert(to.index(count), lines[from.index(count)]);
             }
             Mutation::SwapLines(a, b) => lines.swap(a.index(count), b.index(count)),
             _ => {}

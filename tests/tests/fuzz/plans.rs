@@ -148,7 +148,7 @@ fn check(text: &[u8]) -> bool {
     }
     assert!((0. ..=1.).contains(&plan.reached()));
     plan.layers().iter().for_each(|layer| {
-        assert!(plan.layer(&layer.path).is_some() && layer.parameters().after >= 0)
+        assert!(plan.layer(&layer.path).is_some() && layer.parameters().after >= 0);
     });
     // One at most is the plan's own network.
     let carried_out = [

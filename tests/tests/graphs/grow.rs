@@ -171,7 +171,7 @@ impl Grower {
                 self.tail(gene, to);
             }
             Kind::Grouped | Kind::WholeGroups | Kind::Depthwise | Kind::ConvTranspose => {
-                self.grow_grouped(gene)?
+                self.grow_grouped(gene)?;
             }
             Kind::PreActivation => {
                 let mut from = self.value(gene, 0, any)?;
@@ -218,7 +218,7 @@ impl Grower {
                 }
             }
             Kind::Chunk | Kind::ViewShuffle | Kind::PixelShuffle | Kind::Split | Kind::Shuffle => {
-                self.grow_cut(gene)?
+                self.grow_cut(gene)?;
             }
             Kind::PerChannel => {
                 let from = self.value(gene, 0, any)?;

@@ -56,7 +56,7 @@ pub fn links(graph: &Graph) -> Links {
                 links.layer(graph, *layer, &from, &all);
             }
             Op::Activate { from, .. } | Op::Mean { from } | Op::Expand { from } => {
-                links.same(&links.channels(graph, *from), &to)
+                links.same(&links.channels(graph, *from), &to);
             }
             Op::Keep { from } => {
                 links.same(&links.channels(graph, *from), &to);

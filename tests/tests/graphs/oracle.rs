@@ -90,7 +90,7 @@ pub fn expect(
     let mut contests = Vec::new();
     match slimming.scope {
         Scope::Global => {
-            contests.push(Contest { scales: (0..entries.len()).collect(), is_global: true })
+            contests.push(Contest { scales: (0..entries.len()).collect(), is_global: true });
         }
         _ => {
             // Scales that share a class compete together.

@@ -78,7 +78,7 @@ impl<M: Prunable> Form<M> {
             tch::no_grad(|| {
                 variables[&format!("{name}.weight")]
                     .shallow_clone()
-                    .copy_(&Tensor::from_slice(scales))
+                    .copy_(&Tensor::from_slice(scales));
             });
         }
         (model, vs)

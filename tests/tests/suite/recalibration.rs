@@ -159,7 +159,7 @@ fn pytorch_finds_the_same() {
     tch::no_grad(|| {
         vs.variables()
             .iter_mut()
-            .for_each(|(name, variable)| variable.copy_(fixture.tensor(&format!("before.{name}"))))
+            .for_each(|(name, variable)| variable.copy_(fixture.tensor(&format!("before.{name}"))));
     });
     let batches = [fixture.tensor("batch.0"), fixture.tensor("batch.1")];
     recalibrate(&mut net, batches, |net, images| Ok(net.forward_t(images, true))).unwrap();

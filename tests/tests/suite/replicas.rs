@@ -59,8 +59,8 @@ fn a_moving_average_is_slimmed_along_and_goes_on() {
     };
     let train = |vs: &VarStore| {
         tch::no_grad(|| {
-            vs.variables().values_mut().for_each(|variable| _ = variable.g_add_scalar_(0.01))
-        })
+            vs.variables().values_mut().for_each(|variable| _ = variable.g_add_scalar_(0.01));
+        });
     };
     train(&vs);
     average(&vs, &ema_vs);

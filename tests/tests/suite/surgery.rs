@@ -163,7 +163,7 @@ fn slimming_again_composes() {
     mask_by_name(&vs, &second);
     let masked = tch::no_grad(|| net.forward_t(&images, false));
     tch::no_grad(|| {
-        vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name]))
+        vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name]));
     });
     net.apply(&second).unwrap();
     assert_close(&tch::no_grad(|| net.forward_t(&images, false)), &masked, rounding(&vs));

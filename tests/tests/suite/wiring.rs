@@ -77,7 +77,7 @@ fn assert_slimmed_is_masked(with_shortcut_bn: bool, gate: bool) {
         mask_by_name(&vs, &plan);
         let masked = tch::no_grad(|| net.forward_t(&images, false));
         tch::no_grad(|| {
-            vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name]))
+            vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name]));
         });
         net.apply(&plan).unwrap();
         let slimmed = tch::no_grad(|| net.forward_t(&images, false));
@@ -233,7 +233,7 @@ fn a_layer_used_twice_is_one_layer() {
     let images = images(2);
     let masked = forward(&net, &images);
     tch::no_grad(|| {
-        vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name]))
+        vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name]));
     });
     net.apply(&plan).unwrap();
     assert_eq!(net.conv.ws.size(), [2, 2, 1, 1]);

@@ -1,4 +1,4 @@
-//! What the networks take: PyTorch's figures to the last MAC, layer by layer, and the published ones. `tests/fixtures/cost.py` is the oracle.
+//! What the networks take, recorded and read from `forward`: PyTorch's figures to the last MAC, layer by layer, and the published ones. `tests/fixtures/cost.py` is the oracle.
 
 use slim_examples::zoo::{
     densenet, densenet_cifar, googlenet, mobilenet_v2, mobilenet_v3, preresnet, resnet,
@@ -26,6 +26,9 @@ fn assert_counted<M: ModuleT + Prunable>(name: &str, build: impl Fn(&nn::Path) -
     let sample = Tensor::zeros([1, 3, side, side], (Kind::Float, device()));
     let count = |net: &M| net.cost(|net| net.forward_t(&sample, false)).unwrap();
     let cost = count(&net);
+    // The same without running anything.
+    let read = |net: &M| net.cost_by_shape(&[&[3, side, side]]).unwrap();
+    assert_eq!(read(&net), cost);
 
     assert_eq!(cost.parameters(), oracle["parameters"].as_i64().unwrap());
     assert_eq!(cost.macs().unwrap(), oracle["macs"].as_i64().unwrap());
@@ -50,6 +53,7 @@ fn assert_counted<M: ModuleT + Prunable>(name: &str, build: impl Fn(&nn::Path) -
     assert!(after.macs().unwrap() < cost.macs().unwrap() * 3 / 4);
     net.apply(&plan).unwrap();
     assert_eq!(after, count(&net));
+    assert_eq!(after, read(&net));
     cost
 }
 

@@ -80,7 +80,7 @@ fn edges(lines: &[(String, String)]) -> BTreeSet<(usize, usize)> {
         );
         match to.strip_prefix('n') {
             Some(layer) => {
-                edges.extend(givers.into_iter().map(|giver| (giver, layer.parse().unwrap())))
+                edges.extend(givers.into_iter().map(|giver| (giver, layer.parse().unwrap())));
             }
             None => behind.entry(to).or_default().extend(givers),
         }

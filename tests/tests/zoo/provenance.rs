@@ -48,7 +48,7 @@ fn assert_keeps_its_provenance<M: ModuleT + Prunable>(build: impl Fn(&nn::Path) 
     let (mut loaded, mut loaded_vs) = double();
     // All values are the file's.
     tch::no_grad(|| {
-        loaded_vs.variables().values_mut().for_each(|variable| _ = variable.fill_(0.5))
+        loaded_vs.variables().values_mut().for_each(|variable| _ = variable.fill_(0.5));
     });
     assert_eq!(checkpoint::load(&file, &mut loaded_vs, &mut loaded).unwrap(), both);
     assert_same_bits(&loaded_vs, &vs);

@@ -11,8 +11,12 @@ pub(super) const SIZES: [usize; 3] = [10, 100, 1000];
 pub(super) enum Form {
     /// Layers in a struct.
     Layers,
-    /// The same with `#[derive(Prunable)]`.
+    /// The same with `#[derive(Prunable)]` and `#[prune(sequential)]`.
     Derive,
+    /// Layers in a struct, and a forward pass that applies one after the other.
+    Forward,
+    /// The same with `#[derive(Prunable)]` and `#[forward]`.
+    Read,
     /// The same, with a constructor and a forward pass, as a `model!`.
     Model,
     /// Numbers and texts in a struct.
@@ -22,9 +26,11 @@ pub(super) enum Form {
 }
 
 /// Each form, and what is subtracted from it.
-pub(super) const ALL: [(Form, Option<Form>); 5] = [
+pub(super) const ALL: [(Form, Option<Form>); 7] = [
     (Form::Layers, None),
     (Form::Derive, Some(Form::Layers)),
+    (Form::Forward, None),
+    (Form::Read, Some(Form::Forward)),
     (Form::Model, Some(Form::Layers)),
     (Form::Plain, None),
     (Form::Serde, Some(Form::Plain)),
@@ -35,6 +41,8 @@ impl Form {
         match self {
             Self::Layers => "layers",
             Self::Derive => "derive",
+            Self::Forward => "forward",
+            Self::Read => "read",
             Self::Model => "model",
             Self::Plain => "plain",
             Self::Serde => "serde",
@@ -61,18 +69,16 @@ impl Form {
     /// The source; where it is `renamed`, the field in the middle has another name.
     pub(super) fn source(self, fields: usize, renamed: bool) -> String {
         let (derives, types) = match self {
-            Self::Layers => ("Debug", ["slim_runtime::nn::Conv2D", "slim_runtime::nn::BatchNorm"]),
-            Self::Derive => (
-                "Debug, slim_runtime::Prunable",
-                ["slim_runtime::nn::Conv2D", "slim_runtime::nn::BatchNorm"],
-            ),
+            Self::Layers | Self::Forward => ("Debug", LAYERS),
+            Self::Derive | Self::Read => ("Debug, slim_runtime::Prunable", LAYERS),
             Self::Model => ("Debug", ["conv2d(8 => 8, kernel = 3, padding = 1)", "batch_norm(8)"]),
             Self::Plain => ("Debug", ["Vec<f64>", "String"]),
             Self::Serde => ("Debug, serde::Serialize", ["Vec<f64>", "String"]),
         };
-        let mut text = String::new();
+        let (mut text, mut body) = (String::new(), String::new());
         for (field, of) in types.iter().cycle().take(fields).enumerate() {
             let name = if renamed && field == fields / 2 { "renamed" } else { "field" };
+            let _ = writeln!(body, "        let xs = xs.apply_t(&self.{name}{field}, train);");
             // Into a text, which takes all.
             let _ = match self {
                 Self::Model => writeln!(text, "        {name}{field} = {of};"),
@@ -83,10 +89,21 @@ impl Form {
             Self::Model => format!(
                 "slim_runtime::model! {{\n    #[derive({derives})]\n    pub struct Net {{\n{text}    }}\n}}\n"
             ),
+            Self::Derive => {
+                format!("#[derive({derives})]\n#[prune(sequential)]\npub struct Net {{\n{text}}}\n")
+            }
+            Self::Forward | Self::Read => {
+                let attribute = if self == Self::Read { "#[slim_runtime::forward]\n" } else { "" };
+                format!(
+                    "use tch::Tensor;\n\n#[derive({derives})]\npub struct Net {{\n{text}}}\n\n{attribute}impl tch::nn::ModuleT for Net {{\n    fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {{\n{body}        xs\n    }}\n}}\n"
+                )
+            }
             _ => format!("#[derive({derives})]\npub struct Net {{\n{text}}}\n"),
         }
     }
 }
+
+const LAYERS: [&str; 2] = ["slim_runtime::nn::Conv2D", "slim_runtime::nn::BatchNorm"];
 
 /// Makes a workspace of all of them in `folder`, with the versions that this one has.
 pub(super) fn write(folder: &Path) -> io::Result<()> {
@@ -123,15 +140,19 @@ mod tests {
         for (form, _) in ALL {
             for fields in SIZES {
                 let (before, after) = (form.source(fields, false), form.source(fields, true));
-                assert_eq!(before.matches("field").count(), fields);
+                // A forward pass applies each field once.
+                let mentions = if matches!(form, Form::Forward | Form::Read) { 2 } else { 1 };
+                assert_eq!(before.matches("field").count(), mentions * fields);
                 let changed: Vec<_> = before
                     .lines()
                     .zip(after.lines())
                     .filter(|(before, after)| before != after)
                     .collect();
-                let [(before, after)] = changed[..] else { panic!("{changed:?}") };
-                assert_eq!(before.replace("field", "renamed"), after);
-                assert!(before.contains(&format!("field{}", fields / 2)));
+                assert_eq!(changed.len(), mentions);
+                for (before, after) in changed {
+                    assert_eq!(before.replace("field", "renamed"), after);
+                    assert!(before.contains(&format!("field{}", fields / 2)));
+                }
             }
         }
     }

@@ -341,7 +341,7 @@ fn an_embedding_loses_columns() {
     mask_by_name(&vs, &plan);
     let masked = forward(&words);
     tch::no_grad(|| {
-        vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name]))
+        vs.variables().iter_mut().for_each(|(name, variable)| variable.copy_(&before[name]));
     });
     words.apply(&plan).unwrap();
     assert_eq!(words.embedding.ws.size(), [10, 3]);
