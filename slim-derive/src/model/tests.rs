@@ -36,3 +36,19 @@ fn a_residual_block_with_a_parameter() {
 fn several_inputs_and_outputs() {
     insta::assert_snapshot!(expansion("forms.rs", "Pair"));
 }
+
+/// Half of a compiler's stack.
+#[test]
+fn the_longest_chain_fits_the_stack() {
+    let run = || {
+        let chain = |calls: usize| {
+            let calls = ".relu()".repeat(calls);
+            let text = format!("::slim_runtime; struct Net {{ last = input{calls}; }}");
+            super::model(text.parse().expect("is tokens")).to_string()
+        };
+        let longest = (1..500).rev().find(|&calls| !chain(calls).contains("nested too deep"));
+        assert!(longest.is_some_and(|calls| calls > 90), "{longest:?}");
+    };
+    let thread = std::thread::Builder::new().stack_size(4 << 20).spawn(run);
+    thread.expect("can be started").join().expect("fits");
+}

@@ -11,7 +11,7 @@ struct Net {
 #[forward]
 impl ModuleT for Net {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        xs.apply(&self.conv).fft_rfft2(None, [-2, -1], "ortho").apply_t(&self.bn, train)
+        xs.apply(&self.conv).inverse().apply_t(&self.bn, train)
     }
 }
 

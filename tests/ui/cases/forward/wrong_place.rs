@@ -1,8 +1,14 @@
 use slim_runtime::forward;
 use tch::Tensor;
+use tch::nn::Conv2D;
 
 #[forward]
 struct Net;
+
+#[forward]
+enum Layer {
+    Conv(Conv2D),
+}
 
 #[forward]
 mod layers {}
