@@ -1,14 +1,17 @@
 //! Layers, applied symbolically.
 
 use std::any::type_name;
+use std::cell::Cell;
 use std::panic::Location;
 
 use tch::{Kind, Tensor};
 
+use super::memory::ViewOf;
 use super::table::operations;
 use super::traced::refused;
 use super::{Traced, pass};
 use crate::graph::{Effect, Operator, Tracer};
+use crate::plan::LayerKind;
 use crate::{Error, Flow, Prunable, Result};
 
 operations! {
@@ -56,8 +59,17 @@ impl Traced {
     /// Applies a layer.
     #[track_caller]
     pub fn apply<M: Prunable + ?Sized>(&self, layer: &M) -> Traced {
-        let at = Location::caller();
-        pass::handing(self, || self.on_flow(at, |cx, flow| apply(cx, layer, flow)))
+        let (at, selects) = (Location::caller(), Cell::new(false));
+        let given = pass::handing(self, || {
+            self.on_flow(at, |cx, flow| {
+                let given = apply(cx, layer, flow)?;
+                let last = cx.recording.layers.last();
+                selects.set(last.is_some_and(|layer| layer.kind == LayerKind::ChannelSelect));
+                Ok(given)
+            })
+        });
+        // A selection of all channels gives the stream itself.
+        if selects.get() { self.viewed(given, ViewOf::Some) } else { given }
     }
 
     /// Applies a layer that tells training from evaluation.

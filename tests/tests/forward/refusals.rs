@@ -157,3 +157,20 @@ fn a_number_that_shrinks_with_the_width_is_undone() {
     assert!(text.contains("slimming was undone"), "{text}");
     assert!(text.contains("2.828") && text.contains("1.732"), "{text}");
 }
+
+#[test]
+fn in_place_behind_a_selection_that_may_be_the_stream_itself_is_refused() {
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        select: slim_runtime::nn::ChannelSelect = |_| slim_runtime::nn::channel_select(8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        conv2: nn::Conv2D = |p| conv(p, 8, 8),
+    } |net, xs, train| {
+        let xs = xs.apply(&net.conv1);
+        let mut picked = xs.apply(&net.select);
+        picked += 1.;
+        picked.apply_t(&net.bn1, train).relu().apply(&net.conv2) + xs
+    } }
+    let text = refusal(Net::new);
+    assert!(text.contains("`add_` changes a tensor in place that others are views of"), "{text}");
+}
