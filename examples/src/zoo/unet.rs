@@ -12,7 +12,7 @@
 //! #     Level { conv: conv2d(&p / "conv", inputs, width, 3, nn::ConvConfig { padding: 1, ..Default::default() }), bn: batch_norm2d(&p / "bn", width, Default::default()) }
 //! # }
 //! # fn up(p: nn::Path, inputs: i64, width: i64) -> Up {
-//! #     Up { conv: conv_transpose2d(&p / "conv", inputs, width, 2, Default::default()), bn: batch_norm2d(&p / "bn", width, Default::default()) }
+//! #     Up { conv: conv_transpose2d(&p / "conv", inputs, width, 2, nn::ConvTransposeConfig { stride: 2, ..Default::default() }), bn: batch_norm2d(&p / "bn", width, Default::default()) }
 //! # }
 //!
 //! #[derive(Debug, Prunable)]
