@@ -33,12 +33,7 @@ fn bench(criterion: &mut Criterion, network: Network) -> Result<()> {
     let (bytes, elements) =
         (4 * plan.parameters().before.unsigned_abs(), plan.channels().before.unsigned_abs());
     group.throughput(Throughput::ElementsAndBytes { elements, bytes });
-    // With nothing to train, the sparsity step only traces.
-    subject.vs.freeze();
-    measure(&mut group, "trace", &mut subject, |subject| {
-        Ok(subject.net.add_l1_subgradient(0.)?)
-    })?;
-    subject.vs.unfreeze();
+    measure(&mut group, "dependencies", &mut subject, |subject| Ok(subject.net.dependencies()?))?;
     measure(&mut group, "plan", &mut subject, |subject| subject.plan())?;
     measure(&mut group, "apply", &mut subject, |subject| Ok(subject.net.apply(&plan)?))?;
     measure(&mut group, "slim", &mut subject, |subject| Ok(subject.net.slim(RATIO)?))?;

@@ -2,12 +2,13 @@
 
 use std::any::type_name;
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
+use std::rc::Rc;
 
 use tch::Tensor;
 
-use crate::graph::{Tracer, memory};
+use crate::graph::{Memory, Tracer, memory};
 use crate::{Error, Flow, Prunable, Result};
 
 /// Visits the parts of a model, by field path. What [`Prunable::parts`] is called with.
@@ -130,16 +131,18 @@ pub(crate) struct Parts {
 
 #[derive(Debug)]
 struct Part {
-    path: Vec<String>,
+    path: Rc<[String]>,
     keep: bool,
     is_layer: bool,
+    /// Behind the last part that it contains.
+    end: usize,
     uses: Cell<usize>,
 }
 
 /// A part, as a `forward` applies it.
 pub(crate) struct Found {
     /// Absolute.
-    pub(crate) path: Vec<String>,
+    pub(crate) path: Rc<[String]>,
     pub(crate) keep: bool,
 }
 
@@ -158,13 +161,34 @@ impl Parts {
     pub(crate) fn of<M: Prunable + ?Sized>(model: &M, path: &[String]) -> Result<Self> {
         let mut parts = Parts::default();
         PartVisitor::new(path, &mut parts).same(model)?;
+        parts.close();
         Ok(parts)
+    }
+
+    /// Notes where each part ends: at the next one whose path does not begin with its own.
+    fn close(&mut self) {
+        let mut open = Vec::new();
+        for index in 0..self.parts.len() {
+            let path = Rc::clone(&self.parts[index].path);
+            while let Some(&outer) = open.last() {
+                let outer: &mut Part = &mut self.parts[outer];
+                if path.starts_with(&outer.path) {
+                    break;
+                }
+                outer.end = index;
+                open.pop();
+            }
+            open.push(index);
+        }
+        for index in open {
+            self.parts[index].end = self.parts.len();
+        }
     }
 
     /// Whether this part is known, at this path.
     pub(crate) fn knows<P: ?Sized>(&self, part: &P, path: &[String]) -> bool {
         let found = self.by_address.get(&(address(part), type_name::<P>()));
-        found.is_some_and(|found| found.iter().any(|&index| self.parts[index].path == path))
+        found.is_some_and(|found| found.iter().any(|&index| *self.parts[index].path == *path))
     }
 
     /// Finds a part that is applied, and marks it and what it contains as used.
@@ -176,13 +200,13 @@ impl Parts {
         let Part { path, keep, uses, .. } = &self.parts[index];
         uses.set(uses.get() + 1);
         self.inside(index).for_each(|part| part.uses.set(part.uses.get() + 1));
-        Some(Found { path: path.clone(), keep: *keep })
+        Some(Found { path: Rc::clone(path), keep: *keep })
     }
 
     /// A part that is applied has a `forward` that is read, so that says which parts of it are.
     pub(crate) fn enter<P: ?Sized>(&self, part: &P, path: &[String]) {
         let found = self.by_address.get(&(address(part), type_name::<P>()));
-        let index = found.into_iter().flatten().find(|&&index| self.parts[index].path == path);
+        let index = found.into_iter().flatten().find(|&&index| *self.parts[index].path == *path);
         if let Some(&index) = index {
             self.inside(index).for_each(|part| part.uses.set(part.uses.get().saturating_sub(1)));
         }
@@ -190,8 +214,7 @@ impl Parts {
 
     /// What a part contains, which is visited directly behind it.
     fn inside(&self, index: usize) -> impl Iterator<Item = &Part> {
-        let path = &self.parts[index].path;
-        self.parts[index + 1..].iter().take_while(move |part| part.path.starts_with(path))
+        self.parts[index + 1..self.parts[index].end].iter()
     }
 
     /// Layers that nothing has applied.
@@ -217,8 +240,9 @@ impl Parts {
 impl Sink for Parts {
     fn part(&mut self, path: &[String], address: usize, type_name: &'static str, keep: bool) {
         let uses = Cell::new(0);
-        self.parts.push(Part { path: path.to_vec(), keep, is_layer: false, uses });
-        self.by_address.entry((address, type_name)).or_default().push(self.parts.len() - 1);
+        let index = self.parts.len();
+        self.parts.push(Part { path: path.into(), keep, is_layer: false, end: index + 1, uses });
+        self.by_address.entry((address, type_name)).or_default().push(index);
     }
 
     fn layer(&mut self, _: &[String], _: &dyn Fn(&mut Tracer, Flow) -> Result<Flow>) -> Result<()> {
@@ -258,18 +282,20 @@ pub(crate) struct Scale {
 pub(crate) fn scales<M: Prunable + ?Sized>(model: &M) -> Result<Vec<Scale>> {
     let mut scales = Scales::default();
     PartVisitor::new(&[], &mut scales).same(model)?;
-    Ok(scales.0)
+    Ok(scales.scales)
 }
 
 #[derive(Default)]
-struct Scales(Vec<Scale>);
+struct Scales {
+    scales: Vec<Scale>,
+    known: HashSet<Memory>,
+}
 
 impl Scales {
     fn add(&mut self, path: &[String], name: &'static str, tensor: &Tensor) {
-        let known = |scale: &Scale| memory(&scale.tensor) == memory(tensor);
-        if memory(tensor).is_none() || !self.0.iter().any(known) {
+        if memory(tensor).is_none_or(|memory| self.known.insert(memory)) {
             let path = path.join(".");
-            self.0.push(Scale { path, name, tensor: tensor.shallow_clone() });
+            self.scales.push(Scale { path, name, tensor: tensor.shallow_clone() });
         }
     }
 }

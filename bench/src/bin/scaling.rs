@@ -51,7 +51,7 @@ fn run(cli: &Cli) -> Result<()> {
         "network",
         "parameters",
         "channels",
-        "trace",
+        "dependencies",
         "plan",
         "apply",
         "slim",
@@ -67,7 +67,7 @@ fn run(cli: &Cli) -> Result<()> {
     }
     say(table);
     say(format_args!(
-        "\nmedians of {} rounds, {} threads; plan and apply trace, too, slim but once",
+        "\nmedians of {} rounds, {} threads; plan and apply read the wiring, too",
         cli.rounds,
         tch::get_num_threads()
     ));
@@ -82,13 +82,9 @@ fn row(network: Network, rounds: usize) -> Result<Vec<String>> {
     let plan = subject.plan()?;
     // Four contenders have the one network, each in its turn.
     let cell = RefCell::new(&mut subject);
-    let trace = || {
-        // With nothing to train, the sparsity step only traces.
+    let dependencies = || {
         cell.borrow_mut().restore();
-        cell.borrow_mut().vs.freeze();
-        let traced = seconds(|| Ok(cell.borrow().net.add_l1_subgradient(0.)?));
-        cell.borrow_mut().vs.unfreeze();
-        traced
+        seconds(|| Ok(cell.borrow().net.dependencies()?))
     };
     let planning = || {
         cell.borrow_mut().restore();
@@ -104,8 +100,8 @@ fn row(network: Network, rounds: usize) -> Result<Vec<String>> {
     };
     cell.borrow_mut().restore();
     let turns =
-        in_turn(rounds, vec![passes(trace), passes(planning), passes(apply), passes(slim)])?;
-    let [trace, planning, apply, slim] = [0, 1, 2, 3].map(|index| median(&turns[index]));
+        in_turn(rounds, vec![passes(dependencies), passes(planning), passes(apply), passes(slim)])?;
+    let [dependencies, planning, apply, slim] = [0, 1, 2, 3].map(|index| median(&turns[index]));
     let (parameters, channels) = (plan.parameters().before, plan.channels().before);
     let ms = |seconds: f64| format!("{:.2} ms", seconds * 1e3);
     let ns = |count: i64| format!("{:.2} ns", slim * 1e9 / count as f64);
@@ -114,7 +110,7 @@ fn row(network: Network, rounds: usize) -> Result<Vec<String>> {
         network.to_string(),
         grouped(parameters),
         grouped(channels),
-        ms(trace),
+        ms(dependencies),
         ms(planning),
         ms(apply),
         ms(slim),

@@ -40,7 +40,7 @@ impl Generic<'_> {
         let output = replaced(&self.sig.output, &tensor);
         quote! {
             #(#attrs)*
-            #[allow(private_bounds, private_interfaces)]
+            #[allow(private_bounds, private_interfaces, clippy::type_complexity)]
             #vis #fn_token #ident<#(#parameters),*>(#receiver #(#declared),*) #output
             where
                 #this: #dispatch,

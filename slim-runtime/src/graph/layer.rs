@@ -518,8 +518,10 @@ impl<'t> LayerTracer<'t> {
 
     /// Each value of the layer's weight is used once for each position that it has now.
     pub(crate) fn count_uses(&mut self) {
-        let Some((shape, _)) = &self.frame else { return };
-        let positions = shape.positions();
+        let Some((shape, dim)) = &self.frame else { return };
+        // What stands in one dimension with the channels is read with them.
+        let others = shape.dims().iter().enumerate().filter(|(index, _)| index != dim);
+        let positions = others.map(|(_, other)| shape::size(other)).fold(1, i64::saturating_mul);
         let batch = self.cx.probe.batch;
         let uses = (positions % batch == 0).then_some(positions / batch);
         let node = self.node();

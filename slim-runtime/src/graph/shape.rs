@@ -155,12 +155,6 @@ impl Shape {
         self.0.iter().enumerate().flat_map(of).collect()
     }
 
-    /// The number of elements of one channel, for all samples.
-    pub(crate) fn positions(&self) -> i64 {
-        let factors = self.0.iter().flatten().filter(|factor| !factor.is_channels());
-        factors.map(|factor| factor.size()).fold(1, i64::saturating_mul)
-    }
-
     /// The dimension that holds all channels and nothing else, if there is one.
     pub(crate) fn channel_dim(&self) -> Option<usize> {
         match self.digits()[..] {

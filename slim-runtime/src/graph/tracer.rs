@@ -363,7 +363,8 @@ impl Tracer {
             Some(shape) => Form::Dims(self.given_shape(shape, width)),
             None => Form::Loose(Positions::Several),
         };
-        let value = self.record(Operator::input(), &[], Rc::clone(&ids), form);
+        let source = self.source();
+        let value = self.record(Operator::input(), Vec::new(), Rc::clone(&ids), form, source);
         let value = Value { source: "the model's input".into(), ..value };
         self.recording.step(Step::Hold(ids, Hold::Input));
         self.inputs[index].value = Some(value.clone());
@@ -437,7 +438,7 @@ impl Tracer {
 
     /// A tensor that holds no channels.
     pub(crate) fn constant_of(&mut self, name: &'static str, form: Form) -> Value {
-        self.record(Operator::constant(name), &[], Rc::new([]), form)
+        self.record(Operator::constant(name), Vec::new(), Rc::new([]), form, self.source())
     }
 
     /// The channels of a value are summed over.
@@ -494,7 +495,8 @@ impl Tracer {
     /// Makes channels that nothing in the network makes: those of a constant.
     pub(crate) fn constant(&mut self, operator: Operator, count: usize, shape: Shape) -> Value {
         let ids = self.recording.fresh(count);
-        self.record(operator, &[], ids, Form::Dims(shape))
+        let source = self.source();
+        self.record(operator, Vec::new(), ids, Form::Dims(shape), source)
     }
 
     /// Records an operation, and returns its result.
@@ -515,20 +517,20 @@ impl Tracer {
             Sources::Same | Sources::Select(_) => Rc::clone(&operands[0].source),
             _ => self.source(),
         };
-        let operands: Vec<_> = operands.iter().map(|operand| operand.id).collect();
-        Value { source, ..self.record(operator, &operands, ids, form) }
+        let operands = operands.iter().map(|operand| operand.id).collect();
+        self.record(operator, operands, ids, form, source)
     }
 
     fn record(
         &mut self,
         operator: Operator,
-        operands: &[ValueId],
+        operands: Vec<ValueId>,
         ids: Rc<[ChannelId]>,
         form: Form,
+        source: Rc<str>,
     ) -> Value {
-        let (path, source) = (self.path(), self.source());
+        let path = self.path();
         let result = self.recording.value(Rc::clone(&ids));
-        let operands = operands.to_vec();
         let (numbers, at) = (std::mem::take(&mut self.numbers), self.at);
         let operation = Operation { operator, operands, result, numbers, path, at };
         self.recording.step(Step::Operation(operation));

@@ -115,7 +115,7 @@ impl Network {
     }
 
     /// A convolution to this width, and what is behind it.
-    fn to_width(&mut self, image: &Image, width: i64) -> Image {
+    fn widened(&mut self, image: &Image, width: i64) -> Image {
         let kernel = if self.chance(50) { 3 } else { 1 };
         let conv = self.convolution(image.channels, width, kernel, 1);
         let value = self.applied(&conv, &image.name);
@@ -150,12 +150,12 @@ impl Network {
     fn partner(&mut self, image: &Image) -> Image {
         let other = self.image();
         if other.size != image.size {
-            return self.to_width(image, image.channels);
+            return self.widened(image, image.channels);
         }
         if other.channels == image.channels && other.name != image.name {
             return other;
         }
-        self.to_width(&other, image.channels)
+        self.widened(&other, image.channels)
     }
 
     fn sum(&mut self, image: &Image) -> Image {
@@ -210,7 +210,7 @@ impl Network {
         let mut parts = vec![image.clone()];
         for _ in 0..self.rng.usize(1..3) {
             let other = self.image();
-            parts.push(if other.size == image.size { other } else { self.to_width(image, 4) });
+            parts.push(if other.size == image.size { other } else { self.widened(image, 4) });
         }
         self.rng.shuffle(&mut parts);
         let names: Vec<_> = parts.iter().map(|part| part.name.as_str()).collect();
@@ -224,7 +224,7 @@ impl Network {
         };
         let width = parts.iter().map(|part| part.channels).sum();
         let made = self.bind(&value, width, image.size);
-        if width > 24 { self.to_width(&made, 8) } else { made }
+        if width > 24 { self.widened(&made, 8) } else { made }
     }
 
     fn parts(&mut self, image: &Image) -> Image {
@@ -637,7 +637,7 @@ impl Network {
              weights.matmul(&v).transpose(1, 2).reshape([n, t, -1]).transpose(1, 2).unflatten(2, [{size}, {size}]) }}"
         );
         let made = self.bind(&made, 8, size);
-        self.to_width(&made, c)
+        self.widened(&made, c)
     }
 
     /// Handles, views and parts of one tensor, some of which are changed.
@@ -717,7 +717,7 @@ impl Network {
             ),
         };
         let made = self.bind(&value, width, image.size);
-        if width > 24 { self.to_width(&made, 8) } else { made }
+        if width > 24 { self.widened(&made, 8) } else { made }
     }
 
     /// Reductions over positions, and over channels.

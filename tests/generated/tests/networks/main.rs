@@ -1,7 +1,8 @@
 //! Random networks, written as Rust code by the build script: slimmed, they compute what they do masked.
 
-// What is generated is as it comes.
-#![allow(clippy::all, dead_code, unused_variables, unused_mut, unused_imports)]
+// What is generated is as it comes, and all of this is a test.
+#![allow(clippy::all, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(dead_code, unused_variables, unused_mut, unused_imports, unused_parens)]
 
 mod blocks;
 
