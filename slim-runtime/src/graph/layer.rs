@@ -328,7 +328,7 @@ impl<'t> LayerTracer<'t> {
     }
 
     /// The channels of `axis` as they are: as gated as the layer received them. Where the layer [made](Self::write) them they are ungated, unless they have parameters and
-    /// [all of those](Masking::Parameters) are zero when a channel is gone: the layer gives zeros then, or says [`ungate`](Self::ungate).
+    /// [all of those](crate::criterion::Masking::Parameters) are zero when a channel is gone: the layer gives zeros then, or says [`ungate`](Self::ungate).
     ///
     /// # Errors
     /// [`Error::Layer`] when the axis is another layer's.
