@@ -97,20 +97,20 @@ impl Traced {
     #[track_caller]
     fn pooled(
         &self,
-        name: &'static str,
-        (maximum, averages_padding): (bool, bool),
+        operator: Operator,
+        entry: Option<LayerKind>,
         (sides, numbers): (usize, Vec<f64>),
         resize: impl Fn(usize, i64) -> Option<i64>,
     ) -> Traced {
         self.on_value(Location::caller(), |cx, value| {
             let (value, shape) = super::traced::shaped(cx, value, Some(sides + 2));
-            let form = Form::Dims(resized(cx, name, &shape, sides, resize)?);
+            let form = Form::Dims(resized(cx, operator.name, &shape, sides, resize)?);
             // An entry of a cfg, as a max-pool that is a field.
-            if maximum {
-                cx.layer(LayerKind::MaxPool);
+            if let Some(entry) = entry {
+                cx.layer(entry);
             }
             cx.numbers = numbers;
-            Ok(cx.operate(Operator::pool(name, maximum, averages_padding), &[&value], form))
+            Ok(cx.operate(operator, &[&value], form))
         })
     }
 }
@@ -131,24 +131,25 @@ macro_rules! pools {
                 let numbers = [kernel_size.ints(), stride.ints(), padding.ints(), dilation.ints()];
                 let window = Window::new($sides, numbers, ceil_mode);
                 let given = (window.sides, window.numbers());
-                self.pooled(stringify!($max), (true, false), given, |side, size| window.size(side, size))
+                let operator = Operator::pool(stringify!($max), true, false);
+                self.pooled(operator, Some(LayerKind::MaxPool), given, |side, size| window.size(side, size))
             }
 
             /// The mean of as many windows as the output is to have positions.
             #[track_caller]
             pub fn $adaptive_avg(&self, output_size: impl Ints) -> Traced {
                 let output = sides(&output_size.ints(), $sides, &[1]);
-                let name = stringify!($adaptive_avg);
-                self.pooled(name, (false, false), ($sides, Vec::new()), |side, _| output.get(side).copied())
+                let operator = Operator::pool(stringify!($adaptive_avg), false, false);
+                self.pooled(operator, None, ($sides, Vec::new()), |side, _| output.get(side).copied())
             }
 
             /// The largest of as many windows as the output is to have positions, and where it is.
             #[track_caller]
             pub fn $adaptive_max(&self, output_size: impl Ints) -> (Traced, Traced) {
                 let output = sides(&output_size.ints(), $sides, &[1]);
-                let name = stringify!($adaptive_max);
+                let operator = Operator::pool(stringify!($adaptive_max), true, false);
                 let resize = |side: usize, _| output.get(side).copied();
-                let ys = self.pooled(name, (false, false), ($sides, Vec::new()), resize);
+                let ys = self.pooled(operator, None, ($sides, Vec::new()), resize);
                 let places = ys.on_flow(Location::caller(), |cx, flow| {
                     cx.each_of(flow, &Operator::ungated("places"))
                 });
@@ -172,11 +173,17 @@ impl Traced {
         sides: usize,
         [kernel, stride, padding]: [Vec<i64>; 3],
         (ceil_mode, count_include_pad): (bool, bool),
+        divisor: Option<i64>,
     ) -> Traced {
         let padded = count_include_pad && padding.iter().any(|&side| side != 0);
+        // The sum of a window by another number is no mean: of a constant it is another constant.
+        let no_mean = padded || divisor.is_some();
         let window = Window::new(sides, [kernel, stride, padding, Vec::new()], ceil_mode);
-        let given = (sides, window.numbers());
-        self.pooled(name, (false, padded), given, |side, size| window.size(side, size))
+        let divisor = divisor.map(|divisor| divisor as f64);
+        let given = (sides, window.numbers().into_iter().chain(divisor).collect());
+        self.pooled(Operator::pool(name, false, no_mean), None, given, |side, size| {
+            window.size(side, size)
+        })
     }
 
     /// The mean of each window.
@@ -190,7 +197,7 @@ impl Traced {
         count_include_pad: bool,
     ) -> Traced {
         let numbers = [kernel_size.ints(), stride.ints(), padding.ints()];
-        self.averaged("avg_pool1d", 1, numbers, (ceil_mode, count_include_pad))
+        self.averaged("avg_pool1d", 1, numbers, (ceil_mode, count_include_pad), None)
     }
 
     /// The mean of each window.
@@ -202,10 +209,16 @@ impl Traced {
         padding: impl Ints,
         ceil_mode: bool,
         count_include_pad: bool,
-        _divisor_override: impl Into<Option<i64>>,
+        divisor_override: impl Into<Option<i64>>,
     ) -> Traced {
         let numbers = [kernel_size.ints(), stride.ints(), padding.ints()];
-        self.averaged("avg_pool2d", 2, numbers, (ceil_mode, count_include_pad))
+        self.averaged(
+            "avg_pool2d",
+            2,
+            numbers,
+            (ceil_mode, count_include_pad),
+            divisor_override.into(),
+        )
     }
 
     /// The mean of each window.
@@ -217,13 +230,19 @@ impl Traced {
         padding: impl Ints,
         ceil_mode: bool,
         count_include_pad: bool,
-        _divisor_override: impl Into<Option<i64>>,
+        divisor_override: impl Into<Option<i64>>,
     ) -> Traced {
         let numbers = [kernel_size.ints(), stride.ints(), padding.ints()];
-        self.averaged("avg_pool3d", 3, numbers, (ceil_mode, count_include_pad))
+        self.averaged(
+            "avg_pool3d",
+            3,
+            numbers,
+            (ceil_mode, count_include_pad),
+            divisor_override.into(),
+        )
     }
 
-    /// The mean of windows side by side.
+    /// The sum of windows side by side, as tch has it: it divides by one.
     #[track_caller]
     pub fn avg_pool2d_default(&self, ksize: i64) -> Traced {
         self.avg_pool2d([ksize, ksize], [ksize, ksize], [0, 0], false, true, 1)

@@ -306,6 +306,26 @@ fn absorption_knows_activations_and_borders() {
 }
 
 #[test]
+fn a_sum_over_a_window_is_no_mean_to_absorption() {
+    // tch's default divides by one.
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        conv2: nn::Conv2D = |p| nn::conv2d(p, 8, 4, 1, Default::default()),
+    } |net, xs, train| {
+        let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train).silu();
+        xs.avg_pool2d_default(2).apply(&net.conv2)
+    } }
+    let (mut net, _vs) = built(Net::new);
+    let plan = net.plan(&Slimming::ratio(0.5).absorb()).unwrap();
+    let slimmed = net.apply(&plan).unwrap();
+    let exact = |absorbed: &&slim_runtime::Absorbed| {
+        matches!(absorbed.absorption, Absorption::Into { exact: true, .. })
+    };
+    assert_eq!(slimmed.absorbed().iter().filter(exact).count(), 0);
+}
+
+#[test]
 fn verification_compares_absorption_where_it_is_exact() {
     net! { Net {
         conv1: nn::Conv2D = |p| conv(p, 3, 8),
