@@ -6,6 +6,7 @@ mod node;
 mod operations;
 mod operator;
 pub(crate) mod shape;
+mod stored;
 mod tracer;
 mod value;
 

@@ -5,9 +5,10 @@
 mod apply;
 mod arguments;
 mod arithmetic;
-mod channels;
+mod concat;
 mod contract;
 mod create;
+mod cuts;
 pub mod dispatch;
 mod elementwise;
 mod lift;

@@ -1,0 +1,220 @@
+//! The tensors and numbers that a layer stores, and the lists of channels that their dimensions follow.
+
+use std::rc::Rc;
+
+use tch::Tensor;
+
+use super::layer::{Axis, LayerTracer};
+use super::memory;
+use super::node::{LayerHold, Ranked, State, TensorNode};
+use super::value::ChannelId;
+use crate::plan::{Hold, Role};
+use crate::{Error, Result};
+
+impl LayerTracer<'_> {
+    /// A trained tensor, and for each dimension that follows channels, which.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when a dimension is not as wide as its axis, [`Error::NotALeaf`].
+    pub fn parameter(
+        &mut self,
+        name: &'static str,
+        tensor: &Tensor,
+        axes: &[(usize, Axis)],
+    ) -> Result<()> {
+        self.bind(name, tensor, axes, Role::Parameter)
+    }
+
+    /// A tensor that is not trained (running statistics), and for each dimension that follows channels, which.
+    ///
+    /// # Errors
+    /// As for [`parameter`](Self::parameter).
+    pub fn buffer(
+        &mut self,
+        name: &'static str,
+        tensor: &Tensor,
+        axes: &[(usize, Axis)],
+    ) -> Result<()> {
+        self.bind(name, tensor, axes, Role::Buffer)
+    }
+
+    /// A trained scale `[channels]` whose magnitudes rank the channels of `axis` (a batch norm's γ).
+    ///
+    /// # Errors
+    /// As for [`parameter`](Self::parameter).
+    pub fn score(&mut self, name: &'static str, scale: &Tensor, axis: Axis) -> Result<()> {
+        self.bind(name, scale, &[(0, axis)], Role::Parameter)?;
+        let shape = scale.size();
+        if shape.len() != 1 {
+            let rule = "must have one value per channel and no other dimension".to_owned();
+            return Err(Error::Shape {
+                path: self.cx.path(),
+                tensor: name.to_owned(),
+                shape,
+                rule,
+            });
+        }
+        let node = self.node();
+        node.ranked = Some(Ranked {
+            tensor: node.tensors.len() - 1,
+            dim: 0,
+            axis: axis.index,
+            is_scale: true,
+            first: true,
+        });
+        Ok(())
+    }
+
+    /// A number stored in the layer that counts the channels of `axis`; [`LayerVisitor::size`](crate::LayerVisitor::size) updates it.
+    ///
+    /// # Errors
+    /// [`Error::Layer`] when another layer at this path has state of this name.
+    pub fn size(&mut self, name: &'static str, axis: Axis) -> Result<()> {
+        self.sizes(name, &[axis])
+    }
+
+    /// Numbers stored in the layer, each of which counts the channels of an axis; [`LayerVisitor::sizes`](crate::LayerVisitor::sizes) updates them.
+    ///
+    /// # Errors
+    /// As for [`size`](Self::size).
+    pub fn sizes(&mut self, name: &'static str, axes: &[Axis]) -> Result<()> {
+        let axes = axes.iter().map(|&axis| self.known(axis)).collect::<Result<_>>()?;
+        self.state(name, State::Sizes(axes))
+    }
+
+    /// Positions stored in the layer: for each channel of `to`, where in `from` it comes from; [`LayerVisitor::indices`](crate::LayerVisitor::indices) updates them.
+    ///
+    /// # Errors
+    /// As for [`size`](Self::size).
+    pub fn indices(&mut self, name: &'static str, from: Axis, to: Axis) -> Result<()> {
+        let (from, to) = (self.known(from)?, self.known(to)?);
+        self.state(name, State::Indices { from, to })
+    }
+
+    /// State of a layer that is used twice is one: its channels are the same in both places.
+    fn state(&mut self, name: &'static str, state: State) -> Result<()> {
+        let here = (self.index, self.node().states.len());
+        let key = (self.cx.path(), name);
+        let first = *self.cx.states.entry(key).or_insert(here);
+        let axes = state.axes();
+        self.node().states.push((name, state));
+        if first == here {
+            return Ok(());
+        }
+        let before = &self.cx.recording.layers[first.0];
+        let ids_before: Vec<_> = before.states[first.1]
+            .1
+            .axes()
+            .into_iter()
+            .map(|axis| Rc::clone(&before.axes[axis].ids))
+            .collect();
+        let ids_now: Vec<_> =
+            axes.into_iter().map(|axis| Rc::clone(&self.axes[axis].ids)).collect();
+        if ids_before.iter().map(|ids| ids.len()).ne(ids_now.iter().map(|ids| ids.len())) {
+            return Err(self.cx.layer_error(format!(
+                "two layers have `{name}` here; give each a name of its own with `Tracer::field`"
+            )));
+        }
+        self.node().ties.extend(ids_before.into_iter().zip(ids_now));
+        Ok(())
+    }
+
+    fn bind(
+        &mut self,
+        name: &'static str,
+        tensor: &Tensor,
+        axes: &[(usize, Axis)],
+        role: Role,
+    ) -> Result<()> {
+        let axes = axes
+            .iter()
+            .map(|&(dim, axis)| Ok((dim, self.known(axis)?)))
+            .collect::<Result<Vec<_>>>()?;
+        self.check(name, tensor, &axes)?;
+        let mut dims = vec![None; tensor.dim()];
+        for (dim, axis) in axes {
+            dims[dim] = Some(axis);
+        }
+        let tied = self.tie(name, tensor, &dims)?;
+        let tensor = tensor.shallow_clone();
+        let node = self.node();
+        // What makes channels has a value for each of them and each of something else, which a bias has not.
+        let makes = |axis: &Option<usize>| axis.is_some_and(|axis| node.axes[axis].role.is_made());
+        if let (None, Role::Parameter, 2.., Some(dim)) =
+            (&node.ranked, role, dims.len(), dims.iter().position(makes))
+        {
+            let axis = dims[dim].unwrap_or_default();
+            node.ranked = Some(Ranked {
+                tensor: node.tensors.len(),
+                dim,
+                axis,
+                is_scale: false,
+                first: true,
+            });
+        }
+        node.tensors.push(TensorNode { name, tensor, axes: dims, role, tied });
+        Ok(())
+    }
+
+    fn check(&self, name: &'static str, tensor: &Tensor, axes: &[(usize, usize)]) -> Result<()> {
+        let path = self.cx.path();
+        if !tensor.f_is_leaf().map_err(Error::torch(format!("{path}.{name}")))? {
+            return Err(Error::NotALeaf { path, tensor: name.to_owned() });
+        }
+        let shape = tensor.size();
+        for &(dim, axis) in axes {
+            let width = self.axes[axis].len() as i64;
+            if shape.get(dim) != Some(&width) {
+                let rule = format!("must have {width} in dimension {dim}");
+                return Err(Error::Shape { path, tensor: name.to_owned(), shape, rule });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the channels of a tensor that was bound before the same in both places. A dimension that one place leaves alone is held.
+    fn tie(
+        &mut self,
+        name: &'static str,
+        tensor: &Tensor,
+        dims: &[Option<usize>],
+    ) -> Result<Option<(usize, usize)>> {
+        let Some((address, layout)) = memory(tensor) else { return Ok(None) };
+        let here = (self.index, self.node().tensors.len());
+        let (first, first_layout) =
+            self.cx.bound.entry(address).or_insert_with(|| (here, layout.clone()));
+        let first = *first;
+        if first == here {
+            return Ok(None);
+        }
+        if *first_layout != layout {
+            let owner = self.cx.recording.tensor_path(first);
+            return Err(Error::NotShared { path: self.cx.path(), tensor: name.to_owned(), owner });
+        }
+        let before = &self.cx.recording.layers[first.0];
+        let ids_before = |axis: usize| Rc::clone(&before.axes[axis].ids);
+        let pairs: Vec<_> = before.tensors[first.1]
+            .axes
+            .iter()
+            .map(|axis| axis.map(ids_before))
+            .zip(dims)
+            .collect();
+        for pair in pairs {
+            match pair {
+                (Some(before), &Some(axis)) => {
+                    let now = Rc::clone(&self.axes[axis].ids);
+                    self.node().ties.push((before, now));
+                }
+                (Some(free), None) => self.hold_tied(&free),
+                (None, &Some(axis)) => self.hold_tied(&Rc::clone(&self.axes[axis].ids)),
+                (None, None) => {}
+            }
+        }
+        Ok(Some(first))
+    }
+
+    fn hold_tied(&mut self, ids: &Rc<[ChannelId]>) {
+        let hold = Hold::Tied { by: self.cx.path() };
+        self.node().holds.push(LayerHold::All(Rc::clone(ids), hold));
+    }
+}
