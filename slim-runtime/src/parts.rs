@@ -125,13 +125,14 @@ fn address<P: ?Sized>(part: &P) -> usize {
 #[derive(Debug, Default)]
 pub(crate) struct Parts {
     parts: Vec<Part>,
-    by_address: HashMap<(usize, &'static str), Vec<usize>>,
+    by_address: HashMap<usize, Vec<usize>>,
     tensors: Vec<FieldTensor>,
 }
 
 #[derive(Debug)]
 struct Part {
     path: Rc<[String]>,
+    type_name: &'static str,
     keep: bool,
     is_layer: bool,
     /// Behind the last part that it contains.
@@ -187,16 +188,14 @@ impl Parts {
 
     /// Whether this part is known, at this path.
     pub(crate) fn knows<P: ?Sized>(&self, part: &P, path: &[String]) -> bool {
-        let found = self.by_address.get(&(address(part), type_name::<P>()));
-        found.is_some_and(|found| found.iter().any(|&index| *self.parts[index].path == *path))
+        self.at(part).any(|index| *self.parts[index].path == *path)
     }
 
     /// Finds a part that is applied, and marks it and what it contains as used.
     ///
     /// Parts without a size may share an address; they are taken in turn.
     pub(crate) fn apply<P: ?Sized>(&self, part: &P) -> Option<Found> {
-        let candidates = self.by_address.get(&(address(part), type_name::<P>()))?;
-        let index = *candidates.iter().min_by_key(|&&index| self.parts[index].uses.get())?;
+        let index = self.at(part).min_by_key(|&index| self.parts[index].uses.get())?;
         let Part { path, keep, uses, .. } = &self.parts[index];
         uses.set(uses.get() + 1);
         self.inside(index).for_each(|part| part.uses.set(part.uses.get() + 1));
@@ -205,11 +204,16 @@ impl Parts {
 
     /// A part that is applied has a `forward` that is read, so that says which parts of it are.
     pub(crate) fn enter<P: ?Sized>(&self, part: &P, path: &[String]) {
-        let found = self.by_address.get(&(address(part), type_name::<P>()));
-        let index = found.into_iter().flatten().find(|&&index| *self.parts[index].path == *path);
-        if let Some(&index) = index {
+        let index = self.at(part).find(|&index| *self.parts[index].path == *path);
+        if let Some(index) = index {
             self.inside(index).for_each(|part| part.uses.set(part.uses.get().saturating_sub(1)));
         }
+    }
+
+    /// The parts of this type at this address. A struct and its first field have one address, and so may parts without a size.
+    fn at<P: ?Sized>(&self, part: &P) -> impl Iterator<Item = usize> {
+        let found = self.by_address.get(&address(part)).into_iter().flatten().copied();
+        found.filter(|&index| self.parts[index].type_name == type_name::<P>())
     }
 
     /// What a part contains, which is visited directly behind it.
@@ -241,8 +245,9 @@ impl Sink for Parts {
     fn part(&mut self, path: &[String], address: usize, type_name: &'static str, keep: bool) {
         let uses = Cell::new(0);
         let index = self.parts.len();
-        self.parts.push(Part { path: path.into(), keep, is_layer: false, end: index + 1, uses });
-        self.by_address.entry((address, type_name)).or_default().push(index);
+        let (path, end) = (path.into(), index + 1);
+        self.parts.push(Part { path, type_name, keep, is_layer: false, end, uses });
+        self.by_address.entry(address).or_default().push(index);
     }
 
     fn layer(&mut self, _: &[String], _: &dyn Fn(&mut Tracer, Flow) -> Result<Flow>) -> Result<()> {

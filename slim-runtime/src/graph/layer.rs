@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
+use smallvec::smallvec;
+
 use super::node::{
     AxisNode, AxisRole, LayerGate, LayerHold, LayerNode, LayerResult, MixNode, Reach, ReadNode,
 };
@@ -154,7 +156,7 @@ impl<'t> LayerTracer<'t> {
                     .layer_error(format!("it takes {features} features, and is given {shape}")));
             }
             let last = shape.rank() - 1;
-            self.frame = Some((shape.with(last, vec![Factor::exact(outputs)]), dim));
+            self.frame = Some((shape.with(last, smallvec![Factor::exact(outputs)]), dim));
         }
         self.axis(name, value, AxisRole::Followed)
     }
@@ -277,7 +279,9 @@ impl<'t> LayerTracer<'t> {
         let axis = self.known(axis)?;
         let Value { ids, form, .. } = self.axes[axis].clone();
         let form = match &self.frame {
-            Some((shape, dim)) => Form::Dims(shape.with(*dim, vec![Factor::channels(ids.len())])),
+            Some((shape, dim)) => {
+                Form::Dims(shape.with(*dim, smallvec![Factor::channels(ids.len())]))
+            }
             None => form,
         };
         let (value, source) = (self.cx.recording.value(Rc::clone(&ids)), self.cx.source());
@@ -396,7 +400,7 @@ impl<'t> LayerTracer<'t> {
         let shape = indices.value().and_then(|value| value.form.shape().cloned());
         let shape = shape.or_else(|| self.cx.is_in_forward().then(|| self.cx.assumed_shape(1, 2)));
         self.frame = shape.map(|shape| {
-            let dims = shape.dims().iter().cloned().chain([vec![Factor::channels(1)]]);
+            let dims = shape.dims().iter().cloned().chain([smallvec![Factor::channels(1)]]);
             (Shape::new(dims), shape.rank())
         });
     }

@@ -143,7 +143,7 @@ impl Recording {
 
     /// A tensor that several layers share ranks, and counts, once.
     fn mark_first(&mut self) {
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::with_capacity(self.layers.len());
         for (index, layer) in self.layers.iter_mut().enumerate() {
             if let Some(ranked) = &mut layer.ranked {
                 let own = (index, ranked.tensor);

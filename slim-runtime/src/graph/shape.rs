@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use smallvec::{SmallVec, smallvec};
+
 /// A factor of a dimension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Factor {
@@ -23,8 +25,8 @@ pub(crate) enum Factor {
     },
 }
 
-/// A dimension: the product of its factors.
-pub(crate) type Dim = Vec<Factor>;
+/// A dimension: the product of its factors. Most have one, and are made and copied by each operation, so that they are no memory of their own.
+pub(crate) type Dim = SmallVec<[Factor; 2]>;
 
 /// The dimensions of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +90,7 @@ pub(crate) fn is_assumed(dim: &[Factor]) -> bool {
 
 /// A dimension in its shortest form: without ones, and neighbours of one kind joined.
 pub(crate) fn canonical(dim: impl IntoIterator<Item = Factor>) -> Dim {
-    let mut joined: Dim = Vec::new();
+    let mut joined = Dim::new();
     for factor in dim {
         let merged = match (joined.last().copied(), factor) {
             (_, Factor::Size { size: 1, .. }) => continue,
@@ -127,14 +129,16 @@ impl Shape {
 
     /// With one dimension replaced.
     pub(crate) fn with(&self, index: usize, dim: Dim) -> Self {
-        let replaced = |(i, old): (usize, &Dim)| if i == index { dim.clone() } else { old.clone() };
-        Shape::new(self.0.iter().enumerate().map(replaced))
+        let mut dims: Vec<_> = self.0.to_vec();
+        dims[index] = canonical(dim);
+        Shape(dims.into())
     }
 
     /// Without one dimension.
     pub(crate) fn without(&self, index: usize) -> Self {
-        let others = self.0.iter().enumerate().filter(|(i, _)| *i != index);
-        Shape::new(others.map(|(_, dim)| dim.clone()))
+        let mut dims: Vec<_> = self.0.to_vec();
+        dims.remove(index);
+        Shape(dims.into())
     }
 
     /// The position of a dimension that may be counted from the end; `None` if there is none.
@@ -192,7 +196,7 @@ pub(crate) fn resized(
     let dims = shape.dims().iter().enumerate().map(|(i, dim)| {
         let Some(position) = i.checked_sub(first) else { return Some(dim.clone()) };
         let size = resize(position, size(dim)).filter(|&size| size > 0)?;
-        Some(vec![Factor::Size { size, assumed: is_assumed(dim) }])
+        Some(smallvec![Factor::Size { size, assumed: is_assumed(dim) }])
     });
     Some(Shape::new(dims.collect::<Option<Vec<_>>>()?))
 }
@@ -366,7 +370,7 @@ fn take(
     if size < 1 {
         return Err(Misfit::Size);
     }
-    let (mut left, mut taken) = (size, Vec::new());
+    let (mut left, mut taken) = (size, Dim::new());
     let next = |factors: &[_]| if from_front { 0 } else { factors.len().saturating_sub(1) };
     // A single channel is a dimension of one.
     if size == 1 && factors.get(next(factors)).is_some_and(|&(factor, _)| factor.is_single()) {
@@ -460,8 +464,8 @@ mod tests {
     const SCALE: i64 = 10_007;
 
     fn image(channels: usize) -> Shape {
-        let size = |size| vec![Factor::Size { size, assumed: true }];
-        Shape::new([size(2), vec![Factor::channels(channels)], size(6), size(5)])
+        let size = |size| smallvec![Factor::Size { size, assumed: true }];
+        Shape::new([size(2), smallvec![Factor::channels(channels)], size(6), size(5)])
     }
 
     #[test]

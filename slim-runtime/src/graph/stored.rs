@@ -157,16 +157,18 @@ impl LayerTracer<'_> {
     }
 
     fn check(&self, name: &'static str, tensor: &Tensor, axes: &[(usize, usize)]) -> Result<()> {
-        let path = self.cx.path();
-        if !tensor.f_is_leaf().map_err(Error::torch(format!("{path}.{name}")))? {
-            return Err(Error::NotALeaf { path, tensor: name.to_owned() });
+        let is_leaf = tensor.f_is_leaf();
+        let torch = |error| Error::torch(format!("{}.{name}", self.cx.path()))(error);
+        if !is_leaf.map_err(torch)? {
+            return Err(Error::NotALeaf { path: self.cx.path(), tensor: name.to_owned() });
         }
         let shape = tensor.size();
         for &(dim, axis) in axes {
             let width = self.axes[axis].len() as i64;
             if shape.get(dim) != Some(&width) {
+                let (path, tensor) = (self.cx.path(), name.to_owned());
                 let rule = format!("must have {width} in dimension {dim}");
-                return Err(Error::Shape { path, tensor: name.to_owned(), shape, rule });
+                return Err(Error::Shape { path, tensor, shape, rule });
             }
         }
         Ok(())

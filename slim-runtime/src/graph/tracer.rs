@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::panic::Location;
 use std::rc::Rc;
 
+use smallvec::smallvec;
 use tch::Tensor;
 
 use super::shape::{self, Decider, Factor, Shape};
@@ -376,23 +377,23 @@ impl Tracer {
         let is_last =
             shape.first() != Some(&(width as i64)) && shape.last() == Some(&(width as i64));
         if let (true, [positions @ .., _]) = (is_last, shape) {
-            let batch = vec![Factor::Size { size: self.probe.batch, assumed: true }];
-            let positions = positions.iter().map(|&size| vec![Factor::exact(size)]);
-            let channels = vec![Factor::channels(width)];
+            let batch = smallvec![Factor::Size { size: self.probe.batch, assumed: true }];
+            let positions = positions.iter().map(|&size| smallvec![Factor::exact(size)]);
+            let channels = smallvec![Factor::channels(width)];
             return Shape::new([batch].into_iter().chain(positions).chain([channels]));
         }
         let channels = shape.first().and_then(|&channels| usize::try_from(channels).ok());
-        let batch = vec![Factor::Size { size: self.probe.batch, assumed: true }];
-        let positions = shape.iter().skip(1).map(|&size| vec![Factor::exact(size)]);
-        let channels = vec![Factor::channels(channels.unwrap_or(0))];
+        let batch = smallvec![Factor::Size { size: self.probe.batch, assumed: true }];
+        let positions = shape.iter().skip(1).map(|&size| smallvec![Factor::exact(size)]);
+        let channels = smallvec![Factor::channels(channels.unwrap_or(0))];
         Shape::new([batch, channels].into_iter().chain(positions))
     }
 
     /// Dimensions `[N, C, …]` of so many, where nothing is known of them.
     pub(crate) fn assumed_shape(&self, channels: usize, rank: usize) -> Shape {
-        let size = |size| vec![Factor::Size { size, assumed: true }];
+        let size = |size| smallvec![Factor::Size { size, assumed: true }];
         let positions = self.probe.positions.into_iter().cycle().take(rank.saturating_sub(2));
-        let first = [size(self.probe.batch), vec![Factor::channels(channels)]];
+        let first = [size(self.probe.batch), smallvec![Factor::channels(channels)]];
         Shape::new(first.into_iter().take(rank).chain(positions.map(size)))
     }
 
@@ -477,9 +478,9 @@ impl Tracer {
             return Err(self.layer_error(reason));
         };
         let count = self.count("opaque", *channels)?;
-        let size = |size: i64, assumed| vec![Factor::Size { size, assumed }];
+        let size = |size: i64, assumed| smallvec![Factor::Size { size, assumed }];
         let positions = positions.iter().map(|&positions| size(positions, true));
-        let first = [size(*samples, true), vec![Factor::channels(count)]];
+        let first = [size(*samples, true), smallvec![Factor::channels(count)]];
         let shape = Shape::new(first.into_iter().chain(positions));
         let made = self.constant(Operator::constant("opaque"), count, shape);
         let hold = self.mixed("an opaque operation");

@@ -4,6 +4,8 @@ use std::borrow::Borrow;
 use std::panic::Location;
 use std::rc::Rc;
 
+use smallvec::smallvec;
+
 use super::table::operations;
 use super::traced::{dimension, refused, shaped};
 use super::{Traced, pass};
@@ -47,7 +49,7 @@ fn concatenated(cx: &mut Tracer, name: &'static str, flows: &[Flow], dim: i64) -
         let sizes: Vec<_> = values.iter().map(|(_, shape)| shape.dims()[at].clone()).collect();
         let assumed = sizes.iter().any(|dim| is_assumed(dim));
         let total = sizes.iter().map(|dim| size(dim)).sum();
-        let form = first.with(at, vec![Factor::Size { size: total, assumed }]);
+        let form = first.with(at, smallvec![Factor::Size { size: total, assumed }]);
         return side_by_side(cx, name, &values, form);
     }
     let mut lists = Vec::new();
@@ -55,7 +57,7 @@ fn concatenated(cx: &mut Tracer, name: &'static str, flows: &[Flow], dim: i64) -
         lists.push(listed(cx, name, value, shape, at)?);
     }
     let width = lists.iter().map(Value::len).sum();
-    let form = Form::Dims(first.with(at, vec![Factor::channels(width)]));
+    let form = Form::Dims(first.with(at, smallvec![Factor::channels(width)]));
     let operands: Vec<_> = lists.iter().collect();
     Ok(cx.operate(Operator::concat(name), &operands, form).into())
 }
@@ -153,7 +155,7 @@ fn listed(
         };
         channels = channels.into_iter().flat_map(step).collect();
     }
-    let form = Form::Dims(shape.with(at, vec![Factor::channels(channels.len())]));
+    let form = Form::Dims(shape.with(at, smallvec![Factor::channels(channels.len())]));
     Ok(cx.operate(Operator::select("flatten", channels), &[value], form))
 }
 
@@ -175,7 +177,7 @@ fn constant_channels(
     let is_zero = cx.is_zero(value);
     let operator = if is_zero { Operator::zeros(name) } else { Operator::constant(name) };
     let count = cx.count(name, count)?;
-    let made = cx.constant(operator, count, Shape::new([vec![Factor::channels(count)]]));
+    let made = cx.constant(operator, count, Shape::new([smallvec![Factor::channels(count)]]));
     let hold = cx.mixed("a constant of so many channels");
     cx.hold_ids(Rc::clone(&made.ids), hold);
     Ok(made)
@@ -226,7 +228,7 @@ impl Traced {
                 ));
             }
             let mut dims: Vec<Dim> = first.dims().to_vec();
-            let size = vec![Factor::exact(values.len() as i64)];
+            let size = smallvec![Factor::exact(values.len() as i64)];
             dims.insert(dim.rem_euclid(rank) as usize, size);
             side_by_side(cx, "stack", &values, Shape::new(dims))
         });

@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::panic::Location;
 use std::rc::Rc;
 
+use smallvec::smallvec;
 use tch::Tensor;
 
 use super::arguments::IntsOption;
@@ -71,7 +72,7 @@ fn by_matrix(cx: &mut Tracer, left: &Flow, matrix: &Tensor) -> Result<Flow> {
                 format!("`matmul` of {shape} and a constant of shape {sizes:?}"),
             ));
         }
-        let form = shape.with(shape.rank() - 1, vec![Factor::exact(*columns)]);
+        let form = shape.with(shape.rank() - 1, smallvec![Factor::exact(*columns)]);
         if !holds_channels(last) {
             let operator = Operator::each("matmul", Effect::ZeroOnly);
             return Ok(cx.operate(operator, &[&value], Form::Dims(form)).into());

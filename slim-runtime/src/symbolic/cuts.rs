@@ -3,6 +3,7 @@
 use std::ops::{Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
 use std::panic::Location;
 
+use smallvec::smallvec;
 use tch::{NewAxis, Tensor, TensorIndexer};
 
 use super::arguments::Ints;
@@ -71,7 +72,7 @@ fn cut(
     }
     if !holds_channels(factors) {
         let assumed = is_assumed(factors);
-        let shape = shape.with(dim, vec![Factor::Size { size: length, assumed }]);
+        let shape = shape.with(dim, smallvec![Factor::Size { size: length, assumed }]);
         return Ok(cx.operate(Operator::each(name, Effect::Keep), &[value], Form::Dims(shape)));
     }
     if (start, length) == (0, whole) {
@@ -98,7 +99,7 @@ fn cut(
         let part = gcd(gcd(start, length), *count);
         operator.tied_to(same_position(&counts, digit, part))
     };
-    let form = shape.with(dim, vec![Factor::Channels { count: length, literal: *literal }]);
+    let form = shape.with(dim, smallvec![Factor::Channels { count: length, literal: *literal }]);
     Ok(cx.operate(operator, &[value], Form::Dims(form)))
 }
 
@@ -179,7 +180,7 @@ fn chunks(
         let values: Vec<usize> = (part * part_size..(part + 1) * part_size).collect();
         let operator = Operator::select(name, with_digit(&counts, digit, &values))
             .tied_to(same_position(&counts, digit, part_size));
-        let form = shape.with(dim, vec![Factor::channels(part_size)]);
+        let form = shape.with(dim, smallvec![Factor::channels(part_size)]);
         cx.operate(operator, &[value], Form::Dims(form))
     };
     Ok((0..parts).map(part).collect())
@@ -294,7 +295,7 @@ impl Traced {
             let range = cut(cx, "slice", value, shape, (dim, start, length))?;
             let size = (length + step - 1) / step;
             let assumed = is_assumed(&factors);
-            let shape = shape.with(dim, vec![Factor::Size { size, assumed }]);
+            let shape = shape.with(dim, smallvec![Factor::Size { size, assumed }]);
             Ok(Value { form: Form::Dims(shape), ..range })
         })
     }
@@ -324,7 +325,7 @@ impl Traced {
             if holds_channels(&shape.dims()[dim]) {
                 return Err(moved(cx, "index_select", shape));
             }
-            let form = Form::Dims(shape.with(dim, vec![Factor::exact(count)]));
+            let form = Form::Dims(shape.with(dim, smallvec![Factor::exact(count)]));
             Ok(cx.operate(Operator::each("index_select", Effect::Keep), &[value], form))
         })
     }
@@ -380,7 +381,7 @@ impl Traced {
             let image = cx.image(shape, |size| size.checked_mul(upscale_factor))?;
             let blocks = cx.channels(&blocks, None)?;
             Ok(Value {
-                form: Form::Dims(image.with(1, vec![Factor::channels(blocks.len())])),
+                form: Form::Dims(image.with(1, smallvec![Factor::channels(blocks.len())])),
                 ..blocks
             })
         })
@@ -398,7 +399,7 @@ impl Traced {
             cx.count("pixel_unshuffle", times.saturating_mul(value.len() as i64))?;
             let times = cx.count("pixel_unshuffle", times)?;
             let each = (0..value.len()).flat_map(|channel| std::iter::repeat_n(channel, times));
-            let form = image.with(1, vec![Factor::channels(value.len() * times)]);
+            let form = image.with(1, smallvec![Factor::channels(value.len() * times)]);
             Ok(cx.operate(Operator::select("pixel_unshuffle", each), &[value], Form::Dims(form)))
         })
     }

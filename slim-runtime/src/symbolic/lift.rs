@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::panic::Location;
 
+use smallvec::smallvec;
 use tch::Tensor;
 
 use super::traced::refused;
@@ -153,7 +154,7 @@ fn lifted(tensor: &Tensor) -> Traced {
             }
             None => {
                 check_constant(cx, tensor)?;
-                let dims = tensor.size().into_iter().map(|size| vec![Factor::exact(size)]);
+                let dims = tensor.size().into_iter().map(|size| smallvec![Factor::exact(size)]);
                 Ok(Flow::from(cx.constant(Operator::constant("constant"), 0, Shape::new(dims))))
             }
         }
@@ -173,7 +174,7 @@ fn made_by(cx: &mut Tracer, field: &FieldTensor, view: &Tensor) -> Result<Flow> 
         let mut layer = cx.layer(LayerKind::other("parameter"));
         let made = layer.write("out", width)?;
         bind(&mut layer, field, &[(own, made)])?;
-        let dims = sizes.iter().map(|&size| vec![Factor::exact(size)]);
+        let dims = sizes.iter().map(|&size| smallvec![Factor::exact(size)]);
         layer.frame_of(Shape::new(dims), dim);
         layer.pass(made)
     })
@@ -336,7 +337,7 @@ fn aligned(cx: &Tracer, name: &str, shape: &Shape, tensor: &Tensor) -> Result<(S
                 meets |= holds;
                 own
             }
-            (1, b) if !holds => vec![Factor::exact(b)],
+            (1, b) if !holds => smallvec![Factor::exact(b)],
             _ => return Err(misfit()),
         });
     }

@@ -70,7 +70,7 @@ impl Native for Traced {
                 return Err(refused(cx, reason));
             }
             let features = [&channels[..], &[Factor::exact(positions)]].concat();
-            let form = Form::Dims(Shape::new([dims[0].clone(), features]));
+            let form = Form::Dims(Shape::new([dims[0].clone(), features.into()]));
             Ok(cx.operate(Operator::each("flatten", Effect::Keep), &[value], form))
         })
     }

@@ -2,6 +2,7 @@
 
 use std::panic::Location;
 
+use smallvec::smallvec;
 use tch::{Kind, Scalar, Tensor};
 
 use super::Traced;
@@ -364,5 +365,5 @@ impl AffineTensor for &Traced {
 
 /// A size that is written out.
 pub(super) fn exact(size: i64) -> Dim {
-    vec![Factor::exact(size)]
+    smallvec![Factor::exact(size)]
 }

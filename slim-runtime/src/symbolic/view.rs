@@ -2,6 +2,8 @@
 
 use std::panic::Location;
 
+use smallvec::smallvec;
+
 use super::Traced;
 use super::arguments::Ints;
 use super::memory::ViewOf;
@@ -147,7 +149,7 @@ impl Traced {
             let start = dimension(cx, "flatten", shape, start)?;
             let end = dimension(cx, "flatten", shape, end)?;
             let dims = shape.dims();
-            let joined: Dim = dims.get(start..=end).unwrap_or_default().concat();
+            let joined: Dim = dims.get(start..=end).unwrap_or_default().concat().into();
             let before = dims[..start].iter().cloned();
             let dims = before.chain([joined]).chain(dims[end + 1..].iter().cloned());
             let dims = dims.collect();
@@ -326,7 +328,7 @@ impl Traced {
                 let fits = size == -1 || answer(&own, scale) == size;
                 dims.push(match fits {
                     true => own,
-                    false if answer(&own, scale) == 1 && size > 0 => vec![Factor::exact(size)],
+                    false if answer(&own, scale) == 1 && size > 0 => smallvec![Factor::exact(size)],
                     false => return Err(wrong(cx)),
                 });
             }
@@ -379,12 +381,12 @@ impl Traced {
                     (_, 1) => own,
                     (&[Factor::Channels { count, literal }], _) if is_channels => {
                         copies = times;
-                        vec![Factor::Channels { count: count * times, literal }]
+                        smallvec![Factor::Channels { count: count * times, literal }]
                     }
                     (factors, _) if factors.iter().any(|factor| factor.is_channels()) => {
                         return Err(wrong(cx));
                     }
-                    _ => [vec![Factor::exact(times as i64)], own].concat(),
+                    _ => [smallvec![Factor::exact(times as i64)], own].concat().into(),
                 });
             }
             let form = Form::Dims(Shape::new(dims));

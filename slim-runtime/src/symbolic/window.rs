@@ -2,6 +2,8 @@
 
 use std::panic::Location;
 
+use smallvec::smallvec;
+
 use super::Traced;
 use super::arguments::{Doubles, Ints, IntsOption};
 use super::table::operations;
@@ -366,7 +368,7 @@ fn padded(
         if padded < 1 {
             return Err(cx.too_small(&shape));
         }
-        shape = shape.with(dim, vec![Factor::Size { size: padded, assumed }]);
+        shape = shape.with(dim, smallvec![Factor::Size { size: padded, assumed }]);
         cx.numbers = vec![*before as f64, *behind as f64];
         // A border of zeros, or of other numbers, around what is one number.
         let effect = if of_zeros { Effect::Border } else { Effect::Keep };
@@ -400,7 +402,7 @@ fn more_channels(
         }
         if side > 0 {
             let count = cx.count(name, side)?;
-            let form = shape.with(dim, vec![Factor::channels(count)]);
+            let form = shape.with(dim, smallvec![Factor::channels(count)]);
             let zeros = cx.constant(Operator::zeros(name), count, form);
             let hold = cx.mixed(&format!("`{name}` by so many channels"));
             cx.hold_ids(std::rc::Rc::clone(&zeros.ids), hold);
@@ -408,7 +410,7 @@ fn more_channels(
         }
     }
     let width = parts.iter().map(Value::len).sum();
-    let shape = shape.with(dim, vec![Factor::channels(width)]);
+    let shape = shape.with(dim, smallvec![Factor::channels(width)]);
     let operands: Vec<_> = parts.iter().collect();
     let value = cx.operate(Operator::concat(name), &operands, Form::Dims(shape.clone()));
     Ok((value, shape))
