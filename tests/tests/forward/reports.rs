@@ -306,6 +306,42 @@ fn absorption_knows_activations_and_borders() {
 }
 
 #[test]
+fn absorption_leaves_a_mean_over_a_padded_border_alone() {
+    net! { Net {
+        conv: nn::Conv2D = |p| conv(p, 3, 8),
+        bn: nn::BatchNorm = |p| bn(p, 8),
+        fc: nn::Linear = |p| linear(p, 8, 4),
+    } |net, xs, train| {
+        let xs = xs.apply(&net.conv).apply_t(&net.bn, train).silu();
+        xs.constant_pad_nd([1, 1, 1, 1]).adaptive_avg_pool2d([1, 1]).flatten(1, -1).apply(&net.fc)
+    } }
+    let (mut net, _vs) = built(Net::new);
+    let slimmed = net.apply(&net.plan(&Slimming::ratio(0.5).absorb()).unwrap()).unwrap();
+    let [absorbed] = slimmed.absorbed() else { panic!("{:?}", slimmed.absorbed()) };
+    assert!(!matches!(absorbed.absorption, Absorption::Into { .. }), "{absorbed:?}");
+}
+
+#[test]
+fn a_gate_of_one_channel_produces_what_it_multiplies() {
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        gate: nn::Conv2D = |p| conv(p, 8, 1),
+        conv2: nn::Conv2D = |p| conv(p, 8, 4),
+    } |net, xs, train| {
+        let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train).relu();
+        (&xs * xs.apply(&net.gate).sigmoid()).apply(&net.conv2)
+    } }
+    let (net, _vs) = built(Net::new);
+    let dependencies = net.dependencies().unwrap();
+    let path = |layer: usize| dependencies.layers[layer].path.as_str();
+    let readers = dependencies.edges.iter().filter(|edge| path(edge.to) == "conv2");
+    let mut from: Vec<_> = readers.map(|edge| path(edge.from)).collect();
+    from.sort_unstable();
+    assert_eq!(from, ["bn1", "gate"]);
+}
+
+#[test]
 fn a_sum_over_a_window_is_no_mean_to_absorption() {
     // tch's default divides by one.
     net! { Net {

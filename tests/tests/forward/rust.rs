@@ -512,3 +512,29 @@ fn a_gate_of_one_channel_over_the_only_one_that_is_left() {
     let plan = slimmed_is_masked(Net::new, &Slimming::ratio(0.99), &images());
     assert_eq!(left(&plan, "bn1"), 1);
 }
+
+#[test]
+fn a_block_of_channels_that_is_gated_in_part() {
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 6),
+        bn1: nn::BatchNorm = |p| bn(p, 6),
+        conv2: nn::Conv2D = |p| conv(p, 3, 6),
+        bn2: nn::BatchNorm = |p| bn(p, 6),
+        conv3: nn::Conv2D = |p| conv(p, 3, 4),
+    } |net, xs, train| {
+        let gated = xs.apply(&net.conv1).apply_t(&net.bn1, train);
+        let ungated = xs.apply(&net.conv2).apply_t(&net.bn2, train) + 1.0;
+        // The second block has two channels of each.
+        Tensor::cat(&[gated, ungated], 1).pixel_shuffle(2).apply(&net.conv3)
+    } }
+    let (net, _vs) = built(Net::new);
+    let scale = |norm: &nn::BatchNorm, values: &[f64]| {
+        let _no_grad = tch::no_grad_guard();
+        norm.ws.as_ref().unwrap().shallow_clone().copy_(&Tensor::from_slice(values));
+    };
+    scale(&net.bn1, &[0.9, 0.9, 0.9, 0.9, 0.1, 0.1]);
+    scale(&net.bn2, &[0.1, 0.1, 0.9, 0.9, 0.9, 0.9]);
+    // It has the lowest scores, and stays.
+    let plan = net.plan(&Slimming::ratio(0.3)).unwrap();
+    assert_eq!((left(&plan, "bn1"), left(&plan, "bn2")), (2, 6), "{plan}");
+}
