@@ -4,8 +4,8 @@ use quote::ToTokens;
 use syn::punctuated::Punctuated;
 use syn::{Attribute, Expr, ExprLit, ExprPath, Lit, LitInt, Meta, Path, Token, parse_quote};
 
+use crate::activation::{self, Applied};
 use crate::ctxt::Ctxt;
-use crate::sequential::activation::{self, Applied};
 use crate::suggest::did_you_mean;
 use crate::tokens::peeled;
 

@@ -4,7 +4,7 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Generics, Path, Type, WherePredicate, parse_quote};
+use syn::{Generics, LitInt, Path, Type, WherePredicate, parse_quote};
 
 use crate::ast::Model;
 use crate::tokens::{local, mentions};
@@ -199,4 +199,11 @@ pub(crate) fn layer_traits() -> TokenStream {
         #[allow(unused_imports)]
         use _slim::__private::{VisitLayer as _, VisitNoLayer as _};
     }
+}
+
+/// Checks the shapes of the inputs, and their number.
+pub(crate) fn expect_shapes(shapes: &[Vec<LitInt>]) -> TokenStream {
+    let (cx, input) = (local("cx"), local("input"));
+    let shapes = shapes.iter().map(|shape| quote!(&[#(#shape),*]));
+    quote!(_slim::__private::expect_shapes(#cx, &#input, &[#(#shapes),*])?;)
 }

@@ -7,6 +7,7 @@
 //! definition of a whole network. Errors of all stages are collected in a `ctxt` and reported
 //! together, each at its token.
 
+mod activation;
 mod ast;
 mod attr;
 mod ctxt;

@@ -11,10 +11,9 @@ use crate::ast::{Field, Model, Shape, Variant};
 use crate::attr::{self, Attr, FieldAttrs, InputAttr, Role};
 use crate::ctxt::Ctxt;
 use crate::expand::{
-    Body, Methods, bounded, impl_block, is_generic, layer_traits, part_traits, reads_forward,
-    visit_layer, visit_part,
+    Body, Methods, bounded, expect_shapes, impl_block, is_generic, layer_traits, part_traits,
+    reads_forward, visit_layer, visit_part,
 };
-use crate::sequential::data_flow::expect_shapes;
 use crate::tokens::{local, parameter};
 
 /// Reports the keys of a declared wiring.

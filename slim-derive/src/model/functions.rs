@@ -7,8 +7,8 @@ use syn::{Expr, ExprLit, Lit, Path};
 use super::arguments::Arguments;
 use super::ast::Argument;
 use super::widths::Width;
+use crate::activation::{self, ACTIVATIONS};
 use crate::ctxt::Ctxt;
-use crate::sequential::activation::{self, ACTIVATIONS};
 use crate::tokens::peeled;
 
 /// What a function does to a tensor, and to how many channels it has.

@@ -4,12 +4,14 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{Generics, LitInt};
+use syn::Generics;
 
 use super::flow_expr::{FlowExpr, Join};
 use super::trace_call;
 use super::wiring::{DataFlow, Inputs, Node, Op};
-use crate::expand::{Body, Methods, is_generic, part_traits, visit_layer, visit_part};
+use crate::expand::{
+    Body, Methods, expect_shapes, is_generic, part_traits, visit_layer, visit_part,
+};
 use crate::tokens::{local, parameter};
 
 /// The methods of the type `ident`.
@@ -81,13 +83,6 @@ pub(super) fn inputs(inputs: &Inputs, used: bool) -> TokenStream {
         Inputs::Shapes(shapes) => expect_shapes(shapes),
     };
     if used { quote!(let #input = #checked) } else { checked }
-}
-
-/// Checks the shapes of the inputs, and their number.
-pub(crate) fn expect_shapes(shapes: &[Vec<LitInt>]) -> TokenStream {
-    let (cx, input) = (local("cx"), local("input"));
-    let shapes = shapes.iter().map(|shape| quote!(&[#(#shape),*]));
-    quote!(_slim::__private::expect_shapes(#cx, &#input, &[#(#shapes),*])?;)
 }
 
 /// `let node0 = { let from = input; cx.field("conv1", |cx| <Conv2D as Prunable>::trace(&self.conv1, cx, from))? };`

@@ -5,7 +5,7 @@
 use quote::ToTokens;
 use syn::{BinOp, Expr, ExprCall, ExprLit, Lit, Member};
 
-use super::activation::{self, ACTIVATIONS, Applied};
+use crate::activation::{self, ACTIVATIONS, Applied};
 use crate::ctxt::Ctxt;
 use crate::suggest::did_you_mean;
 use crate::tokens::peeled;

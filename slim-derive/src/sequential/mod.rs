@@ -3,7 +3,6 @@
 //! `wiring` checks what the attributes mean; `data_flow` and `arms` make the code for a struct and
 //! for an enum. Nothing can fail there: the code names fields, and the runtime does the work.
 
-pub(crate) mod activation;
 mod arms;
 pub(crate) mod data_flow;
 pub(crate) mod flow_expr;

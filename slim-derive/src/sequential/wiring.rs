@@ -3,8 +3,8 @@
 use quote::ToTokens;
 use syn::{Expr, ExprPath, LitInt, parse_quote};
 
-use super::activation::Applied;
 use super::flow_expr::{FlowExpr, Name, OUTPUT, Scope};
+use crate::activation::Applied;
 use crate::ast::{Field, Model, Shape, Variant};
 use crate::attr::{self, Attr, FieldAttrs, InputAttr, Role};
 use crate::ctxt::Ctxt;
