@@ -3,7 +3,8 @@
 use crate::{
     host,
     libtorch::{Flavour, VERSION, libraries, seal},
-    workspace::{cargo, root, size_of, spell_size, spell_time},
+    source::cargo,
+    workspace::{root, size_of, spell_size, spell_time},
 };
 use anyhow::{Context, Result, bail};
 use std::{

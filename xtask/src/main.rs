@@ -9,7 +9,9 @@ mod install;
 mod libtorch;
 mod lock;
 mod publish;
+mod rooms;
 mod setup;
+mod source;
 mod tasks;
 mod versions;
 mod workspace;
@@ -129,9 +131,16 @@ enum Task {
         json: Option<PathBuf>,
     },
 
+    /// Check that modules import only modules that stand before them
+    ///
+    /// The order of each crate's modules is a list in `xtask/src/rooms.rs`. An import that goes up is an error with its line, and
+    /// with the line that makes it a circle.
+    #[command(verbatim_doc_comment)]
+    Rooms,
+
     /// Run every check, in order, up to the first that fails
     ///
-    /// setup, rustfmt, clippy, all tests, each bench once, the documentation, smoke runs of the examples, a look at reports in a
+    /// setup, rustfmt, the order of modules, clippy, all tests, each bench once, the documentation, smoke runs of the examples, a look at reports in a
     /// browser, every version of tch that slim-runtime works with, and a dry run of publishing. Warnings are errors.
     #[command(verbatim_doc_comment)]
     Ci,
@@ -148,6 +157,7 @@ fn main() -> ExitCode {
         Task::CompileTime { runs, json } => {
             compile_time::run(runs, json.as_deref()).map(|()| ExitCode::SUCCESS)
         }
+        Task::Rooms => rooms::check().map(|()| ExitCode::SUCCESS),
         Task::Ci => tasks::ci(),
     };
     done.unwrap_or_else(|error| {

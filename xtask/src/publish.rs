@@ -1,6 +1,7 @@
 //! Whether the crates can be published.
 
-use crate::workspace::{cargo, target};
+use crate::source::cargo;
+use crate::workspace::target;
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
 

@@ -5,15 +5,11 @@ use crate::{
     install::install,
     libtorch::{Flavour, State, VERSION, inspect},
     lock,
+    source::{Source, home},
     workspace::root,
 };
 use anyhow::{Context, Result, bail};
-use std::{
-    env,
-    ffi::OsStr,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{env, fs, path::Path};
 
 /// When to say that there is nothing to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,50 +17,6 @@ pub(crate) enum Report {
     Always,
     /// On the way to something else.
     IfNews,
-}
-
-/// Where the libtorch comes from that programs are linked with.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// `.libtorch/`, kept by this program.
-    Managed,
-    /// The user's own `LIBTORCH`.
-    Folder(PathBuf),
-    /// The user's own `LIBTORCH_USE_PYTORCH`.
-    Python,
-}
-
-impl Source {
-    pub(crate) fn of_this_process() -> Self {
-        Self::choose(
-            env::var_os("LIBTORCH").as_deref(),
-            env::var_os("LIBTORCH_USE_PYTORCH").as_deref(),
-            &home().join("torch"),
-        )
-    }
-
-    /// As torch-sys does, where `LIBTORCH_USE_PYTORCH` wins whatever its value, except that an empty variable is unset.
-    /// Cargo sets `LIBTORCH` to `managed` if the user does not.
-    fn choose(libtorch: Option<&OsStr>, use_pytorch: Option<&OsStr>, managed: &Path) -> Self {
-        if use_pytorch.is_some_and(|value| !value.is_empty()) {
-            return Self::Python;
-        }
-        match libtorch.map(Path::new) {
-            Some(path) if !path.as_os_str().is_empty() && !same(path, managed) => {
-                Self::Folder(path.into())
-            }
-            _ => Self::Managed,
-        }
-    }
-}
-
-/// The same folder, also through links.
-fn same(a: &Path, b: &Path) -> bool {
-    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
-}
-
-fn home() -> PathBuf {
-    root().join(".libtorch")
 }
 
 /// Makes sure that there is a libtorch to compile and link with.
@@ -206,22 +158,6 @@ fn expect_version(version: &str, variable: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_variable_of_the_user_wins() {
-        let managed = Path::new("/ws/.libtorch/torch");
-        let choose = |libtorch: Option<&str>, python: Option<&str>| {
-            Source::choose(libtorch.map(OsStr::new), python.map(OsStr::new), managed)
-        };
-        assert_eq!(choose(None, None), Source::Managed);
-        assert_eq!(choose(Some("/ws/.libtorch/torch"), None), Source::Managed);
-        assert_eq!(choose(Some("/ws/.libtorch/torch/"), None), Source::Managed);
-        assert_eq!(choose(Some("/opt/libtorch"), None), Source::Folder("/opt/libtorch".into()));
-        assert_eq!(choose(Some("/ws/.libtorch/torch"), Some("1")), Source::Python);
-        assert_eq!(choose(Some("/opt/libtorch"), Some("1")), Source::Python);
-        assert_eq!(choose(Some(""), Some("")), Source::Managed);
-        assert_eq!(choose(Some("/opt/libtorch"), Some("")), Source::Folder("/opt/libtorch".into()));
-    }
 
     #[test]
     fn only_what_is_missing_is_installed() {

@@ -3,8 +3,9 @@
 use crate::{
     publish,
     setup::{self, Report},
+    source::cargo,
     versions,
-    workspace::{cargo, spell_time, target},
+    workspace::{spell_time, target},
 };
 use anyhow::{Context, Result, bail};
 use std::{
@@ -53,12 +54,15 @@ fn checks() -> Result<Vec<Step>> {
         cargo(["run", "--package", "slim-examples", "--example", "report", "--", "--out"]);
     report.arg(&reports);
     let passes = target().join("ci-passes");
+    let mut rooms = Command::new(env::current_exe()?);
+    rooms.arg("rooms");
     let mut look = Command::new(env::current_exe()?);
     look.arg("look")
         .args(["vgg.html", "resnet50.html", "densenet121.html"].map(|file| reports.join(file)));
     look.arg(passes.join("report.html")).arg(passes.join("pass-2/prune/report.html"));
     Ok(vec![
         ("format", cargo(["fmt", "--all", "--check"])),
+        ("order of modules", rooms),
         ("clippy", cargo_on("clippy", &LINKED, &deny)),
         ("clippy, compile errors", cargo_on("clippy", &UI, &deny)),
         ("tests", cargo_on("test", &LINKED, &[])),

@@ -1,6 +1,7 @@
 //! The versions of tch that slim-runtime works with: the workspace, compiled with each of them, and without libtorch.
 
-use crate::workspace::{cargo, root, target};
+use crate::source::cargo;
+use crate::workspace::{root, target};
 use anyhow::{Context, Result, ensure};
 use std::{
     fs,

@@ -1,12 +1,8 @@
-//! Where the workspace is, and how cargo is called in it.
+//! Where the workspace is, and how sizes and times are written.
 
-use crate::setup::Source;
 use std::{
-    env,
-    ffi::OsStr,
-    fs, io,
+    env, fs, io,
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
@@ -19,22 +15,6 @@ pub(crate) fn root() -> &'static Path {
 /// Where compiled programs go.
 pub(crate) fn target() -> PathBuf {
     root().join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
-}
-
-/// The cargo that runs this program, in the workspace's root.
-pub(crate) fn cargo<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(args).current_dir(root());
-    // The build of torch-sys depends on these. Children see them exactly as plain cargo does, where `.cargo/config.toml`
-    // sets `LIBTORCH`: one that sees it change compiles torch-sys again, which takes minutes.
-    let source = Source::of_this_process();
-    if source != Source::Python {
-        cargo.env_remove("LIBTORCH_USE_PYTORCH");
-    }
-    if source == Source::Managed {
-        cargo.env_remove("LIBTORCH");
-    }
-    cargo
 }
 
 /// Bytes of all files below a folder.

@@ -4,8 +4,8 @@ mod packages;
 
 use crate::{
     setup::{self, Report},
+    source::cargo,
     tasks,
-    workspace::cargo,
 };
 use anyhow::Result;
 use std::{

@@ -1,6 +1,7 @@
 //! Which programs there are, as cargo says it.
 
-use crate::workspace::{cargo, root};
+use crate::source::cargo;
+use crate::workspace::root;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use std::{
