@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use tch::TchError;
 
-use crate::cfg::Cfg;
 pub(crate) use text::without_backtrace;
 use text::{known_layers, misfits};
 
@@ -476,8 +475,8 @@ pub enum Error {
     /// A cfg is of another network, or does not say which channels of this one stay.
     #[error("cfg `{cfg}` does not fit this model: {difference}")]
     CfgMismatch {
-        /// The cfg.
-        cfg: Cfg,
+        /// The cfg, as text.
+        cfg: String,
         /// The first difference.
         difference: String,
     },

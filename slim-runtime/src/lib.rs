@@ -70,67 +70,55 @@
 #[cfg(test)]
 extern crate self as slim_runtime; // the derive's code, in this crate's own tests
 
-mod absorb;
-mod activation;
 mod analysis;
-mod atomic;
-mod benchmark;
-mod cfg;
-pub mod checkpoint;
-mod cost;
-pub mod criterion;
-pub mod dependencies;
-mod deploy;
+mod check;
 mod error;
-mod explanation;
-pub mod export;
 mod fault;
-mod fields;
-pub mod functional;
 mod graph;
 pub mod guide;
-mod layers;
+mod io;
 mod model;
 pub mod nn;
-mod parts;
+mod numeric;
+mod panics;
 mod plan;
-mod planner;
-mod preferred_multiple;
 mod prunable;
-mod recalibrate;
+mod select;
+mod serve;
 mod slimming;
-mod sparsity;
 mod surgery;
-mod sweep;
 pub mod symbolic;
 mod table;
-mod verify;
+mod train;
 
-pub use absorb::{Absorb, Absorbed, Absorption};
-pub use activation::Activation;
-pub use benchmark::{Against, Benchmark, Compared, InTurn, Latency, Quartiles, benchmark};
-pub use cfg::{Cfg, Stage};
-pub use cost::{Cost, LayerCost, TensorCost};
-pub use dependencies::Dependencies;
-pub use deploy::{Deployed, DeployedNorm, Layout, LayoutTrial, NormFate, deploy};
+pub use analysis::cost::{Cost, LayerCost, TensorCost};
+pub use analysis::dependencies::{self, Dependencies};
+pub use check::sweep::{Evaluation, Point, Sweep, Swept};
+pub use check::verify::{Verified, Verify};
 pub use error::{Error, Result};
-pub use explanation::{ChannelFate, Explanation, Reason};
-pub use graph::{Axis, Flow, LayerTracer, Tracer};
-pub use layers::{PerChannel, per_channel_scale, per_channel_shift};
-pub use parts::PartVisitor;
-pub use plan::{
-    AxisPlan, Bounded, Change, Dim, Hold, KeepList, LayerKind, LayerPlan, Pass, Plan, Role, Scored,
-    Slimmed, TensorPlan, Unscored, Warning,
+pub use graph::{
+    Activation, Axis, Flow, Hold, KeepList, LayerKind, LayerTracer, LayerVisitor, PartVisitor,
+    Role, Tracer,
 };
-pub use preferred_multiple::{PreferredMultiple, Tried, preferred_multiple};
+pub use io::checkpoint;
+pub use nn::functional;
+pub use nn::{PerChannel, per_channel_scale, per_channel_shift};
+pub use numeric::{Closeness, Quartiles};
+pub use plan::{
+    Absorbed, Absorption, AxisPlan, Bounded, Cfg, Change, Dim, LayerPlan, Pass, Plan, Scored,
+    Slimmed, Stage, TensorPlan, Unscored, Warning,
+};
 pub use prunable::Prunable;
-pub use recalibrate::recalibrate;
+pub use select::{ChannelFate, Explanation, Reason};
+pub use serve::benchmark::{Against, Benchmark, Compared, InTurn, Latency, benchmark};
+pub use serve::deploy::{Deployed, DeployedNorm, Layout, LayoutTrial, NormFate, deploy};
+pub use serve::export;
+pub use serve::preferred_multiple::{PreferredMultiple, Tried, preferred_multiple};
 pub use slim_derive::{Prunable, forward};
-pub use slimming::{Bounds, Coupling, Direction, Rounding, Rule, Scope, Slimming, Target};
-pub use surgery::LayerVisitor;
-pub use sweep::{Evaluation, Point, Sweep, Swept};
+pub use slimming::criterion;
+pub use slimming::{Absorb, Bounds, Coupling, Direction, Rounding, Rule, Scope, Slimming, Target};
 pub use symbolic::{Forward, Traced};
-pub use verify::{Closeness, Verified, Verify};
+pub use train::recalibrate::recalibrate;
 
 /// What macros need, whatever a user's crate depends on.
 #[doc(hidden)]
@@ -138,7 +126,7 @@ pub mod __private {
     pub use slim_derive::model;
     pub use tch;
 
-    pub use crate::fields::{
+    pub use crate::graph::fields::{
         Field, FieldMut, IsTensor, VisitLayer, VisitNoLayer, VisitOther, VisitPart, VisitTensor,
     };
     pub use crate::symbolic::dispatch::{

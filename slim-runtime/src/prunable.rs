@@ -2,12 +2,17 @@
 
 use tch::Tensor;
 
-use crate::criterion::{LayerScores, Masking};
+use crate::analysis;
+use crate::analysis::Masking;
+use crate::analysis::{cost, dependencies};
+use crate::graph::parts;
 use crate::plan::{Plan, Slimmed};
 use crate::slimming::Slimming;
+use crate::slimming::criterion::LayerScores;
+use crate::train::sparsity;
 use crate::{
-    Cost, Dependencies, Explanation, Flow, LayerVisitor, PartVisitor, Result, Tracer, cost,
-    dependencies, parts, planner, sparsity, surgery,
+    Cost, Dependencies, Explanation, Flow, LayerVisitor, PartVisitor, Result, Tracer, select,
+    surgery,
 };
 
 /// A model, block or layer whose channels can be removed.
@@ -99,7 +104,7 @@ pub trait Prunable {
     /// [`Error::NonFinite`](crate::Error::NonFinite) for a NaN or infinite score, [`Error::NoRanking`](crate::Error::NoRanking) for equal ones,
     /// [`Error::OutOfReach`](crate::Error::OutOfReach) for a budget, [`Error::NothingToPrune`](crate::Error::NothingToPrune), those of the criterion and of [`trace`](Self::trace).
     fn plan(&self, slimming: &Slimming) -> Result<Plan> {
-        planner::plan(&planner::trace(self, slimming.zeroed())?, slimming)
+        select::plan(&analysis::trace(self, slimming.zeroed())?, slimming)
     }
 
     /// Like [`plan`](Self::plan), for inputs of the shape of a sample: for a `forward` that does something else for inputs of other sizes, or gives sizes to
@@ -112,7 +117,7 @@ pub trait Prunable {
     fn plan_on(&self, samples: &[&Tensor], slimming: &Slimming) -> Result<Plan> {
         let shape = |sample: &&Tensor| sample.size().into_iter().skip(1).collect();
         let shapes: Vec<Vec<i64>> = samples.iter().map(shape).collect();
-        planner::plan(&planner::trace_on(self, Some(&shapes), slimming.zeroed())?, slimming)
+        select::plan(&analysis::trace_on(self, Some(&shapes), slimming.zeroed())?, slimming)
     }
 
     /// Why each channel of the layer at `path` stays or goes. Changes nothing. `path` is that of one layer, and no pattern.
@@ -120,7 +125,7 @@ pub trait Prunable {
     /// # Errors
     /// [`Error::NoLayer`](crate::Error::NoLayer), those of [`plan`](Self::plan).
     fn explain(&self, slimming: &Slimming, path: &str) -> Result<Explanation> {
-        planner::explain(&planner::trace(self, slimming.zeroed())?, slimming, path)
+        select::explain(&analysis::trace(self, slimming.zeroed())?, slimming, path)
     }
 
     /// The score of each channel by itself, by the criterion and the normalisation of `slimming`: |γ| of every batch norm, unless it says otherwise.
@@ -149,7 +154,7 @@ pub trait Prunable {
     /// # Errors
     /// [`Error::Slimming`](crate::Error::Slimming) for what cannot be asked, [`Error::NonFinite`](crate::Error::NonFinite), those of the criterion and of [`trace`](Self::trace).
     fn scores(&self, slimming: &Slimming) -> Result<Vec<LayerScores>> {
-        planner::scores(&planner::trace(self, slimming.zeroed())?, slimming)
+        select::scores(&analysis::trace(self, slimming.zeroed())?, slimming)
     }
 
     /// Which layers make, scale and read which channels, and which of those stay or go together. Reads no weight and changes nothing.
@@ -188,7 +193,7 @@ pub trait Prunable {
     /// # Errors
     /// Those of [`trace`](Self::trace).
     fn dependencies(&self) -> Result<Dependencies> {
-        Ok(dependencies::of(&planner::trace(self, Masking::BatchNorm)?))
+        Ok(dependencies::of(&analysis::trace(self, Masking::BatchNorm)?))
     }
 
     /// Carries out a plan, in place: layers, their `VarStore` and gradients shrink together.
@@ -204,7 +209,7 @@ pub trait Prunable {
     /// [`Error::PlanMismatch`](crate::Error::PlanMismatch) when the plan is another network's, [`Error::PlanInvalid`](crate::Error::PlanInvalid)
     /// when it contradicts itself, [`Error::Torch`](crate::Error::Torch) when memory runs out. The model is then as it was, to the bit.
     fn apply(&mut self, plan: &Plan) -> Result<Slimmed> {
-        let graph = planner::trace(self, plan.masking())?;
+        let graph = analysis::trace(self, plan.masking())?;
         surgery::apply(self, &graph, plan)
     }
 
@@ -216,7 +221,7 @@ pub trait Prunable {
     /// # Errors
     /// Those of [`apply`](Self::apply); the model is then as it was.
     fn mask(&mut self, plan: &Plan) -> Result<()> {
-        let graph = planner::trace(self, plan.masking())?;
+        let graph = analysis::trace(self, plan.masking())?;
         surgery::mask(self, &graph, plan)
     }
 
@@ -230,8 +235,8 @@ pub trait Prunable {
     /// Those of [`plan`](Self::plan) and [`apply`](Self::apply).
     fn slim(&mut self, ratio: f64) -> Result<Slimmed> {
         let slimming = Slimming::ratio(ratio);
-        let graph = planner::trace(self, slimming.zeroed())?;
-        let plan = planner::plan(&graph, &slimming)?;
+        let graph = analysis::trace(self, slimming.zeroed())?;
+        let plan = select::plan(&graph, &slimming)?;
         surgery::apply(self, &graph, &plan)
     }
 

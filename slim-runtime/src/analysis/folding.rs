@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::graph::LayerKind;
 use crate::graph::{Commutes, Recording, Step, ValueId};
-use crate::plan::LayerKind;
 
 /// The neighbours of each layer, by position in [`Recording::layers`].
 pub(crate) struct Neighbours {

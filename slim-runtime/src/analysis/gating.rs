@@ -4,12 +4,25 @@
 
 use std::rc::Rc;
 
-use crate::criterion::Masking;
+use serde::{Deserialize, Serialize};
+
+use crate::graph::Hold;
 use crate::graph::{
     AxisRole, ChannelId, Gate, LayerGate, LayerHold, LayerNode, Operation, Recording, Sources,
     Step, ValueId,
 };
-use crate::plan::Hold;
+
+/// What is set to zero to take a channel away. The slimmed network computes what the network with these zeros computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Masking {
+    /// γ and β of batch norms, as in Network Slimming. A channel that something reads without a batch norm in between stays.
+    #[default]
+    BatchNorm,
+    /// Every parameter that makes or scales the channel: filter, bias, γ, β. Networks without batch norms can be pruned.
+    Parameters,
+}
 
 /// By class: why none of its channels may be removed, if they may not. The first reason in the order of the forward pass is kept.
 pub(crate) fn holds(

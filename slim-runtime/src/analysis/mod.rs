@@ -1,7 +1,9 @@
 //! Passes over a graph: each reads it and has a result of its own.
 
 mod constants;
+pub(crate) mod cost;
 mod coupling;
+pub mod dependencies;
 mod folding;
 mod gating;
 mod producers;
@@ -9,13 +11,41 @@ mod producers;
 use std::ops::Deref;
 use std::rc::Rc;
 
-use crate::criterion::Masking;
-use crate::graph::{ChannelId, Recording};
-use crate::plan::Hold;
+use tch::Tensor;
+
+use crate::graph::{ChannelId, Hold, Recording, Tracer};
+use crate::{Error, Prunable, Result, symbolic};
 pub(crate) use constants::{ConstValue, constants};
 pub(crate) use coupling::UnionFind;
 pub(crate) use folding::{Neighbours, neighbours};
+pub use gating::Masking;
 pub(crate) use producers::{Producers, producers};
+
+/// The channel dependencies of a whole model.
+pub(crate) fn trace<M: Prunable + ?Sized>(model: &M, masking: Masking) -> Result<Graph> {
+    trace_on(model, None, masking)
+}
+
+/// The same, where the shapes of its inputs are known: channels and positions, without samples.
+pub(crate) fn trace_on<M: Prunable + ?Sized>(
+    model: &M,
+    shapes: Option<&[Vec<i64>]>,
+    masking: Masking,
+) -> Result<Graph> {
+    let recording = symbolic::record(model, shapes, false)?;
+    match recording.deployed {
+        Some(path) => Err(Error::Deployed { path }),
+        None => Ok(Graph::new(recording, masking)),
+    }
+}
+
+/// The tensors of a model by path, and whether these are all: a model that cannot be traced to the end has shown some of them.
+pub(crate) fn tensors<M: Prunable + ?Sized>(model: &M) -> (Vec<(String, Tensor)>, Result<()>) {
+    let mut cx = Tracer::default();
+    let input = cx.open();
+    let traced = model.trace(&mut cx, input).map(drop);
+    (cx.tensors(), traced)
+}
 
 /// The channel dependencies of a model: its graph, and which channels may be removed.
 pub(crate) struct Graph {

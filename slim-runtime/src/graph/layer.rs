@@ -11,7 +11,7 @@ use super::node::{
 use super::shape::{self, Factor, Shape};
 use super::value::{Form, Positions, Value};
 use super::{Operator, Step, Tracer};
-use crate::plan::Hold;
+use crate::graph::Hold;
 use crate::{Flow, Result};
 
 /// Describes one layer to a [`Tracer`].

@@ -1,14 +1,21 @@
 //! The graph of a network: values, the operators and layers between them, and the symbolic pass that records it. What follows from a graph is in `analysis`.
 
+mod activation;
+mod asked;
+pub(crate) mod fields;
 mod groups;
+mod keep;
+mod kind;
 mod layer;
 mod node;
 mod operations;
 mod operator;
+pub(crate) mod parts;
 pub(crate) mod shape;
 mod stored;
 mod tracer;
 mod value;
+mod visitor;
 
 use std::collections::HashSet;
 use std::panic::Location;
@@ -16,8 +23,10 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use crate::plan::Hold;
-use crate::symbolic::Asked;
+pub use activation::Activation;
+pub(crate) use asked::Asked;
+pub use keep::KeepList;
+pub use kind::{Hold, LayerKind, Role};
 pub use layer::{Axis, LayerTracer};
 pub(crate) use node::{
     AxisNode, AxisRole, LayerGate, LayerHold, LayerNode, LayerResult, Maker, MixNode, Ranked,
@@ -25,11 +34,14 @@ pub(crate) use node::{
 };
 pub(crate) use operations::shuffled;
 pub(crate) use operator::{Commutes, Effect, Gate, Operator, Sources, Ties};
+pub use parts::PartVisitor;
 use shape::Decisions;
 pub(crate) use tracer::Probe;
 pub use tracer::Tracer;
 pub use value::Flow;
 pub(crate) use value::{ChannelId, FlowKind, Form, Positions, Value, ValueId};
+pub use visitor::LayerVisitor;
+pub(crate) use visitor::{LayerMut, LayerSink, NormMut, WeightsMut, visit_layers, visit_with};
 
 /// What a symbolic forward pass leaves behind.
 #[derive(Default)]
@@ -115,6 +127,11 @@ impl Recording {
     /// `layer2.0.conv1.weight`
     pub(crate) fn tensor_path(&self, (layer, tensor): (usize, usize)) -> String {
         format!("{}.{}", self.layers[layer].path, self.layers[layer].tensors[tensor].name)
+    }
+
+    /// The tensors of all layers; one that several layers share comes several times.
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        self.layers.iter().flat_map(|layer| &layer.tensors).map(|bound| &bound.tensor)
     }
 
     /// Every scale that ranks channels, once, however many layers share it.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use tch::Tensor;
 
 use super::value::{ChannelId, ValueId};
-use crate::plan::{Dim, Hold, LayerKind, Role};
+use crate::graph::{Hold, LayerKind, Role};
 
 /// One layer: which of its tensors' dimensions follow which channels.
 pub(crate) struct LayerNode {
@@ -163,14 +163,6 @@ impl LayerNode {
             results: Vec::new(),
             is_said: false,
         }
-    }
-
-    /// The dimensions of one of its tensors, by the names of their axes.
-    pub(crate) fn dims(&self, tensor: &TensorNode) -> Vec<Dim> {
-        let dim = |(size, axis): (i64, &Option<usize>)| {
-            axis.map_or(Dim::Size(size), |axis| Dim::Axis(self.axes[axis].name.to_string()))
-        };
-        tensor.tensor.size().into_iter().zip(&tensor.axes).map(dim).collect()
     }
 
     /// File, line and column of the place where a `forward` applies it.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use tch::TchError;
 
-use crate::plan::Hold;
+use crate::graph::Hold;
 
 /// What one operation does to channels.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use super::layer::{Axis, LayerTracer};
 use super::memory;
 use super::node::{LayerHold, Ranked, State, TensorNode};
 use super::value::ChannelId;
-use crate::plan::{Hold, Role};
+use crate::graph::{Hold, Role};
 use crate::{Error, Result};
 
 impl LayerTracer<'_> {

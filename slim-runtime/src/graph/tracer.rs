@@ -13,8 +13,8 @@ use super::value::{ChannelId, FlowKind, Form, Positions, Value, ValueId};
 use super::{
     Gate, LayerNode, LayerTracer, Layout, Maker, Operation, Operator, Recording, Sources, Step,
 };
-use crate::parts::Parts;
-use crate::plan::{Hold, LayerKind};
+use crate::graph::parts::Parts;
+use crate::graph::{Hold, LayerKind};
 use crate::{Error, Flow, Result};
 
 /// More than any layer has, so that a number that is written out costs no memory without end.

@@ -5,8 +5,8 @@ use std::borrow::Borrow;
 use tch::Tensor;
 use tch::nn::{BatchNormConfig, ModuleT, Path};
 
-use crate::deploy::{LayerMut, NormMut};
-use crate::layers::batch_norm::trace_batch_norm;
+use crate::graph::{LayerMut, NormMut};
+use crate::nn::tch::batch_norm::trace_batch_norm;
 use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
 /// A batch-normalization layer: tch's, with a config that can be read.

@@ -4,7 +4,7 @@ use tch::Tensor;
 use tch::nn::Module;
 
 use super::positions::Positions;
-use crate::plan::Hold;
+use crate::graph::Hold;
 use crate::{Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
 
 /// Picks, from a residual or dense stream, the channels that the batch norm behind it keeps (Network Slimming's `channel_selection`).

@@ -5,11 +5,11 @@ use std::borrow::Borrow;
 use tch::Tensor;
 use tch::nn::{ConvConfig, ConvConfigND, Module, PaddingMode, Path};
 
-use super::packed::{Geometry, Packed};
 use super::recorder::report_positions;
-use crate::deploy::{LayerMut, WeightsMut};
+use crate::graph::{LayerMut, WeightsMut};
 use crate::graph::{Maker, Reach};
-use crate::layers::conv::{Groups, Sliding, trace_conv};
+use crate::nn::tch::conv::{Groups, Sliding, trace_conv};
+use crate::numeric::packed::{Geometry, Packed};
 use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
 /// A convolution layer of any rank: tch's, with a config that can be read and groups that follow the weight.

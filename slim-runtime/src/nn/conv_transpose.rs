@@ -6,10 +6,10 @@ use tch::Tensor;
 use tch::nn::{ConvTransposeConfig, ConvTransposeConfigND, Module, Path};
 
 use super::recorder::report_positions;
-use crate::deploy::{LayerMut, WeightsMut};
+use crate::graph::{LayerMut, WeightsMut};
 use crate::graph::{Maker, Reach};
-use crate::layers::conv::{Groups, Sliding};
-use crate::layers::conv_transpose::trace_conv_transpose;
+use crate::nn::tch::conv::{Groups, Sliding};
+use crate::nn::tch::conv_transpose::trace_conv_transpose;
 use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
 /// A transposed convolution layer of any rank: tch's, with a config that can be read and groups that follow the weight.

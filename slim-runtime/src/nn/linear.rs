@@ -6,9 +6,9 @@ use tch::Tensor;
 use tch::nn::{Init, LinearConfig, Module, Path};
 
 use super::recorder::report_rows;
-use crate::deploy::{LayerMut, WeightsMut};
 use crate::graph::Maker;
-use crate::layers::linear::trace_linear;
+use crate::graph::{LayerMut, WeightsMut};
+use crate::nn::tch::linear::trace_linear;
 use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
 /// A fully connected layer: tch's, and [`Prunable::cost`] counts it.

@@ -9,16 +9,20 @@
 
 mod batch_norm;
 mod channel_select;
+mod containers;
 mod conv;
 mod conv_transpose;
 mod eval;
+pub mod functional;
+mod identity;
 mod linear;
-pub(crate) mod packed;
+mod per_channel;
 mod pool;
 mod positions;
 pub(crate) mod recorder;
 mod shuffle;
 mod split;
+mod tch;
 
 pub use batch_norm::{BatchNorm, batch_norm1d, batch_norm2d, batch_norm3d};
 pub use channel_select::{ChannelSelect, channel_select};
@@ -29,6 +33,7 @@ pub use conv_transpose::{
 };
 pub use eval::{Eval, eval};
 pub use linear::{Linear, linear};
+pub use per_channel::{PerChannel, per_channel_scale, per_channel_shift};
 pub use pool::{
     AdaptiveAvgPool, AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d, AvgPool, AvgPool1d,
     AvgPool2d, AvgPool3d, MaxPool, MaxPool1d, MaxPool2d, MaxPool3d, adaptive_avg_pool1d,
@@ -40,4 +45,4 @@ pub use shuffle::{Shuffle, shuffle};
 pub use split::{Split, split};
 // What is named above hides tch's own.
 #[allow(clippy::wildcard_imports)]
-pub use tch::nn::*;
+pub use ::tch::nn::*;

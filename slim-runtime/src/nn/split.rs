@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 
+use crate::symbolic::{Traced, ViewOf};
 use crate::{Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
 
 /// Cuts `[N, C, …]` along the channels into parts of stored sizes, which pruning updates. Nothing is tied; `chunk` cuts by count, so its parts must shrink alike.
@@ -55,5 +56,15 @@ impl Prunable for Split {
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
         visit.sizes("sizes", &mut self.sizes)
+    }
+}
+
+impl Split {
+    /// `split.forward(&xs)` in a symbolic pass.
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn symbolic_forward_(&self, xs: &Traced) -> Vec<Traced> {
+        let parts = xs.apply_to_several(self, self.sizes().len());
+        parts.into_iter().map(|part| xs.viewed(part, ViewOf::Some)).collect()
     }
 }

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AxisPlan, KeepList, LayerPlan, OWN, Plan, Scored, TensorPlan, outline};
+use super::{AxisPlan, LayerPlan, OWN, Plan, Scored, TensorPlan, outline};
+use crate::graph::KeepList;
 use crate::slimming::Slimming;
 use crate::{Error, Result};
 

@@ -1,13 +1,13 @@
 //! What stays of a network, as data: printed, saved, compared, applied to any replica.
 
+mod absorbed;
+mod cfg;
 mod compose;
-mod expand;
+mod cost;
 mod file;
-mod keep;
-mod kind;
-mod masked;
 pub(crate) mod outline;
 mod report;
+mod restrict;
 mod slimmed;
 mod variables;
 mod warning;
@@ -16,13 +16,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cfg::{Cfg, Stage};
-use crate::criterion::Masking;
+use crate::analysis::Masking;
+use crate::graph::{Hold, KeepList, LayerKind, Role};
 use crate::slimming::{Rule, Slimming};
-use crate::{Prunable, Result};
+pub use absorbed::{Absorbed, Absorption};
+pub use cfg::{Cfg, Stage};
 pub use compose::Pass;
-pub use keep::KeepList;
-pub use kind::{Hold, LayerKind, Role};
+pub(crate) use restrict::{removed, restricted, without_absorption, without_removals};
 pub(crate) use slimmed::Positions;
 pub use slimmed::Slimmed;
 pub(crate) use variables::Variables;
@@ -220,15 +220,6 @@ impl Plan {
     /// A layer by its field path.
     pub fn layer(&self, path: &str) -> Option<&LayerPlan> {
         self.layers.iter().find(|layer| layer.path == path)
-    }
-
-    /// A model that is as wide as the one that was planned for, narrowed: to build a slimmed network again, and then load its weights.
-    ///
-    /// # Errors
-    /// Those of [`Prunable::apply`](crate::Prunable::apply).
-    pub fn narrowed<M: Prunable>(&self, mut model: M) -> Result<M> {
-        model.apply(self)?;
-        Ok(model)
     }
 
     /// The widths of the slimmed network: an integer for each batch norm, `'M'` for each max-pool that is a field.

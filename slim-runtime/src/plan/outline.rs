@@ -1,6 +1,7 @@
 //! What two networks are compared by: their layers, and the names, widths and ties of their tensors.
 
-use super::{Dim, LayerKind, LayerPlan, Plan};
+use super::{Dim, LayerPlan, Plan};
+use crate::graph::LayerKind;
 
 /// A layer without what a plan decides of it.
 pub(crate) struct Outline<'a> {

@@ -4,9 +4,11 @@ use std::fmt;
 
 use comfy_table::{CellAlignment, Table};
 
-use super::{AxisPlan, Change, Hold, LayerKind, LayerPlan, Plan, Slimmed, Unscored, Warning};
+use super::{AxisPlan, Change, LayerPlan, Plan, Slimmed, Unscored, Warning};
 use crate::Absorbed;
-use crate::criterion::{BatchNormScale, Criterion, Masking, Normalisation};
+use crate::analysis::Masking;
+use crate::graph::{Hold, LayerKind};
+use crate::slimming::criterion::{BatchNormScale, Criterion, Normalisation};
 use crate::slimming::{Coupling, Rule, Scope, Target};
 use crate::table::{MOST_LINES, STYLE, grouped, number};
 

@@ -1,14 +1,18 @@
 //! What to remove: how much, by which criterion, within which bounds.
 
+mod absorb;
 mod bounds;
 pub(crate) mod check;
+pub mod criterion;
 mod pattern;
 mod target;
 
 use serde::{Deserialize, Serialize};
 
-use crate::criterion::{Criterion, Masking, Normalisation, Ranking};
-use crate::{Absorb, Activation, Cost, Result};
+use crate::analysis::Masking;
+use crate::slimming::criterion::{Criterion, Normalisation, Ranking};
+use crate::{Activation, Cost, Result};
+pub use absorb::Absorb;
 pub use bounds::{Bounds, Direction, Rounding, Rule};
 pub(crate) use pattern::Pattern;
 pub use target::{Scope, Target};

@@ -7,9 +7,10 @@ use tch::{TchError, Tensor};
 use super::swap::Swaps;
 use crate::Result;
 use crate::analysis::Graph;
-use crate::criterion::Masking;
+use crate::analysis::Masking;
 use crate::graph::AxisRole;
-use crate::plan::{AxisPlan, Plan, Role};
+use crate::graph::Role;
+use crate::plan::{AxisPlan, Plan};
 
 /// What is set to zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 use crate::analysis::Graph;
 use crate::graph::{LayerNode, TensorNode};
 use crate::plan::Plan;
-use crate::plan::outline::{self, DimOutline, Outline, TensorOutline};
+use crate::plan::outline;
+use crate::plan::outline::{DimOutline, Outline, TensorOutline};
 use crate::{Error, Result};
 
 /// # Errors

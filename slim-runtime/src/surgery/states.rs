@@ -1,25 +1,11 @@
 //! State of a model that depends on channels and is no tensor: numbers that count them, positions among them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Display;
 
 use crate::analysis::Graph;
-use crate::deploy::LayerMut;
-use crate::graph::State;
-use crate::plan::{KeepList, LayerPlan, Plan};
+use crate::graph::{KeepList, LayerMut, LayerSink, State, visit_with};
+use crate::plan::{LayerPlan, Plan};
 use crate::{Error, Prunable, Result, fault};
-
-/// Reaches the state of a model's layers, by field path and name. What [`Prunable::layers_mut`] is called with.
-pub struct LayerVisitor<'s> {
-    scope: Vec<String>,
-    states: &'s mut HashMap<(String, &'static str), Change>,
-    mode: Mode,
-    /// What else is done with the layers themselves, by field path.
-    layers: Option<VisitLayer<'s>>,
-}
-
-/// Sees a layer, at its field path.
-type VisitLayer<'s> = &'s mut dyn FnMut(&str, LayerMut<'_>) -> Result<()>;
 
 /// What becomes of a piece of state.
 struct Change {
@@ -39,49 +25,23 @@ enum Mode {
     Check,
     Write,
     Restore,
-    /// State is none of its business.
-    Pass,
 }
 
-impl LayerVisitor<'_> {
-    /// Visits a part, under the name that [`Tracer::field`](crate::Tracer::field) gave it.
-    ///
-    /// # Errors
-    /// Those of `visit`.
-    pub fn field(
-        &mut self,
-        name: impl Display,
-        visit: impl FnOnce(&mut Self) -> Result<()>,
-    ) -> Result<()> {
-        self.scope.push(name.to_string());
-        let visited = visit(self);
-        self.scope.pop();
-        visited
-    }
+/// Reaches the state that a plan changes, in a model's layers.
+struct Reach<'s> {
+    states: &'s mut HashMap<(String, &'static str), Change>,
+    mode: Mode,
+}
 
-    /// A stored number of channels, under the name that [`LayerTracer::size`](crate::LayerTracer::size) gave it.
-    ///
-    /// # Errors
-    /// [`Error::State`] when the number is not the width of the flow, [`Error::UnreachedState`] when `trace` did not name it.
-    pub fn size(&mut self, name: &'static str, size: &mut i64) -> Result<()> {
-        self.sizes(name, std::slice::from_mut(size))
-    }
-
-    /// Stored numbers of channels, under the name that [`LayerTracer::sizes`](crate::LayerTracer::sizes) gave them.
-    ///
-    /// # Errors
-    /// As for [`size`](Self::size).
-    pub fn sizes(&mut self, name: &'static str, sizes: &mut [i64]) -> Result<()> {
-        let (path, mode) = (self.path(), self.mode);
-        if matches!(mode, Mode::Pass) {
-            return Ok(());
-        }
-        self.step()?;
-        match &mut self.known(name)?.kind {
+impl LayerSink for Reach<'_> {
+    fn sizes(&mut self, path: &str, name: &'static str, sizes: &mut [i64]) -> Result<()> {
+        let mode = self.mode;
+        self.step(path)?;
+        match &mut self.known(path, name)?.kind {
             Kind::Sizes { before, after } => match mode {
                 Mode::Check | Mode::Write if sizes != before => {
                     return Err(Error::State {
-                        path,
+                        path: path.to_owned(),
                         name: name.to_owned(),
                         expected: list(before),
                         found: list(sizes),
@@ -90,73 +50,58 @@ impl LayerVisitor<'_> {
                 Mode::Check => {}
                 Mode::Write => sizes.copy_from_slice(after),
                 Mode::Restore if sizes.len() == before.len() => sizes.copy_from_slice(before),
-                Mode::Restore | Mode::Pass => {}
+                Mode::Restore => {}
             },
             Kind::Indices { .. } => return Err(unreached(path, name, "layers_mut", "trace")),
         }
-        self.step()
+        self.step(path)
     }
 
-    /// Stored positions of channels, under the name that [`LayerTracer::indices`](crate::LayerTracer::indices) gave them.
-    ///
-    /// # Errors
-    /// [`Error::State`] when there are not as many as the flow has channels, [`Error::UnreachedState`] when `trace` did not name them.
-    pub fn indices(&mut self, name: &'static str, indices: &mut Vec<i64>) -> Result<()> {
-        let (path, mode) = (self.path(), self.mode);
-        if matches!(mode, Mode::Pass) {
-            return Ok(());
-        }
-        self.step()?;
-        match &mut self.known(name)?.kind {
+    fn indices(&mut self, path: &str, name: &'static str, indices: &mut Vec<i64>) -> Result<()> {
+        let mode = self.mode;
+        self.step(path)?;
+        match &mut self.known(path, name)?.kind {
             Kind::Indices { from, to, width, old } => match mode {
                 Mode::Check if indices.len() != *width => {
                     let (expected, found) =
                         (format!("{width} positions"), format!("{} of them", indices.len()));
-                    return Err(Error::State { path, name: name.to_owned(), expected, found });
+                    let (path, name) = (path.to_owned(), name.to_owned());
+                    return Err(Error::State { path, name, expected, found });
                 }
                 Mode::Check => old.clone_from(indices),
                 Mode::Write => *indices = renumbered(old, from, to),
                 Mode::Restore => indices.clone_from(old),
-                Mode::Pass => {}
             },
             Kind::Sizes { .. } => return Err(unreached(path, name, "layers_mut", "trace")),
         }
-        self.step()
+        self.step(path)
     }
 
-    /// A layer's own tensors, for those who change more than the number of channels. `None` where the layer does not say enough of itself.
-    pub(crate) fn layer<'l>(&mut self, layer: impl FnOnce() -> Option<LayerMut<'l>>) -> Result<()> {
-        let path = self.path();
-        match (&mut self.layers, self.mode) {
-            (Some(visit), Mode::Pass) => layer().map_or(Ok(()), |layer| visit(&path, layer)),
-            _ => Ok(()),
-        }
+    fn layer(&mut self, _: &str, _: LayerMut<'_>) -> Result<()> {
+        Ok(())
     }
 
+    fn wants_layers(&self) -> bool {
+        false
+    }
+}
+
+impl Reach<'_> {
     /// A user's code runs before and after a state is written, and may fail.
-    fn step(&self) -> Result<()> {
+    fn step(&self, path: &str) -> Result<()> {
         match self.mode {
-            Mode::Check | Mode::Write => {
-                fault::point().map_err(|cause| Error::torch(self.path())(cause))
-            }
-            Mode::Restore | Mode::Pass => Ok(()),
+            Mode::Check | Mode::Write => fault::point().map_err(|cause| Error::torch(path)(cause)),
+            Mode::Restore => Ok(()),
         }
     }
 
-    fn path(&self) -> String {
-        if self.scope.is_empty() { "model".to_owned() } else { self.scope.join(".") }
-    }
-
-    fn known(&mut self, name: &'static str) -> Result<&mut Change> {
-        let path = self.path();
-        match self.states.get_mut(&(path.clone(), name)) {
+    fn known(&mut self, path: &str, name: &'static str) -> Result<&mut Change> {
+        match self.states.get_mut(&(path.to_owned(), name)) {
             Some(change) if change.reached && !matches!(self.mode, Mode::Restore) => {
-                Err(Error::Layer {
-                    path,
-                    reason: format!(
-                        "two layers have `{name}` here; give each a name of its own with `field`"
-                    ),
-                })
+                let reason = format!(
+                    "two layers have `{name}` here; give each a name of its own with `field`"
+                );
+                Err(Error::Layer { path: path.to_owned(), reason })
             }
             Some(change) => {
                 change.reached = true;
@@ -165,19 +110,6 @@ impl LayerVisitor<'_> {
             None => Err(unreached(path, name, "layers_mut", "trace")),
         }
     }
-}
-
-/// Visits the layers themselves, and leaves alone what [`LayerVisitor`] is else for.
-///
-/// # Errors
-/// Those of `visit` and of a hand-written `layers_mut`.
-pub(crate) fn visit_layers<M: Prunable + ?Sized>(model: &mut M, visit: VisitLayer) -> Result<()> {
-    model.layers_mut(&mut LayerVisitor {
-        scope: Vec::new(),
-        states: &mut HashMap::new(),
-        mode: Mode::Pass,
-        layers: Some(visit),
-    })
 }
 
 /// `6`, or `[6, 8]`.
@@ -192,8 +124,8 @@ fn renumbered(old: &[i64], from: &KeepList, to: &KeepList) -> Vec<i64> {
     to.iter().filter_map(|position| rank.get(&old[position]).copied()).collect()
 }
 
-fn unreached(path: String, name: &str, declared: &'static str, missing: &'static str) -> Error {
-    Error::UnreachedState { path, name: name.to_owned(), declared, missing }
+fn unreached(path: &str, name: &str, declared: &'static str, missing: &'static str) -> Error {
+    Error::UnreachedState { path: path.to_owned(), name: name.to_owned(), declared, missing }
 }
 
 /// The state that a plan changes.
@@ -235,7 +167,7 @@ impl States {
         self.visit(model, mode)?;
         match self.states.iter().filter(|(_, change)| !change.reached).map(|(key, _)| key).min() {
             None => Ok(()),
-            Some((path, name)) => Err(unreached(path.clone(), name, "trace", "layers_mut")),
+            Some((path, name)) => Err(unreached(path, name, "trace", "layers_mut")),
         }
     }
 
@@ -255,12 +187,7 @@ impl States {
         if self.states.is_empty() && !matches!(mode, Mode::Check) {
             return Ok(());
         }
-        model.layers_mut(&mut LayerVisitor {
-            scope: Vec::new(),
-            states: &mut self.states,
-            mode,
-            layers: None,
-        })
+        visit_with(model, &mut Reach { states: &mut self.states, mode })
     }
 }
 

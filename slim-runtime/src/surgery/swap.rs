@@ -6,10 +6,11 @@ use std::rc::Rc;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::positions::Positions;
-use super::select::Workspace;
-use crate::absorb::{self, Shifts};
+use super::selection::Workspace;
 use crate::analysis::Graph;
 use crate::plan::Plan;
+use crate::surgery::absorb;
+use crate::surgery::absorb::Shifts;
 use crate::{Error, Result, fault};
 
 /// The tensors that change, computed before any of them does.

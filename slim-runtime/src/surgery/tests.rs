@@ -4,12 +4,12 @@ use tch::nn::{self, Module, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
 
 use super::{Form, Value, apply_with, temporarily};
-use crate::criterion::Masking;
-use crate::fault::{self, Failure};
+use crate::analysis;
+use crate::analysis::Masking;
+use crate::fault;
+use crate::fault::Failure;
 use crate::nn as slim_nn;
-use crate::{
-    Flow, LayerKind, LayerVisitor, Plan, Prunable, Result, Slimming, Tracer, planner, recalibrate,
-};
+use crate::{Flow, LayerKind, LayerVisitor, Plan, Prunable, Result, Slimming, Tracer, recalibrate};
 
 /// A layer of a user's own, that counts its channels twice.
 #[derive(Debug)]
@@ -131,7 +131,7 @@ struct Snapshot {
 
 impl Snapshot {
     fn of(net: &Net) -> Self {
-        let graph = planner::trace(net, Masking::BatchNorm).unwrap();
+        let graph = analysis::trace(net, Masking::BatchNorm).unwrap();
         let tensors = graph.layers.iter().flat_map(|node| {
             node.tensors.iter().map(|bound| {
                 let grad = bound.tensor.grad();
@@ -245,7 +245,7 @@ fn a_failure_at_any_step_of_loading_changes_nothing() {
             let value = slim_vs.variables()[&name].detach().copy();
             Value { name, target, value }
         });
-        let graph = planner::trace(net, Masking::BatchNorm)?;
+        let graph = analysis::trace(net, Masking::BatchNorm)?;
         apply_with(net, &graph, plan, values.collect())
     };
     let steps = fails_at_every_step(&mut net, load);
@@ -282,7 +282,7 @@ fn a_failure_at_any_step_of_a_trial_changes_nothing() {
     for form in [Form::Masked, Form::Slimmed] {
         let (mut net, _vs) = Net::new();
         let trial = |net: &mut Net, plan: &Plan| {
-            let graph = planner::trace(net, plan.masking())?;
+            let graph = analysis::trace(net, plan.masking())?;
             temporarily(net, &graph, plan, form, |net| net.forward_t(&images(), false))
         };
         let _ = loss(&net);
@@ -304,7 +304,7 @@ fn a_trial_is_taken_back_whatever_the_closure_does() {
     let before = Snapshot::of(&net);
     let mut leaks = Vec::new();
     for form in [Form::Masked, Form::Slimmed] {
-        let graph = planner::trace(&net, Masking::BatchNorm).unwrap();
+        let graph = analysis::trace(&net, Masking::BatchNorm).unwrap();
         let _ = temporarily(&mut net, &graph, &plan, form, |net| net.forward_t(&images(), false))
             .unwrap();
         assert_eq!(Snapshot::of(&net), before);

@@ -10,7 +10,8 @@ use super::{mask, matching};
 use crate::analysis::Graph;
 use crate::graph::memory;
 use crate::plan::{Plan, Positions};
-use crate::{Absorbed, Error, Prunable, Result, absorb, fault};
+use crate::surgery::absorb;
+use crate::{Absorbed, Error, Prunable, Result, fault};
 
 /// What a plan changes in a model, computed.
 pub(super) struct Transaction<'g> {

@@ -10,8 +10,8 @@ use super::memory::ViewOf;
 use super::table::operations;
 use super::traced::refused;
 use super::{Traced, pass};
+use crate::graph::LayerKind;
 use crate::graph::{Effect, Operator, Tracer};
-use crate::plan::LayerKind;
 use crate::{Error, Flow, Prunable, Result};
 
 operations! {

@@ -504,13 +504,3 @@ tuples_of_indices! {
     (A 0, B 1, C 2, D 3, E 4)
     (A 0, B 1, C 2, D 3, E 4, F 5)
 }
-
-impl crate::nn::Split {
-    /// `split.forward(&xs)` in a symbolic pass.
-    #[doc(hidden)]
-    #[track_caller]
-    pub fn symbolic_forward_(&self, xs: &Traced) -> Vec<Traced> {
-        let parts = xs.apply_to_several(self, self.sizes().len());
-        parts.into_iter().map(|part| xs.viewed(part, ViewOf::Some)).collect()
-    }
-}

@@ -8,10 +8,10 @@ use tch::Tensor;
 
 use super::traced::refused;
 use super::{Traced, pass};
+use crate::graph::parts::FieldTensor;
 use crate::graph::shape::{Dim, Factor, Shape, size};
 use crate::graph::{Effect, Form, Operator, Tracer};
-use crate::parts::FieldTensor;
-use crate::plan::{LayerKind, Role};
+use crate::graph::{LayerKind, Role};
 use crate::{Error, Flow, Result};
 
 /// A symbolic tensor of what may be a real one: what `#[forward]` writes around the elements of a list.
@@ -347,7 +347,7 @@ fn aligned(cx: &Tracer, name: &str, shape: &Shape, tensor: &Tensor) -> Result<(S
 /// The value of a parameter that is used as the second factor of a matrix product, and the dimension of it that is summed over.
 pub(super) fn matrix<'p>(
     cx: &Tracer,
-    parts: &'p crate::parts::Parts,
+    parts: &'p crate::graph::parts::Parts,
     tensor: &Tensor,
 ) -> Result<Option<(&'p FieldTensor, [usize; 2])>> {
     let Some((field, whole)) = parts.tensor(tensor) else {

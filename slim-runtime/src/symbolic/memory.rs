@@ -22,7 +22,7 @@ struct Storage {
 
 /// How a view sees the tensor that it is a view of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ViewOf {
+pub(crate) enum ViewOf {
     /// All of its elements.
     All,
     /// Some of them, or a copy where that is the layout that is asked for.

@@ -25,8 +25,8 @@ mod window;
 
 pub use apply::{SymbolicModule, symbolic_map, symbolic_opaque};
 pub use lift::{Lift, Outputs};
+pub(crate) use memory::ViewOf;
 pub use native::Native;
-pub(crate) use pass::Asked;
 pub use pass::{Forward, ReadsForward, declared, expect_shapes, trace_forward};
 pub(crate) use runs::record;
 pub use table::{OPERATIONS, Operation};

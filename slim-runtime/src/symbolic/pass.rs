@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use super::Traced;
 use super::memory::ViewOf;
+use crate::graph::parts::Parts;
 use crate::graph::{FlowKind, Form, Tracer, Value};
-use crate::parts::Parts;
-use crate::verify::panics;
+use crate::panics;
 use crate::{Error, Flow, Prunable, Result};
 
 /// A forward pass that can be run symbolically: what [`#[forward]`](crate::forward) implements.
@@ -79,31 +79,6 @@ fn handed(input: &Flow) -> Option<Traced> {
     let handed = run.handed.borrow();
     let known = [&handed.returned, &handed.given].into_iter().flatten();
     known.filter(|known| known.is(input)).map(Traced::shallow_clone).next()
-}
-
-/// What a `forward` has asked that depends on sizes.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Asked {
-    /// Where it asked for sizes, and what it was told.
-    pub(crate) sizes: Vec<(&'static Location<'static>, Vec<i64>)>,
-    /// Numbers that it gave to operations that take sizes.
-    pub(crate) given: Vec<i64>,
-}
-
-impl Asked {
-    /// Where it asked for sizes of which it gave none to an operation, as they were or multiplied.
-    pub(crate) fn without_use(&self) -> Vec<String> {
-        let used = |size: &i64| {
-            // A size of one says nothing.
-            let is_used = |given: &i64| *given > 1 && (given % size == 0 || size % given == 0);
-            *size > 1 && self.given.iter().any(is_used)
-        };
-        let unused = self.sizes.iter().filter(|(_, sizes)| !sizes.iter().any(used));
-        let mut places: Vec<String> =
-            unused.map(|(at, _)| format!("{}:{}:{}", at.file(), at.line(), at.column())).collect();
-        places.dedup();
-        places
-    }
 }
 
 /// After so many operations behind an error, a loop that waits for a size is given up.

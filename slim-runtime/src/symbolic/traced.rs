@@ -111,7 +111,7 @@ impl Traced {
     }
 
     /// The result of an operation that gives a view of this tensor.
-    pub(super) fn viewed(&self, result: Traced, of: ViewOf) -> Traced {
+    pub(crate) fn viewed(&self, result: Traced, of: ViewOf) -> Traced {
         Traced { memory: self.memory.view(result.flow(), of) }
     }
 

@@ -1,0 +1,193 @@
+//! What one forward pass of a network takes: parameters and multiply-accumulate operations.
+
+mod count;
+mod report;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::analysis;
+use crate::analysis::Masking;
+use crate::graph::{LayerKind, Role};
+use crate::nn::recorder;
+use crate::{Error, Prunable, Result};
+
+/// Parameters and multiply-accumulate operations (MACs) of a network, by layer and in total. Made by [`Prunable::cost`](crate::Prunable::cost).
+///
+/// MACs are counted as papers and torchvision count them (one MAC is two FLOPs): the products of convolutions and linear layers, those with padding included. Biases, batch norms,
+/// activations, pools, values per channel and embeddings count none, and neither do products of activations with each other. A convolution uses each value
+/// of its weight once for each position of its output, a transposed one for each of its input, a linear layer for each row; these numbers are recorded
+/// while the layers run. What cannot be counted is named, with the reason, and no total is given.
+///
+/// It is that of the data flow: what fields hold that are marked `#[prune(skip)]` is in neither figure, and neither is what `forward` computes with tensors that are in no layer.
+///
+/// It prints as a table, serialises with serde, and is equal for equal networks on inputs of equal size.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cost {
+    layers: Vec<LayerCost>,
+    /// Why there is no total, where that is no layer's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outside: Option<String>,
+}
+
+/// What one layer takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct LayerCost {
+    /// Field path: `layer2.0.conv1`.
+    pub path: String,
+    /// What the layer does.
+    pub kind: LayerKind,
+    /// Its trained values. A shared tensor counts where it is met first.
+    pub parameters: i64,
+    /// Its MACs for one sample, over all uses; `None` where they are not counted.
+    pub macs: Option<i64>,
+    /// Why they are not counted, and the fix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uncounted: Option<String>,
+    /// Its tensors.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tensors: Vec<TensorCost>,
+}
+
+/// How a tensor of a layer is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct TensorCost {
+    /// Its name in the layer: `weight`, `running_mean`.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<i64>,
+    /// Whether it is trained.
+    pub role: Role,
+    /// How often each of its values is multiplied for one sample: MACs per element. It does not depend on the number of channels.
+    pub uses: i64,
+    /// Path of the tensor that this is, where it was met before in the network; that one has the uses of both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tied: Option<String>,
+}
+
+impl Cost {
+    /// The layers, in the order of the data flow: one for each time that a layer is applied, as in [`Plan::layers`](crate::Plan::layers).
+    pub fn layers(&self) -> &[LayerCost] {
+        &self.layers
+    }
+
+    /// The cost of the same network with other layers.
+    pub(crate) fn with_layers(&self, layers: Vec<LayerCost>) -> Self {
+        Self { layers, outside: self.outside.clone() }
+    }
+
+    /// A layer by its field path.
+    pub fn layer(&self, path: &str) -> Option<&LayerCost> {
+        self.layers.iter().find(|layer| layer.path == path)
+    }
+
+    /// Trained values of the network: weights, biases, scales and shifts. A shared tensor counts once.
+    pub fn parameters(&self) -> i64 {
+        self.layers.iter().map(|layer| layer.parameters).sum()
+    }
+
+    /// MACs of the network for one sample.
+    ///
+    /// # Errors
+    /// [`Error::Uncounted`], with every layer that is not counted and why.
+    pub fn macs(&self) -> Result<i64> {
+        let reasons: Vec<String> = self.uncounted().map(str::to_owned).collect();
+        if !reasons.is_empty() {
+            return Err(Error::Uncounted { reasons });
+        }
+        let sum = self.layers.iter().filter_map(|layer| layer.macs).try_fold(0, i64::checked_add);
+        sum.ok_or_else(|| {
+            Error::Custom("the network has more MACs than an `i64` can count".to_owned())
+        })
+    }
+
+    /// How often each weight is used for one sample, by field path and tensor.
+    ///
+    /// # Errors
+    /// [`Error::Uncounted`].
+    pub(crate) fn uses(&self) -> Result<BTreeMap<String, u64>> {
+        self.macs()?;
+        let tensors = self
+            .layers
+            .iter()
+            .flat_map(|layer| layer.tensors.iter().map(move |tensor| (&layer.path, tensor)));
+        let used = tensors.filter_map(|(path, tensor)| {
+            Some((path, tensor, u64::try_from(tensor.uses).ok().filter(|&uses| uses > 0)?))
+        });
+        Ok(used.map(|(path, tensor, uses)| (format!("{path}.{}", tensor.name), uses)).collect())
+    }
+
+    /// Why the MACs are not all counted: a sentence for each layer that is not.
+    pub fn uncounted(&self) -> impl Iterator<Item = &str> {
+        self.layers
+            .iter()
+            .filter_map(|layer| layer.uncounted.as_deref())
+            .chain(self.outside.as_deref())
+    }
+}
+
+impl LayerCost {
+    pub(crate) fn new(
+        path: String,
+        kind: LayerKind,
+        tensors: Vec<TensorCost>,
+        uncounted: Option<String>,
+    ) -> Self {
+        let trained =
+            tensors.iter().filter(|tensor| tensor.role == Role::Parameter && tensor.tied.is_none());
+        let parameters = trained.map(TensorCost::elements).sum();
+        let macs = tensors.iter().try_fold(0_i64, |sum, tensor| {
+            sum.checked_add(tensor.uses.checked_mul(tensor.elements())?)
+        });
+        let uncounted = uncounted.or_else(|| {
+            macs.is_none().then(|| format!("`{path}` has more MACs than an `i64` can count"))
+        });
+        let macs = macs.filter(|_| uncounted.is_none());
+        Self { path, kind, parameters, macs, uncounted, tensors }
+    }
+}
+
+impl TensorCost {
+    fn elements(&self) -> i64 {
+        self.shape.iter().product()
+    }
+}
+
+/// What the forward pass of a batch of one takes.
+pub(crate) fn of_one<M: Prunable, T>(model: &M, forward: impl FnOnce(&M) -> T) -> Result<Cost> {
+    let graph = analysis::trace(model, Masking::BatchNorm)?;
+    let records = recorder::record(|| tch::no_grad(|| forward(model)));
+    count::check_batch(&graph, &records)?;
+    count::count(&graph, &records, 1)
+}
+
+/// What a forward pass takes for one sample of inputs of these shapes, without running it.
+pub(crate) fn by_shape<M: Prunable + ?Sized>(model: &M, shapes: &[Vec<i64>]) -> Result<Cost> {
+    let shapes = (!shapes.is_empty()).then_some(shapes);
+    let graph = analysis::trace_on(model, shapes, Masking::BatchNorm)?;
+    if graph.is_forward && graph.knows_shapes && graph.declared.is_empty() {
+        return count::read(&graph);
+    }
+    let reason = if graph.is_forward && graph.declared.is_empty() {
+        "the shape of its input is not known; give it, as in `cost_by_shape(&[&[3, 224, 224]])`, or write `#[prune(input = [3, 224, 224])]` on the struct"
+    } else {
+        "its wiring is not read from `forward`, so the sizes of images are not known; run it, with `cost`, or read it with `#[forward]`"
+    };
+    Err(Error::Layer { path: "model".to_owned(), reason: reason.to_owned() })
+}
+
+/// What each of the `samples` of a forward pass takes.
+pub(crate) fn of_each<M: Prunable, T>(
+    model: &M,
+    samples: i64,
+    forward: impl FnOnce(&M) -> T,
+) -> Result<Cost> {
+    if samples < 1 {
+        return Err(Error::Samples { samples, reason: "there must be at least one".to_owned() });
+    }
+    let graph = analysis::trace(model, Masking::BatchNorm)?;
+    count::count(&graph, &recorder::record(|| tch::no_grad(|| forward(model))), samples)
+}

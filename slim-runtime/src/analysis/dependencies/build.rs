@@ -1,0 +1,171 @@
+//! From a graph to dependencies.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
+
+use super::{Axis, Dependencies, Edge, Group, Layer, Member, Part};
+use crate::analysis::{Graph, Producers, producers};
+use crate::graph::{AxisNode, AxisRole, LayerNode};
+use crate::graph::{Hold, LayerKind};
+
+pub(crate) fn of(graph: &Graph) -> Dependencies {
+    // By layer of the graph: its position among those that have channels.
+    let with_channels =
+        || graph.layers.iter().enumerate().filter(|(_, layer)| !layer.axes.is_empty());
+    let position: HashMap<usize, usize> =
+        with_channels().enumerate().map(|(position, (index, _))| (index, position)).collect();
+    let units = Units::new(graph);
+    let layers: Vec<_> = with_channels().map(|(_, node)| layer(graph, &units, node)).collect();
+    let producers = producers(graph);
+    let edges =
+        with_channels().flat_map(|(index, _)| edges(graph, &producers, &position, index)).collect();
+    let parts: Vec<_> = with_channels()
+        .map(|(_, node)| axes(node).map(|axis| part(node, axis)).collect())
+        .collect();
+    Dependencies { groups: groups(&layers, &parts, &units), layers, edges }
+}
+
+/// A layer's lists of channels, but for those that are a part of another.
+fn axes(node: &LayerNode) -> impl Iterator<Item = usize> {
+    (0..node.axes.len()).filter(|&axis| node.axes[axis].role != AxisRole::MadePart)
+}
+
+fn layer(graph: &Graph, units: &Units, node: &LayerNode) -> Layer {
+    let axis = |index: usize| {
+        let AxisNode { name, ids, .. } = &node.axes[index];
+        let name = name.to_string();
+        Axis {
+            width: ids.len(),
+            units: ids.iter().filter_map(|&id| units.of_class[graph.class(id)]).collect(),
+            // A layer that moves channels says first what it is given.
+            is_given_on: !matches!((part(node, index), index), (Part::Reads, _) | (Part::Moves, 0)),
+            name,
+        }
+    };
+    Layer {
+        path: node.path.clone(),
+        kind: node.kind.clone(),
+        at: node.source(),
+        axes: axes(node).map(axis).collect(),
+    }
+}
+
+fn part(node: &LayerNode, axis: usize) -> Part {
+    let is_conv = matches!(node.kind, LayerKind::Conv | LayerKind::ConvTranspose);
+    let has_values = node.tensors.iter().any(|tensor| tensor.axes.contains(&Some(axis)));
+    match node.axes[axis].role {
+        AxisRole::Made | AxisRole::MadePart => Part::Makes,
+        AxisRole::Read => Part::Reads,
+        AxisRole::Followed
+            if node
+                .ranked
+                .as_ref()
+                .is_some_and(|ranked| ranked.is_scale && ranked.axis == axis) =>
+        {
+            Part::Scales
+        }
+        AxisRole::Followed if is_conv && has_values => Part::Makes,
+        AxisRole::Followed if is_conv => Part::Reads,
+        AxisRole::Followed if has_values => Part::Follows,
+        AxisRole::Followed => Part::Moves,
+    }
+}
+
+/// What a layer is given, by whom.
+fn edges(
+    graph: &Graph,
+    producers: &[Producers],
+    position: &HashMap<usize, usize>,
+    to: usize,
+) -> Vec<Edge> {
+    let mut given: BTreeMap<usize, BTreeSet<u32>> = BTreeMap::new();
+    for &arrival in &graph.layers[to].arrivals {
+        for (&id, producers) in graph.values[arrival].iter().zip(producers[arrival].iter()) {
+            producers.iter().for_each(|&from| _ = given.entry(from).or_default().insert(id));
+        }
+    }
+    given
+        .into_iter()
+        .map(|(from, ids)| Edge { from: position[&from], to: position[&to], channels: ids.len() })
+        .collect()
+}
+
+/// The classes of channels that some layer has, in the order in which the data flow meets them.
+struct Units {
+    of_class: Vec<Option<usize>>,
+    /// By unit.
+    held: Vec<Option<Rc<Hold>>>,
+}
+
+impl Units {
+    fn new(graph: &Graph) -> Self {
+        let mut is_scored = vec![false; graph.class.len()];
+        for (layer, ranked) in graph.scales() {
+            layer.axes[ranked.axis].ids.iter().for_each(|&id| is_scored[graph.class(id)] = true);
+        }
+        let unscored = Rc::new(Hold::Unscored);
+        let mut units = Units { of_class: vec![None; graph.class.len()], held: Vec::new() };
+        for &id in
+            graph.layers.iter().flat_map(|layer| &layer.axes).flat_map(|axis| axis.ids.iter())
+        {
+            let class = graph.class(id);
+            if units.of_class[class].is_none() {
+                units.of_class[class] = Some(units.held.len());
+                units.held.push(
+                    graph.held[class]
+                        .clone()
+                        .or_else(|| (!is_scored[class]).then(|| Rc::clone(&unscored))),
+                );
+            }
+        }
+        units
+    }
+}
+
+/// Units that are in the same lists of the same layers, and held for the same reason.
+fn groups(layers: &[Layer], parts: &[Vec<Part>], units: &Units) -> Vec<Group> {
+    // By unit: the lists that it is in.
+    let mut lists = vec![Vec::new(); units.held.len()];
+    for (index, layer) in layers.iter().enumerate() {
+        for (axis, list) in layer.axes.iter().enumerate() {
+            for &unit in &list.units {
+                if lists[unit].last() != Some(&(index, axis)) {
+                    lists[unit].push((index, axis));
+                }
+            }
+        }
+    }
+    let mut numbers = HashMap::new();
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut group_of = vec![0; units.held.len()];
+    for (unit, lists) in lists.iter().enumerate() {
+        let held = units.held[unit].as_ref().map(ToString::to_string);
+        let number = *numbers.entry((lists, held)).or_insert(groups.len());
+        groups.resize_with(groups.len().max(number + 1), Vec::new);
+        groups[number].push(unit);
+        group_of[unit] = number;
+    }
+    let group = |(index, members): (usize, Vec<usize>)| {
+        let member = |&(layer, axis): &(usize, usize)| {
+            let Axis { name, units, .. } = &layers[layer].axes[axis];
+            let positions = units
+                .iter()
+                .enumerate()
+                .filter(|&(_, &unit)| group_of[unit] == index)
+                .map(|(position, _)| position);
+            Member {
+                layer,
+                axis: name.clone(),
+                role: parts[layer][axis],
+                positions: positions.collect(),
+            }
+        };
+        Group {
+            number: index + 1,
+            channels: members.len(),
+            members: lists[members[0]].iter().map(member).collect(),
+            held: units.held[members[0]].as_deref().cloned(),
+        }
+    };
+    groups.into_iter().enumerate().map(group).collect()
+}

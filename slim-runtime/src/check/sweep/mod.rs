@@ -1,0 +1,240 @@
+//! How accurate a network still is, by how much of it is gone.
+
+mod report;
+
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+use serde::Serialize;
+
+use crate::analysis;
+use crate::plan;
+use crate::plan::Plan;
+use crate::slimming::Slimming;
+use crate::surgery::{Form, temporarily};
+use crate::{Error, Prunable, Result};
+
+/// Measures a network slimmed in several ways, and keeps none of them.
+///
+/// ```
+/// # use slim_runtime::{Prunable, Sweep};
+/// # use tch::{Device, Kind, Tensor, nn::{self, ModuleT}};
+/// # #[derive(Debug, Prunable)]
+/// # #[prune(sequential)]
+/// # struct Net { conv: nn::Conv2D, bn: nn::BatchNorm, fc: nn::Linear }
+/// # impl ModuleT for Net {
+/// #     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
+/// #         xs.apply(&self.conv).apply_t(&self.bn, train).relu().adaptive_avg_pool2d([1, 1]).flatten(1, -1).apply(&self.fc)
+/// #     }
+/// # }
+/// # let vs = nn::VarStore::new(Device::Cpu);
+/// # let p = &vs.root();
+/// # let mut net = Net {
+/// #     conv: nn::conv2d(p / "conv", 3, 16, 3, Default::default()),
+/// #     bn: nn::batch_norm2d(p / "bn", 16, Default::default()),
+/// #     fc: nn::linear(p / "fc", 16, 4, Default::default()),
+/// # };
+/// # let (images, labels) = (Tensor::randn([32, 3, 8, 8], (Kind::Float, Device::Cpu)), Tensor::randint(4, [32], (Kind::Int64, Device::Cpu)));
+/// let accuracy = |net: &Net| 100. * net.forward_t(&images, false).accuracy_for_logits(&labels).double_value(&[]);
+/// let swept = Sweep::over([0.2, 0.4, 0.6, 0.8]).progress().run(&mut net, accuracy)?;
+/// println!("{swept}");
+///
+/// // The smallest network that is at most half a point less accurate than the dense one.
+/// if let Some(point) = swept.most_within(0.5) {
+///     net.apply(&point.plan)?;
+/// }
+/// # Ok::<(), slim_runtime::Error>(())
+/// ```
+#[must_use = "nothing is measured before `run`"]
+pub struct Sweep<'a> {
+    ways: Vec<(String, Slimming)>,
+    macs: Option<Box<CountMacs<'a>>>,
+    progress: bool,
+}
+
+type CountMacs<'a> = dyn Fn(&Plan) -> Result<i64> + 'a;
+
+impl<'a> Sweep<'a> {
+    /// [`Slimming::ratio`] at each of these ratios.
+    pub fn over(ratios: impl IntoIterator<Item = f64>) -> Self {
+        Self::with(ratios, Slimming::ratio)
+    }
+
+    /// What `slimming` makes of each of these ratios.
+    ///
+    /// ```
+    /// # use slim_runtime::{Coupling, Slimming, Sweep};
+    /// let sweep = Sweep::with([0.3, 0.5], |ratio| Slimming::ratio(ratio).coupling(Coupling::Mean));
+    /// ```
+    pub fn with(ratios: impl IntoIterator<Item = f64>, slimming: impl Fn(f64) -> Slimming) -> Self {
+        Self::of(ratios.into_iter().map(|ratio| (percent(ratio), slimming(ratio))))
+    }
+
+    /// These ways to slim, by the names that the report is to have for them.
+    pub fn of<N: Into<String>>(ways: impl IntoIterator<Item = (N, Slimming)>) -> Self {
+        Self {
+            ways: ways.into_iter().map(|(name, slimming)| (name.into(), slimming)).collect(),
+            macs: None,
+            progress: false,
+        }
+    }
+
+    /// Counts multiply-accumulates, too: `count` says how many are left by a plan, as a [`Cost`](crate::Cost) of the dense network does.
+    ///
+    /// ```
+    /// # use slim_runtime::{Prunable, Result, Sweep};
+    /// # fn f<M: Prunable + tch::nn::ModuleT>(net: &M, image: &tch::Tensor) -> Result<()> {
+    /// let cost = net.cost(|net| net.forward_t(image, false))?;
+    /// let sweep = Sweep::over([0.3, 0.5]).macs(|plan| cost.after(plan)?.macs());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn macs(self, count: impl Fn(&Plan) -> Result<i64> + 'a) -> Self {
+        Self { macs: Some(Box::new(count)), ..self }
+    }
+
+    /// Shows a progress bar on standard error, where that is a terminal.
+    pub fn progress(self) -> Self {
+        Self { progress: true, ..self }
+    }
+
+    /// Measures the dense network, then each slimmed one. `evaluate` returns the accuracy in a unit of its choice, as an `f64` or as a `Result` of one whose error can
+    /// be made from this crate's, such as `anyhow`'s.
+    ///
+    /// All plans are made before anything is measured. `evaluate` runs without gradients, and its forward passes in evaluation mode, with `train = false`. The model is
+    /// afterwards what it was, to the bit.
+    ///
+    /// # Errors
+    /// Those of [`plan`](Prunable::plan) and [`apply`](Prunable::apply), [`Error::TrainingMode`], and those of `evaluate`. The model is then as it was, too.
+    ///
+    /// # Panics
+    /// When `evaluate` does. The model is then as it was, too.
+    pub fn run<M: Prunable + ?Sized, E: Evaluation>(
+        self,
+        model: &mut M,
+        mut evaluate: impl FnMut(&M) -> E,
+    ) -> Result<Swept, E::Error> {
+        let points = self
+            .ways
+            .into_iter()
+            .map(|(name, slimming)| Point::new(name, model.plan(&slimming)?, self.macs.as_deref()));
+        let points = points.collect::<Result<Vec<_>>>()?;
+        let Some(first) = points.first() else {
+            return Err(Error::NothingToPrune {
+                reason: "the sweep has no ratio to try".to_owned(),
+            }
+            .into());
+        };
+        let dense = Point::new(
+            "dense".to_owned(),
+            plan::without_removals(&first.plan),
+            self.macs.as_deref(),
+        )?;
+        let mut swept = Swept { dense, points };
+        let bar = if self.progress {
+            progress_bar(1 + swept.points.len())
+        } else {
+            ProgressBar::hidden()
+        };
+        for point in std::iter::once(&mut swept.dense).chain(&mut swept.points) {
+            bar.set_message(point.name.clone());
+            let graph = analysis::trace(model, point.plan.masking())?;
+            point.accuracy = temporarily(model, &graph, &point.plan, Form::Slimmed, &mut evaluate)?
+                .into_accuracy()?;
+            bar.inc(1);
+        }
+        Ok(swept)
+    }
+}
+
+/// What a network's accuracy is given as: an `f64`, or a `Result` of one.
+pub trait Evaluation {
+    /// What may go wrong, this crate's errors included.
+    type Error: From<Error>;
+
+    /// The accuracy.
+    ///
+    /// # Errors
+    /// Where it could not be measured.
+    fn into_accuracy(self) -> Result<f64, Self::Error>;
+}
+
+impl Evaluation for f64 {
+    type Error = Error;
+
+    fn into_accuracy(self) -> Result<f64> {
+        Ok(self)
+    }
+}
+
+impl<E: From<Error>> Evaluation for Result<f64, E> {
+    type Error = E;
+
+    fn into_accuracy(self) -> Result<f64, E> {
+        self
+    }
+}
+
+/// What a [`Sweep`] has measured. Prints as a table; serialises without the plans.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Swept {
+    /// The network as it is.
+    pub dense: Point,
+    /// The slimmed ones, in the order that was asked for.
+    pub points: Vec<Point>,
+}
+
+/// One network of a [`Sweep`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Point {
+    /// `50 %`, or the name that was given.
+    pub name: String,
+    /// As measured, in the unit of the closure that did.
+    pub accuracy: f64,
+    /// Channels that the criterion scores.
+    pub channels: i64,
+    /// Trained values.
+    pub parameters: i64,
+    /// Multiply-accumulates, if [`Sweep::macs`] counts them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub macs: Option<i64>,
+    /// What makes this network of the dense one.
+    #[serde(skip)]
+    pub plan: Plan,
+}
+
+impl Swept {
+    /// The most that keeps the accuracy: of the points that are at most `delta` less accurate than the dense network, in the unit of their accuracies, the one with the
+    /// fewest parameters, the first of equals. `None` where none is.
+    pub fn most_within(&self, delta: f64) -> Option<&Point> {
+        let within =
+            self.points.iter().filter(|point| point.accuracy >= self.dense.accuracy - delta);
+        within.min_by_key(|point| point.parameters)
+    }
+}
+
+impl Point {
+    fn new(name: String, plan: Plan, macs: Option<&CountMacs>) -> Result<Self> {
+        Ok(Self {
+            name,
+            accuracy: f64::NAN,
+            channels: plan.channels().after,
+            parameters: plan.parameters().after,
+            macs: macs.map(|count| count(&plan)).transpose()?,
+            plan,
+        })
+    }
+}
+
+/// `50 %`, `62.5 %`
+fn percent(ratio: f64) -> String {
+    // Rounded, since 100 · 0.07 is 7.000000000000001.
+    format!("{} %", (1e4 * ratio).round() / 1e2)
+}
+
+fn progress_bar(steps: usize) -> ProgressBar {
+    // The template is a constant, and the fallback a bar all the same.
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} networks, {msg}, {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(steps as u64).with_style(style).with_finish(ProgressFinish::AndClear)
+}

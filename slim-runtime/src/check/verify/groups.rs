@@ -1,0 +1,127 @@
+//! Channels whose fates are one in a person's mind: those that a layer makes, with all that are added to them.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+
+use crate::analysis::{Graph, UnionFind};
+use crate::graph::{AxisNode, AxisRole, LayerNode};
+use crate::plan;
+use crate::plan::Plan;
+
+/// Channels that a plan removes, and the layers that know them.
+pub(super) struct Group {
+    pub(super) classes: HashSet<usize>,
+    /// Paths of the batch norms that rank them; of the layers that make them, where every such norm ranks others, too.
+    pub(super) names: Vec<String>,
+    /// Paths of the layers that make them, if they are not the names.
+    pub(super) makers: Vec<String>,
+    /// Paths of the layers that take them in.
+    pub(super) readers: Vec<String>,
+}
+
+/// The channels that a plan removes, in the order of the data flow.
+pub(super) fn coupled(graph: &Graph, plan: &Plan) -> Vec<Group> {
+    let mut union = UnionFind::new(graph.class.len());
+    let mut removed = vec![false; graph.class.len()];
+    let axes = graph
+        .layers
+        .iter()
+        .zip(&plan.layers)
+        .flat_map(|(node, layer)| node.axes.iter().zip(&layer.axes));
+    for (axis, planned) in axes {
+        let mut first = None;
+        for position in plan::removed(&planned.keep, planned.width) {
+            let class = graph.class[axis.ids[position] as usize];
+            removed[class as usize] = true;
+            if axis.role == AxisRole::Made {
+                union.union(*first.get_or_insert(class), class);
+            }
+        }
+    }
+    let mut groups: BTreeMap<_, HashSet<usize>> = BTreeMap::new();
+    for (class, root) in
+        union.into_roots().into_iter().enumerate().filter(|(class, _)| removed[*class])
+    {
+        groups.entry(root).or_default().insert(class);
+    }
+    groups.into_values().map(|classes| Group::new(graph, &removed, classes)).collect()
+}
+
+impl Group {
+    fn new(graph: &Graph, removed: &[bool], classes: HashSet<usize>) -> Self {
+        let removed_of = |layer: &LayerNode, axis: usize| -> Vec<usize> {
+            let classes = layer.axes[axis].ids.iter().map(|&id| graph.class(id));
+            classes.filter(|&class| removed[class]).collect()
+        };
+        let has = |layer: &LayerNode, axis: usize| {
+            removed_of(layer, axis).iter().any(|class| classes.contains(class))
+        };
+        let (mut rankers, mut makers, mut readers) = (Vec::new(), Vec::new(), Vec::new());
+        for layer in &graph.layers {
+            let makes = (0..layer.axes.len())
+                .any(|axis| layer.axes[axis].role == AxisRole::Made && has(layer, axis));
+            let ranked = layer
+                .ranked
+                .as_ref()
+                .filter(|ranked| ranked.is_scale)
+                .map(|scale| scale.axis)
+                .filter(|&axis| has(layer, axis));
+            let ranks = ranked.is_some_and(|axis| {
+                removed_of(layer, axis).iter().all(|class| classes.contains(class))
+            });
+            let reads =
+                (0..layer.axes.len()).any(|axis| !is_made(&layer.axes[axis]) && has(layer, axis));
+            let lists =
+                [(&mut makers, makes), (&mut rankers, ranks), (&mut readers, reads && !ranks)];
+            lists
+                .into_iter()
+                .filter(|(_, is_one)| *is_one)
+                .for_each(|(list, _)| list.push(layer.path.clone()));
+        }
+        let (names, makers) =
+            if rankers.is_empty() { (makers, Vec::new()) } else { (rankers, makers) };
+        Self { classes, names: once(names), makers: once(makers), readers: once(readers) }
+    }
+}
+
+/// Whether the layer makes the channels of an axis, which may be a part of those that it makes.
+fn is_made(axis: &AxisNode) -> bool {
+    matches!(axis.role, AxisRole::Made | AxisRole::MadePart)
+}
+
+/// Each path once, in order: a layer may be used several times.
+fn once(paths: Vec<String>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    paths.into_iter().filter(|path| seen.insert(path.clone())).collect()
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Group { names, makers, readers, .. } = self;
+        write!(f, "channels of {}, which by the fields ", list(names))?;
+        if !makers.is_empty() {
+            write!(f, "{} make{} and ", list(makers), if makers.len() == 1 { "s" } else { "" })?;
+        }
+        if readers.is_empty() {
+            f.write_str("nothing reads")
+        } else {
+            write!(f, "{} read{}", list(readers), if readers.len() == 1 { "s" } else { "" })
+        }
+    }
+}
+
+/// How many layers are named.
+const MOST_NAMES: usize = 4;
+
+/// `a`, `b` and 3 more
+fn list(paths: &[String]) -> String {
+    let mut names: Vec<_> = paths.iter().take(MOST_NAMES).map(|path| format!("`{path}`")).collect();
+    if paths.len() > MOST_NAMES {
+        names.push(format!("{} more", paths.len() - MOST_NAMES));
+    }
+    match names.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,348 @@
+//! Whether the slimmed network is the masked one: the wiring against `forward`, before the surgery stays.
+
+pub(crate) mod bisect;
+mod groups;
+mod order;
+
+use std::fmt;
+
+use tch::Tensor;
+
+use crate::analysis;
+use crate::analysis::Graph;
+use crate::analysis::Masking;
+use crate::numeric::Closeness;
+use crate::numeric::compare::{self, Divergence};
+use crate::panics::caught;
+use crate::plan;
+use crate::plan::{Plan, Slimmed};
+use crate::slimming::Slimming;
+use crate::surgery::absorb;
+use crate::surgery::{Form, temporarily};
+use crate::{Absorbed, Absorption, Error, Prunable, Result, surgery};
+
+impl Slimming {
+    /// Slims only what a sample shows to compute what the masked network does.
+    ///
+    /// What the fields of a model say and what its `forward` does are two texts, and no compiler compares them. This does: `forward` runs once with γ and β
+    /// of the channels that are to be removed set to zero, and once without these channels. When the outputs agree, the slimmed network stays.
+    /// When they do not, or the slimmed network panics, everything is put back, and the error names the channels whose removal alone makes the difference,
+    /// found by bisection, with the layers that should know them.
+    ///
+    /// `forward` runs the network in evaluation mode on `sample`, without gradients, and returns floats: logits, say, but not classes. A network with several outputs
+    /// returns them concatenated. A few real images will do. What does not reach the output on them is not seen: behind a ReLU that lets nothing through, a mistake
+    /// makes no difference. A sample on which the output is zero or not finite shows nothing at all, and is an error.
+    ///
+    /// ```
+    /// # use slim_runtime::{Prunable, Slimming};
+    /// # use tch::{Device, Kind, Tensor, nn::{self, ModuleT}};
+    /// # #[derive(Debug, Prunable)]
+    /// # #[prune(sequential)]
+    /// # struct Net { conv1: nn::Conv2D, bn1: nn::BatchNorm, conv2: nn::Conv2D, bn2: nn::BatchNorm, fc: nn::Linear }
+    /// # impl ModuleT for Net {
+    /// #     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
+    /// #         let xs = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu();
+    /// #         let xs = xs.apply(&self.conv2).apply_t(&self.bn2, train).relu();
+    /// #         xs.adaptive_avg_pool2d([1, 1]).flatten(1, -1).apply(&self.fc)
+    /// #     }
+    /// # }
+    /// # let vs = nn::VarStore::new(Device::Cpu);
+    /// # let p = &vs.root();
+    /// # let mut net = Net {
+    /// #     conv1: nn::conv2d(p / "conv1", 3, 8, 3, Default::default()),
+    /// #     bn1: nn::batch_norm2d(p / "bn1", 8, Default::default()),
+    /// #     conv2: nn::conv2d(p / "conv2", 8, 8, 3, Default::default()),
+    /// #     bn2: nn::batch_norm2d(p / "bn2", 8, Default::default()),
+    /// #     fc: nn::linear(p / "fc", 8, 4, Default::default()),
+    /// # };
+    /// let images = Tensor::randn([2, 3, 8, 8], (Kind::Float, Device::Cpu));
+    /// let verified = Slimming::ratio(0.5).verify(&images, |net: &Net, images| net.forward_t(images, false)).slim(&mut net)?;
+    /// println!("{verified}"); // slimmed and masked outputs (up to 0.5) differ by 3.0e-8 at most
+    /// assert!(verified.closeness.difference <= 1e-4 * verified.closeness.magnitude);
+    /// # Ok::<(), slim_runtime::Error>(())
+    /// ```
+    pub fn verify<M, X, F>(self, sample: &X, forward: F) -> Verify<'_, Self, X, F>
+    where
+        M: ?Sized,
+        X: ?Sized,
+        F: Fn(&M, &X) -> Tensor,
+    {
+        Verify { wanted: self, sample, forward, tolerance: None }
+    }
+}
+
+impl Plan {
+    /// Carries out this plan only where a sample shows that the slimmed network computes what the masked one does; see [`Slimming::verify`].
+    pub fn verify<'x, M, X, F>(&'x self, sample: &'x X, forward: F) -> Verify<'x, &'x Self, X, F>
+    where
+        M: ?Sized,
+        X: ?Sized,
+        F: Fn(&M, &X) -> Tensor,
+    {
+        Verify { wanted: self, sample, forward, tolerance: None }
+    }
+}
+
+/// Surgery that stays only if the network is then the masked one; made by [`Slimming::verify`] and [`Plan::verify`].
+#[must_use = "nothing is slimmed before `slim` or `apply`"]
+pub struct Verify<'x, W, X: ?Sized, F> {
+    wanted: W,
+    sample: &'x X,
+    forward: F,
+    tolerance: Option<f64>,
+}
+
+impl<W, X: ?Sized, F> Verify<'_, W, X, F> {
+    /// How far an output may be off, relative to the largest output of the masked network.
+    ///
+    /// The default is what sums in another order may make of it, by the coarsest kind among the network's tensors and its output:
+    ///
+    /// | kind | default |
+    /// | --- | --- |
+    /// | `f64` | 1e-10 |
+    /// | `f32` | 1e-4 |
+    /// | `f32` on a GPU, where convolutions are computed in TF32 | 2e-2 |
+    /// | `f16` | 5e-2 |
+    /// | `bf16` | 2e-1 |
+    ///
+    /// A wrong channel that changes less is not found, so a network of half precision is best verified as one of `f32`.
+    pub fn tolerance(self, relative: f64) -> Self {
+        Self { tolerance: Some(relative), ..self }
+    }
+}
+
+impl<X: ?Sized, F> Verify<'_, Slimming, X, F> {
+    /// Slims the model.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] when the slimmed network is not the masked one; [`Error::TrainingMode`] and [`Error::Unverified`] when the closure does not allow to tell;
+    /// [`Error::Tolerance`]; those of [`plan`](Prunable::plan) and [`apply`](Prunable::apply). The model is then as it was, to the bit.
+    ///
+    /// # Panics
+    /// When the closure does while all channels are there. The model is then as it was, too.
+    pub fn slim<M: Prunable + ?Sized>(self, model: &mut M) -> Result<Verified>
+    where
+        F: Fn(&M, &X) -> Tensor,
+    {
+        let plan = model.plan(&self.wanted)?;
+        Trial {
+            graph: &analysis::trace(model, plan.masking())?,
+            sample: self.sample,
+            forward: &self.forward,
+            tolerance: self.tolerance,
+        }
+        .carry_out(model, &plan)
+    }
+}
+
+impl<X: ?Sized, F> Verify<'_, &Plan, X, F> {
+    /// Carries the plan out.
+    ///
+    /// # Errors
+    /// As for [`slim`](Verify::slim).
+    ///
+    /// # Panics
+    /// As [`slim`](Verify::slim) does.
+    pub fn apply<M: Prunable + ?Sized>(self, model: &mut M) -> Result<Verified>
+    where
+        F: Fn(&M, &X) -> Tensor,
+    {
+        let graph = analysis::trace(model, self.wanted.masking())?;
+        Trial {
+            graph: &graph,
+            sample: self.sample,
+            forward: &self.forward,
+            tolerance: self.tolerance,
+        }
+        .carry_out(model, self.wanted)
+    }
+
+    /// Says how far the slimmed network would be from the masked one, and leaves the model as it is.
+    ///
+    /// # Errors
+    /// As for [`slim`](Verify::slim).
+    ///
+    /// # Panics
+    /// As [`slim`](Verify::slim) does.
+    pub fn check<M: Prunable + ?Sized>(self, model: &mut M) -> Result<Closeness>
+    where
+        F: Fn(&M, &X) -> Tensor,
+    {
+        let graph = analysis::trace(model, self.wanted.masking())?;
+        Trial {
+            graph: &graph,
+            sample: self.sample,
+            forward: &self.forward,
+            tolerance: self.tolerance,
+        }
+        .verify(model, self.wanted)
+    }
+}
+
+/// A model that was slimmed and is the masked one. Prints as how close the two are.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Verified {
+    /// What was carried out.
+    pub slimmed: Slimmed,
+    /// How far it is from the masked network.
+    pub closeness: Closeness,
+}
+
+impl fmt::Display for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.closeness.fmt(f)
+    }
+}
+
+/// How many sets of channels are named that make a difference only together.
+const MOST_GROUPS: usize = 4;
+
+/// Masked against slimmed, for one plan or parts of it.
+struct Trial<'t, X: ?Sized, F> {
+    graph: &'t Graph,
+    sample: &'t X,
+    forward: &'t F,
+    tolerance: Option<f64>,
+}
+
+impl<X: ?Sized, F> Trial<'_, X, F> {
+    fn carry_out<M: Prunable + ?Sized>(&self, model: &mut M, plan: &Plan) -> Result<Verified>
+    where
+        F: Fn(&M, &X) -> Tensor,
+    {
+        let closeness = self.verify(model, plan)?;
+        // What was declared has been compared with what runs.
+        let verified = plan.clone().declared_by(Vec::new());
+        Ok(Verified { slimmed: surgery::apply(model, self.graph, &verified)?, closeness })
+    }
+
+    fn verify<M: Prunable + ?Sized>(&self, model: &mut M, plan: &Plan) -> Result<Closeness>
+    where
+        F: Fn(&M, &X) -> Tensor,
+    {
+        if let Some(tolerance) =
+            self.tolerance.filter(|tolerance| !tolerance.is_finite() || *tolerance < 0.0)
+        {
+            return Err(Error::Tolerance(tolerance));
+        }
+        // A network that absorbs is not the masked one; which channels go is verified without.
+        let plain = &plan::without_absorption(plan);
+        let closeness = match self.compare(model, plain)? {
+            Ok(closeness) => closeness,
+            Err(divergence) => return Err(self.explain(model, plain, divergence)?),
+        };
+        if plan.slimming.absorb.is_some() {
+            self.verify_absorption(model, plan)?;
+        }
+        Ok(closeness)
+    }
+
+    /// Where all that removed channels send is absorbed, and exactly, the slimmed network is the one whose γ are zero and whose β are kept.
+    fn verify_absorption<M: Prunable + ?Sized>(&self, model: &mut M, plan: &Plan) -> Result<()>
+    where
+        F: Fn(&M, &X) -> Tensor,
+    {
+        let exact = |absorbed: &Absorbed| {
+            matches!(absorbed.absorption, Absorption::Into { exact: true, .. })
+        };
+        let absorbed = absorb::shifts(self.graph, plan)?.absorbed;
+        if plan.masking() != Masking::BatchNorm
+            || absorbed.is_empty()
+            || !absorbed.iter().all(exact)
+        {
+            return Ok(());
+        }
+        let run = |model: &M| (self.forward)(model, self.sample).f_detach();
+        let scaled = temporarily(model, self.graph, plan, Form::Scaled, run)?
+            .map_err(Error::torch("the output with β kept"))?;
+        let slimmed = temporarily(model, self.graph, plan, Form::Slimmed, run)?
+            .map_err(Error::torch("the output with absorption"))?;
+        let tolerance = self
+            .tolerance
+            .unwrap_or_else(|| compare::tolerance(self.graph.tensors().chain([&scaled])));
+        match compare::compare(&scaled, &slimmed, tolerance)? {
+            Ok(_) => Ok(()),
+            Err(divergence) => Err(Error::Diverged {
+                places: vec![format!(
+                    "with absorption, which reports that it is exact: {divergence}; leave absorption out, and tell the maintainers of slim"
+                )],
+            }),
+        }
+    }
+
+    fn compare<M: Prunable + ?Sized>(
+        &self,
+        model: &mut M,
+        plan: &Plan,
+    ) -> Result<Result<Closeness, Divergence>>
+    where
+        F: Fn(&M, &X) -> Tensor,
+    {
+        let (masked, tolerance) = self.masked(model, plan)?;
+        let run = |model: &M| caught(|| (self.forward)(model, self.sample).f_detach());
+        match temporarily(model, self.graph, plan, Form::Slimmed, run)? {
+            Ok(slimmed) => compare::compare(
+                &masked,
+                &slimmed.map_err(Error::torch("the slimmed output"))?,
+                tolerance,
+            ),
+            Err(message) => Ok(Err(Divergence::Panic { message })),
+        }
+    }
+
+    /// What the masked network computes, and how far another output may be off.
+    fn masked<M: Prunable + ?Sized>(&self, model: &mut M, plan: &Plan) -> Result<(Tensor, f64)>
+    where
+        F: Fn(&M, &X) -> Tensor,
+    {
+        // Detached while the network is masked: an output that is a tensor of the network itself is put back with it.
+        let masked = temporarily(model, self.graph, plan, Form::Masked, |model| {
+            (self.forward)(model, self.sample).f_detach()
+        })?;
+        let masked = masked.map_err(Error::torch("the masked output"))?;
+        let tolerance = self
+            .tolerance
+            .unwrap_or_else(|| compare::tolerance(self.graph.tensors().chain([&masked])));
+        Ok((compare::usable(&masked, "masked network")?, tolerance))
+    }
+
+    /// Where the two differ.
+    fn explain<M: Prunable + ?Sized>(
+        &self,
+        model: &mut M,
+        plan: &Plan,
+        divergence: Divergence,
+    ) -> Result<Error>
+    where
+        F: Fn(&M, &X) -> Tensor,
+    {
+        let groups = groups::coupled(self.graph, plan);
+        // A dropout that is on would make any two passes differ.
+        let (once, tolerance) = self.masked(model, plan)?;
+        let (again, _) = self.masked(model, plan)?;
+        if groups.is_empty() || compare::compare(&once, &again, tolerance)?.is_err() {
+            let reason = "the same network gives another output each time; call its forward pass with `train = false`".to_owned();
+            return Ok(Error::Unverified { reason });
+        }
+        let culprits = bisect::culprits(groups.len(), divergence, |part| {
+            let removes = |class| part.iter().any(|&group| groups[group].classes.contains(&class));
+            match self.compare(model, &plan::restricted(self.graph, plan, removes)) {
+                Ok(compared) => Ok(compared.err()),
+                // A part of the channels may leave nothing to compare.
+                Err(Error::Unverified { .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })?;
+        let place = |(part, how): (Vec<usize>, Divergence)| {
+            let mut names: Vec<_> =
+                part.iter().take(MOST_GROUPS).map(|&group| groups[group].to_string()).collect();
+            if part.len() > MOST_GROUPS {
+                names.push(format!("{} other sets of channels", part.len() - MOST_GROUPS));
+            }
+            format!("without {}: {how}", names.join(", and without "))
+        };
+        let order = order::difference(self.graph, || drop((self.forward)(model, self.sample)));
+        Ok(Error::Diverged { places: culprits.into_iter().map(place).chain(order).collect() })
+    }
+}

@@ -1,0 +1,95 @@
+//! What the variables of a store are to hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use tch::Tensor;
+use tch::nn::VarStore;
+
+use super::sorted_variables;
+use super::tensors::{self, Source, Variable};
+use crate::analysis::Graph;
+use crate::graph::memory;
+use crate::plan::{Plan, Variables};
+use crate::surgery;
+use crate::surgery::Value;
+use crate::{Error, Result};
+
+/// Gives the variables, whose shapes stay, the values of a source.
+pub(super) fn assign(
+    path: &Path,
+    source: Source,
+    beside: &BTreeSet<String>,
+    vs: &VarStore,
+) -> Result<()> {
+    let as_they_are =
+        |(name, tensor): (String, Tensor)| (name, Variable { shape: tensor.size(), tensor });
+    let variables = sorted_variables(vs).into_iter().map(as_they_are).collect();
+    surgery::replace(of(path, source, beside, &variables, Vec::new())?)
+}
+
+/// The variables of a store, with their shapes once `plan` is carried out. One that no layer binds keeps its own.
+pub(super) fn after(vs: &VarStore, graph: &Graph, plan: &Plan) -> BTreeMap<String, Variable> {
+    let layers = graph.layers.iter().zip(&plan.layers);
+    let shapes = layers.flat_map(|(node, layer)| {
+        let tensors = node.tensors.iter().zip(&layer.tensors);
+        tensors.filter_map(|(bound, planned)| {
+            Some((memory(&bound.tensor)?, layer.shape_after(planned)))
+        })
+    });
+    let shapes: BTreeMap<_, _> = shapes.collect();
+    let variable = |(name, tensor): (String, Tensor)| {
+        let shape = memory(&tensor).and_then(|memory| shapes.get(&memory).cloned());
+        (name, Variable { shape: shape.unwrap_or_else(|| tensor.size()), tensor })
+    };
+    vs.variables().into_iter().map(variable).collect()
+}
+
+/// Tensors that the store has under another name than the file, which might be that of another layer with the same shapes.
+///
+/// # Errors
+/// [`Error::NotInStore`].
+pub(super) fn misnamed(graph: &Graph, plan: &Plan, variables: &Variables) -> Result<Vec<String>> {
+    let mut problems = Vec::new();
+    for (node, layer) in graph.layers.iter().zip(&plan.layers) {
+        for (bound, planned) in node.tensors.iter().zip(&layer.tensors) {
+            let name = variables.require(&node.path, bound.name, &bound.tensor)?;
+            if let Some(other) = planned.variable.as_deref().filter(|&other| other != name) {
+                problems.push(format!(
+                    "`{}.{}` is `{name}` in the store, `{other}` in the file",
+                    node.path, bound.name
+                ));
+            }
+        }
+    }
+    Ok(problems)
+}
+
+/// What each variable is to hold, by the source; `problems` are those that are known already.
+///
+/// # Errors
+/// [`Error::Checkpoint`] when there are any; [`Error::Torch`].
+pub(super) fn of(
+    path: &Path,
+    source: Source,
+    beside: &BTreeSet<String>,
+    variables: &BTreeMap<String, Variable>,
+    mut problems: Vec<String>,
+) -> Result<Vec<Value>> {
+    problems.extend(tensors::differences(source, beside, variables));
+    if !problems.is_empty() {
+        return Err(Error::Checkpoint { file: path.to_owned(), problems });
+    }
+    let _no_grad = tch::no_grad_guard();
+    let value = |(name, variable): (&String, &Variable)| {
+        // None is missing by now.
+        let missing =
+            || Error::Checkpoint { file: path.to_owned(), problems: vec![tensors::missing(name)] };
+        let value = source
+            .value(name, &variable.tensor)
+            .ok_or_else(missing)?
+            .map_err(Error::torch(name))?;
+        Ok(Value { name: name.clone(), target: variable.tensor.shallow_clone(), value })
+    };
+    variables.iter().map(value).collect()
+}

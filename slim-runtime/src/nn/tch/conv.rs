@@ -1,0 +1,208 @@
+//! Convolutions: weight `[out, in / groups, …]`, bias `[out]`.
+
+use std::fmt::Debug;
+
+use tch::Tensor;
+use tch::nn::Conv;
+
+use crate::graph::shape::slid;
+use crate::graph::{LayerMut, WeightsMut};
+use crate::graph::{Maker, Reach};
+use crate::{
+    Error, Flow, LayerKind, LayerTracer, LayerVisitor, PartVisitor, Prunable, Result, Tracer,
+};
+
+/// How a kernel moves over an image: for each side.
+pub(crate) struct Sliding {
+    pub(crate) stride: Vec<i64>,
+    pub(crate) padding: Vec<i64>,
+    pub(crate) dilation: Vec<i64>,
+}
+
+impl Sliding {
+    /// The layer's output has as many positions as the kernel can be put in; `None` in place of the way it moves leaves them as they are.
+    pub(crate) fn resize(
+        layer: &mut LayerTracer,
+        weight: &Tensor,
+        sliding: impl FnOnce() -> Option<Sliding>,
+    ) -> Result<()> {
+        let shape = weight.size();
+        layer.expect_rank(shape.len())?;
+        if !layer.knows_dimensions() {
+            return Ok(());
+        }
+        let Some(Sliding { stride, padding, dilation }) = sliding() else { return Ok(()) };
+        layer.resize(|side, size| {
+            let window = [
+                *shape.get(side + 2)?,
+                *stride.get(side)?,
+                *padding.get(side)?,
+                *dilation.get(side)?,
+            ];
+            slid(size, window, false)
+        })
+    }
+}
+
+/// What becomes of a convolution's groups.
+#[derive(Clone, Copy)]
+pub(crate) enum Groups {
+    /// Their number stays what it is: all lose the same number of channels, and at least so many inputs of each stay.
+    Equal { groups: i64, least: usize },
+    /// Whole groups go; each has this many output channels.
+    Whole { per_group: i64 },
+}
+
+/// The number of groups of a tch layer, which keeps it private but prints it. A wrong number would prune the wrong channels without a word, so what is
+/// printed is read.
+///
+/// # Errors
+/// [`Error::Layer`] when it is not printed.
+pub(crate) fn tch_groups(cx: &Tracer, layer: &impl Debug) -> Result<i64> {
+    printed(layer, "groups").parse().map_err(|_| {
+        cx.layer_error(
+            "tch does not say how many groups it has; build it with `slim_runtime::nn`".to_owned(),
+        )
+    })
+}
+
+/// The value of a field that a layer prints, `2` or `1, 1` of `[1, 1]`; empty when it is not printed.
+pub(super) fn printed(layer: &impl Debug, field: &str) -> String {
+    let printed = format!("{layer:?}");
+    let Some((_, value)) = printed.split_once(&format!(" {field}: ")) else { return String::new() };
+    let (list, end) = value
+        .strip_prefix('[')
+        .map_or((value, [',', ' ', '}'].as_slice()), |list| (list, [']'].as_slice()));
+    list.split(end).next().unwrap_or_default().to_owned()
+}
+
+/// Numbers that a layer prints, one for each dimension of its kernel.
+pub(super) fn printed_list(layer: &impl Debug, field: &str) -> Option<Vec<i64>> {
+    printed(layer, field).split(", ").map(|number| number.parse().ok()).collect()
+}
+
+impl Reach {
+    /// Of a convolution: what is added around an image is not what is in it, unless it is made of that.
+    pub(crate) fn of_conv(padding: Option<&[i64]>, zeros: bool) -> Self {
+        let unpadded = padding.is_some_and(|padding| padding.iter().all(|&side| side == 0));
+        if unpadded || !zeros { Reach::Everywhere } else { Reach::Interior }
+    }
+}
+
+impl<ND: Debug> Prunable for Conv<ND> {
+    fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+        let groups = tch_groups(cx, self)?;
+        if groups > 1 && self.ws.size().get(1) == Some(&1) {
+            return Err(Error::PrivateGroups { path: cx.path() });
+        }
+        // With one channel left in each group it would look depthwise the next time.
+        let least = if groups > 1 { 2 } else { 1 };
+        let zeros = printed(self, "padding_mode") == "Zeros";
+        let reach = Reach::of_conv(printed_list(self, "padding").as_deref(), zeros);
+        let sliding = || {
+            let [stride, padding, dilation] =
+                ["stride", "padding", "dilation"].map(|field| printed_list(self, field));
+            Some(Sliding { stride: stride?, padding: padding?, dilation: dilation? })
+        };
+        let groups = Groups::Equal { groups, least };
+        let tensors = (&self.ws, self.bs.as_ref());
+        trace_conv(cx, &input, tensors, groups, (Maker::Tch, reach), sliding)
+    }
+
+    fn parts(&self, visit: &mut PartVisitor<'_>) -> Result<()> {
+        visit.scaled_layer(None);
+        Ok(())
+    }
+
+    fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
+        visit.layer(|| {
+            Some(LayerMut::Weights(WeightsMut {
+                weight: &mut self.ws,
+                bias: &mut self.bs,
+                transposed: None,
+                packed: None,
+            }))
+        })
+    }
+}
+
+pub(crate) fn trace_conv(
+    cx: &mut Tracer,
+    input: &Flow,
+    (weight, bias): (&Tensor, Option<&Tensor>),
+    groups: Groups,
+    (maker, reach): (Maker, Reach),
+    sliding: impl FnOnce() -> Option<Sliding>,
+) -> Result<Flow> {
+    let shape = weight.size();
+    let [outputs, group_inputs, ..] = shape[..] else {
+        let rule = "has fewer than the two dimensions [out, in, …]".to_owned();
+        return Err(Error::Shape { path: cx.path(), tensor: "weight".to_owned(), shape, rule });
+    };
+    let (groups, least) = match groups {
+        Groups::Whole { per_group } => {
+            let of_a_group = (per_group, group_inputs);
+            return trace_whole(cx, input, (weight, bias), of_a_group, sliding);
+        }
+        Groups::Equal { groups, least } => (groups, least),
+    };
+    let mut layer = cx.layer_by(maker, LayerKind::Conv);
+    let read = layer.read_grouped("in", input, groups * group_inputs, groups)?;
+    layer.at_least(read, least)?;
+    let written = layer.write_grouped("out", outputs, groups)?;
+    Sliding::resize(&mut layer, weight, sliding)?;
+    layer.parameter("weight", weight, &[(0, written), (1, read)])?;
+    if let Some(bias) = bias {
+        layer.parameter("bias", bias, &[(0, written)])?;
+    }
+    layer.mixes(groups, reach);
+    layer.pass(written)
+}
+
+/// Channels pass through their group, and what arrives as zero leaves as zero unless a bias is added. Only the drop-in has such groups.
+fn trace_whole(
+    cx: &mut Tracer,
+    input: &Flow,
+    (weight, bias): (&Tensor, Option<&Tensor>),
+    (per_group, group_inputs): (i64, i64),
+    sliding: impl FnOnce() -> Option<Sliding>,
+) -> Result<Flow> {
+    let groups = weight.size()[0] / per_group;
+    let mut layer = cx.layer_by(Maker::Slim, LayerKind::Conv);
+    let written = layer.follow_groups(input, groups * group_inputs, groups, per_group)?.1;
+    Sliding::resize(&mut layer, weight, sliding)?;
+    layer.parameter("weight", weight, &[(0, written)])?;
+    if let Some(bias) = bias {
+        layer.parameter("bias", bias, &[(0, written)])?;
+    }
+    layer.pass_whole(written, bias.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+    use tch::nn::{self, VarStore};
+
+    use super::*;
+
+    fn groups(layer: &impl Debug) -> Option<i64> {
+        tch_groups(&Tracer::default(), layer).ok()
+    }
+
+    #[test]
+    fn tchs_layers_print_their_groups() {
+        let vs = VarStore::new(Device::Cpu);
+        for expected in [1, 2, 12] {
+            let p = vs.root() / expected;
+            let config = nn::ConvConfig { groups: expected, ..Default::default() };
+            assert_eq!(groups(&nn::conv1d(&p / 1, 24, 24, 1, config)), Some(expected));
+            assert_eq!(groups(&nn::conv2d(&p / 2, 24, 24, 1, config)), Some(expected));
+            assert_eq!(groups(&nn::conv3d(&p / 3, 24, 24, 1, config)), Some(expected));
+            let config = nn::ConvTransposeConfig { groups: expected, ..Default::default() };
+            assert_eq!(groups(&nn::conv_transpose1d(&p / 4, 24, 24, 1, config)), Some(expected));
+            assert_eq!(groups(&nn::conv_transpose2d(&p / 5, 24, 24, 1, config)), Some(expected));
+            assert_eq!(groups(&nn::conv_transpose3d(&p / 6, 24, 24, 1, config)), Some(expected));
+        }
+        assert_eq!(groups(&"no layer"), None);
+    }
+}

@@ -1,0 +1,155 @@
+//! Transposed convolutions: weight `[in, out / groups, …]`, bias `[out]`.
+
+use tch::Tensor;
+use tch::nn::{ConvTranspose1D, ConvTranspose2D, ConvTranspose3D};
+
+use super::conv::{Groups, Sliding, printed, printed_list, tch_groups};
+use crate::graph::{LayerMut, WeightsMut};
+use crate::graph::{Maker, Reach};
+use crate::{
+    Error, Flow, LayerKind, LayerTracer, LayerVisitor, PartVisitor, Prunable, Result, Tracer,
+};
+
+macro_rules! tch_layers {
+    ($($layer:ty),+) => {
+        $(impl Prunable for $layer {
+            fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+                let groups = tch_groups(cx, self)?;
+                // One input channel in each.
+                if groups > 1 && self.ws.size().first() == Some(&groups) {
+                    return Err(Error::PrivateGroups { path: cx.path() });
+                }
+                let least = if groups > 1 { 2 } else { 1 };
+                let groups = Groups::Equal { groups, least };
+                let sliding = || {
+                    let [stride, padding, dilation] =
+                        ["stride", "padding", "dilation"].map(|field| printed_list(self, field));
+                    let sliding = Sliding { stride: stride?, padding: padding?, dilation: dilation? };
+                    Some((sliding, printed_list(self, "output_padding")?))
+                };
+                let reach = || {
+                    let [stride, padding, output_padding, dilation] =
+                        ["stride", "padding", "output_padding", "dilation"].map(|field| printed_list(self, field));
+                    Some(Reach::of_conv_transpose(&self.ws, &stride?, &padding?, &output_padding?, &dilation?))
+                };
+                let reach = reach().unwrap_or(Reach::Nowhere);
+                trace_conv_transpose(
+                    cx,
+                    &input,
+                    (&self.ws, self.bs.as_ref()),
+                    groups,
+                    (Maker::Tch, reach),
+                    sliding,
+                )
+            }
+
+            fn parts(&self, visit: &mut PartVisitor<'_>) -> Result<()> {
+                visit.scaled_layer(None);
+                Ok(())
+            }
+
+            fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
+                visit.layer(|| {
+                    let transposed = Some(printed(self, "groups").parse().ok()?);
+                    Some(LayerMut::Weights(WeightsMut { weight: &mut self.ws, bias: &mut self.bs, transposed, packed: None }))
+                })
+            }
+        })+
+    };
+}
+
+tch_layers!(ConvTranspose1D, ConvTranspose2D, ConvTranspose3D);
+
+impl Reach {
+    /// Of a transposed convolution: with a stride of 1 it is a convolution that is padded by what `padding` leaves of the kernel.
+    pub(crate) fn of_conv_transpose(
+        weight: &Tensor,
+        stride: &[i64],
+        padding: &[i64],
+        output_padding: &[i64],
+        dilation: &[i64],
+    ) -> Self {
+        if stride.iter().any(|&stride| stride != 1) {
+            return Reach::Nowhere;
+        }
+        let kernel = weight.size().into_iter().skip(2);
+        let covered =
+            kernel.zip(padding).zip(dilation).zip(output_padding).all(
+                |(((side, &padding), &dilation), &more)| padding >= dilation * (side - 1) + more,
+            );
+        if covered { Reach::Everywhere } else { Reach::Interior }
+    }
+}
+
+pub(crate) fn trace_conv_transpose(
+    cx: &mut Tracer,
+    input: &Flow,
+    (weight, bias): (&Tensor, Option<&Tensor>),
+    groups: Groups,
+    (maker, reach): (Maker, Reach),
+    sliding: impl FnOnce() -> Option<(Sliding, Vec<i64>)>,
+) -> Result<Flow> {
+    let shape = weight.size();
+    let [inputs, group_outputs, ..] = shape[..] else {
+        let rule = "has fewer than the two dimensions [in, out / groups, …]".to_owned();
+        return Err(Error::Shape { path: cx.path(), tensor: "weight".to_owned(), shape, rule });
+    };
+    let (groups, least) = match groups {
+        Groups::Whole { per_group } => {
+            return trace_depthwise(cx, input, (weight, bias), per_group, sliding);
+        }
+        Groups::Equal { groups, least } => (groups, least),
+    };
+    let mut layer = cx.layer_by(maker, LayerKind::ConvTranspose);
+    let read = layer.read("in", input, inputs)?;
+    layer.tie_groups(read, groups)?;
+    layer.at_least(read, least * usize::try_from(groups).unwrap_or(1))?;
+    let written = layer.write_grouped("out", groups * group_outputs, groups)?;
+    let of_a_group =
+        if groups == 1 { written } else { layer.part_of("out of a group", written, groups)? };
+    resize(&mut layer, weight, sliding)?;
+    layer.parameter("weight", weight, &[(0, read), (1, of_a_group)])?;
+    if let Some(bias) = bias {
+        layer.parameter("bias", bias, &[(0, written)])?;
+    }
+    layer.mixes(groups, reach);
+    layer.pass(written)
+}
+
+/// Each input channel makes `per_group` outputs of its own. Only the drop-in has such groups.
+fn trace_depthwise(
+    cx: &mut Tracer,
+    input: &Flow,
+    (weight, bias): (&Tensor, Option<&Tensor>),
+    per_group: i64,
+    sliding: impl FnOnce() -> Option<(Sliding, Vec<i64>)>,
+) -> Result<Flow> {
+    let groups = weight.size()[0];
+    let mut layer = cx.layer_by(Maker::Slim, LayerKind::ConvTranspose);
+    let (read, written) = layer.follow_groups(input, groups, groups, per_group)?;
+    resize(&mut layer, weight, sliding)?;
+    layer.parameter("weight", weight, &[(0, read)])?;
+    if let Some(bias) = bias {
+        layer.parameter("bias", bias, &[(0, written)])?;
+    }
+    layer.pass_whole(written, bias.is_some())
+}
+
+/// The output has as many positions as the kernel covers; `None` in place of the way it moves leaves them as they are. Beside it stands the output padding.
+fn resize(
+    layer: &mut LayerTracer,
+    weight: &Tensor,
+    sliding: impl FnOnce() -> Option<(Sliding, Vec<i64>)>,
+) -> Result<()> {
+    let shape = weight.size();
+    layer.expect_rank(shape.len())?;
+    if !layer.knows_dimensions() {
+        return Ok(());
+    }
+    layer.count_uses();
+    let Some((Sliding { stride, padding, dilation }, more)) = sliding() else { return Ok(()) };
+    layer.resize(|side, size| {
+        let kernel = dilation.get(side)? * (shape.get(side + 2)? - 1);
+        Some((size - 1) * stride.get(side)? - 2 * padding.get(side)? + kernel + more.get(side)? + 1)
+    })
+}

@@ -1,0 +1,50 @@
+//! Norms whose statistics mix channels: removing one would change the others, so all stay.
+
+use tch::Tensor;
+use tch::nn::{GroupNorm, LayerNorm};
+
+use crate::graph::Hold;
+use crate::{Flow, LayerKind, Prunable, Result, Tracer};
+
+/// γ and β `[channels]`.
+impl Prunable for GroupNorm {
+    fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+        trace_mixing(
+            cx,
+            LayerKind::GroupNorm,
+            &input,
+            self.num_channels,
+            [self.ws.as_ref(), self.bs.as_ref()],
+        )
+    }
+}
+
+/// γ and β `[…normalized shape]`, whose first dimension is the channels', or the only one.
+impl Prunable for LayerNorm {
+    fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+        let width = self.normalized_shape.first().copied().unwrap_or(0);
+        // Over the positions of an image alone it says nothing of the number of channels.
+        let width = cx.known_width(&input).unwrap_or(width);
+        trace_mixing(cx, LayerKind::LayerNorm, &input, width, [self.ws.as_ref(), self.bs.as_ref()])
+    }
+}
+
+fn trace_mixing(
+    cx: &mut Tracer,
+    kind: LayerKind,
+    input: &Flow,
+    width: i64,
+    parameters: [Option<&Tensor>; 2],
+) -> Result<Flow> {
+    let mut layer = cx.layer(kind);
+    let channels = layer.follow_anywhere("channels", input, width)?;
+    let by = layer.path();
+    layer.hold(channels, Hold::Mixed { by })?;
+    for (name, tensor) in ["weight", "bias"].into_iter().zip(parameters) {
+        let Some(tensor) = tensor else { continue };
+        let per_channel: Vec<_> =
+            (tensor.size().first() == Some(&width)).then_some((0, channels)).into_iter().collect();
+        layer.parameter(name, tensor, &per_channel)?;
+    }
+    layer.ungate(channels)
+}

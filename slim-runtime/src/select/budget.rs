@@ -1,0 +1,99 @@
+//! What a network of given widths costs, from the shapes of its tensors alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::analysis::Graph;
+use crate::graph::{LayerKind, Role};
+use crate::graph::{LayerNode, TensorNode};
+use crate::{Error, Result};
+
+/// The cost of each layer as a function of its widths: a sum of products. A shared tensor counts where it is met first.
+pub(super) struct CostModel {
+    layers: Vec<Vec<Term>>,
+}
+
+/// A tensor's number of elements, so many times.
+struct Term {
+    /// Times the sizes of dimensions that follow no channels.
+    factor: u64,
+    /// The axes that the others follow.
+    axes: Vec<usize>,
+}
+
+impl CostModel {
+    /// Trained values.
+    pub(super) fn parameters(graph: &Graph) -> Self {
+        Self::new(graph, |_| 1)
+    }
+
+    /// Multiply-accumulates for one sample: weights, each as often as it is used. What `uses` does not name costs nothing.
+    ///
+    /// # Errors
+    /// [`Error::Slimming`] when `uses` names a tensor that the network has not, or not one that it has.
+    pub(super) fn macs(graph: &Graph, uses: &BTreeMap<String, u64>) -> Result<Self> {
+        let tensors = graph.layers.iter().flat_map(|layer| {
+            layer.tensors.iter().map(|tensor| format!("{}.{}", layer.path, tensor.name))
+        });
+        let known: BTreeSet<_> = tensors.collect();
+        let counted = |layer: &&LayerNode| {
+            matches!(layer.kind, LayerKind::Conv | LayerKind::ConvTranspose | LayerKind::Linear)
+        };
+        let mut weights = graph.layers.iter().filter(counted).flat_map(|layer| {
+            let tensors = layer
+                .tensors
+                .iter()
+                .filter(|tensor| tensor.axes.len() > 1 && tensor.tied.is_none());
+            tensors.map(|tensor| format!("{}.{}", layer.path, tensor.name))
+        });
+        if let Some(missing) = weights.find(|path| !uses.contains_key(path)) {
+            let reason = format!(
+                "the cost is another network's, which has no tensor `{missing}`; record it of this one, with `cost`"
+            );
+            return Err(Error::Slimming { reason });
+        }
+        if let Some(stranger) = uses.keys().find(|path| !known.contains(*path)) {
+            let reason = format!(
+                "the cost is another network's, which has the tensor `{stranger}`; record it of this one, with `cost`"
+            );
+            return Err(Error::Slimming { reason });
+        }
+        Ok(Self::new(graph, |path| uses.get(path).copied().unwrap_or(0)))
+    }
+
+    fn new(graph: &Graph, times: impl Fn(&str) -> u64) -> Self {
+        let mut first_axis = 0;
+        let mut layers = Vec::new();
+        for layer in &graph.layers {
+            let tensors = layer
+                .tensors
+                .iter()
+                .filter(|tensor| tensor.role == Role::Parameter && tensor.tied.is_none());
+            let term = |tensor: &TensorNode| {
+                let sizes = tensor.tensor.size().into_iter().zip(&tensor.axes);
+                let fixed: u64 =
+                    sizes.filter(|(_, axis)| axis.is_none()).map(|(size, _)| size as u64).product();
+                let times = times(&format!("{}.{}", layer.path, tensor.name));
+                Term {
+                    factor: times.saturating_mul(fixed),
+                    axes: tensor.axes.iter().flatten().map(|axis| first_axis + axis).collect(),
+                }
+            };
+            layers.push(tensors.map(term).filter(|term| term.factor > 0).collect());
+            first_axis += layer.axes.len();
+        }
+        Self { layers }
+    }
+
+    /// What each layer costs when so many channels are left of each axis of the network.
+    pub(super) fn of_layers(&self, left: &[usize]) -> Vec<u64> {
+        (0..self.layers.len()).map(|layer| self.of_layer(layer, left)).collect()
+    }
+
+    pub(super) fn of_layer(&self, layer: usize, left: &[usize]) -> u64 {
+        let elements =
+            |term: &Term| term.axes.iter().map(|&axis| left[axis] as u64).product::<u64>();
+        self.layers[layer]
+            .iter()
+            .fold(0, |sum, term| elements(term).saturating_mul(term.factor).saturating_add(sum))
+    }
+}

@@ -1,0 +1,99 @@
+//! Why each channel of a layer stays or goes.
+
+use super::choose::{self, Choice};
+use super::scores::Scores;
+use crate::analysis::Graph;
+use crate::graph::Hold;
+use crate::graph::{AxisRole, LayerNode};
+use crate::plan::OWN;
+use crate::select::{ChannelFate, Explanation, Reason};
+use crate::slimming::Slimming;
+use crate::{Error, Result};
+
+/// # Errors
+/// [`Error::NoLayer`], those of planning.
+pub(crate) fn explain(graph: &Graph, slimming: &Slimming, path: &str) -> Result<Explanation> {
+    slimming.check()?;
+    let Some(index) =
+        graph.layers.iter().position(|layer| layer.path == path && !layer.axes.is_empty())
+    else {
+        let known = graph
+            .layers
+            .iter()
+            .filter(|layer| !layer.axes.is_empty())
+            .map(|layer| layer.path.clone())
+            .collect();
+        return Err(Error::NoLayer { pattern: path.to_owned(), known });
+    };
+    let scores = Scores::read(graph, slimming)?;
+    let choice = choose::choose(graph, &scores, slimming)?;
+    let layer = &graph.layers[index];
+    let axis = &layer.axes[own_axis(layer)];
+    let classes: Vec<_> = axis.ids.iter().map(|&id| graph.class(id)).collect();
+    let mut together = together(graph, &classes, index);
+    let channels = classes.iter().enumerate().map(|(position, &class)| ChannelFate {
+        position,
+        score: scores.by_class[class],
+        threshold: choice.compared[class],
+        stays: choice.keep[class],
+        reason: reason(&choice, class),
+        held_at: choice.held[class].as_deref().and_then(|hold| source_of(graph, hold)),
+        together: together.get_mut(position).map(std::mem::take).unwrap_or_default(),
+    });
+    Ok(Explanation {
+        path: path.to_owned(),
+        at: layer.source(),
+        axis: axis.name.to_string(),
+        criterion: slimming.criterion.name(),
+        channels: channels.collect(),
+    })
+}
+
+/// Where `forward` applies the layer that keeps channels.
+fn source_of(graph: &Graph, hold: &Hold) -> Option<String> {
+    let (Hold::Ungated { by } | Hold::Mixed { by } | Hold::Stream { by } | Hold::Tied { by }) =
+        hold
+    else {
+        return None;
+    };
+    graph.layers.iter().find(|layer| layer.path == *by)?.source()
+}
+
+/// What a layer gives or scales; of one that does neither, what it reads.
+fn own_axis(layer: &LayerNode) -> usize {
+    let ranked = layer.ranked.as_ref().map(|ranked| ranked.axis);
+    let named =
+        || OWN.iter().find_map(|name| layer.axes.iter().position(|axis| axis.name == *name));
+    ranked.or_else(named).unwrap_or(0)
+}
+
+/// For each of the classes, the channels of other layers that stay or go with it: those that layers make or scale.
+fn together(graph: &Graph, classes: &[usize], this: usize) -> Vec<Vec<String>> {
+    let mut found = vec![Vec::new(); graph.class.len()];
+    for layer in
+        graph.layers.iter().enumerate().filter(|(index, _)| *index != this).map(|(_, layer)| layer)
+    {
+        let is_scale =
+            |axis: usize| layer.ranked.as_ref().is_some_and(|ranked| ranked.axis == axis);
+        for (_, axis) in layer
+            .axes
+            .iter()
+            .enumerate()
+            .filter(|(index, axis)| axis.role == AxisRole::Made || is_scale(*index))
+        {
+            for (position, &id) in axis.ids.iter().enumerate() {
+                found[graph.class(id)].push(format!("{}[{position}]", layer.path));
+            }
+        }
+    }
+    classes.iter().map(|&class| found[class].clone()).collect()
+}
+
+fn reason(choice: &Choice, class: usize) -> Reason {
+    match (&choice.held[class], choice.bound[class]) {
+        (Some(hold), _) => Reason::Held(hold.as_ref().clone()),
+        (None, Some(rule)) => Reason::Bound(rule),
+        (None, None) if !choice.scored[class] => Reason::Unranked,
+        (None, None) => Reason::Score,
+    }
+}

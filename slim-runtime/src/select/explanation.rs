@@ -1,0 +1,125 @@
+//! Why each channel of a layer stays or goes, for a person to read.
+
+use std::fmt;
+
+use comfy_table::{CellAlignment, Table};
+use serde::Serialize;
+
+use crate::graph::Hold;
+use crate::slimming::Rule;
+use crate::table::{STYLE, number};
+
+/// Why each channel of a layer stays or goes. Made by [`Prunable::explain`](crate::Prunable::explain); prints as a table.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// Field path of the layer.
+    pub path: String,
+    /// Where `forward` applies it: file, line and column; `None` where the wiring is not read from `forward`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// Name of the axis whose channels these are: what the layer makes or scales.
+    pub axis: String,
+    /// Name of the [`Criterion`](crate::criterion::Criterion) that scores.
+    pub criterion: String,
+    /// The channels, in order.
+    pub channels: Vec<ChannelFate>,
+}
+
+/// What becomes of a channel.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ChannelFate {
+    /// Its position in the layer.
+    pub position: usize,
+    /// Its score, joined with those of the channels that stay or go together with it; `None` where nothing scores it.
+    pub score: Option<f64>,
+    /// The score above which it stays; `None` where nothing was to be removed of those that it competes with.
+    pub threshold: Option<f64>,
+    /// Whether it stays.
+    pub stays: bool,
+    /// Why.
+    pub reason: Reason,
+    /// Where `forward` does what keeps it: file, line and column; `None` where the wiring is not read from `forward`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_at: Option<String>,
+    /// Channels of other layers that stay or go together with it: `layer1.0.bn2[3]`.
+    pub together: Vec<String>,
+}
+
+/// Why a channel stays or goes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Reason {
+    /// Its score is above the threshold, or not; of equal scores at the threshold of a number or a budget, the first stay.
+    Score,
+    /// It may not go.
+    Held(Hold),
+    /// A bound has it stay although the target would have it go, or has it go although the target would have it stay.
+    Bound(Rule),
+    /// Nothing ranks it.
+    Unranked,
+}
+
+/// How many of the channels that stay or go together a line names.
+const MOST_NAMES: usize = 3;
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (staying, all) =
+            (self.channels.iter().filter(|channel| channel.stays).count(), self.channels.len());
+        if let Some(at) = &self.at {
+            write!(f, "{at}: ")?;
+        }
+        writeln!(
+            f,
+            "`{}`: {staying} of {all} channels stay; scores by {}",
+            self.path, self.criterion
+        )?;
+        let mut table = Table::new();
+        table.load_style(STYLE).set_header(["channel", "score", "fate", "why", "together with"]);
+        for channel in &self.channels {
+            let score = channel.score.map(number).unwrap_or_default();
+            let fate = if channel.stays { "stays" } else { "goes" };
+            let mut names =
+                channel.together.iter().take(MOST_NAMES).cloned().collect::<Vec<_>>().join(", ");
+            if channel.together.len() > MOST_NAMES {
+                names += &format!(" and {} more", channel.together.len() - MOST_NAMES);
+            }
+            table.add_row([
+                channel.position.to_string(),
+                score,
+                fate.to_owned(),
+                channel.why(),
+                names,
+            ]);
+        }
+        table
+            .column_iter_mut()
+            .take(2)
+            .for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+        write!(f, "{}", table.trim_fmt())
+    }
+}
+
+impl ChannelFate {
+    fn why(&self) -> String {
+        match (&self.reason, self.threshold, self.score) {
+            (Reason::Held(Hold::Unscored) | Reason::Unranked, ..) => "nothing ranks it".to_owned(),
+            (Reason::Held(hold), ..) => match &self.held_at {
+                Some(at) => format!("{hold} ({at})"),
+                None => hold.to_string(),
+            },
+            (Reason::Bound(rule), ..) => format!("bound: {rule}"),
+            (Reason::Score, None, _) => "nothing was to be removed".to_owned(),
+            (Reason::Score, Some(threshold), Some(score)) if score > threshold => {
+                format!("above {}", number(threshold))
+            }
+            (Reason::Score, Some(threshold), _) if self.stays => {
+                format!("the first of those at {}", number(threshold))
+            }
+            (Reason::Score, Some(threshold), _) => format!("not above {}", number(threshold)),
+        }
+    }
+}

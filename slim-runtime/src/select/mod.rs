@@ -1,0 +1,125 @@
+//! From a model to a plan: trace, score, choose. Nothing here changes the model.
+
+mod budget;
+mod choose;
+mod explain;
+mod explanation;
+mod health;
+mod narrow;
+mod pools;
+mod round;
+mod scores;
+mod walk;
+
+use crate::Result;
+use crate::analysis::Graph;
+use crate::graph::{AxisNode, AxisRole, Hold, LayerNode, TensorNode};
+use crate::plan::{AxisPlan, Bounded, Dim, LayerPlan, Plan, Scored, TensorPlan, Unscored, Warning};
+use crate::slimming::{Rule, Slimming};
+use choose::Choice;
+pub(crate) use explain::explain;
+pub use explanation::{ChannelFate, Explanation, Reason};
+pub(crate) use narrow::plan_for;
+use scores::Scores;
+pub(crate) use scores::of_layers as scores;
+
+pub(crate) fn plan(graph: &Graph, slimming: &Slimming) -> Result<Plan> {
+    slimming.check()?;
+    let scores = Scores::read(graph, slimming)?;
+    let choice = choose::choose(graph, &scores, slimming)?;
+    let mut warnings = health::warnings(slimming, &scores, &choice);
+    warnings.extend(graph.size_questions.iter().map(|at| Warning::Sizes { at: at.clone() }));
+    Ok(plan_of(graph, slimming.recorded(), &choice).warned(warnings))
+}
+
+fn plan_of(graph: &Graph, slimming: Slimming, choice: &Choice) -> Plan {
+    let layers = graph
+        .layers
+        .iter()
+        .zip(&choice.ranked)
+        .map(|(layer, ranked)| layer_plan(graph, choice, layer, *ranked))
+        .collect();
+    let plan = Plan {
+        format: Plan::FORMAT_BEFORE,
+        slimming,
+        threshold: choice.threshold,
+        warnings: Vec::new(),
+        declared: Vec::new(),
+        passes: Vec::new(),
+        layers,
+    };
+    plan.declared_by(graph.declared.iter().map(|name| (*name).to_owned()).collect())
+}
+
+fn layer_plan(
+    graph: &Graph,
+    choice: &Choice,
+    layer: &LayerNode,
+    ranked: Option<(usize, Option<f64>)>,
+) -> LayerPlan {
+    let axes = layer.axes.iter().map(|axis| AxisPlan {
+        name: axis.name.to_string(),
+        width: axis.ids.len(),
+        keep: (0..axis.ids.len())
+            .filter(|&position| choice.keep[graph.class(axis.ids[position])])
+            .collect(),
+    });
+    let tensors = layer.tensors.iter().map(|tensor| TensorPlan {
+        name: tensor.name.to_owned(),
+        dims: dims(layer, tensor),
+        role: tensor.role,
+        tied: tensor.tied.map(|owner| graph.tensor_path(owner)),
+        variable: None,
+    });
+    let scored =
+        ranked.map(|(axis, threshold)| scored(graph, choice, &layer.axes[axis], threshold));
+    let unscored = layer
+        .axes
+        .iter()
+        .find(|axis| axis.role == AxisRole::Made)
+        .and_then(|axis| unscored(graph, choice, axis));
+    LayerPlan {
+        path: layer.path.clone(),
+        kind: layer.kind.clone(),
+        axes: axes.collect(),
+        tensors: tensors.collect(),
+        scored,
+        unscored,
+    }
+}
+
+/// The dimensions of a layer's tensor, by the names of their axes.
+fn dims(layer: &LayerNode, tensor: &TensorNode) -> Vec<Dim> {
+    let dim = |(size, axis): (i64, &Option<usize>)| {
+        axis.map_or(Dim::Size(size), |axis| Dim::Axis(layer.axes[axis].name.to_string()))
+    };
+    tensor.tensor.size().into_iter().zip(&tensor.axes).map(dim).collect()
+}
+
+fn scored(graph: &Graph, choice: &Choice, axis: &AxisNode, threshold: Option<f64>) -> Scored {
+    let classes = || axis.ids.iter().map(|&id| graph.class(id));
+    let mut by: Vec<Rule> = Vec::new();
+    for rule in classes().filter_map(|class| choice.bound[class]) {
+        if !by.contains(&rule) {
+            by.push(rule);
+        }
+    }
+    let bounded =
+        Bounded { wanted: classes().filter(|&class| !choice.unwanted[class]).count(), by };
+    Scored {
+        axis: axis.name.to_string(),
+        removable: classes().filter(|&class| choice.held[class].is_none()).count(),
+        held: classes().find_map(|class| choice.held[class].as_deref().cloned()),
+        threshold,
+        bounded: (!bounded.by.is_empty()).then_some(bounded),
+    }
+}
+
+fn unscored(graph: &Graph, choice: &Choice, axis: &AxisNode) -> Option<Unscored> {
+    let staying = axis.ids.iter().map(|&id| graph.class(id)).filter(|&class| !choice.scored[class]);
+    let staying: Vec<_> = staying
+        .filter(|&class| !matches!(graph.held[class].as_deref(), Some(Hold::Input | Hold::Output)))
+        .collect();
+    let held = graph.held[*staying.first()?].as_deref().cloned().unwrap_or(Hold::Unscored);
+    Some(Unscored { axis: axis.name.to_string(), channels: staying.len(), held })
+}

@@ -1,0 +1,128 @@
+//! From the widths of a slimmed network to a plan that makes a dense one as wide.
+
+use super::choose::Choice;
+use crate::analysis::Graph;
+use crate::analysis::Masking;
+use crate::graph::LayerKind;
+use crate::graph::{LayerNode, State};
+use crate::plan::Plan;
+use crate::plan::{Cfg, Stage};
+use crate::slimming::Slimming;
+use crate::{Error, Result};
+
+/// Keeps the first channels of each batch norm.
+///
+/// # Errors
+/// [`Error::Cfg`] when a width is below 1; [`Error::CfgMismatch`] when the cfg has other entries than the network, when one stream would keep two widths, or when a split,
+/// a shuffle or a selection is among what is narrowed.
+pub(crate) fn plan_for(graph: &Graph, cfg: &Cfg) -> Result<Plan> {
+    let error = |difference: String| Error::CfgMismatch { cfg: cfg.to_string(), difference };
+    cfg.check()?;
+    let mut stages = cfg.stages().iter();
+    let mut keep: Vec<Option<bool>> = vec![None; graph.class.len()];
+    for layer in graph.layers.iter().filter(|layer| is_entry(layer)) {
+        let path = &layer.path;
+        match (stages.next(), &layer.kind) {
+            (Some(Stage::MaxPool), LayerKind::MaxPool) => {}
+            (Some(&Stage::Channels(width)), LayerKind::BatchNorm) => {
+                narrow(graph, layer, width, &mut keep).map_err(error)?;
+            }
+            (found, _) => {
+                let found = found.map_or_else(|| "ends".to_owned(), |stage| format!("has {stage}"));
+                return Err(error(format!(
+                    "it {found} where the model has `{path}` ({})",
+                    layer.kind
+                )));
+            }
+        }
+    }
+    if stages.next().is_some() {
+        return Err(error("it has more entries than the model".to_owned()));
+    }
+    let scored: Vec<bool> = keep.iter().map(Option::is_some).collect();
+    let keep: Vec<bool> = keep.into_iter().map(|keep| keep.unwrap_or(true)).collect();
+    if let Some(layer) = graph.layers.iter().find(|layer| goes_by_number(graph, layer, &keep)) {
+        let (path, kind) = (&layer.path, &layer.kind);
+        return Err(error(format!(
+            "`{path}` ({kind}) knows channels by their numbers, which the plan has and no cfg; use the plan"
+        )));
+    }
+    let ranked = graph
+        .layers
+        .iter()
+        .map(|layer| layer.ranked.as_ref().filter(|ranked| ranked.is_scale && ranked.first));
+    let choice = Choice {
+        threshold: None,
+        unwanted: keep.iter().map(|keep| !keep).collect(),
+        keep,
+        bound: vec![None; scored.len()],
+        held: graph.held.clone(),
+        scored,
+        compared: vec![None; graph.class.len()],
+        ranked: ranked.map(|ranked| Some((ranked?.axis, None))).collect(),
+    };
+    // By weights more may have gone than by γ, and a cfg does not say by which it was.
+    Ok(super::plan_of(graph, Slimming::ratio(0.).masking(Masking::Parameters), &choice))
+}
+
+/// Whether what a layer does to channels that are removed is neither in its tensors nor in widths.
+fn goes_by_number(graph: &Graph, layer: &LayerNode, keep: &[bool]) -> bool {
+    let loses = |axis: usize| layer.axes[axis].ids.iter().any(|&id| !keep[graph.class(id)]);
+    let numbers = layer
+        .states
+        .iter()
+        .filter(|(_, state)| matches!(state, State::Indices { .. }) || state.axes().len() > 1);
+    numbers.flat_map(|(_, state)| state.axes()).any(loses)
+}
+
+fn is_entry(layer: &LayerNode) -> bool {
+    layer.kind.is_cfg_entry(layer.tensors.iter().map(|tensor| tensor.tied.is_some()))
+}
+
+/// Channels that must stay count first; of the others, those in front.
+fn narrow(
+    graph: &Graph,
+    layer: &LayerNode,
+    width: i64,
+    keep: &mut [Option<bool>],
+) -> Result<(), String> {
+    let classes: Vec<_> = layer
+        .axes
+        .first()
+        .map(|axis| axis.ids.iter().map(|&id| graph.class(id)).collect())
+        .unwrap_or_default();
+    let known = |class: &usize| keep[*class].or(graph.held[*class].as_ref().map(|_| true));
+    let staying = classes.iter().filter(|class| known(class) == Some(true)).count() as i64;
+    // A class may be there several times: in each group, or at each position of a flatten.
+    let mut open: Vec<(usize, i64)> = Vec::new();
+    for &class in classes.iter().filter(|class| known(class).is_none()) {
+        match open.iter_mut().find(|(found, _)| *found == class) {
+            Some((_, times)) => *times += 1,
+            None => open.push((class, 1)),
+        }
+    }
+    let (least, most) =
+        (staying.max(1), staying + open.iter().map(|(_, times)| times).sum::<i64>());
+    if !(least..=most).contains(&width) {
+        let may = if least == most { format!("{least}") } else { format!("{least} to {most}") };
+        return Err(format!(
+            "it has {width} where `{}` keeps {may} of {} channels",
+            layer.path,
+            classes.len()
+        ));
+    }
+    let mut kept = staying;
+    for (class, times) in open {
+        let stays = kept + times <= width;
+        kept += if stays { times } else { 0 };
+        keep[class] = Some(stays);
+    }
+    if kept == width {
+        Ok(())
+    } else {
+        Err(format!(
+            "it has {width} where the channels of `{}` go several at once, and {kept} can stay",
+            layer.path
+        ))
+    }
+}

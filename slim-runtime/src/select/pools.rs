@@ -1,0 +1,194 @@
+//! Which channels compete with each other, and for what.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::iter::repeat_n;
+use std::rc::Rc;
+
+use super::scores::Scores;
+use super::walk::Terrain;
+use crate::analysis::{Graph, UnionFind};
+use crate::graph::Hold;
+use crate::graph::{AxisRole, LayerNode};
+use crate::slimming::{Scope, Slimming, Target, check};
+use crate::{Error, Result};
+
+/// Channels of which the least important go until a target is met.
+pub(super) struct Pool<'s> {
+    pub(super) target: &'s Target,
+    /// Whether it is what no other pool has, of the whole network.
+    pub(super) is_global: bool,
+    /// The scored layers, as positions in [`Scores::layers`].
+    pub(super) layers: Vec<usize>,
+    /// The classes that may go, those with the smallest scores first and of equal ones the last in the data flow.
+    pub(super) order: Vec<usize>,
+    /// The scores of all entries of these classes, ascending.
+    pub(super) ranked: Vec<f64>,
+}
+
+/// By class: why it must stay, be it for the network's sake or because `keep` says so.
+pub(super) fn held(graph: &Graph, slimming: &Slimming) -> Result<Vec<Option<Rc<Hold>>>> {
+    let mut held = graph.held.clone();
+    for pattern in &slimming.keep {
+        let hold = Rc::new(Hold::Keep { by: format!("keep(\"{pattern}\")") });
+        for layer in matching(graph, pattern)? {
+            for class in given(graph, layer) {
+                held[class].get_or_insert_with(|| Rc::clone(&hold));
+            }
+        }
+    }
+    Ok(held)
+}
+
+/// The layers that a pattern means.
+///
+/// # Errors
+/// [`Error::NoLayer`] when there are none.
+fn matching<'g>(graph: &'g Graph, pattern: &str) -> Result<Vec<&'g LayerNode>> {
+    let parsed = check::parse(pattern)?;
+    let layers: Vec<_> = graph.layers.iter().filter(|layer| parsed.matches(&layer.path)).collect();
+    if layers.is_empty() {
+        let known = graph.layers.iter().map(|layer| layer.path.clone()).collect();
+        return Err(Error::NoLayer { pattern: pattern.to_owned(), known });
+    }
+    Ok(layers)
+}
+
+/// The classes of what a layer gives or scales.
+fn given<'g>(graph: &'g Graph, layer: &'g LayerNode) -> impl Iterator<Item = usize> + 'g {
+    let axes = layer.axes.iter().filter(|axis| axis.role != AxisRole::Read);
+    axes.flat_map(|axis| axis.ids.iter().map(|&id| graph.class(id)))
+}
+
+/// # Errors
+/// [`Error::NoLayer`].
+pub(super) fn pools<'s>(
+    terrain: &Terrain,
+    scores: &Scores,
+    held: &[Option<Rc<Hold>>],
+    slimming: &'s Slimming,
+) -> Result<Vec<Pool<'s>>> {
+    let mut tally = Tally(vec![0; held.len()]);
+    let mut pool =
+        |target, is_global, layers| Pool::new(target, is_global, layers, scores, held, &mut tally);
+    if slimming.layers.is_empty() && slimming.scope == Scope::Global {
+        return Ok(vec![pool(&slimming.target, true, (0..scores.layers.len()).collect())]);
+    }
+    // By class: which target of its own it has.
+    let mut own: HashMap<usize, usize> = HashMap::new();
+    for (index, (pattern, _)) in slimming.layers.iter().enumerate() {
+        for layer in matching(terrain.graph, pattern)? {
+            own.extend(given(terrain.graph, layer).map(|class| (class, index)));
+        }
+    }
+    let (mut global, mut pools) = (Vec::new(), Vec::new());
+    for layers in groups(scores, held) {
+        let classes = || layers.iter().flat_map(|&layer| &scores.layers[layer].classes);
+        let own = classes()
+            .filter(|&&class| held[class].is_none())
+            .filter_map(|class| own.get(class))
+            .max();
+        match (own, slimming.scope) {
+            (Some(&index), _) => pools.push(pool(&slimming.layers[index].1, false, layers)),
+            (None, Scope::Local) => pools.push(pool(&slimming.target, false, layers)),
+            (None, Scope::Global) => global.extend(layers),
+        }
+    }
+    if slimming.scope == Scope::Global {
+        global.sort_unstable();
+        pools.push(pool(&slimming.target, true, global));
+    }
+    Ok(pools)
+}
+
+/// Scored layers whose channels stay or go together, in the order of the data flow.
+fn groups(scores: &Scores, held: &[Option<Rc<Hold>>]) -> Vec<Vec<usize>> {
+    let mut together = UnionFind::new(scores.layers.len());
+    let mut first: Vec<Option<u32>> = vec![None; held.len()];
+    for (layer, index) in scores.layers.iter().zip(0..) {
+        for &class in layer.classes.iter().filter(|&&class| held[class].is_none()) {
+            together.union(*first[class].get_or_insert(index), index);
+        }
+    }
+    let mut groups = vec![Vec::new(); scores.layers.len()];
+    together
+        .into_roots()
+        .into_iter()
+        .enumerate()
+        .for_each(|(layer, group)| groups[group as usize].push(layer));
+    groups.retain(|group| !group.is_empty());
+    groups
+}
+
+/// How many scored channels of a pool each class has: none of any but while a pool is made, so that many pools are made as fast as one.
+struct Tally(Vec<u32>);
+
+impl<'s> Pool<'s> {
+    fn new(
+        target: &'s Target,
+        is_global: bool,
+        layers: Vec<usize>,
+        scores: &Scores,
+        held: &[Option<Rc<Hold>>],
+        tally: &mut Tally,
+    ) -> Self {
+        let Tally(members) = tally;
+        // The score of each class, as an integer of the same order, and how far in front in the data flow it is.
+        let mut ascending = Vec::new();
+        for &class in layers.iter().flat_map(|&layer| &scores.layers[layer].classes) {
+            let Some(score) = scores.by_class[class].filter(|_| held[class].is_none()) else {
+                continue;
+            };
+            members[class] += 1;
+            if members[class] == 1 {
+                ascending.push((in_total_order(score), Reverse(ascending.len()), class));
+            }
+        }
+        ascending.sort_unstable();
+        let order: Vec<_> = ascending.into_iter().map(|(.., class)| class).collect();
+        let of_class = |&class: &usize| {
+            repeat_n(scores.by_class[class].unwrap_or_default(), members[class] as usize)
+        };
+        let ranked = order.iter().flat_map(of_class).collect();
+        order.iter().for_each(|&class| members[class] = 0);
+        Self { target, is_global, layers, order, ranked }
+    }
+
+    /// Whether nothing tells its channels apart.
+    pub(super) fn is_level(&self) -> bool {
+        self.order.len() > 1 && self.ranked.first() == self.ranked.last()
+    }
+}
+
+/// Integers compare as [`f64::total_cmp`] does, and faster where there are many.
+fn in_total_order(score: f64) -> i64 {
+    let bits = score.to_bits().cast_signed();
+    bits ^ ((bits >> 63).cast_unsigned() >> 1).cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_have_the_order_of_the_scores() {
+        let scores = [
+            -f64::MAX,
+            -1.5,
+            -1.0,
+            -f64::MIN_POSITIVE,
+            -0.0,
+            0.0,
+            5e-324,
+            1e-30,
+            0.1,
+            0.5,
+            1.0,
+            1e300,
+            f64::MAX,
+        ];
+        for (a, b) in scores.iter().flat_map(|a| scores.iter().map(move |b| (a, b))) {
+            assert_eq!(in_total_order(*a).cmp(&in_total_order(*b)), a.total_cmp(b), "{a} and {b}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The score of every channel, read from the device in one go.
+
+use tch::{Kind, Tensor};
+
+use crate::analysis::Graph;
+use crate::graph::Hold;
+use crate::graph::{LayerNode, Ranked};
+use crate::slimming::criterion::{Candidate, LayerScores, Normalisation};
+use crate::slimming::{Coupling, Slimming};
+use crate::{Error, Result};
+
+/// How important the channels are.
+pub(super) struct Scores {
+    /// By class: its score, made of those of its channels; `None` where nothing scores it.
+    pub(super) by_class: Vec<Option<f64>>,
+    /// What is scored, in the order of the data flow.
+    pub(super) layers: Vec<ScoredLayer>,
+}
+
+/// A layer whose channels the criterion scores.
+pub(super) struct ScoredLayer {
+    pub(super) layer: usize,
+    pub(super) axis: usize,
+    /// By position: the class of the channel.
+    pub(super) classes: Vec<usize>,
+    /// By position: the normalised score of the channel alone.
+    pub(super) scores: Vec<f64>,
+}
+
+impl Scores {
+    /// # Errors
+    /// [`Error::NonFinite`], [`Error::Scores`], [`Error::Torch`], those of the criterion.
+    pub(super) fn read(graph: &Graph, slimming: &Slimming) -> Result<Self> {
+        let _no_grad = tch::no_grad_guard();
+        let mut scored = Vec::new();
+        for (index, layer) in graph.layers.iter().enumerate() {
+            let Some(ranked) = layer.ranked.as_ref().filter(|ranked| ranked.first) else {
+                continue;
+            };
+            // What makes the model's output has nothing to choose.
+            let is_output =
+                |&id: &u32| matches!(graph.held[graph.class(id)].as_deref(), Some(Hold::Output));
+            if !ranked.is_scale && layer.axes[ranked.axis].ids.iter().all(is_output) {
+                continue;
+            }
+            let candidate = Candidate::new(layer, ranked);
+            let Some(scores) = slimming.criterion.scores(&candidate)? else { continue };
+            if scores.size() != [candidate.channels() as i64] {
+                let (path, channels, found) =
+                    (layer.path.clone(), candidate.channels(), scores.size());
+                return Err(Error::Scores {
+                    criterion: slimming.criterion.name(),
+                    path,
+                    channels,
+                    found,
+                });
+            }
+            scored.push((index, ranked, scores));
+        }
+        let mut values = fetch(scored.iter().map(|(.., scores)| scores))
+            .map_err(Error::torch("reading the scores"))?
+            .into_iter();
+        let mut layers = Vec::new();
+        for (index, ranked, _) in scored {
+            let layer = &graph.layers[index];
+            let classes: Vec<_> =
+                layer.axes[ranked.axis].ids.iter().map(|&id| graph.class(id)).collect();
+            let scores = values
+                .by_ref()
+                .take(classes.len())
+                .enumerate()
+                .map(|(channel, value)| finite(layer, ranked, channel, value));
+            let scores = normalised(scores.collect::<Result<_>>()?, slimming.normalisation);
+            layers.push(ScoredLayer { layer: index, axis: ranked.axis, classes, scores });
+        }
+        Ok(Scores { by_class: coupled(graph.class.len(), &layers, slimming.coupling), layers })
+    }
+
+    /// The class of every score, in the order of the data flow.
+    pub(super) fn entries(&self) -> impl Iterator<Item = usize> {
+        self.layers.iter().flat_map(|layer| layer.classes.iter().copied())
+    }
+}
+
+/// What the criterion says of each channel by itself.
+///
+/// # Errors
+/// Those of [`Scores::read`].
+pub(crate) fn of_layers(graph: &Graph, slimming: &Slimming) -> Result<Vec<LayerScores>> {
+    slimming.check()?;
+    let layer = |scored: ScoredLayer| {
+        let layer = &graph.layers[scored.layer];
+        LayerScores {
+            path: layer.path.clone(),
+            axis: layer.axes[scored.axis].name.to_string(),
+            scores: scored.scores,
+        }
+    };
+    Ok(Scores::read(graph, slimming)?.layers.into_iter().map(layer).collect())
+}
+
+/// All scores one after the other, exactly: every float kind fits into a double.
+fn fetch<'a>(scores: impl Iterator<Item = &'a Tensor>) -> Result<Vec<f64>, tch::TchError> {
+    let scores: Vec<_> = scores.collect();
+    let Some(first) = scores.first() else { return Ok(Vec::new()) };
+    // One transfer for a model of one kind on one device, the usual case; the others come to it.
+    let options = (first.kind(), first.device());
+    let gathered = match scores.iter().all(|scores| (scores.kind(), scores.device()) == options) {
+        true => Tensor::f_cat(&scores, 0)?,
+        false => {
+            let moved =
+                scores.iter().map(|scores| scores.f_to_kind(Kind::Double)?.f_to_device(options.1));
+            Tensor::f_cat(&moved.collect::<Result<Vec<_>, _>>()?, 0)?
+        }
+    };
+    Vec::try_from(gathered.f_to_kind(Kind::Double)?)
+}
+
+fn finite(layer: &LayerNode, ranked: &Ranked, channel: usize, value: f64) -> Result<f64> {
+    if value.is_finite() {
+        return Ok(value);
+    }
+    let tensor = layer.tensors[ranked.tensor].name.to_owned();
+    Err(Error::NonFinite { path: layer.path.clone(), tensor, channel, value })
+}
+
+/// A layer whose scores are all zero stays as it is.
+fn normalised(scores: Vec<f64>, normalisation: Normalisation) -> Vec<f64> {
+    let by = match normalisation {
+        Normalisation::None => return scores,
+        Normalisation::Max => scores.iter().copied().fold(0., f64::max),
+        Normalisation::Mean => scores.iter().sum::<f64>() / scores.len().max(1) as f64,
+        Normalisation::L2 => scores.iter().map(|score| score * score).sum::<f64>().sqrt(),
+    };
+    if by > 0. { scores.into_iter().map(|score| score / by).collect() } else { scores }
+}
+
+fn coupled(classes: usize, layers: &[ScoredLayer], coupling: Coupling) -> Vec<Option<f64>> {
+    let mut members: Vec<usize> = vec![0; classes];
+    let mut by_class: Vec<Option<f64>> = vec![None; classes];
+    for layer in layers {
+        for (&class, &score) in layer.classes.iter().zip(&layer.scores) {
+            members[class] += 1;
+            let join = |so_far: f64| {
+                if coupling == Coupling::Max { so_far.max(score) } else { so_far + score }
+            };
+            by_class[class] = Some(by_class[class].map_or(score, join));
+        }
+    }
+    if coupling == Coupling::Mean {
+        by_class
+            .iter_mut()
+            .zip(members)
+            .for_each(|(sum, members)| *sum = sum.map(|sum| sum / members as f64));
+    }
+    by_class
+}

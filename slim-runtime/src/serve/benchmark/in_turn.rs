@@ -1,0 +1,129 @@
+//! Several things measured in turn.
+
+use std::any::Any;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Benchmark;
+use super::against::times;
+use super::latency::{Latency, with_spread};
+use crate::Result;
+use crate::numeric::{Clock, Quartiles};
+use crate::table::table;
+
+/// What is to be measured in turn; made by [`Benchmark::in_turn`].
+#[must_use = "nothing is measured before `run`"]
+pub struct InTurn<'c> {
+    benchmark: Benchmark,
+    cases: Vec<(String, Pass<'c>)>,
+}
+
+/// Gives back what is to be dropped when the clock has stopped.
+type Pass<'c> = Box<dyn FnMut() -> Box<dyn Any> + 'c>;
+
+impl<'c> InTurn<'c> {
+    pub(super) fn new(benchmark: Benchmark) -> Self {
+        Self { benchmark, cases: Vec::new() }
+    }
+
+    /// Another one, under this name.
+    pub fn case<T: 'static>(
+        mut self,
+        name: impl Into<String>,
+        mut pass: impl FnMut() -> T + 'c,
+    ) -> Self {
+        self.cases.push((name.into(), Box::new(move || Box::new(pass()))));
+        self
+    }
+
+    /// Measures: in each round every case once, and in each another one first. The time of the benchmark is that of each case.
+    ///
+    /// # Errors
+    /// Those of [`Benchmark::measure`].
+    pub fn run(mut self) -> Result<Compared> {
+        self.benchmark.check()?;
+        let _no_grad = tch::no_grad_guard();
+        let clock = Clock::new(self.benchmark.device);
+        for (_, pass) in &mut self.cases {
+            clock.warm_up(pass, self.benchmark.warm_up)?;
+        }
+        let count = self.cases.len();
+        let mut rounds: Vec<Vec<f64>> = vec![Vec::new(); count];
+        let (mut round, mut spent) = (0, Duration::ZERO);
+        while count > 0 && self.benchmark.wants_more(round, spent, count as u32) {
+            for case in (0..count).map(|place| (round + place) % count) {
+                let time = clock.time(&mut self.cases[case].1)?;
+                spent += time;
+                rounds[case].push(time.as_secs_f64());
+            }
+            round += 1;
+        }
+        let cases = self.cases.into_iter().zip(&rounds);
+        let latencies =
+            cases.map(|((name, _), times)| (name, self.benchmark.latency(times))).collect();
+        Ok(Compared { cases: latencies, rounds })
+    }
+}
+
+/// What was measured in turn. Prints as a table, in which every case is compared with the first.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Compared {
+    /// Each case by name, in the order in which they were given.
+    pub cases: Vec<(String, Latency)>,
+    /// By case: the seconds of each round.
+    pub rounds: Vec<Vec<f64>>,
+}
+
+impl Compared {
+    /// The latency of a case.
+    pub fn case(&self, name: &str) -> Option<&Latency> {
+        self.cases.iter().find(|(case, _)| case == name).map(|(_, latency)| latency)
+    }
+
+    /// How many times as fast as `other` a case is: of the ratios in each round, the median and the quartiles. A disturbance that outlasts a round is in both of its times,
+    /// so this is closer than the ratio of two medians.
+    pub fn times_as_fast(&self, name: &str, other: &str) -> Option<Quartiles> {
+        let index = |name| self.cases.iter().position(|(case, _)| case == name);
+        Some(self.ratio(index(name)?, index(other)?))
+    }
+
+    pub(crate) fn ratio(&self, case: usize, other: usize) -> Quartiles {
+        let ratios: Vec<_> = self.rounds[case]
+            .iter()
+            .zip(&self.rounds[other])
+            .map(|(time, other)| other / time)
+            .collect();
+        Quartiles::of(&ratios)
+    }
+}
+
+impl fmt::Display for Compared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((_, first)) = self.cases.first() else {
+            return f.write_str("nothing was measured");
+        };
+        let row = |(index, (name, latency)): (usize, &(String, Latency))| {
+            let faster = match index {
+                0 => String::new(),
+                _ => faster(&self.ratio(index, 0)),
+            };
+            [name.clone(), with_spread(&latency.seconds), faster]
+        };
+        let rows = self.cases.iter().enumerate().map(row);
+        writeln!(
+            f,
+            "{}",
+            table(["case", "median (quartiles)", "times as fast"], 1, rows).trim_fmt()
+        )?;
+        let batch = first.batch.map(|batch| format!(", batch {batch}")).unwrap_or_default();
+        write!(f, "{} rounds{batch}, {}, {} threads", first.runs, first.device, first.threads)
+    }
+}
+
+/// `2.9 (2.8–3.0)`
+pub(crate) fn faster(ratio: &Quartiles) -> String {
+    format!("{} ({}–{})", times(ratio.median), times(ratio.lower), times(ratio.upper))
+}

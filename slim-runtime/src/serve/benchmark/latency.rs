@@ -1,0 +1,142 @@
+//! What a measurement says.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use tch::Device;
+
+use super::Against;
+use crate::numeric::Quartiles;
+
+/// How long a forward pass takes. Prints as `61.0 ms (59.8–63.1), 41 runs, batch 1, cpu, 2 threads`: the median, the quartiles around it, and what was measured where.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Latency {
+    /// Of one run, in seconds.
+    pub seconds: Quartiles,
+    /// How many were measured.
+    pub runs: usize,
+    /// How many samples a run takes at once, where that is known.
+    pub batch: Option<i64>,
+    /// `cpu`, or `cuda:0`.
+    pub device: String,
+    /// How many threads libtorch computes on.
+    pub threads: i32,
+}
+
+impl Latency {
+    /// The median.
+    pub fn median(&self) -> Duration {
+        Duration::try_from_secs_f64(self.seconds.median).unwrap_or_default()
+    }
+
+    /// How much faster this is than what was before.
+    pub fn against<'l>(&'l self, before: &'l Latency) -> Against<'l> {
+        Against::new(self, before)
+    }
+}
+
+impl fmt::Display for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} runs", with_spread(&self.seconds), self.runs)?;
+        if let Some(batch) = self.batch {
+            write!(f, ", batch {batch}")?;
+        }
+        let s = if self.threads == 1 { "" } else { "s" };
+        write!(f, ", {}, {} thread{s}", self.device, self.threads)
+    }
+}
+
+/// As PyTorch writes it.
+pub(crate) fn device_name(device: Device) -> String {
+    match device {
+        Device::Cpu => "cpu".to_owned(),
+        Device::Cuda(index) => format!("cuda:{index}"),
+        Device::Mps => "mps".to_owned(),
+        Device::Vulkan => "vulkan".to_owned(),
+    }
+}
+
+/// `61.0 ms`
+pub(super) fn time(seconds: f64) -> String {
+    let unit = Unit::of(seconds);
+    format!("{} {}", unit.number(seconds), unit.name)
+}
+
+/// `61.0 ms (59.8–63.1)`
+pub(crate) fn with_spread(seconds: &Quartiles) -> String {
+    let unit = Unit::of(seconds.median);
+    format!(
+        "{} {} ({}–{})",
+        unit.number(seconds.median),
+        unit.name,
+        unit.number(seconds.lower),
+        unit.number(seconds.upper)
+    )
+}
+
+/// In what, and how exactly, times are written that are about as long as one of them.
+struct Unit {
+    name: &'static str,
+    per_second: f64,
+    decimals: usize,
+}
+
+impl Unit {
+    fn of(seconds: f64) -> Self {
+        let (name, per_second) = match seconds {
+            ..1e-3 => ("µs", 1e6),
+            ..1. => ("ms", 1e3),
+            _ => ("s", 1.),
+        };
+        // Three digits.
+        let decimals = match seconds * per_second {
+            ..9.995 => 2,
+            ..99.95 => 1,
+            _ => 0,
+        };
+        Self { name, per_second, decimals }
+    }
+
+    fn number(&self, seconds: f64) -> String {
+        format!("{:.*}", self.decimals, seconds * self.per_second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_latency_says_what_was_measured_where() {
+        let seconds = Quartiles { lower: 0.0598, median: 0.061, upper: 0.0631 };
+        let latency = Latency {
+            seconds,
+            runs: 41,
+            batch: Some(1),
+            device: device_name(Device::Cpu),
+            threads: 2,
+        };
+        assert_eq!(latency.to_string(), "61.0 ms (59.8–63.1), 41 runs, batch 1, cpu, 2 threads");
+        let latency =
+            Latency { batch: None, device: device_name(Device::Cuda(1)), threads: 1, ..latency };
+        assert_eq!(latency.to_string(), "61.0 ms (59.8–63.1), 41 runs, cuda:1, 1 thread");
+        assert_eq!(latency.median(), Duration::from_millis(61));
+    }
+
+    #[test]
+    fn times_have_three_digits() {
+        let said: Vec<_> =
+            [2.5e-7, 9.996e-6, 1.2345e-4, 9.994e-4, 0.00123, 0.0610, 0.2594, 1.5, 75.25]
+                .map(time)
+                .into();
+        assert_eq!(
+            said,
+            [
+                "0.25 µs", "10.0 µs", "123 µs", "999 µs", "1.23 ms", "61.0 ms", "259 ms", "1.50 s",
+                "75.2 s"
+            ]
+        );
+    }
+}

@@ -1,0 +1,232 @@
+//! What a model's layers hold, as handles that can be exchanged for others.
+//!
+//! Nothing here changes a tensor. A network that is deployed holds tensors of its own, so taking it back, or trying another form of it, is handing out other handles.
+
+use std::collections::HashMap;
+
+use tch::{TchError, Tensor};
+
+use crate::graph::{LayerMut, NormMut, WeightsMut, visit_layers};
+use crate::numeric::packed::{Geometry, Packed};
+use crate::{Error, Prunable, Result, fault};
+
+/// What a layer holds.
+#[derive(Debug)]
+pub(super) enum Held {
+    Weights(Weights),
+    Norm(Norm),
+}
+
+#[derive(Debug)]
+pub(super) struct Weights {
+    pub(super) weight: Tensor,
+    pub(super) bias: Option<Tensor>,
+    pub(super) packed: Option<Packed>,
+}
+
+#[derive(Debug)]
+pub(super) struct Norm {
+    pub(super) statistics: [Tensor; 2],
+    pub(super) affine: [Option<Tensor>; 2],
+    pub(super) folded: bool,
+}
+
+/// What a layer is, which never changes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Traits {
+    Weights { transposed: Option<i64>, geometry: Option<Geometry> },
+    Norm { eps: f64, folds: bool },
+}
+
+/// What all layers hold, by field path.
+#[derive(Debug, Default)]
+pub(super) struct Form(HashMap<String, Held>);
+
+impl Form {
+    pub(super) fn weights(&self, path: &str) -> Option<&Weights> {
+        if let Some(Held::Weights(weights)) = self.0.get(path) { Some(weights) } else { None }
+    }
+
+    pub(super) fn norm(&self, path: &str) -> Option<&Norm> {
+        if let Some(Held::Norm(norm)) = self.0.get(path) { Some(norm) } else { None }
+    }
+
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.0.contains_key(path)
+    }
+
+    pub(super) fn set(&mut self, path: &str, held: Held) {
+        self.0.insert(path.to_owned(), held);
+    }
+
+    /// The layers that mix channels.
+    pub(super) fn all_weights(&self) -> impl Iterator<Item = (&str, &Weights)> {
+        self.0.keys().filter_map(|path| Some((path.as_str(), self.weights(path)?)))
+    }
+
+    /// Further handles of the same tensors.
+    pub(super) fn shallow_clone(&self) -> Self {
+        Form(self.0.iter().map(|(path, held)| (path.clone(), held.shallow_clone())).collect())
+    }
+
+    /// Handles of the same tensors that no gradient reaches.
+    ///
+    /// # Errors
+    /// [`Error::Torch`].
+    pub(super) fn detached(&self) -> Result<Self> {
+        let detached = |(path, held): (&String, &Held)| {
+            Ok((path.clone(), held.detached().map_err(Error::torch(path))?))
+        };
+        self.0.iter().map(detached).collect::<Result<_>>().map(Form)
+    }
+
+    /// Gives every layer what it holds in this form.
+    ///
+    /// # Errors
+    /// Those of a hand-written `layers_mut`. Some layers have it then.
+    pub(super) fn put<M: Prunable + ?Sized>(&self, model: &mut M) -> Result<()> {
+        visit_layers(model, &mut |path, layer| {
+            fault::point().map_err(Error::torch(path))?;
+            self.hand_out(path, layer);
+            Ok(())
+        })
+    }
+
+    /// Like [`put`](Self::put), when something has failed already and there is nothing left to do about another failure.
+    pub(super) fn put_back<M: Prunable + ?Sized>(&self, model: &mut M) {
+        let _ = visit_layers(model, &mut |path, layer| {
+            self.hand_out(path, layer);
+            Ok(())
+        });
+    }
+
+    fn hand_out(&self, path: &str, layer: LayerMut) {
+        match (layer, self.0.get(path)) {
+            (LayerMut::Weights(layer), Some(Held::Weights(held))) => held.hand_out(layer),
+            (LayerMut::Norm(layer), Some(Held::Norm(held))) => held.hand_out(layer),
+            _ => {}
+        }
+    }
+}
+
+/// What the layers of a model hold, and what they are. Layers at a path that is another's, too, are left out: nothing could tell them apart.
+///
+/// # Errors
+/// Those of a hand-written `layers_mut`.
+pub(super) fn survey<M: Prunable + ?Sized>(
+    model: &mut M,
+) -> Result<(Form, HashMap<String, Traits>)> {
+    let (mut form, mut traits, mut reached) =
+        (Form::default(), HashMap::new(), HashMap::<String, usize>::new());
+    visit_layers(model, &mut |path, layer| {
+        fault::point().map_err(Error::torch(path))?;
+        *reached.entry(path.to_owned()).or_default() += 1;
+        traits.insert(path.to_owned(), layer.traits());
+        form.set(path, layer.held());
+        Ok(())
+    })?;
+    for (path, _) in reached.into_iter().filter(|(_, times)| *times > 1) {
+        form.0.remove(&path);
+        traits.remove(&path);
+    }
+    Ok((form, traits))
+}
+
+impl LayerMut<'_> {
+    fn traits(&self) -> Traits {
+        match self {
+            LayerMut::Weights(layer) => Traits::Weights {
+                transposed: layer.transposed,
+                geometry: layer.packed.as_ref().map(|(_, geometry)| *geometry),
+            },
+            LayerMut::Norm(layer) => Traits::Norm { eps: layer.eps, folds: layer.folded.is_some() },
+        }
+    }
+
+    fn held(self) -> Held {
+        match self {
+            LayerMut::Weights(WeightsMut { weight, bias, packed, .. }) => Held::Weights(Weights {
+                weight: weight.shallow_clone(),
+                bias: clone_of(bias),
+                packed: packed.and_then(|(packed, _)| packed.as_ref().map(Packed::shallow_clone)),
+            }),
+            LayerMut::Norm(NormMut { statistics, affine, folded, .. }) => Held::Norm(Norm {
+                statistics: statistics.map(|tensor| tensor.shallow_clone()),
+                affine: affine.map(|tensor| clone_of(tensor)),
+                folded: folded.is_some_and(|folded| *folded),
+            }),
+        }
+    }
+}
+
+impl Held {
+    fn shallow_clone(&self) -> Self {
+        match self {
+            Held::Weights(Weights { weight, bias, packed }) => Held::Weights(Weights {
+                weight: weight.shallow_clone(),
+                bias: clone_of(bias),
+                packed: packed.as_ref().map(Packed::shallow_clone),
+            }),
+            Held::Norm(norm) => Held::Norm(norm.shallow_clone()),
+        }
+    }
+
+    fn detached(&self) -> Result<Self, TchError> {
+        let detached = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::f_detach).transpose();
+        Ok(match self {
+            Held::Weights(Weights { weight, bias, packed }) => Held::Weights(Weights {
+                weight: weight.f_detach()?,
+                bias: detached(bias)?,
+                packed: packed.as_ref().map(Packed::shallow_clone),
+            }),
+            Held::Norm(Norm { statistics: [mean, var], affine: [gamma, beta], folded }) => {
+                Held::Norm(Norm {
+                    statistics: [mean.f_detach()?, var.f_detach()?],
+                    affine: [detached(gamma)?, detached(beta)?],
+                    folded: *folded,
+                })
+            }
+        })
+    }
+}
+
+impl Weights {
+    fn hand_out(&self, layer: WeightsMut) {
+        *layer.weight = self.weight.shallow_clone();
+        *layer.bias = clone_of(&self.bias);
+        if let Some((packed, _)) = layer.packed {
+            *packed = self.packed.as_ref().map(Packed::shallow_clone);
+        }
+    }
+}
+
+impl Norm {
+    pub(super) fn shallow_clone(&self) -> Self {
+        let Self { statistics: [mean, var], affine: [gamma, beta], folded } = self;
+        Self {
+            statistics: [mean.shallow_clone(), var.shallow_clone()],
+            affine: [clone_of(gamma), clone_of(beta)],
+            folded: *folded,
+        }
+    }
+
+    fn hand_out(&self, layer: NormMut) {
+        layer
+            .statistics
+            .into_iter()
+            .zip(&self.statistics)
+            .for_each(|(field, held)| *field = held.shallow_clone());
+        layer
+            .affine
+            .into_iter()
+            .zip(&self.affine)
+            .for_each(|(field, held)| *field = clone_of(held));
+        if let Some(folded) = layer.folded {
+            *folded = self.folded;
+        }
+    }
+}
+
+fn clone_of(tensor: &Option<Tensor>) -> Option<Tensor> {
+    tensor.as_ref().map(Tensor::shallow_clone)
+}

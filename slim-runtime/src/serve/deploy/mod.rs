@@ -1,0 +1,256 @@
+//! Making a network ready for inference: batch norms into the layers in front of them, weights as they are read fastest.
+
+mod fold;
+mod form;
+mod layout;
+mod pairs;
+mod report;
+#[cfg(test)]
+mod tests;
+mod trial;
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use tch::Tensor;
+
+use crate::analysis;
+use crate::analysis::Graph;
+use crate::analysis::Masking;
+use crate::check::verify::bisect;
+use crate::numeric::compare;
+use crate::surgery::observe;
+use crate::{Error, Prunable, Result, fault};
+use form::{Form, Held, Norm, Traits, Weights};
+pub use layout::Layout;
+use layout::Packing;
+pub use report::{Deployed, DeployedNorm, LayoutTrial, NormFate};
+use trial::{Candidate, Trial};
+
+/// Makes a network ready for inference, as fast as its layers can be, and keeps its `forward`.
+///
+/// 1. Every batch norm that is directly and alone behind a convolution, transposed convolution or linear layer goes into that layer's weight and bias.
+///    The drop-in [`nn::BatchNorm`](crate::nn::BatchNorm) is then skipped and costs nothing; tch's own becomes an identity that is still computed, and the report says so.
+/// 2. `forward` runs on `sample` before and after. Where the outputs differ by more than rounding explains (as for [`Verify::tolerance`](crate::Verify::tolerance)), something is
+///    between a layer and its batch norm that the fields do not say, a ReLU perhaps; the error names the pairs.
+/// 3. The weights are laid out as `forward` is fastest on `sample`: as they are, [channels-last or packed](Layout). Each is measured, in turn with the others, and one that
+///    `forward` cannot use, or that gives something else, is out, with the reason in the report. So let the sample be of the size that is served.
+///
+/// What is deployed is for inference. Deploy last: a network with a folded batch norm or packed weights cannot be planned, slimmed, recalibrated or deployed again
+/// ([`Error::Deployed`]), and its forward pass panics in training mode. Only where tch's batch norms became identities is it an ordinary network, which a second call leaves as it is.
+///
+/// The layers get tensors of their own, without gradients, and the variable store is left alone: it still holds the network as it was, to be saved, and nothing that is done to it
+/// reaches the deployed layers (a device, a kind, a `load`). Drop it to free its memory. Parameters of layers that are neither tch's nor this crate's, and of tch's group and layer norms
+/// and embeddings, stay where they are, and are frozen (`requires_grad` is false).
+///
+/// `forward` runs the network in evaluation mode and returns floats: logits, say. A network with several outputs returns them concatenated.
+///
+/// ```
+/// use slim_runtime::{Prunable, deploy, model, nn};
+/// use tch::{Device, Tensor, nn::ModuleT};
+///
+/// model! {
+///     #[derive(Debug)]
+///     struct Net {
+///         conv = conv2d(3 => 16, kernel = 3, padding = 1, bias = false);
+///         bn = batch_norm(16);
+///         relu;
+///         adaptive_avg_pool(1);
+///         flatten;
+///         fc = linear(16 => 10);
+///     }
+/// }
+///
+/// let mut net = Net::new(nn::VarStore::new(Device::Cpu).root());
+/// net.slim(0.5)?;
+/// let images = Tensor::randn([1, 3, 32, 32], tch::kind::FLOAT_CPU);
+/// let before = net.forward_t(&images, false);
+/// let deployed = deploy(&mut net, &images, |net, images| net.forward_t(images, false))?;
+/// println!("{deployed}");
+/// assert_eq!(deployed.folded(), 1);
+/// assert!(net.forward_t(&images, false).allclose(&before, 1e-4, 1e-5, false));
+/// # Ok::<(), slim_runtime::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Folding`] when the folded network differs; [`Error::Unverified`] and [`Error::TrainingMode`] when the closure does not allow to tell; [`Error::Deployed`]; those of
+/// [`trace`](Prunable::trace) and of a hand-written [`layers_mut`](Prunable::layers_mut). The model is then as it was, to the bit.
+///
+/// # Panics
+/// When the closure does on the network as it is, or a hand-written `layers_mut`. The model is then as it was, too.
+pub fn deploy<M, X, F>(model: &mut M, sample: &X, forward: F) -> Result<Deployed>
+where
+    M: Prunable + ?Sized,
+    X: ?Sized,
+    F: Fn(&M, &X) -> Tensor,
+{
+    let graph = analysis::trace(model, Masking::BatchNorm)?;
+    let (original, traits) = form::survey(model)?;
+    let output = observe(model, &graph, |model| forward(model, sample).f_detach())?
+        .map_err(Error::torch("the output"))?;
+    let tolerance = compare::tolerance(graph.tensors().chain([&output]));
+    let trial = Trial {
+        sample,
+        forward: &forward,
+        expected: compare::usable(&output, "network")?,
+        tolerance,
+    };
+    let deployment = Deployment { graph: &graph, original: &original, traits: &traits, trial };
+    let done = catch_unwind(AssertUnwindSafe(|| deployment.carry_out(model)));
+    if !matches!(done, Ok(Ok(_))) {
+        // Whatever stopped `layers_mut` may stop this, in the same place: behind the last layer that was reached.
+        let _ = catch_unwind(AssertUnwindSafe(|| original.put_back(model)));
+    }
+    done.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+struct Deployment<'d, X: ?Sized, F> {
+    graph: &'d Graph,
+    original: &'d Form,
+    traits: &'d HashMap<String, Traits>,
+    trial: Trial<'d, X, F>,
+}
+
+/// A batch norm and the layer that does its work, computed.
+struct Fold<'f> {
+    into: &'f str,
+    weights: Weights,
+    norm_path: &'f str,
+    norm: Norm,
+}
+
+impl<X: ?Sized, F> Deployment<'_, X, F> {
+    /// # Errors
+    /// As for [`deploy`]. Some of the model is changed then.
+    fn carry_out<M: Prunable + ?Sized>(&self, model: &mut M) -> Result<Deployed>
+    where
+        F: Fn(&M, &X) -> Tensor,
+    {
+        let folds_away =
+            |norm: &str| matches!(self.traits.get(norm), Some(Traits::Norm { folds: true, .. }));
+        let norms = pairs::fates(self.graph, self.original, folds_away);
+        let frozen = self.original.detached()?;
+        let folds = norms
+            .iter()
+            .filter_map(|norm| self.fold(norm).transpose())
+            .collect::<Result<Vec<_>>>()?;
+        let everything: Vec<_> = (0..folds.len()).collect();
+        let folded = form_of(&frozen, &folds, &everything);
+        folded.put(model)?;
+        let given = match self.trial.run_recorded(model, &folded)? {
+            Ok((_, given)) => given,
+            Err(difference) => return Err(self.explain(model, &frozen, &folds, difference)?),
+        };
+
+        let packing = Packing { traits: self.traits, given };
+        let last = layout::channels_last(&folded)?;
+        let packed = packing.of(last.as_ref().unwrap_or(&folded))?;
+        let forms = [
+            (Layout::ChannelsLast, last),
+            (Layout::Packed, packed),
+            (Layout::Contiguous, Ok(folded)),
+        ];
+        let mut candidates = vec![Candidate::before(self.original.shallow_clone())];
+        for (layout, form) in forms {
+            candidates.push(self.trial.candidate(model, layout, form)?);
+        }
+        self.trial.measure(model, &mut candidates)?;
+        let deployed = report::report(norms, &candidates)?;
+        let kept = candidates.iter().find(|candidate| candidate.layout == Some(deployed.layout));
+        if let Some(form) = kept.and_then(|candidate| candidate.form.as_ref().ok()) {
+            form.put(model)?;
+        }
+        freeze(self.graph, self.original)?;
+        Ok(deployed)
+    }
+
+    /// `None` for a batch norm that stays as it is.
+    fn fold<'f>(&self, norm: &'f DeployedNorm) -> Result<Option<Fold<'f>>> {
+        let (NormFate::Folded { into } | NormFate::Identity { into }) = &norm.fate else {
+            return Ok(None);
+        };
+        let (Some(layer), Some(held)) =
+            (self.original.weights(into), self.original.norm(&norm.path))
+        else {
+            return Ok(None);
+        };
+        let (Some(&Traits::Norm { eps, folds }), Some(&Traits::Weights { transposed, .. })) =
+            (self.traits.get(&norm.path), self.traits.get(into))
+        else {
+            return Ok(None);
+        };
+        let fold = || {
+            let weights = fold::folded(layer, transposed, held, eps)?;
+            let norm_left = if folds {
+                Norm { folded: true, ..held.shallow_clone() }
+            } else {
+                fold::identity(held, eps)?
+            };
+            Ok(Fold { into, weights, norm_path: &norm.path, norm: norm_left })
+        };
+        fold().map(Some).map_err(Error::torch(&norm.path))
+    }
+
+    /// Which pairs make the difference.
+    fn explain<M: Prunable + ?Sized>(
+        &self,
+        model: &mut M,
+        frozen: &Form,
+        folds: &[Fold],
+        difference: String,
+    ) -> Result<Error>
+    where
+        F: Fn(&M, &X) -> Tensor,
+    {
+        self.original.put(model)?;
+        if folds.is_empty() || self.trial.compare(model)?.is_err() {
+            let reason = "the same network gives another output each time; call its forward pass with `train = false`".to_owned();
+            return Ok(Error::Unverified { reason });
+        }
+        let culprits = bisect::culprits(folds.len(), difference, |part| {
+            form_of(frozen, folds, part).put(model)?;
+            Ok(self.trial.compare(model)?.err())
+        })?;
+        let place = |(part, how): (Vec<usize>, String)| {
+            let pairs: Vec<_> = part
+                .iter()
+                .map(|&fold| format!("`{}` in `{}`", folds[fold].norm_path, folds[fold].into))
+                .collect();
+            format!("with {}: {how}", pairs.join(" and "))
+        };
+        Ok(Error::Folding { places: culprits.into_iter().map(place).collect() })
+    }
+}
+
+/// The form in which some of the batch norms are folded.
+fn form_of(frozen: &Form, folds: &[Fold], part: &[usize]) -> Form {
+    let mut form = frozen.shallow_clone();
+    for fold in part.iter().map(|&fold| &folds[fold]) {
+        let Weights { weight, bias, .. } = &fold.weights;
+        let weights = Weights {
+            weight: weight.shallow_clone(),
+            bias: bias.as_ref().map(Tensor::shallow_clone),
+            packed: None,
+        };
+        form.set(fold.into, Held::Weights(weights));
+        form.set(fold.norm_path, Held::Norm(fold.norm.shallow_clone()));
+    }
+    form
+}
+
+/// Takes gradients from the parameters of layers that could not be given tensors of their own; from all or none.
+fn freeze(graph: &Graph, reached: &Form) -> Result<()> {
+    let layers = graph.layers.iter().filter(|layer| !reached.has(&layer.path));
+    let parameters =
+        layers.flat_map(|layer| layer.tensors.iter().map(move |bound| (&layer.path, bound)));
+    let mut frozen: Vec<&Tensor> = Vec::new();
+    for (path, bound) in parameters.filter(|(_, bound)| bound.tensor.requires_grad()) {
+        let tensor = &bound.tensor;
+        if let Err(cause) = fault::point().and_then(|()| tensor.f_set_requires_grad(false)) {
+            frozen.into_iter().for_each(|tensor| _ = tensor.f_set_requires_grad(true));
+            return Err(Error::torch(format!("{path}.{}", bound.name))(cause));
+        }
+        frozen.push(tensor);
+    }
+    Ok(())
+}

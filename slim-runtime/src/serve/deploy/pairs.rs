@@ -1,0 +1,87 @@
+//! Which batch norm goes into which layer, as far as the wiring says.
+
+use super::form::Form;
+use super::report::{DeployedNorm, NormFate};
+use crate::analysis::{Graph, neighbours};
+use crate::graph::LayerKind;
+use crate::graph::{LayerNode, memory};
+
+/// What becomes of each batch norm, in the order of the data flow: whether it goes into a layer, and which; why not, where it does not.
+pub(super) fn fates(
+    graph: &Graph,
+    form: &Form,
+    can_fold: impl Fn(&str) -> bool,
+) -> Vec<DeployedNorm> {
+    let mut norms: Vec<DeployedNorm> = Vec::new();
+    for node in graph.layers.iter().filter(|node| node.kind == LayerKind::BatchNorm) {
+        if norms.iter().any(|norm| norm.path == node.path) {
+            continue;
+        }
+        let fate = match maker(graph, form, &node.path) {
+            Ok(into) if can_fold(&node.path) => NormFate::Folded { into },
+            Ok(into) => NormFate::Identity { into },
+            Err(reason) => NormFate::Left { reason },
+        };
+        norms.push(DeployedNorm { path: node.path.clone(), fate });
+    }
+    norms
+}
+
+/// The layer that can do a batch norm's work: each use of one is directly and alone behind a use of the other, however often they are used.
+fn maker(graph: &Graph, form: &Form, norm: &str) -> Result<String, String> {
+    let (layers, neighbours) = (&graph.layers, neighbours(graph));
+    let mut maker: Option<&LayerNode> = None;
+    for (index, _) in layers
+        .iter()
+        .enumerate()
+        .filter(|(_, node)| node.path == norm && node.kind == LayerKind::BatchNorm)
+    {
+        let Some(behind_index) = neighbours.behind[index] else {
+            return Err("no convolution or linear layer is directly in front of it".to_owned());
+        };
+        let behind = &layers[behind_index];
+        if neighbours.norm[behind_index] != Some(index) {
+            return Err(format!("`{}`, in front of it, is read by others too", behind.path));
+        }
+        // A scale that is negative makes the largest value the smallest.
+        if neighbours.maximum[behind_index] {
+            return Err(format!("a max-pool is between it and `{}`", behind.path));
+        }
+        if let Some(other) = maker.replace(behind).filter(|other| other.path != behind.path) {
+            return Err(format!("it is used behind `{}` and behind `{}`", other.path, behind.path));
+        }
+    }
+    let maker = maker.ok_or("the data flow does not have it")?;
+    let path = maker.path.as_str();
+    let elsewhere = |(index, node): (usize, &LayerNode)| {
+        let behind = neighbours.norm[index];
+        node.path == path && behind.is_none_or(|behind| layers[behind].path != norm)
+    };
+    if layers.iter().enumerate().any(elsewhere) {
+        return Err(format!("`{path}`, in front of it, is used without it elsewhere"));
+    }
+    let is = |name: &'static str| {
+        move |node: &LayerNode| {
+            node.tensors
+                .iter()
+                .find(|bound| bound.name == name)
+                .and_then(|bound| memory(&bound.tensor))
+        }
+    };
+    let unreached = |path: &str| {
+        Err(format!(
+            "nothing reaches `{path}`: it is no layer of tch's or of `slim_runtime::nn`, or a hand-written `layers_mut` around it does not visit its parts"
+        ))
+    };
+    match form.weights(path) {
+        Some(weights) if memory(&weights.weight) == is("weight")(maker) => {}
+        _ => return unreached(path),
+    }
+    let node = layers.iter().find(|node| node.path == norm && node.kind == LayerKind::BatchNorm);
+    match (form.norm(norm), node) {
+        (Some(held), Some(node)) if memory(&held.statistics[0]) == is("running_mean")(node) => {
+            Ok(path.to_owned())
+        }
+        _ => unreached(norm),
+    }
+}

@@ -1,0 +1,191 @@
+//! What a form of the network computes, and how long that takes.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use tch::{Device, TchError, Tensor};
+
+use super::form::Form;
+use super::layout::Layout;
+use crate::graph::memory;
+use crate::nn::recorder;
+use crate::nn::recorder::Record;
+use crate::numeric::compare;
+use crate::numeric::compare::{Closeness, Divergence};
+use crate::panics::caught;
+use crate::{Error, Prunable, Result};
+
+/// Forms are measured in turn, so often at least and at most, and in between as long as they take no longer than this together.
+const ROUNDS: std::ops::Range<usize> = if cfg!(test) { 1..1 } else { 5..25 };
+const LONG_ENOUGH: Duration = Duration::from_millis(1500);
+
+/// A forward pass that must not change.
+pub(super) struct Trial<'t, X: ?Sized, F> {
+    pub(super) sample: &'t X,
+    pub(super) forward: &'t F,
+    /// What the network gave, in double precision.
+    pub(super) expected: Tensor,
+    pub(super) tolerance: f64,
+}
+
+/// A form that may stay.
+pub(super) struct Candidate {
+    /// `None` for the network as it was.
+    pub(super) layout: Option<Layout>,
+    /// Or why it is out.
+    pub(super) form: Result<Form, String>,
+    pub(super) closeness: Option<Closeness>,
+    pub(super) times: Vec<Duration>,
+}
+
+impl Candidate {
+    pub(super) fn before(original: Form) -> Self {
+        Candidate { layout: None, form: Ok(original), closeness: None, times: Vec::new() }
+    }
+
+    /// In seconds; `None` where it is out.
+    pub(super) fn median(&self) -> Option<f64> {
+        let mut times = self.form.as_ref().ok().map(|_| self.times.clone())?;
+        times.sort_unstable();
+        times.get(times.len() / 2).map(Duration::as_secs_f64)
+    }
+}
+
+impl<X: ?Sized, F> Trial<'_, X, F> {
+    fn run<M: ?Sized>(&self, model: &M) -> Result<Tensor, String>
+    where
+        F: Fn(&M, &X) -> Tensor,
+    {
+        let output = caught(|| tch::no_grad(|| (self.forward)(model, self.sample)));
+        output.map_err(|message| Divergence::Panic { message }.to_string())
+    }
+
+    /// How close the model as it is now is to the network; or how it differs.
+    ///
+    /// # Errors
+    /// [`Error::Torch`].
+    pub(super) fn compare<M: ?Sized>(&self, model: &M) -> Result<Result<Closeness, String>>
+    where
+        F: Fn(&M, &X) -> Tensor,
+    {
+        match self.run(model) {
+            Ok(output) => Ok(compare::compare(&self.expected, &output, self.tolerance)?
+                .map_err(|divergence| divergence.to_string())),
+            Err(message) => Ok(Err(message)),
+        }
+    }
+
+    /// Like [`compare`](Self::compare), of a model that has this form, and of what size images are that each layer is given, by field path.
+    ///
+    /// # Errors
+    /// [`Error::Torch`].
+    #[allow(clippy::type_complexity)]
+    pub(super) fn run_recorded<M: ?Sized>(
+        &self,
+        model: &M,
+        form: &Form,
+    ) -> Result<Result<(Closeness, HashMap<String, Vec<i64>>), String>>
+    where
+        F: Fn(&M, &X) -> Tensor,
+    {
+        let mut compared = None;
+        let records = recorder::record(|| compared = Some(self.compare(model)));
+        let Some(compared) = compared.transpose()? else {
+            return Ok(Err("it did not run".to_owned()));
+        };
+        Ok(compared.map(|closeness| (closeness, given(form, records))))
+    }
+
+    /// A form of this layout, if the network is the same in it.
+    ///
+    /// # Errors
+    /// [`Error::Torch`], those of a hand-written `layers_mut`.
+    pub(super) fn candidate<M: Prunable + ?Sized>(
+        &self,
+        model: &mut M,
+        layout: Layout,
+        form: Result<Form, String>,
+    ) -> Result<Candidate>
+    where
+        F: Fn(&M, &X) -> Tensor,
+    {
+        let (form, closeness) = match form {
+            Ok(form) => {
+                form.put(model)?;
+                match self.compare(model)? {
+                    Ok(closeness) => (Ok(form), Some(closeness)),
+                    Err(difference) => (Err(difference), None),
+                }
+            }
+            Err(reason) => (Err(reason), None),
+        };
+        Ok(Candidate { layout: Some(layout), form, closeness, times: Vec::new() })
+    }
+
+    /// Measures all candidates that are not out, in turn, so that what else the machine does disturbs them alike.
+    ///
+    /// # Errors
+    /// [`Error::Torch`], those of a hand-written `layers_mut`.
+    pub(super) fn measure<M: Prunable + ?Sized>(
+        &self,
+        model: &mut M,
+        candidates: &mut [Candidate],
+    ) -> Result<()>
+    where
+        F: Fn(&M, &X) -> Tensor,
+    {
+        let start = Instant::now();
+        for round in 0..ROUNDS.end.max(1) {
+            if round >= ROUNDS.start && start.elapsed() > LONG_ENOUGH {
+                break;
+            }
+            for candidate in candidates.iter_mut() {
+                let Ok(form) = &candidate.form else { continue };
+                form.put(model)?;
+                match self.time(model)? {
+                    Ok(time) => candidate.times.push(time),
+                    Err(message) => candidate.form = Err(message),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The second of two passes: the first finds caches and memory of another form.
+    fn time<M: ?Sized>(&self, model: &M) -> Result<Result<Duration, String>>
+    where
+        F: Fn(&M, &X) -> Tensor,
+    {
+        let wait = |output: &Tensor| finished(output).map_err(Error::torch("the output"));
+        let mut time = Duration::ZERO;
+        for _ in 0..2 {
+            let start = Instant::now();
+            match self.run(model) {
+                Ok(output) => wait(&output)?,
+                Err(message) => return Ok(Err(message)),
+            }
+            time = start.elapsed();
+        }
+        Ok(Ok(time))
+    }
+}
+
+/// Waits for a device that works on while its tensors are handed out already.
+fn finished(output: &Tensor) -> Result<(), TchError> {
+    if output.device() != Device::Cpu {
+        output.f_flatten(0, -1)?.f_narrow(0, 0, 1)?.f_double_value(&[0])?;
+    }
+    Ok(())
+}
+
+/// Of what size images are that layers were given, by field path.
+fn given(form: &Form, records: Vec<Record>) -> HashMap<String, Vec<i64>> {
+    let mut given = HashMap::new();
+    for (path, weights) in form.all_weights() {
+        let record = records.iter().find(|record| {
+            memory(&record.weight).is_some_and(|at| memory(&weights.weight) == Some(at))
+        });
+        given.extend(record.map(|record| (path.to_owned(), record.given.clone())));
+    }
+    given
+}

@@ -1,0 +1,143 @@
+//! Whether a file computes what the network does.
+
+use tch::{CModule, TchError, Tensor};
+
+use super::{Batch, trace};
+use crate::Error;
+use crate::numeric::compare::{all_finite, double, is_float, largest};
+use crate::panics::caught;
+
+/// How often the sample is run: libtorch optimises a module in its first runs, and what it then runs is what is served.
+const RUNS: usize = 3;
+
+/// How close two outputs are: the largest difference, and the largest magnitude.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Closest {
+    pub(super) difference: f64,
+    pub(super) magnitude: f64,
+}
+
+impl Closest {
+    fn and(self, other: Self) -> Self {
+        Self {
+            difference: self.difference.max(other.difference),
+            magnitude: self.magnitude.max(other.magnitude),
+        }
+    }
+}
+
+/// What the network computes.
+///
+/// # Errors
+/// It panics, or there is nothing to compare with.
+pub(super) fn run(inputs: &[Tensor], run: &impl Fn(&[Tensor]) -> Tensor) -> Result<Tensor, String> {
+    let output =
+        caught(|| run(inputs)).map_err(|message| format!("its forward pass panics: {message}"))?;
+    let finite = double(&output)
+        .and_then(|output| all_finite(&output))
+        .map_err(|error| error.to_string())?;
+    if finite {
+        Ok(output)
+    } else {
+        Err("its output is not finite on this sample; use another".to_owned())
+    }
+}
+
+/// Compares a module with the network, on the sample and on what is made of it.
+///
+/// # Errors
+/// How they differ.
+pub(super) fn check(
+    served: &CModule,
+    samples: &[Tensor],
+    expected: &Tensor,
+    run: &impl Fn(&[Tensor]) -> Tensor,
+    tolerance: f64,
+) -> Result<(Closest, Batch), String> {
+    let mut closest = Closest::default();
+    for _ in 0..RUNS {
+        let found = output(served, samples)
+            .map_err(|error| format!("what was written does not run: {error}"))?;
+        let again = compare(expected, &found, tolerance).map_err(|how| {
+            format!(
+                "what was written is another network: {how}; the trace has missed something, such as a tensor that the forward pass makes of numbers (by `Tensor::from_slice`: make it before), or draws at random"
+            )
+        })?;
+        closest = closest.and(again);
+    }
+    let reversed =
+        samples.iter().map(reversed).collect::<Result<Vec<_>, _>>().map_err(trace::words)?;
+    if let Ok(expected) = self::run(&reversed, run) {
+        let same =
+            output(served, &reversed).and_then(|found| compare(&expected, &found, tolerance));
+        same.map_err(|how| {
+            format!(
+                "its forward pass depends on the values of its input by more than operations of libtorch's (a branch in Rust, a number that is read from a tensor), which a trace does not hold: on the values of the sample in reversed order, {how}"
+            )
+        })?;
+    }
+    Ok((closest, batch(served, samples, run, tolerance)))
+}
+
+/// Whether a module takes twice the batch.
+fn batch(
+    served: &CModule,
+    samples: &[Tensor],
+    run: &impl Fn(&[Tensor]) -> Tensor,
+    tolerance: f64,
+) -> Batch {
+    let sizes: Vec<_> = samples.iter().map(|sample| sample.size().first().copied()).collect();
+    let Some(&Some(size)) = sizes.first() else { return Batch::Unknown };
+    if sizes.iter().any(|other| *other != Some(size)) {
+        return Batch::Unknown;
+    }
+    let twice = samples
+        .iter()
+        .map(|sample| Tensor::f_cat(&[sample, sample], 0))
+        .collect::<Result<Vec<_>, _>>();
+    let Ok(twice) = twice else { return Batch::Unknown };
+    let Ok(expected) = self::run(&twice, run) else { return Batch::Unknown };
+    match output(served, &twice).and_then(|found| compare(&expected, &found, tolerance)) {
+        Ok(_) => Batch::Any,
+        Err(why) => Batch::Only { size, why },
+    }
+}
+
+/// The same values from the last to the first: valid input if the sample is.
+fn reversed(sample: &Tensor) -> Result<Tensor, TchError> {
+    sample.f_flip((0..sample.dim() as i64).collect::<Vec<_>>())
+}
+
+fn output(served: &CModule, inputs: &[Tensor]) -> Result<Tensor, String> {
+    served.forward_ts(inputs).map_err(interpreters_words)
+}
+
+/// The last line: before it stands where in the file's code it was.
+fn interpreters_words(error: TchError) -> String {
+    let words = trace::words(error);
+    words.lines().last().unwrap_or_default().trim().to_owned()
+}
+
+fn compare(expected: &Tensor, found: &Tensor, tolerance: f64) -> Result<Closest, String> {
+    let form = |tensor: &Tensor| format!("{:?} of {:?}", tensor.size(), tensor.kind());
+    if (expected.size(), expected.kind()) != (found.size(), found.kind()) {
+        return Err(format!("the output is {} instead of {}", form(found), form(expected)));
+    }
+    if expected.numel() == 0 {
+        return Ok(Closest::default());
+    }
+    let tolerance = if is_float(expected.kind()) { tolerance } else { 0. };
+    let closest = distance(expected, found).map_err(|error| error.to_string())?;
+    match closest {
+        Closest { difference, magnitude } if difference <= tolerance * magnitude => Ok(closest),
+        Closest { difference, magnitude } => {
+            Err(format!("outputs of up to {magnitude:.3} are off by up to {difference:.2e}"))
+        }
+    }
+}
+
+fn distance(expected: &Tensor, found: &Tensor) -> Result<Closest, Error> {
+    let (expected, found) = (double(expected)?, double(found)?);
+    let difference = expected.f_sub(&found).map_err(Error::torch("comparing outputs"))?;
+    Ok(Closest { difference: largest(&difference)?, magnitude: largest(&expected)? })
+}

@@ -1,0 +1,59 @@
+//! Writing down what `forward` does.
+
+use tch::{CModule, TchError, Tensor};
+
+use crate::error::without_backtrace;
+use crate::panics::caught;
+
+/// Traces `run`. Whatever happens, nothing is being traced afterwards.
+///
+/// # Errors
+/// It panics, or cannot be traced, in words.
+pub(super) fn trace(
+    inputs: &[Tensor],
+    run: &impl Fn(&[Tensor]) -> Tensor,
+) -> Result<CModule, String> {
+    let mut panic = None;
+    let traced = CModule::create_by_tracing("Network", "forward", inputs, &mut |inputs| {
+        // A panic must not leave the thread in the middle of a trace: it ends without outputs.
+        match caught(|| run(inputs)) {
+            Ok(output) => vec![output],
+            Err(message) => {
+                panic = Some(message);
+                Vec::new()
+            }
+        }
+    });
+    match (panic, traced) {
+        (Some(message), _) => Err(untraceable(&message)),
+        (None, Ok(module)) => Ok(module),
+        (None, Err(error)) => {
+            abandon();
+            Err(untraceable(&words(error)))
+        }
+    }
+}
+
+/// Takes the thread out of a trace that could not be ended: libtorch refuses to begin a second one, and gives the first one up.
+fn abandon() {
+    let _ = CModule::create_by_tracing("Nothing", "forward", &[], &mut |_| Vec::new());
+}
+
+/// Why a pass that went well does not when it is traced. Where libtorch would print whole tensors, in other words.
+fn untraceable(words: &str) -> String {
+    let reason = if words.contains("did not have observable data dependence") {
+        "no operation of libtorch's gives its output, which is a tensor that was there before"
+    } else if words.contains("requires grad") {
+        "a tensor that the network's fields do not tell of requires a gradient, and a trace holds no such; freeze it first, with `VarStore::freeze` or `set_requires_grad(false)`"
+    } else if words.contains("Unsupported value kind: Tensor") {
+        "no trace holds a tensor in oneDNN's blocked layout, or a sparse one; export the network before its weights are laid out so"
+    } else {
+        words
+    };
+    format!("its forward pass cannot be traced: {reason}")
+}
+
+/// What libtorch says, without where in its own code it was.
+pub(super) fn words(error: TchError) -> String {
+    without_backtrace(&error).trim().to_owned()
+}

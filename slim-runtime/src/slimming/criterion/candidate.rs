@@ -1,0 +1,85 @@
+//! A layer as a criterion sees it.
+
+use tch::Tensor;
+
+use crate::graph::LayerKind;
+use crate::graph::{LayerNode, Ranked};
+use crate::{Error, Result};
+
+/// A layer whose channels a [`Criterion`](super::Criterion) may rank.
+pub struct Candidate<'g> {
+    layer: &'g LayerNode,
+    ranked: &'g Ranked,
+}
+
+impl<'g> Candidate<'g> {
+    pub(crate) fn new(layer: &'g LayerNode, ranked: &'g Ranked) -> Self {
+        Self { layer, ranked }
+    }
+
+    /// Field path: `layer2.0.conv1`.
+    pub fn path(&self) -> &'g str {
+        &self.layer.path
+    }
+
+    /// What the layer does.
+    pub fn kind(&self) -> &'g LayerKind {
+        &self.layer.kind
+    }
+
+    /// How many channels there are to score.
+    pub fn channels(&self) -> usize {
+        self.layer.axes[self.ranked.axis].ids.len()
+    }
+
+    /// Scale `[channels]`: γ of a batch norm; `None` for a layer that has none.
+    pub fn scale(&self) -> Option<&'g Tensor> {
+        self.ranked.is_scale.then(|| &self.layer.tensors[self.ranked.tensor].tensor)
+    }
+
+    /// Weights `[channels, values of each]` of a layer that makes channels, those of one output channel in each row; `None` for a layer that makes none.
+    ///
+    /// # Errors
+    /// [`Error::Torch`].
+    pub fn filters(&self) -> Result<Option<Tensor>> {
+        if self.ranked.is_scale {
+            return Ok(None);
+        }
+        self.rows(&self.layer.tensors[self.ranked.tensor].tensor).map(Some)
+    }
+
+    /// The gradient of the [scale](Self::scale) `[channels]`, or of the [filters](Self::filters) `[channels, values of each]`; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Torch`].
+    pub fn gradient(&self) -> Result<Option<Tensor>> {
+        let gradient =
+            self.layer.tensors[self.ranked.tensor].tensor.f_grad().map_err(self.error())?;
+        match gradient.defined() {
+            false => Ok(None),
+            true if self.ranked.is_scale => Ok(Some(gradient)),
+            true => self.rows(&gradient).map(Some),
+        }
+    }
+
+    /// Any tensor of the layer by its name: `weight`, `bias`, `running_mean`.
+    pub fn tensor(&self, name: &str) -> Option<&'g Tensor> {
+        self.layer.tensors.iter().find(|tensor| tensor.name == name).map(|tensor| &tensor.tensor)
+    }
+
+    /// The channel dimension first, all others in one.
+    fn rows(&self, tensor: &Tensor) -> Result<Tensor> {
+        let rows = || {
+            tensor
+                .f_detach()?
+                .f_transpose(0, self.ranked.dim as i64)?
+                .f_reshape([self.channels() as i64, -1])
+        };
+        rows().map_err(self.error())
+    }
+
+    /// For `map_err`: libtorch's error with the tensor that is ranked by.
+    pub(super) fn error(&self) -> impl FnOnce(tch::TchError) -> Error {
+        Error::torch(format!("{}.{}", self.layer.path, self.layer.tensors[self.ranked.tensor].name))
+    }
+}

@@ -1,0 +1,109 @@
+//! How important a channel is: one trait, the field's criteria, and a user's own.
+
+mod candidate;
+mod fpgm;
+mod norm;
+mod random;
+mod ranking;
+mod scale;
+mod taylor;
+
+use std::fmt::Debug;
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use crate::Result;
+pub use crate::analysis::Masking;
+pub use candidate::Candidate;
+pub use fpgm::Fpgm;
+pub use norm::{L1, L2};
+pub use random::Random;
+pub use ranking::Ranking;
+pub use scale::BatchNormScale;
+pub use taylor::Taylor;
+
+/// Says how important the channels of a layer are; the least important go first.
+///
+/// slim asks it for each layer that has a scale (a batch norm) or makes channels (a convolution, a linear layer). Scores are made comparable between layers by
+/// [`Normalisation`], and channels that stay or go together get one score by [`Coupling`](crate::Coupling).
+///
+/// One of your own takes a few lines. This one ranks filters by their largest weight:
+///
+/// ```
+/// use slim_runtime::criterion::{Candidate, Criterion};
+/// use slim_runtime::{Prunable, Result, Slimming};
+/// use tch::{Tensor, nn};
+///
+/// #[derive(Debug)]
+/// struct LargestWeight;
+///
+/// impl Criterion for LargestWeight {
+///     fn name(&self) -> String {
+///         "largest weight".to_owned()
+///     }
+///     fn scores(&self, layer: &Candidate) -> Result<Option<Tensor>> {
+///         Ok(layer.filters()?.map(|filters| filters.abs().amax(&[1][..], false)))
+///     }
+/// }
+///
+/// # #[derive(Debug, Prunable)]
+/// # #[prune(sequential)]
+/// # struct Net { conv1: nn::Conv2D, conv2: nn::Conv2D }
+/// # let vs = nn::VarStore::new(tch::Device::Cpu);
+/// # let p = &vs.root();
+/// # let net = Net { conv1: nn::conv2d(p / "conv1", 3, 8, 3, Default::default()), conv2: nn::conv2d(p / "conv2", 8, 4, 3, Default::default()) };
+/// let plan = net.plan(&Slimming::ratio(0.5).criterion(LargestWeight))?;
+/// assert_eq!(plan.slimming().criterion.name(), "largest weight");
+/// # assert_eq!(plan.layer("conv1").unwrap().axis("out").unwrap().keep.len(), 3);
+/// # Ok::<(), slim_runtime::Error>(())
+/// ```
+pub trait Criterion: Debug + Send + Sync {
+    /// What plans and files call it. Two criteria of one name count as equal.
+    fn name(&self) -> String;
+
+    /// Scores `[channels]` of any float kind, finite and the larger the more important; `None` where this criterion has no say, so that other layers rank the
+    /// channels or nothing does.
+    ///
+    /// # Errors
+    /// What it cannot do, with the layer's [path](Candidate::path).
+    fn scores(&self, layer: &Candidate<'_>) -> Result<Option<Tensor>>;
+
+    /// What to see to when no layer has scores; the end of a sentence.
+    fn requirement(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What has to be zero for a channel to be gone, and thus which channels may go at all.
+    fn masking(&self) -> Masking {
+        Masking::Parameters
+    }
+}
+
+/// What a criterion says of the channels of a layer, each by itself. Made by [`Prunable::scores`](crate::Prunable::scores).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct LayerScores {
+    /// Field path of the layer: `layer2.0.bn1`.
+    pub path: String,
+    /// Name of the axis whose channels these are.
+    pub axis: String,
+    /// By channel: its score, normalised as the slimming asks for.
+    pub scores: Vec<f64>,
+}
+
+/// How the scores of different layers are made comparable, before the scores of coupled channels become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Normalisation {
+    /// They are taken as they are, as in Network Slimming.
+    #[default]
+    None,
+    /// Divided by the largest of the layer.
+    Max,
+    /// Divided by the mean of the layer.
+    Mean,
+    /// Divided by the L2 norm of the layer's scores (Molchanov et al., ICLR 2017).
+    L2,
+}

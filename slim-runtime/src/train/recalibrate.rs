@@ -1,0 +1,253 @@
+//! Running statistics estimated anew, from data.
+
+use std::collections::HashMap;
+
+use tch::{Device, Kind, TchError, Tensor};
+
+use crate::analysis;
+use crate::analysis::Graph;
+use crate::analysis::Masking;
+use crate::graph::LayerKind;
+use crate::{Error, Prunable, Result, fault};
+
+/// Estimates the running mean and variance of every batch norm anew, as plain averages over batches: what slimming has changed of them is made good
+/// without training.
+///
+/// `forward` runs the model on a batch **in training mode**, once for each. The result is what PyTorch's `torch.optim.swa_utils.update_bn` gives (a momentum of
+/// `None`), whatever the momentum of the layers: the mean over the batches of each batch's mean and unbiased variance. A batch norm that is
+/// applied several times in a pass weighs its uses by its momentum. As in any training pass, dropout is at work. No gradient is computed.
+///
+/// ```
+/// use slim_runtime::{Prunable, recalibrate};
+/// use tch::{Device, Tensor, nn};
+///
+/// #[derive(Debug, Prunable)]
+/// #[prune(sequential)]
+/// struct Net { conv1: nn::Conv2D, bn: nn::BatchNorm, conv2: nn::Conv2D }
+///
+/// impl nn::ModuleT for Net {
+///     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
+///         xs.apply(&self.conv1).apply_t(&self.bn, train).relu().apply(&self.conv2)
+///     }
+/// }
+///
+/// let vs = nn::VarStore::new(Device::Cpu);
+/// let p = &vs.root();
+/// let mut net = Net {
+///     conv1: nn::conv2d(p / "conv1", 3, 8, 3, Default::default()),
+///     bn: nn::batch_norm2d(p / "bn", 8, Default::default()),
+///     conv2: nn::conv2d(p / "conv2", 8, 4, 3, Default::default()),
+/// };
+/// net.slim(0.5)?;
+/// let batches = (0..4).map(|_| Tensor::randn([16, 3, 8, 8], tch::kind::FLOAT_CPU));
+/// recalibrate(&mut net, batches, |net, images| Ok(images.apply_t(net, true)))?;
+/// # Ok::<(), slim_runtime::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Recalibration`] where there is no batch, where a batch norm's statistics have not moved (`forward` does not reach it, or not in training mode), are not
+/// finite, or move by an unknown momentum; whatever `forward` returns. After an error, and when `forward` panics, all statistics are what they were, to the bit.
+pub fn recalibrate<M: Prunable, B, T>(
+    model: &mut M,
+    batches: impl IntoIterator<Item = B>,
+    mut forward: impl FnMut(&M, B) -> Result<T>,
+) -> Result<()> {
+    let graph = analysis::trace(model, Masking::BatchNorm)?;
+    let _no_grad = tch::no_grad_guard();
+    let mut norms = Norms::of(&graph)?;
+    let mut empty = true;
+    for batch in batches {
+        norms.each(Norm::reset)?;
+        forward(model, batch)?;
+        // A closure may have been asked for gradients.
+        let _no_grad = tch::no_grad_guard();
+        norms.each(Norm::add)?;
+        empty = false;
+    }
+    if empty {
+        let reason = "there is no batch to estimate its statistics from".to_owned();
+        return Err(Error::Recalibration { path: "model".to_owned(), reason });
+    }
+    norms.finish()
+}
+
+/// Every batch norm of a model, once. Dropped before it is finished, it gives all of them their statistics back.
+struct Norms {
+    norms: Vec<Norm>,
+    finished: bool,
+}
+
+struct Norm {
+    path: String,
+    /// Running mean and variance.
+    live: [Tensor; 2],
+    old: [Tensor; 2],
+    sums: [Tensor; 2],
+    /// How many batches have moved them; stochastic depth may leave some out.
+    batches: u32,
+    /// How much of what was there before is left after a pass.
+    left: f64,
+    /// What is there before a pass: almost zero, so that nothing is rounded away, and no variance can be.
+    start: f64,
+}
+
+impl Norms {
+    fn of(graph: &Graph) -> Result<Self> {
+        let mut uses: HashMap<(usize, usize), i32> = HashMap::new();
+        let norms = || {
+            graph.layers.iter().enumerate().filter(|(_, layer)| layer.kind == LayerKind::BatchNorm)
+        };
+        let statistics = |index: usize, name: &str| {
+            graph.layers[index].tensors.iter().position(|tensor| tensor.name == name)
+        };
+        for (index, layer) in norms() {
+            let Some(mean) = statistics(index, "running_mean") else { continue };
+            *uses.entry(layer.tensors[mean].tied.unwrap_or((index, mean))).or_default() += 1;
+        }
+        let mut found = Norms { norms: Vec::new(), finished: false };
+        for (index, layer) in norms() {
+            let (Some(mean), Some(var)) =
+                (statistics(index, "running_mean"), statistics(index, "running_var"))
+            else {
+                continue;
+            };
+            let Some(&uses) = uses.get(&(index, mean)) else { continue };
+            let momentum = layer
+                .momentum
+                .filter(|momentum| *momentum > 0.0 && *momentum <= 1.0)
+                .ok_or_else(|| {
+                    let momentum = layer.momentum.map_or_else(
+                        || "that cannot be read".to_owned(),
+                        |momentum| format!("of {momentum}"),
+                    );
+                    let reason = format!(
+                        "it has a momentum {momentum}; build it with one in (0, 1], as 0.1"
+                    );
+                    Error::Recalibration { path: layer.path.clone(), reason }
+                })?;
+            let live = [&layer.tensors[mean].tensor, &layer.tensors[var].tensor];
+            found.norms.push(
+                Norm::new(layer.path.clone(), live, (1.0 - momentum).powi(uses))
+                    .map_err(Error::torch(&layer.path))?,
+            );
+        }
+        match found.norms.is_empty() {
+            true => Err(Error::Recalibration {
+                path: "model".to_owned(),
+                reason: "its data flow has no batch norm".to_owned(),
+            }),
+            false => Ok(found),
+        }
+    }
+
+    fn each(&mut self, mut act: impl FnMut(&mut Norm) -> Result<(), TchError>) -> Result<()> {
+        self.norms.iter_mut().try_for_each(|norm| {
+            fault::point().and_then(|()| act(norm)).map_err(Error::torch(&norm.path))
+        })
+    }
+
+    /// Checks all, and writes only then.
+    fn finish(mut self) -> Result<()> {
+        self.each(Norm::average)?;
+        for norm in &self.norms {
+            let refuse = |reason: &str| {
+                Err(Error::Recalibration { path: norm.path.clone(), reason: reason.to_owned() })
+            };
+            let finite = || {
+                norm.sums.iter().try_fold(true, |finite, sum| {
+                    Ok(finite && bool::try_from(sum.f_isfinite()?.f_all()?)?)
+                })
+            };
+            match norm.batches {
+                0 => {
+                    return refuse(
+                        "its statistics have not moved; run the model in training mode, `forward_t(&images, true)`",
+                    );
+                }
+                _ if !finite().map_err(Error::torch(&norm.path))? => {
+                    return refuse(
+                        "its statistics are not finite on these batches; look for NaN or infinity in the data and the weights",
+                    );
+                }
+                _ => {}
+            }
+        }
+        self.each(|norm| {
+            norm.sums
+                .iter()
+                .zip(&mut norm.live)
+                .try_for_each(|(sum, live)| live.f_copy_(sum).map(|_| ()))
+        })?;
+        self.finished = true;
+        Ok(())
+    }
+}
+
+impl Drop for Norms {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _no_grad = tch::no_grad_guard();
+            for norm in &mut self.norms {
+                for (live, old) in norm.live.iter_mut().zip(&norm.old) {
+                    // The same copy has gone well in the other direction, and there is nothing left to do about a failure.
+                    let _ = live.f_copy_(old);
+                }
+            }
+        }
+    }
+}
+
+impl Norm {
+    fn new(path: String, [mean, var]: [&Tensor; 2], left: f64) -> Result<Self, TchError> {
+        let zeros = |tensor: &Tensor| Tensor::f_zeros(tensor.size(), (Kind::Double, Device::Cpu));
+        let old = |tensor: &Tensor| {
+            Tensor::f_empty_like(tensor).and_then(|mut old| old.f_copy_(tensor).map(|()| old))
+        };
+        // Of halves, sixteen times the smallest.
+        let start = if var.kind() == Kind::Half { -(0.5_f64.powi(20)) } else { -1e-30 };
+        Ok(Norm {
+            path,
+            live: [mean.shallow_clone(), var.shallow_clone()],
+            old: [old(mean)?, old(var)?],
+            sums: [zeros(mean)?, zeros(var)?],
+            batches: 0,
+            left,
+            start,
+        })
+    }
+
+    fn reset(&mut self) -> Result<(), TchError> {
+        let [mean, var] = &mut self.live;
+        let _ = mean.f_fill_(0.0)?;
+        let _ = var.f_fill_(self.start)?;
+        Ok(())
+    }
+
+    /// A pass leaves `left · start + (1 − left) · batch`.
+    fn add(&mut self) -> Result<(), TchError> {
+        let (left, start) = (self.left, self.start);
+        let unmoved = Tensor::f_full_like(&self.live[1], start)?;
+        if self.live[1].f_equal(&unmoved)? {
+            return Ok(());
+        }
+        self.batches += 1;
+        for ((sum, live), start) in self.sums.iter_mut().zip(&self.live).zip([0.0, start]) {
+            let batch = live
+                .f_to_device(Device::Cpu)?
+                .f_to_kind(Kind::Double)?
+                .f_sub_scalar(left * start)?
+                .f_div_scalar(1.0 - left)?;
+            let _ = sum.f_add_(&batch)?;
+        }
+        Ok(())
+    }
+
+    fn average(&mut self) -> Result<(), TchError> {
+        for sum in &mut self.sums {
+            let _ = sum.f_div_scalar_(f64::from(self.batches.max(1)))?;
+        }
+        // A variance that is zero may have been rounded to less.
+        let _ = self.sums[1].f_clamp_min_(0.0)?;
+        Ok(())
+    }
+}
