@@ -94,7 +94,11 @@
 //! # The check after surgery
 //!
 //! Inside the transaction that slims the network, the symbolic pass runs once more. Its graph must be the dense one without the removed channels, or everything is put back, to the bit, and
-//! the error names both lines. This finds a branch that flips at the new width, a number that is computed from a width, an index that moved.
+//! the error names both lines. This finds a branch that flips at the new width, an index that moved, and a number, a size or a constant that `forward` computes from a width, from weights
+//! or from statistics: `xs / Tensor::from(c as f64)`, `xs / self.conv.ws.norm()`. Random numbers in training, as those of stochastic depth, are no difference.
+//!
+//! A `forward` is told numbers of channels multiplied by a prime, so that they differ from numbers that are written out: multiply and divide them, and give them to views.
+//! What it does to fields that are tensors, as a counter of steps, is taken back.
 //!
 //! # Layers that only training applies
 //!

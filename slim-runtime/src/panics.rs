@@ -1,13 +1,16 @@
 //! A panic as a finding.
 
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 thread_local! {
     /// Whether a panic of this thread is expected, and would only fill the screen with libtorch's backtraces.
     static EXPECTED: Cell<bool> = const { Cell::new(false) };
+
+    /// Where the last expected panic was: file, line and column.
+    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// Runs `body`; a panic is returned as its message, and is not printed.
@@ -17,14 +20,28 @@ pub(crate) fn caught<T>(body: impl FnOnce() -> T) -> Result<T, String> {
         let print = take_hook();
         set_hook(Box::new(move |info| {
             if !EXPECTED.get() {
-                print(info);
+                return print(info);
             }
+            PLACE.set(info.location().map(ToString::to_string));
         }));
     });
     let before = EXPECTED.replace(true);
     let done = catch_unwind(AssertUnwindSafe(body));
     EXPECTED.set(before);
     done.map_err(|panic| message(&*panic))
+}
+
+/// Like [`caught`], with the place of the panic where that is in a user's code: not in a library or in Rust's own.
+pub(crate) fn caught_at<T>(body: impl FnOnce() -> T) -> Result<T, (String, Option<String>)> {
+    PLACE.set(None);
+    caught(body).map_err(|message| {
+        let is_theirs = |place: &String| {
+            !["/rustc/", "/registry/", "/git/checkouts/"]
+                .iter()
+                .any(|library| place.contains(library))
+        };
+        (message, PLACE.take().filter(is_theirs))
+    })
 }
 
 /// What a panic says. Of one of tch's it is libtorch's own words, without where in its own code it was.

@@ -2,9 +2,9 @@
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
+use syn::Generics;
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::Generics;
 
 use super::flow_expr::{FlowExpr, Join};
 use super::trace_call;

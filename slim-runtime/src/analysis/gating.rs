@@ -30,7 +30,9 @@ pub(crate) fn holds(
     class: &[ChannelId],
     masking: Masking,
 ) -> Vec<Option<Rc<Hold>>> {
-    let mut gates = Gates { masking, of: vec![Gated::All(false); recording.values.len()] };
+    let count = recording.values.len();
+    let mut gates =
+        Gates { masking, of: vec![Gated::All(false); count], poles: vec![false; count] };
     let mut held = Held { class, by_class: vec![None; class.len()] };
     for step in &recording.steps {
         match step {
@@ -81,14 +83,26 @@ struct Gates {
     masking: Masking,
     /// By value.
     of: Vec<Gated>,
+    /// By value: whether it may be infinite, or no number, where a channel is masked.
+    poles: Vec<bool>,
 }
 
 impl Gates {
     fn operation(&mut self, recording: &Recording, operation: &Operation) {
         let operands = &operation.operands;
+        let has_pole = operands.iter().any(|&operand| self.poles[operand]);
+        self.poles[operation.result] = has_pole || operation.operator.gate == Gate::Pole;
         let gated = match (operation.operator.gate, &operation.operator.sources) {
-            (Gate::Never, _) => Gated::All(false),
+            (Gate::Never | Gate::Pole, _) => Gated::All(false),
             (Gate::Always, _) => Gated::All(true),
+            // Zero times what is infinite is no zero.
+            _ if has_pole => Gated::All(false),
+            (Gate::Dividend, _) => {
+                let divides = |position| !self.of[operands[1]].at(position);
+                let width = recording.values[operands[0]].len();
+                let gated = |position| self.of[operands[0]].at(position) && divides(position);
+                Gated::Each((0..width).map(gated).collect())
+            }
             (Gate::First, Sources::Zip) => self.of[operands[0]].clone(),
             (_, Sources::New) => Gated::All(false),
             (_, Sources::Same | Sources::Broadcast) => self.of[operands[0]].clone(),

@@ -7,6 +7,10 @@ use std::panic::Location;
 pub(crate) struct Asked {
     /// Where it asked for sizes, and what it was told.
     pub(crate) sizes: Vec<(&'static Location<'static>, Vec<i64>)>,
+    /// Where it asked for a number of dimensions that nothing says.
+    pub(crate) ranks: Vec<&'static Location<'static>>,
+    /// Whether it asked for the kind or the device of a tensor.
+    pub(crate) options: bool,
     /// Numbers that it gave to operations that take sizes.
     pub(crate) given: Vec<i64>,
 }
@@ -20,8 +24,9 @@ impl Asked {
             *size > 1 && self.given.iter().any(is_used)
         };
         let unused = self.sizes.iter().filter(|(_, sizes)| !sizes.iter().any(used));
+        let places = unused.map(|(at, _)| at).chain(&self.ranks);
         let mut places: Vec<String> =
-            unused.map(|(at, _)| format!("{}:{}:{}", at.file(), at.line(), at.column())).collect();
+            places.map(|at| format!("{}:{}:{}", at.file(), at.line(), at.column())).collect();
         places.dedup();
         places
     }

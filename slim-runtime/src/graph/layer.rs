@@ -67,7 +67,12 @@ impl<'t> LayerTracer<'t> {
         input: &Flow,
         features: i64,
     ) -> Result<Axis> {
-        let value = self.in_front(|cx| cx.channels(input, usize::try_from(features).ok()))?;
+        let rank = input.value().and_then(|value| value.form.shape().map(Shape::rank));
+        let last = rank.unwrap_or_default().saturating_sub(1);
+        let value = self.in_front(|cx| match cx.constant_channels(input, last, features) {
+            Some(value) => Ok(value),
+            None => cx.channels(input, usize::try_from(features).ok()),
+        })?;
         self.arrived(&value);
         let width = value.len() as i64;
         if let Form::Dims(shape) = &value.form {
@@ -305,7 +310,10 @@ impl<'t> LayerTracer<'t> {
 
     /// The channels of a flow that must have `width` of them, which the layer is given.
     pub(super) fn given(&mut self, input: &Flow, width: i64) -> Result<Value> {
-        let value = self.in_front(|cx| cx.resolve(input, width))?;
+        let value = self.in_front(|cx| match cx.constant_channels(input, 1, width) {
+            Some(value) => Ok(value),
+            None => cx.resolve(input, width),
+        })?;
         self.arrived(&value);
         if let Form::Dims(shape) = &value.form {
             self.expect_channels(shape, 1)?;

@@ -21,7 +21,7 @@ use std::collections::HashSet;
 use std::panic::Location;
 use std::rc::Rc;
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 pub use activation::Activation;
 pub(crate) use asked::Asked;
@@ -52,6 +52,8 @@ pub(crate) struct Recording {
     /// The channels of each value.
     pub(crate) values: Vec<Rc<[ChannelId]>>,
     pub(crate) outputs: Vec<ValueId>,
+    /// How many of the steps are those of the run for evaluation, which come first.
+    pub(crate) evaluation: usize,
     /// The number of channel ids.
     channels: ChannelId,
     /// What a `forward` asked that depends on sizes.
@@ -94,10 +96,24 @@ pub(crate) struct Operation {
     pub(crate) result: ValueId,
     /// Numbers that it is given, such as the factor of a product: for comparisons of graphs.
     pub(crate) numbers: Vec<f64>,
+    /// Sizes that are none of channels, of its result and of what it sums over: for the check after surgery.
+    pub(crate) sizes: Vec<i64>,
+    /// The elements of a constant, as bits: for the check after surgery.
+    pub(crate) contents: Vec<u64>,
     /// Field path of the part whose forward pass it belongs to.
     pub(crate) path: String,
     /// Where in a `forward` that was read.
     pub(crate) at: Option<&'static Location<'static>>,
+}
+
+impl Operation {
+    /// Whether both are given the same numbers.
+    pub(crate) fn has_numbers_of(&self, other: &Operation) -> bool {
+        let bits = |operation: &Operation| -> Vec<u64> {
+            operation.numbers.iter().map(|number| number.to_bits()).collect()
+        };
+        bits(self) == bits(other)
+    }
 }
 
 /// Sizes and strides.
@@ -127,6 +143,13 @@ impl Recording {
     /// `layer2.0.conv1.weight`
     pub(crate) fn tensor_path(&self, (layer, tensor): (usize, usize)) -> String {
         format!("{}.{}", self.layers[layer].path, self.layers[layer].tensors[tensor].name)
+    }
+
+    /// Kind and device of the first tensor of floats.
+    pub(crate) fn options(&self) -> Option<(Kind, Device)> {
+        let kinds = [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16];
+        let mut options = self.tensors().map(|tensor| (tensor.kind(), tensor.device()));
+        options.find(|(kind, _)| kinds.contains(kind))
     }
 
     /// The tensors of all layers; one that several layers share comes several times.

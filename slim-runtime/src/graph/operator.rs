@@ -62,7 +62,11 @@ pub(crate) enum Gate {
     Any,
     /// When the first operand's is.
     First,
+    /// When the first operand's is and the second's is not: zero divided by zero is no zero.
+    Dividend,
     Never,
+    /// Never: where its operand is zero it is infinite, and what multiplies it does not take it to zero.
+    Pole,
     Always,
 }
 
@@ -154,6 +158,22 @@ impl Operator {
     /// What is not zero where its operand is: a sigmoid.
     pub(crate) fn ungated(name: &'static str) -> Self {
         Self { gate: Gate::Never, ..Self::each(name, Effect::ZeroOnly) }
+    }
+
+    /// What is infinite, or no number, where its operand is zero: a logarithm.
+    pub(crate) fn pole(name: &'static str) -> Self {
+        Self { gate: Gate::Pole, ..Self::each(name, Effect::ZeroOnly) }
+    }
+
+    /// A function of each element, by what it makes of zero. `map` is what it makes of any number.
+    pub(crate) fn function(name: &'static str, at_zero: f64, map: ElementMap) -> Self {
+        if at_zero == 0.0 {
+            Self::each(name, Effect::Map { map, scope_start: 0, changes: true })
+        } else if at_zero.is_finite() {
+            Self::ungated(name)
+        } else {
+            Self::pole(name)
+        }
     }
 
     /// `a + b`, position by position.

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::rc::Rc;
 
-use tch::Tensor;
+use tch::{TchError, Tensor};
 
 use crate::graph::{Memory, Tracer, memory};
 use crate::{Error, Flow, Prunable, Result};
@@ -225,6 +225,34 @@ impl Parts {
     pub(crate) fn unused(&self) -> Vec<String> {
         let unused = self.parts.iter().filter(|part| part.is_layer && part.uses.get() == 0);
         unused.map(|part| part.path.join(".")).collect()
+    }
+
+    /// Copies of the tensors that are fields, to take back what a `forward` does to them.
+    ///
+    /// # Errors
+    /// Those of libtorch.
+    pub(crate) fn copies(&self) -> std::result::Result<Vec<Tensor>, TchError> {
+        let _no_grad = tch::no_grad_guard();
+        let copy = |field: &FieldTensor| {
+            let mut copy = field.tensor.f_empty_like()?;
+            copy.f_copy_(&field.tensor)?;
+            Ok(copy)
+        };
+        self.tensors.iter().map(copy).collect()
+    }
+
+    /// Takes back what a `forward` has done to the tensors that are fields, such as a counter of steps.
+    ///
+    /// # Errors
+    /// Those of libtorch.
+    pub(crate) fn restore(&self, copies: &[Tensor]) -> std::result::Result<(), TchError> {
+        let _no_grad = tch::no_grad_guard();
+        for (field, copy) in self.tensors.iter().zip(copies) {
+            if !field.tensor.f_equal(copy)? {
+                field.tensor.shallow_clone().f_copy_(copy)?;
+            }
+        }
+        Ok(())
     }
 
     /// The field that a tensor is, or is a view of, and whether it is all of it.

@@ -167,6 +167,15 @@ impl Shape {
         }
     }
 
+    /// The sizes of what is no channel, but those that `forward` has made of a number of channels.
+    pub(crate) fn other_sizes(&self, scale: i64) -> impl Iterator<Item = i64> {
+        let sizes = self.0.iter().flatten().filter_map(|factor| match factor {
+            Factor::Size { size, .. } => Some(*size),
+            Factor::Channels { .. } => None,
+        });
+        sizes.filter(move |size| scale == 1 || size % scale != 0)
+    }
+
     /// Sizes as `forward` is told them.
     pub(crate) fn answers(&self, scale: i64) -> Vec<i64> {
         self.0.iter().map(|dim| answer(dim, scale)).collect()

@@ -6,7 +6,7 @@ use std::panic::Location;
 use std::rc::Rc;
 
 use smallvec::smallvec;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use super::shape::{self, Decider, Factor, Shape};
 use super::value::{ChannelId, FlowKind, Form, Positions, Value, ValueId};
@@ -42,6 +42,10 @@ pub struct Tracer {
     pub(crate) at: Option<&'static Location<'static>>,
     /// Numbers that the operation is given that is being recorded.
     pub(crate) numbers: Vec<f64>,
+    /// Sizes that the operation sums over that is being recorded, and that are none of channels.
+    pub(crate) sizes: Vec<i64>,
+    /// The elements of the constant that is being recorded.
+    pub(crate) contents: Vec<u64>,
     /// Where the tensor at each address was bound first.
     pub(super) bound: HashMap<usize, ((usize, usize), Layout)>,
     /// Where each piece of state was declared first, by path and name.
@@ -73,11 +77,19 @@ pub(crate) struct Probe {
     /// Positions of inputs whose shape is not given, first to last dimension.
     pub(crate) positions: [i64; 3],
     pub(crate) train: bool,
+    /// Kind and device of all tensors.
+    pub(crate) options: (Kind, Device),
 }
 
 impl Default for Probe {
     fn default() -> Self {
-        Probe { scale: 1, batch: 2, positions: [224, 192, 160], train: false }
+        Probe {
+            scale: 1,
+            batch: 2,
+            positions: [96, 80, 48],
+            train: false,
+            options: tch::kind::FLOAT_CPU,
+        }
     }
 }
 
@@ -533,9 +545,38 @@ impl Tracer {
         let path = self.path();
         let result = self.recording.value(Rc::clone(&ids));
         let (numbers, at) = (std::mem::take(&mut self.numbers), self.at);
-        let operation = Operation { operator, operands, result, numbers, path, at };
+        let (mut sizes, contents) =
+            (std::mem::take(&mut self.sizes), std::mem::take(&mut self.contents));
+        if let Form::Dims(shape) = &form {
+            sizes.extend(shape.other_sizes(self.probe.scale));
+        }
+        let operation =
+            Operation { operator, operands, result, numbers, sizes, contents, path, at };
         self.recording.step(Step::Operation(operation));
         Value { id: result, ids, source, form }
+    }
+
+    /// A constant as a layer reads it that takes `width` channels from a dimension: they are channels that nothing makes, and stay. `None` where the flow is
+    /// no constant of that width.
+    pub(super) fn constant_channels(
+        &mut self,
+        flow: &Flow,
+        dim: usize,
+        width: i64,
+    ) -> Option<Value> {
+        let value = flow.value().filter(|value| value.len() == 0)?;
+        let shape = value.form.shape().filter(|shape| dim < shape.rank())?.clone();
+        let count = usize::try_from(width).ok()?;
+        if shape::size(&shape.dims()[dim]) != width || width == 0 {
+            return None;
+        }
+        let form = Form::Dims(shape.with(dim, smallvec![Factor::channels(count)]));
+        let (operands, ids) = (vec![value.id], self.recording.fresh(count));
+        let source = Rc::clone(&value.source);
+        let value = self.record(Operator::constant("constant"), operands, ids, form, source);
+        let hold = self.mixed("no layer makes them");
+        self.hold_ids(Rc::clone(&value.ids), hold);
+        Some(value)
     }
 
     /// An error for a window that does not fit a tensor.

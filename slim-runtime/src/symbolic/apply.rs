@@ -140,12 +140,10 @@ fn apply_local<M: Prunable + ?Sized>(cx: &mut Tracer, layer: &M, flow: &Flow) ->
 #[track_caller]
 pub fn symbolic_map(xs: &Traced, operation: impl Fn(&Tensor) -> Tensor) -> Traced {
     xs.on_flow(Location::caller(), |cx, flow| {
-        let path = cx.path();
         let _no_grad = tch::no_grad_guard();
-        let zero = Tensor::f_zeros([1, 1, 1, 1], (Kind::Float, tch::Device::Cpu));
-        let mapped = operation(&zero.map_err(Error::torch(&path))?);
-        let mapped = Vec::<f32>::try_from(mapped.f_reshape(-1).map_err(Error::torch(&path))?);
-        let maps_zero_to_zero = mapped.map_err(Error::torch(&path))? == [0.0];
+        let mapped = mapped(cx, &operation)?;
+        let maps_zero_to_zero = mapped.first() == Some(&0.0);
+        cx.numbers = mapped;
         let operator = if maps_zero_to_zero {
             // Which function it is can be said when it is absorbed.
             let layers = cx.recording.layers.len();
@@ -155,6 +153,38 @@ pub fn symbolic_map(xs: &Traced, operation: impl Fn(&Tensor) -> Tensor) -> Trace
         };
         cx.each_of(flow, &operator)
     })
+}
+
+/// What an element-wise operation makes of zero and of some other numbers.
+///
+/// # Errors
+/// [`Error::Layer`] for an operation that is not element-wise.
+fn mapped(cx: &Tracer, operation: &impl Fn(&Tensor) -> Tensor) -> Result<Vec<f64>> {
+    const NUMBERS: [f32; 8] = [0.0, 1.0, -1.0, 0.5, -0.25, 2.0, 3.0, -4.0];
+    let path = cx.path();
+    let of = |numbers: &[f32], shape: [i64; 4]| -> Result<Option<Vec<f64>>> {
+        let numbers = Tensor::f_from_slice(numbers).and_then(|numbers| numbers.f_reshape(shape));
+        let given = operation(&numbers.map_err(Error::torch(&path))?);
+        if given.size() != shape {
+            return Ok(None);
+        }
+        let given = given.f_to_kind(Kind::Double).and_then(|given| given.f_reshape(-1));
+        let given = Vec::try_from(given.map_err(Error::torch(&path))?);
+        given.map(Some).map_err(Error::torch(&path))
+    };
+    let whole = of(&NUMBERS, [1, 2, 2, 2])?;
+    let each: Option<Vec<Vec<f64>>> =
+        NUMBERS.iter().map(|&number| of(&[number], [1; 4])).collect::<Result<_>>()?;
+    let close = |a: f64, b: f64| {
+        a == b || (a - b).abs() <= 1e-5 * (1.0 + a.abs()) || a.is_nan() && b.is_nan()
+    };
+    match (whole, each.map(|each| each.concat())) {
+        (Some(whole), Some(each)) if whole.iter().zip(&each).all(|(&a, &b)| close(a, b)) => Ok(each),
+        _ => Err(refused(
+            cx,
+            "`functional::map` is given an operation that is not element-wise: what it makes of a number depends on the numbers around it, or it gives another shape; call it by `functional::opaque`".to_owned(),
+        )),
+    }
 }
 
 /// `functional::opaque(&xs, operation)` in a symbolic pass: anything. Its input stays whole, and its output is what `operation` makes of an image of zeros.

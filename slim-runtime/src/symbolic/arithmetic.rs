@@ -20,10 +20,10 @@ operations! {
         "+", "g_add", "add": "channels at one position become one; gated where both are";
         "-", "g_sub", "sub", "rsub": "as a sum";
         "*", "g_mul", "mul": "channels at one position become one; gated where either is; a single channel multiplies all, and stays";
-        "/", "g_div", "div": "channels at one position become one; gated where the dividend is";
+        "/", "g_div", "div": "channels at one position become one; gated where the dividend is and the divisor is not";
         "maximum", "minimum", "fmax", "fmin": "channels at one position become one; gated where both are";
         "addcmul", "lerp": "as the sums and products that they are";
-        "where_self", "masked_fill": "channels at one position become one; gated where all are, and the filled-in number is zero";
+        "where_self", "masked_fill": "channels at one position become one; gated where all are, and the filled-in number is zero; a single channel or a constant in place of the tensor un-gates";
         "a constant tensor", "a tensor of the model": "follows the channels that it meets; added, it un-gates them";
     }
     "Arithmetic with numbers" {
@@ -55,12 +55,20 @@ pub struct Joint {
     operator: fn(&'static str) -> Operator,
     /// With a real tensor.
     real: Join,
-    /// Whether a single channel of one side is for all of the other, and zero on that other side stays zero.
-    scales: bool,
+    /// The sides on which zero stays zero, whatever is on the other.
+    zero: Zero,
     /// Whether the symbolic tensor is on the right.
     reversed: bool,
     /// With a number.
     number: fn(f64, f64) -> f64,
+}
+
+/// A side of an operation on two tensors.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Zero {
+    Neither,
+    Left,
+    Either,
 }
 
 const SUM: Joint = Joint {
@@ -68,7 +76,7 @@ const SUM: Joint = Joint {
     symbol: "+",
     operator: Operator::sum,
     real: Join::Shift,
-    scales: false,
+    zero: Zero::Neither,
     reversed: false,
     number: |x, s| x + s,
 };
@@ -79,16 +87,16 @@ const PRODUCT: Joint = Joint {
     symbol: "*",
     operator: Operator::product,
     real: Join::Scale,
-    scales: true,
+    zero: Zero::Either,
     number: |x, s| x * s,
     ..SUM
 };
 const QUOTIENT: Joint = Joint {
     name: "div",
     symbol: "/",
-    operator: |name| Operator::zip(name, Gate::First),
+    operator: |name| Operator::zip(name, Gate::Dividend),
     real: Join::Scale,
-    scales: true,
+    zero: Zero::Left,
     number: |x, s| x / s,
     ..SUM
 };
@@ -170,11 +178,15 @@ fn join(cx: &mut Tracer, a: &Flow, b: &Flow, how: &Joint) -> Result<Flow> {
     let operator = (how.operator)(how.name);
     if b.len() == 0 || a.len() == 0 {
         // A constant.
-        let (value, constant_divisor) = if b.len() == 0 { (&a, false) } else { (&b, true) };
-        let operator = if how.scales && !(constant_divisor && how.symbol == "/") {
-            Operator::each(how.name, Effect::ZeroOnly)
+        let (value, stays) = if b.len() == 0 {
+            (&a, how.zero != Zero::Neither)
         } else {
-            Operator::ungated(how.name)
+            (&b, how.zero == Zero::Either)
+        };
+        let operator = match (stays, how.symbol) {
+            (true, _) => Operator::each(how.name, Effect::ZeroOnly),
+            (false, "/") => Operator::pole(how.name),
+            (false, _) => Operator::ungated(how.name),
         };
         return Ok(cx.operate(operator, &[value], form).into());
     }
@@ -182,9 +194,9 @@ fn join(cx: &mut Tracer, a: &Flow, b: &Flow, how: &Joint) -> Result<Flow> {
     if of_left == of_right {
         return Ok(cx.operate(operator, &[&a, &b], form).into());
     }
-    let (wide, one) = match (a.len(), b.len()) {
-        (_, 1) => (&a, &b),
-        (1, _) => (&b, &a),
+    let (wide, one, stays) = match (a.len(), b.len()) {
+        (_, 1) => (&a, &b, how.zero != Zero::Neither),
+        (1, _) => (&b, &a, how.zero == Zero::Either),
         _ => {
             let (left, right) = (left.describe(), right.describe());
             return Err(refused(
@@ -196,7 +208,11 @@ fn join(cx: &mut Tracer, a: &Flow, b: &Flow, how: &Joint) -> Result<Flow> {
             ));
         }
     };
-    let gate = if how.scales { Gate::First } else { Gate::Never };
+    let gate = match (stays, how.symbol) {
+        (true, _) => Gate::First,
+        (false, "/") => Gate::Pole,
+        (false, _) => Gate::Never,
+    };
     let operator = Operator { gate, ..Operator::broadcast(how.name, cx.path()) };
     Ok(cx.operate(operator, &[wide, one], form).into())
 }
@@ -259,11 +275,7 @@ fn with_number(
     let map = Rc::new(move |values: &[f64]| {
         Ok(values.iter().map(|&value| operation(value, number)).collect())
     });
-    let operator = if operation(0.0, number) == 0.0 {
-        Operator::each(name, Effect::Map { map, scope_start: 0, changes: true })
-    } else {
-        Operator::ungated(name)
-    };
+    let operator = Operator::function(name, operation(0.0, number), map);
     cx.each_of(flow, &operator)
 }
 
@@ -388,14 +400,15 @@ impl Traced {
         let joined = self.joined(&other.lift(), &joint);
         joined.joined(
             &condition.lift(),
-            &Joint { name: "where", symbol: "where_self", scales: true, ..EXTREME },
+            &Joint { name: "where", symbol: "where_self", zero: Zero::Left, ..EXTREME },
         )
     }
 
     /// `self`, but `value` where `mask` holds.
     #[track_caller]
     pub fn masked_fill<M: Lift, S: Into<Scalar>>(&self, mask: M, value: S) -> Traced {
-        let joint = Joint { name: "masked_fill", symbol: "masked_fill", scales: true, ..EXTREME };
+        let joint =
+            Joint { name: "masked_fill", symbol: "masked_fill", zero: Zero::Left, ..EXTREME };
         let filled = self.joined(&mask.lift(), &joint);
         filled.with_number("masked_fill", number(value), |_, value| value)
     }

@@ -108,6 +108,9 @@ fn product(cx: &mut Tracer, name: &'static str, left: &Flow, right: &Flow) -> Re
     if answer(&left.dims()[inner], scale) != answer(&right.dims()[other_inner], scale) {
         return Err(wrong(cx, "the dimension that is summed over has two sizes"));
     }
+    if !holds_channels(&left.dims()[inner]) {
+        cx.sizes.push(answer(&left.dims()[inner], scale));
+    }
     let batches = match (a.len(), b.len()) {
         (0, 1..) => &right,
         (1.., 0) => &left,
@@ -133,7 +136,7 @@ fn product(cx: &mut Tracer, name: &'static str, left: &Flow, right: &Flow) -> Re
                 (0, _) => Ok(cx.operate(each(), &[&b], form).into()),
                 (_, 0) => Ok(cx.operate(each(), &[&a], form).into()),
                 // Sums of values, weighted for each head: a head's weights go with its values.
-                _ if in_columns && !in_rows && b.len().is_multiple_of(a.len()) => {
+                _ if in_columns && !in_rows && are_heads(&left, &right) => {
                     let times = b.len() / a.len();
                     let each = (0..a.len()).flat_map(|head| std::iter::repeat_n(head, times));
                     let weights = cx.operate(Operator::select(name, each), &[&a], b.form.clone());
@@ -160,6 +163,15 @@ fn product(cx: &mut Tracer, name: &'static str, left: &Flow, right: &Flow) -> Re
             Ok(cx.constant_of(name, plain(form)).into())
         }
     }
+}
+
+/// Whether the channels of weights are the heads of values: the outermost channels in the same batch dimensions.
+fn are_heads(weights: &Shape, values: &Shape) -> bool {
+    let from_end = |shape: &Shape| -> Vec<(usize, usize)> {
+        shape.digits().into_iter().map(|(dim, count)| (shape.rank() - dim, count)).collect()
+    };
+    let (heads, all) = (from_end(weights), from_end(values));
+    heads.len() < all.len() && all.starts_with(&heads)
 }
 
 /// The same dimensions without channels.

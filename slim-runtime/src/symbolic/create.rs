@@ -6,6 +6,7 @@ use tch::{Device, Kind, Scalar, Tensor};
 
 use super::arguments::{Ints, number};
 use super::table::operations;
+use super::traced::refused;
 use super::{Lift, Traced, pass};
 use crate::graph::shape::Shape;
 use crate::graph::{Effect, Form, Gate, Operator};
@@ -19,23 +20,35 @@ operations! {
 
 /// A constant of these sizes.
 #[track_caller]
-fn constant(name: &'static str, sizes: Vec<i64>, is_zero: bool) -> Traced {
+fn constant(name: &'static str, sizes: Vec<i64>, fill: Option<f64>) -> Traced {
     let made = pass::record(Location::caller(), |cx| {
+        if let Some(&size) = sizes.iter().find(|&&size| size < 0) {
+            return Err(refused(
+                cx,
+                format!(
+                    "`{name}` makes a tensor with {size} elements in a dimension; a number of channels that `forward` asks for is told multiplied, so no other number can be subtracted from it or it from another: pad with `constant_pad_nd`, or write `#[prune(keep)]` on the layer and its width as a number"
+                ),
+            ));
+        }
+        cx.numbers.extend(fill);
         cx.recording.asked.given.extend_from_slice(&sizes);
         let shape = Shape::new(sizes.iter().map(|&size| super::reduce::exact(size)));
-        let operator = if is_zero { Operator::zeros(name) } else { Operator::constant(name) };
+        let operator = match fill {
+            Some(0.0) => Operator::zeros(name),
+            _ => Operator::constant(name),
+        };
         Ok(cx.constant(operator, 0, shape))
     });
     made.map_or_else(Traced::failed, |value| Traced::new(value.into()))
 }
 
 macro_rules! constants {
-    ($($(#[$doc:meta])* $name:ident $is_zero:literal;)+) => {
+    ($($(#[$doc:meta])* $name:ident $fill:expr;)+) => {
         impl Traced {$(
             $(#[$doc])*
             #[track_caller]
             pub fn $name(size: impl Ints, _options: (Kind, Device)) -> Traced {
-                constant(stringify!($name), size.ints(), $is_zero)
+                constant(stringify!($name), size.ints(), $fill)
             }
         )+}
     };
@@ -43,15 +56,15 @@ macro_rules! constants {
 
 constants! {
     /// Zeros.
-    zeros true;
+    zeros Some(0.0);
     /// Ones.
-    ones false;
+    ones Some(1.0);
     /// Anything.
-    empty false;
+    empty None;
     /// Random numbers between zero and one.
-    rand false;
+    rand None;
     /// Normally distributed random numbers.
-    randn false;
+    randn None;
 }
 
 macro_rules! likes {
@@ -61,7 +74,7 @@ macro_rules! likes {
             #[track_caller]
             pub fn $name(&self $(, $argument: $ty)*) -> Traced {
                 $(let _ = $argument;)*
-                self.like(stringify!($name), $is_zero)
+                self.like(stringify!($name), $is_zero, None)
             }
         )+}
     };
@@ -84,8 +97,9 @@ likes! {
 
 impl Traced {
     #[track_caller]
-    fn like(&self, name: &'static str, is_zero: bool) -> Traced {
+    fn like(&self, name: &'static str, is_zero: bool, fill: Option<f64>) -> Traced {
         self.on_shape(Location::caller(), |cx, value, shape| {
+            cx.numbers.extend(fill);
             let operator = if is_zero {
                 Operator { gate: Gate::Always, ..Operator::each(name, Effect::Zero) }
             } else {
@@ -98,7 +112,8 @@ impl Traced {
     /// A number in place of the elements.
     #[track_caller]
     pub fn full_like<S: Into<Scalar>>(&self, fill_value: S) -> Traced {
-        self.like("full_like", number(fill_value) == 0.0)
+        let fill = number(fill_value);
+        self.like("full_like", fill == 0.0, Some(fill))
     }
 
     /// A number.
@@ -108,19 +123,19 @@ impl Traced {
         fill_value: S,
         _options: (Kind, Device),
     ) -> Traced {
-        constant("full", size.ints(), number(fill_value) == 0.0)
+        constant("full", size.ints(), Some(number(fill_value)))
     }
 
     /// Zeros.
     #[track_caller]
     pub fn new_zeros(&self, size: impl Ints, _options: (Kind, Device)) -> Traced {
-        constant("new_zeros", size.ints(), true)
+        constant("new_zeros", size.ints(), Some(0.0))
     }
 
     /// Ones.
     #[track_caller]
     pub fn new_ones(&self, size: impl Ints, _options: (Kind, Device)) -> Traced {
-        constant("new_ones", size.ints(), false)
+        constant("new_ones", size.ints(), Some(1.0))
     }
 
     /// Numbers that `forward` has.
@@ -138,7 +153,7 @@ impl Traced {
     /// Numbers from zero.
     #[track_caller]
     pub fn arange<S: Into<Scalar>>(end: S, _options: (Kind, Device)) -> Traced {
-        constant("arange", vec![number(end).ceil() as i64], false)
+        constant("arange", vec![number(end).ceil() as i64], None)
     }
 }
 

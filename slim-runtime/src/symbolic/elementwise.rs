@@ -10,7 +10,7 @@ use super::memory::ViewOf;
 use super::table::operations;
 use super::traced::refused;
 use super::{Traced, pass};
-use crate::graph::{Effect, Operator};
+use crate::graph::Operator;
 use crate::{Error, Result};
 
 operations! {
@@ -44,17 +44,16 @@ impl Traced {
         function: Function,
     ) -> Traced {
         self.on_flow(at, |cx, flow| {
-            let stays = match zero_stays {
-                Some(stays) => stays,
-                None => apply(&function, &[0.0]).map_err(Error::torch(cx.path()))? == [0.0],
-            };
             cx.numbers = numbers;
-            let map = Rc::new(move |values: &[f64]| apply(&function, values));
-            let operator = if stays {
-                Operator::each(name, Effect::Map { map, scope_start: 0, changes: true })
-            } else {
-                Operator::ungated(name)
+            let at_zero = match zero_stays {
+                Some(true) => 0.0,
+                Some(false) | None => {
+                    let at_zero = apply(&function, &[0.0]).map_err(Error::torch(cx.path()))?;
+                    at_zero.first().copied().unwrap_or(f64::NAN)
+                }
             };
+            let map = Rc::new(move |values: &[f64]| apply(&function, values));
+            let operator = Operator::function(name, at_zero, map);
             cx.each_of(flow, &operator)
         })
     }
@@ -339,7 +338,8 @@ impl Traced {
     ) -> Traced {
         let (nan, posinf, neginf) = (nan.into(), posinf.into(), neginf.into());
         let function = Rc::new(move |xs: &Tensor| xs.f_nan_to_num(nan, posinf, neginf));
-        self.map_each("nan_to_num", Location::caller(), Vec::new(), None, function)
+        let numbers = [nan, posinf, neginf].map(|number| number.unwrap_or(f64::MAX)).to_vec();
+        self.map_each("nan_to_num", Location::caller(), numbers, None, function)
     }
 
     /// `x`, or below zero a slope times it, which is a tensor of the model.

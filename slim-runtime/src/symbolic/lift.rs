@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::panic::Location;
 
 use smallvec::smallvec;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use super::traced::refused;
 use super::{Traced, pass};
@@ -154,6 +154,7 @@ fn lifted(tensor: &Tensor) -> Traced {
             }
             None => {
                 check_constant(cx, tensor)?;
+                note_contents(cx, tensor)?;
                 let dims = tensor.size().into_iter().map(|size| smallvec![Factor::exact(size)]);
                 Ok(Flow::from(cx.constant(Operator::constant("constant"), 0, Shape::new(dims))))
             }
@@ -237,6 +238,22 @@ fn check_constant(cx: &Tracer, tensor: &Tensor) -> Result<()> {
     ))
 }
 
+/// Notes the elements of a constant, so that one that depends on widths or weights is found when it changes.
+fn note_contents(cx: &mut Tracer, tensor: &Tensor) -> Result<()> {
+    let _no_grad = tch::no_grad_guard();
+    let elements = || {
+        Vec::<f64>::try_from(
+            &tensor.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_reshape(-1)?,
+        )
+    };
+    let elements = elements().map_err(Error::torch(cx.path()))?;
+    cx.contents = elements.iter().map(|element| element.to_bits()).collect();
+    if let [number] = elements[..] {
+        cx.numbers.push(number);
+    }
+    Ok(())
+}
+
 /// How a symbolic tensor and a real one are joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Join {
@@ -260,10 +277,12 @@ pub(super) fn joined(
     let field = parts.as_ref().and_then(|parts| parts.tensor(tensor));
     let operator = match join {
         Join::Scale => Operator::each(name, Effect::ZeroOnly),
-        Join::Shift | Join::Ungate => Operator::ungated(name),
+        Join::Shift => Operator::ungated(name),
+        Join::Ungate => Operator::pole(name),
     };
     let Some((field, whole)) = field else {
         check_constant(cx, tensor)?;
+        note_contents(cx, tensor)?;
         // An input that nothing has read is kept whole anyway.
         if tensor.numel() == 1 || flow.value().is_none() {
             return cx.each_of(flow, &operator);

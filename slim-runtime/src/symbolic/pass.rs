@@ -154,6 +154,9 @@ pub fn trace_forward<M: Forward + Prunable>(
         }
     };
     let train = cx.probe.train;
+    let parts = outer.is_some().then(|| cx.parts.clone()).flatten();
+    let copies = parts.as_ref().map(|parts| parts.copies()).transpose();
+    let copies = copies.map_err(Error::torch(cx.path()))?.unwrap_or_default();
     let inputs: Vec<_> = inputs
         .into_iter()
         .map(|input| handed(&input).unwrap_or_else(|| Traced::new(input)))
@@ -165,9 +168,12 @@ pub fn trace_forward<M: Forward + Prunable>(
     });
     RUNS.with_borrow_mut(|runs| runs.push(Rc::clone(&run)));
     // What is computed from parameters is known by its gradient.
-    let done = panics::caught(|| tch::with_grad(|| model.symbolic_forward(&inputs, train)));
+    let done = panics::caught_at(|| tch::with_grad(|| model.symbolic_forward(&inputs, train)));
     RUNS.with_borrow_mut(Vec::pop);
     *cx = run.tracer.take();
+    if let Some(parts) = &parts {
+        parts.restore(&copies).map_err(Error::torch(cx.path()))?;
+    }
     if let Some(outer) = outer {
         let unused = cx.parts.as_ref().map(|parts| parts.unused()).unwrap_or_default();
         cx.recording.unused.extend(unused);
@@ -177,14 +183,18 @@ pub fn trace_forward<M: Forward + Prunable>(
     if let Some(error) = run.error.take() {
         return Err(error);
     }
-    let outputs = done.map_err(|panic| {
+    let outputs = done.map_err(|(panic, place)| {
         let asked = !cx.recording.asked.sizes.is_empty();
         let hint = if asked {
-            "; it asks for sizes, which are not those of your images: write their shape on the struct, as in `#[prune(input = [3, 224, 224])]`"
+            "; it asks for sizes, which are not those of your images (write their shape on the struct, as in `#[prune(input = [3, 224, 224])]`), and numbers of channels, which are told multiplied, so that they differ from numbers that are written out"
         } else {
             ""
         };
-        cx.layer_error(format!("its `forward` panics when it is run without data: {panic}{hint}"))
+        let error = cx.layer_error(format!("its `forward` panics when it is run without data: {panic}{hint}"));
+        match place {
+            Some(at) => Error::Forward { at, error: Box::new(error) },
+            None => error,
+        }
     })?;
     if let ([output], Some(run)) = (&outputs[..], RUNS.with_borrow(|runs| runs.last().cloned())) {
         run.handed.borrow_mut().returned = Some(output.shallow_clone());

@@ -10,7 +10,7 @@ use super::arguments::{Ints, IntsOption, number};
 use super::lift::{self, Join};
 use super::table::operations;
 use super::traced::{dimension, refused};
-use crate::graph::shape::{Dim, Factor, Shape, holds_channels};
+use crate::graph::shape::{Dim, Factor, Shape, answer, holds_channels};
 use crate::graph::{Effect, Form, Operator, Tracer, Value};
 use crate::{Flow, Result};
 
@@ -67,6 +67,10 @@ impl Traced {
                 }
             });
             let form = Form::Dims(Shape::new(left.collect::<Vec<_>>()));
+            let summed = over.iter().map(|&dim| &shape.dims()[dim]);
+            cx.sizes.extend(
+                summed.filter(|dim| !holds_channels(dim)).map(|dim| answer(dim, cx.probe.scale)),
+            );
             if !over_channels {
                 let operator = match zeros {
                     Zeros::Stay => Operator::each(name, effect),
@@ -145,8 +149,10 @@ impl Traced {
     /// An extreme over a dimension, and where it is, which says nothing of zero.
     #[track_caller]
     fn with_places(&self, name: &'static str, dim: i64, keepdim: bool) -> (Traced, Traced) {
-        let over = |zeros| self.reduced(name, Some(vec![dim]), keepdim, (Effect::Pooled, zeros));
-        (over(Zeros::Stay), over(Zeros::Move))
+        // No closure: it would not hand the caller's place on.
+        let largest = self.reduced(name, Some(vec![dim]), keepdim, (Effect::Pooled, Zeros::Stay));
+        let places = self.reduced(name, Some(vec![dim]), keepdim, (Effect::Pooled, Zeros::Move));
+        (largest, places)
     }
 
     /// The standard deviation over dimensions.

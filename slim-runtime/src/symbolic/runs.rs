@@ -6,11 +6,15 @@ use crate::graph::shape::{Decider, Decisions};
 use crate::graph::{LayerNode, Probe, Recording, Sources, Step, Tracer};
 use crate::{Error, Prunable, Result};
 
-/// Factors by which numbers of channels are multiplied, so that they differ from numbers that are written out: primes above any of those.
-const SCALES: [i64; 2] = [10_007, 8_117];
+/// Factors by which numbers of channels are multiplied, so that they differ from numbers that are written out: primes, of which hardly any number that
+/// is written out is a multiple. They are small, so that a list with a number for each channel and position fits in memory.
+const SCALES: [i64; 2] = [101, 103];
 
-/// Positions of an input whose shape is not given: even; odd; small; large.
-const POSITIONS: [[i64; 3]; 4] = [[224, 192, 160], [225, 193, 161], [64, 64, 64], [640, 512, 384]];
+/// Positions of an input whose shape is not given: even; odd; high; wide. There are few of them in all, for lists with a number for each pair of them.
+const POSITIONS: [[i64; 3]; 4] = [[96, 80, 48], [97, 81, 49], [640, 32, 32], [32, 640, 32]];
+
+/// Samples of the runs for the last two of these.
+const BATCHES: [i64; 2] = [5, 1];
 
 /// Where forward passes that take no other sizes get square images.
 const SQUARE: [i64; 3] = [256, 256, 256];
@@ -34,13 +38,16 @@ pub(crate) fn record<M: Prunable + ?Sized>(
         cx.decider = Decider::new(known, is_slimmed);
         let input = cx.open_shaped(shapes);
         let output = model.trace(&mut cx, input)?;
+        let evaluation = cx.recording.steps.len();
         let mut recording = cx.finish(&output);
         recording.shapes = shapes.map(<[_]>::to_vec);
+        recording.evaluation = evaluation;
         Ok(recording)
     };
     let [scale, other_scale] = SCALES;
-    let probe = Probe { scale, batch: SAMPLES, positions: POSITIONS[0], train: false };
-    let (mut recording, probe) = match run(probe, None) {
+    let probe =
+        Probe { scale, batch: SAMPLES, positions: POSITIONS[0], train: false, ..Probe::default() };
+    let (mut recording, mut probe) = match run(probe, None) {
         Ok(recording) => (recording, probe),
         // A `forward` may take square images only.
         Err(error @ Error::Forward { .. } | error @ Error::Layer { .. }) => {
@@ -51,6 +58,12 @@ pub(crate) fn record<M: Prunable + ?Sized>(
     };
     if !recording.is_forward {
         return Ok(recording);
+    }
+    if let Some(options) = recording.options().filter(|&options| options != probe.options)
+        && recording.asked.options
+    {
+        probe.options = options;
+        recording = run(probe, None)?;
     }
     if !recording.asked.sizes.is_empty() {
         // Numbers of channels as they are: for the numbers that `forward` computes from them.
@@ -65,8 +78,8 @@ pub(crate) fn record<M: Prunable + ?Sized>(
         if let Some(difference) = difference(&recording, &scaled?, false) {
             return Err(on_size(&difference));
         }
-        for positions in &POSITIONS[2..] {
-            let resized = Probe { batch: SAMPLES + 2, positions: *positions, ..probe };
+        for (positions, batch) in POSITIONS[2..].iter().zip(BATCHES) {
+            let resized = Probe { batch, positions: *positions, ..probe };
             // Sizes that the network cannot take say nothing.
             let Ok(resized) = run(resized, None) else { continue };
             if let Some(difference) = difference(&recording, &resized, true) {
@@ -74,9 +87,9 @@ pub(crate) fn record<M: Prunable + ?Sized>(
             }
         }
         recording.take_numbers(&numbers);
-        if !recording.knows_shapes {
-            recording.size_questions = recording.asked.without_use();
-        }
+    }
+    if !recording.knows_shapes {
+        recording.size_questions = recording.asked.without_use();
     }
     let training = run(Probe { train: true, ..probe }, None)?;
     let never: Vec<_> =
@@ -93,12 +106,14 @@ pub(crate) fn record<M: Prunable + ?Sized>(
         cx.decider = Decider::new(None, is_slimmed);
         let input = cx.open_shaped(shapes);
         let evaluated = model.trace(&mut cx, input.clone())?;
-        let count = cx.recording.layers.len();
+        let (count, evaluation) = (cx.recording.layers.len(), cx.recording.steps.len());
         cx.probe.train = true;
         let trained = model.trace(&mut cx, input)?;
         cx.keep_outputs(&trained);
         let mut both = cx.finish(&evaluated);
         both.shapes = shapes.map(<[_]>::to_vec);
+        both.evaluation = evaluation;
+        both.size_questions = std::mem::take(&mut recording.size_questions);
         both.take_numbers(&recording);
         both.hide_repeated(count);
         return Ok(both);
@@ -147,8 +162,30 @@ fn difference(a: &Recording, b: &Recording, numbers: bool) -> Option<Difference>
         let does = |recording: &Recording, step: Option<&Step>| {
             step.map_or_else(|| "nothing more".to_owned(), |step| recording.describe(step))
         };
-        (!same).then(|| Difference { does: [does(a, x), does(b, y)] })
+        (!same).then(|| {
+            let mut does = [does(a, x), does(b, y)];
+            if let (true, Some(Step::Operation(x)), Some(Step::Operation(y))) =
+                (does[0] == does[1], x, y)
+            {
+                for (does, operation) in does.iter_mut().zip([x, y]) {
+                    *does += &format!(" by {:?}", operation.numbers);
+                }
+            }
+            Difference { does }
+        })
     })
+}
+
+/// Whether two recordings of one model, told the same, are alike: they are, unless `forward` draws random numbers.
+pub(crate) fn are_alike(a: &Recording, b: &Recording) -> bool {
+    let constants = |recording: &Recording| -> Vec<Vec<u64>> {
+        let operations = recording.steps.iter().filter_map(|step| match step {
+            Step::Operation(operation) => Some(operation.contents.clone()),
+            _ => None,
+        });
+        operations.collect()
+    };
+    difference(a, b, true).is_none() && constants(a) == constants(b)
 }
 
 impl Recording {
@@ -161,7 +198,8 @@ impl Recording {
                 format!("`{}`{}", operation.operator.name, at.unwrap_or_default())
             }
             Step::Layer(layer) => format!("`{}`", self.layer(*layer).path),
-            Step::Hold(..) | Step::Sum(..) => "something else".to_owned(),
+            Step::Hold(..) => "an operation that keeps channels".to_owned(),
+            Step::Sum(..) => "a sum over channels".to_owned(),
         }
     }
 
@@ -179,7 +217,7 @@ impl Recording {
                     && a.at == b.at
                     && widths
                     && sources
-                    && (!numbers || a.numbers == b.numbers)
+                    && (!numbers || a.has_numbers_of(b))
             }
             (Step::Layer(a), Step::Layer(b)) => {
                 let (a, b) = (self.layer(*a), other.layer(*b));

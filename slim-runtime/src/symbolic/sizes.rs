@@ -8,6 +8,7 @@ use super::table::operations;
 use super::traced::shaped;
 use super::{Traced, pass};
 use crate::graph::shape::Shape;
+use crate::graph::{Form, Positions};
 
 operations! {
     "Sizes" {
@@ -39,7 +40,7 @@ impl Traced {
     fn know(&self, shape: &Shape) {
         let Some(flow) = self.flow() else { return };
         let Some(value) = flow.value() else { return };
-        let form = crate::graph::Form::Dims(shape.clone());
+        let form = Form::Dims(shape.clone());
         let value = crate::graph::Value { form, ..value.clone() };
         self.memory.set(Some(value.into()));
     }
@@ -51,11 +52,20 @@ impl Traced {
         self.sizes(None).unwrap_or_else(|| vec![1; 4])
     }
 
-    /// The number of dimensions.
+    /// The number of dimensions. Where nothing is known of them it is that of an image, or of features, and the report names the line.
+    #[track_caller]
     pub fn dim(&self) -> usize {
-        let flow = self.flow();
-        let shape = flow.as_ref().and_then(|flow| flow.value()?.form.shape());
-        shape.map_or(4, Shape::rank)
+        let at = Location::caller();
+        let Some(flow) = self.flow() else { return 4 };
+        let rank = pass::record(at, |cx| {
+            let form = flow.value().map(|value| &value.form);
+            if let Some(shape) = form.and_then(Form::shape) {
+                return Ok(shape.rank());
+            }
+            cx.recording.asked.ranks.push(at);
+            Ok(if matches!(form, Some(Form::Loose(Positions::One))) { 2 } else { 4 })
+        });
+        rank.unwrap_or(4)
     }
 
     /// The number of elements.
@@ -64,14 +74,25 @@ impl Traced {
         self.size().iter().product::<i64>().try_into().unwrap_or(0)
     }
 
-    /// The kind of a network's tensors.
+    /// The kind of the network's tensors.
+    #[track_caller]
     pub fn kind(&self) -> Kind {
-        Kind::Float
+        self.options().0
     }
 
-    /// The device that symbolic values are said to be on.
+    /// The device of the network's tensors.
+    #[track_caller]
     pub fn device(&self) -> Device {
-        Device::Cpu
+        self.options().1
+    }
+
+    #[track_caller]
+    fn options(&self) -> (Kind, Device) {
+        let options = pass::record(Location::caller(), |cx| {
+            cx.recording.asked.options = true;
+            Ok(cx.probe.options)
+        });
+        options.unwrap_or(tch::kind::FLOAT_CPU)
     }
 
     /// Whether a gradient is computed.

@@ -3,6 +3,7 @@
 // Code as people write it; `unwrap` stands in forward passes and `panic!` in helpers, which clippy does not take for tests.
 #![allow(unused_qualifications, clippy::unwrap_used, clippy::panic, clippy::large_enum_variant)]
 
+mod changing;
 mod functions;
 mod operations;
 mod refusals;

@@ -1,0 +1,204 @@
+//! What would be something else on the slimmed network: it is undone, or its channels stay.
+
+use slim_runtime::{Error, Prunable, Slimming, functional};
+use tch::nn;
+use tch::{Device, Kind, Tensor};
+
+use super::{bn, built, conv, images, left, linear, net, refusal, slimmed_is_masked};
+
+/// Doubles on the CPU.
+const DOUBLES: (Kind, Device) = (Kind::Double, Device::Cpu);
+
+/// conv1, bn1, something in between, and a reader of eight channels.
+macro_rules! between {
+    ($net:ident, $xs:ident, $train:ident, $body:expr) => {
+        net! { Net {
+            conv1: nn::Conv2D = |p| conv(p, 3, 8),
+            bn1: nn::BatchNorm = |p| bn(p, 8),
+            one: nn::Conv2D = |p| conv(p, 8, 1),
+            conv2: nn::Conv2D = |p| conv(p, 8, 4),
+        } |$net, xs, $train| {
+            let $xs = xs.apply(&$net.conv1).apply_t(&$net.bn1, $train).relu();
+            // Each body may use it.
+            let _ = $xs.apply(&$net.one);
+            let ys: Tensor = $body;
+            ys.apply(&$net.conv2)
+        } }
+    };
+}
+
+/// Slimming is undone, with the place and what has changed.
+macro_rules! undone {
+    ($($test:ident |$net:ident, $xs:ident| $body:expr;)+) => {$(
+        #[test]
+        fn $test() {
+            between! { $net, $xs, train, $body }
+            let (mut net, vs) = built(Net::new);
+            let before: Vec<_> = vs.trainable_variables().iter().map(Tensor::copy).collect();
+            let error = net.slim(0.5).unwrap_err();
+            assert!(matches!(error, Error::Undone { .. }), "{error}");
+            let text = error.to_string();
+            assert!(text.contains("tests/tests/forward/changing.rs:"), "{text}");
+            assert!(vs.trainable_variables().iter().zip(&before).all(|(a, b)| a.equal(b)));
+        }
+    )+};
+}
+
+undone! {
+    a_tensor_of_a_width |net, xs| { let c = xs.size()[1]; &xs / Tensor::from((c as f64).sqrt()) };
+    a_list_of_a_width |net, xs| { let c = xs.size()[1] as f64; &xs * Tensor::from_slice(&[1. / c]) };
+    a_filled_tensor_of_a_width |net, xs| { let c = xs.size()[1] as f64; &xs * Tensor::full([1], 1. / c, DOUBLES) };
+    a_tensor_like_it_of_a_width |net, xs| { let c = xs.size()[1] as f64; &xs * xs.full_like(1. / c) };
+    a_function_of_a_width |net, xs| { let c = xs.size()[1] as f64; functional::map(&xs, move |xs| xs / c) };
+    a_tensor_of_a_weights_width |net, xs| { let c = net.conv1.ws.size()[0]; &xs * Tensor::from(1. / c as f64) };
+    a_cut_by_a_width |net, xs| { let c = net.conv1.ws.size()[0]; xs.narrow(2, 0, c) };
+    a_pool_by_a_width |net, xs| { let c = net.conv1.ws.size()[0]; xs.adaptive_avg_pool2d([c, c]) };
+    copies_by_a_width |net, xs| { let c = net.conv1.ws.size()[0]; xs.unsqueeze(-1).repeat([1, 1, 1, 1, c]).sum_dim_intlist(-1, false, Kind::Double) };
+    a_sum_of_ones |net, xs| { let c = xs.size()[1]; &xs * Tensor::ones([c], DOUBLES).sum(Kind::Double) };
+    a_replacement_of_a_width |net, xs| { let c = xs.size()[1] as f64; xs.nan_to_num(0., c, -c) };
+    a_mean_of_statistics |net, xs| &xs / net.bn1.running_var.mean(Kind::Double);
+    a_norm_of_a_weight |net, xs| &xs / tch::no_grad(|| net.conv1.ws.norm());
+    a_norm_of_a_detached_weight |net, xs| &xs / net.conv2.ws.detach().norm();
+}
+
+/// All channels stay, since something that is not zero is read where they are masked.
+macro_rules! stays {
+    ($($test:ident |$net:ident, $xs:ident| $body:expr;)+) => {$(
+        #[test]
+        fn $test() {
+            between! { $net, $xs, train, $body }
+            assert!(refusal(Net::new).contains("nothing to prune"));
+        }
+    )+};
+}
+
+stays! {
+    a_branch_on_the_kind |net, xs| if xs.kind() == Kind::Double { xs.sigmoid() } else { xs };
+    one_channel_divided_by_all |net, xs| (xs.apply(&net.one) / &xs).tanh();
+    one_channel_where_all_are |net, xs| { let one = xs.apply(&net.one); one.where_self(&xs.to_kind(Kind::Bool), &(&one * 2.)) };
+    one_channel_filled_where_all_are |net, xs| xs.apply(&net.one).masked_fill(&xs.to_kind(Kind::Bool), 0.);
+    a_constant_where_all_are |net, xs| Tensor::ones([1], DOUBLES).where_self(&xs.to_kind(Kind::Bool), &Tensor::from(-1.));
+    a_constant_filled_where_all_are |net, xs| Tensor::ones([1, 1, 1, 1], DOUBLES).masked_fill(&xs.to_kind(Kind::Bool), 0.);
+    zero_times_infinity |net, xs| (&xs * xs.log()).nan_to_num(1., 1., 1.);
+    zero_times_a_root_of_it |net, xs| (&xs * xs.rsqrt()).nan_to_num(0.5, 0., 0.);
+    zero_by_zero |net, xs| (&xs / xs.norm_scalaropt_dim(2., [2, 3], true)).nan_to_num(0.5, 0., 0.);
+}
+
+/// Slimmed and masked compute the same, and channels are gone.
+macro_rules! slims {
+    ($($test:ident $left:literal |$net:ident, $xs:ident, $train:ident| $body:expr;)+) => {$(
+        #[test]
+        fn $test() {
+            between! { $net, $xs, $train, $body }
+            let plan = slimmed_is_masked(Net::new, &Slimming::ratio(0.5), &images());
+            assert_eq!(left(&plan, "bn1"), $left);
+        }
+    )+};
+}
+
+slims! {
+    a_block_that_training_skips_at_random 3 |net, xs, train| if train && fastrand::bool() { &xs * 2. } else { xs };
+    a_factor_that_training_draws 3 |net, xs, train| if train { &xs * fastrand::f64() } else { xs };
+    a_kind_that_is_asked_for 3 |net, xs, train| &xs * Tensor::ones([1, 1, 1, 1], (xs.kind(), xs.device()));
+}
+
+#[test]
+fn spatial_attention_reads_means_over_channels() {
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        spatial: nn::Conv2D = |p| conv(p, 2, 1),
+        conv2: nn::Conv2D = |p| conv(p, 8, 8),
+        bn2: nn::BatchNorm = |p| bn(p, 8),
+        fc: nn::Linear = |p| linear(p, 8, 4),
+    } |net, xs, train| {
+        let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train).relu();
+        let mean = xs.mean_dim(1, true, Kind::Double);
+        let (largest, _) = xs.max_dim(1, true);
+        let gate = Tensor::cat(&[mean, largest], 1).apply(&net.spatial).sigmoid();
+        let xs = (xs * gate).apply(&net.conv2).apply_t(&net.bn2, train).relu();
+        xs.adaptive_avg_pool2d([1, 1]).flatten(1, -1).apply(&net.fc)
+    } }
+    let plan = slimmed_is_masked(Net::new, &Slimming::ratio(0.5), &images());
+    // A mean over channels depends on how many there are.
+    assert_eq!((left(&plan, "bn1"), left(&plan, "bn2")), (8, 3));
+}
+
+#[test]
+fn a_forward_that_draws_numbers_in_evaluation_is_undone() {
+    between! { net, xs, train, &xs * fastrand::f64() }
+    let (mut net, _vs) = built(Net::new);
+    let text = net.slim(0.5).unwrap_err().to_string();
+    assert!(
+        text.contains("it does something else each time that it is run in evaluation mode"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_map_of_neighbours_is_refused() {
+    between! { net, xs, train, functional::map(&xs, |xs| xs - xs.mean(Kind::Double)) }
+    let text = refusal(Net::new);
+    assert!(text.contains("an operation that is not element-wise"), "{text}");
+}
+
+#[test]
+fn one_sample_is_tried() {
+    between! { net, xs, train, if xs.size()[0] == 1 { xs.sigmoid() } else { xs } }
+    let text = refusal(Net::new);
+    assert!(text.contains("depends on the size of its input"), "{text}");
+}
+
+#[test]
+fn a_rank_that_nothing_says_is_reported() {
+    net! { Net {
+        fc1: nn::Linear = |p| linear(p, 6, 8),
+        norm: nn::BatchNorm = |p| nn::batch_norm1d(p, 8, Default::default()),
+        fc2: nn::Linear = |p| linear(p, 8, 4),
+    } |net, xs, train| {
+        let xs = if xs.dim() == 2 { xs.shallow_clone() } else { xs.flatten(1, -1) };
+        xs.apply(&net.fc1).apply_t(&net.norm, train).relu().apply(&net.fc2)
+    } }
+    let (net, _vs) = built(Net::new);
+    let text = match net.plan(&Slimming::ratio(0.5)) {
+        Ok(plan) => plan.to_string(),
+        Err(error) => error.to_string(),
+    };
+    assert!(text.contains("tests/tests/forward/changing.rs:"), "{text}");
+}
+
+#[test]
+fn a_list_of_all_elements_fits_in_memory() {
+    between! { net, xs, train, {
+        let (_, c, h, w) = xs.size4().unwrap();
+        let (elements, pairs) = (vec![0.5; (c * h * w) as usize], vec![0.5; (h * w * h * w) as usize]);
+        if elements.len() > pairs.len() * 1_000_000 { xs.sigmoid() } else { xs }
+    } }
+    let (net, _vs) = built(Net::new);
+    net.plan(&Slimming::ratio(0.5)).unwrap();
+}
+
+#[test]
+fn a_panic_has_its_place() {
+    between! { net, xs, train, { let table = [1.; 4]; &xs * table[net.conv1.ws.size()[0] as usize] } }
+    let text = refusal(Net::new);
+    assert!(text.starts_with("tests/tests/forward/changing.rs:"), "{text}");
+    assert!(text.contains("index out of bounds"), "{text}");
+}
+
+#[test]
+fn planning_takes_back_what_forward_does_to_fields() {
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        steps: Tensor = |p| p.zeros_no_train("steps", &[1]),
+        conv2: nn::Conv2D = |p| conv(p, 8, 4),
+    } |net, xs, train| {
+        let _ = tch::no_grad(|| net.steps.shallow_clone().g_add_scalar_(1.));
+        xs.apply(&net.conv1).apply_t(&net.bn1, train).apply(&net.conv2)
+    } }
+    let (mut net, _vs) = built(Net::new);
+    let before = net.steps.copy();
+    net.slim(0.5).unwrap();
+    assert!(net.steps.equal(&before));
+}
