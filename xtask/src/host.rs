@@ -103,7 +103,8 @@ pub(crate) fn nvidia_driver() -> bool {
     Path::new("/proc/driver/nvidia/version").exists() || runs("nvidia-smi", &[])
 }
 
-/// Room for `needed` bytes in `folder`. A machine where it cannot be told gets the benefit of the doubt.
+/// Room for `needed` bytes in `folder`. A machine where it cannot be told gets the benefit of the
+/// doubt.
 pub(crate) fn disk(folder: &Path, needed: u64) -> Result<()> {
     let Ok(output) = Command::new("df").arg("-Pk").arg(folder).output() else { return Ok(()) };
     match available(&String::from_utf8_lossy(&output.stdout)) {

@@ -1,4 +1,5 @@
-//! Installs libtorch with pip, beside the place where it belongs, and moves it there when it is whole.
+//! Installs libtorch with pip, beside the place where it belongs, and moves it there when it is
+//! whole.
 
 use crate::{
     host,
@@ -48,7 +49,8 @@ pub(crate) fn install(home: &Path, flavour: Flavour) -> Result<()> {
     let size = size_of(&new)?;
     seal(&new, flavour).context("pip has installed something else than libtorch is known to be")?;
 
-    // In this order, so that wherever it is interrupted, the next setup does not take the old for the new.
+    // In this order, so that wherever it is interrupted, the next setup does not take the old for
+    // the new.
     if home.symlink_metadata().is_ok() {
         fs::rename(home, work.path.join("old"))
             .with_context(|| format!("cannot move {} away", home.display()))?;
@@ -144,13 +146,15 @@ fn strip(home: &Path) -> Result<()> {
     Ok(())
 }
 
-/// torch-sys watches environment variables, and none of them tells that another libtorch is in the same place.
+/// torch-sys watches environment variables, and none of them tells that another libtorch is in the
+/// same place.
 fn forget_torch_sys() {
     for profile in ["dev", "release"] {
         let mut clean = cargo(["clean", "--package", "torch-sys", "--profile", profile]);
         match clean.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output() {
             Ok(done) if done.status.success() => {
-                // `Removed 12 files, 34.5MiB total`, and `Removed 0 files` where it was never compiled.
+                // `Removed 12 files, 34.5MiB total`, and `Removed 0 files` where it was never
+                // compiled.
                 if !String::from_utf8_lossy(&done.stderr).contains("Removed 0 files") {
                     println!(
                         "torch-sys will be compiled again ({profile} profile): it was compiled for another libtorch"
@@ -164,8 +168,8 @@ fn forget_torch_sys() {
     }
 }
 
-/// The folder in which an install is made ready: on the same disk as its place, and removed at the end, or else by the next
-/// setup.
+/// The folder in which an install is made ready: on the same disk as its place, and removed at the
+/// end, or else by the next setup.
 pub(crate) struct Work {
     all: PathBuf,
     /// A pip that outlives a killed setup goes on in the folder of that one, not in this.

@@ -11,7 +11,8 @@ pub(crate) const VERSION: &str = "2.11.0";
 /// Written last, so an install without it was interrupted.
 const STAMP: &str = "slim-setup";
 
-/// What compiling, linking and starting a program takes. `libtorch_cpu.so` needs the two libraries of CUDA in any case.
+/// What compiling, linking and starting a program takes. `libtorch_cpu.so` needs the two libraries
+/// of CUDA in any case.
 const NEEDED: [&str; 7] = [
     "torch/include/torch/csrc/api/include/torch/torch.h",
     "torch/include/ATen/ATen.h",
@@ -137,7 +138,8 @@ fn is_library(path: &Path) -> bool {
         .is_some_and(|name| name.ends_with(".so") || name.contains(".so."))
 }
 
-/// The record of a finished install: `libtorch 2.11.0 lean`, then a line per file, its size and its path.
+/// The record of a finished install: `libtorch 2.11.0 lean`, then a line per file, its size and its
+/// path.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
     version: String,

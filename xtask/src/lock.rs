@@ -2,10 +2,11 @@
 
 use std::{io, path::Path};
 
-/// Waits until no other setup of this workspace is at work; `on_wait` is called once if there is one. The lock lasts as
-/// long as what is returned.
+/// Waits until no other setup of this workspace is at work; `on_wait` is called once if there is
+/// one. The lock lasts as long as what is returned.
 ///
-/// The lock is an abstract socket: the kernel frees it however the process ends, so there is no stale lock to clear.
+/// The lock is an abstract socket: the kernel frees it however the process ends, so there is no
+/// stale lock to clear.
 #[cfg(target_os = "linux")]
 pub(crate) fn wait(root: &Path, mut on_wait: impl FnMut()) -> io::Result<impl Sized> {
     use std::{

@@ -1,8 +1,10 @@
-//! `cargo xtask`: installs libtorch, runs the demo, the tests, the comparison with PyTorch and all checks, bundles tests, measures compile time.
+//! `cargo xtask`: installs libtorch, runs the demo, the tests, the comparison with PyTorch and all
+//! checks, bundles tests, measures compile time.
 
 mod bench;
 mod browser;
 mod bundle;
+mod columns;
 mod compile_time;
 mod host;
 mod install;
@@ -21,8 +23,8 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 /// Sets this workspace up, runs its demo, its tests and all its checks.
 ///
-/// Start with `cargo xtask demo`. Every command installs libtorch first where it is missing; afterwards plain
-/// `cargo build`, `cargo run` and `cargo test` work as well.
+/// Start with `cargo xtask demo`. Every command installs libtorch first where it is missing;
+/// afterwards plain `cargo build`, `cargo run` and `cargo test` work as well.
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask", disable_help_subcommand = true)]
 struct Cli {
@@ -34,13 +36,15 @@ struct Cli {
 enum Task {
     /// Install libtorch 2.11.0 into `.libtorch/`, unless it is there
     ///
-    /// Needs Linux on x86-64, python3 with pip, and a C++ compiler. libtorch comes from PyPI's `torch` wheel. Without an
-    /// NVIDIA driver it is installed without CUDA, 0.7 GB on disk; with one, or with --cuda, it is complete, 4.7 GB.
+    /// Needs Linux on x86-64, python3 with pip, and a C++ compiler. libtorch comes from PyPI's
+    /// `torch` wheel. Without an NVIDIA driver it is installed without CUDA, 0.7 GB on disk; with
+    /// one, or with --cuda, it is complete, 4.7 GB.
     ///
     /// What is whole is left alone; what is damaged or was interrupted is installed again.
     ///
-    /// Your own libtorch is used instead, and nothing is installed, where `LIBTORCH` is the path of an unpacked libtorch
-    /// 2.11.0, or `LIBTORCH_USE_PYTORCH=1` and torch 2.11.0 is installed in your Python.
+    /// Your own libtorch is used instead, and nothing is installed, where `LIBTORCH` is the path of
+    /// an unpacked libtorch 2.11.0, or `LIBTORCH_USE_PYTORCH=1` and torch 2.11.0 is installed in
+    /// your Python.
     #[command(verbatim_doc_comment)]
     Setup {
         /// Install libtorch with CUDA, also where no NVIDIA driver is found
@@ -61,9 +65,9 @@ enum Task {
 
     /// Run all tests: unit tests, integration tests, doctests, compile errors
     ///
-    /// Two runs of `cargo test`: everything that links libtorch, and then the compile errors of the derive (package
-    /// slim-ui-tests). Arguments go to the first run only: `cargo xtask test resnet`,
-    /// `cargo xtask test --test suite -- --nocapture`.
+    /// Two runs of `cargo test`: everything that links libtorch, and then the compile errors of the
+    /// derive (package slim-ui-tests). Arguments go to the first run only:
+    /// `cargo xtask test resnet`, `cargo xtask test --test suite -- --nocapture`.
     ///
     /// `SLIM_DEVICE=cuda cargo xtask test -- --test-threads 4` computes on a GPU.
     #[command(verbatim_doc_comment)]
@@ -78,13 +82,15 @@ enum Task {
 
     /// Compare slim with PyTorch and Torch-Pruning
     ///
-    /// Installs PyTorch 2.11.0, torchvision 0.26.0 and Torch-Pruning 1.6.1 into `.bench/` (4.9 GB), unless they are there, and runs
-    /// both sides in turn on the same weights, threads and inputs. Prints a table of ratios; a target that is missed is no
-    /// failure, but two sides that do not leave the same channels are.
+    /// Installs PyTorch 2.11.0, torchvision 0.26.0 and Torch-Pruning 1.6.1 into `.bench/` (4.9 GB),
+    /// unless they are there, and runs both sides in turn on the same weights, threads and inputs.
+    /// Prints a table of ratios; a target that is missed is no failure, but two sides that do not
+    /// leave the same channels are.
     ///
-    /// The options are those of `compare`: `--json FILE`, `--device cuda`, `--only prune,forward`, `--networks resnet50`,
-    /// `--rounds N`, `--threads N`; `--python PATH` takes a Python that has the packages, and nothing is installed.
-    /// `cargo xtask bench -- --help` says more. criterion's benches are run by `cargo bench`.
+    /// The options are those of `compare`: `--json FILE`, `--device cuda`, `--only prune,forward`,
+    /// `--networks resnet50`, `--rounds N`, `--threads N`; `--python PATH` takes a Python that has
+    /// the packages, and nothing is installed. `cargo xtask bench -- --help` says more. criterion's
+    /// benches are run by `cargo bench`.
     #[command(verbatim_doc_comment)]
     Bench {
         /// Handed to `compare`
@@ -94,9 +100,10 @@ enum Task {
 
     /// Look at HTML pages in a headless Chromium
     ///
-    /// At 360, 800 and 1600 px, in light and in dark: an error in a script or on the console, something that is wider than its
-    /// place, or text that is too pale, is a failure. Where there is no Chromium, Debian's is installed, as root; where that
-    /// is not possible either, a warning says so.
+    /// At 360, 800 and 1600 px, in light and in dark: an error in a script or on the console,
+    /// something that is wider than its place, or text that is too pale, is a failure. Where there
+    /// is no Chromium, Debian's is installed, as root; where that is not possible either, a warning
+    /// says so.
     #[command(verbatim_doc_comment)]
     Look {
         /// The pages
@@ -106,10 +113,11 @@ enum Task {
 
     /// Put the compiled tests into a folder, for a machine that has libtorch and no Rust
     ///
-    /// Stripped programs, what they read, and a script that runs them: `FOLDER/run.sh --device cuda`, with the libtorch 2.11.0 that
-    /// the other machine has, of the same architecture, with a C library that is not older than this one's. It is 50 MB at most, and 110 MB once
-    /// its programs are unpacked.
-    /// torch-sys and all else is compiled once more for it, since programs that are not optimised are too large.
+    /// Stripped programs, what they read, and a script that runs them:
+    /// `FOLDER/run.sh --device cuda`, with the libtorch 2.11.0 that the other machine has, of the
+    /// same architecture, with a C library that is not older than this one's. It is 50 MB at most,
+    /// and 110 MB once its programs are unpacked. torch-sys and all else is compiled once more for
+    /// it, since programs that are not optimised are too large.
     #[command(verbatim_doc_comment)]
     Bundle {
         /// The folder [default: target/bundle-cuda]
@@ -119,8 +127,9 @@ enum Task {
 
     /// Measure what the macros cost at compile time, next to serde's `Serialize`
     ///
-    /// `cargo check` of crates with one struct of 10, 100 and 1,000 fields: cold, and with one field renamed. The crates are in
-    /// `target/compile-time`, and are compiled without libtorch. Give it a quiet machine: it takes ten minutes.
+    /// `cargo check` of crates with one struct of 10, 100 and 1,000 fields: cold, and with one
+    /// field renamed. The crates are in `target/compile-time`, and are compiled without libtorch.
+    /// Give it a quiet machine: it takes ten minutes.
     #[command(verbatim_doc_comment)]
     CompileTime {
         /// How often each crate is compiled; medians are printed
@@ -133,15 +142,23 @@ enum Task {
 
     /// Check that modules import only modules that stand before them
     ///
-    /// The order of each crate's modules is a list in `xtask/src/rooms.rs`. An import that goes up is an error with its line, and
-    /// with the line that makes it a circle.
+    /// The order of each crate's modules is a list in `xtask/src/rooms.rs`. An import that goes up
+    /// is an error with its line, and with the line that makes it a circle.
     #[command(verbatim_doc_comment)]
     Rooms,
 
+    /// Check that no comment and no prose is wider than 100 columns
+    ///
+    /// In Rust and Markdown; tables, code and links are left alone.
+    #[command(verbatim_doc_comment)]
+    Columns,
+
     /// Run every check, in order, up to the first that fails
     ///
-    /// setup, rustfmt, the order of modules, clippy, all tests, each bench once, the documentation, smoke runs of the examples, a look at reports in a
-    /// browser, every version of tch that slim-runtime works with, and a dry run of publishing. Warnings are errors.
+    /// setup, rustfmt, the order of modules, the width of lines, clippy, all tests, each bench
+    /// once, the documentation, smoke runs of the examples, a look at reports in a browser, every
+    /// version of tch that slim-runtime works with, and a dry run of publishing. Warnings are
+    /// errors.
     #[command(verbatim_doc_comment)]
     Ci,
 }
@@ -158,6 +175,7 @@ fn main() -> ExitCode {
             compile_time::run(runs, json.as_deref()).map(|()| ExitCode::SUCCESS)
         }
         Task::Rooms => rooms::check().map(|()| ExitCode::SUCCESS),
+        Task::Columns => columns::check().map(|()| ExitCode::SUCCESS),
         Task::Ci => tasks::ci(),
     };
     done.unwrap_or_else(|error| {

@@ -5,7 +5,8 @@ use crate::workspace::target;
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
 
-/// Packs slim-derive and slim-runtime in this order, and compiles what crates.io would get, without libtorch. Nothing is uploaded.
+/// Packs slim-derive and slim-runtime in this order, and compiles what crates.io would get, without
+/// libtorch. Nothing is uploaded.
 pub(crate) fn dry_run() -> Result<Command> {
     let version = cargo(["--version"]).output().context("cannot run cargo")?.stdout;
     let version = String::from_utf8_lossy(&version);

@@ -66,6 +66,7 @@ const CRATES: [Crate; 3] = [
             "publish",
             "versions",
             "rooms",
+            "columns",
             "tasks",
             "browser",
             "bench",

@@ -104,7 +104,8 @@ fn plan(state: State, wish: impl Fn() -> Flavour) -> Plan {
     }
 }
 
-/// Checks the user's own libtorch and gives its version, with a blank before it, where it can be told.
+/// Checks the user's own libtorch and gives its version, with a blank before it, where it can be
+/// told.
 fn own(libtorch: &Path) -> Result<String> {
     const LIBRARIES: [&str; 8] = [
         "libtorch.so",

@@ -12,8 +12,9 @@ use std::{
 pub(crate) fn cargo<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(args).current_dir(root());
-    // The build of torch-sys depends on these. Children see them exactly as plain cargo does, where `.cargo/config.toml`
-    // sets `LIBTORCH`: one that sees it change compiles torch-sys again, which takes minutes.
+    // The build of torch-sys depends on these. Children see them exactly as plain cargo does, where
+    // `.cargo/config.toml` sets `LIBTORCH`: one that sees it change compiles torch-sys again, which
+    // takes minutes.
     let source = Source::of_this_process();
     if source != Source::Python {
         cargo.env_remove("LIBTORCH_USE_PYTORCH");
@@ -44,8 +45,8 @@ impl Source {
         )
     }
 
-    /// As torch-sys does, where `LIBTORCH_USE_PYTORCH` wins whatever its value, except that an empty variable is unset.
-    /// Cargo sets `LIBTORCH` to `managed` if the user does not.
+    /// As torch-sys does, where `LIBTORCH_USE_PYTORCH` wins whatever its value, except that an
+    /// empty variable is unset. Cargo sets `LIBTORCH` to `managed` if the user does not.
     fn choose(libtorch: Option<&OsStr>, use_pytorch: Option<&OsStr>, managed: &Path) -> Self {
         if use_pytorch.is_some_and(|value| !value.is_empty()) {
             return Self::Python;

@@ -17,7 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// All packages that link libtorch. The same selection everywhere, so that nothing is compiled twice.
+/// All packages that link libtorch. The same selection everywhere, so that nothing is compiled
+/// twice.
 const LINKED: [&str; 3] = ["--workspace", "--exclude", "slim-ui-tests"];
 /// Built with `tch/doc-only`, which must not be unified with the others.
 const UI: [&str; 2] = ["--package", "slim-ui-tests"];
@@ -56,6 +57,8 @@ fn checks() -> Result<Vec<Step>> {
     let passes = target().join("ci-passes");
     let mut rooms = Command::new(env::current_exe()?);
     rooms.arg("rooms");
+    let mut columns = Command::new(env::current_exe()?);
+    columns.arg("columns");
     let mut look = Command::new(env::current_exe()?);
     look.arg("look")
         .args(["vgg.html", "resnet50.html", "densenet121.html"].map(|file| reports.join(file)));
@@ -63,6 +66,7 @@ fn checks() -> Result<Vec<Step>> {
     Ok(vec![
         ("format", cargo(["fmt", "--all", "--check"])),
         ("order of modules", rooms),
+        ("width of lines", columns),
         ("clippy", cargo_on("clippy", &LINKED, &deny)),
         ("clippy, compile errors", cargo_on("clippy", &UI, &deny)),
         ("tests", cargo_on("test", &LINKED, &[])),
@@ -175,7 +179,8 @@ impl Drop for Summary {
 
 fn cargo_on(command: &str, packages: &[&str], args: &[&str]) -> Command {
     let mut cargo = cargo([&[command], packages, args].concat());
-    // Where tests compute on a GPU (`SLIM_DEVICE`), floats are compared to the precision of f32, which TF32 does not have.
+    // Where tests compute on a GPU (`SLIM_DEVICE`), floats are compared to the precision of f32,
+    // which TF32 does not have.
     cargo.env("NVIDIA_TF32_OVERRIDE", "0");
     cargo
 }

@@ -1,4 +1,5 @@
-//! The versions of tch that slim-runtime works with: the workspace, compiled with each of them, and without libtorch.
+//! The versions of tch that slim-runtime works with: the workspace, compiled with each of them, and
+//! without libtorch.
 
 use crate::source::cargo;
 use crate::workspace::{root, target};
@@ -18,8 +19,9 @@ use std::{fs::remove_file as unlink, os::unix::fs::symlink};
 /// The version that the workspace's manifest asks for.
 const PINNED: &str = "\"=0.24.0\"";
 
-/// Compiles, with one version of tch, slim-runtime and all that is built on it here: the zoo, the examples and the tests, with what the macros make
-/// of them. With `doc-only`, which must not meet the crates that link libtorch, so in a workspace of its own.
+/// Compiles, with one version of tch, slim-runtime and all that is built on it here: the zoo, the
+/// examples and the tests, with what the macros make of them. With `doc-only`, which must not meet
+/// the crates that link libtorch, so in a workspace of its own.
 pub(crate) fn check(version: &str) -> Result<Command> {
     let all = target().join("versions");
     let workspace = all.join(version);

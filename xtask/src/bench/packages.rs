@@ -14,11 +14,13 @@ use std::{
     time::Instant,
 };
 
-/// Beside torch, of libtorch's version. What is compared with is named to the last digit, so that figures of two machines are of the same.
+/// Beside torch, of libtorch's version. What is compared with is named to the last digit, so that
+/// figures of two machines are of the same.
 const PACKAGES: [&str; 4] =
     ["torchvision==0.26.0", "torch-pruning==1.6.1", "safetensors==0.8.0", "numpy<3"];
 
-/// Written last, so an install without it was interrupted. It says what was installed, and for which Python.
+/// Written last, so an install without it was interrupted. It says what was installed, and for
+/// which Python.
 const STAMP: &str = "slim-bench";
 
 /// The folder with the packages, for `PYTHONPATH`. They are installed where they are missing.

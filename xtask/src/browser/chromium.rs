@@ -29,7 +29,8 @@ pub(super) struct Shown {
 }
 
 impl Chromium {
-    /// The one that `CHROME` names, or the first that is installed, or else Debian's, which is installed where that is possible. `None` where it is not.
+    /// The one that `CHROME` names, or the first that is installed, or else Debian's, which is
+    /// installed where that is possible. `None` where it is not.
     pub(super) fn find() -> Result<Option<Self>> {
         if let Some(chosen) = env::var_os("CHROME").filter(|chosen| !chosen.is_empty()) {
             if !runs(&chosen, &["--version"]) {

@@ -1,4 +1,5 @@
-//! Looks at HTML pages in a headless browser: at the width of a phone, a tablet and a desk, in light and in dark.
+//! Looks at HTML pages in a headless browser: at the width of a phone, a tablet and a desk, in
+//! light and in dark.
 
 mod chromium;
 
@@ -11,7 +12,8 @@ use std::{
     process::ExitCode,
 };
 
-/// What a page is shown in, in pixels. A browser's window cannot be as narrow as the first, a frame can.
+/// What a page is shown in, in pixels. A browser's window cannot be as narrow as the first, a frame
+/// can.
 const WIDTHS: [u32; 3] = [360, 800, 1600];
 
 /// Finds in frames what is wrong, and says it line by line.
@@ -45,8 +47,9 @@ impl Scheme {
     }
 }
 
-/// Fails when one of the pages has an error in a script or on the console, is wider than its window, cuts something off, or has text that is too pale. Without a browser,
-/// and where none can be installed, it says so and passes.
+/// Fails when one of the pages has an error in a script or on the console, is wider than its
+/// window, cuts something off, or has text that is too pale. Without a browser, and where none can
+/// be installed, it says so and passes.
 pub(crate) fn check(pages: &[PathBuf]) -> Result<ExitCode> {
     let Some(chromium) = Chromium::find()? else {
         eprintln!(
@@ -131,7 +134,8 @@ fn found(dom: &str) -> Option<Vec<String>> {
     (lines.pop()? == "done").then_some(lines)
 }
 
-/// What pages have said on the console, each once: `[…:INFO:CONSOLE:7] "text", source: about:srcdoc (7)`.
+/// What pages have said on the console, each once:
+/// `[…:INFO:CONSOLE:7] "text", source: about:srcdoc (7)`.
 fn console(log: &str) -> Vec<String> {
     let said = log.lines().filter_map(|line| line.split_once("CONSOLE")?.1.split_once("] "));
     let mut said: Vec<_> = said.map(|(_, text)| format!("console: {text}")).collect();

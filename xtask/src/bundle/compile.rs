@@ -10,11 +10,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Tells build scripts (`slim-runtime/build.rs`) that programs are run with another libtorch than the one they are linked with.
+/// Tells build scripts (`slim-runtime/build.rs`) that programs are run with another libtorch than
+/// the one they are linked with.
 const VARIABLE: &str = "SLIM_BUNDLE";
 
-/// Packages whose unit tests compute something. Not bundled are slim-derive, slim-ui-tests and xtask, which know nothing of libtorch, and doctests, of
-/// which no program is left.
+/// Packages whose unit tests compute something. Not bundled are slim-derive, slim-ui-tests and
+/// xtask, which know nothing of libtorch, and doctests, of which no program is left.
 const UNIT_TESTS: [&str; 4] = ["--package", "slim-runtime", "--package", "slim-examples"];
 const INTEGRATION_TESTS: [&str; 6] =
     ["--package", "slim-examples", "--package", "slim-tests", "--package", "slim-hostile-tests"];

@@ -23,7 +23,8 @@ use std::{
 /// By which a bundle is known, so that no other folder is emptied.
 const MARK: &str = "tests.txt";
 
-/// Where tests have files that they read when they run: whole folders of them, and among sources those that snapshots are in.
+/// Where tests have files that they read when they run: whole folders of them, and among sources
+/// those that snapshots are in.
 const READ: [&str; 2] = ["tests/fixtures", "tests/tests/fuzz/corpus"];
 const SNAPSHOTS_BELOW: [&str; 3] = ["slim-runtime/src", "examples", "tests/tests"];
 

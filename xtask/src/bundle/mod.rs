@@ -1,4 +1,5 @@
-//! Compiled tests for a machine that has libtorch and no Rust: a folder of stripped programs, of what they read, and of a script that runs them.
+//! Compiled tests for a machine that has libtorch and no Rust: a folder of stripped programs, of
+//! what they read, and of a script that runs them.
 
 mod compile;
 mod folder;

@@ -31,7 +31,8 @@ fn crates() -> impl Iterator<Item = (Form, usize)> {
     SIZES.iter().flat_map(|&fields| ALL.map(|(form, _)| (form, fields)))
 }
 
-/// Median seconds of `cargo check`, by crate. All take turns, so that what else the machine does is shared by all.
+/// Median seconds of `cargo check`, by crate. All take turns, so that what else the machine does is
+/// shared by all.
 pub(super) fn seconds(folder: &Path, mode: Mode, runs: usize) -> Result<Vec<f64>> {
     let mut times = vec![Vec::new(); crates().count()];
     // The first round is for the dependencies.
@@ -66,7 +67,8 @@ pub(super) fn lines(folder: &Path) -> Result<Vec<usize>> {
             "expanded",
             &["rustc", "--profile", "check", "--package", &package, "--", "-Zunpretty=expanded"],
         );
-        // The stable compiler shows it to no one else. Crates that look for this variable are compiled in a folder of their own.
+        // The stable compiler shows it to no one else. Crates that look for this variable are
+        // compiled in a folder of their own.
         let text = output(expand.env("RUSTC_BOOTSTRAP", "1"))?;
         Ok(text.lines().filter(|line| !line.trim().is_empty()).count())
     };

@@ -1,4 +1,5 @@
-//! What the macros cost at compile time, next to serde's `Serialize`: seconds and lines of code, cold and incremental, by the number of fields.
+//! What the macros cost at compile time, next to serde's `Serialize`: seconds and lines of code,
+//! cold and incremental, by the number of fields.
 
 mod crates;
 mod measure;

@@ -3,7 +3,8 @@
 use super::Row;
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 
-/// Seconds of the whole crate, what the macro adds to them and how many times what serde's adds that is; and lines for each field.
+/// Seconds of the whole crate, what the macro adds to them and how many times what serde's adds
+/// that is; and lines for each field.
 pub(super) fn spell(rows: &[Row]) -> String {
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN);
