@@ -1,4 +1,4 @@
-//! Defines a residual network once, slims it, and builds it again: the second code block of the README.
+//! Defines a residual network once, slims it, and builds it again. The README shows its definition.
 
 use slim_runtime::{Prunable, checkpoint, model};
 use tch::{Device, Kind, Tensor, nn};

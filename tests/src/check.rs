@@ -6,8 +6,9 @@ use slim_runtime::{Plan, Prunable, Slimming};
 use tch::nn::{ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
 
-/// The network that `build` makes, slimmed at `ratio`, computes what its masked replica does. `build` must make the same network each time,
-/// in double precision where `tolerance` (relative to the largest output) is that of doubles. Returns the plan.
+/// The network that `build` makes, slimmed at `ratio`, computes what its masked replica does.
+/// `build` must make the same network each time, in double precision where `tolerance` (relative to
+/// the largest output) is that of doubles. Returns the plan.
 ///
 /// # Panics
 /// When it does not.
@@ -28,12 +29,15 @@ pub fn assert_slimmed_is_masked<M: ModuleT + Prunable>(
     plan
 }
 
-/// How far the outputs of two networks may be apart that compute the same with these variables in another order, relative to the largest output.
+/// How far the outputs of two networks may be apart that compute the same with these variables in
+/// another order, relative to the largest output.
 ///
-/// A sum of `n` products is rounded `n` times, each time by up to `u`, the unit roundoff, of what is summed by then. Where signs and roundings are
-/// random, that comes to `u √n` of the whole sum; errors of one layer and the next are independent, so that their squares add (Higham and Mary, *A New
-/// Approach to Probabilistic Rounding Error Analysis*, 2019, theorem 2.8). Halves are summed as `f32`, and rounded where a variable has been applied.
-/// Eight times that is for two networks and the largest of thousands of outputs.
+/// A sum of `n` products is rounded `n` times, each time by up to `u`, the unit roundoff, of what
+/// is summed by then. Where signs and roundings are random, that comes to `u √n` of the whole sum;
+/// errors of one layer and the next are independent, so that their squares add (Higham and Mary, *A
+/// New Approach to Probabilistic Rounding Error Analysis*, 2019, theorem 2.8). Halves are summed as
+/// `f32`, and rounded where a variable has been applied. Eight times that is for two networks and
+/// the largest of thousands of outputs.
 pub fn rounding(vs: &VarStore) -> f64 {
     let of = |variable: &Tensor| {
         // Of a bias, a scale or a statistic: one.

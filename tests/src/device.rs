@@ -7,12 +7,15 @@ use slim_examples::device;
 use tch::kind::Element;
 use tch::{Device, Tensor};
 
-/// The variable by which the libraries of CUDA are told to leave TF32 alone; they read it once, when they are loaded, and tch has no call for it.
+/// The variable by which the libraries of CUDA are told to leave TF32 alone; they read it once,
+/// when they are loaded, and tch has no call for it.
 const TF32: &str = "NVIDIA_TF32_OVERRIDE";
 
-/// The device of the models and tensors of tests: what `SLIM_DEVICE` says (`cuda`, `cuda:1`), or else the CPU.
+/// The device of the models and tensors of tests: what `SLIM_DEVICE` says (`cuda`, `cuda:1`), or
+/// else the CPU.
 ///
-/// Where that cannot be, the test program ends at once, with one line and code 2: of hundreds of tests, all would fail for this reason alone.
+/// Where that cannot be, the test program ends at once, with one line and code 2: of hundreds of
+/// tests, all would fail for this reason alone.
 pub fn device() -> Device {
     static DEVICE: LazyLock<Device> = LazyLock::new(|| {
         chosen().unwrap_or_else(|reason| {

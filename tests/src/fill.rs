@@ -1,4 +1,5 @@
-//! Weights that PyTorch and Rust make alike, so that fixtures of full-size networks need not store any.
+//! Weights that PyTorch and Rust make alike, so that fixtures of full-size networks need not store
+//! any.
 //!
 //! `tests/fixtures/fill.py` is the same in Python.
 

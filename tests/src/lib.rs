@@ -1,4 +1,5 @@
-//! Tests that need more than one crate, and what they share. The README's code is one of them.
+//! Tests that need more than one crate, and what they share. The code of the README and of the tour
+//! is among them.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 pub mod check;
@@ -14,4 +15,5 @@ pub use device::{device, tensor};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
+#[doc = include_str!("../../slim-runtime/docs/tour.md")]
 struct Readme;

@@ -1,7 +1,9 @@
 //! Choosing what to remove.
 //!
-//! A [`Slimming`](crate::Slimming) says how much goes, which channels first, and what stays whatever happens. [`plan`](crate::Prunable::plan) makes a [`Plan`](crate::Plan) of it
-//! and changes nothing; the plan keeps the slimming, prints what was asked for and reached, and says where a bound had its way.
+//! A [`Slimming`](crate::Slimming) says how much goes, which channels first, and what stays
+//! whatever happens. [`plan`](crate::Prunable::plan) makes a [`Plan`](crate::Plan) of it and
+//! changes nothing; the plan keeps the slimming, prints what was asked for and reached, and says
+//! where a bound had its way.
 //!
 //! ```
 //! use slim_runtime::{Prunable, Slimming, Target, criterion::L2, nn};
@@ -65,27 +67,41 @@
 //!
 //! # How it is decided
 //!
-//! 1. The criterion scores the channels of each layer that it has a say in, and coupled channels get one score.
-//! 2. Channels that may go are put in the order of their scores; of equal ones, the last in the data flow goes first.
-//! 3. They go one after the other until the target is met. One whose going would leave any layer with fewer channels than a bound allows stays, and the next is tried. So all bounds hold at once, and none
-//!    undoes another. What each layer is left with is kept up to date on the way, and so is what the network costs: a budget needs no repeated surgery.
-//! 4. Rounding comes last, layer by layer. Up, the best of the channels that went come back; down, the worst of those that stayed go too. What comes back may spoil another layer's multiple,
-//!    which is then rounded up as well. A budget, or a top-k, is that of the rounded network: how many go is found by bisection. It is never exceeded; what rounding leaves need not
-//!    become less with every channel that goes, so now and then a somewhat larger network would have fitted too.
+//! 1. The criterion scores the channels of each layer that it has a say in, and coupled channels
+//!    get one score.
+//! 2. Channels that may go are put in the order of their scores; of equal ones, the last in the
+//!    data flow goes first.
+//! 3. They go one after the other until the target is met. One whose going would leave any layer
+//!    with fewer channels than a bound allows stays, and the next is tried. So all bounds hold at
+//!    once, and none undoes another. What each layer is left with is kept up to date on the way,
+//!    and so is what the network costs: a budget needs no repeated surgery.
+//! 4. Rounding comes last, layer by layer. Up, the best of the channels that went come back; down,
+//!    the worst of those that stayed go too. What comes back may spoil another layer's multiple,
+//!    which is then rounded up as well. A budget, or a top-k, is that of the rounded network: how
+//!    many go is found by bisection. It is never exceeded; what rounding leaves need not become
+//!    less with every channel that goes, so now and then a somewhat larger network would have
+//!    fitted too.
 //!
-//! What a target asked for and a bound refused is in the report, layer by layer, and in [`Plan::bounded`](crate::Plan::bounded).
+//! What a target asked for and a bound refused is in the report, layer by layer, and in
+//! [`Plan::bounded`](crate::Plan::bounded).
 //!
 //! # Which channels may go
 //!
-//! With |γ|, a channel may go if every reader sees zeros once γ and β are zero: networks need batch norms, and the result is the paper's. With any other criterion whatever makes
-//! the channel counts as zero too, its filter and bias, so networks without batch norms can be slimmed, and streams that some layer reads raw. [`mask`](crate::Prunable::mask)
-//! sets just these to zero, and the slimmed network computes what the masked one does.
+//! With |γ|, a channel may go if every reader sees zeros once γ and β are zero: networks need batch
+//! norms, and the result is the paper's. With any other criterion whatever makes the channel counts
+//! as zero too, its filter and bias, so networks without batch norms can be slimmed, and streams
+//! that some layer reads raw. [`mask`](crate::Prunable::mask) sets just these to zero, and the
+//! slimmed network computes what the masked one does.
 //!
 //! # What speaks against a plan
 //!
-//! [`Plan::warnings`](crate::Plan::warnings), which the report shows, where the scores are |γ| themselves (no [`normalisation`](crate::Slimming::normalisation), no sum for a
+//! [`Plan::warnings`](crate::Plan::warnings), which the report shows, where the scores are |γ|
+//! themselves (no [`normalisation`](crate::Slimming::normalisation), no sum for a
 //! [`coupling`](crate::Slimming::coupling)):
 //!
-//! * There is no gap: the largest |γ| that goes is more than a tenth of the median that stays. Training with sparsity drives unimportant γ to 1e-5 and below; where it did, those are
-//!   what goes, and slimming is nearly free. Train longer, with a larger factor, or remove less.
-//! * All |γ| are below 0.1 and none is near zero (a hundredth of the largest): weight decay has shrunk them all. It is an L2 penalty, which makes values small and not zero; leave γ out of it.
+//! * There is no gap: the largest |γ| that goes is more than a tenth of the median that stays.
+//!   Training with sparsity drives unimportant γ to 1e-5 and below; where it did, those are what
+//!   goes, and slimming is nearly free. Train longer, with a larger factor, or remove less.
+//! * All |γ| are below 0.1 and none is near zero (a hundredth of the largest): weight decay has
+//!   shrunk them all. It is an L2 penalty, which makes values small and not zero; leave γ out of
+//!   it.

@@ -1,7 +1,9 @@
 //! Deploying: from a slimmed network to one that answers fast.
 //!
-//! Fewer channels are fewer multiplications. What is left besides is in the way of them: batch norms that are constants by now, and weights that a library reorders each time that it reads
-//! them. [`deploy`](crate::deploy()) takes both out, on a sample that decides and proves, and `forward` stays the one that was trained.
+//! Fewer channels are fewer multiplications. What is left besides is in the way of them: batch
+//! norms that are constants by now, and weights that a library reorders each time that it reads
+//! them. [`deploy`](crate::deploy()) takes both out, on a sample that decides and proves, and
+//! `forward` stays the one that was trained.
 //!
 //! ```
 //! use slim_runtime::{Prunable, Slimming, deploy, model, nn};
@@ -41,9 +43,12 @@
 //!
 //! # What goes into what
 //!
-//! A batch norm goes into the convolution, transposed convolution or linear layer that is directly in front of it and that nothing else reads. The wiring knows that; average pools may be
-//! in between, max-pools may not. What the wiring does not say, such as a ReLU that `forward` has in between, is found by comparing outputs on the sample, and the
-//! network is then refused, with the pair. Say it where the fields are, `#[prune(act = relu)]` on the convolution, and this batch norm stays.
+//! A batch norm goes into the convolution, transposed convolution or linear layer that is directly
+//! in front of it and that nothing else reads. The wiring knows that; average pools may be in
+//! between, max-pools may not. What the wiring does not say, such as a ReLU that `forward` has in
+//! between, is found by comparing outputs on the sample, and the network is then refused, with the
+//! pair. Say it where the fields are, `#[prune(act = relu)]` on the convolution, and this batch
+//! norm stays.
 //!
 //! | batch norm | what becomes of it |
 //! | --- | --- |
@@ -59,13 +64,18 @@
 //! | channels-last | everywhere | nothing; the images become channels-last by themselves |
 //! | packed | on a CPU, in `f32`, for each [`nn::Conv2D`](crate::nn::Conv2D) that is padded with zeros | memory for the weights once more |
 //!
-//! The fastest of them on the sample stays, if it is at least 3 % faster than contiguous. Measured is the median over rounds in which the layouts take turns. In none of them does `forward`
-//! see anything else than ordinary tensors; one that asks for contiguous ones (`view`, where `reshape` or `flatten` would do) panics in the other two, which are out then, and the
-//! report gives libtorch's words.
+//! The fastest of them on the sample stays, if it is at least 3 % faster than contiguous. Measured
+//! is the median over rounds in which the layouts take turns. In none of them does `forward` see
+//! anything else than ordinary tensors; one that asks for contiguous ones (`view`, where `reshape`
+//! or `flatten` would do) panics in the other two, which are out then, and the report gives
+//! libtorch's words.
 //!
-//! Packed weights are oneDNN's own kind of tensor. What cannot hold them, a TorchScript trace for one, runs under [`functional::without_packing`](crate::functional::without_packing).
+//! Packed weights are oneDNN's own kind of tensor. What cannot hold them, a TorchScript trace for
+//! one, runs under [`functional::without_packing`](crate::functional::without_packing).
 //!
 //! # In place
 //!
-//! New memory for each output is a good part of a forward pass at small batches. `relu_` on what a layer has just made, and `g_add_` on the end of a residual branch, write where they read, in
-//! training too: the backward passes of convolutions, linear layers, batch norms and sums do not need their outputs. `model!` does so where nothing else reads the value.
+//! New memory for each output is a good part of a forward pass at small batches. `relu_` on what a
+//! layer has just made, and `g_add_` on the end of a residual branch, write where they read, in
+//! training too: the backward passes of convolutions, linear layers, batch norms and sums do not
+//! need their outputs. `model!` does so where nothing else reads the value.

@@ -2,7 +2,8 @@
 //!
 //! # Before and after
 //!
-//! [`benchmark`](crate::benchmark()) runs a network on input of a shape and says how long a pass takes. The spread says how far the figure can be trusted: half of the runs lie in it.
+//! [`benchmark`](crate::benchmark()) runs a network on input of a shape and says how long a pass
+//! takes. The spread says how far the figure can be trusted: half of the runs lie in it.
 //!
 //! ```
 //! use slim_runtime::{Prunable, benchmark, model, nn};
@@ -39,12 +40,15 @@
 //! 816 µs → 330 µs, 2.5 times as fast
 //! ```
 //!
-//! Where the two spreads overlap, it says so. A pass is short next to what else a machine does, so compare on one that is idle, or [in turn](#in-turn).
+//! Where the two spreads overlap, it says so. A pass is short next to what else a machine does, so
+//! compare on one that is idle, or [in turn](#in-turn).
 //!
 //! # In turn
 //!
-//! Two networks that are alive at once are measured round by round, each first in every other round. Whatever disturbs a round disturbs both, and the ratio is taken within rounds.
-//! [`Benchmark`](crate::Benchmark) also measures networks of several inputs, and anything else that is a closure:
+//! Two networks that are alive at once are measured round by round, each first in every other
+//! round. Whatever disturbs a round disturbs both, and the ratio is taken within rounds.
+//! [`Benchmark`](crate::Benchmark) also measures networks of several inputs, and anything else that
+//! is a closure:
 //!
 //! ```
 //! use slim_runtime::{Benchmark, Plan, Prunable, Slimming, nn};
@@ -90,8 +94,11 @@
 //!
 //! # Numbers of channels that a device is fast at
 //!
-//! Slimming leaves 37 channels of one layer and 91 of the next, and kernels work on 8, 16 or 32 at a time. [`Slimming::round_to`](crate::Slimming::round_to) gives back some of the channels that went, and
-//! the network may become faster for it. To which multiple depends on the processor, the library, the kind of the numbers and the number of threads, so it is measured, in about a second and a half:
+//! Slimming leaves 37 channels of one layer and 91 of the next, and kernels work on 8, 16 or 32 at
+//! a time. [`Slimming::round_to`](crate::Slimming::round_to) gives back some of the channels that
+//! went, and the network may become faster for it. To which multiple depends on the processor, the
+//! library, the kind of the numbers and the number of threads, so it is measured, in about a second
+//! and a half:
 //!
 //! ```
 //! use slim_runtime::{Slimming, preferred_multiple};
@@ -105,5 +112,6 @@
 //! # Ok::<(), slim_runtime::Error>(())
 //! ```
 //!
-//! [`Slimming::round_for`](crate::Slimming::round_for) is both in one call, and rounds nothing where it does not pay.
-//! The plan keeps the number. What a rounded network costs and what it wins, [`Plan`](crate::Plan) and [`benchmark`](crate::benchmark()) say.
+//! [`Slimming::round_for`](crate::Slimming::round_for) is both in one call, and rounds nothing
+//! where it does not pay. The plan keeps the number. What a rounded network costs and what it wins,
+//! [`Plan`](crate::Plan) and [`benchmark`](crate::benchmark()) say.

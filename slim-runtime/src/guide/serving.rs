@@ -1,7 +1,8 @@
 //! Serving: a slimmed network without the code that made it.
 //!
-//! [`export::torch_script`](crate::export::torch_script) writes the network as TorchScript: weights and operations in one file. It freezes the weights while libtorch traces `forward`, reads the file back, and
-//! puts it in place only if it computes what the network does.
+//! [`export::torch_script`](crate::export::torch_script) writes the network as TorchScript: weights
+//! and operations in one file. It freezes the weights while libtorch traces `forward`, reads the
+//! file back, and puts it in place only if it computes what the network does.
 //!
 //! ```
 //! use slim_runtime::{Prunable, export, model, nn};
@@ -32,7 +33,8 @@
 //! # Ok::<(), slim_runtime::Error>(())
 //! ```
 //!
-//! In Python it is a module as any other; `eval()` changes nothing, and PyTorch's passes for inference take it:
+//! In Python it is a module as any other; `eval()` changes nothing, and PyTorch's passes for
+//! inference take it:
 //!
 //! ```python
 //! net = torch.jit.load("net.pt")

@@ -1,4 +1,5 @@
-//! Writes versions 1, 2, 3, … of a file, until it is killed or has written as many as it was asked for: `writer FILE ELEMENTS TIMES`.
+//! Writes versions 1, 2, 3, … of a file, until it is killed or has written as many as it was asked
+//! for: `writer FILE ELEMENTS TIMES`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::PathBuf;
