@@ -1,5 +1,5 @@
-//! Makes the tests and doctests find libtorch at run time. Any crate that links a program with tch needs these lines;
-//! `torch-sys` must be a direct dependency for `DEP_TCH_LIBTORCH_LIB` to be set.
+//! Makes the tests and doctests find libtorch at run time. Any crate that links a program with tch
+//! needs these lines; `torch-sys` must be a direct dependency for `DEP_TCH_LIBTORCH_LIB` to be set.
 
 use std::path::Path;
 
@@ -10,7 +10,8 @@ pub(crate) fn main() {
     // Unset with `doc-only`, which links nothing.
     if let Ok(lib) = std::env::var("DEP_TCH_LIBTORCH_LIB") {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
-        // libtorch loads its CUDA half by registration, not by symbol: the linker would drop it as unneeded.
+        // libtorch loads its CUDA half by registration, not by symbol: the linker would drop it as
+        // unneeded.
         if Path::new(&lib).join("libtorch_cuda.so").exists() {
             println!("cargo:rustc-link-arg=-Wl,--no-as-needed,-ltorch_cuda,-ltorch,--as-needed");
         } else if std::env::var_os("SLIM_BUNDLE").is_some() {

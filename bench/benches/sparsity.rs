@@ -44,7 +44,8 @@ fn alone(criterion: &mut Criterion, network: Network) -> Result<()> {
     Ok(())
 }
 
-/// With and without the penalty: the difference is lost in the noise of either, so see the first bench for what it takes.
+/// With and without the penalty: the difference is lost in the noise of either, so see the first
+/// bench for what it takes.
 fn training(criterion: &mut Criterion) -> Result<()> {
     let subject = Subject::new(Network::Vgg19, Device::Cpu)?;
     let (images, labels) =

@@ -1,4 +1,5 @@
-//! Tracing, planning and surgery, by network. criterion reports throughput: elements are channels, bytes those of the parameters.
+//! Tracing, planning and surgery, by network. criterion reports throughput: elements are channels,
+//! bytes those of the parameters.
 
 use std::process::exit;
 use std::time::Duration;
@@ -41,7 +42,8 @@ fn bench(criterion: &mut Criterion, network: Network) -> Result<()> {
     Ok(())
 }
 
-/// Of a dense network every time, which is made before the clock runs; what comes out is dropped after it has stopped.
+/// Of a dense network every time, which is made before the clock runs; what comes out is dropped
+/// after it has stopped.
 fn measure<T>(
     group: &mut BenchmarkGroup<WallTime>,
     what: &str,

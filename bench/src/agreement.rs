@@ -1,4 +1,5 @@
-//! Whether the two sides have done the same: a race of those who run to different places says nothing.
+//! Whether the two sides have done the same: a race of those who run to different places says
+//! nothing.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,8 @@ use crate::network::Network;
 /// How many differences are named.
 const NAMED: usize = 8;
 
-/// Checks that both sides left the same tensors: the same layers, in the same widths, with the same channels of the dense network in them.
+/// Checks that both sides left the same tensors: the same layers, in the same widths, with the same
+/// channels of the dense network in them.
 ///
 /// # Errors
 /// The layers that differ, by name.

@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 
 /// The most bytes that were resident while it ran, beyond those before it.
 ///
-/// Of a process of its own, with `MALLOC_MMAP_THRESHOLD_` set: memory that was freed and kept would be taken again without being seen.
+/// Of a process of its own, with `MALLOC_MMAP_THRESHOLD_` set: memory that was freed and kept would
+/// be taken again without being seen.
 ///
 /// # Errors
 /// Those of the work, and a system without `/proc/self/clear_refs`.

@@ -14,7 +14,8 @@ use crate::network::Network;
 /// Of what is drawn. One for all, so that every run measures the same networks.
 const SEED: i64 = 0;
 
-/// All that is drawn comes from one generator of libtorch: who draws holds it, or else two threads would disturb each other.
+/// All that is drawn comes from one generator of libtorch: who draws holds it, or else two threads
+/// would disturb each other.
 static GENERATOR: Mutex<()> = Mutex::new(());
 
 /// The share that is removed, everywhere in this package.
@@ -96,7 +97,8 @@ fn seeded() -> impl Drop {
     held
 }
 
-/// A batch norm's parameters are the only ones of one dimension, but for biases of layers, which are no worse for it.
+/// A batch norm's parameters are the only ones of one dimension, but for biases of layers, which
+/// are no worse for it.
 fn draw(name: &str, variable: &mut Tensor) {
     if variable.dim() != 1 {
         return;
@@ -108,7 +110,8 @@ fn draw(name: &str, variable: &mut Tensor) {
     };
 }
 
-/// Every group of channels that stay or go together loses half of them, those with the smallest |γ|: a rule that Torch-Pruning has as well.
+/// Every group of channels that stay or go together loses half of them, those with the smallest
+/// |γ|: a rule that Torch-Pruning has as well.
 pub fn half_of_each() -> Slimming {
     Slimming::ratio(0.99).local().max_removed(RATIO)
 }

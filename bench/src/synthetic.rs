@@ -30,7 +30,8 @@ impl Chain {
     }
 }
 
-/// Layers in a row that are wide and narrow in turn, so that there are many channels and yet few parameters.
+/// Layers in a row that are wide and narrow in turn, so that there are many channels and yet few
+/// parameters.
 #[derive(Debug, Prunable)]
 pub(crate) struct Wide {
     blocks: Vec<(Layer, Layer)>,

@@ -1,4 +1,5 @@
-//! Times of contenders that run in turn, so that what else happens on the machine meets all of them.
+//! Times of contenders that run in turn, so that what else happens on the machine meets all of
+//! them.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -7,7 +8,8 @@ use anyhow::Result;
 use serde::Serialize;
 use tch::{Cuda, Device};
 
-/// Between turns: OpenMP's threads go on spinning for some milliseconds, on the cores that the next one needs.
+/// Between turns: OpenMP's threads go on spinning for some milliseconds, on the cores that the next
+/// one needs.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long a turn should take, in seconds, in as many passes as that is.
 const TURN: f64 = 0.25;
@@ -61,7 +63,8 @@ pub fn passes<'c>(mut pass: impl FnMut() -> Result<f64> + 'c) -> Contender<'c> {
 
 /// The medians of each contender's turns, in seconds, by contender and round.
 ///
-/// Every round gives every contender one turn of several passes, and begins with another of them. A round before the first warms up, and is not counted.
+/// Every round gives every contender one turn of several passes, and begins with another of them. A
+/// round before the first warms up, and is not counted.
 ///
 /// # Errors
 /// Those of the contenders.

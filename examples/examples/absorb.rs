@@ -1,4 +1,5 @@
-//! How much accuracy absorption and recalibration save before fine-tuning: a VGG learns digits once, and is slimmed at several ratios in four ways.
+//! How much accuracy absorption and recalibration save before fine-tuning: a VGG learns digits
+//! once, and is slimmed at several ratios in four ways.
 
 use anyhow::Result;
 use clap::Parser;
@@ -15,7 +16,8 @@ use tch::nn::ModuleT;
 /// Images of a batch that statistics are estimated from; a smaller one would weigh as much.
 const BATCH: usize = 64;
 
-/// Train a VGG with channel sparsity on handwritten digits, and compare what it gets right before fine-tuning.
+/// Train a VGG with channel sparsity on handwritten digits, and compare what it gets right before
+/// fine-tuning.
 #[derive(Parser)]
 #[command(name = "absorb")]
 struct Options {

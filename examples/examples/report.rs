@@ -1,4 +1,5 @@
-//! Writes sample reports: networks with made-up γ, such as training with sparsity leaves them, slimmed by half.
+//! Writes sample reports: networks with made-up γ, such as training with sparsity leaves them,
+//! slimmed by half.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -70,7 +71,8 @@ fn sample(arch: Arch, percent: f64) -> Result<String> {
     report.html()
 }
 
-/// Draws γ as training with sparsity leaves them, and returns them by layer: most are next to zero, the more so the deeper the layer, and the others are around 0.4.
+/// Draws γ as training with sparsity leaves them, and returns them by layer: most are next to zero,
+/// the more so the deeper the layer, and the others are around 0.4.
 fn draw_scores(model: &Model, dependencies: &Dependencies) -> Result<Vec<(String, Vec<f64>)>> {
     let _no_grad = tch::no_grad_guard();
     let variables = model.vs.variables();

@@ -1,4 +1,5 @@
-//! What rounding wins: a network of the zoo, slimmed as it comes and to several multiples of channels, measured in turn.
+//! What rounding wins: a network of the zoo, slimmed as it comes and to several multiples of
+//! channels, measured in turn.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use slim_runtime::{Benchmark, Prunable, Slimming, preferred_multiple};
 use tch::nn::ModuleT;
 use tch::{Kind, Tensor};
 
-/// Measure which multiple of channels this device is fast at, and a network that is slimmed to several.
+/// Measure which multiple of channels this device is fast at, and a network that is slimmed to
+/// several.
 #[derive(Parser)]
 #[command(name = "rounding")]
 struct Options {

@@ -1,4 +1,5 @@
-//! Exports a slimmed ResNet-50 as TorchScript, with a sample and its outputs beside it, for `examples/python/serve.py` and `to_onnx.py` to compare with.
+//! Exports a slimmed ResNet-50 as TorchScript, with a sample and its outputs beside it, for
+//! `examples/python/serve.py` and `to_onnx.py` to compare with.
 
 use std::path::PathBuf;
 
@@ -10,7 +11,8 @@ use slim_runtime::{Prunable, export};
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
 
-/// Slim a network of the zoo, whose γ are drawn, and write ARCH.pt, and ARCH.safetensors with a sample and its outputs.
+/// Slim a network of the zoo, whose γ are drawn, and write ARCH.pt, and ARCH.safetensors with a
+/// sample and its outputs.
 #[derive(Parser)]
 #[command(name = "serving")]
 struct Options {

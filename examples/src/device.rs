@@ -6,7 +6,8 @@ use anyhow::{Result, bail, ensure};
 use clap::Args;
 use tch::{Cuda, Device};
 
-/// The environment variable that says where to compute, as `--device` does; the tests take it as well.
+/// The environment variable that says where to compute, as `--device` does; the tests take it as
+/// well.
 pub const VARIABLE: &str = "SLIM_DEVICE";
 
 /// The options of a program that say where it computes.
@@ -19,7 +20,8 @@ pub struct DeviceOptions {
     /// Compute on the CPU even where there is a GPU
     #[arg(long, conflicts_with = "device")]
     pub no_cuda: bool,
-    /// Threads of libtorch; with 1, on the CPU, a run can be repeated to the bit [default: one a core]
+    /// Threads of libtorch; with 1, on the CPU, a run can be repeated to the bit [default: one a
+    /// core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     pub threads: Option<i32>,
 }

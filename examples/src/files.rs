@@ -1,4 +1,5 @@
-//! Files that a program writes: a folder that is found sound before any work, and several files that appear together.
+//! Files that a program writes: a folder that is found sound before any work, and several files
+//! that appear together.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -70,7 +71,8 @@ impl Folder {
     }
 }
 
-/// Files of a folder that are written beside it first, into `.slim-*.tmp` in it, so that those of an earlier run are replaced by all of them or by none.
+/// Files of a folder that are written beside it first, into `.slim-*.tmp` in it, so that those of
+/// an earlier run are replaced by all of them or by none.
 ///
 /// Where the process is killed, what is beside stays behind.
 #[derive(Debug)]

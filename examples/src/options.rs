@@ -11,7 +11,8 @@ use crate::data::{self, DataSet, Name};
 use crate::model::{Model, Wanted};
 use crate::network::{Arch, Spec};
 
-/// The options do not say all that is needed, or say too much. Programs end with code 2, as for what clap finds.
+/// The options do not say all that is needed, or say too much. Programs end with code 2, as for
+/// what clap finds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
@@ -66,7 +67,8 @@ impl DataOptions {
     /// The data set that is meant; `noted` is the one that a file says it was trained on.
     ///
     /// # Errors
-    /// [`Usage`] when none is meant; [`Missing`](data::Missing), which is found out before any work.
+    /// [`Usage`] when none is meant; [`Missing`](data::Missing), which is found out before any
+    /// work.
     pub fn name(&self, noted: Option<Name>) -> Result<Name> {
         let name = self.dataset.or(noted).ok_or_else(|| {
             Usage("which data set? say --dataset; digits is always there".to_owned())

@@ -5,7 +5,7 @@ use clap::ValueEnum;
 
 /// How a share of the original channels is spread over passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Pace {
+pub enum PruningSchedule {
     /// The same share of what is left each time, as the paper's multi-pass scheme does
     Constant,
     /// The same number of channels each time
@@ -14,8 +14,9 @@ pub enum Pace {
     Cubic,
 }
 
-impl Pace {
-    /// For each of `passes` passes, the share of what is then left that has to go, for `target` of the original to be gone in the end.
+impl PruningSchedule {
+    /// For each of `passes` passes, the share of what is then left that has to go, for `target` of
+    /// the original to be gone in the end.
     ///
     /// ```
     /// use slim_examples::passes::Pace;
@@ -37,9 +38,9 @@ impl Pace {
         let left = |pass: usize| {
             let done = pass as f64 / passes as f64;
             match self {
-                Pace::Constant => (1. - target).powf(done),
-                Pace::Linear => 1. - target * done,
-                Pace::Cubic => 1. - target * (1. - (1. - done).powi(3)),
+                PruningSchedule::Constant => (1. - target).powf(done),
+                PruningSchedule::Linear => 1. - target * done,
+                PruningSchedule::Cubic => 1. - target * (1. - (1. - done).powi(3)),
             }
         };
         Ok((0..passes).map(|pass| 1. - left(pass + 1) / left(pass)).collect())
@@ -52,7 +53,7 @@ mod tests {
 
     #[test]
     fn every_pace_arrives() -> Result<()> {
-        for pace in [Pace::Constant, Pace::Linear, Pace::Cubic] {
+        for pace in [PruningSchedule::Constant, PruningSchedule::Linear, PruningSchedule::Cubic] {
             for passes in 1..8 {
                 let shares = pace.shares(0.9, passes)?;
                 let left: f64 = shares.iter().map(|share| 1. - share).product();
@@ -67,7 +68,7 @@ mod tests {
     #[test]
     fn cubic_takes_most_at_first() -> Result<()> {
         let mut left = 1.;
-        let gone: Vec<f64> = Pace::Cubic
+        let gone: Vec<f64> = PruningSchedule::Cubic
             .shares(0.8, 4)?
             .into_iter()
             .map(|share| {
@@ -83,7 +84,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused() {
         let refused = |target, passes| {
-            Pace::Linear.shares(target, passes).err().map(|error| error.to_string())
+            PruningSchedule::Linear.shares(target, passes).err().map(|error| error.to_string())
         };
         assert_eq!(
             refused(1., 2).as_deref(),

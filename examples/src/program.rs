@@ -1,4 +1,5 @@
-//! How programs speak and end: one line on standard error, and an exit code that scripts can tell apart.
+//! How programs speak and end: one line on standard error, and an exit code that scripts can tell
+//! apart.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -17,7 +18,8 @@ const USAGE: u8 = 2;
 /// Ended in order because someone wanted that, by Ctrl-C or by SIGTERM: what shells say of Ctrl-C.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// Runs a program. What it returns as an error goes to standard error in one line, with all its causes.
+/// Runs a program. What it returns as an error goes to standard error in one line, with all its
+/// causes.
 pub fn main(run: impl FnOnce() -> Result<()>) -> ExitCode {
     let Err(error) = run() else { return ExitCode::SUCCESS };
     let code = exit_code(&error);
@@ -27,7 +29,8 @@ pub fn main(run: impl FnOnce() -> Result<()>) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Prints a line on standard output. That nobody reads it any more, as behind `| head`, is no reason to stop.
+/// Prints a line on standard output. That nobody reads it any more, as behind `| head`, is no
+/// reason to stop.
 pub fn say(line: impl Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -17,7 +17,8 @@ pub struct SlimmingOptions {
     #[arg(long, help_heading = "Which channels go")]
     pub local: bool,
 
-    /// A target of their own for the layers that match PATTERN: a ratio, `layer4=0.7`, or `layer4=threshold=0.01`, `layer4=top_k=16`
+    /// A target of their own for the layers that match PATTERN: a ratio, `layer4=0.7`, or
+    /// `layer4=threshold=0.01`, `layer4=top_k=16`
     #[arg(long, value_name = "PATTERN=TARGET", help_heading = "Which channels go")]
     pub layer: Vec<String>,
 
@@ -37,11 +38,13 @@ pub struct SlimmingOptions {
     #[arg(long, value_parser = named::<Normalisation>, default_value = "none", help_heading = "Which channels go")]
     pub normalisation: Normalisation,
 
-    /// The score of channels that stay or go together, as in a residual stream: the max, mean or sum of theirs
+    /// The score of channels that stay or go together, as in a residual stream: the max, mean or
+    /// sum of theirs
     #[arg(long, value_parser = named::<Coupling>, default_value = "max", help_heading = "Which channels go")]
     pub coupling: Coupling,
 
-    /// What is zero when a channel is gone: batch_norm (γ and β), or parameters (all that make it) [default: what the criterion asks for]
+    /// What is zero when a channel is gone: batch_norm (γ and β), or parameters (all that make it)
+    /// [default: what the criterion asks for]
     #[arg(long, value_parser = named::<Masking>, help_heading = "Which channels go")]
     pub masking: Option<Masking>,
 
@@ -70,7 +73,8 @@ pub struct SlimmingOptions {
     #[arg(long, help_heading = "Repair")]
     pub absorb: bool,
 
-    /// The same, where channels pass this activation wherever nothing else is said of it: relu, hardswish, leaky_relu=0.01 …
+    /// The same, where channels pass this activation wherever nothing else is said of it: relu,
+    /// hardswish, leaky_relu=0.01 …
     #[arg(long, value_name = "ACTIVATION", value_parser = named::<Activation>, conflicts_with = "absorb", help_heading = "Repair")]
     pub absorb_after: Option<Activation>,
 }
@@ -151,10 +155,12 @@ impl SlimmingOptions {
         }
     }
 
-    /// What the options ask for. `cost` counts the network where MACs are asked for, `seed` is that of the random criterion.
+    /// What the options ask for. `cost` counts the network where MACs are asked for, `seed` is that
+    /// of the random criterion.
     ///
     /// # Errors
-    /// A `--layer` that is no `PATTERN=TARGET`; those of `cost`. What a [`Slimming`] itself cannot be is an error of planning.
+    /// A `--layer` that is no `PATTERN=TARGET`; those of `cost`. What a [`Slimming`] itself cannot
+    /// be is an error of planning.
     pub fn slimming(&self, seed: u64, cost: impl FnOnce() -> Result<Cost>) -> Result<Slimming> {
         let mut slimming = self.target.slimming(cost)?;
         slimming = match self.criterion {
@@ -196,7 +202,8 @@ impl TargetOptions {
     }
 }
 
-/// A choice of the library's by the name that its files have for it; with a parameter, `leaky_relu=0.01`.
+/// A choice of the library's by the name that its files have for it; with a parameter,
+/// `leaky_relu=0.01`.
 fn named<T: DeserializeOwned>(text: &str) -> Result<T> {
     let value = match text.split_once('=') {
         None => json!(text),

@@ -1,4 +1,5 @@
-//! Tables as the programs print them: rules above, below and under the header, numbers to the right.
+//! Tables as the programs print them: rules above, below and under the header, numbers to the
+//! right.
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 

@@ -1,4 +1,5 @@
-//! Training of a network that draws, interrupted. In a process of its own: libtorch's generator is one for all of it, and tests beside this one would draw from it.
+//! Training of a network that draws, interrupted. In a process of its own: libtorch's generator is
+//! one for all of it, and tests beside this one would draw from it.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use slim_examples::data::{DataSet, digits};

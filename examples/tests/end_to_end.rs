@@ -1,4 +1,5 @@
-//! A researcher's way through the programs, on digits: train, be killed, go on, prune, fine-tune, prune again; every file is read back.
+//! A researcher's way through the programs, on digits: train, be killed, go on, prune, fine-tune,
+//! prune again; every file is read back.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
@@ -96,7 +97,8 @@ fn train_kill_resume_prune_refine_prune_again() {
     let (_, dense) = score(&file("dense/checkpoint.safetensors"));
     assert!(dense.accuracy() > 95., "{dense:?}");
 
-    // Half of the channels go, whose γ are near zero: hardly anything is lost, and the file is what was measured.
+    // Half of the channels go, whose γ are near zero: hardly anything is lost, and the file is what
+    // was measured.
     let said = run(
         folder,
         PRUNE,

@@ -74,7 +74,8 @@ fn epochs(save: &Path) -> Vec<usize> {
         .collect()
 }
 
-/// Starts training that would not end by itself for a long time, and returns once a line begins like this.
+/// Starts training that would not end by itself for a long time, and returns once a line begins
+/// like this.
 fn until(save: &Path, line: &str) -> Child {
     let mut child = command(&words("--epochs 1000"), save)
         .stdout(Stdio::piped())
@@ -123,7 +124,8 @@ fn killed_or_interrupted_it_ends_with_the_weights_of_a_run_that_was_not() {
         assert_eq!(epochs(&save(name)), (0..epoch).collect::<Vec<_>>());
     }
 
-    // However late the signals came: of so many epochs, those that were begun have the learning rate that they were begun with.
+    // However late the signals came: of so many epochs, those that were begun have the learning
+    // rate that they were begun with.
     let stopped = ["killed", "interrupted", "terminated"];
     let begun = stopped.iter().map(|name| place(&save(name)).0).max().unwrap();
     let wanted = 2 * begun + 1;

@@ -42,7 +42,8 @@ impl Ctxt {
 
 impl Drop for Ctxt {
     fn drop(&mut self) {
-        // An error that is collected and never reported would make a wrong impl out of a wrong struct.
+        // An error that is collected and never reported would make a wrong impl out of a wrong
+        // struct.
         debug_assert!(
             self.errors.borrow().is_none() || std::thread::panicking(),
             "errors were not checked"

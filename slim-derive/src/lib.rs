@@ -1,11 +1,11 @@
 //! The macros of [slim](https://docs.rs/slim-runtime), which re-exports them: depend on
 //! `slim-runtime` and not on this crate.
 //!
-//! `#[derive(Prunable)]` parses a type into `ast` and `attr`. `traced` makes the code of a type whose
-//! wiring is read from its forward pass, `sequential` that of a declared wiring; both fill the impl of
-//! `expand`. `forward` is the attribute that runs a forward pass symbolically, and `model` the
-//! definition of a whole network. Errors of all stages are collected in a `ctxt` and reported
-//! together, each at its token.
+//! `#[derive(Prunable)]` parses a type into `ast` and `attr`. `traced` makes the code of a type
+//! whose wiring is read from its forward pass, `sequential` that of a declared wiring; both fill
+//! the impl of `expand`. `forward` is the attribute that runs a forward pass symbolically, and
+//! `model` the definition of a whole network. Errors of all stages are collected in a `ctxt` and
+//! reported together, each at its token.
 
 mod activation;
 mod ast;
@@ -62,8 +62,8 @@ use syn::DeriveInput;
 /// # A declared wiring
 /// With `#[prune(sequential)]`, data flows through the fields in the order of their declaration:
 /// each reads the one before it, the first reads the input, and the last is the output. Attributes
-/// say where data branches. Nothing checks that the forward pass does the same. An enum has variants
-/// with one field or none.
+/// say where data branches. Nothing checks that the forward pass does the same. An enum has
+/// variants with one field or none.
 ///
 /// | on a field | meaning |
 /// | --- | --- |
@@ -95,8 +95,10 @@ use syn::DeriveInput;
 /// | `unflatten(a, positions)` | `positions` features as one channel: a decoder's first image |
 /// | `relu(a)` | `a.relu()`, which absorption has to know |
 ///
-/// Activations are `identity`, `relu`, `relu6`, `leaky_relu`, `elu`, `silu`, `gelu`, `mish`, `hardswish` and `tanh`, as tch has them; `leaky_relu(0.1)` and
-/// `elu(0.5)`, in expressions `leaky_relu(a, 0.1)`, have another slope or α. `sigmoid` and `hardsigmoid` do not map zero to zero, so who reads them keeps their channels.
+/// Activations are `identity`, `relu`, `relu6`, `leaky_relu`, `elu`, `silu`, `gelu`, `mish`,
+/// `hardswish` and `tanh`, as tch has them; `leaky_relu(0.1)` and `elu(0.5)`, in expressions
+/// `leaky_relu(a, 0.1)`, have another slope or α. `sigmoid` and `hardsigmoid` do not map zero to
+/// zero, so who reads them keeps their channels.
 #[proc_macro_derive(Prunable, attributes(prune))]
 pub fn derive_prunable(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     derive(input.into()).into()
@@ -120,8 +122,8 @@ pub fn derive_prunable(input: proc_macro::TokenStream) -> proc_macro::TokenStrea
 /// `::slim_runtime`.
 ///
 /// # What changes for methods and functions
-/// An `impl ModuleT` does not change. A method or function that becomes generic is called as before,
-/// with these exceptions:
+/// An `impl ModuleT` does not change. A method or function that becomes generic is called as
+/// before, with these exceptions:
 ///
 /// | before | now |
 /// | --- | --- |
@@ -130,8 +132,9 @@ pub fn derive_prunable(input: proc_macro::TokenStream) -> proc_macro::TokenStrea
 /// | `f(&1.0.into())` | the type has to be known: `f(&Tensor::from(1.0))` |
 /// | `fs(&[&a, &b])` where `fs` takes `&[Tensor]`, or returns a reference | all arguments are one type: real or symbolic tensors, not some of each |
 ///
-/// Such a function is not `const`, `async`, `unsafe` or `extern`. It returns tensors, tuples, `Vec`,
-/// arrays, `Option` or `Result` of them: a struct with tensors in it cannot hold symbolic ones.
+/// Such a function is not `const`, `async`, `unsafe` or `extern`. It returns tensors, tuples,
+/// `Vec`, arrays, `Option` or `Result` of them: a struct with tensors in it cannot hold symbolic
+/// ones.
 #[proc_macro_attribute]
 pub fn forward(
     arguments: proc_macro::TokenStream,

@@ -1,9 +1,10 @@
-//! A limit to how deep tokens are nested. Parsers call themselves, and a stack that overflows ends the compiler without a word about the place.
+//! A limit to how deep tokens are nested. Parsers call themselves, and a stack that overflows ends
+//! the compiler without a word about the place.
 
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree, token_stream};
 
-/// The most that the places of a token may weigh: its own and those of the groups around it. Half of a compiler's stack of 8 MiB at the most, in syn
-/// and here, unoptimised.
+/// The most that the places of a token may weigh: its own and those of the groups around it. Half
+/// of a compiler's stack of 8 MiB at the most, in syn and here, unoptimised.
 const MOST: usize = 400;
 /// What a group weighs for the tokens in it, and an open `<` for those behind it; any other token
 /// is 1, since it may be an operator.

@@ -1,4 +1,5 @@
-//! "Did you mean": the known name that is closest to a misspelt one, letters of either case being the same.
+//! "Did you mean": the known name that is closest to a misspelt one, letters of either case being
+//! the same.
 
 pub(crate) fn did_you_mean<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let edits = |candidate: &str| {

@@ -1,4 +1,5 @@
-//! The derive's own messages and their places, as they stand in the texts of `tests/ui/cases`, on any rustc.
+//! The derive's own messages and their places, as they stand in the texts of `tests/ui/cases`, on
+//! any rustc.
 
 use std::path::{Path, PathBuf};
 

@@ -14,7 +14,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of this crate. Its text names the field or file, states the rule, then the fix.
 ///
-/// Whatever the error, the model, its variable store and the file at hand are as they were before the call.
+/// Whatever the error, the model, its variable store and the file at hand are as they were before
+/// the call.
 ///
 /// Its `Debug` is its text too, for programs whose `main` returns it.
 #[derive(thiserror::Error)]
@@ -122,7 +123,8 @@ pub enum Error {
         found: usize,
     },
 
-    /// A plain tch depthwise convolution: its number of groups is private and would be wrong afterwards.
+    /// A plain tch depthwise convolution: its number of groups is private and would be wrong
+    /// afterwards.
     #[error(
         "`{path}` is a depthwise convolution, and tch keeps its number of groups to itself; build it with the function of the same name in `slim_runtime::nn`, such as `conv2d` (same signature), whose groups follow the weight"
     )]
@@ -162,7 +164,8 @@ pub enum Error {
         rule: String,
     },
 
-    /// A bound tensor is computed from others, so that replacing its data would not reach the variable behind it.
+    /// A bound tensor is computed from others, so that replacing its data would not reach the
+    /// variable behind it.
     #[error(
         "`{path}.{tensor}` is computed from another tensor, so slimming it would not reach the variable in the store; keep the variable itself in the field"
     )]
@@ -342,13 +345,15 @@ pub enum Error {
         reasons: Vec<String>,
     },
 
-    /// The slimmed network is not the masked one: the wiring and `forward` disagree. The model is as it was.
+    /// The slimmed network is not the masked one: the wiring and `forward` disagree. The model is
+    /// as it was.
     #[error(
         "the slimmed network is not the masked one, so `forward` does something that the fields do not say (another order, another reader, an activation that does not map zero to zero); compare the two here:\n  {}",
         .places.join("\n  ")
     )]
     Diverged {
-        /// For each set of channels that makes a difference by itself: their layers, by path, and the difference.
+        /// For each set of channels that makes a difference by itself: their layers, by path, and
+        /// the difference.
         places: Vec<String>,
     },
 
@@ -367,7 +372,8 @@ pub enum Error {
         .places.join("\n  ")
     )]
     Folding {
-        /// For each set of batch norms that make a difference by themselves: where they went, and the difference.
+        /// For each set of batch norms that make a difference by themselves: where they went, and
+        /// the difference.
         places: Vec<String>,
     },
 
@@ -393,7 +399,8 @@ pub enum Error {
         reason: String,
     },
 
-    /// A closure that was to measure the network has changed its running statistics. They are what they were again.
+    /// A closure that was to measure the network has changed its running statistics. They are what
+    /// they were again.
     #[error(
         "the closure changed `{tensor}`, so it runs the network in training mode; call its forward pass with `train = false`"
     )]
@@ -418,7 +425,8 @@ pub enum Error {
         reason: String,
     },
 
-    /// On the slimmed network `forward` does something else than the dense one without the removed channels: slimming was undone.
+    /// On the slimmed network `forward` does something else than the dense one without the removed
+    /// channels: slimming was undone.
     #[error(
         "slimming was undone, since `forward` does something else on the slimmed network: {difference}; keep the channels that it depends on (`#[prune(keep)]`, `Slimming::keep`), or make it independent of their number"
     )]
@@ -490,7 +498,8 @@ pub enum Error {
         problems: Vec<String>,
     },
 
-    /// A file was saved of another network: the model is neither what was slimmed nor what came of it.
+    /// A file was saved of another network: the model is neither what was slimmed nor what came of
+    /// it.
     #[error(
         "{}: the model is neither the network that the file's was slimmed from nor the slimmed one; build it as the file's was built, and save what was slimmed twice with both, `first.then(&second)`:\n  dense: {dense}\n  slim: {slim}", .file.display()
     )]
@@ -537,7 +546,8 @@ pub enum Error {
     Torch {
         /// The tensor at hand, by field path.
         context: String,
-        /// libtorch's own words, with a backtrace of its own that the text of this error leaves out.
+        /// libtorch's own words, with a backtrace of its own that the text of this error leaves
+        /// out.
         cause: TchError,
     },
 

@@ -1,4 +1,5 @@
-//! Failures on demand, so that tests can stop surgery at every step of it. Outside of tests there are none.
+//! Failures on demand, so that tests can stop surgery at every step of it. Outside of tests there
+//! are none.
 
 /// A step that may fail: an allocation, a call of libtorch's, a user's code.
 ///
@@ -42,7 +43,8 @@ mod injected {
         }
     }
 
-    /// Runs `body` with a failure at its `step`-th step, counted from 0, and says whether it came to that.
+    /// Runs `body` with a failure at its `step`-th step, counted from 0, and says whether it came
+    /// to that.
     pub(crate) fn inject<T>(
         step: usize,
         failure: Failure,

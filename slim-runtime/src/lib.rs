@@ -1,5 +1,5 @@
-//! Prunable model definitions for [tch](https://docs.rs/tch): annotate a struct of layers, call [`slim`](Prunable::slim),
-//! and have a smaller network that computes the same function.
+//! Prunable model definitions for [tch](https://docs.rs/tch): annotate a struct of layers, call
+//! [`slim`](Prunable::slim), and have a smaller network that computes the same function.
 //!
 //! ```
 //! use slim_runtime::{Prunable, forward};
@@ -44,28 +44,41 @@
 //!
 //! # The way through this crate
 //!
-//! 1. **Annotate.** [`#[derive(Prunable)]`](derive@Prunable) on the struct, [`#[forward]`](macro@forward) above its forward pass, from which the wiring is read: see the [`guide`]. Or
-//!    define the network once with [`model!`]. tch's layers, containers and derived types can be fields; [`nn`] has drop-ins whose groups follow the weight, a split and a shuffle.
-//! 2. **Train with sparsity.** [`add_l1_subgradient`](Prunable::add_l1_subgradient) between `backward` and `step`.
-//! 3. **Slim.** [`slim`](Prunable::slim) is [`plan`](Prunable::plan) and [`apply`](Prunable::apply) in one. A [`Plan`] is data: print it, save it,
-//!    keep a snapshot of it in a test, apply it to a replica. [`Slimming`] says [how much goes, and which channels first](guide::choosing); [`Slimming::verify`] slims only what a
-//!    sample shows to be wired as it runs; [`cost`](Prunable::cost) counts parameters and MACs, and [`Cost::after`] what a plan leaves of them; a [`Sweep`] measures
-//!    how accurate the network is at several ratios. [`dependencies`](Prunable::dependencies) shows which layers stay or go together, as a table and as a graph.
-//! 4. **Repair**, if it is not to be fine-tuned, or before: [`Slimming::absorb`] keeps what removed channels still send on, [`recalibrate`] estimates batch-norm
-//!    statistics anew from data.
-//! 5. **Fine-tune** with a new optimizer, and save with [`checkpoint`]: a dense network of the same definition loads the file in one call. A [`Cfg`] holds the widths by which
-//!    it can be built narrow.
-//! 6. **Slim again.** [`Slimmed::then`] and [`Plan::then`] compose, so a network always knows [its original channels](Plan::original_channels); [`Plan::expand`] puts its weights
-//!    back into the original's shapes.
-//! 7. **Deploy.** [`deploy`](deploy()) folds batch norms into the layers in front of them, lays weights out as they are fastest on a sample, and keeps `forward`: see
-//!    [`guide::deploying`].
+//! 1. **Annotate.** [`#[derive(Prunable)]`](derive@Prunable) on the struct,
+//!    [`#[forward]`](macro@forward) above its forward pass, from which the wiring is read: see the
+//!    [`guide`]. Or define the network once with [`model!`]. tch's layers, containers and derived
+//!    types can be fields; [`nn`] has drop-ins whose groups follow the weight, a split and a
+//!    shuffle.
+//! 2. **Train with sparsity.** [`add_l1_subgradient`](Prunable::add_l1_subgradient) between
+//!    `backward` and `step`.
+//! 3. **Slim.** [`slim`](Prunable::slim) is [`plan`](Prunable::plan) and [`apply`](Prunable::apply)
+//!    in one. A [`Plan`] is data: print it, save it, keep a snapshot of it in a test, apply it to a
+//!    replica. [`Slimming`] says [how much goes, and which channels first](guide::choosing);
+//!    [`Slimming::verify`] slims only what a sample shows to be wired as it runs;
+//!    [`cost`](Prunable::cost) counts parameters and MACs, and [`Cost::after`] what a plan leaves
+//!    of them; a [`Sweep`] measures how accurate the network is at several ratios.
+//!    [`dependencies`](Prunable::dependencies) shows which layers stay or go together, as a table
+//!    and as a graph.
+//! 4. **Repair**, if it is not to be fine-tuned, or before: [`Slimming::absorb`] keeps what removed
+//!    channels still send on, [`recalibrate`] estimates batch-norm statistics anew from data.
+//! 5. **Fine-tune** with a new optimizer, and save with [`checkpoint`]: a dense network of the same
+//!    definition loads the file in one call. A [`Cfg`] holds the widths by which it can be built
+//!    narrow.
+//! 6. **Slim again.** [`Slimmed::then`] and [`Plan::then`] compose, so a network always knows
+//!    [its original channels](Plan::original_channels); [`Plan::expand`] puts its weights back into
+//!    the original's shapes.
+//! 7. **Deploy.** [`deploy`](deploy()) folds batch norms into the layers in front of them, lays
+//!    weights out as they are fastest on a sample, and keeps `forward`: see [`guide::deploying`].
 //!
 //! # What is guaranteed
 //!
-//! In evaluation mode the slimmed network computes what the network computes when γ and β of the removed channels are zero: the wiring is read from `forward`, and read again after
-//! surgery, before anything is final. Where a wiring is [declared](guide::declaring) that holds if `forward` does what the fields say. [`Slimming::verify`] shows it on a sample. A channel that some layer reads without a batch norm in between is never removed.
-//! With [absorption](Absorb) it is the network whose γ are zero and whose β are kept, where [`Slimmed::absorbed`] says that it is exact.
-//! After an error or a panic the model is what it was, to the bit.
+//! In evaluation mode the slimmed network computes what the network computes when γ and β of the
+//! removed channels are zero: the wiring is read from `forward`, and read again after surgery,
+//! before anything is final. Where a wiring is [declared](guide::declaring) that holds if `forward`
+//! does what the fields say. [`Slimming::verify`] shows it on a sample. A channel that some layer
+//! reads without a batch norm in between is never removed. With [absorption](Absorb) it is the
+//! network whose γ are zero and whose β are kept, where [`Slimmed::absorbed`] says that it is
+//! exact. After an error or a panic the model is what it was, to the bit.
 
 #[cfg(test)]
 extern crate self as slim_runtime; // the derive's code, in this crate's own tests
@@ -97,23 +110,23 @@ pub use check::sweep::{Evaluation, Point, Sweep, Swept};
 pub use check::verify::{Verified, Verify};
 pub use error::{Error, Result};
 pub use graph::{
-    Activation, Axis, Flow, Hold, KeepList, LayerKind, LayerTracer, LayerVisitor, PartVisitor,
-    Role, Tracer,
+    Activation, Axis, Flow, KeepList, KeepReason, LayerKind, LayerTracer, LayerVisitor,
+    PartVisitor, Role, Tracer,
 };
 pub use io::checkpoint;
 pub use nn::functional;
 pub use nn::{PerChannel, per_channel_scale, per_channel_shift};
-pub use numeric::{Closeness, Quartiles};
+pub use numeric::{OutputError, Quartiles};
 pub use plan::{
     Absorbed, Absorption, AxisPlan, Bounded, Cfg, Change, Dim, LayerPlan, Pass, Plan, Scored,
     Slimmed, Stage, TensorPlan, Unscored, Warning,
 };
 pub use prunable::Prunable;
-pub use select::{ChannelFate, Explanation, Reason};
-pub use serve::benchmark::{Against, Benchmark, Compared, InTurn, Latency, benchmark};
-pub use serve::deploy::{Deployed, DeployedNorm, Layout, LayoutTrial, NormFate, deploy};
+pub use select::{ChannelDecision, Explanation, Reason};
+pub use serve::benchmark::{Benchmark, Compared, Interleaved, Latency, Speedup, benchmark};
+pub use serve::deploy::{Deployed, DeployedNorm, Layout, LayoutTrial, NormOutcome, deploy};
 pub use serve::export;
-pub use serve::preferred_multiple::{PreferredMultiple, Tried, preferred_multiple};
+pub use serve::preferred_multiple::{Measurement, PreferredMultiple, preferred_multiple};
 pub use slim_derive::{Prunable, forward};
 pub use slimming::criterion;
 pub use slimming::{Absorb, Bounds, Coupling, Direction, Rounding, Rule, Scope, Slimming, Target};

@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 thread_local! {
-    /// Whether a panic of this thread is expected, and would only fill the screen with libtorch's backtraces.
+    /// Whether a panic of this thread is expected, and would only fill the screen with libtorch's
+    /// backtraces.
     static EXPECTED: Cell<bool> = const { Cell::new(false) };
 
     /// Where the last expected panic was: file, line and column.
@@ -31,7 +32,8 @@ pub(crate) fn caught<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     done.map_err(|panic| message(&*panic))
 }
 
-/// Like [`caught`], with the place of the panic where that is in a user's code: not in a library or in Rust's own.
+/// Like [`caught`], with the place of the panic where that is in a user's code: not in a library or
+/// in Rust's own.
 pub(crate) fn caught_at<T>(body: impl FnOnce() -> T) -> Result<T, (String, Option<String>)> {
     PLACE.set(None);
     caught(body).map_err(|message| {
@@ -44,7 +46,8 @@ pub(crate) fn caught_at<T>(body: impl FnOnce() -> T) -> Result<T, (String, Optio
     })
 }
 
-/// What a panic says. Of one of tch's it is libtorch's own words, without where in its own code it was.
+/// What a panic says. Of one of tch's it is libtorch's own words, without where in its own code it
+/// was.
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic
         .downcast_ref::<&str>()

@@ -1,4 +1,5 @@
-//! Writes random networks as Rust code, which `tests/networks` compiles and slims. `SLIM_SEED` chooses others.
+//! Writes random networks as Rust code, which `tests/networks` compiles and slims. `SLIM_SEED`
+//! chooses others.
 
 mod generator;
 #[path = "../../slim-runtime/build.rs"]

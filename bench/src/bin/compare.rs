@@ -1,4 +1,5 @@
-//! slim against PyTorch and Torch-Pruning: `cargo xtask bench` installs what this needs, and runs it.
+//! slim against PyTorch and Torch-Pruning: `cargo xtask bench` installs what this needs, and runs
+//! it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,9 +13,11 @@ use slim_bench::network::Network;
 use slim_examples::device::{DeviceOptions, from_env};
 use slim_examples::program::{self, say};
 
-/// Runs slim, PyTorch and Torch-Pruning in turn on the same weights, threads and inputs, and prints a table of ratios.
+/// Runs slim, PyTorch and Torch-Pruning in turn on the same weights, threads and inputs, and prints
+/// a table of ratios.
 ///
-/// Where both are to leave or compute the same and do not, that is an error that names the layer. A target that is missed is none.
+/// Where both are to leave or compute the same and do not, that is an error that names the layer. A
+/// target that is missed is none.
 #[derive(Parser)]
 struct Cli {
     /// Python with torch, torchvision, torch-pruning, safetensors and numpy

@@ -16,10 +16,12 @@ use slim_examples::table;
 use slim_runtime::{LayerPlan, Plan, Prunable};
 use tch::Device;
 
-/// Prints what slimming by half costs, from VGG-11 to a million channels: milliseconds, nanoseconds per parameter and per channel, and the most memory that
-/// surgery takes beside the network, against what stays and the largest tensor.
+/// Prints what slimming by half costs, from VGG-11 to a million channels: milliseconds, nanoseconds
+/// per parameter and per channel, and the most memory that surgery takes beside the network,
+/// against what stays and the largest tensor.
 ///
-/// Cost that grows linearly is about the same in every row, but for small networks, where there is something to do for each layer.
+/// Cost that grows linearly is about the same in every row, but for small networks, where there is
+/// something to do for each layer.
 #[derive(Parser)]
 struct Cli {
     /// Only these networks, with commas between them

@@ -32,7 +32,8 @@ pub(super) fn rows(setup: &Setup, network: Network) -> Result<Vec<Row>> {
             let loss = subject.net.forward_t(&images, true).cross_entropy_for_logits(&labels);
             optimizer.zero_grad();
             loss.backward();
-            // On a GPU this is what the host spends on it: the device is not waited for, as training does not.
+            // On a GPU this is what the host spends on it: the device is not waited for, as
+            // training does not.
             let begun = Instant::now();
             subject.net.add_l1_subgradient(FACTOR)?;
             let seconds = begun.elapsed().as_secs_f64();

@@ -1,4 +1,5 @@
-//! PyTorch's side: a Python process that computes when it is asked to, and otherwise waits for the next line.
+//! PyTorch's side: a Python process that computes when it is asked to, and otherwise waits for the
+//! next line.
 
 mod protocol;
 
@@ -29,7 +30,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Starts `python` and tells it threads and device. It needs torch, torchvision, torch-pruning and safetensors.
+    /// Starts `python` and tells it threads and device. It needs torch, torchvision, torch-pruning
+    /// and safetensors.
     ///
     /// # Errors
     /// It does not start, or lacks a package, or has no such device.

@@ -1,4 +1,5 @@
-//! A VGG learns handwritten digits, is slimmed, proves that it is still the same function, and is fine-tuned.
+//! A VGG learns handwritten digits, is slimmed, proves that it is still the same function, and is
+//! fine-tuned.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,8 @@ const TEST_BATCH: usize = 256;
 
 /// Train a VGG with channel sparsity on handwritten digits, slim it, fine-tune it.
 ///
-/// Everything is computed here and now, on the digits that come with the project; the same seed gives the same run on the same machine.
+/// Everything is computed here and now, on the digits that come with the project; the same seed
+/// gives the same run on the same machine.
 #[derive(Parser)]
 #[command(name = "demo", version)]
 struct Options {
@@ -97,7 +99,8 @@ fn main() -> Result<()> {
     plan.masked(&mut model.net, |net| stages.add("masked", net, &model.vs))??;
 
     let start = Instant::now();
-    // Surgery that stays only if the test images show that the slimmed network computes what the masked one does.
+    // Surgery that stays only if the test images show that the slimmed network computes what the
+    // masked one does.
     let verified = plan
         .verify(&images, |net: &Net, images| net.forward_t(images, false))
         .apply(&mut model.net)?;

@@ -14,7 +14,7 @@ use slim_examples::files::Folder;
 use slim_examples::model::{Model, Wanted};
 use slim_examples::numbers::grouped;
 use slim_examples::options::{DataOptions, NetworkOptions};
-use slim_examples::passes::Pace;
+use slim_examples::passes::PruningSchedule;
 use slim_examples::program::{self, say};
 use slim_examples::prune::{Job, Pruning, Stage};
 use slim_examples::report::{Report, Stage as Shown};
@@ -39,7 +39,8 @@ What was interrupted goes on by the same command.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or no data set, 130 interrupted";
 
-/// Prune in several passes: train with sparsity, prune, fine-tune, and again from there (Network Slimming's multi-pass scheme).
+/// Prune in several passes: train with sparsity, prune, fine-tune, and again from there (Network
+/// Slimming's multi-pass scheme).
 #[derive(Debug, Parser)]
 #[command(name = "iterate", version, args_override_self = true, max_term_width = 110, after_long_help = EXAMPLES, after_help = "The manual, with examples: iterate --help")]
 struct Options {
@@ -51,12 +52,13 @@ struct Options {
     /// How often
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(1..), help_heading = "Passes")]
     passes: usize,
-    /// Share of the original's channels that is gone in the end [default: what --percent of each pass comes to]
+    /// Share of the original's channels that is gone in the end [default: what --percent of each
+    /// pass comes to]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, conflicts_with_all = ["percent", "threshold", "top_k", "params", "macs"], help_heading = "Passes")]
     target: Option<f64>,
     /// How --target is spread over the passes
-    #[arg(long, value_enum, requires = "target", default_value_t = Pace::Constant, help_heading = "Passes")]
-    pace: Pace,
+    #[arg(long, value_enum, requires = "target", default_value_t = PruningSchedule::Constant, help_heading = "Passes")]
+    pace: PruningSchedule,
     /// Epochs of fine-tuning after each pass [default: as many as of training]
     #[arg(long, value_name = "N", help_heading = "Passes")]
     refine_epochs: Option<usize>,
@@ -148,7 +150,8 @@ fn run(options: &Options) -> Result<()> {
 }
 
 impl Passes<'_> {
-    /// Finds out what is wrong with the options before hours of training: plans each pass for a network that nobody has trained.
+    /// Finds out what is wrong with the options before hours of training: plans each pass for a
+    /// network that nobody has trained.
     fn rehearse(&self, model: &Model, ratios: &[Option<f64>]) -> Result<()> {
         self.training.check()?;
         self.refining.check().context("fine-tuning")?;
@@ -165,7 +168,8 @@ impl Passes<'_> {
         }
     }
 
-    /// Trains with sparsity, prunes by the share `ratio` of what is left (by what the options say, without), and fine-tunes.
+    /// Trains with sparsity, prunes by the share `ratio` of what is left (by what the options say,
+    /// without), and fine-tunes.
     fn pass(&self, model: &mut Model, number: usize, ratio: Option<f64>) -> Result<Pass> {
         let folder = self.options.save.join(format!("pass-{number}"));
         say(format_args!("\n== pass {number}: train"));

@@ -31,14 +31,16 @@ Examples:
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or no data set";
 
-/// Prune a trained network by the γ of its batch norms (Network Slimming, ICCV 2017): threshold, masks, cfg, weight surgery.
+/// Prune a trained network by the γ of its batch norms (Network Slimming, ICCV 2017): threshold,
+/// masks, cfg, weight surgery.
 ///
-/// Reads .safetensors, .ot, and PyTorch's .pth and .pth.tar: a state_dict, one under a key, or the reference's own {cfg, state_dict}.
-/// Nothing in a file is executed.
+/// Reads .safetensors, .ot, and PyTorch's .pth and .pth.tar: a state_dict, one under a key, or the
+/// reference's own {cfg, state_dict}. Nothing in a file is executed.
 ///
-/// Into --save go prune.txt (the reference's: cfg, parameters, accuracy of the masked network), plan.json (which channels of the original
-/// are left), pruned.safetensors (for train --refine, for prune again, and for PyTorch, with the names of the input) and report.html.
-/// They appear together: what goes wrong before leaves those of an earlier run as they were.
+/// Into --save go prune.txt (the reference's: cfg, parameters, accuracy of the masked network),
+/// plan.json (which channels of the original are left), pruned.safetensors (for train --refine, for
+/// prune again, and for PyTorch, with the names of the input) and report.html. They appear
+/// together: what goes wrong before leaves those of an earlier run as they were.
 #[derive(Debug, Parser)]
 #[command(name = "prune", version, args_override_self = true, max_term_width = 110, after_long_help = EXAMPLES, after_help = "The manual, with examples: prune --help")]
 struct Options {
@@ -63,10 +65,12 @@ struct Options {
     /// Folder for what is written
     #[arg(long, value_name = "DIR", default_value = ".", help_heading = "Files")]
     save: PathBuf,
-    /// Write pruned.pt too: the pruned network as TorchScript, which runs without its definition (torch.jit.load)
+    /// Write pruned.pt too: the pruned network as TorchScript, which runs without its definition
+    /// (torch.jit.load)
     #[arg(long, help_heading = "Files")]
     torch_script: bool,
-    /// Seed of what is drawn: a network without --model, the random criterion, the order of training images
+    /// Seed of what is drawn: a network without --model, the random criterion, the order of
+    /// training images
     #[arg(long, default_value_t = 1)]
     seed: u64,
     #[command(flatten)]
@@ -113,7 +117,8 @@ fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Finds the network and the data set. A file's network comes first: it may say what it was trained on.
+/// Finds the network and the data set. A file's network comes first: it may say what it was trained
+/// on.
 fn start(options: &Options, device: Device) -> Result<(Model, Option<DataSet>)> {
     // Where it is said, it is looked for before any work.
     options.data.dataset.map(|said| options.data.name(Some(said))).transpose()?;

@@ -18,11 +18,12 @@ use tch::{Device, Tensor};
 
 /// Train a network with channel sparsity, or fine-tune a pruned one.
 ///
-/// After each epoch, --save has checkpoint.safetensors (all that --resume needs), model_best.safetensors (weights, for prune) and
-/// metrics.jsonl (a JSON object an epoch: losses, accuracies, and how |γ| is distributed).
+/// After each epoch, --save has checkpoint.safetensors (all that --resume needs),
+/// model_best.safetensors (weights, for prune) and metrics.jsonl (a JSON object an epoch: losses,
+/// accuracies, and how |γ| is distributed).
 ///
-/// Ctrl-C finishes the step, saves, and says how to go on. A run that was stopped or killed and goes on from its checkpoint ends with the
-/// weights of one that ran through.
+/// Ctrl-C finishes the step, saves, and says how to go on. A run that was stopped or killed and
+/// goes on from its checkpoint ends with the weights of one that ran through.
 #[derive(Debug, Parser)]
 #[command(name = "train", version, args_override_self = true, max_term_width = 110, after_long_help = EXAMPLES, after_help = "The manual, with examples: train --help")]
 struct Options {
@@ -58,7 +59,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or no data set, 130 interrupted";
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Watching")]
 struct WatchOptions {
-    /// Share of channels that will be pruned: each epoch's line says if γ show a gap there, and the end warns where they show none [default: 0.5 with -sr]
+    /// Share of channels that will be pruned: each epoch's line says if γ show a gap there, and the
+    /// end warns where they show none [default: 0.5 with -sr]
     #[arg(long, value_name = "SHARE")]
     percent: Option<f64>,
     /// Batches between two lines, where there is no terminal for a progress bar
@@ -133,7 +135,8 @@ fn with_the_way_on(error: Error) -> Error {
     }
 }
 
-/// Finds the network and the data set. A file's network comes first: it may say what it was trained on.
+/// Finds the network and the data set. A file's network comes first: it may say what it was trained
+/// on.
 fn start(options: &Options, device: Device) -> Result<Start> {
     // Where it is said, it is looked for before any work.
     options.data.dataset.map(|said| options.data.name(Some(said))).transpose()?;

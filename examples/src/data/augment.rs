@@ -3,8 +3,8 @@
 use fastrand::Rng;
 use tch::{Device, Kind, Tensor};
 
-/// How images are augmented: as in the reference, black pixels are put around an image, a piece of the old size is cut out anywhere, and every other one is
-/// turned left to right.
+/// How images are augmented: as in the reference, black pixels are put around an image, a piece of
+/// the old size is cut out anywhere, and every other one is turned left to right.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Augment {
     /// Pixels put to each side.
@@ -43,7 +43,8 @@ impl Augment {
         }
     }
 
-    /// One gather for the whole batch: the place of each pixel in its padded image is a sum of what its crop, its row and its column add.
+    /// One gather for the whole batch: the place of each pixel in its padded image is a sum of what
+    /// its crop, its row and its column add.
     fn cut(&self, pixels: &Tensor, crops: &[Crop]) -> tch::Result<Tensor> {
         let (count, channels, height, width) = pixels.size4()?;
         let stride = width + 2 * self.pad;

@@ -1,4 +1,5 @@
-//! CIFAR-10 and CIFAR-100 in their binary versions: one record per image, its label bytes first, then red, green and blue, row by row.
+//! CIFAR-10 and CIFAR-100 in their binary versions: one record per image, its label bytes first,
+//! then red, green and blue, row by row.
 
 use std::fs;
 use std::path::Path;
@@ -56,8 +57,9 @@ pub(super) const HUNDRED: Cifar = Cifar {
     labels: 2,
 };
 
-/// The reference's figures (<https://github.com/Eric-mingjie/network-slimming>, `main.py`). It has those of CIFAR-10 for CIFAR-100, too: a network that
-/// was trained there is right here as often as there.
+/// The reference's figures (<https://github.com/Eric-mingjie/network-slimming>, `main.py`). It has
+/// those of CIFAR-10 for CIFAR-100, too: a network that was trained there is right here as often as
+/// there.
 const LOOK: Look = Look {
     normal: Normal { mean: [0.4914, 0.4822, 0.4465], deviation: [0.2023, 0.1994, 0.2010] },
     augment: Augment { pad: 4, flip: true },
@@ -127,7 +129,8 @@ mod tests {
         (0..PIXELS).map(move |at| pixel(image, at / 1024, at / 32 % 32, at % 32))
     }
 
-    /// A folder with all of a set's files, five images in each; the class of an image is its number.
+    /// A folder with all of a set's files, five images in each; the class of an image is its
+    /// number.
     fn folder(cifar: &Cifar) -> Result<tempfile::TempDir> {
         let dir = tempfile::tempdir()?;
         let mut number = 0;

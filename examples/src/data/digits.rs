@@ -1,4 +1,5 @@
-//! The data set that is always there: 1,797 handwritten digits (see `examples/data/README.md`), in CIFAR's shape.
+//! The data set that is always there: 1,797 handwritten digits (see `examples/data/README.md`), in
+//! CIFAR's shape.
 
 use anyhow::{Context, Result, ensure};
 use flate2::read::GzDecoder;
@@ -110,7 +111,8 @@ fn split(mut rows: Vec<Row>) -> (Vec<Row>, Vec<Row>) {
     fastrand::Rng::with_seed(0).shuffle(&mut rows);
     let mut of_class = [0_usize; CLASSES as usize];
     rows.iter().for_each(|row| of_class[row.label as usize] += 1);
-    // A row's place within its class, as a share of the class: the smallest places are a stratified sample.
+    // A row's place within its class, as a share of the class: the smallest places are a stratified
+    // sample.
     let mut seen = [0_usize; CLASSES as usize];
     let mut places: Vec<_> = rows
         .into_iter()

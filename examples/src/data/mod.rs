@@ -47,7 +47,8 @@ pub trait Part {
 
     /// All images, shuffled and augmented, from batch `first` on; the last batch may be smaller.
     ///
-    /// The same `seed` gives the same batches, however many are left out: an epoch that was cut off goes on as if it had not been.
+    /// The same `seed` gives the same batches, however many are left out: an epoch that was cut off
+    /// goes on as if it had not been.
     fn shuffled(&self, size: usize, seed: u64, first: usize) -> Batches<'_>;
 }
 
@@ -93,7 +94,8 @@ impl DataSet {
 
 /// Reads a data set from the folder `dir`; its batches come on `device`.
 ///
-/// The images of 32×32 pixels are held in memory, those of an image folder are read when they are asked for.
+/// The images of 32×32 pixels are held in memory, those of an image folder are read when they are
+/// asked for.
 ///
 /// # Errors
 /// [`Missing`] where files are not there. Damaged files: the error names the file, and where in it.

@@ -20,7 +20,8 @@ pub enum Name {
     Cifar100,
     /// SVHN, cropped digits, as .mat files
     Svhn,
-    /// Images in folders, one per class: `train/CLASS/*.jpeg` and `val/CLASS/*.jpeg`, as ImageNet has them
+    /// Images in folders, one per class: `train/CLASS/*.jpeg` and `val/CLASS/*.jpeg`, as ImageNet
+    /// has them
     Imagefolder,
 }
 
@@ -28,7 +29,8 @@ impl Name {
     /// Whether its files are in the folder `dir`, which is found out without reading them.
     ///
     /// # Errors
-    /// [`Missing`](super::Missing) where files are not there, and a folder that cannot be looked into.
+    /// [`Missing`](super::Missing) where files are not there, and a folder that cannot be looked
+    /// into.
     pub fn check(self, dir: &Path) -> Result<()> {
         match self {
             Name::Digits => Ok(()),

@@ -10,7 +10,8 @@ pub(super) struct Normal {
 }
 
 impl Normal {
-    /// Normalises pixels, `[N, 3, H, W]` and bytes, step by step as torchvision does, so that the floats are the same to the last bit.
+    /// Normalises pixels, `[N, 3, H, W]` and bytes, step by step as torchvision does, so that the
+    /// floats are the same to the last bit.
     ///
     /// # Errors
     /// libtorch's: no memory on the device.

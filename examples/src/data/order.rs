@@ -1,6 +1,7 @@
 //! What chance decides: in which order images come, and how each is augmented.
 //!
-//! All of it follows from a seed and an image's number, and nothing from what was drawn before, so that an epoch can begin in its middle.
+//! All of it follows from a seed and an image's number, and nothing from what was drawn before, so
+//! that an epoch can begin in its middle.
 
 use fastrand::Rng;
 
@@ -18,7 +19,8 @@ pub(super) fn plain(count: usize) -> Vec<i64> {
 
 /// Draws for one image.
 pub(super) fn draws(seed: u64, image: i64) -> Rng {
-    // The seed is spread over all bits first: image 1 of epoch 2 must not be drawn for as image 2 of epoch 1 is.
+    // The seed is spread over all bits first: image 1 of epoch 2 must not be drawn for as image 2
+    // of epoch 1 is.
     Rng::with_seed(Rng::with_seed(seed).u64(..).wrapping_add(image as u64))
 }
 
@@ -68,7 +70,8 @@ mod tests {
         drawn.sort_unstable();
         drawn.dedup();
         assert_eq!(drawn.len(), 50 * 200);
-        // Neighbours are independent: of the first draws out of nine, each is as frequent as another.
+        // Neighbours are independent: of the first draws out of nine, each is as frequent as
+        // another.
         let mut of_nine = [0_usize; 9];
         (0..9000).for_each(|image| of_nine[draws(3, image).usize(..9)] += 1);
         assert!(of_nine.iter().all(|count| (880..1120).contains(count)), "{of_nine:?}");

@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use zip::ZipArchive;
 
-/// How many bytes may come of one byte of a file. PyTorch does not compress, and a compressed file of weights is hardly smaller;
-/// what is far beyond would fill the memory.
+/// How many bytes may come of one byte of a file. PyTorch does not compress, and a compressed file
+/// of weights is hardly smaller; what is far beyond would fill the memory.
 pub(super) const MOST_PER_BYTE: u64 = 16;
 
 /// An archive in which each name is there once, and that is not far larger than its file says.

@@ -28,7 +28,8 @@ impl Contents {
         Ok(Self { tensors: names::unwrapped(tensors)?, cfg: None, arch: None, note: None })
     }
 
-    /// What network it is, by what the user says, then by what the file says, then by the reference's defaults.
+    /// What network it is, by what the user says, then by what the file says, then by the
+    /// reference's defaults.
     ///
     /// # Errors
     /// One that contradicts the other.

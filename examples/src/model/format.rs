@@ -39,7 +39,8 @@ impl Format {
                 Self::Pytorch
             });
         }
-        // The length of the JSON, and its first byte. A length's first byte may be that of a pickle, too.
+        // The length of the JSON, and its first byte. A length's first byte may be that of a
+        // pickle, too.
         let length = start.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
         let json =
             start.get(8) == Some(&b'{') && length.is_some_and(|length| length <= LONGEST_HEADER);

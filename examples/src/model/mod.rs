@@ -9,8 +9,10 @@
 //! | the reference's | `{'cfg', 'state_dict'}` of a VGG, a pre-activation ResNet or a DenseNet that was slimmed |
 //! | `.ot` | tch's `VarStore::save` |
 //!
-//! Nothing in a file is executed. Memory is taken in proportion to the tensors that are in it: a network that is far larger than they are is not built, but for the
-//! dense one of an own file that a slimmed network is cut out of. Its name says how large that is; a VGG is built as narrow as it is.
+//! Nothing in a file is executed. Memory is taken in proportion to the tensors that are in it: a
+//! network that is far larger than they are is not built, but for the dense one of an own file that
+//! a slimmed network is cut out of. Its name says how large that is; a VGG is built as narrow as it
+//! is.
 
 mod archive;
 mod contents;
@@ -42,13 +44,15 @@ const SPEC: &str = "network";
 /// That under which it says what the network was trained on.
 const DATASET: &str = "dataset";
 
-/// What to do where a file does not say what network it is of, and is not of the one that it was taken for.
+/// What to do where a file does not say what network it is of, and is not of the one that it was
+/// taken for.
 const AS_TRAINED: &str = "say --arch, --depth, --cfg as it was trained";
 
 /// A network of the zoo with its weights, dense or slimmed.
 #[derive(Debug)]
 pub struct Model {
-    /// The dense network that it is, or was; of a file that the reference slimmed, the network in that file.
+    /// The dense network that it is, or was; of a file that the reference slimmed, the network in
+    /// that file.
     pub spec: Spec,
     /// The network.
     pub net: Net,
@@ -56,8 +60,9 @@ pub struct Model {
     pub vs: VarStore,
     /// All that was removed of the dense network.
     pub slimmed: Option<Slimmed>,
-    /// What a file has beside the network's variables and the network does not use, carried through: PyTorch's `num_batches_tracked`,
-    /// and the reference's `select.indexes`, which [`writer`](Self::writer) brings up to date.
+    /// What a file has beside the network's variables and the network does not use, carried
+    /// through: PyTorch's `num_batches_tracked`, and the reference's `select.indexes`, which
+    /// [`writer`](Self::writer) brings up to date.
     pub beside: BTreeMap<String, Tensor>,
     /// What it was trained on, where a file says that.
     pub dataset: Option<Name>,
@@ -65,7 +70,8 @@ pub struct Model {
     pub note: Option<String>,
 }
 
-/// What a user says of the network in a file. What is left out, the file says, or the reference's default is taken.
+/// What a user says of the network in a file. What is left out, the file says, or the reference's
+/// default is taken.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
     /// Which network.
@@ -98,7 +104,8 @@ impl Model {
     /// The network in a file.
     ///
     /// # Errors
-    /// A file that cannot be read, or is none of a network, or of another than the one that is wanted: with its name, and every tensor that does not fit.
+    /// A file that cannot be read, or is none of a network, or of another than the one that is
+    /// wanted: with its name, and every tensor that does not fit.
     pub fn read(path: &Path, wanted: &Wanted, device: Device) -> Result<Self> {
         let read = || match Format::of(path)? {
             Format::Safetensors => own::read(&File::open(path)?, path, wanted, device),
@@ -143,10 +150,12 @@ impl Model {
         Ok(Self { beside, note, ..model })
     }
 
-    /// A writer of the network: its variables, what was removed of it, what it carries, its [`Spec`] and its data set.
+    /// A writer of the network: its variables, what was removed of it, what it carries, its
+    /// [`Spec`] and its data set.
     ///
-    /// The reference's `select.indexes` are of the stream's full width, with ones where a channel is picked now. The batch norm behind such a selection has the picked
-    /// channels alone, where the reference's has the stream's full width.
+    /// The reference's `select.indexes` are of the stream's full width, with ones where a channel
+    /// is picked now. The batch norm behind such a selection has the picked channels alone, where
+    /// the reference's has the stream's full width.
     ///
     /// # Errors
     /// None that is known: a spec has a place in JSON.
@@ -166,7 +175,8 @@ impl Model {
         Ok(self.slimmed.iter().fold(writer, Writer::slimmed))
     }
 
-    /// Draws γ from U(0, 1), so that something ranks the channels of a network that nobody has trained.
+    /// Draws γ from U(0, 1), so that something ranks the channels of a network that nobody has
+    /// trained.
     pub fn draw_scales(&self) {
         let _no_grad = tch::no_grad_guard();
         for (name, mut variable) in self.vs.variables().into_iter().collect::<BTreeMap<_, _>>() {

@@ -44,7 +44,8 @@ pub(super) fn is_beside(arch: Arch, name: &str) -> bool {
     name.ends_with(BATCH_COUNT) || (arch.selects() && selection(name).is_some())
 }
 
-/// Whether a tensor is of the auxiliary heads, which only training uses and the zoo's GoogLeNet has not.
+/// Whether a tensor is of the auxiliary heads, which only training uses and the zoo's GoogLeNet has
+/// not.
 pub(super) fn is_auxiliary(arch: Arch, name: &str) -> bool {
     arch == Arch::Googlenet && AUXILIARY.iter().any(|head| name.starts_with(head))
 }

@@ -1,7 +1,7 @@
 //! The files of tch's `VarStore::save`: a TorchScript module whose attributes are the variables.
 //!
-//! libtorch's own reader compiles and runs the code in such a file, so that one from anywhere could do anything. Here its pickle is read as that of any
-//! PyTorch file, and its code is not looked at.
+//! libtorch's own reader compiles and runs the code in such a file, so that one from anywhere could
+//! do anything. Here its pickle is read as that of any PyTorch file, and its code is not looked at.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
@@ -17,7 +17,8 @@ use super::contents::Contents;
 use super::pytorch::unread;
 use super::tensors;
 
-/// How the pickle of a module begins that has neither methods nor modules: an object of this class, whose attributes follow as a dict.
+/// How the pickle of a module begins that has neither methods nor modules: an object of this class,
+/// whose attributes follow as a dict.
 const OBJECT: &[u8] = b"\x80\x02c__torch__\nModule\nq\x00)\x81";
 
 /// # Errors

@@ -19,7 +19,8 @@ const KEYS: [&str; 4] = ["state_dict", "model", "model_state_dict", "net"];
 const ACCURACIES: [&str; 2] = ["best_prec1", "best_acc1"];
 
 /// # Errors
-/// A file that is not sound, or holds no state dict; one that would have to run code, or whose tensors are of kinds that cannot be read.
+/// A file that is not sound, or holds no state dict; one that would have to run code, or whose
+/// tensors are of kinds that cannot be read.
 pub(super) fn read(path: &Path) -> Result<Contents> {
     let PickleValue::Dict(root) = PytorchReader::read_pickle_data(path, None).map_err(unread)?
     else {
@@ -66,7 +67,8 @@ fn key(root: &HashMap<String, PickleValue>) -> Result<Option<&'static str>> {
     }
 }
 
-/// How many tensors there are. A pickle nests a thousand levels at most, or the reader has refused it.
+/// How many tensors there are. A pickle nests a thousand levels at most, or the reader has refused
+/// it.
 fn count(value: &PickleValue) -> usize {
     match value {
         PickleValue::Unsupported(kind) => usize::from(kind == "torch.Tensor"),

@@ -1,7 +1,8 @@
 //! What the reference's slimmed pre-activation ResNets and DenseNets are, said in our terms.
 //!
-//! Its selections come behind the batch norms, which keep the stream's full width, and their `indexes` have a one for each channel that is picked.
-//! Ours come in front, and the norms have the picked channels alone: the same function of the same weights.
+//! Its selections come behind the batch norms, which keep the stream's full width, and their
+//! `indexes` have a one for each channel that is picked. Ours come in front, and the norms have the
+//! picked channels alone: the same function of the same weights.
 
 use std::collections::BTreeMap;
 
@@ -55,7 +56,8 @@ pub(super) fn is_all(kept: &KeepList, indexes: &Tensor) -> bool {
     kept.len() == indexes.numel()
 }
 
-/// The tensors with norms that have the picked channels alone. Those of other widths stay as they are, and will be found not to fit.
+/// The tensors with norms that have the picked channels alone. Those of other widths stay as they
+/// are, and will be found not to fit.
 ///
 /// # Errors
 /// Those of libtorch.
@@ -86,7 +88,8 @@ fn norm(selection: &str) -> String {
     }
 }
 
-/// A tensor that is carried, as it is now that selections pick other channels, by field path; all as before where nothing was slimmed.
+/// A tensor that is carried, as it is now that selections pick other channels, by field path; all
+/// as before where nothing was slimmed.
 ///
 /// # Errors
 /// Those of libtorch.

@@ -1,4 +1,5 @@
-//! Whether a file has the values of a network that it claims to hold, asked before the network takes memory.
+//! Whether a file has the values of a network that it claims to hold, asked before the network
+//! takes memory.
 
 use anyhow::{Result, ensure};
 use slim_runtime::Plan;
@@ -6,11 +7,13 @@ use slim_runtime::Plan;
 use crate::network::Spec;
 use crate::numbers::grouped;
 
-/// Networks of up to so many values, 128 MiB as floats, are built whatever the file has: every tensor that does not fit can then be named.
+/// Networks of up to so many values, 128 MiB as floats, are built whatever the file has: every
+/// tensor that does not fit can then be named.
 const SMALL: f64 = (1 << 25) as f64;
 
 /// # Errors
-/// The network is larger than the tensors of the file, which have so many `values`; and what [`Spec::check`] refuses.
+/// The network is larger than the tensors of the file, which have so many `values`; and what
+/// [`Spec::check`] refuses.
 pub(super) fn check(spec: &Spec, values: usize) -> Result<()> {
     let needed = spec.parameters()?;
     ensure!(
@@ -25,7 +28,8 @@ pub(super) fn check(spec: &Spec, values: usize) -> Result<()> {
 /// The same of a network that was slimmed by a plan, from the dense one that `spec` says.
 ///
 /// # Errors
-/// The plan leaves more than the file has, or is of another network; and what [`Spec::check`] refuses.
+/// The plan leaves more than the file has, or is of another network; and what [`Spec::check`]
+/// refuses.
 pub(super) fn check_slimmed(spec: &Spec, plan: &Plan, values: usize) -> Result<()> {
     let (needed, planned) = (spec.parameters()?, plan.parameters());
     let before = planned.before as f64;

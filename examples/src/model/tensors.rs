@@ -12,7 +12,8 @@ use super::archive::MOST_PER_BYTE;
 /// Reads the values of tensors.
 ///
 /// # Errors
-/// Tensors that libtorch has no type for, and those without values, all at once; a file whose tensors claim far more than it holds.
+/// Tensors that libtorch has no type for, and those without values, all at once; a file whose
+/// tensors claim far more than it holds.
 pub(super) fn read(
     named: BTreeMap<String, pytorch_reader::Tensor>,
     path: &Path,

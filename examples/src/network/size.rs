@@ -25,7 +25,8 @@ const fn named(arch: Arch) -> Option<(i64, i64)> {
 }
 
 impl Spec {
-    /// How many trained values the network has; of a pre-activation ResNet or a DenseNet, those of the convolutions that have the most of them, and so at least.
+    /// How many trained values the network has; of a pre-activation ResNet or a DenseNet, those of
+    /// the convolutions that have the most of them, and so at least.
     ///
     /// In floating point, which does not overflow.
     ///
@@ -54,13 +55,15 @@ pub(super) fn convolutions(cfg: &Cfg) -> f64 {
     inputs.zip(cfg.widths()).map(|(inputs, outputs)| 9. * inputs as f64 * outputs as f64).sum()
 }
 
-/// Of the blocks of a pre-activation ResNet, the first two convolutions each, the larger of them 3×3.
+/// Of the blocks of a pre-activation ResNet, the first two convolutions each, the larger of them
+/// 3×3.
 fn bottlenecks(cfg: &Cfg) -> f64 {
     let widths: Vec<_> = cfg.widths().map(|width| width as f64).collect();
     widths.chunks_exact(3).map(|block| block[0] * block[1] + 9. * block[1] * block[2]).sum()
 }
 
-/// Of a DenseNet, the 3×3 convolutions of its blocks, which make few channels of each of their many.
+/// Of a DenseNet, the 3×3 convolutions of its blocks, which make few channels of each of their
+/// many.
 fn dense_layers(cfg: &Cfg) -> f64 {
     let widths: Vec<_> = cfg.widths().map(|width| width as f64).collect();
     let of_block =

@@ -13,7 +13,8 @@ use crate::zoo::{
     shufflenet_v2, unet, vgg, vgg_imagenet,
 };
 
-/// What a dense network is built from. A file says it in its metadata, so that it is asked for once.
+/// What a dense network is built from. A file says it in its metadata, so that it is asked for
+/// once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
@@ -22,7 +23,8 @@ pub struct Spec {
     /// How deep; `None` where the name says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub depth: Option<u32>,
-    /// Widths that are not those of its depth: of a VGG, or of a pre-activation ResNet or a DenseNet that the reference slimmed.
+    /// Widths that are not those of its depth: of a VGG, or of a pre-activation ResNet or a
+    /// DenseNet that the reference slimmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cfg: Option<Cfg>,
     /// What the selections of such a ResNet or DenseNet pick, by field path.
@@ -59,10 +61,12 @@ impl Spec {
         Self { arch, depth, cfg, selections: Selections::new(), classes }.checked()
     }
 
-    /// A pre-activation ResNet or a DenseNet as the reference slimmed it: `cfg` says its depth and its widths, `selections` which channels they are of the streams.
+    /// A pre-activation ResNet or a DenseNet as the reference slimmed it: `cfg` says its depth and
+    /// its widths, `selections` which channels they are of the streams.
     ///
     /// # Errors
-    /// Any other network, and a number of classes that is none. What the cfg cannot be, [`build`](Self::build) says.
+    /// Any other network, and a number of classes that is none. What the cfg cannot be,
+    /// [`build`](Self::build) says.
     pub fn narrow(arch: Arch, cfg: Cfg, selections: Selections, classes: i64) -> Result<Self> {
         Self { arch, depth: None, cfg: Some(cfg), selections, classes }.checked()
     }
@@ -71,7 +75,8 @@ impl Spec {
         self.check().map(|()| self)
     }
 
-    /// Checks that it is one that [`new`](Self::new) and [`narrow`](Self::narrow) make: one that was read may be anything.
+    /// Checks that it is one that [`new`](Self::new) and [`narrow`](Self::narrow) make: one that
+    /// was read may be anything.
     ///
     /// # Errors
     /// What they refuse.
@@ -118,7 +123,8 @@ impl Spec {
         Ok(())
     }
 
-    /// The depth that it has or whose stages its cfg has; `None` where there is no such, or only one.
+    /// The depth that it has or whose stages its cfg has; `None` where there is no such, or only
+    /// one.
     pub fn depth(&self) -> Option<u32> {
         let Some(cfg) = &self.cfg else { return self.depth };
         let kinds = |cfg: &Cfg| {
@@ -157,7 +163,8 @@ impl Spec {
     /// The dense network, with starting values.
     ///
     /// # Errors
-    /// A depth that the network does not come in, a cfg or selections that are none of it, and what [`new`](Self::new) refuses.
+    /// A depth that the network does not come in, a cfg or selections that are none of it, and what
+    /// [`new`](Self::new) refuses.
     pub fn build(&self, p: &Path) -> Result<Net> {
         self.check()?;
         let (classes, selections) = (self.classes, &self.selections);

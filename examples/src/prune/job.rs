@@ -31,7 +31,8 @@ pub struct Job<'j> {
 const SAMPLE: usize = 8;
 
 impl Job<'_> {
-    /// Prunes a network; by the share `ratio` of its channels, where that is given, and else by what the options ask for.
+    /// Prunes a network; by the share `ratio` of its channels, where that is given, and else by
+    /// what the options ask for.
     ///
     /// # Errors
     /// Those of [`prune`]; a criterion that needs images where there are none.
@@ -69,7 +70,8 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// The same for a network that nobody has trained yet: what cannot be asked is found out before training.
+    /// The same for a network that nobody has trained yet: what cannot be asked is found out before
+    /// training.
     ///
     /// # Errors
     /// Those of [`check`](Self::check).

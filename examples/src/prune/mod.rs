@@ -1,4 +1,5 @@
-//! Pruning as the reference's script does it: threshold, masks, cfg, surgery; measured at each stage.
+//! Pruning as the reference's script does it: threshold, masks, cfg, surgery; measured at each
+//! stage.
 
 mod job;
 mod page;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use slim_runtime::criterion::LayerScores;
-use slim_runtime::{Change, Closeness, Dependencies, Plan, Prunable, Slimmed, Slimming};
+use slim_runtime::{Change, Dependencies, OutputError, Plan, Prunable, Slimmed, Slimming};
 use tch::Tensor;
 use tch::nn::ModuleT;
 
@@ -44,7 +45,7 @@ pub struct Pruning {
     /// The network as it was read, masked, and slimmed.
     pub stages: [Stage; 3],
     /// How far the slimmed network is from the masked one, on the sample.
-    pub closeness: Closeness,
+    pub closeness: OutputError,
     /// Time of scoring, choosing and planning.
     pub planning: Duration,
     /// Time of cutting the weights.
@@ -64,13 +65,16 @@ pub struct Stage {
     pub macs: Option<i64>,
 }
 
-/// Prunes a network in place: plans, measures the masked network, shows on a sample that the slimmed network is that one, slims, measures again.
+/// Prunes a network in place: plans, measures the masked network, shows on a sample that the
+/// slimmed network is that one, slims, measures again.
 ///
-/// `sample` is some images `[N, 3, H, W]`; `measure` says what a network gets right, or `None` where that is not asked.
-/// A network that was pruned before stays one whose plan begins at the original.
+/// `sample` is some images `[N, 3, H, W]`; `measure` says what a network gets right, or `None`
+/// where that is not asked. A network that was pruned before stays one whose plan begins at the
+/// original.
 ///
 /// # Errors
-/// What cannot be planned, verified or carried out, and those of `measure`. The network is then as it was, unless it is the slimmed one that could not be measured.
+/// What cannot be planned, verified or carried out, and those of `measure`. The network is then as
+/// it was, unless it is the slimmed one that could not be measured.
 pub fn prune(
     model: &mut Model,
     slimming: &Slimming,
@@ -134,7 +138,8 @@ impl Pruning {
         page::report(model, self)
     }
 
-    /// Writes `prune.txt`, `plan.json`, `pruned.safetensors` and `report.html`, and `pruned.pt` where TorchScript is asked for: all of them or none.
+    /// Writes `prune.txt`, `plan.json`, `pruned.safetensors` and `report.html`, and `pruned.pt`
+    /// where TorchScript is asked for: all of them or none.
     ///
     /// # Errors
     /// The disk's, and those of [`export::torch_script`](slim_runtime::export::torch_script).
@@ -154,7 +159,8 @@ impl Pruning {
     }
 }
 
-/// What the reference prints: the table of layers, the cfg, what is right at each stage; and how long it took.
+/// What the reference prints: the table of layers, the cfg, what is right at each stage; and how
+/// long it took.
 impl fmt::Display for Pruning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n", self.slimmed.plan())?;

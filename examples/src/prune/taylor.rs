@@ -11,7 +11,8 @@ use crate::train::loss;
 /// Images of a batch.
 const BATCH: usize = 64;
 
-/// Leaves the gradients of the loss over some batches, added up, in evaluation mode: nothing of the network changes but its gradients.
+/// Leaves the gradients of the loss over some batches, added up, in evaluation mode: nothing of the
+/// network changes but its gradients.
 ///
 /// # Errors
 /// A damaged image, no image at all, no memory.

@@ -2,7 +2,8 @@
 
 use slim_runtime::Cfg;
 
-/// The text of `prune.txt` in the reference's exact form. `accuracy` is the share that the masked network gets right, before surgery.
+/// The text of `prune.txt` in the reference's exact form. `accuracy` is the share that the masked
+/// network gets right, before surgery.
 ///
 /// ```
 /// let cfg = slim_runtime::channels![49, 64, M];

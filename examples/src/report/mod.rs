@@ -16,15 +16,18 @@ pub struct Report<'a> {
     pub what: Vec<(String, String)>,
     /// What is gone of the original network.
     pub plan: &'a Plan,
-    /// The plans of passes by their names, the last pass in the last place; empty where `plan` is that of the only one.
+    /// The plans of passes by their names, the last pass in the last place; empty where `plan` is
+    /// that of the only one.
     pub passes: Vec<(String, &'a Plan)>,
     /// The network on its way: from the original on, or through the last pass alone.
     pub stages: Vec<Stage>,
-    /// Scores of channels by layer path, of the network before the last pass. They are of layers that its plan has scored.
+    /// Scores of channels by layer path, of the network before the last pass. They are of layers
+    /// that its plan has scored.
     pub scores: Vec<(String, Vec<f64>)>,
     /// What the scores are: `|γ|`.
     pub score_name: String,
-    /// A channel goes when its score is not above this, unless something else speaks for it; `None` where no one number decides.
+    /// A channel goes when its score is not above this, unless something else speaks for it; `None`
+    /// where no one number decides.
     pub threshold: Option<f64>,
     /// Which channels stay or go together.
     pub dependencies: &'a Dependencies,
@@ -48,15 +51,18 @@ pub struct Stage {
 }
 
 impl Report<'_> {
-    /// The page: HTML with all that it needs in it. It has no script, fetches nothing, follows the reader's light or dark scheme, and is as wide as the window.
+    /// The page: HTML with all that it needs in it. It has no script, fetches nothing, follows the
+    /// reader's light or dark scheme, and is as wide as the window.
     ///
     /// # Errors
-    /// Numbers that cannot be drawn: a NaN among accuracies or scores; scores of layers that the plan has not scored.
+    /// Numbers that cannot be drawn: a NaN among accuracies or scores; scores of layers that the
+    /// plan has not scored.
     pub fn html(&self) -> Result<String> {
         page::html(self)
     }
 
-    /// The plan that begins where the stages do: of the original, or of the network before the last pass.
+    /// The plan that begins where the stages do: of the original, or of the network before the last
+    /// pass.
     fn way(&self) -> &Plan {
         let begins = self
             .stages

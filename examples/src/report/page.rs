@@ -19,7 +19,8 @@ struct Page<'a> {
     report: &'a Report<'a>,
     inks: &'static [Ink],
     figures: Vec<Figure>,
-    /// What is left of the original network, where the figures are of a pass that was not the first.
+    /// What is left of the original network, where the figures are of a pass that was not the
+    /// first.
     original: String,
     warnings: Vec<String>,
     times: Vec<(&'a str, String)>,

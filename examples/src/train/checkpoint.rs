@@ -47,7 +47,8 @@ impl Resume {
     /// The network in a checkpoint, and where its training stands.
     ///
     /// # Errors
-    /// Those of [`Model::read`], and a file that is no checkpoint of training, as no file of another program is.
+    /// Those of [`Model::read`], and a file that is no checkpoint of training, as no file of
+    /// another program is.
     pub fn read(path: &Path, wanted: &Wanted, device: Device) -> Result<(Model, Self)> {
         let named =
             path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"));
@@ -93,7 +94,8 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Opens the files, if any are wanted. What they say of epoch `first` and later ones is cut off.
+    /// Opens the files, if any are wanted. What they say of epoch `first` and later ones is cut
+    /// off.
     ///
     /// # Errors
     /// A folder that cannot be made, and those of [`Metrics::open`].
@@ -116,7 +118,8 @@ impl Files {
         record: &Record,
         is_best: bool,
     ) -> Result<()> {
-        // The checkpoint comes last. If the process is killed before it is there, the epoch comes again, and with it the other two.
+        // The checkpoint comes last. If the process is killed before it is there, the epoch comes
+        // again, and with it the other two.
         self.metrics.add(record)?;
         if is_best {
             model.writer()?.write(self.folder.join(BEST))?;

@@ -92,7 +92,8 @@ pub(super) struct Trainer<'t> {
 }
 
 impl Trainer<'_> {
-    /// What is left of an epoch, and then its score. `None` where someone has asked for the end, after some step.
+    /// What is left of an epoch, and then its score. `None` where someone has asked for the end,
+    /// after some step.
     ///
     /// # Errors
     /// A loss that is no number, a damaged image, libtorch's.
@@ -181,12 +182,14 @@ struct Step {
     images: usize,
 }
 
-/// Steps whose values have not been fetched: to fetch those of each step would make it wait for the device.
+/// Steps whose values have not been fetched: to fetch those of each step would make it wait for the
+/// device.
 #[derive(Default)]
 struct Waiting(Vec<Step>);
 
 impl Waiting {
-    /// Adds what is waiting to the sums, step by step, so that they do not depend on when this is done. Returned is the last loss.
+    /// Adds what is waiting to the sums, step by step, so that they do not depend on when this is
+    /// done. Returned is the last loss.
     fn fetch(&mut self, place: &mut Place) -> Result<Option<f64>> {
         if self.0.is_empty() {
             return Ok(None);

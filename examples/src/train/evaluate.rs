@@ -55,7 +55,8 @@ pub(super) fn evaluate_until<M: ModuleT + ?Sized>(
     tally.score().map(Some)
 }
 
-/// What was counted so far. It stays on the device until the end: that is not waited for between batches.
+/// What was counted so far. It stays on the device until the end: that is not waited for between
+/// batches.
 #[derive(Default)]
 struct Tally {
     losses: Vec<Tensor>,

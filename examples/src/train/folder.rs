@@ -1,4 +1,5 @@
-//! What a program that trains reads and where it writes, as options; and that it overwrites nothing of another run.
+//! What a program that trains reads and where it writes, as options; and that it overwrites nothing
+//! of another run.
 
 use std::path::{Path, PathBuf};
 
@@ -15,10 +16,12 @@ pub struct FileOptions {
     /// Fine-tune the network in this file, pruned or not
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     pub refine: Option<PathBuf>,
-    /// Go on from this checkpoint, in its folder. Options that contradict it are errors, but for --epochs: what is left is then trained by the new number
+    /// Go on from this checkpoint, in its folder. Options that contradict it are errors, but for
+    /// --epochs: what is left is then trained by the new number
     #[arg(long, value_name = "FILE")]
     pub resume: Option<PathBuf>,
-    /// Folder for what is written, without a checkpoint of another run [default: logs; with --resume, where the file is]
+    /// Folder for what is written, without a checkpoint of another run [default: logs; with
+    /// --resume, where the file is]
     #[arg(long, value_name = "DIR")]
     pub save: Option<PathBuf>,
 }
@@ -27,7 +30,8 @@ impl FileOptions {
     /// The folder that is written into.
     ///
     /// # Errors
-    /// One where the files of another run would be lost, or the file that is read; one that is not that of the checkpoint that training goes on from.
+    /// One where the files of another run would be lost, or the file that is read; one that is not
+    /// that of the checkpoint that training goes on from.
     pub fn folder(&self) -> Result<PathBuf> {
         let beside = self.resume.as_deref().map(folder_of);
         let folder =

@@ -12,14 +12,16 @@ const DECADES: std::ops::RangeInclusive<i32> = -8..=1;
 
 /// How |γ| is distributed over the channels of a network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Health {
+pub struct GammaStats {
     /// The largest |γ|.
     pub max: f64,
     /// The share of channels whose |γ| is below a thousandth of the largest, in [0, 1].
     pub near_zero: f64,
-    /// Bounds of the histogram's bins, from 0 and then on a logarithmic scale, the same for every network.
+    /// Bounds of the histogram's bins, from 0 and then on a logarithmic scale, the same for every
+    /// network.
     pub edges: Vec<f64>,
-    /// How many |γ| are in each bin, from its lower bound up to its upper one, exclusive; the last has those above, too.
+    /// How many |γ| are in each bin, from its lower bound up to its upper one, exclusive; the last
+    /// has those above, too.
     pub counts: Vec<usize>,
     /// What pruning would part, if a ratio is watched and there is anything to rank.
     pub gap: Option<Gap>,
@@ -38,14 +40,15 @@ pub struct Gap {
     pub warnings: Vec<String>,
 }
 
-/// The γ of a network, and the warnings of a plan that removes the share `percent`. `None` where it has no γ.
+/// The γ of a network, and the warnings of a plan that removes the share `percent`. `None` where it
+/// has no γ.
 ///
 /// # Errors
 /// libtorch's, and those of [`Prunable::trace`].
 pub(super) fn health(
     net: &impl Prunable,
     percent: Option<f64>,
-) -> Result<(Option<Health>, Vec<Warning>)> {
+) -> Result<(Option<GammaStats>, Vec<Warning>)> {
     // |γ| of each channel, whatever goes.
     let layers = net.scores(&Slimming::ratio(0.))?;
     let sizes: Vec<f64> = layers.iter().flat_map(|layer| &layer.scores).copied().collect();
@@ -58,18 +61,20 @@ pub(super) fn health(
         sizes.iter().filter(|&&size| size < NEAR_ZERO * max).count() as f64 / sizes.len() as f64;
     let edges = edges();
     let counts = histogram(&edges, &sizes);
-    Ok((Some(Health { max, near_zero, edges, counts, gap }), warnings.unwrap_or_default()))
+    Ok((Some(GammaStats { max, near_zero, edges, counts, gap }), warnings.unwrap_or_default()))
 }
 
-/// Whether γ show the gap that is watched for, by the two of [`health`]; `None` where nothing is watched or can be.
-pub(super) fn has_gap(health: Option<&Health>, warnings: &[Warning]) -> Option<bool> {
+/// Whether γ show the gap that is watched for, by the two of [`health`]; `None` where nothing is
+/// watched or can be.
+pub(super) fn has_gap(health: Option<&GammaStats>, warnings: &[Warning]) -> Option<bool> {
     health?
         .gap
         .as_ref()
         .map(|_| !warnings.iter().any(|warning| matches!(warning, Warning::NoGap { .. })))
 }
 
-/// `None` where there is no plan: nothing tells the channels apart before the first step, say. That is no reason to stop training.
+/// `None` where there is no plan: nothing tells the channels apart before the first step, say. That
+/// is no reason to stop training.
 fn gap(net: &impl Prunable, layers: &[LayerScores], percent: f64) -> Option<(Gap, Vec<Warning>)> {
     let plan = net.plan(&Slimming::ratio(percent)).ok()?;
     let (mut going, mut staying) = (Vec::new(), Vec::new());

@@ -33,7 +33,8 @@ fn saved(checkpoint: &Option<PathBuf>) -> String {
 }
 
 impl Interrupt {
-    /// That of this process: Ctrl-C and SIGTERM ask for the end. A second signal does not wait for it.
+    /// That of this process: Ctrl-C and SIGTERM ask for the end. A second signal does not wait for
+    /// it.
     ///
     /// # Errors
     /// The system's.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::Health;
+use super::GammaStats;
 
 /// What became of an epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub struct Record {
     /// How fast.
     pub images_per_second: f64,
     /// γ after it; `None` of a network without.
-    pub gamma: Option<Health>,
+    pub gamma: Option<GammaStats>,
 }
 
 /// Reads a file of metrics.
@@ -52,7 +52,8 @@ pub fn read_metrics(path: &Path) -> Result<Vec<Record>> {
 pub(super) struct Metrics {
     path: PathBuf,
     file: File,
-    /// Where the first line goes. What was there is cut off then and not before: until there is news, it is what a checkpoint beside it has come to.
+    /// Where the first line goes. What was there is cut off then and not before: until there is
+    /// news, it is what a checkpoint beside it has come to.
     end: Option<u64>,
 }
 
@@ -63,7 +64,8 @@ struct Line {
 }
 
 impl Metrics {
-    /// Opens a file. The first line takes the place of what was written of epoch `first` and later ones: they come again.
+    /// Opens a file. The first line takes the place of what was written of epoch `first` and later
+    /// ones: they come again.
     ///
     /// # Errors
     /// A file that cannot be written, or has something else in it.

@@ -1,4 +1,5 @@
-//! Training with channel sparsity and fine-tuning, as the reference does them: SGD with momentum, two steps of the learning rate, `γ.grad += s · sign(γ)`.
+//! Training with channel sparsity and fine-tuning, as the reference does them: SGD with momentum,
+//! two steps of the learning rate, `γ.grad += s · sign(γ)`.
 //!
 //! [`train`] is the one loop. It writes three files into a folder, if it is given one:
 //!
@@ -8,8 +9,10 @@
 //! | `model_best.safetensors` | the network alone, after the epoch that got the most test images right |
 //! | `metrics.jsonl` | a [`Record`] an epoch |
 //!
-//! A run that was killed or interrupted, and goes on from its checkpoint, ends with the weights of one that ran through: shuffles, augmentation and dropout draw by the
-//! seed, the epoch and the step, and not by what was drawn before (libtorch's seed is set before each step). To the bit that holds where libtorch's sums do not depend on threads: on the CPU with one thread.
+//! A run that was killed or interrupted, and goes on from its checkpoint, ends with the weights of
+//! one that ran through: shuffles, augmentation and dropout draw by the seed, the epoch and the
+//! step, and not by what was drawn before (libtorch's seed is set before each step). To the bit
+//! that holds where libtorch's sums do not depend on threads: on the CPU with one thread.
 
 mod checkpoint;
 mod epoch;
@@ -39,7 +42,7 @@ use epoch::{Place, Trainer};
 pub(crate) use evaluate::loss;
 pub use evaluate::{Score, evaluate};
 pub use folder::FileOptions;
-pub use health::{Gap, Health};
+pub use health::{GammaStats, Gap};
 pub use interrupt::{Interrupt, Interrupted};
 pub use metrics::{Record, read_metrics};
 pub use options::{RecipeOptions, arguments};
@@ -81,7 +84,8 @@ pub struct Outcome {
     pub score: Score,
     /// The best accuracy after an epoch, in percent.
     pub best: f64,
-    /// How many epochs were trained here; fewer than the recipe's where training went on from a file.
+    /// How many epochs were trained here; fewer than the recipe's where training went on from a
+    /// file.
     pub epochs: usize,
     /// How long it took, testing and writing included.
     pub time: Duration,
@@ -91,11 +95,13 @@ pub struct Outcome {
 
 /// Trains a network, from its weights as they are or from where a file left it.
 ///
-/// With `resume`, the recipe is the file's, but for the number of epochs and the size of a batch that tests.
+/// With `resume`, the recipe is the file's, but for the number of epochs and the size of a batch
+/// that tests.
 ///
 /// # Errors
-/// [`Interrupted`], once everything is written; a recipe, a data set or a file that does not fit; a loss that is no number; a damaged image; the disk's; libtorch's.
-/// What was written before is then still there.
+/// [`Interrupted`], once everything is written; a recipe, a data set or a file that does not fit; a
+/// loss that is no number; a damaged image; the disk's; libtorch's. What was written before is then
+/// still there.
 pub fn train(
     model: &mut Model,
     data: &DataSet,
@@ -188,7 +194,7 @@ fn start(size: &Size, recipe: &Recipe, sgd: &mut Sgd, resume: Option<Resume>) ->
     Ok(State { recipe: recipe.clone(), ..state })
 }
 
-fn record(recipe: &Recipe, place: &Place, score: &Score, gamma: Option<Health>) -> Record {
+fn record(recipe: &Recipe, place: &Place, score: &Score, gamma: Option<GammaStats>) -> Record {
     Record {
         epoch: place.epoch,
         lr: recipe.rate(place.epoch),

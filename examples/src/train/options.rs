@@ -5,20 +5,24 @@ use clap::Args;
 use super::Recipe;
 use crate::network::Arch;
 
-/// The options of a program that trains. What is left out is the reference's, or what a checkpoint says.
+/// The options of a program that trains. What is left out is the reference's, or what a checkpoint
+/// says.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Training")]
 pub struct RecipeOptions {
-    /// Train with channel sparsity (-sr): an L1 penalty on γ parts the channels that matter from those that can go
+    /// Train with channel sparsity (-sr): an L1 penalty on γ parts the channels that matter from
+    /// those that can go
     #[arg(long = "sparsity-regularization", alias = "sr")]
     pub sr: bool,
     /// Factor of the penalty [default: 1e-4 for vgg, 1e-5 for the others]
     #[arg(long, value_name = "S", requires = "sr")]
     pub s: Option<f64>,
-    /// Passes over the training images; the learning rate falls to a tenth at half of them, and again at three quarters [default: 160]
+    /// Passes over the training images; the learning rate falls to a tenth at half of them, and
+    /// again at three quarters [default: 160]
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
-    /// First epoch, from 0; those before count as done: 100 of 160 starts at a tenth of the learning rate, where the reference's starts at the full one [default: 0]
+    /// First epoch, from 0; those before count as done: 100 of 160 starts at a tenth of the
+    /// learning rate, where the reference's starts at the full one [default: 0]
     #[arg(long, value_name = "N")]
     pub start_epoch: Option<usize>,
     /// Images of a step [default: 64]
@@ -66,7 +70,8 @@ impl RecipeOptions {
     }
 }
 
-/// Arguments as clap takes them: the reference's `-sr` is one option, where clap sees `-s` and `-r`.
+/// Arguments as clap takes them: the reference's `-sr` is one option, where clap sees `-s` and
+/// `-r`.
 pub fn arguments(given: impl IntoIterator<Item = std::ffi::OsString>) -> Vec<std::ffi::OsString> {
     given
         .into_iter()

@@ -10,7 +10,8 @@ const MOST_EPOCHS: usize = 1_000_000;
 
 /// How to train. The defaults are the reference's, without sparsity.
 ///
-/// Two runs of one recipe on the same data and the same machine with one thread give the same weights, to the bit.
+/// Two runs of one recipe on the same data and the same machine with one thread give the same
+/// weights, to the bit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
@@ -28,7 +29,8 @@ pub struct Recipe {
     pub momentum: f64,
     /// L2 weight decay.
     pub weight_decay: f64,
-    /// Whether γ and β decay, too. The reference's do; but decay on γ makes all of them small, where the L1 penalty is to part them.
+    /// Whether γ and β decay, too. The reference's do; but decay on γ makes all of them small,
+    /// where the L1 penalty is to part them.
     pub decay_bn: bool,
     /// Factor `s` of the L1 penalty on γ; 0 for none.
     pub sparsity: f64,
@@ -56,7 +58,8 @@ impl Default for Recipe {
 impl Recipe {
     /// The learning rate of an epoch, counted from 0.
     pub fn rate(&self, epoch: usize) -> f64 {
-        // Rounded up. The reference compares with fractions, and its rate does not fall where they are no whole numbers.
+        // Rounded up. The reference compares with fractions, and its rate does not fall where they
+        // are no whole numbers.
         let milestones = [self.epochs - self.epochs / 2, self.epochs - self.epochs / 4];
         milestones
             .into_iter()
@@ -69,13 +72,15 @@ impl Recipe {
         mixed(self.seed, epoch)
     }
 
-    /// What a step draws by, as dropout does: its own, so that one that goes on in the middle of an epoch draws what it would have drawn.
+    /// What a step draws by, as dropout does: its own, so that one that goes on in the middle of an
+    /// epoch draws what it would have drawn.
     pub(super) fn step_seed(&self, epoch: usize, step: usize) -> i64 {
         mixed(!self.epoch_seed(epoch), step) as i64
     }
 
     /// # Errors
-    /// Another recipe than `self`, by which training began. The number of epochs may be another: the learning rate of those to come then falls by that one.
+    /// Another recipe than `self`, by which training began. The number of epochs may be another:
+    /// the learning rate of those to come then falls by that one.
     pub(super) fn check_goes_on_by(&self, other: &Recipe) -> Result<()> {
         let pairs = |recipe| -> Result<_> {
             Ok(serde_json::to_value(recipe)?.as_object().cloned().unwrap_or_default())
@@ -145,7 +150,8 @@ fn mixed(seed: u64, number: usize) -> u64 {
 mod tests {
     use super::*;
 
-    /// The rates of `for epoch in range(epochs): if epoch in [epochs * 0.5, epochs * 0.75]: lr *= 0.1`.
+    /// The rates of
+    /// `for epoch in range(epochs): if epoch in [epochs * 0.5, epochs * 0.75]: lr *= 0.1`.
     fn reference(epochs: usize) -> Vec<f64> {
         let mut lr = 0.1;
         let milestones = [epochs as f64 * 0.5, epochs as f64 * 0.75];

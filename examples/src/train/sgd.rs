@@ -1,4 +1,5 @@
-//! Stochastic gradient descent whose state can be saved: tch's own keeps momentum where nobody can read it.
+//! Stochastic gradient descent whose state can be saved: tch's own keeps momentum where nobody can
+//! read it.
 
 use std::collections::BTreeMap;
 
@@ -58,7 +59,8 @@ impl Sgd {
         Ok(())
     }
 
-    /// Moves every variable that has a gradient: `v ← momentum · v + gradient + decay · w`, `w ← w − rate · v`.
+    /// Moves every variable that has a gradient: `v ← momentum · v + gradient + decay · w`,
+    /// `w ← w − rate · v`.
     ///
     /// # Errors
     /// libtorch's.

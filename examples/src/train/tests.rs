@@ -1,4 +1,5 @@
-//! The loop as a whole: against tch's optimizer and a loop by hand, cut off and going on, and what it refuses.
+//! The loop as a whole: against tch's optimizer and a loop by hand, cut off and going on, and what
+//! it refuses.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -270,7 +271,8 @@ fn interrupted_while_it_tests_it_tests_again() -> Result<()> {
         }
         Ok(())
     };
-    // 50 images to test with: 2 batches an epoch, so that it is asked in the middle of the second test.
+    // 50 images to test with: 2 batches an epoch, so that it is asked in the middle of the second
+    // test.
     let test =
         Watched { part: Noise::new(50, 1), before: Box::new(before), drawn: RefCell::default() };
     let recipe = Recipe { test_batch_size: 25, ..recipe() };

@@ -1,5 +1,5 @@
-//! What the networks for 32×32 images have in common: layers as the reference implementation of Network Slimming initialises them, and widths that a file
-//! of the reference says.
+//! What the networks for 32×32 images have in common: layers as the reference implementation of
+//! Network Slimming initialises them, and widths that a file of the reference says.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,8 @@ impl<'w> Widths<'w> {
         }
     }
 
-    /// The next selection from a stream, and how many channels it picks: the width of the batch norm behind it.
+    /// The next selection from a stream, and how many channels it picks: the width of the batch
+    /// norm behind it.
     pub(super) fn select(&mut self, p: &nn::Path, stream: i64) -> Result<(ChannelSelect, i64)> {
         let (width, all) = (self.next(stream)?, channel_select(stream));
         let Some(selections) = self.selections else { return Ok((all, width)) };

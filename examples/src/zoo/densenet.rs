@@ -37,7 +37,8 @@ struct Features {
     norm5: BatchNorm,
 }
 
-/// Appends channels to its input. Every layer reads them through its own batch norm, so they go when none of these needs them.
+/// Appends channels to its input. Every layer reads them through its own batch norm, so they go
+/// when none of these needs them.
 #[derive(Debug, Prunable)]
 struct DenseLayer {
     norm1: BatchNorm,

@@ -1,4 +1,5 @@
-//! DenseNet for 32×32 images, as in the reference implementation of Network Slimming: growth rate 12, no bottlenecks, no compression.
+//! DenseNet for 32×32 images, as in the reference implementation of Network Slimming: growth rate
+//! 12, no bottlenecks, no compression.
 //!
 //! | stage | size | depth 3n + 4 |
 //! | --- | --- | --- |
@@ -10,7 +11,8 @@
 //! | `dense3` | 8×8 | n × (3×3, 12) |
 //! | `fc` | 1×1 | average pool, linear |
 //!
-//! The dense stream keeps its width; each layer's [`ChannelSelect`] picks what its batch norm keeps, as in [`preresnet`](super::preresnet).
+//! The dense stream keeps its width; each layer's [`ChannelSelect`] picks what its batch norm
+//! keeps, as in [`preresnet`](super::preresnet).
 
 use std::borrow::Borrow;
 
@@ -57,7 +59,8 @@ struct Transition {
     pool: AvgPool2d,
 }
 
-/// The widths of the dense network, as the reference counts them: what each layer's selection picks, in the order of the data flow.
+/// The widths of the dense network, as the reference counts them: what each layer's selection
+/// picks, in the order of the data flow.
 ///
 /// # Errors
 /// A depth that is not 3n + 4.
@@ -84,7 +87,8 @@ impl DenseNet {
     /// A slimmed one, as narrow as `cfg` says, which also says the depth.
     ///
     /// # Errors
-    /// A cfg of no such network or wider than it, selections that are not those of the cfg or of the network.
+    /// A cfg of no such network or wider than it, selections that are not those of the cfg or of
+    /// the network.
     pub fn narrow<'a>(
         p: impl Borrow<nn::Path<'a>>,
         cfg: &Cfg,
@@ -122,7 +126,8 @@ impl DenseNet {
     }
 }
 
-/// A width for each layer and for what follows each of the three blocks; of a cfg that has no such number of widths, the depth below.
+/// A width for each layer and for what follows each of the three blocks; of a cfg that has no such
+/// number of widths, the depth below.
 pub(crate) fn depth(cfg: &Cfg) -> i64 {
     cfg.stages().len() as i64 / 3 * 3 + 1
 }

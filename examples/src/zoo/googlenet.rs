@@ -1,4 +1,5 @@
-//! GoogLeNet with batch norm for ImageNet ([Szegedy et al., 2014](https://arxiv.org/abs/1409.4842)), without its auxiliary heads.
+//! GoogLeNet with batch norm for ImageNet
+//! ([Szegedy et al., 2014](https://arxiv.org/abs/1409.4842)), without its auxiliary heads.
 //!
 //! Parameter names and function are torchvision's, where the paper's 5×5 convolutions are of 3×3.
 

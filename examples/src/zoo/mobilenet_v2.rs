@@ -1,4 +1,5 @@
-//! MobileNetV2 ([Sandler et al., 2018](https://arxiv.org/abs/1801.04381)), with torchvision's parameter names and function.
+//! MobileNetV2 ([Sandler et al., 2018](https://arxiv.org/abs/1801.04381)), with torchvision's
+//! parameter names and function.
 
 use std::borrow::Borrow;
 

@@ -1,4 +1,5 @@
-//! MobileNetV3 ([Howard et al., 2019](https://arxiv.org/abs/1905.02244)), with torchvision's parameter names and function.
+//! MobileNetV3 ([Howard et al., 2019](https://arxiv.org/abs/1905.02244)), with torchvision's
+//! parameter names and function.
 
 use std::borrow::Borrow;
 
@@ -13,7 +14,8 @@ use super::mobile::{
 const RE: Activation = Activation::Relu;
 const HS: Activation = Activation::Hardswish;
 
-/// The blocks of MobileNetV3-Large: kernel, expanded channels, output channels, squeeze and excitation, activation, stride.
+/// The blocks of MobileNetV3-Large: kernel, expanded channels, output channels, squeeze and
+/// excitation, activation, stride.
 const LARGE: [(i64, i64, i64, bool, Activation, i64); 15] = [
     (3, 16, 16, false, RE, 1),
     (3, 64, 24, false, RE, 2),

@@ -1,4 +1,5 @@
-//! Pre-activation ResNet with bottleneck blocks for 32×32 images, as in the reference implementation of Network Slimming.
+//! Pre-activation ResNet with bottleneck blocks for 32×32 images, as in the reference
+//! implementation of Network Slimming.
 //!
 //! | stage | size | depth 9n + 2 |
 //! | --- | --- | --- |
@@ -8,9 +9,11 @@
 //! | `layer3` | 8×8 | n × (1×1, 64; 3×3, 64; 1×1, 256) |
 //! | `fc` | 1×1 | average pool, linear |
 //!
-//! The residual stream keeps its width. In front of each batch norm that reads it, a [`ChannelSelect`] picks the channels that this norm keeps.
-//! (The reference selects behind the norm, which then keeps its full width: the cfg and the function are the same, the parameters more.)
-//! So a slimmed network is more than its cfg: build it again by applying its plan to a new one, or from cfg and selections.
+//! The residual stream keeps its width. In front of each batch norm that reads it, a
+//! [`ChannelSelect`] picks the channels that this norm keeps. (The reference selects behind the
+//! norm, which then keeps its full width: the cfg and the function are the same, the parameters
+//! more.) So a slimmed network is more than its cfg: build it again by applying its plan to a new
+//! one, or from cfg and selections.
 
 use std::borrow::Borrow;
 
@@ -51,7 +54,8 @@ struct Bottleneck {
     downsample: Option<Conv2D>,
 }
 
-/// The widths of the dense network, as the reference counts them: of each block what its selection picks and the two batch norms inside, then the last.
+/// The widths of the dense network, as the reference counts them: of each block what its selection
+/// picks and the two batch norms inside, then the last.
 ///
 /// # Errors
 /// A depth that is not 9n + 2.
@@ -83,7 +87,8 @@ impl PreResNet {
     /// A slimmed one, as narrow as `cfg` says, which also says the depth.
     ///
     /// # Errors
-    /// A cfg of no such network or wider than it, selections that are not those of the cfg or of the network.
+    /// A cfg of no such network or wider than it, selections that are not those of the cfg or of
+    /// the network.
     pub fn narrow<'a>(
         p: impl Borrow<nn::Path<'a>>,
         cfg: &Cfg,
@@ -107,7 +112,8 @@ impl PreResNet {
     }
 }
 
-/// Three widths a block, nine layers for each block of the three stages; of a cfg that has no such number of widths, the depth below.
+/// Three widths a block, nine layers for each block of the three stages; of a cfg that has no such
+/// number of widths, the depth below.
 pub(crate) fn depth(cfg: &Cfg) -> usize {
     cfg.stages().len().saturating_sub(1) / 9 * 9 + 2
 }

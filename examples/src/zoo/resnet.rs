@@ -1,6 +1,8 @@
-//! ResNet ([He et al., 2015](https://arxiv.org/abs/1512.03385)) and ResNeXt ([Xie et al., 2016](https://arxiv.org/abs/1611.05431)) for ImageNet.
+//! ResNet ([He et al., 2015](https://arxiv.org/abs/1512.03385)) and ResNeXt
+//! ([Xie et al., 2016](https://arxiv.org/abs/1611.05431)) for ImageNet.
 //!
-//! Parameter names and function are torchvision's: a stage's stride is that of its first 3×3 convolution ("v1.5").
+//! Parameter names and function are torchvision's: a stage's stride is that of its first 3×3
+//! convolution ("v1.5").
 
 use std::borrow::Borrow;
 
@@ -40,7 +42,8 @@ pub struct BasicBlock {
     downsample: Option<(Conv2D, BatchNorm)>,
 }
 
-/// A 3×3 convolution, in ResNeXt of many groups, between two of 1×1, around which the input is added.
+/// A 3×3 convolution, in ResNeXt of many groups, between two of 1×1, around which the input is
+/// added.
 #[derive(Debug, Prunable)]
 pub struct Bottleneck {
     conv1: Conv2D,

@@ -1,7 +1,9 @@
-//! ShuffleNetV2 ([Ma et al., 2018](https://arxiv.org/abs/1807.11164)), with torchvision's parameter names and function.
+//! ShuffleNetV2 ([Ma et al., 2018](https://arxiv.org/abs/1807.11164)), with torchvision's parameter
+//! names and function.
 //!
-//! [`Split`] and [`Shuffle`] store sizes and order. With `chunk` and `view` in the forward pass, which cut by count, the halves of the stream would
-//! have to shrink alike, block after block, until a stage's channels were a handful of classes.
+//! [`Split`] and [`Shuffle`] store sizes and order. With `chunk` and `view` in the forward pass,
+//! which cut by count, the halves of the stream would have to shrink alike, block after block,
+//! until a stage's channels were a handful of classes.
 
 use std::borrow::Borrow;
 

@@ -1,7 +1,9 @@
-//! A small U-Net ([Ronneberger et al., 2015](https://arxiv.org/abs/1505.04597)): three levels down, three up, and each level's features beside
-//! what comes from below. With batch norms, also behind the transposed convolutions, so that their channels can go too.
+//! A small U-Net ([Ronneberger et al., 2015](https://arxiv.org/abs/1505.04597)): three levels down,
+//! three up, and each level's features beside what comes from below. With batch norms, also behind
+//! the transposed convolutions, so that their channels can go too.
 //!
-//! Here the levels are fields. For any number of levels, kept in two `Vec`s that are paired, the forward pass is a loop:
+//! Here the levels are fields. For any number of levels, kept in two `Vec`s that are paired, the
+//! forward pass is a loop:
 //!
 //! ```
 //! use slim_runtime::nn::{BatchNorm, Conv2D, ConvTranspose2D};
@@ -123,7 +125,8 @@ struct Up {
 }
 
 impl UNet {
-    /// `width` channels at the first level, twice as many at each further one. Gives `[N, classes, H, W]`.
+    /// `width` channels at the first level, twice as many at each further one. Gives
+    /// `[N, classes, H, W]`.
     pub fn new<'a>(p: impl Borrow<nn::Path<'a>>, width: i64, classes: i64) -> Self {
         let p = p.borrow();
         let [w1, w2, w3, w4] = [1, 2, 4, 8].map(|times| times * width);

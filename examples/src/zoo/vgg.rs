@@ -1,7 +1,7 @@
 //! VGG with batch norm for 32×32 images, as in the reference implementation of Network Slimming.
 //!
-//! Layers, initialisation and parameter names (`feature.0.weight`, …, `classifier.bias`) are the reference's. The network is built from a
-//! [`Cfg`], so a slimmed one is built again from its own.
+//! Layers, initialisation and parameter names (`feature.0.weight`, …, `classifier.bias`) are the
+//! reference's. The network is built from a [`Cfg`], so a slimmed one is built again from its own.
 
 use std::borrow::Borrow;
 
@@ -15,7 +15,8 @@ use tch::Tensor;
 #[prune(input = 3)]
 pub struct Vgg {
     feature: Vec<Block>,
-    /// The reference's pool of 2×2, which is all that four max-pools leave; with fewer in the cfg it is larger.
+    /// The reference's pool of 2×2, which is all that four max-pools leave; with fewer in the cfg
+    /// it is larger.
     pool: AdaptiveAvgPool2d,
     classifier: nn::Linear,
 }
@@ -85,7 +86,8 @@ impl Vgg {
 }
 
 impl Block {
-    /// `index` is the convolution's place in the reference's `feature`, where activations and pools count too.
+    /// `index` is the convolution's place in the reference's `feature`, where activations and pools
+    /// count too.
     fn new(p: &nn::Path, index: usize, inputs: i64, width: i64) -> Self {
         let stdev = (2. / (3. * 3. * width as f64)).sqrt();
         let conv = nn::ConvConfig {

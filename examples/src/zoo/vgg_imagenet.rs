@@ -1,6 +1,8 @@
-//! VGG with batch norm for ImageNet ([Simonyan and Zisserman, 2014](https://arxiv.org/abs/1409.1556)).
+//! VGG with batch norm for ImageNet
+//! ([Simonyan and Zisserman, 2014](https://arxiv.org/abs/1409.1556)).
 //!
-//! Parameter names and function are torchvision's: `features` and `classifier` are layers in a row, and those without parameters count too.
+//! Parameter names and function are torchvision's: `features` and `classifier` are layers in a row,
+//! and those without parameters count too.
 
 use std::borrow::Borrow;
 
@@ -43,7 +45,8 @@ pub fn vgg16_bn<'a>(p: impl Borrow<Path<'a>>, classes: i64) -> Vgg {
 }
 
 impl Vgg {
-    /// A network for images `[N, 3, H, W]` with convolutions of these widths and two linear layers of `hidden` features between them and the classes.
+    /// A network for images `[N, 3, H, W]` with convolutions of these widths and two linear layers
+    /// of `hidden` features between them and the classes.
     pub fn new<'a>(p: impl Borrow<Path<'a>>, cfg: &Cfg, hidden: i64, classes: i64) -> Self {
         let p = p.borrow();
         let mut features = Vec::new();

@@ -8,7 +8,8 @@ use crate::{CFG, Folder};
 /// Of the dense network.
 const WIDTHS: [i64; 8] = [8, 8, 8, 8, 12, 12, 12, 12];
 
-/// Options, what the plan says of them besides its target and coupling, and whether its widths are as they should be.
+/// Options, what the plan says of them besides its target and coupling, and whether its widths are
+/// as they should be.
 type Choice = (&'static str, &'static str, fn(&Plan, &[i64]) -> bool);
 
 const CHOICES: [Choice; 20] = [
@@ -127,7 +128,8 @@ fn every_choice_reaches_the_plan() {
 fn multiply_accumulates_are_counted() {
     let folder = Folder::with(&["vgg11.pth"]);
     folder.prune(&format!("{CFG} --model vgg11.pth --no-test --save out --macs 0.5"));
-    // Of a network of these widths, by hand: its images have 32, 16, 8, 8, 4, 4, 2 and 2 pixels a side where the convolutions are.
+    // Of a network of these widths, by hand: its images have 32, 16, 8, 8, 4, 4, 2 and 2 pixels a
+    // side where the convolutions are.
     let macs = |widths: &[i64]| -> i64 {
         let sides = [32_i64, 16, 8, 8, 4, 4, 2, 2];
         let inputs = std::iter::once(&3).chain(widths);

@@ -1,4 +1,5 @@
-//! Files that are broken, or made to do harm. What the readers say of each is in tests/tests/files; here is what the program makes of it.
+//! Files that are broken, or made to do harm. What the readers say of each is in tests/tests/files;
+//! here is what the program makes of it.
 
 use std::fs;
 

@@ -1,4 +1,5 @@
-//! The programs `prune` and `iterate` as their users run them: what they write, what they print, and what they refuse.
+//! The programs `prune` and `iterate` as their users run them: what they write, what they print,
+//! and what they refuse.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 

@@ -1,4 +1,5 @@
-//! The reference's own scripts are the oracle: `tests/fixtures/checkpoints.py` has done what they do.
+//! The reference's own scripts are the oracle: `tests/fixtures/checkpoints.py` has done what they
+//! do.
 
 use slim_examples::model::{Model, Wanted};
 use slim_examples::network::Arch;
@@ -31,7 +32,8 @@ fn every_form_of_a_network_is_pruned_as_by_the_reference() {
         );
     }
 
-    // The names of the input, PyTorch's counts included, which the reference loses; all the rest is the reference's to the bit.
+    // The names of the input, PyTorch's counts included, which the reference loses; all the rest is
+    // the reference's to the bit.
     let (input, output) = (
         bits(&folder.path("vgg11.safetensors")),
         bits(&folder.path("vgg11.pth.pruned/pruned.safetensors")),

@@ -9,7 +9,8 @@ use slim_runtime::Change;
 
 use crate::{FILES, Folder, ITERATE, Said, bits};
 
-/// Two passes, each of an epoch of 12 steps and one of fine-tuning. By gradients, which must be the same whether training went before or a file was read.
+/// Two passes, each of an epoch of 12 steps and one of fine-tuning. By gradients, which must be the
+/// same whether training went before or a file was read.
 const TINY: &str = "--dataset digits --cfg [8,'M',16,'M',16] --batch-size 128 --epochs 1 --lr 0.02 --passes 2 --log-interval 1 \
     --criterion taylor --taylor-batches 1";
 

@@ -1,6 +1,7 @@
 //! Tokens from anywhere: they become Rust or errors, never a panic, a hang, or a flood of code.
 //!
-//! Inputs are made by a grammar that is wrong often enough, or are the cases of other tests with some tokens changed. A run tries a few thousand;
+//! Inputs are made by a grammar that is wrong often enough, or are the cases of other tests with
+//! some tokens changed. A run tries a few thousand;
 //! `SLIM_FUZZ_CASES=1000000 cargo test -p slim-derive fuzz` tries as many of each kind.
 
 mod changes;
@@ -45,7 +46,8 @@ fn read(tokens: TokenStream) -> TokenStream {
     }
 }
 
-/// Whether `expand` makes no error of it. Whatever it makes is Rust, and not much more than there was; every error has a place.
+/// Whether `expand` makes no error of it. Whatever it makes is Rust, and not much more than there
+/// was; every error has a place.
 fn accepted(text: &str, expand: fn(TokenStream) -> TokenStream) -> bool {
     // What has no place is in the first line.
     let Ok(tokens) = format!("\n{text}").parse::<TokenStream>() else { return false };
@@ -83,7 +85,8 @@ fn errors(expanded: TokenStream) -> Vec<(Span, String)> {
     tokens.windows(3).filter_map(error).collect()
 }
 
-/// Runs as many inputs as are asked for, on a stack of the compiler's size. Some are accepted, and some are not.
+/// Runs as many inputs as are asked for, on a stack of the compiler's size. Some are accepted, and
+/// some are not.
 fn fuzz<S: Strategy<Value = String> + 'static>(
     inputs: fn() -> S,
     expand: fn(TokenStream) -> TokenStream,

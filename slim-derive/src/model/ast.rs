@@ -105,7 +105,8 @@ impl Parse for Definition {
     }
 }
 
-/// Each by itself, so that a mistake in one, or one that is being written, leaves the others as they are.
+/// Each by itself, so that a mistake in one, or one that is being written, leaves the others as
+/// they are.
 fn statements(tokens: TokenStream) -> (Vec<Statement>, Vec<syn::Error>) {
     let (mut statements, mut errors, mut chunk) = (Vec::new(), Vec::new(), Vec::new());
     let mut end = |chunk: Vec<TokenTree>| {

@@ -1,4 +1,5 @@
-//! What is wrong with a statement beside what it computes: its name, its attributes, and whether anything reads it.
+//! What is wrong with a statement beside what it computes: its name, its attributes, and whether
+//! anything reads it.
 
 use proc_macro2::Span;
 use syn::{Attribute, Ident};

@@ -24,7 +24,8 @@ pub(crate) fn network(definition: &Definition, network: &Network) -> TokenStream
     parts.into_iter().collect()
 }
 
-/// A network with mistakes: its fields, each once, and no data flow, so that its uses make no further errors and an editor still completes its names.
+/// A network with mistakes: its fields, each once, and no data flow, so that its uses make no
+/// further errors and an editor still completes its names.
 pub(crate) fn fallback(definition: &Definition, network: Network) -> TokenStream {
     let mut fields: Vec<FieldDef> = Vec::new();
     for field in network.fields {
@@ -81,7 +82,8 @@ fn constructor(definition: &Definition, network: &Network) -> TokenStream {
             /// A network whose variables are named after its fields.
             ///
             /// # Panics
-            /// When widths that are no literals do not fit each other, or a variable cannot be made.
+            /// When widths that are no literals do not fit each other, or a variable cannot be
+            /// made.
             #[allow(unused_variables)]
             #vis fn new<'a>(#vs: impl ::core::borrow::Borrow<#krate::nn::Path<'a>>, #(#parameters),*) -> Self {
                 let #p: &#krate::nn::Path<'a> = ::core::borrow::Borrow::borrow(&#vs);
@@ -97,7 +99,8 @@ fn constructor(definition: &Definition, network: &Network) -> TokenStream {
                 #plan.narrowed(Self::new(#vs, #(#arguments),*))
             }
 
-            /// A network as wide as a slimmed one: made as wide as it was, and narrowed to these widths.
+            /// A network as wide as a slimmed one: made as wide as it was, and narrowed to these
+            /// widths.
             ///
             /// # Errors
             /// Those of `Cfg::narrowed`.

@@ -14,7 +14,8 @@ pub(crate) struct Layer<'a> {
     pub(crate) ty: Type,
     /// An expression that makes it; the variables' path is `#path`.
     pub(crate) make: TokenStream,
-    /// How many channels it takes, where that is written; with it, whether it may read the flatten of them.
+    /// How many channels it takes, where that is written; with it, whether it may read the flatten
+    /// of them.
     pub(crate) takes: Option<(&'a Expr, bool)>,
     /// How many it gives; `None` for as many as it is given.
     pub(crate) gives: Option<Width>,
@@ -78,7 +79,8 @@ pub(crate) const WORDS: &[&str] = &[
     "repeat",
 ];
 
-/// The layer of an operation; `None` if it is no layer. `path` stands for the layer's variable path.
+/// The layer of an operation; `None` if it is no layer. `path` stands for the layer's variable
+/// path.
 pub(crate) fn layer<'a>(
     cx: &'a Ctxt,
     definition: &Definition,

@@ -1,4 +1,5 @@
-//! How often the value of each statement is read: one that is read once may be changed by its reader.
+//! How often the value of each statement is read: one that is read once may be changed by its
+//! reader.
 
 use std::collections::HashMap;
 

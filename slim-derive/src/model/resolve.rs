@@ -46,7 +46,8 @@ pub(super) struct Item {
     tensor: TokenStream,
     width: Width,
     name: String,
-    /// Whether its tensor is one that a layer or a sum has made, and that no backward pass needs: it may be changed where nothing else reads it.
+    /// Whether its tensor is one that a layer or a sum has made, and that no backward pass needs:
+    /// it may be changed where nothing else reads it.
     fresh: bool,
     /// The statement that it is, if it is a whole one.
     statement: Option<usize>,
@@ -518,7 +519,8 @@ fn reads(value: &Expr, name: &Ident) -> bool {
     }
 }
 
-/// The variable of a statement. No text of the user's can name it, so what a closure reads is its argument; and it is no constant of the same name.
+/// The variable of a statement. No text of the user's can name it, so what a closure reads is its
+/// argument; and it is no constant of the same name.
 fn variable(name: Option<&Ident>) -> Ident {
     match name {
         Some(name) => Ident::new(

@@ -1,4 +1,5 @@
-//! What models become, as formatted code. They are those of `tests/tests/models`, where they are compiled and run.
+//! What models become, as formatted code. They are those of `tests/tests/models`, where they are
+//! compiled and run.
 
 use std::path::Path;
 

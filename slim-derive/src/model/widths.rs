@@ -98,7 +98,8 @@ impl Width {
     }
 }
 
-/// A sum of sums doubles with each statement. What is longer than this is left for `plan` to compare.
+/// A sum of sums doubles with each statement. What is longer than this is left for `plan` to
+/// compare.
 const MOST_TOKENS: usize = 1000;
 
 fn count(tokens: TokenStream) -> usize {
@@ -124,7 +125,8 @@ pub(crate) enum Check {
     Constructor(TokenStream),
 }
 
-/// Compares what a layer takes with what flows. Literals are compared here, anything else by an assertion.
+/// Compares what a layer takes with what flows. Literals are compared here, anything else by an
+/// assertion.
 pub(crate) fn check(
     cx: &Ctxt,
     parameters: &[Parameter],
@@ -170,7 +172,8 @@ pub(crate) fn check(
     }
 }
 
-/// Compares the two sides of a sum, as [`check`] does; two literals are compared where the sum is made.
+/// Compares the two sides of a sum, as [`check`] does; two literals are compared where the sum is
+/// made.
 pub(crate) fn check_sum(
     parameters: &[Parameter],
     at: Span,
@@ -205,7 +208,8 @@ fn assertion(
         let message = text("{}", "{}");
         quote_spanned!(at=> ::core::assert!(#fits, #message, #t, #g))
     } else {
-        // A message that is made while compiling cannot have numbers in it, so it has what is written; and braces mean a number.
+        // A message that is made while compiling cannot have numbers in it, so it has what is
+        // written; and braces mean a number.
         let written =
             |tokens: &TokenStream| format!("`{tokens}`").replace('{', "{{").replace('}', "}}");
         let message = text(&written(&takes), &written(&gives));

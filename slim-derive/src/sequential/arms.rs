@@ -79,7 +79,8 @@ fn visited(arm: &Arm, visit: impl Fn(&Node, &Type) -> TokenStream) -> TokenStrea
     quote!(#pattern => { #visited })
 }
 
-/// `Self::Conv { 0: field }`, or without a binding `Self::Conv { .. }`, whatever the form of the variant.
+/// `Self::Conv { 0: field }`, or without a binding `Self::Conv { .. }`, whatever the form of the
+/// variant.
 fn pattern(arm: &Arm, bind: bool) -> TokenStream {
     let ident = arm.variant.ident;
     match (arm.variant.fields.first(), bind) {

@@ -1,6 +1,8 @@
-//! The language in which branches are said: `field | input | field(a) | a + b | a * b | [a, b] | (a, b) | a.0`, and functions that cut.
+//! The language in which branches are said:
+//! `field | input | field(a) | a + b | a * b | [a, b] | (a, b) | a.0`, and functions that cut.
 //!
-//! Parsed from [`syn::Expr`], so every part has its span, and an error is at the part that is wrong.
+//! Parsed from [`syn::Expr`], so every part has its span, and an error is at the part that is
+//! wrong.
 
 use quote::ToTokens;
 use syn::{BinOp, Expr, ExprCall, ExprLit, Lit, Member};

@@ -33,7 +33,8 @@ pub(crate) fn implementation(model: &Model, wiring: &Wiring) -> TokenStream {
     impl_block(krate, model.ident, &generics, methods, None)
 }
 
-/// `<Conv2D as Prunable>::trace(&self.conv1, cx, from)`. A type that is not `Prunable` is an error at the type.
+/// `<Conv2D as Prunable>::trace(&self.conv1, cx, from)`. A type that is not `Prunable` is an error
+/// at the type.
 fn trace_call(node: &Node, place: &TokenStream, from: &Ident) -> TokenStream {
     let (cx, ty) = (local("cx"), node.field.ty);
     let call = match (&node.op, &node.act) {

@@ -19,7 +19,8 @@ pub(crate) enum Wiring<'a> {
 /// The data flow of a struct.
 pub(crate) struct DataFlow<'a> {
     pub(crate) inputs: Inputs<'a>,
-    /// In the order of declaration, which is an order of the data flow: a node reads the input and earlier nodes.
+    /// In the order of declaration, which is an order of the data flow: a node reads the input and
+    /// earlier nodes.
     pub(crate) nodes: Vec<Node<'a>>,
     pub(crate) output: FlowExpr,
 }
@@ -184,7 +185,8 @@ fn arm<'a>(cx: &Ctxt, variant: &'a Variant<'a>) -> Arm<'a> {
     Arm { variant, node }
 }
 
-/// How many inputs there are: as many as `input = (…)` says, else as `input.0`, `input.1`, … are used.
+/// How many inputs there are: as many as `input = (…)` says, else as `input.0`, `input.1`, … are
+/// used.
 fn inputs<'a>(cx: &Ctxt, model: &'a Model, flow: &DataFlow<'a>) -> Inputs<'a> {
     let mut used = 0;
     flow.walk(&mut |part| {
@@ -243,7 +245,8 @@ fn inputs<'a>(cx: &Ctxt, model: &'a Model, flow: &DataFlow<'a>) -> Inputs<'a> {
     inputs
 }
 
-/// Channels of a node that nothing reads would not follow those that it shares with others. What it reads in turn is not reported again.
+/// Channels of a node that nothing reads would not follow those that it shares with others. What it
+/// reads in turn is not reported again.
 fn check_reached(cx: &Ctxt, model: &Model, flow: &DataFlow) {
     let mut read = vec![false; flow.nodes.len()];
     flow.walk(&mut |part| {

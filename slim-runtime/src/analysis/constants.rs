@@ -1,4 +1,5 @@
-//! Constants: what channels carry once the scales of their batch norms are zero and the shifts are not. Absorption needs to know.
+//! Constants: what channels carry once the scales of their batch norms are zero and the shifts are
+//! not. Absorption needs to know.
 
 use std::rc::Rc;
 
@@ -9,13 +10,15 @@ use crate::graph::{
 };
 use crate::{Error, Result};
 
-/// What a channel carries at each of its positions, once the scales of its batch norms are zero and their shifts are what they are.
+/// What a channel carries at each of its positions, once the scales of its batch norms are zero and
+/// their shifts are what they are.
 #[derive(Debug, Clone)]
 pub(crate) enum ConstValue {
     Known(f64),
     /// This number, but at a border of the image.
     Interior(f64),
-    /// It came out of a batch norm as `value`, and nothing says which activations it has passed since.
+    /// It came out of a batch norm as `value`, and nothing says which activations it has passed
+    /// since.
     Unsaid {
         value: f64,
         /// The first layer that it came out of.
@@ -198,7 +201,8 @@ fn shifts(layer: &LayerNode, shift: Option<usize>, width: usize) -> Result<Vec<f
     }
 }
 
-/// What is behind something that maps zero to zero and, here and there, anything else to other values.
+/// What is behind something that maps zero to zero and, here and there, anything else to other
+/// values.
 fn zero_only(constants: &[ConstValue], path: &str) -> Rc<[ConstValue]> {
     let why: Rc<str> = format!("nothing says what `{path}` makes of them").into();
     let through = |constant: &ConstValue| match constant {
@@ -208,7 +212,8 @@ fn zero_only(constants: &[ConstValue], path: &str) -> Rc<[ConstValue]> {
     constants.iter().map(through).collect()
 }
 
-/// What is behind something that tells the channels of a block apart by place or group: what all of them are, if they are alike.
+/// What is behind something that tells the channels of a block apart by place or group: what all of
+/// them are, if they are alike.
 fn alike(block: &[ConstValue], why: &str) -> ConstValue {
     match block {
         [only] => only.clone(),

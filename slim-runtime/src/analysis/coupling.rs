@@ -2,7 +2,8 @@
 
 use crate::graph::{ChannelId, Recording, Sources, Step, Ties};
 
-/// The class of each channel id, named by the class's first id. Channels of one class stay or go together.
+/// The class of each channel id, named by the class's first id. Channels of one class stay or go
+/// together.
 pub(crate) fn classes(recording: &Recording) -> Vec<ChannelId> {
     let mut classes = UnionFind::new(recording.channels());
     for step in &recording.steps {
@@ -47,7 +48,8 @@ pub(crate) fn classes(recording: &Recording) -> Vec<ChannelId> {
     classes.into_roots()
 }
 
-/// A disjoint-set forest. Union by smallest id, with path halving: the root of a class is its first channel, so results do not depend on the order of unions.
+/// A disjoint-set forest. Union by smallest id, with path halving: the root of a class is its first
+/// channel, so results do not depend on the order of unions.
 pub(crate) struct UnionFind {
     parent: Vec<ChannelId>,
 }

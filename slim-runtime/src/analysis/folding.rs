@@ -1,4 +1,5 @@
-//! Folding: which batch norm is directly and alone behind which layer, so that one could do the work of both.
+//! Folding: which batch norm is directly and alone behind which layer, so that one could do the
+//! work of both.
 
 use std::collections::HashMap;
 
@@ -7,9 +8,11 @@ use crate::graph::{Commutes, Recording, Step, ValueId};
 
 /// The neighbours of each layer, by position in [`Recording::layers`].
 pub(crate) struct Neighbours {
-    /// Of a batch norm: the layer whose whole output it is given, with nothing but pools in between.
+    /// Of a batch norm: the layer whose whole output it is given, with nothing but pools in
+    /// between.
     pub(crate) behind: Vec<Option<usize>>,
-    /// The batch norm that reads the layer's output, if nothing else does and nothing but pools is in between.
+    /// The batch norm that reads the layer's output, if nothing else does and nothing but pools is
+    /// in between.
     pub(crate) norm: Vec<Option<usize>>,
     /// Whether a max-pool is between the layer and a reader.
     pub(crate) maximum: Vec<bool>,

@@ -1,39 +1,45 @@
-//! Gating: which channels carry zeros once they are masked, and which channels must stay because something reads them where they do not.
+//! Gating: which channels carry zeros once they are masked, and which channels must stay because
+//! something reads them where they do not.
 //!
-//! Gating belongs to a value and not to a channel: one layer may read a residual stream raw, another behind its batch norm.
+//! Gating belongs to a value and not to a channel: one layer may read a residual stream raw,
+//! another behind its batch norm.
 
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::graph::Hold;
+use crate::graph::KeepReason;
 use crate::graph::{
     AxisRole, ChannelId, Gate, LayerGate, LayerHold, LayerNode, Operation, Recording, Sources,
     Step, ValueId,
 };
 
-/// What is set to zero to take a channel away. The slimmed network computes what the network with these zeros computes.
+/// What is set to zero to take a channel away. The slimmed network computes what the network with
+/// these zeros computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Masking {
-    /// γ and β of batch norms, as in Network Slimming. A channel that something reads without a batch norm in between stays.
+    /// γ and β of batch norms, as in Network Slimming. A channel that something reads without a
+    /// batch norm in between stays.
     #[default]
     BatchNorm,
-    /// Every parameter that makes or scales the channel: filter, bias, γ, β. Networks without batch norms can be pruned.
+    /// Every parameter that makes or scales the channel: filter, bias, γ, β. Networks without batch
+    /// norms can be pruned.
     Parameters,
 }
 
-/// By class: why none of its channels may be removed, if they may not. The first reason in the order of the forward pass is kept.
+/// By class: why none of its channels may be removed, if they may not. The first reason in the
+/// order of the forward pass is kept.
 pub(crate) fn holds(
     recording: &Recording,
     class: &[ChannelId],
     masking: Masking,
-) -> Vec<Option<Rc<Hold>>> {
+) -> Vec<Option<Rc<KeepReason>>> {
     let count = recording.values.len();
     let mut gates =
         Gates { masking, of: vec![Gated::All(false); count], poles: vec![false; count] };
-    let mut held = Held { class, by_class: vec![None; class.len()] };
+    let mut held = KeptClasses { class, by_class: vec![None; class.len()] };
     for step in &recording.steps {
         match step {
             Step::Operation(operation) => {
@@ -172,13 +178,13 @@ impl Gates {
     }
 }
 
-struct Held<'c> {
+struct KeptClasses<'c> {
     class: &'c [ChannelId],
-    by_class: Vec<Option<Rc<Hold>>>,
+    by_class: Vec<Option<Rc<KeepReason>>>,
 }
 
-impl Held<'_> {
-    fn hold(&mut self, ids: &[ChannelId], hold: &Hold) {
+impl KeptClasses<'_> {
+    fn hold(&mut self, ids: &[ChannelId], hold: &KeepReason) {
         let hold = Rc::new(hold.clone());
         ids.iter().for_each(|&id| self.keep(id, &hold));
     }
@@ -188,7 +194,7 @@ impl Held<'_> {
         if matches!(gated, Gated::All(true)) {
             return;
         }
-        let hold = Rc::new(Hold::Ungated { by: by.to_owned() });
+        let hold = Rc::new(KeepReason::Ungated { by: by.to_owned() });
         for (position, &id) in ids.iter().enumerate() {
             if !gated.at(position) {
                 self.keep(id, &hold);
@@ -196,7 +202,7 @@ impl Held<'_> {
         }
     }
 
-    fn keep(&mut self, id: ChannelId, hold: &Rc<Hold>) {
+    fn keep(&mut self, id: ChannelId, hold: &Rc<KeepReason>) {
         self.by_class[self.class[id as usize] as usize].get_or_insert_with(|| Rc::clone(hold));
     }
 }

@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use crate::graph::{ChannelId, Hold, Recording, Tracer};
+use crate::graph::{ChannelId, KeepReason, Recording, Tracer};
 use crate::{Error, Prunable, Result, symbolic};
 pub(crate) use constants::{ConstValue, constants};
 pub(crate) use coupling::UnionFind;
@@ -39,7 +39,8 @@ pub(crate) fn trace_on<M: Prunable + ?Sized>(
     }
 }
 
-/// The tensors of a model by path, and whether these are all: a model that cannot be traced to the end has shown some of them.
+/// The tensors of a model by path, and whether these are all: a model that cannot be traced to the
+/// end has shown some of them.
 pub(crate) fn tensors<M: Prunable + ?Sized>(model: &M) -> (Vec<(String, Tensor)>, Result<()>) {
     let mut cx = Tracer::default();
     let input = cx.open();
@@ -50,10 +51,11 @@ pub(crate) fn tensors<M: Prunable + ?Sized>(model: &M) -> (Vec<(String, Tensor)>
 /// The channel dependencies of a model: its graph, and which channels may be removed.
 pub(crate) struct Graph {
     recording: Recording,
-    /// The class of each channel id, named by the class's first id. Channels of one class stay or go together.
+    /// The class of each channel id, named by the class's first id. Channels of one class stay or
+    /// go together.
     pub(crate) class: Vec<ChannelId>,
     /// By class: why none of its channels may be removed.
-    pub(crate) held: Vec<Option<Rc<Hold>>>,
+    pub(crate) held: Vec<Option<Rc<KeepReason>>>,
 }
 
 impl Graph {

@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use crate::graph::{Operation, Recording, Sources, Step};
 
-/// By channel of a value: the layers that give it, ascending. Several where it is a sum, none for an input of the model.
+/// By channel of a value: the layers that give it, ascending. Several where it is a sum, none for
+/// an input of the model.
 #[derive(Debug, Clone)]
 pub(crate) struct Producers(Rc<[Rc<[usize]>]>);
 

@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 use tch::{TchError, Tensor};
 
-/// An activation that maps zero to zero, for [`Tracer::activation`](crate::Tracer::activation) and [`Slimming::absorb_after`](crate::Slimming::absorb_after).
+/// An activation that maps zero to zero, for [`Tracer::activation`](crate::Tracer::activation) and
+/// [`Slimming::absorb_after`](crate::Slimming::absorb_after).
 ///
-/// One that does not, as the sigmoid, ungates its channels ([`Tracer::ungate`](crate::Tracer::ungate)), which then stay: there is nothing to absorb.
+/// One that does not, as the sigmoid, ungates its channels
+/// ([`Tracer::ungate`](crate::Tracer::ungate)), which then stay: there is nothing to absorb.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -1,7 +1,9 @@
-//! Fields of a type whose wiring is its `forward`: which are parts, which are tensors, and which are neither.
+//! Fields of a type whose wiring is its `forward`: which are parts, which are tensors, and which
+//! are neither.
 //!
-//! The derive does not know the types of fields. It calls `visit_part` on references to references of a [`Field`], and the compiler takes the implementation that needs
-//! the fewest references: that for `Prunable` types, else that for tensors, else the one that does nothing.
+//! The derive does not know the types of fields. It calls `visit_part` on references to references
+//! of a [`Field`], and the compiler takes the implementation that needs the fewest references: that
+//! for `Prunable` types, else that for tensors, else the one that does nothing.
 #![doc(hidden)]
 
 use tch::Tensor;

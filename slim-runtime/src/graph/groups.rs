@@ -7,8 +7,9 @@ use super::{Axis, AxisRole, LayerTracer, Operator};
 use crate::{Flow, Result};
 
 impl LayerTracer<'_> {
-    /// Like [`read`](Self::read), in `groups` equal parts that must lose the same number of channels: those at one position of them become one.
-    /// The axis is that of one part, which is what a weight's dimension follows.
+    /// Like [`read`](Self::read), in `groups` equal parts that must lose the same number of
+    /// channels: those at one position of them become one. The axis is that of one part, which is
+    /// what a weight's dimension follows.
     ///
     /// # Errors
     /// Those of [`read`](Self::read), [`Error::Parts`](crate::Error::Parts).
@@ -27,7 +28,8 @@ impl LayerTracer<'_> {
         Ok(axis)
     }
 
-    /// Like [`write`](Self::write), in `groups` equal parts that must lose the same number of channels.
+    /// Like [`write`](Self::write), in `groups` equal parts that must lose the same number of
+    /// channels.
     ///
     /// # Errors
     /// [`Error::Parts`](crate::Error::Parts) when `width` is no multiple of `groups`.
@@ -72,8 +74,10 @@ impl LayerTracer<'_> {
         self.axis(name, part, role)
     }
 
-    /// Whole groups stay or go: the `width` channels of `input` are `groups` parts, each one class. Returns the axes of all input channels and of the
-    /// outputs, `per_group` for each part. An output carries zeros where all of its group does. With one channel in a group this is a depthwise layer.
+    /// Whole groups stay or go: the `width` channels of `input` are `groups` parts, each one class.
+    /// Returns the axes of all input channels and of the outputs, `per_group` for each part. An
+    /// output carries zeros where all of its group does. With one channel in a group this is a
+    /// depthwise layer.
     ///
     /// # Errors
     /// Those of [`follow`](Self::follow), [`Error::Parts`](crate::Error::Parts).

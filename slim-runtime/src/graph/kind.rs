@@ -45,7 +45,8 @@ impl LayerKind {
         LayerKind::Other(name.into())
     }
 
-    /// Whether a layer is an entry of a [`Cfg`](crate::Cfg), given whether each of its tensors was met before: a norm that is applied twice is one.
+    /// Whether a layer is an entry of a [`Cfg`](crate::Cfg), given whether each of its tensors was
+    /// met before: a norm that is applied twice is one.
     pub(crate) fn is_cfg_entry(&self, mut tied: impl Iterator<Item = bool>) -> bool {
         match self {
             LayerKind::BatchNorm => tied.any(|tied| !tied),
@@ -90,7 +91,7 @@ pub enum Role {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Hold {
+pub enum KeepReason {
     /// It is an input of the model.
     Input,
     /// It is an output of the model.
@@ -107,12 +108,14 @@ pub enum Hold {
         /// Path of the layer.
         by: String,
     },
-    /// A normalisation computes its statistics over several channels, so removing one would change the others.
+    /// A normalisation computes its statistics over several channels, so removing one would change
+    /// the others.
     Mixed {
         /// Path of the layer.
         by: String,
     },
-    /// A forward pass computes something of several of them together, so removing one would change the others.
+    /// A forward pass computes something of several of them together, so removing one would change
+    /// the others.
     Together {
         /// Path of the part whose forward pass it is.
         by: String,
@@ -136,23 +139,27 @@ pub enum Hold {
     },
 }
 
-impl fmt::Display for Hold {
+impl fmt::Display for KeepReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Hold::Input => f.write_str("model input"),
-            Hold::Output => f.write_str("model output"),
-            Hold::Unscored => f.write_str("no batch norm ranks them"),
-            Hold::Keep { by } => write!(f, "`{by}` says keep"),
-            Hold::Ungated { by } => {
+            KeepReason::Input => f.write_str("model input"),
+            KeepReason::Output => f.write_str("model output"),
+            KeepReason::Unscored => f.write_str("no batch norm ranks them"),
+            KeepReason::Keep { by } => write!(f, "`{by}` says keep"),
+            KeepReason::Ungated { by } => {
                 write!(f, "`{by}` reads them where no batch norm takes all of it to zero")
             }
-            Hold::Mixed { by } => write!(f, "`{by}` computes its statistics over several channels"),
-            Hold::Together { by, what } => write!(f, "`{by}` takes them together: {what}"),
-            Hold::Stream { by } => write!(f, "`{by}` picks from the stream, which keeps its width"),
-            Hold::Broadcast { by } => {
+            KeepReason::Mixed { by } => {
+                write!(f, "`{by}` computes its statistics over several channels")
+            }
+            KeepReason::Together { by, what } => write!(f, "`{by}` takes them together: {what}"),
+            KeepReason::Stream { by } => {
+                write!(f, "`{by}` picks from the stream, which keeps its width")
+            }
+            KeepReason::Broadcast { by } => {
                 write!(f, "`{by}` multiplies every channel of another flow with them")
             }
-            Hold::Tied { by } => write!(f, "`{by}` shares its weight"),
+            KeepReason::Tied { by } => write!(f, "`{by}` shares its weight"),
         }
     }
 }

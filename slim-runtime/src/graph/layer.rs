@@ -6,12 +6,13 @@ use std::rc::Rc;
 use smallvec::smallvec;
 
 use super::node::{
-    AxisNode, AxisRole, LayerGate, LayerHold, LayerNode, LayerResult, MixNode, Reach, ReadNode,
+    AxisNode, AxisRole, BiasExactness, LayerGate, LayerHold, LayerNode, LayerResult, MixNode,
+    ReadNode,
 };
 use super::shape::{self, Factor, Shape};
-use super::value::{Form, Positions, Value};
+use super::value::{ElementCount, Form, Value};
 use super::{Operator, Step, Tracer};
-use crate::graph::Hold;
+use crate::graph::KeepReason;
 use crate::{Flow, Result};
 
 /// Describes one layer to a [`Tracer`].
@@ -27,7 +28,8 @@ pub struct LayerTracer<'t> {
     frame: Option<(Shape, usize)>,
 }
 
-/// A list of channels that dimensions of one layer's tensors follow, as returned by the methods of its [`LayerTracer`].
+/// A list of channels that dimensions of one layer's tensors follow, as returned by the methods of
+/// its [`LayerTracer`].
 #[derive(Debug, Clone, Copy)]
 pub struct Axis {
     layer: usize,
@@ -43,7 +45,8 @@ impl<'t> LayerTracer<'t> {
         Self { index, step: cx.recording.steps.len() - 1, cx, axes: Vec::new(), frame: None }
     }
 
-    /// The layer mixes `width` channels of `input` (a convolution). Those that arrive ungated are kept, since it would miss them.
+    /// The layer mixes `width` channels of `input` (a convolution). Those that arrive ungated are
+    /// kept, since it would miss them.
     ///
     /// # Errors
     /// [`Error::Width`](crate::Error::Width), [`Error::Tuple`](crate::Error::Tuple).
@@ -57,10 +60,12 @@ impl<'t> LayerTracer<'t> {
         self.read_value(name, value)
     }
 
-    /// The layer mixes `features`, which are the channels of `input` or the channel-major flatten of them (a linear layer).
+    /// The layer mixes `features`, which are the channels of `input` or the channel-major flatten
+    /// of them (a linear layer).
     ///
     /// # Errors
-    /// [`Error::Width`](crate::Error::Width) when `features` is no multiple of the channels, or another number where there is nothing to flatten; [`Error::Tuple`](crate::Error::Tuple).
+    /// [`Error::Width`](crate::Error::Width) when `features` is no multiple of the channels, or
+    /// another number where there is nothing to flatten; [`Error::Tuple`](crate::Error::Tuple).
     pub fn read_flattened(
         &mut self,
         name: impl Into<Cow<'static, str>>,
@@ -91,14 +96,14 @@ impl<'t> LayerTracer<'t> {
         let positions = value.form.positions();
         let hint = match positions {
             _ if features == width => None,
-            Positions::One => Some(
+            ElementCount::One => Some(
                 "; each channel is one value here, so there is nothing to flatten (if it was expanded, say `flatten(a, positions)`)",
             ),
-            Positions::Mixed => Some(
+            ElementCount::Mixed => Some(
                 "; its parts may have unlike positions, so say what is flattened, `flatten(a, positions)`, before or after they are concatenated",
             ),
-            Positions::Several if width > 0 && features % width == 0 => None,
-            Positions::Several => {
+            ElementCount::Several if width > 0 && features % width == 0 => None,
+            ElementCount::Several => {
                 Some("; flattened, each channel gives the same number of features")
             }
         };
@@ -124,7 +129,8 @@ impl<'t> LayerTracer<'t> {
         self.axis(name, value, AxisRole::Followed)
     }
 
-    /// Like [`follow`](Self::follow), where the channels may be any dimension of what the layer is given.
+    /// Like [`follow`](Self::follow), where the channels may be any dimension of what the layer is
+    /// given.
     pub(crate) fn follow_anywhere(
         &mut self,
         name: &'static str,
@@ -140,7 +146,8 @@ impl<'t> LayerTracer<'t> {
         self.axis(name, value, AxisRole::Followed)
     }
 
-    /// The layer mixes the positions in the last dimension, `features` of which it takes, into `outputs` others, for each channel by itself.
+    /// The layer mixes the positions in the last dimension, `features` of which it takes, into
+    /// `outputs` others, for each channel by itself.
     pub(crate) fn follow_positions(
         &mut self,
         name: &'static str,
@@ -173,11 +180,12 @@ impl<'t> LayerTracer<'t> {
     pub fn write(&mut self, name: impl Into<Cow<'static, str>>, width: i64) -> Result<Axis> {
         let ids = self.cx.recording.fresh(usize::try_from(width).unwrap_or(0));
         let (id, source) = (self.cx.recording.value(Rc::clone(&ids)), self.cx.source());
-        let value = Value { id, ids, source, form: Form::Loose(Positions::Several) };
+        let value = Value { id, ids, source, form: Form::Loose(ElementCount::Several) };
         self.axis(name, value, AxisRole::Made)
     }
 
-    /// Like [`write`](Self::write), for channels that are one value each: behind them there is nothing to flatten.
+    /// Like [`write`](Self::write), for channels that are one value each: behind them there is
+    /// nothing to flatten.
     ///
     /// # Errors
     /// As for [`write`](Self::write).
@@ -187,7 +195,7 @@ impl<'t> LayerTracer<'t> {
         width: i64,
     ) -> Result<Axis> {
         let axis = self.write(name, width)?;
-        self.axes[axis.index].form = Form::Loose(Positions::One);
+        self.axes[axis.index].form = Form::Loose(ElementCount::One);
         Ok(axis)
     }
 
@@ -213,7 +221,7 @@ impl<'t> LayerTracer<'t> {
     }
 
     /// Never removes the channels of `axis`.
-    pub(crate) fn hold(&mut self, axis: Axis, hold: Hold) -> Result<()> {
+    pub(crate) fn hold(&mut self, axis: Axis, hold: KeepReason) -> Result<()> {
         let ids = Rc::clone(&self.axes[self.known(axis)?].ids);
         self.node().holds.push(LayerHold::All(ids, hold));
         Ok(())
@@ -224,8 +232,10 @@ impl<'t> LayerTracer<'t> {
         self.cx.path()
     }
 
-    /// The channels of `axis` as they are: as gated as the layer received them. Where the layer [made](Self::write) them they are ungated, unless they have parameters and
-    /// [all of those](crate::criterion::Masking::Parameters) are zero when a channel is gone: the layer gives zeros then, or says [`ungate`](Self::ungate).
+    /// The channels of `axis` as they are: as gated as the layer received them. Where the layer
+    /// [made](Self::write) them they are ungated, unless they have parameters and
+    /// [all of those](crate::criterion::Masking::Parameters) are zero when a channel is gone: the
+    /// layer gives zeros then, or says [`ungate`](Self::ungate).
     ///
     /// # Errors
     /// [`Error::Layer`](crate::Error::Layer) when the axis is another layer's.
@@ -246,14 +256,16 @@ impl<'t> LayerTracer<'t> {
         self.leave(axis, LayerGate::Always, |_| {})
     }
 
-    /// Like [`gate`](Self::gate), of a batch norm: its shift, if it has one, is what is left when its scale is zero.
+    /// Like [`gate`](Self::gate), of a batch norm: its shift, if it has one, is what is left when
+    /// its scale is zero.
     pub(crate) fn gate_to(&mut self, axis: Axis, shift: Option<&'static str>) -> Result<Flow> {
         let tensors = &self.node().tensors;
         let shift = shift.and_then(|name| tensors.iter().position(|tensor| tensor.name == name));
         self.leave(axis, LayerGate::Always, |result| result.shift = Some(shift))
     }
 
-    /// The channels of `axis`, ungated: the layer adds something that is not zero when its parameters are.
+    /// The channels of `axis`, ungated: the layer adds something that is not zero when its
+    /// parameters are.
     ///
     /// # Errors
     /// As for [`pass`](Self::pass).
@@ -261,7 +273,8 @@ impl<'t> LayerTracer<'t> {
         self.leave(axis, LayerGate::Never, |_| {})
     }
 
-    /// The channels of `axis` with a parameter added to each: ungated, unless [all parameters](crate::criterion::Masking::Parameters) are zero when a channel is gone.
+    /// The channels of `axis` with a parameter added to each: ungated, unless
+    /// [all parameters](crate::criterion::Masking::Parameters) are zero when a channel is gone.
     ///
     /// # Errors
     /// As for [`pass`](Self::pass).
@@ -269,7 +282,8 @@ impl<'t> LayerTracer<'t> {
         self.leave(axis, LayerGate::Shift, |_| {})
     }
 
-    /// The whole output of a layer that makes its channels of others one by one or group by group: [`pass`](Self::pass), or with a bias [`shift`](Self::shift).
+    /// The whole output of a layer that makes its channels of others one by one or group by group:
+    /// [`pass`](Self::pass), or with a bias [`shift`](Self::shift).
     pub(crate) fn pass_whole(&mut self, axis: Axis, has_bias: bool) -> Result<Flow> {
         let gate = if has_bias { LayerGate::Shift } else { LayerGate::Pass };
         self.leave(axis, gate, |result| result.whole = true)
@@ -335,7 +349,8 @@ impl<'t> LayerTracer<'t> {
         )))
     }
 
-    /// For each column of a weight that reads the last dimension of a tensor, the channel that it reads; `None` where they are the channels, one by one.
+    /// For each column of a weight that reads the last dimension of a tensor, the channel that it
+    /// reads; `None` where they are the channels, one by one.
     fn columns(&self, shape: &Shape, features: i64) -> Result<Option<Vec<usize>>> {
         let Some(last) = shape.dims().last() else {
             return Err(self.cx.layer_error("it is given a number".to_owned()));
@@ -381,7 +396,8 @@ impl<'t> LayerTracer<'t> {
         Ok(Some(channels))
     }
 
-    /// The layer is given a tensor of this rank: an image has one dimension for each side of a kernel, and two more.
+    /// The layer is given a tensor of this rank: an image has one dimension for each side of a
+    /// kernel, and two more.
     ///
     /// # Errors
     /// [`Error::Layer`](crate::Error::Layer) when it has another rank.
@@ -435,7 +451,8 @@ impl<'t> LayerTracer<'t> {
         self.frame.is_some()
     }
 
-    /// Changes the sizes of the dimensions behind the channels. `resize` is given the number of the dimension, from 0, and its size.
+    /// Changes the sizes of the dimensions behind the channels. `resize` is given the number of the
+    /// dimension, from 0, and its size.
     ///
     /// # Errors
     /// [`Error::Layer`](crate::Error::Layer) when it returns `None`: the tensor is too small.
@@ -465,8 +482,9 @@ impl<'t> LayerTracer<'t> {
         self.node().reads.push(ReadNode { axis, value });
     }
 
-    /// The layer sums what it [reads](Self::read), weighted by the tensor `weight`, and adds `bias` if it has one.
-    pub(crate) fn mixes(&mut self, groups: i64, reach: Reach) {
+    /// The layer sums what it [reads](Self::read), weighted by the tensor `weight`, and adds `bias`
+    /// if it has one.
+    pub(crate) fn mixes(&mut self, groups: i64, reach: BiasExactness) {
         let groups = usize::try_from(groups).unwrap_or(1);
         self.node().mix = Some(MixNode { groups, reach });
     }

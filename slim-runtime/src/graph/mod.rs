@@ -1,4 +1,5 @@
-//! The graph of a network: values, the operators and layers between them, and the symbolic pass that records it. What follows from a graph is in `analysis`.
+//! The graph of a network: values, the operators and layers between them, and the symbolic pass
+//! that records it. What follows from a graph is in `analysis`.
 
 mod activation;
 mod asked;
@@ -26,11 +27,11 @@ use tch::{Device, Kind, Tensor};
 pub use activation::Activation;
 pub(crate) use asked::Asked;
 pub use keep::KeepList;
-pub use kind::{Hold, LayerKind, Role};
+pub use kind::{KeepReason, LayerKind, Role};
 pub use layer::{Axis, LayerTracer};
 pub(crate) use node::{
-    AxisNode, AxisRole, LayerGate, LayerHold, LayerNode, LayerResult, Maker, MixNode, Ranked,
-    Reach, ReadNode, State, TensorNode,
+    AxisNode, AxisRole, BiasExactness, LayerGate, LayerHold, LayerNode, LayerResult, Maker,
+    MixNode, Ranked, ReadNode, State, TensorNode,
 };
 pub(crate) use operations::shuffled;
 pub(crate) use operator::{Commutes, Effect, Gate, Operator, Sources, Ties};
@@ -39,7 +40,7 @@ use shape::Decisions;
 pub(crate) use tracer::Probe;
 pub use tracer::Tracer;
 pub use value::Flow;
-pub(crate) use value::{ChannelId, FlowKind, Form, Positions, Value, ValueId};
+pub(crate) use value::{ChannelId, ElementCount, FlowKind, Form, Value, ValueId};
 pub use visitor::LayerVisitor;
 pub(crate) use visitor::{LayerMut, LayerSink, NormMut, WeightsMut, visit_layers, visit_with};
 
@@ -70,7 +71,8 @@ pub(crate) struct Recording {
     pub(crate) is_forward: bool,
     /// What was decided of numbers that a `forward` gave.
     pub(crate) decisions: Decisions,
-    /// Layers of a second run, in training, that stand among the others too. Steps count them behind those.
+    /// Layers of a second run, in training, that stand among the others too. Steps count them
+    /// behind those.
     pub(crate) hidden: Vec<LayerNode>,
     /// Types whose wiring is declared by their fields.
     pub(crate) declared: Vec<&'static str>,
@@ -83,10 +85,11 @@ pub(crate) enum Step {
     Operation(Operation),
     /// A layer is applied: its position in [`Recording::layers`].
     Layer(usize),
-    /// The channels of a value are summed over by the part at this path, which would miss those that are not gated.
+    /// The channels of a value are summed over by the part at this path, which would miss those
+    /// that are not gated.
     Sum(ValueId, String),
     /// These channels cannot be removed.
-    Hold(Rc<[ChannelId]>, Hold),
+    Hold(Rc<[ChannelId]>, KeepReason),
 }
 
 /// An operation between layers.
@@ -96,7 +99,8 @@ pub(crate) struct Operation {
     pub(crate) result: ValueId,
     /// Numbers that it is given, such as the factor of a product: for comparisons of graphs.
     pub(crate) numbers: Vec<f64>,
-    /// Sizes that are none of channels, of its result and of what it sums over: for the check after surgery.
+    /// Sizes that are none of channels, of its result and of what it sums over: for the check after
+    /// surgery.
     pub(crate) sizes: Vec<i64>,
     /// The elements of a constant, as bits: for the check after surgery.
     pub(crate) contents: Vec<u64>,
@@ -122,7 +126,8 @@ pub(crate) type Layout = (Vec<i64>, Vec<i64>);
 /// Where a tensor's values are and how they lie.
 pub(crate) type Memory = (usize, Layout);
 
-/// Storage identity: two handles of one tensor have the same. `None` if the tensor is not allocated.
+/// Storage identity: two handles of one tensor have the same. `None` if the tensor is not
+/// allocated.
 pub(crate) fn memory(tensor: &Tensor) -> Option<Memory> {
     let size = tensor.size();
     let none = tensor.is_sparse() || tensor.is_mkldnn() || size.contains(&0);

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use tch::Tensor;
 
 use super::value::{ChannelId, ValueId};
-use crate::graph::{Hold, LayerKind, Role};
+use crate::graph::{KeepReason, LayerKind, Role};
 
 /// One layer: which of its tensors' dimensions follow which channels.
 pub(crate) struct LayerNode {
@@ -28,8 +28,8 @@ pub(crate) struct LayerNode {
     pub(crate) mix: Option<MixNode>,
     /// Of a batch norm: its momentum, where it can be read.
     pub(crate) momentum: Option<f64>,
-    /// How often each value of its weight is multiplied for one sample, where the dimensions are known: outputs of a convolution, inputs of a transposed one, rows of a
-    /// linear layer.
+    /// How often each value of its weight is multiplied for one sample, where the dimensions are
+    /// known: outputs of a convolution, inputs of a transposed one, rows of a linear layer.
     pub(crate) uses: Option<i64>,
     /// Where a `forward` that is read applies it.
     pub(crate) at: Option<&'static Location<'static>>,
@@ -51,7 +51,7 @@ pub(crate) enum LayerHold {
     /// Those of a value that it reads and that are not gated.
     Ungated(ValueId),
     /// All of these.
-    All(Rc<[ChannelId]>, Hold),
+    All(Rc<[ChannelId]>, KeepReason),
 }
 
 /// A value that leaves a layer.
@@ -71,11 +71,13 @@ pub(crate) struct LayerResult {
 /// When the channels that leave a layer are gated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LayerGate {
-    /// As they arrived; where the layer made them, when all parameters of a removed channel are zero.
+    /// As they arrived; where the layer made them, when all parameters of a removed channel are
+    /// zero.
     Pass,
     Always,
     Never,
-    /// A parameter is added: as they arrived when all parameters of a removed channel are zero, never otherwise.
+    /// A parameter is added: as they arrived when all parameters of a removed channel are zero,
+    /// never otherwise.
     Shift,
 }
 
@@ -86,15 +88,16 @@ pub(crate) struct ReadNode {
     pub(crate) value: ValueId,
 }
 
-/// A layer that sums its inputs, weighted: `weight` has a dimension that follows them, one of outputs, and those of a kernel.
+/// A layer that sums its inputs, weighted: `weight` has a dimension that follows them, one of
+/// outputs, and those of a kernel.
 pub(crate) struct MixNode {
     pub(crate) groups: usize,
-    pub(crate) reach: Reach,
+    pub(crate) reach: BiasExactness,
 }
 
 /// Where an input that is one number everywhere makes the output one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub(crate) enum BiasExactness {
     Everywhere,
     /// Where the kernel does not meet the padding.
     Interior,
@@ -113,7 +116,8 @@ pub(crate) enum Maker {
     User,
 }
 
-/// A tensor of a layer that the channels of an axis may be ranked by: a scale, or the weights that make them.
+/// A tensor of a layer that the channels of an axis may be ranked by: a scale, or the weights that
+/// make them.
 pub(crate) struct Ranked {
     pub(crate) tensor: usize,
     /// Its dimension that follows the axis.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::shape::resized;
-use super::value::{FlowKind, Form, Positions, Value};
+use super::value::{ElementCount, FlowKind, Form, Value};
 use super::{Effect, Operator, Tracer};
 use crate::{Activation, Error, Flow, Result};
 
@@ -11,12 +11,14 @@ impl Tracer {
     /// `a + b`, a residual connection: channels at one position become one. Gated where both are.
     ///
     /// # Errors
-    /// [`Error::Union`] when widths differ, [`Error::Tuple`], [`Error::OpenInput`] when neither width is known.
+    /// [`Error::Union`] when widths differ, [`Error::Tuple`], [`Error::OpenInput`] when neither
+    /// width is known.
     pub fn add(&mut self, a: &Flow, b: &Flow) -> Result<Flow> {
         self.join("+", a, b, Operator::sum("add"))
     }
 
-    /// `a * b`, a gate: channels at one position become one. Gated where either is. One channel multiplies all, as libtorch broadcasts.
+    /// `a * b`, a gate: channels at one position become one. Gated where either is. One channel
+    /// multiplies all, as libtorch broadcasts.
     ///
     /// # Errors
     /// As for [`add`](Self::add).
@@ -47,22 +49,24 @@ impl Tracer {
         let parts =
             parts.iter().map(|part| self.channels(part, None)).collect::<Result<Vec<_>>>()?;
         // Parts may have been flattened before, of unlike many positions.
-        let one = |part: &Value| part.form.positions() == Positions::One;
+        let one = |part: &Value| part.form.positions() == ElementCount::One;
         let positions = match &parts[..] {
             [] => return Err(self.layer_error("nothing is concatenated".to_owned())),
             [part] => Form::Loose(part.form.positions()),
-            parts if parts.iter().all(one) => Form::Loose(Positions::One),
-            _ => Form::Loose(Positions::Mixed),
+            parts if parts.iter().all(one) => Form::Loose(ElementCount::One),
+            _ => Form::Loose(ElementCount::Mixed),
         };
         let parts: Vec<_> = parts.iter().collect();
         Ok(self.operate(Operator::concat("cat"), &parts, positions).into())
     }
 
-    /// Part `index` of `flow.chunk(chunks, 1)`. The cut is made by count, so the parts must shrink alike: channels at one position of them become one.
-    /// [`nn::Split`](crate::nn::Split) stores its sizes and ties nothing.
+    /// Part `index` of `flow.chunk(chunks, 1)`. The cut is made by count, so the parts must shrink
+    /// alike: channels at one position of them become one. [`nn::Split`](crate::nn::Split) stores
+    /// its sizes and ties nothing.
     ///
     /// # Errors
-    /// [`Error::Parts`] when the width is no multiple of `chunks`, [`Error::Part`] when there is no such part, [`Error::Tuple`], [`Error::OpenInput`].
+    /// [`Error::Parts`] when the width is no multiple of `chunks`, [`Error::Part`] when there is no
+    /// such part, [`Error::Tuple`], [`Error::OpenInput`].
     pub fn chunk(&mut self, flow: &Flow, chunks: usize, index: usize) -> Result<Flow> {
         let value = self.channels(flow, None)?;
         let size = self.part_size("chunk", &value, chunks)?;
@@ -74,11 +78,13 @@ impl Tracer {
         Ok(self.operate(select, &[&value], form).into())
     }
 
-    /// A channel shuffle by `view` and `transpose` (ShuffleNet): `groups` equal parts, interleaved. The cut is made by count, as in [`chunk`](Self::chunk);
-    /// [`nn::Shuffle`](crate::nn::Shuffle) stores its order and ties nothing.
+    /// A channel shuffle by `view` and `transpose` (ShuffleNet): `groups` equal parts, interleaved.
+    /// The cut is made by count, as in [`chunk`](Self::chunk); [`nn::Shuffle`](crate::nn::Shuffle)
+    /// stores its order and ties nothing.
     ///
     /// # Errors
-    /// [`Error::Parts`] when the width is no multiple of `groups`, [`Error::Tuple`], [`Error::OpenInput`].
+    /// [`Error::Parts`] when the width is no multiple of `groups`, [`Error::Tuple`],
+    /// [`Error::OpenInput`].
     pub fn shuffle(&mut self, flow: &Flow, groups: usize) -> Result<Flow> {
         let value = self.channels(flow, None)?;
         let size = self.part_size("shuffle", &value, groups)?;
@@ -87,16 +93,19 @@ impl Tracer {
         Ok(self.operate(select, &[&value], form).into())
     }
 
-    /// `flow.pixel_shuffle(factor)`: each block of `factor`² channels becomes one, so a block stays or goes as a whole. Gated where all of the block is.
+    /// `flow.pixel_shuffle(factor)`: each block of `factor`² channels becomes one, so a block stays
+    /// or goes as a whole. Gated where all of the block is.
     ///
     /// # Errors
-    /// [`Error::Blocks`] when the width is no multiple of `factor`², [`Error::Tuple`], [`Error::OpenInput`].
+    /// [`Error::Blocks`] when the width is no multiple of `factor`², [`Error::Tuple`],
+    /// [`Error::OpenInput`].
     pub fn pixel_shuffle(&mut self, flow: &Flow, factor: usize) -> Result<Flow> {
         self.join_blocks("pixel_shuffle", flow, factor.saturating_mul(factor))
     }
 
-    /// A flatten of `positions` positions that something reads that is no linear layer, or that is joined with other features: each channel is then
-    /// `positions` features in a row. A linear layer behind a flatten finds out by itself.
+    /// A flatten of `positions` positions that something reads that is no linear layer, or that is
+    /// joined with other features: each channel is then `positions` features in a row. A linear
+    /// layer behind a flatten finds out by itself.
     ///
     /// # Errors
     /// [`Error::Layer`] for no or too many positions, [`Error::Tuple`], [`Error::OpenInput`].
@@ -109,7 +118,7 @@ impl Tracer {
         }
         let each = (0..value.len()).flat_map(|position| std::iter::repeat_n(position, positions));
         let flatten = Operator::select("flatten", each);
-        let flattened = self.operate(flatten, &[&value], Form::Loose(Positions::One));
+        let flattened = self.operate(flatten, &[&value], Form::Loose(ElementCount::One));
         Ok(Value { source: self.source(), ..flattened }.into())
     }
 
@@ -123,25 +132,29 @@ impl Tracer {
         self.operate(Operator::select("flatten", each), &[&value], form)
     }
 
-    /// `[N, C · positions]` made `[N, C, …]` by `view` (a decoder's first image): `positions` features in a row become one channel, so they stay or go as a
-    /// whole. Gated where all of them are.
+    /// `[N, C · positions]` made `[N, C, …]` by `view` (a decoder's first image): `positions`
+    /// features in a row become one channel, so they stay or go as a whole. Gated where all of them
+    /// are.
     ///
     /// # Errors
-    /// [`Error::Blocks`] when the width is no multiple of `positions`, [`Error::Tuple`], [`Error::OpenInput`].
+    /// [`Error::Blocks`] when the width is no multiple of `positions`, [`Error::Tuple`],
+    /// [`Error::OpenInput`].
     pub fn unflatten(&mut self, flow: &Flow, positions: usize) -> Result<Flow> {
         self.join_blocks("unflatten", flow, positions)
     }
 
-    /// `[N, C]` made `[N, C, H, W]` by `view` or `expand`: each channel has several positions, so a flatten behind it gives several features of it.
+    /// `[N, C]` made `[N, C, H, W]` by `view` or `expand`: each channel has several positions, so a
+    /// flatten behind it gives several features of it.
     ///
     /// # Errors
     /// [`Error::Tuple`], [`Error::OpenInput`].
     pub fn expand(&mut self, flow: &Flow) -> Result<Flow> {
         let value = self.channels(flow, None)?;
-        Ok(Value { form: Form::Loose(Positions::Several), ..value }.into())
+        Ok(Value { form: Form::Loose(ElementCount::Several), ..value }.into())
     }
 
-    /// What an activation gives that does not map zero to zero (a sigmoid): not zero where the channel is, so who reads it keeps it.
+    /// What an activation gives that does not map zero to zero (a sigmoid): not zero where the
+    /// channel is, so who reads it keeps it.
     ///
     /// # Errors
     /// [`Error::Tuple`], [`Error::OpenInput`].
@@ -150,10 +163,11 @@ impl Tracer {
         Ok(self.each(&value, Operator::ungated("ungate")))
     }
 
-    /// `flow` passes this activation. Only [absorption](crate::Slimming::absorb) has to know; an activation that does not map zero to zero is
-    /// [`ungate`](Self::ungate).
+    /// `flow` passes this activation. Only [absorption](crate::Slimming::absorb) has to know; an
+    /// activation that does not map zero to zero is [`ungate`](Self::ungate).
     ///
-    /// It says all that happens to channels since they came out of this part's batch norms; what is done to those of other parts, their own traces say.
+    /// It says all that happens to channels since they came out of this part's batch norms; what is
+    /// done to those of other parts, their own traces say.
     ///
     /// # Errors
     /// None that is known.
@@ -165,7 +179,8 @@ impl Tracer {
         self.each_of(flow, &if changes { operator } else { operator.affine() })
     }
 
-    /// `flow` passes an operation of which is only known that it keeps channels as they are and maps zero to zero. What `#[prune(elementwise)]` calls.
+    /// `flow` passes an operation of which is only known that it keeps channels as they are and
+    /// maps zero to zero. What `#[prune(elementwise)]` calls.
     ///
     /// # Errors
     /// None that is known.
@@ -174,7 +189,8 @@ impl Tracer {
         self.each_of(flow, &Operator::each("elementwise", effect))
     }
 
-    /// `flow` behind a pool over the dimensions behind the channels, which changes their sizes by `resize`: its number from 0, and its size.
+    /// `flow` behind a pool over the dimensions behind the channels, which changes their sizes by
+    /// `resize`: its number from 0, and its size.
     ///
     /// # Errors
     /// [`Error::Layer`] when a window does not fit.
@@ -218,7 +234,7 @@ impl Tracer {
             let (path, source_name, width) = (self.path(), value.source.to_string(), value.len());
             return Err(Error::Blocks { path, operation, source_name, width, block });
         }
-        let form = Form::Loose(Positions::Several);
+        let form = Form::Loose(ElementCount::Several);
         Ok(self.operate(Operator::blocks(operation, block), &[&value], form).into())
     }
 
@@ -239,7 +255,7 @@ impl Tracer {
             return Err(Error::Union { path: self.path(), operator: symbol, left, right });
         }
         let (one, other) = (a.form.positions(), b.form.positions());
-        let form = Form::Loose(if one == Positions::One { other } else { one });
+        let form = Form::Loose(if one == ElementCount::One { other } else { one });
         Ok(self.operate(operator, &[&a, &b], form).into())
     }
 
@@ -258,12 +274,13 @@ impl Tracer {
     }
 }
 
-/// How many values a channel of two flows is that are joined position by position. One value is broadcast.
-fn broadcast_positions(a: Positions, b: Positions) -> Positions {
+/// How many values a channel of two flows is that are joined position by position. One value is
+/// broadcast.
+fn broadcast_positions(a: ElementCount, b: ElementCount) -> ElementCount {
     match (a, b) {
-        (Positions::One, other) | (other, Positions::One) => other,
+        (ElementCount::One, other) | (other, ElementCount::One) => other,
         (a, b) if a == b => a,
-        _ => Positions::Mixed,
+        _ => ElementCount::Mixed,
     }
 }
 

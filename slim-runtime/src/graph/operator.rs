@@ -1,14 +1,15 @@
 //! Operators: what a tensor operation does to channels, as data that every pass reads.
 //!
-//! An operator is described by where each channel of its result comes from ([`Sources`]), when that channel is gated ([`Gate`]), and what becomes of a channel that
-//! carries one constant ([`Effect`]). A new operation is a new combination of these; passes need not know it.
+//! An operator is described by where each channel of its result comes from ([`Sources`]), when that
+//! channel is gated ([`Gate`]), and what becomes of a channel that carries one constant
+//! ([`Effect`]). A new operation is a new combination of these; passes need not know it.
 
 use std::fmt;
 use std::rc::Rc;
 
 use tch::TchError;
 
-use crate::graph::Hold;
+use crate::graph::KeepReason;
 
 /// What one operation does to channels.
 #[derive(Debug, Clone)]
@@ -21,7 +22,7 @@ pub(crate) struct Operator {
     pub(crate) effect: Effect,
     pub(crate) commutes: Commutes,
     /// Why the channels of an operand cannot be removed, by position of the operand.
-    pub(crate) holds: Vec<(usize, Hold)>,
+    pub(crate) holds: Vec<(usize, KeepReason)>,
 }
 
 /// Where the channels of a result come from.
@@ -43,7 +44,8 @@ pub(crate) enum Sources {
     Broadcast,
 }
 
-/// Channels of the first operand that must stay or go together, beside those that [`Sources`] makes one.
+/// Channels of the first operand that must stay or go together, beside those that [`Sources`] makes
+/// one.
 #[derive(Debug, Clone)]
 pub(crate) enum Ties {
     None,
@@ -53,7 +55,8 @@ pub(crate) enum Ties {
     Parts(usize),
 }
 
-/// When a channel of the result is gated: carries zeros once the scales and shifts of its batch norms are zero.
+/// When a channel of the result is gated: carries zeros once the scales and shifts of its batch
+/// norms are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gate {
     /// When all of its sources are.
@@ -65,7 +68,8 @@ pub(crate) enum Gate {
     /// When the first operand's is and the second's is not: zero divided by zero is no zero.
     Dividend,
     Never,
-    /// Never: where its operand is zero it is infinite, and what multiplies it does not take it to zero.
+    /// Never: where its operand is zero it is infinite, and what multiplies it does not take it to
+    /// zero.
     Pole,
     Always,
 }
@@ -104,7 +108,8 @@ pub(crate) enum Effect {
 /// An element-wise function of constants.
 pub(crate) type ElementMap = Rc<dyn Fn(&[f64]) -> Result<Vec<f64>, TchError>>;
 
-/// Which function of each channel, applied behind the operation, may as well be applied in front of it.
+/// Which function of each channel, applied behind the operation, may as well be applied in front of
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Commutes {
     No,
@@ -210,9 +215,10 @@ impl Operator {
         Self { sources: Sources::Zip, gate: Gate::Any, ..Self::each(name, Effect::Product) }
     }
 
-    /// Every channel of the first operand times the one channel of the second, which is no gate: it stays, so its scale never takes the others to zero.
+    /// Every channel of the first operand times the one channel of the second, which is no gate: it
+    /// stays, so its scale never takes the others to zero.
     pub(crate) fn broadcast(name: &'static str, by: String) -> Self {
-        let holds = vec![(1, Hold::Broadcast { by })];
+        let holds = vec![(1, KeepReason::Broadcast { by })];
         Self { sources: Sources::Broadcast, holds, ..Self::each(name, Effect::ZeroOnly) }
     }
 
@@ -232,7 +238,8 @@ impl Operator {
         Self { sources: Sources::Blocks(block), gate: Gate::All, ..Self::each(name, Effect::Alike) }
     }
 
-    /// A pool over positions: the largest or the mean of a window, beyond whose borders there is nothing or there are zeros.
+    /// A pool over positions: the largest or the mean of a window, beyond whose borders there is
+    /// nothing or there are zeros.
     pub(crate) fn pool(name: &'static str, maximum: bool, averages_padding: bool) -> Self {
         let (effect, commutes) = match (averages_padding, maximum) {
             (true, _) => (Effect::ZeroOnly, Commutes::No),

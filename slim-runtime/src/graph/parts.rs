@@ -30,7 +30,8 @@ trait Sink {
         trace: &dyn Fn(&mut Tracer, Flow) -> Result<Flow>,
     ) -> Result<()>;
 
-    /// The part that was visited last is a layer whose channels this tensor scales, or that has no scale.
+    /// The part that was visited last is a layer whose channels this tensor scales, or that has no
+    /// scale.
     fn scaled_layer(&mut self, path: &[String], scale: Option<(&'static str, &Tensor)>);
 
     /// A tensor that is a field.
@@ -67,7 +68,8 @@ impl<'s> PartVisitor<'s> {
         visited
     }
 
-    /// Visits a part under the path of its owner: what is in an [`Option`] or a [`Box`], the field of a variant.
+    /// Visits a part under the path of its owner: what is in an [`Option`] or a [`Box`], the field
+    /// of a variant.
     ///
     /// # Errors
     /// As for [`field`](Self::field).
@@ -91,7 +93,8 @@ impl<'s> PartVisitor<'s> {
         visited
     }
 
-    /// What is being visited is a layer, with this symbolic pass: the default of [`Prunable::parts`].
+    /// What is being visited is a layer, with this symbolic pass: the default of
+    /// [`Prunable::parts`].
     ///
     /// # Errors
     /// [`Error::Layer`] for a hand-written composite, which has to visit its parts.
@@ -99,7 +102,8 @@ impl<'s> PartVisitor<'s> {
         self.sink.layer(&self.scope, &trace)
     }
 
-    /// What is being visited is a layer. `scale` is the tensor whose magnitudes rank its channels (a batch norm's γ) and its name, if there is one.
+    /// What is being visited is a layer. `scale` is the tensor whose magnitudes rank its channels
+    /// (a batch norm's γ) and its name, if there is one.
     pub fn scaled_layer(&mut self, scale: Option<(&'static str, &Tensor)>) {
         self.sink.scaled_layer(&self.scope, scale);
     }
@@ -210,7 +214,8 @@ impl Parts {
         }
     }
 
-    /// The parts of this type at this address. A struct and its first field have one address, and so may parts without a size.
+    /// The parts of this type at this address. A struct and its first field have one address, and
+    /// so may parts without a size.
     fn at<P: ?Sized>(&self, part: &P) -> impl Iterator<Item = usize> {
         let found = self.by_address.get(&address(part)).into_iter().flatten().copied();
         found.filter(|&index| self.parts[index].type_name == type_name::<P>())
@@ -241,7 +246,8 @@ impl Parts {
         self.tensors.iter().map(copy).collect()
     }
 
-    /// Takes back what a `forward` has done to the tensors that are fields, such as a counter of steps.
+    /// Takes back what a `forward` has done to the tensors that are fields, such as a counter of
+    /// steps.
     ///
     /// # Errors
     /// Those of libtorch.

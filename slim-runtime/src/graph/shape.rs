@@ -1,7 +1,9 @@
 //! Shapes: how the dimensions of a tensor hold its channels.
 //!
-//! A dimension is a product of factors, outermost first: `[N, C·H·W]` behind a flatten, `[N, T, heads, dim]` in attention. The channels of a value are numbered
-//! row-major over the channel factors of all dimensions, so a view keeps their order, and only a permutation changes it.
+//! A dimension is a product of factors, outermost first: `[N, C·H·W]` behind a flatten,
+//! `[N, T, heads, dim]` in attention. The channels of a value are numbered row-major over the
+//! channel factors of all dimensions, so a view keeps their order, and only a permutation changes
+//! it.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -14,7 +16,8 @@ pub(crate) enum Factor {
     /// So many channels, or a digit of their number.
     Channels {
         count: usize,
-        /// The count is a number that `forward` writes out, such as the number of heads: it stays when channels are removed.
+        /// The count is a number that `forward` writes out, such as the number of heads: it stays
+        /// when channels are removed.
         literal: bool,
     },
     /// Anything else: samples, positions.
@@ -25,7 +28,8 @@ pub(crate) enum Factor {
     },
 }
 
-/// A dimension: the product of its factors. Most have one, and are made and copied by each operation, so that they are no memory of their own.
+/// A dimension: the product of its factors. Most have one, and are made and copied by each
+/// operation, so that they are no memory of their own.
 pub(crate) type Dim = SmallVec<[Factor; 2]>;
 
 /// The dimensions of a tensor.
@@ -42,8 +46,8 @@ impl Factor {
         Factor::Size { size, assumed: false }
     }
 
-    /// The size that `forward` is told: numbers of channels that follow the network's widths are multiplied by `scale`, so that they differ from numbers that
-    /// `forward` writes out.
+    /// The size that `forward` is told: numbers of channels that follow the network's widths are
+    /// multiplied by `scale`, so that they differ from numbers that `forward` writes out.
     pub(crate) fn answer(self, scale: i64) -> i64 {
         match self {
             Factor::Channels { count, literal: true } => count as i64,
@@ -210,7 +214,8 @@ pub(crate) fn resized(
     Some(Shape::new(dims.collect::<Option<Vec<_>>>()?))
 }
 
-/// The position of each channel in a new order of the digits that count channels. `order` names the old digits in the new order.
+/// The position of each channel in a new order of the digits that count channels. `order` names the
+/// old digits in the new order.
 pub(crate) fn reordered(counts: &[usize], order: &[usize]) -> Vec<usize> {
     let strides: Vec<usize> =
         (0..counts.len()).map(|digit| counts[digit + 1..].iter().product()).collect();
@@ -244,7 +249,8 @@ pub(crate) struct Cut {
 }
 
 impl Cut {
-    /// For each channel, the first of those that must stay or go together with it, since one part of the cut stays as it is.
+    /// For each channel, the first of those that must stay or go together with it, since one part
+    /// of the cut stays as it is.
     pub(crate) fn representatives(&self, counts: &[usize]) -> Vec<usize> {
         let width: usize = counts[self.digit + 1..].iter().product();
         let total: usize = counts.iter().product();
@@ -267,10 +273,12 @@ pub(crate) struct Decisions {
     views: VecDeque<View>,
 }
 
-/// What is decided of numbers that `forward` gives: by what they are multiples of, or as in an earlier run.
+/// What is decided of numbers that `forward` gives: by what they are multiples of, or as in an
+/// earlier run.
 #[derive(Debug, Default)]
 pub(crate) struct Decider {
-    /// An earlier run, where numbers of channels were scaled: its decisions hold for a run where they are not.
+    /// An earlier run, where numbers of channels were scaled: its decisions hold for a run where
+    /// they are not.
     known: Option<Decisions>,
     pub(crate) made: Decisions,
     /// Whether the network has been slimmed, so that what follows the channels may be a single one.
@@ -338,7 +346,8 @@ pub(crate) enum Misfit {
 
 /// The dimensions of a tensor seen as dimensions of these sizes, one of which may be -1.
 ///
-/// A number that cuts a channel factor follows the channels if it is a multiple of the scale, else it is written out.
+/// A number that cuts a channel factor follows the channels if it is a multiple of the scale, else
+/// it is written out.
 fn view(shape: &Shape, sizes: &[i64], scale: i64, is_slimmed: bool) -> Result<View, Misfit> {
     let mut digit = 0;
     let mut factors: Vec<(Factor, Option<usize>)> = Vec::new();
@@ -367,7 +376,8 @@ fn view(shape: &Shape, sizes: &[i64], scale: i64, is_slimmed: bool) -> Result<Vi
     Ok(View { shape: Shape::new(front), cuts })
 }
 
-/// Takes factors whose product is `size` from the front or from the back, and cuts one where that is needed.
+/// Takes factors whose product is `size` from the front or from the back, and cuts one where that
+/// is needed.
 fn take(
     factors: &mut Vec<(Factor, Option<usize>)>,
     size: i64,
@@ -419,7 +429,8 @@ fn take(
                     return Err(Misfit::Literal);
                 }
                 let rest = count / part;
-                // One of the two follows the channels. If that is a single channel, the other is the width, written out.
+                // One of the two follows the channels. If that is a single channel, the other is
+                // the width, written out.
                 if !is_slimmed && (if follows { part } else { rest }) == 1 && count > 1 {
                     return Err(Misfit::Literal);
                 }
@@ -444,7 +455,8 @@ fn take(
     Ok(taken)
 }
 
-/// The number of positions behind a window that slides over `size` positions (libtorch's formula for convolutions and pools); `None` if the window does not fit.
+/// The number of positions behind a window that slides over `size` positions (libtorch's formula
+/// for convolutions and pools); `None` if the window does not fit.
 pub(crate) fn slid(
     size: i64,
     [kernel, stride, padding, dilation]: [i64; 4],

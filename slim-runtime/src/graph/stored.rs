@@ -1,4 +1,5 @@
-//! The tensors and numbers that a layer stores, and the lists of channels that their dimensions follow.
+//! The tensors and numbers that a layer stores, and the lists of channels that their dimensions
+//! follow.
 
 use std::rc::Rc;
 
@@ -8,7 +9,7 @@ use super::layer::{Axis, LayerTracer};
 use super::memory;
 use super::node::{LayerHold, Ranked, State, TensorNode};
 use super::value::ChannelId;
-use crate::graph::{Hold, Role};
+use crate::graph::{KeepReason, Role};
 use crate::{Error, Result};
 
 impl LayerTracer<'_> {
@@ -25,7 +26,8 @@ impl LayerTracer<'_> {
         self.bind(name, tensor, axes, Role::Parameter)
     }
 
-    /// A tensor that is not trained (running statistics), and for each dimension that follows channels, which.
+    /// A tensor that is not trained (running statistics), and for each dimension that follows
+    /// channels, which.
     ///
     /// # Errors
     /// As for [`parameter`](Self::parameter).
@@ -38,7 +40,8 @@ impl LayerTracer<'_> {
         self.bind(name, tensor, axes, Role::Buffer)
     }
 
-    /// A trained scale `[channels]` whose magnitudes rank the channels of `axis` (a batch norm's γ).
+    /// A trained scale `[channels]` whose magnitudes rank the channels of `axis` (a batch norm's
+    /// γ).
     ///
     /// # Errors
     /// As for [`parameter`](Self::parameter).
@@ -65,7 +68,8 @@ impl LayerTracer<'_> {
         Ok(())
     }
 
-    /// A number stored in the layer that counts the channels of `axis`; [`LayerVisitor::size`](crate::LayerVisitor::size) updates it.
+    /// A number stored in the layer that counts the channels of `axis`;
+    /// [`LayerVisitor::size`](crate::LayerVisitor::size) updates it.
     ///
     /// # Errors
     /// [`Error::Layer`] when another layer at this path has state of this name.
@@ -73,7 +77,8 @@ impl LayerTracer<'_> {
         self.sizes(name, &[axis])
     }
 
-    /// Numbers stored in the layer, each of which counts the channels of an axis; [`LayerVisitor::sizes`](crate::LayerVisitor::sizes) updates them.
+    /// Numbers stored in the layer, each of which counts the channels of an axis;
+    /// [`LayerVisitor::sizes`](crate::LayerVisitor::sizes) updates them.
     ///
     /// # Errors
     /// As for [`size`](Self::size).
@@ -82,7 +87,8 @@ impl LayerTracer<'_> {
         self.state(name, State::Sizes(axes))
     }
 
-    /// Positions stored in the layer: for each channel of `to`, where in `from` it comes from; [`LayerVisitor::indices`](crate::LayerVisitor::indices) updates them.
+    /// Positions stored in the layer: for each channel of `to`, where in `from` it comes from;
+    /// [`LayerVisitor::indices`](crate::LayerVisitor::indices) updates them.
     ///
     /// # Errors
     /// As for [`size`](Self::size).
@@ -138,7 +144,8 @@ impl LayerTracer<'_> {
         let tied = self.tie(name, tensor, &dims)?;
         let tensor = tensor.shallow_clone();
         let node = self.node();
-        // What makes channels has a value for each of them and each of something else, which a bias has not.
+        // What makes channels has a value for each of them and each of something else, which a bias
+        // has not.
         let makes = |axis: &Option<usize>| axis.is_some_and(|axis| node.axes[axis].role.is_made());
         if let (None, Role::Parameter, 2.., Some(dim)) =
             (&node.ranked, role, dims.len(), dims.iter().position(makes))
@@ -174,7 +181,8 @@ impl LayerTracer<'_> {
         Ok(())
     }
 
-    /// Makes the channels of a tensor that was bound before the same in both places. A dimension that one place leaves alone is held.
+    /// Makes the channels of a tensor that was bound before the same in both places. A dimension
+    /// that one place leaves alone is held.
     fn tie(
         &mut self,
         name: &'static str,
@@ -216,7 +224,7 @@ impl LayerTracer<'_> {
     }
 
     fn hold_tied(&mut self, ids: &Rc<[ChannelId]>) {
-        let hold = Hold::Tied { by: self.cx.path() };
+        let hold = KeepReason::Tied { by: self.cx.path() };
         self.node().holds.push(LayerHold::All(Rc::clone(ids), hold));
     }
 }

@@ -9,12 +9,12 @@ use smallvec::smallvec;
 use tch::{Device, Kind, Tensor};
 
 use super::shape::{self, Decider, Factor, Shape};
-use super::value::{ChannelId, FlowKind, Form, Positions, Value, ValueId};
+use super::value::{ChannelId, ElementCount, FlowKind, Form, Value, ValueId};
 use super::{
     Gate, LayerNode, LayerTracer, Layout, Maker, Operation, Operator, Recording, Sources, Step,
 };
 use crate::graph::parts::Parts;
-use crate::graph::{Hold, LayerKind};
+use crate::graph::{KeepReason, LayerKind};
 use crate::{Error, Flow, Result};
 
 /// More than any layer has, so that a number that is written out costs no memory without end.
@@ -22,8 +22,8 @@ const MOST_CHANNELS: usize = 1 << 24;
 
 /// Records channel dependencies while a model's [`trace`](crate::Prunable::trace) runs.
 ///
-/// A composite calls [`field`](Self::field) for each of its parts; a layer calls [`layer`](Self::layer) and says which
-/// dimension of which tensor follows which channels.
+/// A composite calls [`field`](Self::field) for each of its parts; a layer calls
+/// [`layer`](Self::layer) and says which dimension of which tensor follows which channels.
 #[derive(Default)]
 pub struct Tracer {
     scope: Vec<String>,
@@ -116,7 +116,8 @@ impl Tracer {
         self.recording.is_forward = true;
     }
 
-    /// Runs `trace` for a part at a path below the current one, applied by a `forward` that is read.
+    /// Runs `trace` for a part at a path below the current one, applied by a `forward` that is
+    /// read.
     pub(crate) fn fields<T>(
         &mut self,
         names: &[String],
@@ -158,7 +159,8 @@ impl Tracer {
         &self.scope
     }
 
-    /// Records that a part cannot be changed any more: its batch norm is folded, or its weight is packed.
+    /// Records that a part cannot be changed any more: its batch norm is folded, or its weight is
+    /// packed.
     pub(crate) fn mark_deployed(&mut self, deployed: bool) {
         if deployed {
             let path = self.path();
@@ -205,8 +207,9 @@ impl Tracer {
         Ok(flow)
     }
 
-    /// Everything that this part's forward pass does is said in its trace: a batch norm among its own fields is followed by an activation where
-    /// [`activation`](Self::activation) says so, and by none elsewhere.
+    /// Everything that this part's forward pass does is said in its trace: a batch norm among its
+    /// own fields is followed by an activation where [`activation`](Self::activation) says so, and
+    /// by none elsewhere.
     pub fn explicit(&mut self) {
         self.scopes.last_mut().unwrap_or(&mut self.root).explicit = true;
     }
@@ -234,7 +237,8 @@ impl Tracer {
         }
     }
 
-    /// Starts a layer at the current path. If it has a weight, its forward pass says how often that is used: see [`nn::record_macs`](crate::nn::record_macs).
+    /// Starts a layer at the current path. If it has a weight, its forward pass says how often that
+    /// is used: see [`nn::record_macs`](crate::nn::record_macs).
     pub fn layer(&mut self, kind: LayerKind) -> LayerTracer<'_> {
         self.layer_by(Maker::User, kind)
     }
@@ -246,7 +250,7 @@ impl Tracer {
 
     /// Never removes these channels. An open flow is held anyway, as the model's input.
     pub fn keep(&mut self, flow: &Flow) {
-        self.hold(flow, &Hold::Keep { by: self.path() });
+        self.hold(flow, &KeepReason::Keep { by: self.path() });
     }
 
     /// Fixes the width of an open flow, or checks that a flow has this width.
@@ -282,7 +286,8 @@ impl Tracer {
         }
     }
 
-    /// The input of a model that takes `count` tensors: as many open flows where the model is the root, else the tuple that it is given.
+    /// The input of a model that takes `count` tensors: as many open flows where the model is the
+    /// root, else the tuple that it is given.
     ///
     /// # Errors
     /// [`Error::Part`] when it is given another number of tensors.
@@ -332,7 +337,7 @@ impl Tracer {
 
     /// The outputs of a further run of the model, which cannot be removed either.
     pub(crate) fn keep_outputs(&mut self, output: &Flow) {
-        self.hold(output, &Hold::Output);
+        self.hold(output, &KeepReason::Output);
         self.give(output);
     }
 
@@ -374,17 +379,18 @@ impl Tracer {
         let ids = self.recording.fresh(width);
         let form = match &self.inputs[index].shape {
             Some(shape) => Form::Dims(self.given_shape(shape, width)),
-            None => Form::Loose(Positions::Several),
+            None => Form::Loose(ElementCount::Several),
         };
         let source = self.source();
         let value = self.record(Operator::input(), Vec::new(), Rc::clone(&ids), form, source);
         let value = Value { source: "the model's input".into(), ..value };
-        self.recording.step(Step::Hold(ids, Hold::Input));
+        self.recording.step(Step::Hold(ids, KeepReason::Input));
         self.inputs[index].value = Some(value.clone());
         value
     }
 
-    /// The dimensions `[N, C, …]` of an input whose shape is given; `[N, …, C]` where the last dimension alone is as wide as its reader.
+    /// The dimensions `[N, C, …]` of an input whose shape is given; `[N, …, C]` where the last
+    /// dimension alone is as wide as its reader.
     fn given_shape(&self, shape: &[i64], width: usize) -> Shape {
         let is_last =
             shape.first() != Some(&(width as i64)) && shape.last() == Some(&(width as i64));
@@ -412,7 +418,8 @@ impl Tracer {
     /// Says the shape of an input, and with it its number of channels.
     ///
     /// # Errors
-    /// Those of [`expect_input`](Self::expect_input); [`Error::Layer`] for a shape without channels.
+    /// Those of [`expect_input`](Self::expect_input); [`Error::Layer`] for a shape without
+    /// channels.
     pub(crate) fn expect_shape(&mut self, flow: &Flow, shape: &[i64]) -> Result<Flow> {
         let Some(&width) = shape.first().filter(|_| shape.iter().all(|&size| size > 0)) else {
             let reason = format!(
@@ -428,10 +435,11 @@ impl Tracer {
         self.expect_input(flow, width)
     }
 
-    /// Why channels cannot be removed of which this part of a `forward` computes something together.
-    pub(crate) fn mixed(&self, what: &str) -> Hold {
+    /// Why channels cannot be removed of which this part of a `forward` computes something
+    /// together.
+    pub(crate) fn mixed(&self, what: &str) -> KeepReason {
         let at = self.at.map(|at| format!(" ({}:{}:{})", at.file(), at.line(), at.column()));
-        Hold::Together { by: self.path(), what: format!("{what}{}", at.unwrap_or_default()) }
+        KeepReason::Together { by: self.path(), what: format!("{what}{}", at.unwrap_or_default()) }
     }
 
     /// The dimensions of an image `[N, C, …]` with other sizes of positions.
@@ -479,7 +487,8 @@ impl Tracer {
         })
     }
 
-    /// Something that nothing is known of: its input stays whole, and its output of these sizes is a constant.
+    /// Something that nothing is known of: its input stays whole, and its output of these sizes is
+    /// a constant.
     pub(crate) fn opaque(&mut self, value: &Value, sizes: &[i64]) -> Result<Value> {
         let hold = self.mixed("an opaque operation");
         self.hold_ids(Rc::clone(&value.ids), hold);
@@ -501,7 +510,7 @@ impl Tracer {
     }
 
     /// Records that channels cannot be removed.
-    pub(crate) fn hold_ids(&mut self, ids: Rc<[ChannelId]>, hold: Hold) {
+    pub(crate) fn hold_ids(&mut self, ids: Rc<[ChannelId]>, hold: KeepReason) {
         self.recording.step(Step::Hold(ids, hold));
     }
 
@@ -556,8 +565,8 @@ impl Tracer {
         Value { id: result, ids, source, form }
     }
 
-    /// A constant as a layer reads it that takes `width` channels from a dimension: they are channels that nothing makes, and stay. `None` where the flow is
-    /// no constant of that width.
+    /// A constant as a layer reads it that takes `width` channels from a dimension: they are
+    /// channels that nothing makes, and stay. `None` where the flow is no constant of that width.
     pub(super) fn constant_channels(
         &mut self,
         flow: &Flow,
@@ -600,7 +609,7 @@ impl Tracer {
     }
 
     /// Holds every channel of a flow.
-    fn hold(&mut self, flow: &Flow, hold: &Hold) {
+    fn hold(&mut self, flow: &Flow, hold: &KeepReason) {
         match &flow.0 {
             FlowKind::Open(index) => {
                 if let Some(value) = self.inputs[*index].value.clone() {
@@ -616,7 +625,7 @@ impl Tracer {
 
     /// Ends the trace of a whole model: its output cannot be removed.
     pub(crate) fn finish(mut self, output: &Flow) -> Recording {
-        self.hold(output, &Hold::Output);
+        self.hold(output, &KeepReason::Output);
         self.give(output);
         self.recording.mark_first();
         self.recording.decisions = self.decider.made;

@@ -1,4 +1,5 @@
-//! Values: what flows between layers. A value is a list of channel ids, and the dimensions that hold them.
+//! Values: what flows between layers. A value is a list of channel ids, and the dimensions that
+//! hold them.
 
 use std::rc::Rc;
 
@@ -10,16 +11,19 @@ pub(crate) type ChannelId = u32;
 /// Position of a value in [`Recording::values`](super::Recording).
 pub(crate) type ValueId = usize;
 
-/// What flows between layers in a symbolic forward pass: a tensor's channels, several tensors, or the model's input before anything has read it.
+/// What flows between layers in a symbolic forward pass: a tensor's channels, several tensors, or
+/// the model's input before anything has read it.
 ///
-/// [`Prunable::trace`](crate::Prunable::trace) is given one and returns one; the methods of [`Tracer`](crate::Tracer) and
-/// [`LayerTracer`](crate::LayerTracer) compute with them. Cloning is cheap: lists are shared.
+/// [`Prunable::trace`](crate::Prunable::trace) is given one and returns one; the methods of
+/// [`Tracer`](crate::Tracer) and [`LayerTracer`](crate::LayerTracer) compute with them. Cloning is
+/// cheap: lists are shared.
 #[derive(Debug, Clone)]
 pub struct Flow(pub(crate) FlowKind);
 
 #[derive(Debug, Clone)]
 pub(crate) enum FlowKind {
-    /// The model's input of this number before anything has read it: the first reader fixes its width, for all clones.
+    /// The model's input of this number before anything has read it: the first reader fixes its
+    /// width, for all clones.
     Open(usize),
     /// One tensor.
     Value(Value),
@@ -41,7 +45,8 @@ impl Flow {
         }
     }
 
-    /// The number of channels of one tensor; `None` for several tensors, and for an input whose width is not known yet.
+    /// The number of channels of one tensor; `None` for several tensors, and for an input whose
+    /// width is not known yet.
     pub fn channels(&self) -> Option<usize> {
         self.value().map(Value::len)
     }
@@ -78,8 +83,9 @@ impl Value {
 /// How a tensor's dimensions hold its channels.
 #[derive(Debug, Clone)]
 pub(crate) enum Form {
-    /// `[N, C, …]` of unknown rank, or its channel-major flatten: in a trace that is written by hand or declared by fields.
-    Loose(Positions),
+    /// `[N, C, …]` of unknown rank, or its channel-major flatten: in a trace that is written by
+    /// hand or declared by fields.
+    Loose(ElementCount),
     /// Dimensions that are known: in a `forward` that is read.
     Dims(Shape),
 }
@@ -90,20 +96,21 @@ impl Form {
     }
 
     /// How many elements a channel has, as a trace that knows no dimensions has to know it.
-    pub(crate) fn positions(&self) -> Positions {
+    pub(crate) fn positions(&self) -> ElementCount {
         match self {
             Form::Loose(positions) => *positions,
             Form::Dims(shape) if shape.rank() == 2 && shape.channel_dim() == Some(1) => {
-                Positions::One
+                ElementCount::One
             }
-            Form::Dims(_) => Positions::Several,
+            Form::Dims(_) => ElementCount::Several,
         }
     }
 }
 
-/// How many elements a channel has in one sample, as far as that is known: one for each position of an image.
+/// How many elements a channel has in one sample, as far as that is known: one for each position of
+/// an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Positions {
+pub(crate) enum ElementCount {
     One,
     Several,
     /// Not the same for all channels.

@@ -113,15 +113,18 @@ impl LayerVisitor<'_> {
         visited
     }
 
-    /// A stored number of channels, under the name that [`LayerTracer::size`](crate::LayerTracer::size) gave it.
+    /// A stored number of channels, under the name that
+    /// [`LayerTracer::size`](crate::LayerTracer::size) gave it.
     ///
     /// # Errors
-    /// [`Error::State`](crate::Error::State) when the number is not the width of the flow, [`Error::UnreachedState`](crate::Error::UnreachedState) when `trace` did not name it.
+    /// [`Error::State`](crate::Error::State) when the number is not the width of the flow,
+    /// [`Error::UnreachedState`](crate::Error::UnreachedState) when `trace` did not name it.
     pub fn size(&mut self, name: &'static str, size: &mut i64) -> Result<()> {
         self.sizes(name, std::slice::from_mut(size))
     }
 
-    /// Stored numbers of channels, under the name that [`LayerTracer::sizes`](crate::LayerTracer::sizes) gave them.
+    /// Stored numbers of channels, under the name that
+    /// [`LayerTracer::sizes`](crate::LayerTracer::sizes) gave them.
     ///
     /// # Errors
     /// As for [`size`](Self::size).
@@ -129,15 +132,18 @@ impl LayerVisitor<'_> {
         self.sink.sizes(&path(&self.scope), name, sizes)
     }
 
-    /// Stored positions of channels, under the name that [`LayerTracer::indices`](crate::LayerTracer::indices) gave them.
+    /// Stored positions of channels, under the name that
+    /// [`LayerTracer::indices`](crate::LayerTracer::indices) gave them.
     ///
     /// # Errors
-    /// [`Error::State`](crate::Error::State) when there are not as many as the flow has channels, [`Error::UnreachedState`](crate::Error::UnreachedState) when `trace` did not name them.
+    /// [`Error::State`](crate::Error::State) when there are not as many as the flow has channels,
+    /// [`Error::UnreachedState`](crate::Error::UnreachedState) when `trace` did not name them.
     pub fn indices(&mut self, name: &'static str, indices: &mut Vec<i64>) -> Result<()> {
         self.sink.indices(&path(&self.scope), name, indices)
     }
 
-    /// A layer's own tensors, for those who change more than the number of channels. `None` where the layer does not say enough of itself.
+    /// A layer's own tensors, for those who change more than the number of channels. `None` where
+    /// the layer does not say enough of itself.
     pub(crate) fn layer<'l>(&mut self, layer: impl FnOnce() -> Option<LayerMut<'l>>) -> Result<()> {
         match self.sink.wants_layers().then(layer).flatten() {
             Some(layer) => self.sink.layer(&path(&self.scope), layer),

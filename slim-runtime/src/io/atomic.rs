@@ -9,10 +9,11 @@ use tempfile::NamedTempFile;
 /// More links than this in a row are a circle.
 const MOST_LINKS: usize = 40;
 
-/// Writes a file: a temporary one in the same folder, `.slim-*.tmp`, which is flushed to the disk and then takes the name.
+/// Writes a file: a temporary one in the same folder, `.slim-*.tmp`, which is flushed to the disk
+/// and then takes the name.
 ///
-/// A crash or an error leaves what was there before. A link is followed, permissions are kept; a new file has those of any other. Where the process is killed
-/// the temporary file stays behind.
+/// A crash or an error leaves what was there before. A link is followed, permissions are kept; a
+/// new file has those of any other. Where the process is killed the temporary file stays behind.
 pub(crate) fn write(
     path: &Path,
     content: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
@@ -25,7 +26,8 @@ pub(crate) fn write(
     draft.publish()
 }
 
-/// What is to become a file, as the temporary one that [`write`] speaks of. Dropped before it is published, it is gone.
+/// What is to become a file, as the temporary one that [`write`] speaks of. Dropped before it is
+/// published, it is gone.
 pub(crate) struct Draft {
     temporary: NamedTempFile,
     path: PathBuf,
@@ -101,7 +103,8 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
-/// Makes the new name outlast a loss of power. The file is whole under either name, so where folders cannot be synced nothing has failed.
+/// Makes the new name outlast a loss of power. The file is whole under either name, so where
+/// folders cannot be synced nothing has failed.
 fn sync_folder(folder: &Path) {
     if cfg!(unix) {
         let _ = File::open(folder).and_then(|folder| folder.sync_all());

@@ -85,8 +85,9 @@ pub fn batch_norm3d<'a>(
 
 impl ModuleT for BatchNorm {
     /// # Panics
-    /// As tch's: when the input has not the layer's number of dimensions. In training mode too, when the network has been [deployed](crate::deploy()) and the layer in front
-    /// does its work: it has no batch statistics.
+    /// As tch's: when the input has not the layer's number of dimensions. In training mode too,
+    /// when the network has been [deployed](crate::deploy()) and the layer in front does its work:
+    /// it has no batch statistics.
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         if self.folded {
             assert!(

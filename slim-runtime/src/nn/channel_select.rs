@@ -3,24 +3,26 @@
 use tch::Tensor;
 use tch::nn::Module;
 
-use super::positions::Positions;
-use crate::graph::Hold;
+use super::positions::ChannelPositions;
+use crate::graph::KeepReason;
 use crate::{Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
 
-/// Picks, from a residual or dense stream, the channels that the batch norm behind it keeps (Network Slimming's `channel_selection`).
+/// Picks, from a residual or dense stream, the channels that the batch norm behind it keeps
+/// (Network Slimming's `channel_selection`).
 ///
-/// In a pre-activation network the stream keeps its width, and each block reads the part of it that its own batch norm finds important.
-/// Put it in front of that batch norm. Until it is slimmed it passes its input on. Its positions follow the input's device and are no parameter.
+/// In a pre-activation network the stream keeps its width, and each block reads the part of it that
+/// its own batch norm finds important. Put it in front of that batch norm. Until it is slimmed it
+/// passes its input on. Its positions follow the input's device and are no parameter.
 #[derive(Debug)]
 pub struct ChannelSelect {
     /// How many channels the stream has.
     stream: i64,
-    kept: Positions,
+    kept: ChannelPositions,
 }
 
 /// Selects from a stream of `channels` channels; all of them, at first.
 pub fn channel_select(channels: i64) -> ChannelSelect {
-    ChannelSelect { stream: channels, kept: Positions::new((0..channels).collect()) }
+    ChannelSelect { stream: channels, kept: ChannelPositions::new((0..channels).collect()) }
 }
 
 impl ChannelSelect {
@@ -39,7 +41,7 @@ impl ChannelSelect {
             let reason = format!("there is no channel {position} in a stream of {}", self.stream);
             return Err(crate::Error::Layer { path: "channel select".to_owned(), reason });
         }
-        self.kept = Positions::new(kept);
+        self.kept = ChannelPositions::new(kept);
         Ok(self)
     }
 }
@@ -56,7 +58,7 @@ impl Prunable for ChannelSelect {
         let mut layer = cx.layer(LayerKind::ChannelSelect);
         let stream = layer.follow("stream", &input, self.stream)?;
         let by = layer.path();
-        layer.hold(stream, Hold::Stream { by })?;
+        layer.hold(stream, KeepReason::Stream { by })?;
         // Channels of their own: the batch norm behind removes them here and nowhere else.
         let kept = layer.write("out", self.kept.list.len() as i64)?;
         layer.indices("kept", stream, kept)?;

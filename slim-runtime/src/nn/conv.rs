@@ -6,23 +6,26 @@ use tch::Tensor;
 use tch::nn::{ConvConfig, ConvConfigND, Module, PaddingMode, Path};
 
 use super::recorder::report_positions;
+use crate::graph::{BiasExactness, Maker};
 use crate::graph::{LayerMut, WeightsMut};
-use crate::graph::{Maker, Reach};
 use crate::nn::tch::conv::{Groups, Sliding, trace_conv};
 use crate::numeric::packed::{Geometry, Packed};
 use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
-/// A convolution layer of any rank: tch's, with a config that can be read and groups that follow the weight.
+/// A convolution layer of any rank: tch's, with a config that can be read and groups that follow
+/// the weight.
 ///
-/// When channels are removed, a depthwise convolution (one input channel per group) loses whole groups, and a grouped one loses the same number of
-/// channels in every group. [`whole_groups`](Self::whole_groups) lets a grouped one lose whole groups too.
+/// When channels are removed, a depthwise convolution (one input channel per group) loses whole
+/// groups, and a grouped one loses the same number of channels in every group.
+/// [`whole_groups`](Self::whole_groups) lets a grouped one lose whole groups too.
 #[derive(Debug)]
 pub struct Conv<ND> {
     /// Weight `[out, in / groups, …kernel]`.
     pub ws: Tensor,
     /// Bias `[out]`.
     pub bs: Option<Tensor>,
-    /// As given when the layer was made; `groups` may have become fewer, see [`groups`](Self::groups).
+    /// As given when the layer was made; `groups` may have become fewer, see
+    /// [`groups`](Self::groups).
     pub config: ConvConfigND<ND>,
     /// Output channels of a group, where whole groups go.
     per_group: Option<i64>,
@@ -53,7 +56,8 @@ impl<ND> Conv<ND> {
     }
 }
 
-/// A convolution layer with sizes for each dimension. `in_dim` and `out_dim` are multiples of `config.groups`.
+/// A convolution layer with sizes for each dimension. `in_dim` and `out_dim` are multiples of
+/// `config.groups`.
 ///
 /// # Panics
 /// As tch's: when the variable cannot be made.
@@ -185,7 +189,7 @@ impl<ND: AsRef<[i64]>> Prunable for Conv<ND> {
             None => Groups::Equal { groups: self.config.groups, least: 1 },
         };
         let zeros = matches!(self.config.padding_mode, PaddingMode::Zeros);
-        let reach = Reach::of_conv(Some(self.config.padding.as_ref()), zeros);
+        let reach = BiasExactness::of_conv(Some(self.config.padding.as_ref()), zeros);
         let config = &self.config;
         let sliding = || {
             let [stride, padding, dilation] = [&config.stride, &config.padding, &config.dilation]

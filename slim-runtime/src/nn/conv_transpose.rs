@@ -6,13 +6,14 @@ use tch::Tensor;
 use tch::nn::{ConvTransposeConfig, ConvTransposeConfigND, Module, Path};
 
 use super::recorder::report_positions;
+use crate::graph::{BiasExactness, Maker};
 use crate::graph::{LayerMut, WeightsMut};
-use crate::graph::{Maker, Reach};
 use crate::nn::tch::conv::{Groups, Sliding};
 use crate::nn::tch::conv_transpose::trace_conv_transpose;
 use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
-/// A transposed convolution layer of any rank: tch's, with a config that can be read and groups that follow the weight.
+/// A transposed convolution layer of any rank: tch's, with a config that can be read and groups
+/// that follow the weight.
 ///
 /// A depthwise one loses whole groups, a grouped one the same number of channels in every group.
 #[derive(Debug)]
@@ -21,7 +22,8 @@ pub struct ConvTranspose<ND> {
     pub ws: Tensor,
     /// Bias `[out]`.
     pub bs: Option<Tensor>,
-    /// As given when the layer was made; `groups` may have become fewer, see [`groups`](Self::groups).
+    /// As given when the layer was made; `groups` may have become fewer, see
+    /// [`groups`](Self::groups).
     pub config: ConvTransposeConfigND<ND>,
     depthwise: bool,
 }
@@ -41,7 +43,8 @@ impl<ND> ConvTranspose<ND> {
     }
 }
 
-/// A transposed convolution layer with sizes for each dimension. `in_dim` and `out_dim` are multiples of `config.groups`.
+/// A transposed convolution layer with sizes for each dimension. `in_dim` and `out_dim` are
+/// multiples of `config.groups`.
 ///
 /// # Panics
 /// As tch's: when the variable cannot be made.
@@ -143,7 +146,7 @@ impl<ND: AsRef<[i64]>> Prunable for ConvTranspose<ND> {
         };
         let config = &self.config;
         let (stride, padding) = (config.stride.as_ref(), config.padding.as_ref());
-        let reach = Reach::of_conv_transpose(
+        let reach = BiasExactness::of_conv_transpose(
             &self.ws,
             stride,
             padding,

@@ -3,7 +3,8 @@
 use tch::Tensor;
 use tch::nn::{Module, ModuleT};
 
-/// A model in evaluation mode. tch makes every `Module` a `ModuleT`, so a model that is a `ModuleT` cannot be a `Module` too; this is.
+/// A model in evaluation mode. tch makes every `Module` a `ModuleT`, so a model that is a `ModuleT`
+/// cannot be a `Module` too; this is.
 #[derive(Debug)]
 pub struct Eval<M>(pub M);
 

@@ -1,4 +1,5 @@
-//! What a forward pass does with tensors between layers, under the names that `#[prune(…)]` and [`model!`](crate::model) have for it.
+//! What a forward pass does with tensors between layers, under the names that `#[prune(…)]` and
+//! [`model!`](crate::model) have for it.
 
 use tch::Tensor;
 use tch::nn::ModuleT;
@@ -6,8 +7,9 @@ use tch::nn::ModuleT;
 use crate::numeric::packed;
 use crate::symbolic::Native;
 
-/// Runs `forward` with weights as they are without packing, also in a [deployed](crate::deploy()) network whose convolutions have [packed](crate::Layout::Packed) ones: for what cannot hold these, such as a
-/// TorchScript trace.
+/// Runs `forward` with weights as they are without packing, also in a [deployed](crate::deploy())
+/// network whose convolutions have [packed](crate::Layout::Packed) ones: for what cannot hold
+/// these, such as a TorchScript trace.
 pub fn without_packing<T>(forward: impl FnOnce() -> T) -> T {
     packed::without_packing(forward)
 }
@@ -76,8 +78,9 @@ pub fn map(xs: &Tensor, operation: impl Fn(&Tensor) -> Tensor) -> Tensor {
     operation(xs)
 }
 
-/// What any operation makes of a tensor. In a forward pass that is [read](crate::forward) its input stays whole, and it is run once on an image of zeros to see what
-/// it gives: a tensor `[N, C, …]`, whose channels stay too.
+/// What any operation makes of a tensor. In a forward pass that is [read](crate::forward) its input
+/// stays whole, and it is run once on an image of zeros to see what it gives: a tensor `[N, C, …]`,
+/// whose channels stay too.
 pub fn opaque(xs: &Tensor, operation: impl Fn(&Tensor) -> Tensor) -> Tensor {
     operation(xs)
 }

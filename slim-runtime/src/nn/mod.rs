@@ -1,11 +1,15 @@
-//! All of [`tch::nn`], with drop-in layers in place of some: tch's signatures and configs, and nothing that pruning needs is private.
-//! `use slim_runtime::nn` instead of `use tch::nn` is all that a model has to change.
+//! All of [`tch::nn`], with drop-in layers in place of some: tch's signatures and configs, and
+//! nothing that pruning needs is private. `use slim_runtime::nn` instead of `use tch::nn` is all
+//! that a model has to change.
 //!
-//! tch's own layers work too, but for depthwise convolutions (and its grouped ones keep two inputs in each group): tch keeps a convolution's number of groups private, and it would be wrong
-//! afterwards. Here groups follow the weight. [`Split`], [`Shuffle`] and [`ChannelSelect`] store sizes and positions, which pruning updates, where
-//! `chunk` and `view` in a `forward` cut by count and so tie channels together.
+//! tch's own layers work too, but for depthwise convolutions (and its grouped ones keep two inputs
+//! in each group): tch keeps a convolution's number of groups private, and it would be wrong
+//! afterwards. Here groups follow the weight. [`Split`], [`Shuffle`] and [`ChannelSelect`] store
+//! sizes and positions, which pruning updates, where `chunk` and `view` in a `forward` cut by count
+//! and so tie channels together.
 //!
-//! Convolutions and linear layers of this module are counted by [`Prunable::cost`](crate::Prunable::cost), which tch's are not.
+//! Convolutions and linear layers of this module are counted by
+//! [`Prunable::cost`](crate::Prunable::cost), which tch's are not.
 
 mod batch_norm;
 mod channel_select;

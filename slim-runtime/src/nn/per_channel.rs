@@ -4,7 +4,8 @@ use tch::Tensor;
 
 use crate::{Error, Flow, LayerKind, Result, Tracer};
 
-/// What `#[prune(per_channel)]` can stand on: a [`Tensor`], or an [`Option`] of one, where `None` is the identity.
+/// What `#[prune(per_channel)]` can stand on: a [`Tensor`], or an [`Option`] of one, where `None`
+/// is the identity.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no value per channel",
     label = "not a tensor",
@@ -27,7 +28,8 @@ impl PerChannel for Option<Tensor> {
     }
 }
 
-/// A tensor with one value per channel that maps zero to zero: a scale, the slopes of a PReLU. Any shape with one dimension that is not 1 will do.
+/// A tensor with one value per channel that maps zero to zero: a scale, the slopes of a PReLU. Any
+/// shape with one dimension that is not 1 will do.
 ///
 /// What `#[prune(per_channel)]` calls.
 ///
@@ -37,7 +39,8 @@ pub fn per_channel_scale<T: PerChannel>(value: &T, cx: &mut Tracer, input: Flow)
     value.tensor().map_or(Ok(input.clone()), |tensor| trace_per_channel(tensor, cx, &input, true))
 }
 
-/// A tensor with one value per channel that is added. The channel then carries it whatever its batch norm's scale, so who reads it keeps it.
+/// A tensor with one value per channel that is added. The channel then carries it whatever its
+/// batch norm's scale, so who reads it keeps it.
 ///
 /// What `#[prune(per_channel = shift)]` calls.
 ///

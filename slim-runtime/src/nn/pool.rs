@@ -59,7 +59,8 @@ pub type AdaptiveAvgPool3d = AdaptiveAvgPool<3>;
 
 macro_rules! constructors {
     ($($max:ident $avg:ident $adaptive:ident $d:literal),+) => {$(
-        /// A max-pool over windows with sides of `kernel`, `stride` apart, without padding. What else there is to say is in its fields.
+        /// A max-pool over windows with sides of `kernel`, `stride` apart, without padding. What
+        /// else there is to say is in its fields.
         ///
         /// ```
         /// use slim_runtime::nn::{MaxPool2d, max_pool2d};
@@ -90,7 +91,8 @@ constructors!(max_pool1d avg_pool1d adaptive_avg_pool1d 1, max_pool2d avg_pool2d
 impl<const D: usize> Module for MaxPool<D> {
     fn forward(&self, xs: &Tensor) -> Tensor {
         let Self { kernel, stride, padding, ceil_mode } = *self;
-        // One dilation for each dimension: libtorch takes one for all, ONNX, which a trace may be converted to, does not.
+        // One dilation for each dimension: libtorch takes one for all, ONNX, which a trace may be
+        // converted to, does not.
         match D {
             1 => xs.max_pool1d(&kernel[..], &stride[..], &padding[..], [1; 1], ceil_mode),
             2 => xs.max_pool2d(&kernel[..], &stride[..], &padding[..], [1; 2], ceil_mode),

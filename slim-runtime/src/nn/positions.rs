@@ -6,13 +6,13 @@ use tch::Tensor;
 
 /// For each output channel, the input channel that it is.
 #[derive(Debug)]
-pub(crate) struct Positions {
+pub(crate) struct ChannelPositions {
     pub(crate) list: Vec<i64>,
     /// The index tensor, on the device where it was used last.
     index: Mutex<Option<Tensor>>,
 }
 
-impl Positions {
+impl ChannelPositions {
     pub(crate) fn new(list: Vec<i64>) -> Self {
         Self { list, index: Mutex::new(None) }
     }

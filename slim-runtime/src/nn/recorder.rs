@@ -21,7 +21,8 @@ pub(crate) struct Record {
     pub(crate) given: Vec<i64>,
 }
 
-/// Runs `forward`, and returns what the layers that it ran in this thread reported. A recording in a recording has its own records.
+/// Runs `forward`, and returns what the layers that it ran in this thread reported. A recording in
+/// a recording has its own records.
 pub(crate) fn record<T>(forward: impl FnOnce() -> T) -> Vec<Record> {
     let _recording = Recording { outer: RECORDS.replace(Some(Vec::new())) };
     drop(forward());
@@ -39,13 +40,16 @@ impl Drop for Recording {
     }
 }
 
-/// Says, from the forward pass of a hand-written layer, that each value of `weight` is multiplied `times` times in this call; what
-/// [`Prunable::cost`](crate::Prunable::cost) counts.
+/// Says, from the forward pass of a hand-written layer, that each value of `weight` is multiplied
+/// `times` times in this call; what [`Prunable::cost`](crate::Prunable::cost) counts.
 ///
-/// `times` is a number of positions, over all samples of the batch: outputs of a convolution (positions of its input, if it is transposed), rows of a
-/// linear layer. It must not depend on the number of channels that may be removed. The MACs of the call are `times · weight.numel()`. Tensors with one value
-/// per channel need no report; any other that costs nothing by the convention of [`Cost`](crate::Cost), such as a positional embedding, says 0. `weight` is the tensor that
-/// the layer's `trace` names, also where the product is with one that is computed from it. While nothing is recorded the call does nothing.
+/// `times` is a number of positions, over all samples of the batch: outputs of a convolution
+/// (positions of its input, if it is transposed), rows of a linear layer. It must not depend on the
+/// number of channels that may be removed. The MACs of the call are `times · weight.numel()`.
+/// Tensors with one value per channel need no report; any other that costs nothing by the
+/// convention of [`Cost`](crate::Cost), such as a positional embedding, says 0. `weight` is the
+/// tensor that the layer's `trace` names, also where the product is with one that is computed from
+/// it. While nothing is recorded the call does nothing.
 ///
 /// ```
 /// use slim_runtime::{Flow, LayerKind, Prunable, Result, Tracer, nn};
@@ -83,7 +87,8 @@ pub fn record_macs(weight: &Tensor, times: i64) {
     report(weight, || (times, None, Vec::new()));
 }
 
-/// A convolution: each value of its weight is multiplied once at each position of `images`, `[N, C, …]` or `[C, …]`, which it makes or is `given`.
+/// A convolution: each value of its weight is multiplied once at each position of `images`,
+/// `[N, C, …]` or `[C, …]`, which it makes or is `given`.
 pub(super) fn report_positions(weight: &Tensor, images: &Tensor, given: &Tensor) {
     report(weight, || {
         let (size, sides) = (images.size(), weight.dim().saturating_sub(2));
@@ -93,7 +98,8 @@ pub(super) fn report_positions(weight: &Tensor, images: &Tensor, given: &Tensor)
     });
 }
 
-/// A linear layer: each value of its weight is multiplied once for each row of `features`, `[…, C]`.
+/// A linear layer: each value of its weight is multiplied once for each row of `features`,
+/// `[…, C]`.
 pub(super) fn report_rows(weight: &Tensor, features: &Tensor) {
     report(weight, || match &features.size()[..] {
         [rows @ .., _] => (rows.iter().product(), rows.first().copied(), Vec::new()),

@@ -3,15 +3,16 @@
 use tch::Tensor;
 use tch::nn::Module;
 
-use super::positions::Positions;
+use super::positions::ChannelPositions;
 use crate::graph::shuffled;
 use crate::{Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
 
-/// The channel shuffle of ShuffleNet: `groups` equal parts, interleaved. It stores the order, which pruning updates, so that nothing is tied;
-/// a shuffle by `view` and `transpose` would have to lose the same channels in every part.
+/// The channel shuffle of ShuffleNet: `groups` equal parts, interleaved. It stores the order, which
+/// pruning updates, so that nothing is tied; a shuffle by `view` and `transpose` would have to lose
+/// the same channels in every part.
 #[derive(Debug)]
 pub struct Shuffle {
-    order: Positions,
+    order: ChannelPositions,
 }
 
 /// A shuffle of `channels` channels in `groups` parts. `channels` is a multiple of `groups`.
@@ -24,7 +25,7 @@ pub fn shuffle(channels: i64, groups: i64) -> Shuffle {
         "{channels} channels cannot be shuffled in {groups} equal groups"
     );
     let order = shuffled(channels as usize, groups as usize).map(|position| position as i64);
-    Shuffle { order: Positions::new(order.collect()) }
+    Shuffle { order: ChannelPositions::new(order.collect()) }
 }
 
 impl Shuffle {

@@ -5,7 +5,8 @@ use tch::Tensor;
 use crate::symbolic::{Traced, ViewOf};
 use crate::{Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
 
-/// Cuts `[N, C, …]` along the channels into parts of stored sizes, which pruning updates. Nothing is tied; `chunk` cuts by count, so its parts must shrink alike.
+/// Cuts `[N, C, …]` along the channels into parts of stored sizes, which pruning updates. Nothing
+/// is tied; `chunk` cuts by count, so its parts must shrink alike.
 ///
 /// Its flow is a tuple: `split.0`, `split.1`, … in the derive's expressions.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,8 @@ use tch::{Cuda, Device, Kind, Tensor};
 use crate::panics::caught;
 use crate::{Error, Result};
 
-/// A run that is faster than the best before it by more than this says that things are still warming up.
+/// A run that is faster than the best before it by more than this says that things are still
+/// warming up.
 const STILL_WARMING: f64 = 0.98;
 
 /// So many runs in a row that are not say that they are warm.
@@ -40,7 +41,8 @@ impl Clock {
         timed.map_err(|message| Error::Benchmark { reason: format!("it panics: {message}") })
     }
 
-    /// Runs until caches are filled, kernels are chosen and clocks are up, at most about as long as `most`.
+    /// Runs until caches are filled, kernels are chosen and clocks are up, at most about as long as
+    /// `most`.
     ///
     /// # Errors
     /// Those of [`time`](Self::time).
@@ -61,7 +63,8 @@ impl Clock {
         match self.device {
             Device::Cpu => {}
             Device::Cuda(index) => Cuda::synchronize(index as i64),
-            // tch has no call for these; work is done in order, so a value that is fetched waits for all before it.
+            // tch has no call for these; work is done in order, so a value that is fetched waits
+            // for all before it.
             Device::Mps | Device::Vulkan => {
                 let _ = Tensor::zeros([1], (Kind::Float, self.device)).double_value(&[0]);
             }

@@ -9,14 +9,14 @@ use crate::{Error, Result};
 /// How far a slimmed network is from the masked one, where rounding explains it. Prints as such.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
-pub struct Closeness {
+pub struct OutputError {
     /// The largest difference between an output of the masked network and of the slimmed one.
     pub difference: f64,
     /// The largest magnitude of an output of the masked network.
     pub magnitude: f64,
 }
 
-impl fmt::Display for Closeness {
+impl fmt::Display for OutputError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { difference, magnitude } = self;
         // A small one would be rounded to nothing.
@@ -57,7 +57,8 @@ impl fmt::Display for Divergence {
     }
 }
 
-/// An output of the network that an error calls `whose`, in double precision, which can be compared.
+/// An output of the network that an error calls `whose`, in double precision, which can be
+/// compared.
 ///
 /// # Errors
 /// [`Error::Unverified`] with what is wrong with it.
@@ -97,7 +98,7 @@ pub(crate) fn compare(
     masked: &Tensor,
     slimmed: &Tensor,
     tolerance: f64,
-) -> Result<Result<Closeness, Divergence>> {
+) -> Result<Result<OutputError, Divergence>> {
     if masked.size() != slimmed.size() {
         return Ok(Err(Divergence::Shape { masked: masked.size(), slimmed: slimmed.size() }));
     }
@@ -108,16 +109,18 @@ pub(crate) fn compare(
     let magnitude = largest(masked)?;
     let difference = largest(&masked.f_sub(&slimmed).map_err(torch)?)?;
     Ok(if difference <= tolerance * magnitude {
-        Ok(Closeness { difference, magnitude })
+        Ok(OutputError { difference, magnitude })
     } else {
         Err(Divergence::Values { difference, magnitude, tolerance })
     })
 }
 
-/// What rounding may do, relative to the largest output: that of the coarsest kind among these tensors, which are the network's and its output.
+/// What rounding may do, relative to the largest output: that of the coarsest kind among these
+/// tensors, which are the network's and its output.
 ///
-/// Full-size networks of up to 164 layers were measured on a CPU: the largest difference was 72 unit roundoffs in `f64`, 27 in `f32`, 9 in `bf16`
-/// (which rounds every layer's output, but sums in `f32`). These are a thousand times as much and more where a kind is fine enough to afford it,
+/// Full-size networks of up to 164 layers were measured on a CPU: the largest difference was 72
+/// unit roundoffs in `f64`, 27 in `f32`, 9 in `bf16` (which rounds every layer's output, but sums
+/// in `f32`). These are a thousand times as much and more where a kind is fine enough to afford it,
 /// and five times as much and more where it is not. TF32 rounds as `f16` does.
 pub(crate) fn tolerance<'t>(tensors: impl IntoIterator<Item = &'t Tensor>) -> f64 {
     tensors.into_iter().map(tolerance_of).fold(0.0, f64::max)
@@ -168,7 +171,7 @@ mod tests {
 
     #[test]
     fn small_outputs_are_seen() {
-        let said = |magnitude| Closeness { difference: 3.8e-6, magnitude }.to_string();
+        let said = |magnitude| OutputError { difference: 3.8e-6, magnitude }.to_string();
         assert_eq!(said(10.69), "slimmed and masked outputs (up to 10.7) differ by 3.8e-6 at most");
         assert_eq!(said(0.1), "slimmed and masked outputs (up to 0.1) differ by 3.8e-6 at most");
         assert_eq!(

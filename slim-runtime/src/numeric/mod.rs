@@ -6,5 +6,5 @@ pub(crate) mod packed;
 mod quartiles;
 
 pub(crate) use clock::Clock;
-pub use compare::Closeness;
+pub use compare::OutputError;
 pub use quartiles::Quartiles;

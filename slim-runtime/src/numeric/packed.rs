@@ -10,9 +10,11 @@ thread_local! {
     static PLAIN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What a convolution of two dimensions computes with, next to its weight: the same weight and bias, packed.
+/// What a convolution of two dimensions computes with, next to its weight: the same weight and
+/// bias, packed.
 ///
-/// oneDNN packs a weight anew each time that it is used. Here that is done once. Images are channels-last, and ordinary tensors.
+/// oneDNN packs a weight anew each time that it is used. Here that is done once. Images are
+/// channels-last, and ordinary tensors.
 #[derive(Debug)]
 pub(crate) struct Packed {
     weight: Tensor,
@@ -28,7 +30,8 @@ pub(crate) struct Geometry {
     pub(crate) groups: i64,
 }
 
-/// libtorch has the operator, but it can be called by a script alone: `tests/fixtures/packed_conv.py` makes it.
+/// libtorch has the operator, but it can be called by a script alone:
+/// `tests/fixtures/packed_conv.py` makes it.
 fn operator() -> Result<&'static CModule, TchError> {
     static OPERATOR: OnceLock<Result<CModule, String>> = OnceLock::new();
     let load = || {
@@ -66,7 +69,8 @@ impl Packed {
         }
     }
 
-    /// What the convolution makes of a batch of images of single precision that no gradient is asked for; `None` for anything else.
+    /// What the convolution makes of a batch of images of single precision that no gradient is
+    /// asked for; `None` for anything else.
     pub(crate) fn convolve(&self, xs: &Tensor, geometry: Geometry) -> Option<Tensor> {
         if PLAIN.get() || xs.dim() != 4 || xs.kind() != Kind::Float || xs.requires_grad() {
             return None;
@@ -83,7 +87,8 @@ impl Packed {
             list(dilation),
             IValue::Int(groups),
         ];
-        // What it does not take, an image that is smaller than the kernel for one, the layer itself refuses in its own words.
+        // What it does not take, an image that is smaller than the kernel for one, the layer itself
+        // refuses in its own words.
         match operator().and_then(|operator| operator.forward_is(&arguments)) {
             Ok(IValue::Tensor(ys)) => Some(ys),
             _ => None,

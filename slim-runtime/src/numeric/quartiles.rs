@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-/// The median of some measurements, and the two quartiles around it: half of the measurements are between those.
+/// The median of some measurements, and the two quartiles around it: half of the measurements are
+/// between those.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Quartiles {
     /// A quarter of the measurements is below.

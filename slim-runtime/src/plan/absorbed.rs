@@ -22,7 +22,8 @@ pub enum Absorption {
     Into {
         /// Path of the tensor: the layer's bias, or the running mean of the batch norm behind it.
         tensor: String,
-        /// Whether nothing is lost but rounding; else the border differs, where the kernel meets its padding.
+        /// Whether nothing is lost but rounding; else the border differs, where the kernel meets
+        /// its padding.
         exact: bool,
     },
     /// Nowhere: it is dropped, as without absorption.

@@ -7,9 +7,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Error;
 
-/// The widths of a network: an integer for each batch norm, `'M'` for each max-pool, in the order of the data flow.
+/// The widths of a network: an integer for each batch norm, `'M'` for each max-pool, in the order
+/// of the data flow.
 ///
-/// Prints and parses exactly as the reference implementation's Python list does. Build one with [`channels!`](crate::channels).
+/// Prints and parses exactly as the reference implementation's Python list does. Build one with
+/// [`channels!`](crate::channels).
 /// ```
 /// use slim_runtime::{Cfg, channels};
 ///

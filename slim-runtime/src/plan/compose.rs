@@ -18,10 +18,12 @@ pub struct Pass {
 }
 
 impl Plan {
-    /// This plan and then a `later` one, in one: the plan from the network as it was to the network that was slimmed twice.
+    /// This plan and then a `later` one, in one: the plan from the network as it was to the network
+    /// that was slimmed twice.
     ///
-    /// Applied to a replica of the original it leaves the very bits that the two leave one after the other, unless one of them [absorbs](crate::Absorb): a
-    /// composed plan does not. Positions are those of the original channels:
+    /// Applied to a replica of the original it leaves the very bits that the two leave one after
+    /// the other, unless one of them [absorbs](crate::Absorb): a composed plan does not. Positions
+    /// are those of the original channels:
     ///
     /// ```
     /// # use slim_runtime::{Prunable, Slimming};
@@ -48,10 +50,12 @@ impl Plan {
     /// # Ok::<(), slim_runtime::Error>(())
     /// ```
     ///
-    /// [`slimming`](Self::slimming) and [`threshold`](Self::threshold) are the later plan's; [`passes`](Self::passes) has those of the earlier.
+    /// [`slimming`](Self::slimming) and [`threshold`](Self::threshold) are the later plan's;
+    /// [`passes`](Self::passes) has those of the earlier.
     ///
     /// # Errors
-    /// [`Error::PlanSequence`] with the first difference when the later plan was not made for what this one leaves.
+    /// [`Error::PlanSequence`] with the first difference when the later plan was not made for what
+    /// this one leaves.
     pub fn then(&self, later: &Plan) -> Result<Plan> {
         let names = ["what the earlier plan leaves", "the later plan"];
         if let Some(difference) =
@@ -72,14 +76,17 @@ impl Plan {
         Ok(plan.warned(warnings).declared_by(declared))
     }
 
-    /// The slimmings before the last, the first of them first; empty unless the plan was composed by [`then`](Self::then).
+    /// The slimmings before the last, the first of them first; empty unless the plan was composed
+    /// by [`then`](Self::then).
     pub fn passes(&self) -> &[Pass] {
         &self.passes
     }
 
-    /// Which of its original channels a layer has in the slimmed network: its output channels, where it makes any, or else those that pass through it.
+    /// Which of its original channels a layer has in the slimmed network: its output channels,
+    /// where it makes any, or else those that pass through it.
     ///
-    /// After slimming several times, those of the original network are in the plan that [`then`](Self::then) composes. Of each list of channels that the layer has,
+    /// After slimming several times, those of the original network are in the plan that
+    /// [`then`](Self::then) composes. Of each list of channels that the layer has,
     /// [`LayerPlan::axis`] tells the same.
     pub fn original_channels(&self, path: &str) -> Option<&KeepList> {
         let layer = self.layer(path)?;
@@ -99,7 +106,8 @@ impl Plan {
 }
 
 impl LayerPlan {
-    /// Two plans of one layer. What held channels back is said of the original network, where the reasons are.
+    /// Two plans of one layer. What held channels back is said of the original network, where the
+    /// reasons are.
     fn then(&self, later: &LayerPlan) -> LayerPlan {
         let axes = self
             .axes

@@ -7,10 +7,11 @@ use crate::plan::{LayerPlan, Plan};
 use crate::{Error, Result};
 
 impl Cost {
-    /// What the network will take once `plan` is carried out: what [`Prunable::cost`](crate::Prunable::cost) would say of it then.
+    /// What the network will take once `plan` is carried out: what
+    /// [`Prunable::cost`](crate::Prunable::cost) would say of it then.
     ///
-    /// Tensors become smaller, and the number of positions at which they are used stays. (Not so where `forward` transposes, and what is a position for one layer is
-    /// a channel of another.)
+    /// Tensors become smaller, and the number of positions at which they are used stays. (Not so
+    /// where `forward` transposes, and what is a position for one layer is a channel of another.)
     ///
     /// # Errors
     /// [`Error::PlanMismatch`], with the first difference, when the plan is another network's.

@@ -19,7 +19,8 @@ impl Plan {
     )]
     pub const JSON_SCHEMA: &str = include_str!("../../docs/plan.schema.json");
 
-    /// The plan as JSON, indented. [`JSON_SCHEMA`](Self::JSON_SCHEMA) describes it. Any other format of serde's will do too.
+    /// The plan as JSON, indented. [`JSON_SCHEMA`](Self::JSON_SCHEMA) describes it. Any other
+    /// format of serde's will do too.
     ///
     /// # Errors
     /// None that is known: every value of a plan has a place in JSON.
@@ -28,7 +29,8 @@ impl Plan {
             .map_err(|error| Error::PlanInvalid { reason: error.to_string() })
     }
 
-    /// Reads what [`to_json`](Self::to_json) wrote: an equal plan, to the last bit of its threshold.
+    /// Reads what [`to_json`](Self::to_json) wrote: an equal plan, to the last bit of its
+    /// threshold.
     ///
     /// # Errors
     /// [`Error::PlanInvalid`] when the text is no plan, or one that cannot be.

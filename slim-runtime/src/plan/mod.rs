@@ -17,24 +17,27 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::Masking;
-use crate::graph::{Hold, KeepList, LayerKind, Role};
+use crate::graph::{KeepList, KeepReason, LayerKind, Role};
 use crate::slimming::{Rule, Slimming};
 pub use absorbed::{Absorbed, Absorption};
 pub use cfg::{Cfg, Stage};
 pub use compose::Pass;
 pub(crate) use restrict::{removed, restricted, without_absorption, without_removals};
-pub(crate) use slimmed::Positions;
 pub use slimmed::Slimmed;
+pub(crate) use slimmed::StoredPositions;
 pub(crate) use variables::Variables;
 pub use warning::Warning;
 
-/// Names of the axis that a person means by a layer's channels: what it makes, what passes through it, what it reads.
+/// Names of the axis that a person means by a layer's channels: what it makes, what passes through
+/// it, what it reads.
 pub(crate) const OWN: [&str; 3] = ["out", "channels", "in"];
 
 /// Which channels of a network stay.
 ///
-/// Made by [`Prunable::plan`](crate::Prunable::plan), carried out by [`Prunable::apply`](crate::Prunable::apply) on the model or any replica of it.
-/// It prints as a table, is equal for equal networks, and serialises with serde; fit for `insta` snapshots in your own tests.
+/// Made by [`Prunable::plan`](crate::Prunable::plan), carried out by
+/// [`Prunable::apply`](crate::Prunable::apply) on the model or any replica of it. It prints as a
+/// table, is equal for equal networks, and serialises with serde; fit for `insta` snapshots in your
+/// own tests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "file::PlanFile")]
 pub struct Plan {
@@ -44,7 +47,8 @@ pub struct Plan {
     pub(crate) threshold: Option<f64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<Warning>,
-    /// Types whose wiring is declared by their fields, and not read from `forward`, until a verification has passed.
+    /// Types whose wiring is declared by their fields, and not read from `forward`, until a
+    /// verification has passed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) declared: Vec<String>,
     /// The slimmings before the last.
@@ -61,7 +65,8 @@ pub struct LayerPlan {
     pub path: String,
     /// What the layer does.
     pub kind: LayerKind,
-    /// The lists of channels that its tensors follow: `out` and `in` of a conv, `channels` of a batch norm.
+    /// The lists of channels that its tensors follow: `out` and `in` of a conv, `channels` of a
+    /// batch norm.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub axes: Vec<AxisPlan>,
     /// Its tensors.
@@ -70,7 +75,8 @@ pub struct LayerPlan {
     /// How its scores took part in the choice; `None` for a layer that scores nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scored: Option<Scored>,
-    /// Channels that it makes and that stay, since nothing ranks them; not said of the model's output.
+    /// Channels that it makes and that stay, since nothing ranks them; not said of the model's
+    /// output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unscored: Option<Unscored>,
 }
@@ -84,7 +90,7 @@ pub struct Unscored {
     /// How many they are.
     pub channels: usize,
     /// Who would miss the first of them, if it is known.
-    pub held: Hold,
+    pub held: KeepReason,
 }
 
 /// A list of channels that dimensions of a layer's tensors follow.
@@ -137,7 +143,7 @@ pub struct Scored {
     pub removable: usize,
     /// Why the others may not: the reason of the first of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held: Option<Hold>,
+    pub held: Option<KeepReason>,
     /// The threshold of the layer, where it is not the plan's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
@@ -194,8 +200,8 @@ impl Plan {
         Self { format, declared, ..self }
     }
 
-    /// Types whose wiring is declared by their fields and not read from `forward`, in the order in which the symbolic pass met them; empty once a
-    /// [verification](Slimming::verify) has passed.
+    /// Types whose wiring is declared by their fields and not read from `forward`, in the order in
+    /// which the symbolic pass met them; empty once a [verification](Slimming::verify) has passed.
     pub fn declared(&self) -> &[String] {
         &self.declared
     }
@@ -205,9 +211,11 @@ impl Plan {
         &self.slimming
     }
 
-    /// A channel stays when its score is above this, unless a bound says otherwise. `None` when nothing was to be removed, and where every layer has a threshold of its own.
+    /// A channel stays when its score is above this, unless a bound says otherwise. `None` when
+    /// nothing was to be removed, and where every layer has a threshold of its own.
     ///
-    /// Of a number of channels or a budget, it is the largest score that went, and of those equal to it the first may have stayed.
+    /// Of a number of channels or a budget, it is the largest score that went, and of those equal
+    /// to it the first may have stayed.
     pub fn threshold(&self) -> Option<f64> {
         self.threshold
     }
@@ -222,7 +230,8 @@ impl Plan {
         self.layers.iter().find(|layer| layer.path == path)
     }
 
-    /// The widths of the slimmed network: an integer for each batch norm, `'M'` for each max-pool that is a field.
+    /// The widths of the slimmed network: an integer for each batch norm, `'M'` for each max-pool
+    /// that is a field.
     pub fn cfg(&self) -> Cfg {
         let entries = self.layers.iter().filter(|layer| {
             layer.kind.is_cfg_entry(layer.tensors.iter().map(|tensor| tensor.tied.is_some()))
@@ -234,7 +243,8 @@ impl Plan {
         entries.filter_map(stage).collect()
     }
 
-    /// Scored channels: the γ entries of the network's batch norms, or what another criterion scores.
+    /// Scored channels: the γ entries of the network's batch norms, or what another criterion
+    /// scores.
     pub fn channels(&self) -> Change {
         self.scored().fold(Change { before: 0, after: 0 }, |sum, (axis, _)| {
             sum.plus(axis.width as i64, axis.keep.len() as i64)
@@ -254,7 +264,8 @@ impl Plan {
         &self.warnings
     }
 
-    /// What is zero when a channel is gone: that of the pass, of this and those before, by which the most may go.
+    /// What is zero when a channel is gone: that of the pass, of this and those before, by which
+    /// the most may go.
     pub(crate) fn masking(&self) -> Masking {
         let passes = self.passes.iter().map(|pass| &pass.slimming).chain([&self.slimming]);
         passes
@@ -269,7 +280,8 @@ impl Plan {
             .layers
             .iter()
             .flat_map(|layer| layer.tensors.iter().map(move |tensor| (layer, tensor)));
-        // A shared tensor is used where it is met first. The numbers may be a file's, so they saturate.
+        // A shared tensor is used where it is met first. The numbers may be a file's, so they
+        // saturate.
         tensors.filter(|(_, tensor)| tensor.tied.is_none()).fold(
             Change { before: 0, after: 0 },
             |sum, (layer, tensor)| {
@@ -287,7 +299,8 @@ impl Plan {
         self.scored().map(|(_, scored)| scored.removable).sum()
     }
 
-    /// The share of the removable channels that is removed; the [target](Slimming::target) is what was asked for.
+    /// The share of the removable channels that is removed; the [target](Slimming::target) is what
+    /// was asked for.
     pub fn reached(&self) -> f64 {
         let Change { before, after } = self.channels();
         (before - after) as f64 / self.removable().max(1) as f64

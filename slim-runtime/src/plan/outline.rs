@@ -1,4 +1,5 @@
-//! What two networks are compared by: their layers, and the names, widths and ties of their tensors.
+//! What two networks are compared by: their layers, and the names, widths and ties of their
+//! tensors.
 
 use super::{Dim, LayerPlan, Plan};
 use crate::graph::LayerKind;
@@ -123,7 +124,8 @@ fn layer_difference(a: &Outline, b: &Outline, [name_a, name_b]: [&str; 2]) -> Op
     })
 }
 
-/// Of several dimensions of 1 a layer that was narrowed to one channel does not know which the channel's was.
+/// Of several dimensions of 1 a layer that was narrowed to one channel does not know which the
+/// channel's was.
 fn same_dims(a: &TensorOutline, b: &TensorOutline) -> bool {
     let mut dims = a.dims.iter().zip(&b.dims).zip(a.shape.iter().zip(&b.shape));
     a.dims.len() == b.dims.len()

@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table};
 use super::{AxisPlan, Change, LayerPlan, Plan, Slimmed, Unscored, Warning};
 use crate::Absorbed;
 use crate::analysis::Masking;
-use crate::graph::{Hold, LayerKind};
+use crate::graph::{KeepReason, LayerKind};
 use crate::slimming::criterion::{BatchNormScale, Criterion, Normalisation};
 use crate::slimming::{Coupling, Rule, Scope, Target};
 use crate::table::{MOST_LINES, STYLE, grouped, number};
@@ -206,7 +206,7 @@ impl LayerPlan {
     fn held(&self, masking: Masking) -> Option<String> {
         if let Some(Unscored { axis, channels, held }) = &self.unscored {
             let held = match (held, masking) {
-                (Hold::Unscored, Masking::Parameters) => "nothing ranks them".to_owned(),
+                (KeepReason::Unscored, Masking::Parameters) => "nothing ranks them".to_owned(),
                 (held, _) => held.to_string(),
             };
             return Some(format!(
@@ -217,7 +217,7 @@ impl LayerPlan {
         }
         let scored = self.scored.as_ref()?;
         let (width, hold) = (self.axis(&scored.axis)?.width, scored.held.as_ref()?);
-        if *hold == Hold::Output && self.kind != LayerKind::BatchNorm {
+        if *hold == KeepReason::Output && self.kind != LayerKind::BatchNorm {
             return None; // As everywhere.
         }
         Some(format!(

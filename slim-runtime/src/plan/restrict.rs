@@ -5,7 +5,8 @@ use crate::graph::KeepList;
 use crate::plan::Plan;
 use crate::slimming::Slimming;
 
-/// The plan, as far as it removes channels of classes that `removes` names. More stays than before, so what was sound still is.
+/// The plan, as far as it removes channels of classes that `removes` names. More stays than before,
+/// so what was sound still is.
 pub(crate) fn restricted(graph: &Graph, plan: &Plan, removes: impl Fn(usize) -> bool) -> Plan {
     let mut part = plan.clone();
     for (node, layer) in graph.layers.iter().zip(&mut part.layers) {

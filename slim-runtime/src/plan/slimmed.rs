@@ -12,15 +12,17 @@ use crate::analysis::Graph;
 use crate::{Absorbed, Cfg, Error, Result};
 
 /// Stored positions of channels, by field path and name: `stage2.0.shuffle.order`.
-pub(crate) type Positions = BTreeMap<String, Vec<i64>>;
+pub(crate) type StoredPositions = BTreeMap<String, Vec<i64>>;
 
-/// What [`Prunable::slim`](crate::Prunable::slim) did: the plan that was carried out. Prints as a table.
+/// What [`Prunable::slim`](crate::Prunable::slim) did: the plan that was carried out. Prints as a
+/// table.
 ///
-/// It knows the tensors of the model that was slimmed, and so does [`checkpoint::save`](crate::checkpoint::save).
+/// It knows the tensors of the model that was slimmed, and so does
+/// [`checkpoint::save`](crate::checkpoint::save).
 #[derive(Debug, Clone)]
 pub struct Slimmed {
     pub(super) plan: Plan,
-    positions: Positions,
+    positions: StoredPositions,
     absorbed: Vec<Absorbed>,
     tensors: Handles,
 }
@@ -36,7 +38,7 @@ impl Slimmed {
     pub(crate) fn new(
         plan: Plan,
         graph: &Graph,
-        positions: Positions,
+        positions: StoredPositions,
         absorbed: Vec<Absorbed>,
     ) -> Self {
         Self { plan, positions, absorbed, tensors: Handles::of(graph) }
@@ -47,7 +49,8 @@ impl Slimmed {
         &self.plan
     }
 
-    /// What became of what removed channels sent on, by the layer that read them; empty if [absorption](crate::Slimming::absorb) was not asked for, and where a file was loaded.
+    /// What became of what removed channels sent on, by the layer that read them; empty if
+    /// [absorption](crate::Slimming::absorb) was not asked for, and where a file was loaded.
     pub fn absorbed(&self) -> &[Absorbed] {
         &self.absorbed
     }
@@ -57,12 +60,14 @@ impl Slimmed {
         self.plan.cfg()
     }
 
-    /// The channels of their input that each shuffle and selection picks now, by field path and name: `layer1.0.select.kept`.
+    /// The channels of their input that each shuffle and selection picks now, by field path and
+    /// name: `layer1.0.select.kept`.
     pub fn positions(&self) -> &BTreeMap<String, Vec<i64>> {
         &self.positions
     }
 
-    /// This slimming and then a `later` one of the same model, as one of the original network: see [`Plan::then`].
+    /// This slimming and then a `later` one of the same model, as one of the original network: see
+    /// [`Plan::then`].
     ///
     /// # Errors
     /// Those of [`Plan::then`].
@@ -74,7 +79,8 @@ impl Slimmed {
     /// The plan with the names that `vs` has for the model's tensors.
     ///
     /// # Errors
-    /// [`Error::NotInStore`] when a tensor has none; [`Error::PlanMismatch`] when the model has been slimmed again.
+    /// [`Error::NotInStore`] when a tensor has none; [`Error::PlanMismatch`] when the model has
+    /// been slimmed again.
     pub(crate) fn named_plan(&self, vs: &VarStore) -> Result<Plan> {
         let mut plan = self.plan.clone();
         let variables = Variables::new(vs);
@@ -97,7 +103,8 @@ impl Slimmed {
     }
 }
 
-/// A model's tensors, by layer, in the order of its plan. Handles share the model's memory and have none of their own.
+/// A model's tensors, by layer, in the order of its plan. Handles share the model's memory and have
+/// none of their own.
 #[derive(Clone)]
 struct Handles(Arc<Mutex<Vec<Vec<Tensor>>>>);
 

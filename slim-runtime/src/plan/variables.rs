@@ -41,9 +41,11 @@ impl Variables {
 }
 
 impl Plan {
-    /// Every tensor of the plan: its field path, and its name in the variable store, where the plan carries names (see [`with_variables`](Self::with_variables)).
+    /// Every tensor of the plan: its field path, and its name in the variable store, where the plan
+    /// carries names (see [`with_variables`](Self::with_variables)).
     ///
-    /// The two are often alike; a network with PyTorch's names has a field `features[0].conv` whose variable is `features.0.0.weight`.
+    /// The two are often alike; a network with PyTorch's names has a field `features[0].conv` whose
+    /// variable is `features.0.0.weight`.
     pub fn tensors(&self) -> impl Iterator<Item = (String, Option<&str>)> {
         let tensors = self
             .layers

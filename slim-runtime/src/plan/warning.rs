@@ -11,7 +11,8 @@ use crate::table::number;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Warning {
-    /// Channels go whose |γ| are not small beside those that stay: there is no gap between the two, and they still send something.
+    /// Channels go whose |γ| are not small beside those that stay: there is no gap between the two,
+    /// and they still send something.
     NoGap {
         /// The largest |γ| that goes.
         largest: f64,
@@ -25,7 +26,8 @@ pub enum Warning {
         /// The largest.
         largest: f64,
     },
-    /// `forward` asks for sizes here that no view uses. What it does with them was the same for all sizes that were tried, and may differ for others.
+    /// `forward` asks for sizes here that no view uses. What it does with them was the same for all
+    /// sizes that were tried, and may differ for others.
     Sizes {
         /// File, line and column.
         at: String,

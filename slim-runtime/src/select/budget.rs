@@ -7,7 +7,8 @@ use crate::graph::{LayerKind, Role};
 use crate::graph::{LayerNode, TensorNode};
 use crate::{Error, Result};
 
-/// The cost of each layer as a function of its widths: a sum of products. A shared tensor counts where it is met first.
+/// The cost of each layer as a function of its widths: a sum of products. A shared tensor counts
+/// where it is met first.
 pub(super) struct CostModel {
     layers: Vec<Vec<Term>>,
 }
@@ -26,10 +27,12 @@ impl CostModel {
         Self::new(graph, |_| 1)
     }
 
-    /// Multiply-accumulates for one sample: weights, each as often as it is used. What `uses` does not name costs nothing.
+    /// Multiply-accumulates for one sample: weights, each as often as it is used. What `uses` does
+    /// not name costs nothing.
     ///
     /// # Errors
-    /// [`Error::Slimming`] when `uses` names a tensor that the network has not, or not one that it has.
+    /// [`Error::Slimming`] when `uses` names a tensor that the network has not, or not one that it
+    /// has.
     pub(super) fn macs(graph: &Graph, uses: &BTreeMap<String, u64>) -> Result<Self> {
         let tensors = graph.layers.iter().flat_map(|layer| {
             layer.tensors.iter().map(|tensor| format!("{}.{}", layer.path, tensor.name))

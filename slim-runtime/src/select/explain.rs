@@ -3,10 +3,10 @@
 use super::choose::{self, Choice};
 use super::scores::Scores;
 use crate::analysis::Graph;
-use crate::graph::Hold;
+use crate::graph::KeepReason;
 use crate::graph::{AxisRole, LayerNode};
 use crate::plan::OWN;
-use crate::select::{ChannelFate, Explanation, Reason};
+use crate::select::{ChannelDecision, Explanation, Reason};
 use crate::slimming::Slimming;
 use crate::{Error, Result};
 
@@ -31,7 +31,7 @@ pub(crate) fn explain(graph: &Graph, slimming: &Slimming, path: &str) -> Result<
     let axis = &layer.axes[own_axis(layer)];
     let classes: Vec<_> = axis.ids.iter().map(|&id| graph.class(id)).collect();
     let mut together = together(graph, &classes, index);
-    let channels = classes.iter().enumerate().map(|(position, &class)| ChannelFate {
+    let channels = classes.iter().enumerate().map(|(position, &class)| ChannelDecision {
         position,
         score: scores.by_class[class],
         threshold: choice.compared[class],
@@ -50,9 +50,11 @@ pub(crate) fn explain(graph: &Graph, slimming: &Slimming, path: &str) -> Result<
 }
 
 /// Where `forward` applies the layer that keeps channels.
-fn source_of(graph: &Graph, hold: &Hold) -> Option<String> {
-    let (Hold::Ungated { by } | Hold::Mixed { by } | Hold::Stream { by } | Hold::Tied { by }) =
-        hold
+fn source_of(graph: &Graph, hold: &KeepReason) -> Option<String> {
+    let (KeepReason::Ungated { by }
+    | KeepReason::Mixed { by }
+    | KeepReason::Stream { by }
+    | KeepReason::Tied { by }) = hold
     else {
         return None;
     };
@@ -67,7 +69,8 @@ fn own_axis(layer: &LayerNode) -> usize {
     ranked.or_else(named).unwrap_or(0)
 }
 
-/// For each of the classes, the channels of other layers that stay or go with it: those that layers make or scale.
+/// For each of the classes, the channels of other layers that stay or go with it: those that layers
+/// make or scale.
 fn together(graph: &Graph, classes: &[usize], this: usize) -> Vec<Vec<String>> {
     let mut found = vec![Vec::new(); graph.class.len()];
     for layer in

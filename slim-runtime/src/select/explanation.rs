@@ -5,17 +5,19 @@ use std::fmt;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
-use crate::graph::Hold;
+use crate::graph::KeepReason;
 use crate::slimming::Rule;
 use crate::table::{STYLE, number};
 
-/// Why each channel of a layer stays or goes. Made by [`Prunable::explain`](crate::Prunable::explain); prints as a table.
+/// Why each channel of a layer stays or goes. Made by
+/// [`Prunable::explain`](crate::Prunable::explain); prints as a table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Explanation {
     /// Field path of the layer.
     pub path: String,
-    /// Where `forward` applies it: file, line and column; `None` where the wiring is not read from `forward`.
+    /// Where `forward` applies it: file, line and column; `None` where the wiring is not read from
+    /// `forward`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
     /// Name of the axis whose channels these are: what the layer makes or scales.
@@ -23,24 +25,27 @@ pub struct Explanation {
     /// Name of the [`Criterion`](crate::criterion::Criterion) that scores.
     pub criterion: String,
     /// The channels, in order.
-    pub channels: Vec<ChannelFate>,
+    pub channels: Vec<ChannelDecision>,
 }
 
 /// What becomes of a channel.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
-pub struct ChannelFate {
+pub struct ChannelDecision {
     /// Its position in the layer.
     pub position: usize,
-    /// Its score, joined with those of the channels that stay or go together with it; `None` where nothing scores it.
+    /// Its score, joined with those of the channels that stay or go together with it; `None` where
+    /// nothing scores it.
     pub score: Option<f64>,
-    /// The score above which it stays; `None` where nothing was to be removed of those that it competes with.
+    /// The score above which it stays; `None` where nothing was to be removed of those that it
+    /// competes with.
     pub threshold: Option<f64>,
     /// Whether it stays.
     pub stays: bool,
     /// Why.
     pub reason: Reason,
-    /// Where `forward` does what keeps it: file, line and column; `None` where the wiring is not read from `forward`.
+    /// Where `forward` does what keeps it: file, line and column; `None` where the wiring is not
+    /// read from `forward`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_at: Option<String>,
     /// Channels of other layers that stay or go together with it: `layer1.0.bn2[3]`.
@@ -52,11 +57,13 @@ pub struct ChannelFate {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Reason {
-    /// Its score is above the threshold, or not; of equal scores at the threshold of a number or a budget, the first stay.
+    /// Its score is above the threshold, or not; of equal scores at the threshold of a number or a
+    /// budget, the first stay.
     Score,
     /// It may not go.
-    Held(Hold),
-    /// A bound has it stay although the target would have it go, or has it go although the target would have it stay.
+    Held(KeepReason),
+    /// A bound has it stay although the target would have it go, or has it go although the target
+    /// would have it stay.
     Bound(Rule),
     /// Nothing ranks it.
     Unranked,
@@ -103,10 +110,12 @@ impl fmt::Display for Explanation {
     }
 }
 
-impl ChannelFate {
+impl ChannelDecision {
     fn why(&self) -> String {
         match (&self.reason, self.threshold, self.score) {
-            (Reason::Held(Hold::Unscored) | Reason::Unranked, ..) => "nothing ranks it".to_owned(),
+            (Reason::Held(KeepReason::Unscored) | Reason::Unranked, ..) => {
+                "nothing ranks it".to_owned()
+            }
             (Reason::Held(hold), ..) => match &self.held_at {
                 Some(at) => format!("{hold} ({at})"),
                 None => hold.to_string(),

@@ -6,7 +6,8 @@ use crate::plan::Warning;
 use crate::slimming::criterion::{BatchNormScale, Criterion, Normalisation};
 use crate::slimming::{Coupling, Slimming};
 
-/// Where there is a gap, what goes is at most this share of the median that stays. The penalty drives γ to 1e-5 and less where it works.
+/// Where there is a gap, what goes is at most this share of the median that stays. The penalty
+/// drives γ to 1e-5 and less where it works.
 const GAP: f64 = 0.1;
 
 /// γ start at 0.5 or 1. The largest is below this when all have decayed.

@@ -4,21 +4,21 @@ mod budget;
 mod choose;
 mod explain;
 mod explanation;
+mod greedy;
 mod health;
 mod narrow;
-mod pools;
+mod ranking_groups;
 mod round;
 mod scores;
-mod walk;
 
 use crate::Result;
 use crate::analysis::Graph;
-use crate::graph::{AxisNode, AxisRole, Hold, LayerNode, TensorNode};
+use crate::graph::{AxisNode, AxisRole, KeepReason, LayerNode, TensorNode};
 use crate::plan::{AxisPlan, Bounded, Dim, LayerPlan, Plan, Scored, TensorPlan, Unscored, Warning};
 use crate::slimming::{Rule, Slimming};
 use choose::Choice;
 pub(crate) use explain::explain;
-pub use explanation::{ChannelFate, Explanation, Reason};
+pub use explanation::{ChannelDecision, Explanation, Reason};
 pub(crate) use narrow::plan_for;
 use scores::Scores;
 pub(crate) use scores::of_layers as scores;
@@ -118,8 +118,10 @@ fn scored(graph: &Graph, choice: &Choice, axis: &AxisNode, threshold: Option<f64
 fn unscored(graph: &Graph, choice: &Choice, axis: &AxisNode) -> Option<Unscored> {
     let staying = axis.ids.iter().map(|&id| graph.class(id)).filter(|&class| !choice.scored[class]);
     let staying: Vec<_> = staying
-        .filter(|&class| !matches!(graph.held[class].as_deref(), Some(Hold::Input | Hold::Output)))
+        .filter(|&class| {
+            !matches!(graph.held[class].as_deref(), Some(KeepReason::Input | KeepReason::Output))
+        })
         .collect();
-    let held = graph.held[*staying.first()?].as_deref().cloned().unwrap_or(Hold::Unscored);
+    let held = graph.held[*staying.first()?].as_deref().cloned().unwrap_or(KeepReason::Unscored);
     Some(Unscored { axis: axis.name.to_string(), channels: staying.len(), held })
 }

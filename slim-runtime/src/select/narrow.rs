@@ -13,8 +13,9 @@ use crate::{Error, Result};
 /// Keeps the first channels of each batch norm.
 ///
 /// # Errors
-/// [`Error::Cfg`] when a width is below 1; [`Error::CfgMismatch`] when the cfg has other entries than the network, when one stream would keep two widths, or when a split,
-/// a shuffle or a selection is among what is narrowed.
+/// [`Error::Cfg`] when a width is below 1; [`Error::CfgMismatch`] when the cfg has other entries
+/// than the network, when one stream would keep two widths, or when a split, a shuffle or a
+/// selection is among what is narrowed.
 pub(crate) fn plan_for(graph: &Graph, cfg: &Cfg) -> Result<Plan> {
     let error = |difference: String| Error::CfgMismatch { cfg: cfg.to_string(), difference };
     cfg.check()?;

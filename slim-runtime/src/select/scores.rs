@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::analysis::Graph;
-use crate::graph::Hold;
+use crate::graph::KeepReason;
 use crate::graph::{LayerNode, Ranked};
 use crate::slimming::criterion::{Candidate, LayerScores, Normalisation};
 use crate::slimming::{Coupling, Slimming};
@@ -38,8 +38,9 @@ impl Scores {
                 continue;
             };
             // What makes the model's output has nothing to choose.
-            let is_output =
-                |&id: &u32| matches!(graph.held[graph.class(id)].as_deref(), Some(Hold::Output));
+            let is_output = |&id: &u32| {
+                matches!(graph.held[graph.class(id)].as_deref(), Some(KeepReason::Output))
+            };
             if !ranked.is_scale && layer.axes[ranked.axis].ids.iter().all(is_output) {
                 continue;
             }

@@ -43,7 +43,8 @@ pub enum Direction {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Rule {
-    /// The layer, or one that shares or reads its channels, needs so many to work: one, or two in each group of tch's own grouped convolutions.
+    /// The layer, or one that shares or reads its channels, needs so many to work: one, or two in
+    /// each group of tch's own grouped convolutions.
     Needed,
     /// [`Bounds::at_least`].
     AtLeast,

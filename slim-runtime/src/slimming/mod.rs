@@ -17,10 +17,12 @@ pub use bounds::{Bounds, Direction, Rounding, Rule};
 pub(crate) use pattern::Pattern;
 pub use target::{Scope, Target};
 
-/// Which channels to remove: how many, by which criterion, within which bounds. Every [`Plan`](crate::Plan) keeps it.
+/// Which channels to remove: how many, by which criterion, within which bounds. Every
+/// [`Plan`](crate::Plan) keeps it.
 ///
-/// One of [`ratio`](Self::ratio), [`threshold`](Self::threshold), [`top_k`](Self::top_k), [`params`](Self::params) and [`macs`](Self::macs) starts it; what else is said is
-/// in addition. All of it is explained in [choosing what to remove](crate::guide::choosing).
+/// One of [`ratio`](Self::ratio), [`threshold`](Self::threshold), [`top_k`](Self::top_k),
+/// [`params`](Self::params) and [`macs`](Self::macs) starts it; what else is said is in addition.
+/// All of it is explained in [choosing what to remove](crate::guide::choosing).
 ///
 /// ```
 /// use slim_runtime::{Slimming, Target, criterion::L2};
@@ -43,7 +45,8 @@ pub struct Slimming {
     /// How important a channel is.
     #[serde(default, skip_serializing_if = "Ranking::is_default")]
     pub criterion: Ranking,
-    /// What is zero when a channel is gone; `None` for what the criterion [asks for](Criterion::masking).
+    /// What is zero when a channel is gone; `None` for what the criterion
+    /// [asks for](Criterion::masking).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub masking: Option<Masking>,
     /// How the scores of different layers are made comparable.
@@ -55,7 +58,8 @@ pub struct Slimming {
     /// What every layer keeps, whatever the target.
     #[serde(default, skip_serializing_if = "Bounds::is_default")]
     pub bounds: Bounds,
-    /// Layers with a target of their own, by pattern of field paths. Of several that match a layer, the last counts.
+    /// Layers with a target of their own, by pattern of field paths. Of several that match a layer,
+    /// the last counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<(String, Target)>,
     /// Layers that keep all channels, by pattern of field paths.
@@ -66,7 +70,8 @@ pub struct Slimming {
     pub absorb: Option<Absorb>,
 }
 
-/// What channels that stay or go together, as in a residual stream, have for a score, given the scores of each of them.
+/// What channels that stay or go together, as in a residual stream, have for a score, given the
+/// scores of each of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -88,15 +93,17 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 impl Slimming {
     /// The rule of Network Slimming (Liu et al., ICCV 2017, <https://arxiv.org/abs/1708.06519>).
     ///
-    /// Let `y` be the |γ| of all batch norms' channels that may be removed, ascending, and `N` their number.
-    /// The threshold is `y[⌊N · ratio⌋]`, and a channel stays when its |γ| is above it, strictly: without ties
-    /// `N − ⌊N · ratio⌋ − 1` stay, and ties at the threshold all go. Channels that must stay or go together, such as those of a
-    /// residual stream, have the largest |γ| among them for a score, unless [`coupling`](Self::coupling) says otherwise. Another
+    /// Let `y` be the |γ| of all batch norms' channels that may be removed, ascending, and `N`
+    /// their number. The threshold is `y[⌊N · ratio⌋]`, and a channel stays when its |γ| is above
+    /// it, strictly: without ties `N − ⌊N · ratio⌋ − 1` stay, and ties at the threshold all go.
+    /// Channels that must stay or go together, such as those of a residual stream, have the largest
+    /// |γ| among them for a score, unless [`coupling`](Self::coupling) says otherwise. Another
     /// [`criterion`](Self::criterion) has its scores in place of |γ|.
     ///
-    /// Two repairs: a layer that would be left with fewer channels than it needs (one; two in each group of tch's own grouped convolutions) keeps those with
-    /// the largest scores, of equal ones the first, and the report says so;
-    /// and `ratio` 0 removes nothing, where the rule to the letter would remove the smallest. Where all |γ| are equal, as before training, nothing ranks
+    /// Two repairs: a layer that would be left with fewer channels than it needs (one; two in each
+    /// group of tch's own grouped convolutions) keeps those with the largest scores, of equal ones
+    /// the first, and the report says so; and `ratio` 0 removes nothing, where the rule to the
+    /// letter would remove the smallest. Where all |γ| are equal, as before training, nothing ranks
     /// the channels and planning is an error.
     ///
     /// ```
@@ -108,22 +115,27 @@ impl Slimming {
         Self::new(Target::Ratio(ratio + 0.0))
     }
 
-    /// Channels go whose score is not above `threshold`, however many they are: |γ| ≤ `threshold`, unless another [`criterion`](Self::criterion) scores.
+    /// Channels go whose score is not above `threshold`, however many they are: |γ| ≤ `threshold`,
+    /// unless another [`criterion`](Self::criterion) scores.
     pub fn threshold(threshold: f64) -> Self {
         Self::new(Target::Threshold(threshold))
     }
 
-    /// At most `k` channels stay, of all that are scored: those with the largest scores, of equal ones the first in the data flow.
+    /// At most `k` channels stay, of all that are scored: those with the largest scores, of equal
+    /// ones the first in the data flow.
     ///
-    /// Exactly `k` where no channels are coupled: coupled ones go together, so fewer may stay. With [`local`](Self::local), `k` in each layer. That more have to stay, since they may not go or a bound
-    /// keeps them, is an error.
+    /// Exactly `k` where no channels are coupled: coupled ones go together, so fewer may stay. With
+    /// [`local`](Self::local), `k` in each layer. That more have to stay, since they may not go or
+    /// a bound keeps them, is an error.
     pub fn top_k(k: usize) -> Self {
         Self::new(Target::TopK(k))
     }
 
-    /// At most the share `share` of the trained values stays: channels go in the order of their scores until that is so, and no more.
+    /// At most the share `share` of the trained values stays: channels go in the order of their
+    /// scores until that is so, and no more.
     ///
-    /// Counted are the weights of the layers in the data flow, as in [`Plan::parameters`](crate::Plan::parameters). That it cannot be reached is an error.
+    /// Counted are the weights of the layers in the data flow, as in
+    /// [`Plan::parameters`](crate::Plan::parameters). That it cannot be reached is an error.
     ///
     /// ```
     /// # use slim_runtime::Slimming;
@@ -133,12 +145,15 @@ impl Slimming {
         Self::new(Target::Params(share))
     }
 
-    /// At most the share `share` of the multiply-accumulates stays: channels go in the order of their scores until that is so, and no more.
+    /// At most the share `share` of the multiply-accumulates stays: channels go in the order of
+    /// their scores until that is so, and no more.
     ///
-    /// `cost` is what [`cost`](crate::Prunable::cost) recorded of this network, on samples of the size that it will see.
+    /// `cost` is what [`cost`](crate::Prunable::cost) recorded of this network, on samples of the
+    /// size that it will see.
     ///
     /// # Errors
-    /// [`Error::Uncounted`](crate::Error::Uncounted) when `cost` has a layer that could not be counted.
+    /// [`Error::Uncounted`](crate::Error::Uncounted) when `cost` has a layer that could not be
+    /// counted.
     pub fn macs(share: f64, cost: &Cost) -> Result<Self> {
         Ok(Self::new(Target::Macs { share, uses: cost.uses()? }))
     }
@@ -161,7 +176,8 @@ impl Slimming {
 
 /// Which channels go first.
 impl Slimming {
-    /// Ranks channels by this, and takes a channel to be gone when what the criterion [asks for](Criterion::masking) is zero.
+    /// Ranks channels by this, and takes a channel to be gone when what the criterion
+    /// [asks for](Criterion::masking) is zero.
     #[must_use]
     pub fn criterion(self, criterion: impl Criterion + 'static) -> Self {
         Self { criterion: Ranking::new(criterion), ..self }
@@ -202,7 +218,8 @@ impl Slimming {
         Self { coupling, ..self }
     }
 
-    /// Applies the target to each layer by itself; layers whose channels stay or go together are one.
+    /// Applies the target to each layer by itself; layers whose channels stay or go together are
+    /// one.
     #[must_use]
     pub fn local(self) -> Self {
         Self { scope: Scope::Local, ..self }
@@ -223,13 +240,15 @@ impl Slimming {
         Self { bounds: Bounds { max_removed: Some(share), ..self.bounds }, ..self }
     }
 
-    /// Every layer that loses channels is left with a multiple of `multiple`: as many as the target asks for, rounded up, or all.
+    /// Every layer that loses channels is left with a multiple of `multiple`: as many as the target
+    /// asks for, rounded up, or all.
     #[must_use]
     pub fn round_to(self, multiple: usize) -> Self {
         self.rounding(Rounding { multiple, direction: Direction::Up })
     }
 
-    /// Like [`round_to`](Self::round_to), rounded down; up where down would be none, or another bound is in the way.
+    /// Like [`round_to`](Self::round_to), rounded down; up where down would be none, or another
+    /// bound is in the way.
     #[must_use]
     pub fn round_down_to(self, multiple: usize) -> Self {
         self.rounding(Rounding { multiple, direction: Direction::Down })
@@ -239,18 +258,22 @@ impl Slimming {
         Self { bounds: Bounds { round_to: Some(rounding), ..self.bounds }, ..self }
     }
 
-    /// Gives the layers that match `pattern` a target of their own, which may be a ratio, a threshold or a top-k of each of them; of several patterns that match,
-    /// the last counts. Layers whose channels stay or go together with a matching one are meant too.
+    /// Gives the layers that match `pattern` a target of their own, which may be a ratio, a
+    /// threshold or a top-k of each of them; of several patterns that match, the last counts.
+    /// Layers whose channels stay or go together with a matching one are meant too.
     ///
-    /// A pattern is a field path, in which `*` is any text within one name, `**` any number of names, `?` a character and `[0-3]` one of those: `layer1.0.conv1`, `layer*.*.conv1`. A block's path means
-    /// all layers in it: `layer4`. One that matches nothing is an error of planning.
+    /// A pattern is a field path, in which `*` is any text within one name, `**` any number of
+    /// names, `?` a character and `[0-3]` one of those: `layer1.0.conv1`, `layer*.*.conv1`. A
+    /// block's path means all layers in it: `layer4`. One that matches nothing is an error of
+    /// planning.
     #[must_use]
     pub fn layers(mut self, pattern: impl Into<String>, target: Target) -> Self {
         self.layers.push((pattern.into(), target));
         self
     }
 
-    /// Never removes what the layers that match `pattern` give, as `#[prune(keep)]` on their fields would. For patterns see [`layers`](Self::layers).
+    /// Never removes what the layers that match `pattern` give, as `#[prune(keep)]` on their fields
+    /// would. For patterns see [`layers`](Self::layers).
     #[must_use]
     pub fn keep(mut self, pattern: impl Into<String>) -> Self {
         self.keep.push(pattern.into());
@@ -262,7 +285,8 @@ impl Slimming {
 impl Slimming {
     /// Adds what removed channels still send on to what reads them: see [`Absorb`].
     ///
-    /// What passes an activation of which nothing is said is not absorbed, and [`Slimmed`](crate::Slimmed) says so.
+    /// What passes an activation of which nothing is said is not absorbed, and
+    /// [`Slimmed`](crate::Slimmed) says so.
     ///
     /// ```
     /// # use slim_runtime::{Absorb, Slimming};
@@ -273,8 +297,9 @@ impl Slimming {
         Self { absorb: Some(Absorb { after: None }), ..self }
     }
 
-    /// Like [`absorb`](Self::absorb), and a channel that comes out of a batch norm is taken to pass this activation on its way to each reader, unless something is
-    /// said of it: enough for a chain such as VGG.
+    /// Like [`absorb`](Self::absorb), and a channel that comes out of a batch norm is taken to pass
+    /// this activation on its way to each reader, unless something is said of it: enough for a
+    /// chain such as VGG.
     ///
     /// ```
     /// # use slim_runtime::{Activation, Slimming};

@@ -4,7 +4,8 @@ use std::str::FromStr;
 
 /// A field path, or a pattern of them: `layer1.0.conv1`, `layer*.*.conv1`, `layer4.**`.
 ///
-/// `*` is any text within one name, `**` any number of names, `?` one character, `[0-3]` one of those. A block's path means all layers in it: `layer4` is `layer4.**`.
+/// `*` is any text within one name, `**` any number of names, `?` one character, `[0-3]` one of
+/// those. A block's path means all layers in it: `layer4` is `layer4.**`.
 #[derive(Debug)]
 pub(crate) struct Pattern(glob::Pattern);
 

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Target {
-    /// This share of the channels that may go, in `[0, 1)`; the rule of [`Slimming::ratio`](crate::Slimming::ratio).
+    /// This share of the channels that may go, in `[0, 1)`; the rule of
+    /// [`Slimming::ratio`](crate::Slimming::ratio).
     Ratio(f64),
     /// Channels whose score is not above this.
     Threshold(f64),
@@ -18,7 +19,8 @@ pub enum Target {
     TopK(usize),
     /// As few channels as it takes to have at most this share of the parameters left, in `(0, 1]`.
     Params(f64),
-    /// As few channels as it takes to have at most this share of the multiply-accumulates left, in `(0, 1]`.
+    /// As few channels as it takes to have at most this share of the multiply-accumulates left, in
+    /// `(0, 1]`.
     Macs {
         /// The share.
         share: f64,

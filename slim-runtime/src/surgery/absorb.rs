@@ -7,7 +7,7 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use crate::analysis::{ConstValue, Graph, Neighbours, constants, neighbours};
 use crate::graph::LayerKind;
-use crate::graph::{LayerNode, MixNode, Reach, ReadNode};
+use crate::graph::{BiasExactness, LayerNode, MixNode, ReadNode};
 use crate::plan::{Absorbed, Absorption};
 use crate::plan::{LayerPlan, Plan};
 use crate::slimming::Absorb;
@@ -44,7 +44,8 @@ struct Found {
     exact: bool,
 }
 
-/// Computes, and changes nothing. A plan that does not ask for it shifts nothing, nor does one that was composed.
+/// Computes, and changes nothing. A plan that does not ask for it shifts nothing, nor does one that
+/// was composed.
 ///
 /// # Errors
 /// [`Error::NonFinite`], [`Error::Torch`].
@@ -109,7 +110,8 @@ fn reader(
     }
     let mut removed = vec![true; axis.width];
     axis.keep.iter().for_each(|position| removed[position] = false);
-    // The axis of a grouped layer is that of one group, and each group is sent something of its own.
+    // The axis of a grouped layer is that of one group, and each group is sent something of its
+    // own.
     let sent = passes.constants[read.value]
         .iter()
         .enumerate()
@@ -139,7 +141,7 @@ fn reader(
             } else {
                 shift.f_neg().map_err(Error::torch(&node.path))?
             };
-            let exact = mix.reach == Reach::Everywhere && !is_interior;
+            let exact = mix.reach == BiasExactness::Everywhere && !is_interior;
             Ok(Found { into, shift, exact })
         }
         Err(reason) => Err(reason),
@@ -148,7 +150,8 @@ fn reader(
 }
 
 impl Absorb {
-    /// The number that each removed position carries, zero for those that stay; or how many carry something that is not known, and why the first of them does.
+    /// The number that each removed position carries, zero for those that stay; or how many carry
+    /// something that is not known, and why the first of them does.
     #[allow(clippy::type_complexity)]
     fn values<'a>(
         self,
@@ -207,7 +210,7 @@ fn destination<'g>(
             ));
         }
     };
-    if mix.reach == Reach::Nowhere {
+    if mix.reach == BiasExactness::Nowhere {
         return Err("it is transposed and has a stride, so it spreads one number over a pattern, which a bias has not".to_owned());
     }
     let norm = neighbours.norm[index];
@@ -220,7 +223,8 @@ fn destination<'g>(
     })
 }
 
-/// What the layer adds to each of its outputs: the sums of its kernels times `values`, in double precision.
+/// What the layer adds to each of its outputs: the sums of its kernels times `values`, in double
+/// precision.
 fn what_it_makes(
     node: &LayerNode,
     mix: &MixNode,

@@ -31,7 +31,8 @@ pub(crate) fn expand(slim: &Graph, dense: &Graph, plan: &Plan) -> Result<()> {
     replace(values)
 }
 
-/// The values of `narrow`, by dimension at the positions that `kept` has, in a tensor like `wide` of zeros.
+/// The values of `narrow`, by dimension at the positions that `kept` has, in a tensor like `wide`
+/// of zeros.
 fn spread<'k>(
     narrow: &Tensor,
     wide: &Tensor,
@@ -56,12 +57,16 @@ fn spread<'k>(
 }
 
 impl Plan {
-    /// Gives a model that is as wide as the original the values of the slimmed one, at the positions that stay, and zeros elsewhere.
+    /// Gives a model that is as wide as the original the values of the slimmed one, at the
+    /// positions that stay, and zeros elsewhere.
     ///
-    /// In evaluation mode `dense` then computes what `slim` does, for activations that map zero to zero: it is the masked network, with the slimmed one's weights of today.
-    /// So a network that was slimmed and fine-tuned runs where the original's shapes are asked for, or grows on from there. Applied to it, the plan gives `slim` back, to the bit.
+    /// In evaluation mode `dense` then computes what `slim` does, for activations that map zero to
+    /// zero: it is the masked network, with the slimmed one's weights of today. So a network that
+    /// was slimmed and fine-tuned runs where the original's shapes are asked for, or grows on from
+    /// there. Applied to it, the plan gives `slim` back, to the bit.
     ///
-    /// Values are converted to the kind and device of `dense`. Variables that no layer binds, and gradients, are left alone, and so is the stored order of a shuffle.
+    /// Values are converted to the kind and device of `dense`. Variables that no layer binds, and
+    /// gradients, are left alone, and so is the stored order of a shuffle.
     ///
     /// ```
     /// # use slim_runtime::Prunable;
@@ -81,7 +86,8 @@ impl Plan {
     /// ```
     ///
     /// # Errors
-    /// [`Error::PlanMismatch`](crate::Error::PlanMismatch) with the first difference when `slim` is not what the plan leaves or `dense` not what it was made for;
+    /// [`Error::PlanMismatch`](crate::Error::PlanMismatch) with the first difference when `slim` is
+    /// not what the plan leaves or `dense` not what it was made for;
     /// [`Error::Torch`](crate::Error::Torch) when memory runs out. `dense` is then as it was.
     pub fn expand<S: Prunable + ?Sized, D: Prunable + ?Sized>(
         &self,

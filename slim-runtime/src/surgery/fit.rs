@@ -1,4 +1,5 @@
-//! Which of a plan's two networks a model is: the one that it was made for, or the one that it leaves.
+//! Which of a plan's two networks a model is: the one that it was made for, or the one that it
+//! leaves.
 
 use tch::nn::VarStore;
 
@@ -43,7 +44,8 @@ pub(super) fn slim_difference(graph: &Graph, plan: &Plan, model: &str) -> Option
 }
 
 impl Plan {
-    /// The plan with the names that the store has for the model's tensors, for [`tensors`](Self::tensors) and for `plan.json`. The model may be slimmed yet or not.
+    /// The plan with the names that the store has for the model's tensors, for
+    /// [`tensors`](Self::tensors) and for `plan.json`. The model may be slimmed yet or not.
     ///
     /// Names say nothing of what stays: plans are equal, and apply, whatever names they carry.
     ///

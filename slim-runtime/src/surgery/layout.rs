@@ -2,7 +2,8 @@
 
 use tch::Tensor;
 
-/// The dimensions by falling stride; where two have the same, one has a single position, and they stay as they are.
+/// The dimensions by falling stride; where two have the same, one has a single position, and they
+/// stay as they are.
 pub(super) fn order(tensor: &Tensor) -> Vec<usize> {
     let stride = tensor.stride();
     let mut dims: Vec<_> = (0..stride.len()).collect();

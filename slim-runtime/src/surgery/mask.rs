@@ -35,7 +35,8 @@ pub(super) fn swaps(graph: &Graph, plan: &Plan, what: What) -> Result<Swaps> {
     Ok(swaps)
 }
 
-/// By tensor, where it is met first: the dimensions along which it belongs to removed channels, as against reading them, in all places that share it.
+/// By tensor, where it is met first: the dimensions along which it belongs to removed channels, as
+/// against reading them, in all places that share it.
 fn masked_dims<'p>(
     graph: &Graph,
     plan: &'p Plan,

@@ -8,8 +8,9 @@ use tch::{Device, TchError, Tensor};
 use crate::analysis::Graph;
 use crate::plan::Plan;
 
-/// One list of positions for each list of channels that loses some, however many dimensions follow it.
-pub(super) struct Positions {
+/// One list of positions for each list of channels that loses some, however many dimensions follow
+/// it.
+pub(super) struct KeptPositions {
     /// By layer and axis: its list.
     lists: Vec<Vec<Option<usize>>>,
     /// Where each list begins in `all`, and how long it is.
@@ -19,7 +20,7 @@ pub(super) struct Positions {
     sent: Vec<(Device, Vec<Tensor>)>,
 }
 
-impl Positions {
+impl KeptPositions {
     /// # Errors
     /// libtorch's, for want of memory.
     pub(super) fn staying(graph: &Graph, plan: &Plan) -> Result<Self, TchError> {
@@ -42,7 +43,8 @@ impl Positions {
         Ok(Self { lists, places, all: Tensor::f_from_slice(&all)?, sent: Vec::new() })
     }
 
-    /// The dimensions that lose channels, each with the list of what stays, of a tensor whose dimensions follow these axes of a layer.
+    /// The dimensions that lose channels, each with the list of what stays, of a tensor whose
+    /// dimensions follow these axes of a layer.
     pub(super) fn cut(&self, layer: usize, axes: &[Option<usize>]) -> Vec<(usize, usize)> {
         axes.iter()
             .enumerate()

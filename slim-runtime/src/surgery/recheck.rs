@@ -1,13 +1,16 @@
-//! The check after surgery: the symbolic pass on the slimmed network must give the dense graph without the removed channels.
+//! The check after surgery: the symbolic pass on the slimmed network must give the dense graph
+//! without the removed channels.
 //!
-//! It finds what no plan can see, without a sample: a branch that flips at the new width, a number that is computed from a width, an index into channels that moved.
+//! It finds what no plan can see, without a sample: a branch that flips at the new width, a number
+//! that is computed from a width, an index into channels that moved.
 
 use crate::analysis::Graph;
 use crate::graph::{Operation, Recording, Sources, Step, ValueId};
 use crate::plan::Plan;
 use crate::{Error, Prunable, Result, symbolic};
 
-/// Compares the graph of a model that has been slimmed with the one that it was planned on. A wiring that is declared says nothing new.
+/// Compares the graph of a model that has been slimmed with the one that it was planned on. A
+/// wiring that is declared says nothing new.
 ///
 /// # Errors
 /// [`Error::Undone`] with the first difference.
@@ -25,7 +28,8 @@ pub(super) fn recheck<M: Prunable + ?Sized>(model: &M, dense: &Graph, plan: &Pla
         (0..REPEATS).all(|_| again().is_ok_and(|again| symbolic::are_alike(&slim, &again)))
     };
     match (in_training, repeats()) {
-        // What is drawn at random in training, such as whether a block is skipped, is no difference.
+        // What is drawn at random in training, such as whether a block is skipped, is no
+        // difference.
         (true, false) => Ok(()),
         (_, true) => Err(Error::Undone { difference }),
         (false, false) => {
@@ -37,7 +41,8 @@ pub(super) fn recheck<M: Prunable + ?Sized>(model: &M, dense: &Graph, plan: &Pla
     }
 }
 
-/// How often a `forward` is run again to see whether it draws random numbers: what it does in one of three runs is missed once in 600 times.
+/// How often a `forward` is run again to see whether it draws random numbers: what it does in one
+/// of three runs is missed once in 600 times.
 const REPEATS: usize = 16;
 
 /// Which channels of each value stay.

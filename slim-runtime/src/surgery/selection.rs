@@ -10,8 +10,9 @@ pub(super) type Cut<'i> = (usize, &'i Tensor);
 /// Values in a block of rows: one megabyte of single precision, which fits the second-level cache.
 const BLOCK: i64 = 1 << 18;
 
-/// Memory for what is needed between two steps, kept from tensor to tensor: fresh memory costs more than the values that are written to it, since the
-/// system maps it page by page. It grows to what the largest tensor needs: a block of its rows, or the index of its kernels.
+/// Memory for what is needed between two steps, kept from tensor to tensor: fresh memory costs more
+/// than the values that are written to it, since the system maps it page by page. It grows to what
+/// the largest tensor needs: a block of its rows, or the index of its kernels.
 #[derive(Default)]
 pub(super) struct Workspace {
     values: Buffer,
@@ -22,8 +23,8 @@ pub(super) struct Workspace {
 struct Buffer(Option<Tensor>);
 
 impl Workspace {
-    /// The values at positions that stay, in memory of their own and laid out as `tensor` is: channels-last weights stay so. Without a cut it is the tensor
-    /// itself.
+    /// The values at positions that stay, in memory of their own and laid out as `tensor` is:
+    /// channels-last weights stay so. Without a cut it is the tensor itself.
     pub(super) fn select(&mut self, tensor: &Tensor, cuts: &[Cut]) -> Result<Tensor, TchError> {
         if cuts.is_empty() {
             return Ok(tensor.shallow_clone());
@@ -45,7 +46,8 @@ impl Workspace {
             .f_permute(layout::inverse(&order))
     }
 
-    /// Of a tensor whose first dimension is the outermost in memory. The cuts are in the order of their dimensions.
+    /// Of a tensor whose first dimension is the outermost in memory. The cuts are in the order of
+    /// their dimensions.
     fn select_in_order(&mut self, tensor: &Tensor, cuts: &[Cut]) -> Result<Tensor, TchError> {
         let size = tensor.size();
         let mut selected = size.clone();
@@ -67,7 +69,8 @@ impl Workspace {
         values.f_view(&selected[..])
     }
 
-    /// Of `[rows, …, columns]`: some rows at a time, which are then still in the processor's cache when their columns are picked.
+    /// Of `[rows, …, columns]`: some rows at a time, which are then still in the processor's cache
+    /// when their columns are picked.
     fn rows_and_columns(
         &mut self,
         tensor: &Tensor,

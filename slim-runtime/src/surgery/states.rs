@@ -1,4 +1,5 @@
-//! State of a model that depends on channels and is no tensor: numbers that count them, positions among them.
+//! State of a model that depends on channels and is no tensor: numbers that count them, positions
+//! among them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,7 +9,7 @@ use crate::plan::{LayerPlan, Plan};
 use crate::{Error, Prunable, Result, fault};
 
 /// What becomes of a piece of state.
-struct Change {
+struct StateChange {
     kind: Kind,
     reached: bool,
 }
@@ -16,7 +17,8 @@ struct Change {
 enum Kind {
     /// Numbers before and after.
     Sizes { before: Vec<i64>, after: Vec<i64> },
-    /// Positions in a dimension that keeps `from`, one for each of the `width` positions of another that keeps `to`.
+    /// Positions in a dimension that keeps `from`, one for each of the `width` positions of another
+    /// that keeps `to`.
     Indices { from: KeepList, to: KeepList, width: usize, old: Vec<i64> },
 }
 
@@ -28,12 +30,12 @@ enum Mode {
 }
 
 /// Reaches the state that a plan changes, in a model's layers.
-struct Reach<'s> {
-    states: &'s mut HashMap<(String, &'static str), Change>,
+struct StateWriter<'s> {
+    states: &'s mut HashMap<(String, &'static str), StateChange>,
     mode: Mode,
 }
 
-impl LayerSink for Reach<'_> {
+impl LayerSink for StateWriter<'_> {
     fn sizes(&mut self, path: &str, name: &'static str, sizes: &mut [i64]) -> Result<()> {
         let mode = self.mode;
         self.step(path)?;
@@ -86,7 +88,7 @@ impl LayerSink for Reach<'_> {
     }
 }
 
-impl Reach<'_> {
+impl StateWriter<'_> {
     /// A user's code runs before and after a state is written, and may fail.
     fn step(&self, path: &str) -> Result<()> {
         match self.mode {
@@ -95,7 +97,7 @@ impl Reach<'_> {
         }
     }
 
-    fn known(&mut self, path: &str, name: &'static str) -> Result<&mut Change> {
+    fn known(&mut self, path: &str, name: &'static str) -> Result<&mut StateChange> {
         match self.states.get_mut(&(path.to_owned(), name)) {
             Some(change) if change.reached && !matches!(self.mode, Mode::Restore) => {
                 let reason = format!(
@@ -131,21 +133,22 @@ fn unreached(path: &str, name: &str, declared: &'static str, missing: &'static s
 /// The state that a plan changes.
 #[derive(Default)]
 pub(super) struct States {
-    states: HashMap<(String, &'static str), Change>,
+    states: HashMap<(String, &'static str), StateChange>,
 }
 
 impl States {
     pub(super) fn collect(graph: &Graph, plan: &Plan) -> Self {
         let layers = graph.layers.iter().zip(&plan.layers);
         let states = layers.flat_map(|(node, layer)| {
-            let change = |state| Change { kind: kind(layer, state), reached: false };
+            let change = |state| StateChange { kind: kind(layer, state), reached: false };
             node.states.iter().map(move |(name, state)| ((node.path.clone(), *name), change(state)))
         });
         Self { states: states.collect() }
     }
 
     /// # Errors
-    /// Those of [`LayerVisitor`], and [`Error::UnreachedState`] when `layers_mut` leaves something out.
+    /// Those of [`LayerVisitor`], and [`Error::UnreachedState`] when `layers_mut` leaves something
+    /// out.
     pub(super) fn check<M: Prunable + ?Sized>(&mut self, model: &mut M) -> Result<()> {
         self.visit_all(model, Mode::Check)
     }
@@ -171,7 +174,8 @@ impl States {
         }
     }
 
-    /// The positions that are stored once the plan is carried out, by path and name. Known when [`check`](Self::check) has been there.
+    /// The positions that are stored once the plan is carried out, by path and name. Known when
+    /// [`check`](Self::check) has been there.
     pub(super) fn positions(&self) -> BTreeMap<String, Vec<i64>> {
         let indices = self.states.iter().filter_map(|((path, name), change)| match &change.kind {
             Kind::Indices { from, to, old, .. } => {
@@ -187,7 +191,7 @@ impl States {
         if self.states.is_empty() && !matches!(mode, Mode::Check) {
             return Ok(());
         }
-        visit_with(model, &mut Reach { states: &mut self.states, mode })
+        visit_with(model, &mut StateWriter { states: &mut self.states, mode })
     }
 }
 

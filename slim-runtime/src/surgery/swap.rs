@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::positions::Positions;
+use super::positions::KeptPositions;
 use super::selection::Workspace;
 use crate::analysis::Graph;
 use crate::plan::Plan;
@@ -50,28 +50,30 @@ struct Swap {
     target: Tensor,
     old: Tensor,
     new: Tensor,
-    way: Way,
+    way: WriteStrategy,
 }
 
 /// How a tensor gets its values.
-enum Way {
-    /// By other memory, of any shape, and by way of an empty tensor of another kind. A loss that is still alive keeps the tensor's gradient
-    /// accumulator, which remembers the old shape and would make the next backward pass fail; libtorch renews it when the data
-    /// change kind, but not when they change shape.
+enum WriteStrategy {
+    /// By other memory, of any shape, and by way of an empty tensor of another kind. A loss that is
+    /// still alive keeps the tensor's gradient accumulator, which remembers the old shape and would
+    /// make the next backward pass fail; libtorch renews it when the data change kind, but not when
+    /// they change shape.
     Exchange { reset: Rc<Tensor> },
     /// In the memory that it has, so that views and a `detach` of it follow.
     Copy,
 }
 
 impl Swaps {
-    /// Selects, in every bound dimension of every tensor and its gradient, the positions that stay; of a tensor that absorbs, shifted.
+    /// Selects, in every bound dimension of every tensor and its gradient, the positions that stay;
+    /// of a tensor that absorbs, shifted.
     ///
     /// # Errors
     /// [`Error::Torch`], with the tensor at hand.
     pub(super) fn selecting(graph: &Graph, plan: &Plan, shifts: &Shifts) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
         let mut positions =
-            Positions::staying(graph, plan).map_err(Error::torch("the positions that stay"))?;
+            KeptPositions::staying(graph, plan).map_err(Error::torch("the positions that stay"))?;
         let (mut workspace, mut swaps) = (Workspace::default(), Swaps::default());
         for (index, node) in graph.layers.iter().enumerate() {
             for (tensor, bound) in
@@ -150,7 +152,8 @@ impl Swaps {
         })
     }
 
-    /// Puts the new data in place. What panics or fails in between leaves a part of it done, for [`roll_back`](Self::roll_back) to undo.
+    /// Puts the new data in place. What panics or fails in between leaves a part of it done, for
+    /// [`roll_back`](Self::roll_back) to undo.
     ///
     /// # Errors
     /// [`Error::Torch`], with the tensor at hand.
@@ -162,7 +165,8 @@ impl Swaps {
         Ok(())
     }
 
-    /// Gives every tensor that [`commit`](Self::commit) has touched its old data back: the same memory, and the same bits.
+    /// Gives every tensor that [`commit`](Self::commit) has touched its old data back: the same
+    /// memory, and the same bits.
     pub(super) fn roll_back(&mut self) {
         for swap in self.swaps[..std::mem::take(&mut self.begun)].iter_mut().rev() {
             swap.put_old();
@@ -195,7 +199,7 @@ impl Swap {
             old: target.f_detach()?,
             target: target.shallow_clone(),
             new,
-            way: Way::Exchange { reset },
+            way: WriteStrategy::Exchange { reset },
         })
     }
 
@@ -205,7 +209,7 @@ impl Swap {
             old: target.f_detach_copy()?,
             target: target.shallow_clone(),
             new,
-            way: Way::Copy,
+            way: WriteStrategy::Copy,
         })
     }
 
@@ -213,7 +217,8 @@ impl Swap {
         self.way.put(&mut self.target, &self.new, fault::point)
     }
 
-    /// Pointers are exchanged or values copied and nothing is allocated, so this does not fail; nor would there be anything left to do about it.
+    /// Pointers are exchanged or values copied and nothing is allocated, so this does not fail; nor
+    /// would there be anything left to do about it.
     fn put_old(&mut self) {
         let _ = self.way.put(&mut self.target, &self.old, || Ok(()));
     }
@@ -226,7 +231,7 @@ impl Swap {
     }
 }
 
-impl Way {
+impl WriteStrategy {
     /// `step` is asked between the steps, and may stop.
     fn put(
         &self,
@@ -237,12 +242,12 @@ impl Way {
         let _no_grad = tch::no_grad_guard();
         step()?;
         match self {
-            Way::Exchange { reset } => {
+            WriteStrategy::Exchange { reset } => {
                 target.f_set_data(reset)?;
                 step()?;
                 target.f_set_data(data)?;
             }
-            Way::Copy => target.f_copy_(data)?,
+            WriteStrategy::Copy => target.f_copy_(data)?,
         }
         step()
     }

@@ -1,9 +1,10 @@
-//! A failure at every step of surgery, as an error and as a panic: each leaves the model as it was, to the bit.
+//! A failure at every step of surgery, as an error and as a panic: each leaves the model as it was,
+//! to the bit.
 
 use tch::nn::{self, Module, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
 
-use super::{Form, Value, apply_with, temporarily};
+use super::{ModelState, Value, apply_with, temporarily};
 use crate::analysis;
 use crate::analysis::Masking;
 use crate::fault;
@@ -209,7 +210,8 @@ fn a_failure_at_any_step_of_slimming_changes_nothing() {
     // 20 tensors and 11 gradients or so, computed, exchanged in two halves; checks; states.
     assert!(steps > 100, "{steps} steps");
 
-    // After all these failures the plan does what it does to a replica that never failed, and training goes on.
+    // After all these failures the plan does what it does to a replica that never failed, and
+    // training goes on.
     loss(&other).backward();
     other.apply(&plan).unwrap();
     assert_eq!(Snapshot::of(&net).counts, Snapshot::of(&other).counts);
@@ -279,7 +281,7 @@ fn a_failure_at_any_step_of_recalibration_changes_nothing() {
 
 #[test]
 fn a_failure_at_any_step_of_a_trial_changes_nothing() {
-    for form in [Form::Masked, Form::Slimmed] {
+    for form in [ModelState::Masked, ModelState::Slimmed] {
         let (mut net, _vs) = Net::new();
         let trial = |net: &mut Net, plan: &Plan| {
             let graph = analysis::trace(net, plan.masking())?;
@@ -303,7 +305,7 @@ fn a_trial_is_taken_back_whatever_the_closure_does() {
     let plan = net.plan(&Slimming::ratio(0.4)).unwrap();
     let before = Snapshot::of(&net);
     let mut leaks = Vec::new();
-    for form in [Form::Masked, Form::Slimmed] {
+    for form in [ModelState::Masked, ModelState::Slimmed] {
         let graph = analysis::trace(&net, Masking::BatchNorm).unwrap();
         let _ = temporarily(&mut net, &graph, &plan, form, |net| net.forward_t(&images(), false))
             .unwrap();
@@ -333,7 +335,8 @@ fn a_trial_is_taken_back_whatever_the_closure_does() {
         leaks.push(leaked);
         assert_eq!(Snapshot::of(&net), before);
     }
-    // A graph from before reaches the gradients, and a new one does, while those of the trials are alive.
+    // A graph from before reaches the gradients, and a new one does, while those of the trials are
+    // alive.
     let grad = || net.fc.ws.grad().copy();
     let mut last = grad();
     for loss in [alive, loss(&net)] {

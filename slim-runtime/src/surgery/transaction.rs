@@ -1,4 +1,5 @@
-//! All or nothing: every new value is computed before the first is put in place, and whatever fails then is undone.
+//! All or nothing: every new value is computed before the first is put in place, and whatever fails
+//! then is undone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -9,7 +10,7 @@ use super::swap::{Swaps, Value};
 use super::{mask, matching};
 use crate::analysis::Graph;
 use crate::graph::memory;
-use crate::plan::{Plan, Positions};
+use crate::plan::{Plan, StoredPositions};
 use crate::surgery::absorb;
 use crate::{Absorbed, Error, Prunable, Result, fault};
 
@@ -26,7 +27,9 @@ pub(super) struct Transaction<'g> {
 }
 
 impl<'g> Transaction<'g> {
-    /// Removes the channels that do not stay, absorbs what they sent on if the plan asks for it, and then gives tensors other values. Those of a tensor that shrinks have its shape of afterwards.
+    /// Removes the channels that do not stay, absorbs what they sent on if the plan asks for it,
+    /// and then gives tensors other values. Those of a tensor that shrinks have its shape of
+    /// afterwards.
     ///
     /// # Errors
     /// A plan or a state that does not fit, [`Error::Torch`].
@@ -65,7 +68,8 @@ impl<'g> Transaction<'g> {
     /// Changes the model.
     ///
     /// # Errors
-    /// [`Error::Torch`], [`Error::NotShared`], those of a hand-written `layers_mut`. The model is then as it was.
+    /// [`Error::Torch`], [`Error::NotShared`], those of a hand-written `layers_mut`. The model is
+    /// then as it was.
     ///
     /// # Panics
     /// When a hand-written `layers_mut` does. The model is then as it was, too.
@@ -87,7 +91,7 @@ impl<'g> Transaction<'g> {
     }
 
     /// The positions that the model stores when this is done.
-    pub(super) fn positions(&self) -> Positions {
+    pub(super) fn positions(&self) -> StoredPositions {
         self.states.positions()
     }
 
@@ -98,7 +102,8 @@ impl<'g> Transaction<'g> {
 
     /// Puts everything back that [`commit`](Self::commit) has changed.
     pub(super) fn roll_back<M: Prunable + ?Sized>(&mut self, model: &mut M) {
-        // Whatever stopped `write` may stop this, in the same place: behind the last state that was written.
+        // Whatever stopped `write` may stop this, in the same place: behind the last state that was
+        // written.
         let _ = catch_unwind(AssertUnwindSafe(|| self.states.restore(model)));
         self.swaps.roll_back();
     }

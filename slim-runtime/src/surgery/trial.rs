@@ -14,7 +14,7 @@ use crate::{Error, Prunable, Result};
 
 /// What a plan makes of a model.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Form {
+pub(crate) enum ModelState {
     /// γ and β of the removed channels are zero.
     Masked,
     /// γ of the removed channels are zero, and β are kept: what absorption must compute.
@@ -23,7 +23,8 @@ pub(crate) enum Form {
     Slimmed,
 }
 
-/// Runs `body` on the model in this form, without gradients. Whatever happens, the model is then as it was.
+/// Runs `body` on the model in this form, without gradients. Whatever happens, the model is then as
+/// it was.
 ///
 /// # Errors
 /// Those of [`apply`](super::apply) and [`observe`].
@@ -34,13 +35,13 @@ pub(crate) fn temporarily<M: Prunable + ?Sized, T>(
     model: &mut M,
     graph: &Graph,
     plan: &Plan,
-    form: Form,
+    form: ModelState,
     body: impl FnOnce(&M) -> T,
 ) -> Result<T> {
     let mut transaction = match form {
-        Form::Masked => Transaction::masking(graph, plan, mask::What::All)?,
-        Form::Scaled => Transaction::masking(graph, plan, mask::What::Scales)?,
-        Form::Slimmed => Transaction::slimming(model, graph, plan, Vec::new())?,
+        ModelState::Masked => Transaction::masking(graph, plan, mask::What::All)?,
+        ModelState::Scaled => Transaction::masking(graph, plan, mask::What::Scales)?,
+        ModelState::Slimmed => Transaction::slimming(model, graph, plan, Vec::new())?,
     };
     transaction.commit(model)?;
     let seen = catch_unwind(AssertUnwindSafe(|| observe(model, graph, body)));
@@ -48,7 +49,8 @@ pub(crate) fn temporarily<M: Prunable + ?Sized, T>(
     seen.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// Runs `body` on the model as it is, without gradients and on copies of its running statistics, which a forward pass in training mode would change.
+/// Runs `body` on the model as it is, without gradients and on copies of its running statistics,
+/// which a forward pass in training mode would change.
 ///
 /// # Errors
 /// [`Error::TrainingMode`] when it did, [`Error::Torch`].
@@ -88,9 +90,11 @@ fn copy(tensor: &Tensor) -> Result<Tensor, TchError> {
 }
 
 impl Plan {
-    /// What `look` says of the model while the channels that this plan removes are [masked](Prunable::mask), to measure what slimming costs before fine-tuning.
+    /// What `look` says of the model while the channels that this plan removes are
+    /// [masked](Prunable::mask), to measure what slimming costs before fine-tuning.
     ///
-    /// `look` runs the model in evaluation mode, without gradients. Whatever happens, the model is then as it was, to the bit.
+    /// `look` runs the model in evaluation mode, without gradients. Whatever happens, the model is
+    /// then as it was, to the bit.
     ///
     /// ```
     /// # use slim_runtime::{Prunable, Slimming};
@@ -119,7 +123,8 @@ impl Plan {
     /// ```
     ///
     /// # Errors
-    /// [`Error::TrainingMode`](crate::Error::TrainingMode) when `look` runs the model in training mode; those of [`Prunable::mask`].
+    /// [`Error::TrainingMode`](crate::Error::TrainingMode) when `look` runs the model in training
+    /// mode; those of [`Prunable::mask`].
     ///
     /// # Panics
     /// When `look` does.
@@ -129,6 +134,6 @@ impl Plan {
         look: impl FnOnce(&M) -> T,
     ) -> Result<T> {
         let graph = analysis::trace(model, self.masking())?;
-        temporarily(model, &graph, self, Form::Masked, look)
+        temporarily(model, &graph, self, ModelState::Masked, look)
     }
 }

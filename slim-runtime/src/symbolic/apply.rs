@@ -23,7 +23,8 @@ operations! {
     }
 }
 
-/// `layer.forward_t(&xs, train)` and `layer.forward(&xs)` in a symbolic pass, to which `#[forward]` renames them.
+/// `layer.forward_t(&xs, train)` and `layer.forward(&xs)` in a symbolic pass, to which `#[forward]`
+/// renames them.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no channel semantics",
     label = "not prunable",
@@ -119,7 +120,8 @@ fn apply<M: Prunable + ?Sized>(cx: &mut Tracer, layer: &M, flow: &Flow) -> Resul
     })
 }
 
-/// A layer that is no part of the model may be made by `forward` as long as it has no tensors, such as a pool.
+/// A layer that is no part of the model may be made by `forward` as long as it has no tensors, such
+/// as a pool.
 fn apply_local<M: Prunable + ?Sized>(cx: &mut Tracer, layer: &M, flow: &Flow) -> Result<Flow> {
     let before = cx.recording.layers.len();
     let given = layer.trace(cx, flow.clone())?;
@@ -187,7 +189,8 @@ fn mapped(cx: &Tracer, operation: &impl Fn(&Tensor) -> Tensor) -> Result<Vec<f64
     }
 }
 
-/// `functional::opaque(&xs, operation)` in a symbolic pass: anything. Its input stays whole, and its output is what `operation` makes of an image of zeros.
+/// `functional::opaque(&xs, operation)` in a symbolic pass: anything. Its input stays whole, and
+/// its output is what `operation` makes of an image of zeros.
 #[doc(hidden)]
 #[track_caller]
 pub fn symbolic_opaque(xs: &Traced, operation: impl Fn(&Tensor) -> Tensor) -> Traced {

@@ -84,7 +84,8 @@ fn check_fit(cx: &Tracer, name: &str, values: &[(Value, Shape)], at: usize) -> R
     }
 }
 
-/// Tensors one after the other over a dimension that holds no channels: those of one position become one.
+/// Tensors one after the other over a dimension that holds no channels: those of one position
+/// become one.
 fn side_by_side(
     cx: &mut Tracer,
     name: &'static str,
@@ -114,7 +115,8 @@ fn side_by_side(
     })
 }
 
-/// A value as a list of what stands in one of its dimensions: each channel as often as it is there, and channels for a constant.
+/// A value as a list of what stands in one of its dimensions: each channel as often as it is there,
+/// and channels for a constant.
 fn listed(
     cx: &mut Tracer,
     name: &'static str,

@@ -150,7 +150,8 @@ fn product(cx: &mut Tracer, name: &'static str, left: &Flow, right: &Flow) -> Re
             }
         }
         _ => {
-            // Channels of one side, weighted by numbers that are none: each sum depends on all of them.
+            // Channels of one side, weighted by numbers that are none: each sum depends on all of
+            // them.
             let (value, other) = if summed.0 { (&a, &b) } else { (&b, &a) };
             let hold = cx.mixed(&format!("`{name}` sums over them"));
             cx.hold_ids(Rc::clone(&value.ids), hold);
@@ -165,7 +166,8 @@ fn product(cx: &mut Tracer, name: &'static str, left: &Flow, right: &Flow) -> Re
     }
 }
 
-/// Whether the channels of weights are the heads of values: the outermost channels in the same batch dimensions.
+/// Whether the channels of weights are the heads of values: the outermost channels in the same
+/// batch dimensions.
 fn are_heads(weights: &Shape, values: &Shape) -> bool {
     let from_end = |shape: &Shape| -> Vec<(usize, usize)> {
         shape.digits().into_iter().map(|(dim, count)| (shape.rank() - dim, count)).collect()
@@ -184,7 +186,8 @@ fn plain(form: Form) -> Form {
     Form::Dims(Shape::new(shape.dims().iter().map(|dim| dim.iter().map(size).collect())))
 }
 
-/// Products of two lists of channels, summed over: one number for each pair of positions, or for each head where heads may go.
+/// Products of two lists of channels, summed over: one number for each pair of positions, or for
+/// each head where heads may go.
 ///
 /// `None` where the channels are not in the same order in both.
 fn scores(

@@ -416,7 +416,8 @@ impl Traced {
         })
     }
 
-    /// Indexing: an index, ranges, a tensor of indices, [`NewAxis`](tch::NewAxis), or a tuple of these.
+    /// Indexing: an index, ranges, a tensor of indices, [`NewAxis`](tch::NewAxis), or a tuple of
+    /// these.
     #[track_caller]
     pub fn i<I: Indices>(&self, indices: I) -> Traced {
         let mut xs = self.shallow_clone();

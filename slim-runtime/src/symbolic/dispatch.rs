@@ -1,4 +1,5 @@
-//! Functions that take real and symbolic tensors: what `#[forward]` makes of inherent methods and free functions is built on these traits.
+//! Functions that take real and symbolic tensors: what `#[forward]` makes of inherent methods and
+//! free functions is built on these traits.
 #![doc(hidden)]
 
 use std::ops::Deref;

@@ -14,7 +14,8 @@ use crate::graph::{Effect, Form, Operator, Tracer};
 use crate::graph::{LayerKind, Role};
 use crate::{Error, Flow, Result};
 
-/// A symbolic tensor of what may be a real one: what `#[forward]` writes around the elements of a list.
+/// A symbolic tensor of what may be a real one: what `#[forward]` writes around the elements of a
+/// list.
 #[doc(hidden)]
 pub trait Lift {
     /// The symbolic tensor.
@@ -142,7 +143,8 @@ tuples! {
     (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7)
 }
 
-/// A real tensor by itself: a constant, or a parameter that makes channels of its own, as a class token does.
+/// A real tensor by itself: a constant, or a parameter that makes channels of its own, as a class
+/// token does.
 #[track_caller]
 fn lifted(tensor: &Tensor) -> Traced {
     let made = pass::record(Location::caller(), |cx| {
@@ -238,7 +240,8 @@ fn check_constant(cx: &Tracer, tensor: &Tensor) -> Result<()> {
     ))
 }
 
-/// Notes the elements of a constant, so that one that depends on widths or weights is found when it changes.
+/// Notes the elements of a constant, so that one that depends on widths or weights is found when it
+/// changes.
 fn note_contents(cx: &mut Tracer, tensor: &Tensor) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     let elements = || {
@@ -265,7 +268,8 @@ pub(super) enum Join {
     Ungate,
 }
 
-/// A symbolic tensor joined with a real one element by element: with a constant, or with a tensor of the model, whose dimensions follow the channels that they meet.
+/// A symbolic tensor joined with a real one element by element: with a constant, or with a tensor
+/// of the model, whose dimensions follow the channels that they meet.
 pub(super) fn joined(
     cx: &mut Tracer,
     name: &'static str,
@@ -330,7 +334,8 @@ pub(super) fn joined(
     })
 }
 
-/// The dimensions of a symbolic tensor and a real one that is broadcast with it, and whether the real one has a value for each channel.
+/// The dimensions of a symbolic tensor and a real one that is broadcast with it, and whether the
+/// real one has a value for each channel.
 fn aligned(cx: &Tracer, name: &str, shape: &Shape, tensor: &Tensor) -> Result<(Shape, bool)> {
     let real = tensor.size();
     let misfit = || {
@@ -363,7 +368,8 @@ fn aligned(cx: &Tracer, name: &str, shape: &Shape, tensor: &Tensor) -> Result<(S
     Ok((Shape::new(dims), meets))
 }
 
-/// The value of a parameter that is used as the second factor of a matrix product, and the dimension of it that is summed over.
+/// The value of a parameter that is used as the second factor of a matrix product, and the
+/// dimension of it that is summed over.
 pub(super) fn matrix<'p>(
     cx: &Tracer,
     parts: &'p crate::graph::parts::Parts,

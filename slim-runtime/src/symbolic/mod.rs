@@ -1,6 +1,8 @@
-//! A user's own `forward`, run symbolically: values that have a tensor's methods, and record what happens to channels.
+//! A user's own `forward`, run symbolically: values that have a tensor's methods, and record what
+//! happens to channels.
 //!
-//! `#[forward]` emits a copy of a `forward` in which `Tensor` means [`Traced`]. [`trace_forward`] runs that copy.
+//! `#[forward]` emits a copy of a `forward` in which `Tensor` means [`Traced`]. [`trace_forward`]
+//! runs that copy.
 
 mod apply;
 mod arguments;

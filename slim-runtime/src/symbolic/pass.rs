@@ -27,7 +27,8 @@ pub trait Forward: ReadsForward {
     fn symbolic_forward(&self, inputs: &[Traced], train: bool) -> Vec<Traced>;
 }
 
-/// A type whose `Prunable` reads its [`Forward`]: what `#[derive(Prunable)]` implements where it does not declare the wiring.
+/// A type whose `Prunable` reads its [`Forward`]: what `#[derive(Prunable)]` implements where it
+/// does not declare the wiring.
 #[diagnostic::on_unimplemented(
     message = "`Prunable` of `{Self}` does not read this forward pass",
     label = "`#[forward]` is read by nothing",
@@ -47,7 +48,8 @@ struct Run {
     handed: RefCell<Handed>,
 }
 
-/// The tensors on both sides of a layer that is being applied, so that its `forward` works on the same memory.
+/// The tensors on both sides of a layer that is being applied, so that its `forward` works on the
+/// same memory.
 #[derive(Default)]
 struct Handed {
     given: Option<Traced>,
@@ -55,7 +57,8 @@ struct Handed {
     returned: Option<Traced>,
 }
 
-/// Applies a layer to a tensor. A `forward` in it that is read sees the tensor's memory; where one gives a view of it, or the tensor itself, so does this.
+/// Applies a layer to a tensor. A `forward` in it that is read sees the tensor's memory; where one
+/// gives a view of it, or the tensor itself, so does this.
 pub(super) fn handing(given: &Traced, apply: impl FnOnce() -> Traced) -> Traced {
     let Some(run) = RUNS.with_borrow(|runs| runs.last().map(Rc::clone)) else { return apply() };
     run.handed.replace(Handed { given: Some(given.shallow_clone()), returned: None });
@@ -84,7 +87,8 @@ fn handed(input: &Flow) -> Option<Traced> {
 /// After so many operations behind an error, a loop that waits for a size is given up.
 const MOST_OPERATIONS_BEHIND_AN_ERROR: usize = 100_000;
 
-/// Runs part of a pass at a place of a `forward`. `None` where there was an error before, or is one now.
+/// Runs part of a pass at a place of a `forward`. `None` where there was an error before, or is one
+/// now.
 pub(super) fn record<T>(
     at: &'static Location<'static>,
     run: impl FnOnce(&mut Tracer) -> Result<T>,
@@ -225,7 +229,8 @@ fn loosened(cx: &Tracer, flow: Flow) -> Result<Flow> {
     Ok(Value { form, ..value }.into())
 }
 
-/// Says that a part's wiring is declared by its fields, and returns its input as such a part sees it: what `#[prune(sequential)]` calls.
+/// Says that a part's wiring is declared by its fields, and returns its input as such a part sees
+/// it: what `#[prune(sequential)]` calls.
 ///
 /// # Errors
 /// [`Error::Layer`] when the channels are not in dimension 1.
@@ -248,7 +253,8 @@ pub fn declared(
     }
 }
 
-/// Says the shapes of a model's inputs for one sample: what `#[prune(input = [3, 224, 224])]` calls.
+/// Says the shapes of a model's inputs for one sample: what `#[prune(input = [3, 224, 224])]`
+/// calls.
 ///
 /// # Errors
 /// [`Error::Part`] when there are not as many inputs, [`Error::Width`], [`Error::Layer`].

@@ -251,7 +251,8 @@ impl Traced {
         normed.scaled_and_shifted("layer_norm", weight, bias, None)
     }
 
-    /// Normalised over groups of channels and all positions, then scaled and shifted by tensors of the model.
+    /// Normalised over groups of channels and all positions, then scaled and shifted by tensors of
+    /// the model.
     #[track_caller]
     pub fn group_norm<W: AffineTensor>(
         &self,
@@ -269,7 +270,8 @@ impl Traced {
         normed.scaled_and_shifted("group_norm", weight, bias, Some(1))
     }
 
-    /// Each channel of each sample normalised over its positions, then scaled and shifted by tensors of the model.
+    /// Each channel of each sample normalised over its positions, then scaled and shifted by
+    /// tensors of the model.
     #[track_caller]
     #[allow(clippy::too_many_arguments)]
     pub fn instance_norm<W: AffineTensor>(
@@ -293,7 +295,8 @@ impl Traced {
         normed.scaled_and_shifted("instance_norm", weight, bias, Some(1))
     }
 
-    /// A scale and a shift by tensors whose dimensions are the last ones, or one dimension of the tensor.
+    /// A scale and a shift by tensors whose dimensions are the last ones, or one dimension of the
+    /// tensor.
     #[track_caller]
     fn scaled_and_shifted<W: AffineTensor>(
         &self,

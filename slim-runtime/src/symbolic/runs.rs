@@ -6,11 +6,13 @@ use crate::graph::shape::{Decider, Decisions};
 use crate::graph::{LayerNode, Probe, Recording, Sources, Step, Tracer};
 use crate::{Error, Prunable, Result};
 
-/// Factors by which numbers of channels are multiplied, so that they differ from numbers that are written out: primes, of which hardly any number that
-/// is written out is a multiple. They are small, so that a list with a number for each channel and position fits in memory.
+/// Factors by which numbers of channels are multiplied, so that they differ from numbers that are
+/// written out: primes, of which hardly any number that is written out is a multiple. They are
+/// small, so that a list with a number for each channel and position fits in memory.
 const SCALES: [i64; 2] = [101, 103];
 
-/// Positions of an input whose shape is not given: even; odd; high; wide. There are few of them in all, for lists with a number for each pair of them.
+/// Positions of an input whose shape is not given: even; odd; high; wide. There are few of them in
+/// all, for lists with a number for each pair of them.
 const POSITIONS: [[i64; 3]; 4] = [[96, 80, 48], [97, 81, 49], [640, 32, 32], [32, 640, 32]];
 
 /// Samples of the runs for the last two of these.
@@ -21,13 +23,15 @@ const SQUARE: [i64; 3] = [256, 256, 256];
 
 const SAMPLES: i64 = 3;
 
-/// The symbolic pass of a whole model. `shapes` are those of its inputs, where a sample says them; `is_slimmed` whether it has been slimmed just now.
+/// The symbolic pass of a whole model. `shapes` are those of its inputs, where a sample says them;
+/// `is_slimmed` whether it has been slimmed just now.
 ///
-/// A `forward` that asks for no sizes is run once for evaluation and once for training. One that does is also told other sizes, and numbers of channels as they are; all
-/// runs must do the same.
+/// A `forward` that asks for no sizes is run once for evaluation and once for training. One that
+/// does is also told other sizes, and numbers of channels as they are; all runs must do the same.
 ///
 /// # Errors
-/// Those of [`Prunable::trace`]; [`Error::Layer`] for layers that no run applies, and where runs differ.
+/// Those of [`Prunable::trace`]; [`Error::Layer`] for layers that no run applies, and where runs
+/// differ.
 pub(crate) fn record<M: Prunable + ?Sized>(
     model: &M,
     shapes: Option<&[Vec<i64>]>,
@@ -150,7 +154,8 @@ fn on_width(difference: &Difference) -> Error {
     )
 }
 
-/// The first difference of two runs; `numbers` says whether the numbers that operations are given count.
+/// The first difference of two runs; `numbers` says whether the numbers that operations are given
+/// count.
 fn difference(a: &Recording, b: &Recording, numbers: bool) -> Option<Difference> {
     let steps = a.steps.len().max(b.steps.len());
     (0..steps).find_map(|index| {
@@ -176,7 +181,8 @@ fn difference(a: &Recording, b: &Recording, numbers: bool) -> Option<Difference>
     })
 }
 
-/// Whether two recordings of one model, told the same, are alike: they are, unless `forward` draws random numbers.
+/// Whether two recordings of one model, told the same, are alike: they are, unless `forward` draws
+/// random numbers.
 pub(crate) fn are_alike(a: &Recording, b: &Recording) -> bool {
     let constants = |recording: &Recording| -> Vec<Vec<u64>> {
         let operations = recording.steps.iter().filter_map(|step| match step {
@@ -229,7 +235,8 @@ impl Recording {
         }
     }
 
-    /// Takes over the numbers that operations are given from a run that was told numbers of channels as they are.
+    /// Takes over the numbers that operations are given from a run that was told numbers of
+    /// channels as they are.
     fn take_numbers(&mut self, other: &Recording) {
         for (step, twin) in self.steps.iter_mut().zip(&other.steps) {
             if let (Step::Operation(own), Step::Operation(twin)) = (step, twin) {
@@ -238,7 +245,8 @@ impl Recording {
         }
     }
 
-    /// Hides the layers from `count` on that stand among the first ones too: those of a second run. What they say of channels stays.
+    /// Hides the layers from `count` on that stand among the first ones too: those of a second run.
+    /// What they say of channels stays.
     fn hide_repeated(&mut self, count: usize) {
         let known: HashSet<(String, String)> = self.layers[..count].iter().map(identity).collect();
         let mut place: HashMap<usize, usize> = (0..count).map(|index| (index, index)).collect();

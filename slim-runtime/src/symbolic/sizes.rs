@@ -8,7 +8,7 @@ use super::table::operations;
 use super::traced::shaped;
 use super::{Traced, pass};
 use crate::graph::shape::Shape;
-use crate::graph::{Form, Positions};
+use crate::graph::{ElementCount, Form};
 
 operations! {
     "Sizes" {
@@ -52,7 +52,8 @@ impl Traced {
         self.sizes(None).unwrap_or_else(|| vec![1; 4])
     }
 
-    /// The number of dimensions. Where nothing is known of them it is that of an image, or of features, and the report names the line.
+    /// The number of dimensions. Where nothing is known of them it is that of an image, or of
+    /// features, and the report names the line.
     #[track_caller]
     pub fn dim(&self) -> usize {
         let at = Location::caller();
@@ -63,7 +64,7 @@ impl Traced {
                 return Ok(shape.rank());
             }
             cx.recording.asked.ranks.push(at);
-            Ok(if matches!(form, Some(Form::Loose(Positions::One))) { 2 } else { 4 })
+            Ok(if matches!(form, Some(Form::Loose(ElementCount::One))) { 2 } else { 4 })
         });
         rank.unwrap_or(4)
     }

@@ -44,8 +44,9 @@ mod tests {
     fn page() -> String {
         let mut page = String::from(
             "What each operation of a forward pass does to channels, as `#[forward]` reads it.\n\n\
-            A name stands for its forms in place too, where tch has them (`relu_`, `+=`). *Gated* channels carry zeros once the γ and β of their batch norms are zero; \
-            who reads an *ungated* channel keeps it.\n",
+            A name stands for its forms in place too, where tch has them (`relu_`, `+=`). *Gated* channels\n\
+            carry zeros once the γ and β of their batch norms are zero; who reads an *ungated* channel keeps\n\
+            it.\n",
         );
         let mut group = "";
         for row in OPERATIONS.iter().copied().flatten() {

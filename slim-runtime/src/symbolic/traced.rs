@@ -7,12 +7,14 @@ use std::rc::Rc;
 use super::memory::{Memory, ViewOf};
 use super::pass;
 use crate::graph::shape::Shape;
-use crate::graph::{Form, Positions, Tracer, Value};
+use crate::graph::{ElementCount, Form, Tracer, Value};
 use crate::{Error, Flow, Result};
 
-/// A tensor of a symbolic forward pass: the channels that it carries, and no elements. It has the methods of a [`Tensor`](tch::Tensor).
+/// A tensor of a symbolic forward pass: the channels that it carries, and no elements. It has the
+/// methods of a [`Tensor`](tch::Tensor).
 ///
-/// In the copy of a `forward` that [`#[forward]`](crate::forward) makes, `Tensor` is the name of this type. Each method is described by what it does to channels: see
+/// In the copy of a `forward` that [`#[forward]`](crate::forward) makes, `Tensor` is the name of
+/// this type. Each method is described by what it does to channels: see
 /// [`guide::operations`](crate::guide::operations).
 pub struct Traced {
     /// Shared by `shallow_clone`, as a tensor's memory is.
@@ -40,7 +42,8 @@ impl Traced {
         Traced { memory: Memory::new(Some(flow)) }
     }
 
-    /// What an operation gives that failed. Whatever is done with it does nothing: the first error is the one that counts.
+    /// What an operation gives that failed. Whatever is done with it does nothing: the first error
+    /// is the one that counts.
     pub(super) fn failed() -> Self {
         Traced { memory: Memory::new(None) }
     }
@@ -126,7 +129,7 @@ pub(super) fn shaped(cx: &Tracer, value: &Value, rank: Option<usize>) -> (Value,
     let shape = match &value.form {
         Form::Dims(shape) => return (value.clone(), shape.clone()),
         // Features, which are the last dimension.
-        Form::Loose(Positions::One) => {
+        Form::Loose(ElementCount::One) => {
             let rank = rank.unwrap_or(2);
             let order: Vec<usize> = (0..rank).filter(|&dim| dim != 1).chain([1]).collect();
             let shape = cx.assumed_shape(value.len(), rank.max(2));

@@ -10,12 +10,14 @@ use crate::analysis::Masking;
 use crate::graph::LayerKind;
 use crate::{Error, Prunable, Result, fault};
 
-/// Estimates the running mean and variance of every batch norm anew, as plain averages over batches: what slimming has changed of them is made good
-/// without training.
+/// Estimates the running mean and variance of every batch norm anew, as plain averages over
+/// batches: what slimming has changed of them is made good without training.
 ///
-/// `forward` runs the model on a batch **in training mode**, once for each. The result is what PyTorch's `torch.optim.swa_utils.update_bn` gives (a momentum of
-/// `None`), whatever the momentum of the layers: the mean over the batches of each batch's mean and unbiased variance. A batch norm that is
-/// applied several times in a pass weighs its uses by its momentum. As in any training pass, dropout is at work. No gradient is computed.
+/// `forward` runs the model on a batch **in training mode**, once for each. The result is what
+/// PyTorch's `torch.optim.swa_utils.update_bn` gives (a momentum of `None`), whatever the momentum
+/// of the layers: the mean over the batches of each batch's mean and unbiased variance. A batch
+/// norm that is applied several times in a pass weighs its uses by its momentum. As in any training
+/// pass, dropout is at work. No gradient is computed.
 ///
 /// ```
 /// use slim_runtime::{Prunable, recalibrate};
@@ -45,8 +47,10 @@ use crate::{Error, Prunable, Result, fault};
 /// ```
 ///
 /// # Errors
-/// [`Error::Recalibration`] where there is no batch, where a batch norm's statistics have not moved (`forward` does not reach it, or not in training mode), are not
-/// finite, or move by an unknown momentum; whatever `forward` returns. After an error, and when `forward` panics, all statistics are what they were, to the bit.
+/// [`Error::Recalibration`] where there is no batch, where a batch norm's statistics have not moved
+/// (`forward` does not reach it, or not in training mode), are not finite, or move by an unknown
+/// momentum; whatever `forward` returns. After an error, and when `forward` panics, all statistics
+/// are what they were, to the bit.
 pub fn recalibrate<M: Prunable, B, T>(
     model: &mut M,
     batches: impl IntoIterator<Item = B>,
@@ -71,7 +75,8 @@ pub fn recalibrate<M: Prunable, B, T>(
     norms.finish()
 }
 
-/// Every batch norm of a model, once. Dropped before it is finished, it gives all of them their statistics back.
+/// Every batch norm of a model, once. Dropped before it is finished, it gives all of them their
+/// statistics back.
 struct Norms {
     norms: Vec<Norm>,
     finished: bool,
@@ -87,7 +92,8 @@ struct Norm {
     batches: u32,
     /// How much of what was there before is left after a pass.
     left: f64,
-    /// What is there before a pass: almost zero, so that nothing is rounded away, and no variance can be.
+    /// What is there before a pass: almost zero, so that nothing is rounded away, and no variance
+    /// can be.
     start: f64,
 }
 
@@ -189,7 +195,8 @@ impl Drop for Norms {
             let _no_grad = tch::no_grad_guard();
             for norm in &mut self.norms {
                 for (live, old) in norm.live.iter_mut().zip(&norm.old) {
-                    // The same copy has gone well in the other direction, and there is nothing left to do about a failure.
+                    // The same copy has gone well in the other direction, and there is nothing left
+                    // to do about a failure.
                     let _ = live.f_copy_(old);
                 }
             }

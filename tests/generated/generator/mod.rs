@@ -1,4 +1,5 @@
-//! Writes networks as Rust code: random graphs of layers and operations, in the many ways of writing them.
+//! Writes networks as Rust code: random graphs of layers and operations, in the many ways of
+//! writing them.
 
 mod steps;
 

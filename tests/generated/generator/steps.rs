@@ -506,7 +506,8 @@ impl Network {
         else {
             return self.plain(image);
         };
-        // Some convolutions are applied to a single position, of which a kernel of 3 sees the padding.
+        // Some convolutions are applied to a single position, of which a kernel of 3 sees the
+        // padding.
         let value = self.applied(&field, &image.name);
         let made = self.bind(&value, outputs, image.size);
         self.normed(&made)

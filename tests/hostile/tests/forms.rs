@@ -1,4 +1,5 @@
-//! Every form of struct: tuple, unit, generic, with lifetimes, `where` clauses, `#[cfg]` fields, any visibility, plain values as fields.
+//! Every form of struct: tuple, unit, generic, with lifetimes, `where` clauses, `#[cfg]` fields,
+//! any visibility, plain values as fields.
 #![deny(warnings)]
 
 use std::marker::PhantomData;

@@ -1,4 +1,5 @@
-//! `model!` without prelude, all warnings denied, the crate renamed, and every name that an expansion might use taken by something else.
+//! `model!` without prelude, all warnings denied, the crate renamed, and every name that an
+//! expansion might use taken by something else.
 #![no_implicit_prelude]
 #![deny(warnings, missing_docs, unused_qualifications, unreachable_pub, clippy::all)]
 
@@ -130,7 +131,8 @@ pub mod public {
     }
 }
 
-/// Declared inside `macro_rules!`, with names, widths, a layer and a visibility from outside and from inside.
+/// Declared inside `macro_rules!`, with names, widths, a layer and a visibility from outside and
+/// from inside.
 macro_rules! declare {
     ($(#[$attr:meta])* $vis:vis $name:ident, $node:ident, $inside:expr, $kernel:literal, $block:ident, $path:path) => {
         ::pruning::model! {

@@ -1,4 +1,5 @@
-//! No prelude, all warnings denied, the crate renamed, and every name that an expansion might use taken by something else.
+//! No prelude, all warnings denied, the crate renamed, and every name that an expansion might use
+//! taken by something else.
 #![no_implicit_prelude]
 #![deny(
     warnings,
@@ -34,7 +35,8 @@ use shadows::{
     Box, Clone, Err, Flow, LayerVisitor, Ok, Option, Prunable, Result, Some, String, Tracer, Vec,
 };
 
-/// Every type is written with its full path, and field names meet those of local variables in expansions.
+/// Every type is written with its full path, and field names meet those of local variables in
+/// expansions.
 #[derive(::core::fmt::Debug, ::pruning::Prunable)]
 #[prune(sequential)]
 #[prune(crate = "::pruning", input = 3)]

@@ -1,4 +1,5 @@
-//! Networks from files of every kind. `tests/fixtures/checkpoints.py` has made those of PyTorch and of the reference.
+//! Networks from files of every kind. `tests/fixtures/checkpoints.py` has made those of PyTorch and
+//! of the reference.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod contradictions;

@@ -118,7 +118,8 @@ const TINY: [(&str, i64, &[i64]); 7] = [
     ("classifier.bias", 10, &[10]),
 ];
 
-/// A file of that VGG, its names behind `prefix`, its classifier of a `kind`, and what is `around` the dict.
+/// A file of that VGG, its names behind `prefix`, its classifier of a `kind`, and what is `around`
+/// the dict.
 pub fn tiny_vgg(prefix: &str, kind: &str, around: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Vec<u8> {
     let keys: Vec<_> =
         (0..TINY.len()).map(|key| (key.to_string(), format!("{prefix}{}", TINY[key].0))).collect();

@@ -1,6 +1,7 @@
 //! `#[forward]`: what is read from forward passes as people write them, and what is refused.
 
-// Code as people write it; `unwrap` stands in forward passes and `panic!` in helpers, which clippy does not take for tests.
+// Code as people write it; `unwrap` stands in forward passes and `panic!` in helpers, which clippy
+// does not take for tests.
 #![allow(unused_qualifications, clippy::unwrap_used, clippy::panic, clippy::large_enum_variant)]
 
 mod changing;
@@ -18,7 +19,8 @@ use slim_tests::fill::fill;
 use tch::nn::{self, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
 
-/// A struct of layers with a forward pass that is read, and its constructor: every field is made by an expression of its path.
+/// A struct of layers with a forward pass that is read, and its constructor: every field is made by
+/// an expression of its path.
 macro_rules! net {
     ($name:ident { $($field:ident: $ty:ty = $make:expr),* $(,)? } |$this:ident, $xs:ident, $train:ident| $body:expr) => {
         #[derive(Debug, slim_runtime::Prunable)]

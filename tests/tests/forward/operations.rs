@@ -1,7 +1,7 @@
 //! Every operation of the table, in a network whose channels are slimmed and masked at random.
 //!
-//! A case is a body between two batch norms and a reader. `slims` means that channels in front of it
-//! go, `stays` that none do, and `refused` that planning says why, with the place.
+//! A case is a body between two batch norms and a reader. `slims` means that channels in front of
+//! it go, `stays` that none do, and `refused` that planning says why, with the place.
 
 use std::collections::BTreeSet;
 use std::ops::{Add, Div, Mul, Sub};

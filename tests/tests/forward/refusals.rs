@@ -6,7 +6,8 @@ use tch::nn::{self, VarStore};
 
 use super::{bn, built, conv, images, left, net, refusal, slimmed_is_masked};
 
-/// conv1, bn1, something in between that is refused, and a reader; the texts start with file and line.
+/// conv1, bn1, something in between that is refused, and a reader; the texts start with file and
+/// line.
 macro_rules! refused {
     ($($test:ident $reader:literal |$xs:ident| $body:expr => $expected:expr;)+) => {$(
         #[test]

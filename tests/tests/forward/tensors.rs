@@ -128,7 +128,8 @@ fn a_part_of_a_tensor_is_refused() {
 
 #[test]
 fn attention_written_out_loses_head_dimensions_or_whole_heads() {
-    /// Self-attention over tokens; heads by a literal, or head dimensions by one. Which outputs of the projection are left.
+    /// Self-attention over tokens; heads by a literal, or head dimensions by one. Which outputs of
+    /// the projection are left.
     macro_rules! attention {
         ($name:ident, $heads:expr, $dim:expr) => {
             fn $name() -> Vec<usize> {

@@ -1,4 +1,5 @@
-//! Safetensors files: one that is not sound, or not the store's, is refused, and the store is what it was.
+//! Safetensors files: one that is not sound, or not the store's, is refused, and the store is what
+//! it was.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! Files of PyTorch, of tch and of the reference: what is not sound is refused by name, and no file makes a network that does not run.
+//! Files of PyTorch, of tch and of the reference: what is not sound is refused by name, and no file
+//! makes a network that does not run.
 
 use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};

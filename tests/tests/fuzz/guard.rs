@@ -20,11 +20,13 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// Far more than any input takes on the slowest machine.
 const HANG: Duration = Duration::from_secs(60);
 
-/// What may be taken for nothing at all, here and where other tests make their inputs, and for each byte of an input.
+/// What may be taken for nothing at all, here and where other tests make their inputs, and for each
+/// byte of an input.
 const MEMORY_FOR_ANY: usize = 8 << 20;
 const MEMORY_PER_BYTE: usize = 64;
 
-/// Runs `check`, which says whether an input was accepted, on as many as are asked for. Of changed inputs some are, and some are not.
+/// Runs `check`, which says whether an input was accepted, on as many as are asked for. Of changed
+/// inputs some are, and some are not.
 pub fn fuzz<S: Strategy>(cases: u32, inputs: S, check: impl Fn(&S::Value) -> bool)
 where
     S::Value: AsRef<[u8]> + Debug,
@@ -57,7 +59,8 @@ pub fn corpus(folder: &str, check: impl Fn(&[u8]) -> bool) {
     }
 }
 
-/// Ends the program, which no test can, when an input takes too long; fails when it takes too much memory.
+/// Ends the program, which no test can, when an input takes too long; fails when it takes too much
+/// memory.
 fn guarded(input: &[u8], check: impl FnOnce()) {
     // A failed input poisons it, and says nothing of the next.
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,5 @@
-//! `plan.json`: whatever it says is refused, or can be printed, counted and written, and carried out by the network that it is for.
+//! `plan.json`: whatever it says is refused, or can be printed, counted and written, and carried
+//! out by the network that it is for.
 
 use std::collections::BTreeMap;
 

@@ -5,7 +5,8 @@ use crate::graph::{Groups, Op, Shape, Spec, Squash, Value};
 use crate::grow::{Behind, Grower, WIDEST};
 
 impl Grower {
-    /// A value beside the raw output of a convolution, so that groups of channels are behind a batch norm in part. A multiple of 4 channels.
+    /// A value beside the raw output of a convolution, so that groups of channels are behind a
+    /// batch norm in part. A multiple of 4 channels.
     fn uneven(&mut self, gene: &Gene) -> Option<Value> {
         let from = self.value(gene, 0, |shape| !shape.flat && shape.width < 8)?;
         let width = self.shape(from).width;
@@ -79,7 +80,8 @@ impl Grower {
         let op = if gene.kind == Kind::Add {
             Op::Add(a, b)
         } else {
-            // A sigmoid is not zero where its batch norm is: right only if the other factor is, or if nothing is said of the batch norm.
+            // A sigmoid is not zero where its batch norm is: right only if the other factor is, or
+            // if nothing is said of the batch norm.
             let right = self.behind[a] == Behind::Norm || self.behind[b] == Behind::Conv;
             let squash = if gene.flag(11) { Squash::Sigmoid } else { Squash::Hardsigmoid };
             Op::Multiply(a, b, (right && gene.flag(10)).then_some(squash))

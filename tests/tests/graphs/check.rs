@@ -19,7 +19,8 @@ fn uses(net: &Net) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Sets γ and β of removed channels to zero, and nothing else; or every parameter that makes or scales them, where the plan is by weights.
+/// Sets γ and β of removed channels to zero, and nothing else; or every parameter that makes or
+/// scales them, where the plan is by weights.
 pub fn mask(net: &Net, plan: &Plan) {
     zero(net, plan, &["weight", "bias"]);
 }
@@ -43,7 +44,8 @@ fn zero(net: &Net, plan: &Plan, tensors: &[&str]) {
     }
 }
 
-/// Whatever has a dimension of outputs or of channels that are treated one by one, and not only of inputs.
+/// Whatever has a dimension of outputs or of channels that are treated one by one, and not only of
+/// inputs.
 fn mask_parameters(net: &Net, plan: &Plan) {
     for (layer, planned) in uses(net).zip(plan.layers()) {
         for tensor in planned.tensors.iter().filter(|tensor| tensor.role == Role::Parameter) {
@@ -96,7 +98,8 @@ fn known(axis: &str) -> &'static str {
     names.into_iter().find(|name| *name == axis).unwrap_or_else(|| panic!("an axis `{axis}`"))
 }
 
-/// Tensors of layers, variables of the same name in the store, and the plan are of one mind, and nothing else has changed its shape.
+/// Tensors of layers, variables of the same name in the store, and the plan are of one mind, and
+/// nothing else has changed its shape.
 pub fn assert_store_agrees(
     net: &Net,
     vs: &VarStore,
@@ -143,7 +146,8 @@ pub fn assert_original_channels(net: &Net, plan: &Plan, dense: &BTreeMap<String,
     });
 }
 
-/// Every tensor is zero but for the positions that stay, and variables without a layer are as they were.
+/// Every tensor is zero but for the positions that stay, and variables without a layer are as they
+/// were.
 pub fn assert_store_is_expanded(
     net: &Net,
     vs: &VarStore,
@@ -235,7 +239,8 @@ pub fn assert_close(found: &[Tensor], expected: &[Tensor]) {
     }
 }
 
-/// Slims and compares with what the network gives when it is masked. `false` where nothing may be removed.
+/// Slims and compares with what the network gives when it is masked. `false` where nothing may be
+/// removed.
 pub fn assert_slimmed_is_masked(net: &mut Net, vs: &VarStore, slimming: &Slimming) -> bool {
     let plan = match net.plan(slimming) {
         Ok(plan) => plan,
@@ -255,8 +260,9 @@ pub fn assert_slimmed_is_masked(net: &mut Net, vs: &VarStore, slimming: &Slimmin
     true
 }
 
-/// Slims and absorbs, and compares with what the network gives when γ of removed channels is zero and β is kept. Returns how many readers have absorbed;
-/// `None` where something is dropped, or inexact, and there is nothing to compare with.
+/// Slims and absorbs, and compares with what the network gives when γ of removed channels is zero
+/// and β is kept. Returns how many readers have absorbed; `None` where something is dropped, or
+/// inexact, and there is nothing to compare with.
 pub fn assert_absorbed_is_dense(net: &mut Net, vs: &VarStore, ratio: f64) -> Option<usize> {
     let plan = net.plan(&Slimming::ratio(ratio).absorb()).ok()?;
     let (images, before) = (net.images(), values(vs));

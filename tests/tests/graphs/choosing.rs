@@ -1,4 +1,5 @@
-//! What can be asked for, on random networks: bounds and budgets hold, and what other masks leave is the slimmed network too.
+//! What can be asked for, on random networks: bounds and budgets hold, and what other masks leave
+//! is the slimmed network too.
 
 use proptest::prelude::*;
 use slim_runtime::criterion::{Fpgm, L1, L2, Random};

@@ -1,8 +1,9 @@
-//! What the library says of dependencies: who gives channels to whom is found here by walking the graph, and which of them stay or go together by plans.
+//! What the library says of dependencies: who gives channels to whom is found here by walking the
+//! graph, and which of them stay or go together by plans.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use slim_runtime::dependencies::Part;
+use slim_runtime::dependencies::ChannelRole;
 use slim_runtime::{Coupling, Dependencies, LayerKind, Plan, Prunable, Slimming};
 use tch::Tensor;
 
@@ -123,8 +124,8 @@ fn planned(plan: &Plan) -> impl Iterator<Item = &slim_runtime::LayerPlan> {
     plan.layers().iter().filter(|layer| !layer.axes.is_empty())
 }
 
-/// Takes the γ of one unit to zero, and looks at what goes: that unit alone, everywhere that it is said to be, and so in all layers of its group and in no other.
-/// Returns whether it went.
+/// Takes the γ of one unit to zero, and looks at what goes: that unit alone, everywhere that it is
+/// said to be, and so in all layers of its group and in no other. Returns whether it went.
 pub fn assert_goes_alone(net: &Net, dependencies: &Dependencies, pick: usize) -> bool {
     let free: Vec<_> = dependencies.groups.iter().filter(|group| group.held.is_none()).collect();
     if free.is_empty() {
@@ -179,7 +180,7 @@ fn set_scales(net: &Net, dependencies: &Dependencies, unit: usize) {
         .groups
         .iter()
         .flat_map(|group| &group.members)
-        .filter(|member| member.role == Part::Scales);
+        .filter(|member| member.role == ChannelRole::Scales);
     let scales: BTreeSet<usize> = scales.map(|member| member.layer).collect();
     for layer in scales.into_iter().map(|layer| &dependencies.layers[layer]) {
         assert_eq!(layer.kind, LayerKind::BatchNorm);

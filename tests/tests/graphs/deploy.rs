@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use slim_runtime::{Deployed, Error, NormFate, deploy};
+use slim_runtime::{Deployed, Error, NormOutcome, deploy};
 use tch::Tensor;
 
 use crate::check::assert_close;
@@ -35,12 +35,13 @@ pub fn found(deployed: &Deployed) -> BTreeSet<String> {
     deployed
         .norms
         .iter()
-        .filter(|norm| !matches!(norm.fate, NormFate::Left { .. }))
+        .filter(|norm| !matches!(norm.fate, NormOutcome::Left { .. }))
         .map(|norm| norm.path.clone())
         .collect()
 }
 
-/// Names of batch norms all of whose uses are behind uses of one layer that nothing else reads, and that is used nowhere else.
+/// Names of batch norms all of whose uses are behind uses of one layer that nothing else reads, and
+/// that is used nowhere else.
 pub fn expected(graph: &Graph) -> BTreeSet<String> {
     let uses =
         |layer: usize| {

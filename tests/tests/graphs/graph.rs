@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// What an op reads: a position in the list of all values, the inputs first, then what the ops give, in order.
+/// What an op reads: a position in the list of all values, the inputs first, then what the ops
+/// give, in order.
 pub type Value = usize;
 
 /// Layers that ops apply to values.
@@ -36,7 +37,8 @@ pub struct Layer {
     pub ties: Vec<Tie>,
 }
 
-/// A tensor of a layer that is another layer's: its name here, whose it is, and its name there. The owner's is tied to no other.
+/// A tensor of a layer that is another layer's: its name here, whose it is, and its name there. The
+/// owner's is tied to no other.
 #[derive(Debug, Clone)]
 pub struct Tie {
     pub name: &'static str,

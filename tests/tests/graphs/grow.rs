@@ -1,4 +1,5 @@
-//! Random networks: each gene adds an op or a block where its numbers point, so that any list of genes is a network and fewer genes are a smaller one.
+//! Random networks: each gene adds an op or a block where its numbers point, so that any list of
+//! genes is a network and fewer genes are a smaller one.
 
 use proptest::prelude::*;
 
@@ -259,7 +260,8 @@ impl Grower {
         Some(())
     }
 
-    /// Heads on what nothing has read: all images together, all flat values together. Some are the output as they are, some are forgotten.
+    /// Heads on what nothing has read: all images together, all flat values together. Some are the
+    /// output as they are, some are forgotten.
     fn finish(mut self, choice: u16) -> Graph {
         let read: Vec<Value> = self.graph.ops.iter().flat_map(reads).collect();
         let unread = |flat: bool| -> Vec<Value> {

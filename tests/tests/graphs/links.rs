@@ -1,4 +1,5 @@
-//! Which channels are the same, said cell by cell: a cell is a channel of a value, or a position in a dimension of a tensor.
+//! Which channels are the same, said cell by cell: a cell is a channel of a value, or a position in
+//! a dimension of a tensor.
 
 use std::collections::HashMap;
 use std::ops::Range;

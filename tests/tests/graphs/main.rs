@@ -1,8 +1,10 @@
-//! Random graphs of everything that can be pruned: slimmed = masked, and plans are what brute force finds.
+//! Random graphs of everything that can be pruned: slimmed = masked, and plans are what brute force
+//! finds.
 //!
-//! A network is data (`graph`), grown from random numbers (`gene`, `grow`, `blocks`, `reuse`). One file runs and traces it (`net`, with its layers in `parts`), and another
-//! says what a plan should be (`oracle`, from what `links` says of each op): written independently of each other and of the library, so a mistake in
-//! what an operation means shows as a difference.
+//! A network is data (`graph`), grown from random numbers (`gene`, `grow`, `blocks`, `reuse`). One
+//! file runs and traces it (`net`, with its layers in `parts`), and another says what a plan should
+//! be (`oracle`, from what `links` says of each op): written independently of each other and of the
+//! library, so a mistake in what an operation means shows as a difference.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod blocks;

@@ -1,4 +1,5 @@
-//! A network that can be run, traced and slimmed: `forward` and `trace` are written by hand, and independently of each other.
+//! A network that can be run, traced and slimmed: `forward` and `trace` are written by hand, and
+//! independently of each other.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +43,8 @@ impl Net {
         (net, vs)
     }
 
-    /// Tests run in threads and torch's generator is one for all, so the values come from one of our own.
+    /// Tests run in threads and torch's generator is one for all, so the values come from one of
+    /// our own.
     fn randomise(&self) {
         let _no_grad = tch::no_grad_guard();
         let mut random = fastrand::Rng::with_seed(self.graph.seed);
@@ -100,7 +102,8 @@ impl Net {
         values
     }
 
-    /// What a linear layer reads of images: with a concatenation in the graph the flattening has to be said, else it is found.
+    /// What a linear layer reads of images: with a concatenation in the graph the flattening has to
+    /// be said, else it is found.
     fn flattened(&self, cx: &mut Tracer, layer: usize, from: usize, flow: &Flow) -> Result<Flow> {
         let said = self.graph.ops.iter().any(|op| matches!(op, Op::Concat(_)));
         match self.graph.layers[layer].spec {

@@ -1,5 +1,6 @@
-//! What a plan should say, found out by brute force from the graph and the scales: labels that spread until nothing changes, and for each class of
-//! channels a run on plain numbers with that class's batch norms at zero, to see whether some reader would miss it.
+//! What a plan should say, found out by brute force from the graph and the scales: labels that
+//! spread until nothing changes, and for each class of channels a run on plain numbers with that
+//! class's batch norms at zero, to see whether some reader would miss it.
 //!
 //! Nothing of the library is used, and nothing is clever.
 
@@ -255,7 +256,8 @@ fn spread(cells: usize, equal: &[(Cell, Cell)]) -> Vec<usize> {
     }
 }
 
-/// Whether nothing that must stay is in a class, and every reader sees zeros in it once its scales and shifts are zero.
+/// Whether nothing that must stay is in a class, and every reader sees zeros in it once its scales
+/// and shifts are zero.
 fn may_go(graph: &Graph, links: &Links, labels: &[usize], class: usize) -> bool {
     if links.held.iter().any(|&cell| labels[cell] == class) {
         return false;
@@ -264,8 +266,8 @@ fn may_go(graph: &Graph, links: &Links, labels: &[usize], class: usize) -> bool 
     links.read.iter().filter(|&&cell| labels[cell] == class).all(|&cell| values[cell] == 0.)
 }
 
-/// A run on one number for each channel, by cell: positive, or zero for what carries zeros when the norms of `class` are zero.
-/// What mixes channels gives something, whatever it reads.
+/// A run on one number for each channel, by cell: positive, or zero for what carries zeros when the
+/// norms of `class` are zero. What mixes channels gives something, whatever it reads.
 fn run(graph: &Graph, links: &Links, labels: &[usize], class: usize) -> Vec<f64> {
     let mut values = vec![1.; links.cells];
     let mut next = graph.inputs.len();
@@ -411,7 +413,8 @@ fn is_layers_own(spec: &Spec, axis: &str) -> bool {
     }
 }
 
-/// How many channels a layer needs: one, but two in each group of tch's own grouped convolutions, which with one would be taken for depthwise.
+/// How many channels a layer needs: one, but two in each group of tch's own grouped convolutions,
+/// which with one would be taken for depthwise.
 fn needed(spec: &Spec, axis: &str) -> usize {
     match spec {
         Spec::Conv(Conv { plain: true, groups: Groups::Equal(2..), .. }) if axis == "in" => 2,

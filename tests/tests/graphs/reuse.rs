@@ -54,7 +54,8 @@ pub fn tie(grower: &mut Grower, gene: &Gene) -> Option<()> {
     Some(())
 }
 
-/// Makes a batch norm behind a scale that has the same tensor: what ranks channels here only scales them there.
+/// Makes a batch norm behind a scale that has the same tensor: what ranks channels here only scales
+/// them there.
 pub fn tie_norm(grower: &mut Grower, gene: &Gene, scaled: Value) {
     let graph = &grower.graph;
     let ties = vec![Tie { name: "weight", owner: graph.owner(graph.layers.len() - 1, "value") }];
@@ -75,7 +76,8 @@ fn twins(gene: &Gene, owner: &Spec) -> Vec<(Spec, Names)> {
             twins.push((Spec::Conv(conv.clone()), weight()));
             let (outputs, part) = (conv.outputs, conv.inputs / conv.groups.count());
             if let Groups::Whole(_) = conv.groups {
-                // The weight's second dimension is the inputs of a group, here free, there followed.
+                // The weight's second dimension is the inputs of a group, here free, there
+                // followed.
                 let whole = Conv { inputs: part, groups: Groups::Equal(1), ..conv.clone() };
                 twins.push((Spec::Conv(whole), weight()));
             } else if conv.groups == Groups::Equal(1) {

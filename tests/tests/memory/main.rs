@@ -1,4 +1,5 @@
-//! How much memory surgery takes: what is kept, and one layer. A program of its own, since it looks at the whole process.
+//! How much memory surgery takes: what is kept, and one layer. A program of its own, since it looks
+//! at the whole process.
 
 #![cfg(target_os = "linux")]
 
@@ -25,7 +26,8 @@ model! {
     }
 }
 
-/// Of the kernel's account of this process, in bytes: `VmRSS` is what it has, `VmHWM` the most that it had.
+/// Of the kernel's account of this process, in bytes: `VmRSS` is what it has, `VmHWM` the most that
+/// it had.
 fn memory(entry: &str) -> Option<i64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with(entry))?;

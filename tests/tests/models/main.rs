@@ -1,4 +1,5 @@
-//! `model!`: the networks of the zoo written once more, with equal outputs, plans and costs; and each form of a statement.
+//! `model!`: the networks of the zoo written once more, with equal outputs, plans and costs; and
+//! each form of a statement.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod forms;
@@ -18,7 +19,8 @@ fn cost<M: ModuleT + Prunable>(net: &M, images: &Tensor) -> Cost {
     net.cost_of_batch(images.size()[0], |net| net.forward_t(images, false)).unwrap()
 }
 
-/// Two networks with the same layers in the same order: what one was written by hand for, `model!` makes.
+/// Two networks with the same layers in the same order: what one was written by hand for, `model!`
+/// makes.
 fn assert_same_network<A, B>(
     ours: impl Fn(&VarStore) -> A,
     theirs: impl Fn(&VarStore) -> B,

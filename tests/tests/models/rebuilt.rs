@@ -1,4 +1,5 @@
-//! A slimmed network, built again: from its plan, from its cfg, and in evaluation mode where tch asks for a `Module`.
+//! A slimmed network, built again: from its plan, from its cfg, and in evaluation mode where tch
+//! asks for a `Module`.
 
 use slim_runtime::{Cfg, Error, Prunable, Slimming, model, nn};
 use slim_tests::device;

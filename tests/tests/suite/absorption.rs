@@ -1,4 +1,5 @@
-//! Absorption: the slimmed network computes what the dense one does with γ of the removed channels zero and β kept.
+//! Absorption: the slimmed network computes what the dense one does with γ of the removed channels
+//! zero and β kept.
 
 mod border;
 mod exact;

@@ -27,7 +27,8 @@ fn a_network_is_measured_where_and_as_it_is() {
     assert_same(&values(&vs), &before);
 }
 
-/// Shape and kind of the input, whether it was a pass in training mode, and whether the output has a gradient.
+/// Shape and kind of the input, whether it was a pass in training mode, and whether the output has
+/// a gradient.
 type Seen = (Vec<i64>, Kind, bool, bool);
 
 /// Remembers what it was given.

@@ -104,7 +104,8 @@ fn bytes(tensor: &Tensor) -> Vec<u8> {
     bytes
 }
 
-/// Zeroes γ and β of the removed channels by the names of their variables, which must be the field paths. Nothing of the library's masking is used.
+/// Zeroes γ and β of the removed channels by the names of their variables, which must be the field
+/// paths. Nothing of the library's masking is used.
 pub fn mask_by_name(vs: &VarStore, plan: &Plan) {
     zero_by_name(vs, plan, &["weight", "bias"]);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use slim_runtime::dependencies::Part;
+use slim_runtime::dependencies::ChannelRole;
 use slim_runtime::{Dependencies, Flow, Prunable, Result, Tracer, model};
 use slim_tests::device;
 use slim_tests::networks::{Network, Shuffled, Tied, built};
@@ -165,5 +165,7 @@ fn a_layer_by_its_parts() {
     assert_eq!(parts, ["Makes", "Moves", "Reads", "Scales"].map(str::to_owned).into());
     let split = &dependencies.groups[1];
     assert_eq!((split.scalers().count(), split.readers().count()), (1, 1));
-    assert!(split.members.iter().any(|member| member.role == Part::Moves && member.axis == "0"));
+    assert!(
+        split.members.iter().any(|member| member.role == ChannelRole::Moves && member.axis == "0")
+    );
 }

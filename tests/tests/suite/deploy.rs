@@ -1,7 +1,8 @@
-//! Deployed is what it was, faster: which batch norms are folded and which are not, what is refused, what is said.
+//! Deployed is what it was, faster: which batch norms are folded and which are not, what is
+//! refused, what is said.
 
 use slim_runtime::{
-    Deployed, Error, Flow, LayerKind, Layout, NormFate, Prunable, Result, Slimming, Tracer,
+    Deployed, Error, Flow, LayerKind, Layout, NormOutcome, Prunable, Result, Slimming, Tracer,
     checkpoint, deploy, functional, model, nn as own, recalibrate,
 };
 use slim_tests::fill::fill;
@@ -41,9 +42,9 @@ fn deployed<M: ModuleT + Prunable>(net: &mut M, xs: &Tensor, tolerance: f64) -> 
 }
 
 fn fates(deployed: &Deployed) -> Vec<(&str, &str)> {
-    let fate = |fate: &NormFate| match fate {
-        NormFate::Folded { .. } => "folded",
-        NormFate::Identity { .. } => "identity",
+    let fate = |fate: &NormOutcome| match fate {
+        NormOutcome::Folded { .. } => "folded",
+        NormOutcome::Identity { .. } => "identity",
         _ => "left",
     };
     deployed.norms.iter().map(|norm| (norm.path.as_str(), fate(&norm.fate))).collect()
@@ -228,7 +229,8 @@ fn a_slimmed_network_is_deployed_and_the_store_left_alone() {
     assert_eq!(forward(&other, &xs), expected);
 }
 
-/// A convolution that runs twice, each time in front of the same batch norm; two with one weight; one in front of two batch norms in turn.
+/// A convolution that runs twice, each time in front of the same batch norm; two with one weight;
+/// one in front of two batch norms in turn.
 #[derive(Debug, Prunable)]
 #[prune(sequential)]
 #[prune(input = 4)]
@@ -290,7 +292,7 @@ fn layers_that_are_used_twice_and_weights_that_are_shared() {
     );
     let reason =
         |path: &str| match &deployed.norms.iter().find(|norm| norm.path == path).unwrap().fate {
-            NormFate::Left { reason } => reason.clone(),
+            NormOutcome::Left { reason } => reason.clone(),
             fate => panic!("{fate:?}"),
         };
     assert_eq!(reason("bn3"), "`other`, in front of it, is used without it elsewhere");
@@ -300,7 +302,8 @@ fn layers_that_are_used_twice_and_weights_that_are_shared() {
 }
 
 model! {
-    /// Ends with a convolution, has a concatenation and a batch norm behind it, and activations of all kinds.
+    /// Ends with a convolution, has a concatenation and a batch norm behind it, and activations of
+    /// all kinds.
     #[derive(Debug)]
     struct Dense {
         conv1 = conv2d(3 => 16, kernel = 3, padding = 1);
@@ -501,7 +504,7 @@ fn what_the_fields_say_is_not_folded_wrongly() {
     let xs = Tensor::randn([2, 3, 8, 8], (Kind::Float, Device::Cpu));
     let deployed = deployed(&mut net, &xs, 1e-5);
     let reasons = deployed.norms.iter().filter_map(|norm| match &norm.fate {
-        NormFate::Left { reason } => Some(format!("{}: {reason}", norm.path)),
+        NormOutcome::Left { reason } => Some(format!("{}: {reason}", norm.path)),
         _ => None,
     });
     insta::assert_snapshot!(reasons.collect::<Vec<_>>().join("\n"));

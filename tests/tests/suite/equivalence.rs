@@ -1,4 +1,5 @@
-//! On random chains, nested and in containers: the slimmed network computes what the masked one does.
+//! On random chains, nested and in containers: the slimmed network computes what the masked one
+//! does.
 
 use std::collections::BTreeMap;
 
@@ -203,7 +204,8 @@ fn build(spec: &Spec) -> (Net, VarStore) {
     let mut vs = VarStore::new(device());
     let net = Net::new(&vs.root(), spec);
     vs.double();
-    // Tests run in threads and torch's generator is one for all, so the values come from one of our own.
+    // Tests run in threads and torch's generator is one for all, so the values come from one of our
+    // own.
     let mut random = fastrand::Rng::with_seed(spec.seed);
     let _no_grad = tch::no_grad_guard();
     let variables: BTreeMap<_, _> = vs.variables().into_iter().collect();

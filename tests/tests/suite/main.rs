@@ -1,4 +1,5 @@
-//! Whole models: parity with PyTorch, slimmed = masked, surgery and training, errors, files, snapshots.
+//! Whole models: parity with PyTorch, slimmed = masked, surgery and training, errors, files,
+//! snapshots.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod absorption;

@@ -1,5 +1,5 @@
-//! Kinds, flags and layouts of variables: whatever they are, slimming selects values and changes nothing else, and the slimmed network computes what the
-//! masked one does.
+//! Kinds, flags and layouts of variables: whatever they are, slimming selects values and changes
+//! nothing else, and the slimmed network computes what the masked one does.
 
 use std::collections::BTreeMap;
 

@@ -100,7 +100,8 @@ fn statistics(net: &Net) -> [[Tensor; 2]; 3] {
     ]
 }
 
-/// The statistics are sums as well, of up to 128 values, which is about as many as the layers' sums have together.
+/// The statistics are sums as well, of up to 128 values, which is about as many as the layers' sums
+/// have together.
 fn tolerance(vs: &VarStore) -> f64 {
     2_f64.sqrt() * rounding(vs)
 }

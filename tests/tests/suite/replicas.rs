@@ -65,7 +65,8 @@ fn a_moving_average_is_slimmed_along_and_goes_on() {
     train(&vs);
     average(&vs, &ema_vs);
 
-    // Averaged and then slimmed, or slimmed and then averaged: each element for itself, so the same bits.
+    // Averaged and then slimmed, or slimmed and then averaged: each element for itself, so the same
+    // bits.
     let (mut later, later_vs) = copy(&ema_vs);
     let plan = net.slim(0.4).unwrap().plan().clone();
     ema.apply(&plan).unwrap();

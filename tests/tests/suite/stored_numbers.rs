@@ -1,4 +1,5 @@
-//! Numbers that a layer of one's own stores: they follow its channels, and a mistake in them changes nothing.
+//! Numbers that a layer of one's own stores: they follow its channels, and a mistake in them
+//! changes nothing.
 
 use slim_runtime::{
     Axis, Error, Flow, LayerKind, LayerVisitor, Prunable, Result, Slimming, Tracer,

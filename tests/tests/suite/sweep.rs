@@ -106,7 +106,8 @@ fn every_ratio_is_measured_and_nothing_stays() {
 #[test]
 fn the_most_within_is_the_smallest_that_is_accurate_enough() {
     let (mut net, vs) = net();
-    // Less accurate in the middle: the smallest of the accurate ones counts, not the last before the first that is not.
+    // Less accurate in the middle: the smallest of the accurate ones counts, not the last before
+    // the first that is not.
     let accuracy = |net: &Net| match net.bn1.running_mean.size()[0] + net.bn2.running_mean.size()[0]
     {
         14 => 90.,

@@ -106,7 +106,8 @@ fn forward(net: &Net, images: &Tensor) -> Tensor {
     net.forward_t(images, false)
 }
 
-/// The error of a network that is wrong in these ways, which leaves every bit, address and gradient where it was.
+/// The error of a network that is wrong in these ways, which leaves every bit, address and gradient
+/// where it was.
 fn refused(wrong: &[Wrong], ratio: f64) -> Vec<String> {
     let (mut net, vs) = net(wrong);
     let images = images(2);

@@ -1,6 +1,7 @@
-//! Gating, coupling, tying, sizes: what a hand-written `trace` can say, and that the slimmed network is still the masked one.
+//! Gating, coupling, tying, sizes: what a hand-written `trace` can say, and that the slimmed
+//! network is still the masked one.
 
-use slim_runtime::{Error, Flow, Hold, LayerKind, Prunable, Result, Slimming, Tracer};
+use slim_runtime::{Error, Flow, KeepReason, LayerKind, Prunable, Result, Slimming, Tracer};
 use slim_tests::check::{assert_close, rounding};
 use slim_tests::device;
 use tch::nn::{self, ModuleT, VarStore};
@@ -8,7 +9,8 @@ use tch::{Kind, Tensor};
 
 use crate::common::{images, mask_by_name, randomise, values};
 
-/// `relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x))`, where the shortcut may lack its batch norm.
+/// `relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x))`, where the shortcut may lack its batch
+/// norm.
 #[derive(Debug)]
 struct Residual {
     stem: nn::Conv2D,
@@ -109,7 +111,10 @@ fn a_sum_with_something_that_no_scale_gates_is_kept_and_its_reader_named() {
     let net = Residual::new(&vs.root(), false, false);
     let plan = net.plan(&Slimming::ratio(0.5)).unwrap();
     let scored = plan.layer("bn").unwrap().scored.clone().unwrap();
-    assert_eq!((scored.removable, scored.held), (0, Some(Hold::Ungated { by: "last".to_owned() })));
+    assert_eq!(
+        (scored.removable, scored.held),
+        (0, Some(KeepReason::Ungated { by: "last".to_owned() }))
+    );
     assert_eq!(plan.layer("bn").unwrap().axes[0].keep.len(), 8);
     assert!(plan.layer("stem_bn").unwrap().axes[0].keep.len() < 6);
     assert!(
@@ -146,7 +151,8 @@ fn widths_that_cannot_be_added_are_named() {
     insta::assert_snapshot!(error, @"`model`: `bn` (8 channels) + `shortcut` (5 channels): widths differ");
 }
 
-/// A conv whose output is read raw by the next: without a batch norm nothing is removed, and the note says who reads it.
+/// A conv whose output is read raw by the next: without a batch norm nothing is removed, and the
+/// note says who reads it.
 #[derive(Debug, Prunable)]
 #[prune(sequential)]
 struct Raw {
@@ -224,7 +230,8 @@ fn a_layer_used_twice_is_one_layer() {
         xs.apply(&net.last)
     };
     let plan = net.plan(&Slimming::ratio(0.5)).unwrap();
-    // 12 entries, although `bn` was traced twice; the largest of both is 0.6, 0.2, 0.3, 0.4, 0.5, 0.6.
+    // 12 entries, although `bn` was traced twice; the largest of both is 0.6, 0.2, 0.3, 0.4, 0.5,
+    // 0.6.
     assert_eq!((plan.removable(), plan.threshold()), (12, Some(0.5)));
     assert_eq!(plan.parameters().before, 3 * 6 + 12 + 36 + 12 + 12);
     assert_eq!(plan.layers()[4].tensors[0].tied.as_deref(), Some("conv.weight"));

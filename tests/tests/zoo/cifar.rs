@@ -1,4 +1,5 @@
-//! The CIFAR networks are the reference implementation's, and are slimmed as by it. `tests/fixtures/cifar.py` is the oracle.
+//! The CIFAR networks are the reference implementation's, and are slimmed as by it.
+//! `tests/fixtures/cifar.py` is the oracle.
 
 use slim_examples::zoo::densenet_cifar::DenseNet;
 use slim_examples::zoo::preresnet::PreResNet;

@@ -1,4 +1,5 @@
-//! What the networks take, recorded and read from `forward`: PyTorch's figures to the last MAC, layer by layer, and the published ones. `tests/fixtures/cost.py` is the oracle.
+//! What the networks take, recorded and read from `forward`: PyTorch's figures to the last MAC,
+//! layer by layer, and the published ones. `tests/fixtures/cost.py` is the oracle.
 
 use slim_examples::zoo::{
     densenet, densenet_cifar, googlenet, mobilenet_v2, mobilenet_v3, preresnet, resnet,
@@ -74,12 +75,14 @@ fn the_papers_networks() {
     assert_eq!((vgg.parameters(), vgg.macs().unwrap()), (20_035_018, 398_136_320));
     let resnet = assert_counted("preresnet164", |p| preresnet::PreResNet::new(p, 164, 10).unwrap());
     assert_eq!(resnet.parameters(), 1_703_258);
-    // The paper's FLOPs, of which two are a MAC, count a little beside convolutions and linear layers.
+    // The paper's FLOPs, of which two are a MAC, count a little beside convolutions and linear
+    // layers.
     for (cost, flops) in [(&vgg, 7.97e8), (&resnet, 4.99e8)] {
         let macs = cost.macs().unwrap() as f64;
         assert!((0.99..1.).contains(&(2. * macs / flops)), "{macs}");
     }
-    // That of the authors' repository. The paper's has 1.02 million parameters, with 16 channels in the stem.
+    // That of the authors' repository. The paper's has 1.02 million parameters, with 16 channels in
+    // the stem.
     let densenet =
         assert_counted("densenet40", |p| densenet_cifar::DenseNet::new(p, 40, 10).unwrap());
     assert_eq!(densenet.parameters(), 1_059_298);

@@ -1,6 +1,8 @@
-//! Which convolutions lose the same output channels: the partition that Torch-Pruning finds. `tests/fixtures/coupling.py` is the oracle.
+//! Which convolutions lose the same output channels: the partition that Torch-Pruning finds.
+//! `tests/fixtures/coupling.py` is the oracle.
 //!
-//! It traces autograd's graph, slim reads annotations. Compared are output channels of convolutions only: there both mean the same by a group.
+//! It traces autograd's graph, slim reads annotations. Compared are output channels of convolutions
+//! only: there both mean the same by a group.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +19,8 @@ fn torch_prunings(network: &str) -> Partition {
     serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
 }
 
-/// Convolutions that keep the same output channels whatever the scores are: in five plans of random ones, each of which removes half.
+/// Convolutions that keep the same output channels whatever the scores are: in five plans of random
+/// ones, each of which removes half.
 fn slims<M: Prunable>(build: impl Fn(nn::Path) -> M) -> Partition {
     let vs = VarStore::new(device());
     let net = build(vs.root());
@@ -34,7 +37,8 @@ fn slims<M: Prunable>(build: impl Fn(nn::Path) -> M) -> Partition {
     parts.into_values().collect()
 }
 
-/// The same, as `dependencies` says it: convolutions whose outputs are the same units, position by position.
+/// The same, as `dependencies` says it: convolutions whose outputs are the same units, position by
+/// position.
 fn said<M: Prunable>(build: impl Fn(nn::Path) -> M) -> Partition {
     let dependencies = build(VarStore::new(device()).root()).dependencies().unwrap();
     let mut parts: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
@@ -63,7 +67,8 @@ fn plan<M: Prunable>(net: &M, vs: &VarStore, seed: u64) -> Plan {
     net.plan(&Slimming::ratio(0.5).coupling(Coupling::Mean)).unwrap()
 }
 
-/// Name and remaining output channels of every convolution. All lose some, or there would be nothing to tell them by.
+/// Name and remaining output channels of every convolution. All lose some, or there would be
+/// nothing to tell them by.
 fn convolutions(plan: &Plan) -> Vec<(String, String)> {
     let convolutions = plan.layers().iter().filter(|layer| layer.kind == LayerKind::Conv);
     let named = convolutions.map(|layer| {

@@ -1,4 +1,5 @@
-//! Texts of the zoo's dependencies: what Graphviz and Mermaid would refuse, and that the lines say what the edges do.
+//! Texts of the zoo's dependencies: what Graphviz and Mermaid would refuse, and that the lines say
+//! what the edges do.
 
 use std::collections::{BTreeMap, BTreeSet};
 

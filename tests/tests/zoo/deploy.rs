@@ -1,4 +1,5 @@
-//! Every network computes the same once it is deployed, slimmed or not, and no batch norm that can be folded is left.
+//! Every network computes the same once it is deployed, slimmed or not, and no batch norm that can
+//! be folded is left.
 
 use slim_examples::zoo::mobilenet_v2::MobileNetV2;
 use slim_examples::zoo::mobilenet_v3::MobileNetV3;
@@ -6,7 +7,7 @@ use slim_examples::zoo::preresnet::PreResNet;
 use slim_examples::zoo::shufflenet_v2::ShuffleNetV2;
 use slim_examples::zoo::unet::UNet;
 use slim_examples::zoo::{densenet, densenet_cifar, googlenet, resnet, vgg, vgg_imagenet};
-use slim_runtime::{Deployed, Layout, NormFate, Prunable, deploy};
+use slim_runtime::{Deployed, Layout, NormOutcome, Prunable, deploy};
 use slim_tests::check::assert_close;
 use slim_tests::fill::images;
 use tch::nn::{self, ModuleT, VarStore};
@@ -14,7 +15,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::oracle::{filled, forward};
 
-/// Deploys in double precision as it is, and slimmed in single. How many batch norms stay, and the report of the latter.
+/// Deploys in double precision as it is, and slimmed in single. How many batch norms stay, and the
+/// report of the latter.
 fn deploys<M: ModuleT + Prunable>(build: impl Fn(&nn::Path) -> M, image: i64) -> (usize, Deployed) {
     let images = images(&[1, 3, image, image]);
     let (mut net, vs) = filled(&build);
@@ -26,7 +28,7 @@ fn deploys<M: ModuleT + Prunable>(build: impl Fn(&nn::Path) -> M, image: i64) ->
     net.slim(0.4).unwrap_or_else(|error| panic!("{error}"));
     let slim = self::deployed(&mut net, &images, 1e-5);
     let left = |deployed: &Deployed| {
-        deployed.norms.iter().filter(|norm| matches!(norm.fate, NormFate::Left { .. })).count()
+        deployed.norms.iter().filter(|norm| matches!(norm.fate, NormOutcome::Left { .. })).count()
     };
     assert_eq!((slim.norms.len(), left(&slim)), (deployed.norms.len(), left(&deployed)));
     assert_eq!(slim.folded() + left(&slim), slim.norms.len());

@@ -1,4 +1,5 @@
-//! Networks for ImageNet: torchvision's to the parameter name. `tests/fixtures/imagenet.py` is the oracle.
+//! Networks for ImageNet: torchvision's to the parameter name. `tests/fixtures/imagenet.py` is the
+//! oracle.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -15,7 +16,8 @@ use tch::nn::{self, ModuleT, VarStore};
 use crate::oracle::{assert_slims, filled, forward, parameters};
 use slim_tests::fixture::Fixture;
 
-/// The full-size network has torchvision's names, shapes and function; the plan at 0.5 is the snapshot.
+/// The full-size network has torchvision's names, shapes and function; the plan at 0.5 is the
+/// snapshot.
 fn assert_is_torchvisions<M: ModuleT + Prunable>(name: &str, build: impl Fn(&nn::Path) -> M) {
     let oracle = Fixture::read(&format!("zoo/{name}"));
     let (net, vs) = filled(build);

@@ -1,4 +1,5 @@
-//! The mobile networks are torchvision's, and the U-Net is a U-Net. `tests/fixtures/mobile.py` is the oracle.
+//! The mobile networks are torchvision's, and the U-Net is a U-Net. `tests/fixtures/mobile.py` is
+//! the oracle.
 
 use std::collections::BTreeSet;
 

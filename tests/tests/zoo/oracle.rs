@@ -26,7 +26,8 @@ pub fn forward(net: &impl ModuleT, input: &Tensor) -> Tensor {
     tch::no_grad(|| net.forward_t(input, false))
 }
 
-/// At every ratio the network computes what it does with γ and β of the removed channels zero, to the precision of doubles.
+/// At every ratio the network computes what it does with γ and β of the removed channels zero, to
+/// the precision of doubles.
 pub fn assert_slims<M: ModuleT + Prunable>(build: impl Fn(&nn::Path) -> M, image: i64) {
     let input = fill::images(&[2, 3, image, image]).to_kind(Kind::Double);
     for ratio in [0.3, 0.5, 0.7] {

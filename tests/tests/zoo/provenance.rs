@@ -23,7 +23,8 @@ fn assert_same_bits(a: &VarStore, b: &VarStore) {
     }
 }
 
-/// Slims twice, and then: a replica takes the composed plan, a dense one the file, and another the weights in the dense shape.
+/// Slims twice, and then: a replica takes the composed plan, a dense one the file, and another the
+/// weights in the dense shape.
 fn assert_keeps_its_provenance<M: ModuleT + Prunable>(build: impl Fn(&nn::Path) -> M, image: i64) {
     let double = || {
         let (net, mut vs) = filled(&build);

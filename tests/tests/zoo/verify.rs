@@ -1,4 +1,5 @@
-//! Every network passes `verify` as it is used: full size, in single precision, at the default tolerance, and to rounding.
+//! Every network passes `verify` as it is used: full size, in single precision, at the default
+//! tolerance, and to rounding.
 
 use slim_examples::zoo::mobilenet_v2::MobileNetV2;
 use slim_examples::zoo::mobilenet_v3::MobileNetV3;
@@ -15,7 +16,8 @@ use crate::oracle::filled;
 
 fn verifies<M: ModuleT + Prunable>(build: impl Fn(&nn::Path) -> M, image: i64) {
     let (mut net, vs) = filled(build);
-    // One standard deviation: the slimmed network takes most of its sums in the order of the masked one.
+    // One standard deviation: the slimmed network takes most of its sums in the order of the masked
+    // one.
     let tolerance = rounding(&vs) / 8.;
     let images = images(&[1, 3, image, image]);
     let verify =

@@ -1,9 +1,13 @@
-//! What the compiler says about a wrong struct: each case in `cases/`, next to the text that a user reads.
+//! What the compiler says about a wrong struct: each case in `cases/`, next to the text that a user
+//! reads.
 //!
-//! The texts are exact. Lines that are rustc's own, and not the derive's, differ from version to version, so cases that have some are compared on the
-//! rustc that they were written with. The derive's own messages and their places are compared on any rustc, here and in `slim-derive`'s tests.
+//! The texts are exact. Lines that are rustc's own, and not the derive's, differ from version to
+//! version, so cases that have some are compared on the rustc that they were written with. The
+//! derive's own messages and their places are compared on any rustc, here and in `slim-derive`'s
+//! tests.
 //!
-//! To write them again: `TRYBUILD=overwrite cargo test -p slim-ui-tests`, and the version into `rustc-version`.
+//! To write them again: `TRYBUILD=overwrite cargo test -p slim-ui-tests`, and the version into
+//! `rustc-version`.
 
 #![allow(clippy::expect_used)]
 

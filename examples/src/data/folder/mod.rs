@@ -1,4 +1,5 @@
-//! Images in folders: `train/CLASS/*.jpeg` and `val/CLASS/*.jpeg`, as ImageNet has them. They are decoded while the network computes.
+//! Images in folders: `train/CLASS/*.jpeg` and `val/CLASS/*.jpeg`, as ImageNet has them. They are
+//! decoded while the network computes.
 
 mod list;
 mod view;
@@ -79,7 +80,8 @@ struct Folder {
 }
 
 impl Folder {
-    /// Batches of the images of some numbers, which threads decode a batch or two ahead; with a seed, the images are augmented.
+    /// Batches of the images of some numbers, which threads decode a batch or two ahead; with a
+    /// seed, the images are augmented.
     fn read(&self, order: Vec<i64>, size: usize, seed: Option<u64>) -> Batches<'_> {
         let size = size.max(1);
         let (images, side) = (self.images.clone(), self.side);

@@ -58,7 +58,8 @@ impl View {
 
 /// Whether a JPEG ends. The decoder fills up with gray what is not there.
 ///
-/// There is the mark of an end, and after it begins no picture: in what a camera writes, a thumbnail comes first and has one, too.
+/// There is the mark of an end, and after it begins no picture: in what a camera writes, a
+/// thumbnail comes first and has one, too.
 fn ends(jpeg: &[u8]) -> bool {
     const END: [u8; 2] = [0xff, 0xd9];
     const PICTURE: [u8; 2] = [0xff, 0xda];
@@ -96,7 +97,8 @@ fn middle(width: u32, height: u32, most_wide: u32, most_high: u32) -> Piece {
     }
 }
 
-/// A piece of 8 % to 100 % of the area, and of 3:4 to 4:3; after ten attempts to fit one in, the middle.
+/// A piece of 8 % to 100 % of the area, and of 3:4 to 4:3; after ten attempts to fit one in, the
+/// middle.
 fn draw(width: u32, height: u32, rng: &mut Rng) -> Piece {
     const RATIOS: [f64; 2] = [3. / 4., 4. / 3.];
     let [flattest, widest] = RATIOS.map(f64::ln);
@@ -123,7 +125,8 @@ fn cut(image: &DynamicImage, piece: Piece) -> DynamicImage {
     image.crop_imm(piece.left, piece.top, piece.width, piece.height)
 }
 
-/// Bilinear, over as many pixels as become one, as Pillow does it. By a method of the image's own: what is generic would be compiled here, unoptimised.
+/// Bilinear, over as many pixels as become one, as Pillow does it. By a method of the image's own:
+/// what is generic would be compiled here, unoptimised.
 fn resize(image: &DynamicImage, width: u32, height: u32) -> DynamicImage {
     image.resize_exact(width, height, FilterType::Triangle)
 }
@@ -172,7 +175,8 @@ mod tests {
 
     #[test]
     fn the_middle_is_cut_out() {
-        // 64 of 73 pixels in a side, resized by nothing: the middle begins at 4.5, which Python rounds to 4.
+        // 64 of 73 pixels in a side, resized by nothing: the middle begins at 4.5, which Python
+        // rounds to 4.
         let cut = centre(&ramps(73, 100), 64).into_rgb8();
         assert_eq!(cut.dimensions(), (64, 64));
         assert_eq!((cut.get_pixel(0, 0).0, cut.get_pixel(63, 63).0), ([4, 18, 7], [67, 81, 7]));

@@ -7,8 +7,9 @@ use std::thread::{self, JoinHandle};
 
 /// Results in the order of their jobs, at most so many ahead of the one that is asked for next.
 ///
-/// The jobs are dealt out like cards, and each thread has a queue of its own: so the order needs no sorting, and where a thread has died, it is known which job
-/// it was at. Dropped, it waits until the threads have ended, each at the end of its job.
+/// The jobs are dealt out like cards, and each thread has a queue of its own: so the order needs no
+/// sorting, and where a thread has died, it is known which job it was at. Dropped, it waits until
+/// the threads have ended, each at the end of its job.
 pub(super) struct InOrder<T> {
     queues: Vec<Receiver<T>>,
     threads: Vec<JoinHandle<()>>,

@@ -1,7 +1,10 @@
-//! Numeric arrays of MAT files of version 5, MATLAB's `save -v6` and `-v7` (<https://www.mathworks.com/help/pdf_doc/matlab/matfile_format.pdf>).
+//! Numeric arrays of MAT files of version 5, MATLAB's `save -v6` and `-v7`
+//! (<https://www.mathworks.com/help/pdf_doc/matlab/matfile_format.pdf>).
 //!
-//! Nothing is believed before it is compared: no size that a file states is allocated, no length multiplied unchecked, no array read that nobody asked for.
-//! That is why no crate does it: matfile 0.5 panics on damaged files, matrw 0.1 refuses what SciPy writes, matreader 0.1 makes of every byte a float of eight.
+//! Nothing is believed before it is compared: no size that a file states is allocated, no length
+//! multiplied unchecked, no array read that nobody asked for. That is why no crate does it: matfile
+//! 0.5 panics on damaged files, matrw 0.1 refuses what SciPy writes, matreader 0.1 makes of every
+//! byte a float of eight.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -30,7 +33,8 @@ mod kind {
 pub(super) struct Array {
     /// Its size along each dimension; the first one's index runs fastest.
     pub(super) dims: Vec<u64>,
-    /// The numbers, in the type that the file stores them in, which may be smaller than the array's own.
+    /// The numbers, in the type that the file stores them in, which may be smaller than the array's
+    /// own.
     pub(super) numbers: Numbers,
 }
 
@@ -146,7 +150,8 @@ fn matrix(body: &mut impl Read, names: &[&str]) -> Result<Option<(String, Array)
     let dims = short(body, kind::INT32, "dimensions")?;
     let name = short(body, kind::INT8, "name")?;
     let name = String::from_utf8_lossy(&name).into_owned();
-    // Numbers are of the classes from 6, double, to 15, uint64; before them come cells, structures, objects, text and sparse arrays.
+    // Numbers are of the classes from 6, double, to 15, uint64; before them come cells, structures,
+    // objects, text and sparse arrays.
     if !names.contains(&name.as_str()) || !(6..=15).contains(&class) {
         return Ok(None);
     }
@@ -180,7 +185,8 @@ fn short(body: &mut impl Read, expected: u32, what: &str) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Data with the tag before and the padding behind them: their type and their bytes. `fits` sees the number of bytes, and how many a number takes.
+/// Data with the tag before and the padding behind them: their type and their bytes. `fits` sees
+/// the number of bytes, and how many a number takes.
 fn data(body: &mut impl Read, fits: impl Fn(u32, u64) -> Result<()>) -> Result<(u32, Vec<u8>)> {
     let mut word = || -> Result<u32> {
         let mut bytes = [0; 4];

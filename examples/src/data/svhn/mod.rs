@@ -27,8 +27,9 @@ pub(super) const SOURCE: Source = Source {
     origin: "they are format 2, cropped digits, at http://ufldl.stanford.edu/housenumbers",
 };
 
-/// The figures that are in use for SVHN, those of its training images (DeepCore, `deepcore/datasets/svhn.py`). The reference has no SVHN; its crops are
-/// taken over, its flips are not: a 2 in the mirror is none.
+/// The figures that are in use for SVHN, those of its training images (DeepCore,
+/// `deepcore/datasets/svhn.py`). The reference has no SVHN; its crops are taken over, its flips are
+/// not: a 2 in the mirror is none.
 const LOOK: Look = Look {
     normal: Normal { mean: [0.4377, 0.4438, 0.4728], deviation: [0.1980, 0.2010, 0.1970] },
     augment: Augment { pad: 4, flip: false },
@@ -158,7 +159,8 @@ mod tests {
 
     #[test]
     fn a_file_that_scipy_wrote_is_read() -> Result<()> {
-        // savemat("scipy.mat", {"X": X, "y": [[10], [3]], "note": "text", "s": {"a": 1.0}}, do_compression=True), y in uint8
+        // savemat("scipy.mat", {"X": X, "y": [[10], [3]], "note": "text", "s": {"a": 1.0}},
+        // do_compression=True), y in uint8
         let written = include_bytes!("scipy.mat");
         let data = load(folder(written, written)?.path(), Device::Cpu)?;
         assert!(whole(&*data.test)? == (rows(0..2), vec![0, 3]));

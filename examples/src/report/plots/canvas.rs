@@ -113,7 +113,8 @@ pub(super) fn longest<'t>(texts: impl Iterator<Item = &'t String>) -> usize {
     texts.map(|text| text.chars().count()).max().unwrap_or(0)
 }
 
-/// Names of at most so many characters. Where one is longer, all lose what all start with; and then each its own start, since what tells layers apart is at the end.
+/// Names of at most so many characters. Where one is longer, all lose what all start with; and then
+/// each its own start, since what tells layers apart is at the end.
 pub(super) fn shortened<'n>(names: impl Iterator<Item = &'n str>, most: usize) -> Vec<String> {
     let mut names: Vec<_> = names.collect();
     let is_long = |name: &&str| name.chars().count() > most;

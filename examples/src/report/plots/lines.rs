@@ -1,7 +1,9 @@
 //! Which layers' channels stay or go together, as lines that run down along the layers.
 //!
-//! A row is a layer that makes channels. A line is a group of channels, from the first layer that makes them to the last that reads them; it has a dot where a layer makes
-//! them, and a ring where one reads them. A general layout of the graph says less: in a network of a hundred layers nobody can follow its edges.
+//! A row is a layer that makes channels. A line is a group of channels, from the first layer that
+//! makes them to the last that reads them; it has a dot where a layer makes them, and a ring where
+//! one reads them. A general layout of the graph says less: in a network of a hundred layers nobody
+//! can follow its edges.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +19,8 @@ const ROW: i32 = 18;
 const LANE: i32 = 11;
 /// The longest name that is shown whole.
 const MOST_CHARACTERS: usize = 40;
-/// With more lines side by side nothing can be followed: then those of a single layer that reach far are left out.
+/// With more lines side by side nothing can be followed: then those of a single layer that reach
+/// far are left out.
 const MOST_LANES: usize = 64;
 
 /// A group's line.
@@ -86,7 +89,8 @@ pub(in crate::report) fn lines(dependencies: &Dependencies) -> Result<(String, u
     Ok((drawn, all - lines.len()))
 }
 
-/// Gives every line the first lane that is free, and returns how many there are. Where one line ends, another may start.
+/// Gives every line the first lane that is free, and returns how many there are. Where one line
+/// ends, another may start.
 fn lanes(lines: &mut [Line]) -> usize {
     lines.sort_by_key(|line| line.ends().0);
     let mut free_from: Vec<usize> = Vec::new();

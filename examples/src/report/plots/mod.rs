@@ -1,4 +1,5 @@
-//! The pictures of a report, as SVG. Their colours are stand-ins, which the page's style gives their values in light and in dark.
+//! The pictures of a report, as SVG. Their colours are stand-ins, which the page's style gives
+//! their values in light and in dark.
 
 mod canvas;
 mod ink;

@@ -54,7 +54,8 @@ impl Scale {
         if threshold <= 0. { ZERO + GAP / 2. } else { self.share(threshold) }
     }
 
-    /// Zero and powers of ten, with where they are: so many that labels do not touch of which the axis has room for `most`.
+    /// Zero and powers of ten, with where they are: so many that labels do not touch of which the
+    /// axis has room for `most`.
     pub(super) fn ticks(&self, most: i32) -> Vec<(String, f64)> {
         // Not the lowest: zero's is next to it.
         let every = (self.high - self.low - 1) / (most - 1).max(1) + 1;

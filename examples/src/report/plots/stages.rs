@@ -8,7 +8,8 @@ use super::rows::{Row, rows};
 use crate::numbers::short;
 use crate::report::Stage;
 
-/// The accuracy of each stage, as far as it is known, as a dot between the round numbers around all of them.
+/// The accuracy of each stage, as far as it is known, as a dot between the round numbers around all
+/// of them.
 pub(in crate::report) fn accuracy(stages: &[Stage]) -> Result<String> {
     let known = || stages.iter().filter_map(|stage| stage.accuracy);
     let low = known().fold(100., f64::min);

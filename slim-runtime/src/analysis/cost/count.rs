@@ -27,7 +27,8 @@ pub(super) fn check_batch(graph: &Graph, records: &[Record]) -> Result<()> {
 }
 
 /// # Errors
-/// [`Error::Samples`] when a number of uses is no multiple of `samples`, [`Error::Layer`] when a layer reports what cannot be.
+/// [`Error::Samples`] when a number of uses is no multiple of `samples`, [`Error::Layer`] when a
+/// layer reports what cannot be.
 pub(super) fn count(graph: &Graph, records: &[Record], samples: i64) -> Result<Cost> {
     let places = Places::of(graph);
     let mut reports: BTreeMap<Place, Reports> = BTreeMap::new();
@@ -153,7 +154,8 @@ fn users(graph: &Graph) -> HashMap<Place, Vec<&str>> {
     users
 }
 
-/// Whether a tensor may cost MACs: all but values per channel, single values, and those of layers that count none by convention.
+/// Whether a tensor may cost MACs: all but values per channel, single values, and those of layers
+/// that count none by convention.
 fn must_report(layer: &LayerNode, tensor: &TensorNode) -> bool {
     let has_weights = matches!(
         layer.kind,

@@ -13,16 +13,21 @@ use crate::graph::{LayerKind, Role};
 use crate::nn::recorder;
 use crate::{Error, Prunable, Result};
 
-/// Parameters and multiply-accumulate operations (MACs) of a network, by layer and in total. Made by [`Prunable::cost`](crate::Prunable::cost).
+/// Parameters and multiply-accumulate operations (MACs) of a network, by layer and in total. Made
+/// by [`Prunable::cost`](crate::Prunable::cost).
 ///
-/// MACs are counted as papers and torchvision count them (one MAC is two FLOPs): the products of convolutions and linear layers, those with padding included. Biases, batch norms,
-/// activations, pools, values per channel and embeddings count none, and neither do products of activations with each other. A convolution uses each value
-/// of its weight once for each position of its output, a transposed one for each of its input, a linear layer for each row; these numbers are recorded
+/// MACs are counted as papers and torchvision count them (one MAC is two FLOPs): the products of
+/// convolutions and linear layers, those with padding included. Biases, batch norms, activations,
+/// pools, values per channel and embeddings count none, and neither do products of activations with
+/// each other. A convolution uses each value of its weight once for each position of its output, a
+/// transposed one for each of its input, a linear layer for each row; these numbers are recorded
 /// while the layers run. What cannot be counted is named, with the reason, and no total is given.
 ///
-/// It is that of the data flow: what fields hold that are marked `#[prune(skip)]` is in neither figure, and neither is what `forward` computes with tensors that are in no layer.
+/// It is that of the data flow: what fields hold that are marked `#[prune(skip)]` is in neither
+/// figure, and neither is what `forward` computes with tensors that are in no layer.
 ///
-/// It prints as a table, serialises with serde, and is equal for equal networks on inputs of equal size.
+/// It prints as a table, serialises with serde, and is equal for equal networks on inputs of equal
+/// size.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cost {
     layers: Vec<LayerCost>,
@@ -61,15 +66,18 @@ pub struct TensorCost {
     pub shape: Vec<i64>,
     /// Whether it is trained.
     pub role: Role,
-    /// How often each of its values is multiplied for one sample: MACs per element. It does not depend on the number of channels.
+    /// How often each of its values is multiplied for one sample: MACs per element. It does not
+    /// depend on the number of channels.
     pub uses: i64,
-    /// Path of the tensor that this is, where it was met before in the network; that one has the uses of both.
+    /// Path of the tensor that this is, where it was met before in the network; that one has the
+    /// uses of both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tied: Option<String>,
 }
 
 impl Cost {
-    /// The layers, in the order of the data flow: one for each time that a layer is applied, as in [`Plan::layers`](crate::Plan::layers).
+    /// The layers, in the order of the data flow: one for each time that a layer is applied, as in
+    /// [`Plan::layers`](crate::Plan::layers).
     pub fn layers(&self) -> &[LayerCost] {
         &self.layers
     }
@@ -84,7 +92,8 @@ impl Cost {
         self.layers.iter().find(|layer| layer.path == path)
     }
 
-    /// Trained values of the network: weights, biases, scales and shifts. A shared tensor counts once.
+    /// Trained values of the network: weights, biases, scales and shifts. A shared tensor counts
+    /// once.
     pub fn parameters(&self) -> i64 {
         self.layers.iter().map(|layer| layer.parameters).sum()
     }

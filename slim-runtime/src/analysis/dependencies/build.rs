@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-use super::{Axis, Dependencies, Edge, Group, Layer, Member, Part};
+use super::{Axis, ChannelRole, Dependencies, Edge, Group, Layer, Member};
 use crate::analysis::{Graph, Producers, producers};
 use crate::graph::{AxisNode, AxisRole, LayerNode};
-use crate::graph::{Hold, LayerKind};
+use crate::graph::{KeepReason, LayerKind};
 
 pub(crate) fn of(graph: &Graph) -> Dependencies {
     // By layer of the graph: its position among those that have channels.
@@ -38,7 +38,10 @@ fn layer(graph: &Graph, units: &Units, node: &LayerNode) -> Layer {
             width: ids.len(),
             units: ids.iter().filter_map(|&id| units.of_class[graph.class(id)]).collect(),
             // A layer that moves channels says first what it is given.
-            is_given_on: !matches!((part(node, index), index), (Part::Reads, _) | (Part::Moves, 0)),
+            is_given_on: !matches!(
+                (part(node, index), index),
+                (ChannelRole::Reads, _) | (ChannelRole::Moves, 0)
+            ),
             name,
         }
     };
@@ -50,24 +53,24 @@ fn layer(graph: &Graph, units: &Units, node: &LayerNode) -> Layer {
     }
 }
 
-fn part(node: &LayerNode, axis: usize) -> Part {
+fn part(node: &LayerNode, axis: usize) -> ChannelRole {
     let is_conv = matches!(node.kind, LayerKind::Conv | LayerKind::ConvTranspose);
     let has_values = node.tensors.iter().any(|tensor| tensor.axes.contains(&Some(axis)));
     match node.axes[axis].role {
-        AxisRole::Made | AxisRole::MadePart => Part::Makes,
-        AxisRole::Read => Part::Reads,
+        AxisRole::Made | AxisRole::MadePart => ChannelRole::Makes,
+        AxisRole::Read => ChannelRole::Reads,
         AxisRole::Followed
             if node
                 .ranked
                 .as_ref()
                 .is_some_and(|ranked| ranked.is_scale && ranked.axis == axis) =>
         {
-            Part::Scales
+            ChannelRole::Scales
         }
-        AxisRole::Followed if is_conv && has_values => Part::Makes,
-        AxisRole::Followed if is_conv => Part::Reads,
-        AxisRole::Followed if has_values => Part::Follows,
-        AxisRole::Followed => Part::Moves,
+        AxisRole::Followed if is_conv && has_values => ChannelRole::Makes,
+        AxisRole::Followed if is_conv => ChannelRole::Reads,
+        AxisRole::Followed if has_values => ChannelRole::Follows,
+        AxisRole::Followed => ChannelRole::Moves,
     }
 }
 
@@ -94,7 +97,7 @@ fn edges(
 struct Units {
     of_class: Vec<Option<usize>>,
     /// By unit.
-    held: Vec<Option<Rc<Hold>>>,
+    held: Vec<Option<Rc<KeepReason>>>,
 }
 
 impl Units {
@@ -103,7 +106,7 @@ impl Units {
         for (layer, ranked) in graph.scales() {
             layer.axes[ranked.axis].ids.iter().for_each(|&id| is_scored[graph.class(id)] = true);
         }
-        let unscored = Rc::new(Hold::Unscored);
+        let unscored = Rc::new(KeepReason::Unscored);
         let mut units = Units { of_class: vec![None; graph.class.len()], held: Vec::new() };
         for &id in
             graph.layers.iter().flat_map(|layer| &layer.axes).flat_map(|axis| axis.ids.iter())
@@ -123,7 +126,7 @@ impl Units {
 }
 
 /// Units that are in the same lists of the same layers, and held for the same reason.
-fn groups(layers: &[Layer], parts: &[Vec<Part>], units: &Units) -> Vec<Group> {
+fn groups(layers: &[Layer], parts: &[Vec<ChannelRole>], units: &Units) -> Vec<Group> {
     // By unit: the lists that it is in.
     let mut lists = vec![Vec::new(); units.held.len()];
     for (index, layer) in layers.iter().enumerate() {

@@ -7,10 +7,12 @@ use super::joints::{End, lines};
 use super::{Dependencies, Group, palette};
 
 impl Dependencies {
-    /// The graph as text in Graphviz's DOT language: `dot -Tsvg net.dot`. The same network gives the same text.
+    /// The graph as text in Graphviz's DOT language: `dot -Tsvg net.dot`. The same network gives
+    /// the same text.
     ///
-    /// A node is a layer, with its widths. Layers whose channels several layers make are coloured and say which [group](Dependencies::groups) it is; what may not go
-    /// is in dashes. Where many layers are given the same channels, their lines meet in a point.
+    /// A node is a layer, with its widths. Layers whose channels several layers make are coloured
+    /// and say which [group](Dependencies::groups) it is; what may not go is in dashes. Where many
+    /// layers are given the same channels, their lines meet in a point.
     pub fn to_dot(&self) -> String {
         let mut text = String::from("digraph dependencies {\n");
         text += "  node [shape=box, style=\"rounded,filled\", fillcolor=\"#ffffff\", fontname=\"sans-serif\", fontsize=11];\n";

@@ -1,7 +1,9 @@
 //! The edges of a picture, where layers that are given the same channels share the lines.
 //!
-//! In a dense block every layer reads all layers in front of it, and in a residual stage the sum of them: as many edges as pairs of layers. A joint is a point where
-//! the lines of several layers come together, and the next joint starts from there, so a picture has about as many lines as layers.
+//! In a dense block every layer reads all layers in front of it, and in a residual stage the sum of
+//! them: as many edges as pairs of layers. A joint is a point where the lines of several layers
+//! come together, and the next joint starts from there, so a picture has about as many lines as
+//! layers.
 
 use std::collections::BTreeSet;
 
@@ -50,7 +52,8 @@ fn sources(joints: &mut Vec<Joint>, layers: &BTreeSet<usize>) -> Vec<End> {
     vec![End::Joint(joint)]
 }
 
-/// The largest joints that stand for some of these layers and no other, and the layers that are left.
+/// The largest joints that stand for some of these layers and no other, and the layers that are
+/// left.
 fn covered(joints: &mut [Joint], layers: &BTreeSet<usize>) -> Vec<End> {
     let (mut left, mut from) = (layers.clone(), Vec::new());
     let mut by_size: Vec<_> = (0..joints.len()).collect();
@@ -77,7 +80,8 @@ fn number(joints: &[Joint], from: Vec<Vec<End>>) -> (usize, Vec<(End, End)>) {
     (count, lines)
 }
 
-/// The ends as they are drawn; a joint that is met for the first time is given a number, and its own lines.
+/// The ends as they are drawn; a joint that is met for the first time is given a number, and its
+/// own lines.
 fn drawn(
     joints: &[Joint],
     numbers: &mut [Option<usize>],

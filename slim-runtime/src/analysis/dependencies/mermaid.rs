@@ -6,8 +6,8 @@ use super::Dependencies;
 use super::joints::{End, lines};
 
 impl Dependencies {
-    /// The graph as a Mermaid flowchart, which GitHub draws in a block of code that says `mermaid`. It shows what [`to_dot`](Self::to_dot) shows, and the same network gives
-    /// the same text.
+    /// The graph as a Mermaid flowchart, which GitHub draws in a block of code that says `mermaid`.
+    /// It shows what [`to_dot`](Self::to_dot) shows, and the same network gives the same text.
     pub fn to_mermaid(&self) -> String {
         let mut text = String::from("flowchart TB\n");
         for (index, layer) in self.layers.iter().enumerate() {

@@ -1,6 +1,7 @@
 //! Which layers make, scale and read which channels, and which channels stay or go together.
 //!
-//! [`Prunable::dependencies`](crate::Prunable::dependencies) finds them. Print them as a table of groups, or draw them: [`Dependencies::to_dot`] is text for Graphviz,
+//! [`Prunable::dependencies`](crate::Prunable::dependencies) finds them. Print them as a table of
+//! groups, or draw them: [`Dependencies::to_dot`] is text for Graphviz,
 //! [`Dependencies::to_mermaid`] for Mermaid, which GitHub draws.
 
 mod build;
@@ -12,18 +13,20 @@ mod table;
 
 use serde::Serialize;
 
-use crate::{Hold, KeepList, LayerKind};
+use crate::{KeepList, KeepReason, LayerKind};
 pub(crate) use build::of;
 
 /// How channels of a network depend on each other.
 ///
-/// Channels that stay or go as one are a *unit*: those at one position of a sum, a channel with its batch norm and its readers. Units of the same layers are a
-/// [`Group`]. What [`Slimming::keep`](crate::Slimming::keep) asks for is not in it, and what is held since nothing ranks it is so for batch norms: by
-/// weights, more may go.
+/// Channels that stay or go as one are a *unit*: those at one position of a sum, a channel with its
+/// batch norm and its readers. Units of the same layers are a [`Group`]. What
+/// [`Slimming::keep`](crate::Slimming::keep) asks for is not in it, and what is held since nothing
+/// ranks it is so for batch norms: by weights, more may go.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Dependencies {
-    /// The layers, in the order of the data flow; one that is applied twice is there twice. A layer that leaves channels alone, such as a pool, is not.
+    /// The layers, in the order of the data flow; one that is applied twice is there twice. A layer
+    /// that leaves channels alone, such as a pool, is not.
     pub layers: Vec<Layer>,
     /// Who gives whom channels, in the order of the layers that are given some.
     pub edges: Vec<Edge>,
@@ -39,7 +42,8 @@ pub struct Layer {
     pub path: String,
     /// What the layer does.
     pub kind: LayerKind,
-    /// Where `forward` applies it: file, line and column; `None` where the wiring is not read from `forward`.
+    /// Where `forward` applies it: file, line and column; `None` where the wiring is not read from
+    /// `forward`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
     /// Its lists of channels: what it reads and makes, or what passes through it.
@@ -74,18 +78,20 @@ pub struct Edge {
     pub channels: usize,
 }
 
-/// Channels of the same layers: each of its units stays or goes by itself, in all of these layers at once, and in no other.
+/// Channels of the same layers: each of its units stays or goes by itself, in all of these layers
+/// at once, and in no other.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Group {
     /// The number that texts and pictures give it, from 1.
     pub number: usize,
-    /// How many units it has: as many as each layer has channels of it, unless the layer has several that are one.
+    /// How many units it has: as many as each layer has channels of it, unless the layer has
+    /// several that are one.
     pub channels: usize,
     /// The layers, and what they do with the channels; in the order of the data flow.
     pub members: Vec<Member>,
     /// Why none of it may go, if none may.
-    pub held: Option<Hold>,
+    pub held: Option<KeepReason>,
 }
 
 /// Channels of a group, as one layer has them.
@@ -97,7 +103,7 @@ pub struct Member {
     /// Name of the layer's list that has them.
     pub axis: String,
     /// What it does with them.
-    pub role: Part,
+    pub role: ChannelRole,
     /// Where in the list they are.
     pub positions: KeepList,
 }
@@ -106,8 +112,9 @@ pub struct Member {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Part {
-    /// Its weights make them. Those of a depthwise convolution are the ones that it reads, so it stays or goes with who makes these.
+pub enum ChannelRole {
+    /// Its weights make them. Those of a depthwise convolution are the ones that it reads, so it
+    /// stays or goes with who makes these.
     Makes,
     /// It scales them by a γ, which ranks them: a batch norm.
     Scales,
@@ -120,28 +127,29 @@ pub enum Part {
 }
 
 impl Group {
-    /// Whether several layers make the same channels, and so lose the same ones: those of a residual stream, or of a depthwise convolution and the one in front.
+    /// Whether several layers make the same channels, and so lose the same ones: those of a
+    /// residual stream, or of a depthwise convolution and the one in front.
     pub fn is_coupled(&self) -> bool {
         self.makers().nth(1).is_some()
     }
 
     /// The layers that make its channels, as positions in [`Dependencies::layers`].
     pub fn makers(&self) -> impl Iterator<Item = usize> {
-        self.layers(|role| role == Part::Makes)
+        self.layers(|role| role == ChannelRole::Makes)
     }
 
     /// The layers whose γ rank its channels.
     pub fn scalers(&self) -> impl Iterator<Item = usize> {
-        self.layers(|role| role == Part::Scales)
+        self.layers(|role| role == ChannelRole::Scales)
     }
 
     /// The layers that read its channels.
     pub fn readers(&self) -> impl Iterator<Item = usize> {
-        self.layers(|role| role == Part::Reads)
+        self.layers(|role| role == ChannelRole::Reads)
     }
 
     /// The layers that do one of these things with its channels, each once.
-    fn layers(&self, is_one: impl Fn(Part) -> bool) -> impl Iterator<Item = usize> {
+    fn layers(&self, is_one: impl Fn(ChannelRole) -> bool) -> impl Iterator<Item = usize> {
         let mut last = None;
         let layers = self
             .members
@@ -153,7 +161,8 @@ impl Group {
 }
 
 impl Axis {
-    /// The unit of each channel, by position. Channels of one unit, here and in other layers, stay or go as one.
+    /// The unit of each channel, by position. Channels of one unit, here and in other layers, stay
+    /// or go as one.
     pub fn units(&self) -> &[usize] {
         &self.units
     }
@@ -180,13 +189,14 @@ impl Layer {
 }
 
 impl Dependencies {
-    /// The coupled group that has most of what a layer makes, scales or passes on, and so the colour that it is drawn in.
+    /// The coupled group that has most of what a layer makes, scales or passes on, and so the
+    /// colour that it is drawn in.
     pub fn coupled_group_of(&self, layer: usize) -> Option<&Group> {
         let channels = |group: &Group| -> usize {
             let own = group
                 .members
                 .iter()
-                .filter(|member| member.layer == layer && member.role != Part::Reads);
+                .filter(|member| member.layer == layer && member.role != ChannelRole::Reads);
             own.map(|member| member.positions.len()).sum()
         };
         let coupled = self.groups.iter().filter(|group| group.is_coupled() && channels(group) > 0);

@@ -1,6 +1,7 @@
 //! The colours of coupled groups.
 
-/// Fills that are told apart, also by those who see red and green alike, under black text; neighbours differ most.
+/// Fills that are told apart, also by those who see red and green alike, under black text;
+/// neighbours differ most.
 const FILLS: [&str; 8] =
     ["#a6cee3", "#fdbf6f", "#b2df8a", "#cab2d6", "#ffff99", "#fb9a99", "#99d8c9", "#d9d9d9"];
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use comfy_table::{CellAlignment, Table};
 
-use super::{Dependencies, Group, Part};
+use super::{ChannelRole, Dependencies, Group};
 use crate::table::{STYLE, grouped};
 
 /// How many layers of a sort are named, where there are at least two more.
@@ -37,27 +37,27 @@ impl fmt::Display for Dependencies {
 
 #[derive(Clone, Copy)]
 enum Column {
-    Layers(Part),
+    Layers(ChannelRole),
     Held,
 }
 
 const COLUMNS: [Column; 6] = [
-    Column::Layers(Part::Makes),
-    Column::Layers(Part::Scales),
-    Column::Layers(Part::Follows),
-    Column::Layers(Part::Moves),
-    Column::Layers(Part::Reads),
+    Column::Layers(ChannelRole::Makes),
+    Column::Layers(ChannelRole::Scales),
+    Column::Layers(ChannelRole::Follows),
+    Column::Layers(ChannelRole::Moves),
+    Column::Layers(ChannelRole::Reads),
     Column::Held,
 ];
 
 impl Column {
     fn header(self) -> &'static str {
         match self {
-            Column::Layers(Part::Makes) => "made by",
-            Column::Layers(Part::Scales) => "scaled by",
-            Column::Layers(Part::Follows) => "followed by",
-            Column::Layers(Part::Moves) => "moved by",
-            Column::Layers(Part::Reads) => "read by",
+            Column::Layers(ChannelRole::Makes) => "made by",
+            Column::Layers(ChannelRole::Scales) => "scaled by",
+            Column::Layers(ChannelRole::Follows) => "followed by",
+            Column::Layers(ChannelRole::Moves) => "moved by",
+            Column::Layers(ChannelRole::Reads) => "read by",
             Column::Held => "held",
         }
     }

@@ -9,7 +9,7 @@ use crate::analysis;
 use crate::plan;
 use crate::plan::Plan;
 use crate::slimming::Slimming;
-use crate::surgery::{Form, temporarily};
+use crate::surgery::{ModelState, temporarily};
 use crate::{Error, Prunable, Result};
 
 /// Measures a network slimmed in several ways, and keeps none of them.
@@ -77,7 +77,8 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// Counts multiply-accumulates, too: `count` says how many are left by a plan, as a [`Cost`](crate::Cost) of the dense network does.
+    /// Counts multiply-accumulates, too: `count` says how many are left by a plan, as a
+    /// [`Cost`](crate::Cost) of the dense network does.
     ///
     /// ```
     /// # use slim_runtime::{Prunable, Result, Sweep};
@@ -96,14 +97,17 @@ impl<'a> Sweep<'a> {
         Self { progress: true, ..self }
     }
 
-    /// Measures the dense network, then each slimmed one. `evaluate` returns the accuracy in a unit of its choice, as an `f64` or as a `Result` of one whose error can
-    /// be made from this crate's, such as `anyhow`'s.
+    /// Measures the dense network, then each slimmed one. `evaluate` returns the accuracy in a unit
+    /// of its choice, as an `f64` or as a `Result` of one whose error can be made from this
+    /// crate's, such as `anyhow`'s.
     ///
-    /// All plans are made before anything is measured. `evaluate` runs without gradients, and its forward passes in evaluation mode, with `train = false`. The model is
-    /// afterwards what it was, to the bit.
+    /// All plans are made before anything is measured. `evaluate` runs without gradients, and its
+    /// forward passes in evaluation mode, with `train = false`. The model is afterwards what it
+    /// was, to the bit.
     ///
     /// # Errors
-    /// Those of [`plan`](Prunable::plan) and [`apply`](Prunable::apply), [`Error::TrainingMode`], and those of `evaluate`. The model is then as it was, too.
+    /// Those of [`plan`](Prunable::plan) and [`apply`](Prunable::apply), [`Error::TrainingMode`],
+    /// and those of `evaluate`. The model is then as it was, too.
     ///
     /// # Panics
     /// When `evaluate` does. The model is then as it was, too.
@@ -137,8 +141,9 @@ impl<'a> Sweep<'a> {
         for point in std::iter::once(&mut swept.dense).chain(&mut swept.points) {
             bar.set_message(point.name.clone());
             let graph = analysis::trace(model, point.plan.masking())?;
-            point.accuracy = temporarily(model, &graph, &point.plan, Form::Slimmed, &mut evaluate)?
-                .into_accuracy()?;
+            point.accuracy =
+                temporarily(model, &graph, &point.plan, ModelState::Slimmed, &mut evaluate)?
+                    .into_accuracy()?;
             bar.inc(1);
         }
         Ok(swept)
@@ -204,8 +209,9 @@ pub struct Point {
 }
 
 impl Swept {
-    /// The most that keeps the accuracy: of the points that are at most `delta` less accurate than the dense network, in the unit of their accuracies, the one with the
-    /// fewest parameters, the first of equals. `None` where none is.
+    /// The most that keeps the accuracy: of the points that are at most `delta` less accurate than
+    /// the dense network, in the unit of their accuracies, the one with the fewest parameters, the
+    /// first of equals. `None` where none is.
     pub fn most_within(&self, delta: f64) -> Option<&Point> {
         let within =
             self.points.iter().filter(|point| point.accuracy >= self.dense.accuracy - delta);

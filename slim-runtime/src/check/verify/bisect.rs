@@ -1,12 +1,15 @@
-//! The smallest parts of a set that fail, by few tests: delta debugging (Zeller and Hildebrandt, TSE 2002).
+//! The smallest parts of a set that fail, by few tests: delta debugging (Zeller and Hildebrandt,
+//! TSE 2002).
 
 use crate::Result;
 
-/// Each test is two forward passes. A single culprit among 1,000 takes at most 20; beyond these the sets found so far will do.
+/// Each test is two forward passes. A single culprit among 1,000 takes at most 20; beyond these the
+/// sets found so far will do.
 const MOST_TESTS: usize = 64;
 
-/// Parts of `0..count`, which fails as `whole` says, that fail by themselves. As small as they come: without any of its members, or any half of them, such
-/// a part no longer fails, as long as the number of tests allows. What is left when all of them are taken out does not fail.
+/// Parts of `0..count`, which fails as `whole` says, that fail by themselves. As small as they
+/// come: without any of its members, or any half of them, such a part no longer fails, as long as
+/// the number of tests allows. What is left when all of them are taken out does not fail.
 ///
 /// # Errors
 /// Those of `test`, which says how a part fails.
@@ -43,7 +46,8 @@ impl<D, T: FnMut(&[usize]) -> Result<Option<D>>> Search<T> {
         (self.test)(part)
     }
 
-    /// A part of `set`, which fails, that fails as well and has no smaller one: first among `pieces` pieces of it, then without one of them.
+    /// A part of `set`, which fails, that fails as well and has no smaller one: first among
+    /// `pieces` pieces of it, then without one of them.
     fn smallest(&mut self, mut set: Vec<usize>, mut how: D) -> Result<(Vec<usize>, D)> {
         let mut pieces = 2;
         while set.len() > 1 {
@@ -83,7 +87,8 @@ impl<D, T: FnMut(&[usize]) -> Result<Option<D>>> Search<T> {
 mod tests {
     use super::*;
 
-    /// What is found among `count` members when a part fails that has all of one of `causes`, and in how many tests.
+    /// What is found among `count` members when a part fails that has all of one of `causes`, and
+    /// in how many tests.
     fn found(count: usize, causes: &[&[usize]]) -> (Vec<Vec<usize>>, usize) {
         let mut tests = 0;
         let fails = |part: &[usize]| {

@@ -1,4 +1,5 @@
-//! Channels whose fates are one in a person's mind: those that a layer makes, with all that are added to them.
+//! Channels whose fates are one in a person's mind: those that a layer makes, with all that are
+//! added to them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -11,7 +12,8 @@ use crate::plan::Plan;
 /// Channels that a plan removes, and the layers that know them.
 pub(super) struct Group {
     pub(super) classes: HashSet<usize>,
-    /// Paths of the batch norms that rank them; of the layers that make them, where every such norm ranks others, too.
+    /// Paths of the batch norms that rank them; of the layers that make them, where every such norm
+    /// ranks others, too.
     pub(super) names: Vec<String>,
     /// Paths of the layers that make them, if they are not the names.
     pub(super) makers: Vec<String>,

@@ -1,4 +1,5 @@
-//! Whether the slimmed network is the masked one: the wiring against `forward`, before the surgery stays.
+//! Whether the slimmed network is the masked one: the wiring against `forward`, before the surgery
+//! stays.
 
 pub(crate) mod bisect;
 mod groups;
@@ -11,27 +12,31 @@ use tch::Tensor;
 use crate::analysis;
 use crate::analysis::Graph;
 use crate::analysis::Masking;
-use crate::numeric::Closeness;
+use crate::numeric::OutputError;
 use crate::numeric::compare::{self, Divergence};
 use crate::panics::caught;
 use crate::plan;
 use crate::plan::{Plan, Slimmed};
 use crate::slimming::Slimming;
 use crate::surgery::absorb;
-use crate::surgery::{Form, temporarily};
+use crate::surgery::{ModelState, temporarily};
 use crate::{Absorbed, Absorption, Error, Prunable, Result, surgery};
 
 impl Slimming {
     /// Slims only what a sample shows to compute what the masked network does.
     ///
-    /// What the fields of a model say and what its `forward` does are two texts, and no compiler compares them. This does: `forward` runs once with γ and β
-    /// of the channels that are to be removed set to zero, and once without these channels. When the outputs agree, the slimmed network stays.
-    /// When they do not, or the slimmed network panics, everything is put back, and the error names the channels whose removal alone makes the difference,
-    /// found by bisection, with the layers that should know them.
+    /// What the fields of a model say and what its `forward` does are two texts, and no compiler
+    /// compares them. This does: `forward` runs once with γ and β of the channels that are to be
+    /// removed set to zero, and once without these channels. When the outputs agree, the slimmed
+    /// network stays. When they do not, or the slimmed network panics, everything is put back, and
+    /// the error names the channels whose removal alone makes the difference, found by bisection,
+    /// with the layers that should know them.
     ///
-    /// `forward` runs the network in evaluation mode on `sample`, without gradients, and returns floats: logits, say, but not classes. A network with several outputs
-    /// returns them concatenated. A few real images will do. What does not reach the output on them is not seen: behind a ReLU that lets nothing through, a mistake
-    /// makes no difference. A sample on which the output is zero or not finite shows nothing at all, and is an error.
+    /// `forward` runs the network in evaluation mode on `sample`, without gradients, and returns
+    /// floats: logits, say, but not classes. A network with several outputs returns them
+    /// concatenated. A few real images will do. What does not reach the output on them is not seen:
+    /// behind a ReLU that lets nothing through, a mistake makes no difference. A sample on which
+    /// the output is zero or not finite shows nothing at all, and is an error.
     ///
     /// ```
     /// # use slim_runtime::{Prunable, Slimming};
@@ -72,7 +77,8 @@ impl Slimming {
 }
 
 impl Plan {
-    /// Carries out this plan only where a sample shows that the slimmed network computes what the masked one does; see [`Slimming::verify`].
+    /// Carries out this plan only where a sample shows that the slimmed network computes what the
+    /// masked one does; see [`Slimming::verify`].
     pub fn verify<'x, M, X, F>(&'x self, sample: &'x X, forward: F) -> Verify<'x, &'x Self, X, F>
     where
         M: ?Sized,
@@ -83,7 +89,8 @@ impl Plan {
     }
 }
 
-/// Surgery that stays only if the network is then the masked one; made by [`Slimming::verify`] and [`Plan::verify`].
+/// Surgery that stays only if the network is then the masked one; made by [`Slimming::verify`] and
+/// [`Plan::verify`].
 #[must_use = "nothing is slimmed before `slim` or `apply`"]
 pub struct Verify<'x, W, X: ?Sized, F> {
     wanted: W,
@@ -95,7 +102,8 @@ pub struct Verify<'x, W, X: ?Sized, F> {
 impl<W, X: ?Sized, F> Verify<'_, W, X, F> {
     /// How far an output may be off, relative to the largest output of the masked network.
     ///
-    /// The default is what sums in another order may make of it, by the coarsest kind among the network's tensors and its output:
+    /// The default is what sums in another order may make of it, by the coarsest kind among the
+    /// network's tensors and its output:
     ///
     /// | kind | default |
     /// | --- | --- |
@@ -105,7 +113,8 @@ impl<W, X: ?Sized, F> Verify<'_, W, X, F> {
     /// | `f16` | 5e-2 |
     /// | `bf16` | 2e-1 |
     ///
-    /// A wrong channel that changes less is not found, so a network of half precision is best verified as one of `f32`.
+    /// A wrong channel that changes less is not found, so a network of half precision is best
+    /// verified as one of `f32`.
     pub fn tolerance(self, relative: f64) -> Self {
         Self { tolerance: Some(relative), ..self }
     }
@@ -115,8 +124,10 @@ impl<X: ?Sized, F> Verify<'_, Slimming, X, F> {
     /// Slims the model.
     ///
     /// # Errors
-    /// [`Error::Diverged`] when the slimmed network is not the masked one; [`Error::TrainingMode`] and [`Error::Unverified`] when the closure does not allow to tell;
-    /// [`Error::Tolerance`]; those of [`plan`](Prunable::plan) and [`apply`](Prunable::apply). The model is then as it was, to the bit.
+    /// [`Error::Diverged`] when the slimmed network is not the masked one; [`Error::TrainingMode`]
+    /// and [`Error::Unverified`] when the closure does not allow to tell; [`Error::Tolerance`];
+    /// those of [`plan`](Prunable::plan) and [`apply`](Prunable::apply). The model is then as it
+    /// was, to the bit.
     ///
     /// # Panics
     /// When the closure does while all channels are there. The model is then as it was, too.
@@ -125,7 +136,7 @@ impl<X: ?Sized, F> Verify<'_, Slimming, X, F> {
         F: Fn(&M, &X) -> Tensor,
     {
         let plan = model.plan(&self.wanted)?;
-        Trial {
+        Comparison {
             graph: &analysis::trace(model, plan.masking())?,
             sample: self.sample,
             forward: &self.forward,
@@ -148,7 +159,7 @@ impl<X: ?Sized, F> Verify<'_, &Plan, X, F> {
         F: Fn(&M, &X) -> Tensor,
     {
         let graph = analysis::trace(model, self.wanted.masking())?;
-        Trial {
+        Comparison {
             graph: &graph,
             sample: self.sample,
             forward: &self.forward,
@@ -157,19 +168,20 @@ impl<X: ?Sized, F> Verify<'_, &Plan, X, F> {
         .carry_out(model, self.wanted)
     }
 
-    /// Says how far the slimmed network would be from the masked one, and leaves the model as it is.
+    /// Says how far the slimmed network would be from the masked one, and leaves the model as it
+    /// is.
     ///
     /// # Errors
     /// As for [`slim`](Verify::slim).
     ///
     /// # Panics
     /// As [`slim`](Verify::slim) does.
-    pub fn check<M: Prunable + ?Sized>(self, model: &mut M) -> Result<Closeness>
+    pub fn check<M: Prunable + ?Sized>(self, model: &mut M) -> Result<OutputError>
     where
         F: Fn(&M, &X) -> Tensor,
     {
         let graph = analysis::trace(model, self.wanted.masking())?;
-        Trial {
+        Comparison {
             graph: &graph,
             sample: self.sample,
             forward: &self.forward,
@@ -186,7 +198,7 @@ pub struct Verified {
     /// What was carried out.
     pub slimmed: Slimmed,
     /// How far it is from the masked network.
-    pub closeness: Closeness,
+    pub closeness: OutputError,
 }
 
 impl fmt::Display for Verified {
@@ -199,14 +211,14 @@ impl fmt::Display for Verified {
 const MOST_GROUPS: usize = 4;
 
 /// Masked against slimmed, for one plan or parts of it.
-struct Trial<'t, X: ?Sized, F> {
+struct Comparison<'t, X: ?Sized, F> {
     graph: &'t Graph,
     sample: &'t X,
     forward: &'t F,
     tolerance: Option<f64>,
 }
 
-impl<X: ?Sized, F> Trial<'_, X, F> {
+impl<X: ?Sized, F> Comparison<'_, X, F> {
     fn carry_out<M: Prunable + ?Sized>(&self, model: &mut M, plan: &Plan) -> Result<Verified>
     where
         F: Fn(&M, &X) -> Tensor,
@@ -217,7 +229,7 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
         Ok(Verified { slimmed: surgery::apply(model, self.graph, &verified)?, closeness })
     }
 
-    fn verify<M: Prunable + ?Sized>(&self, model: &mut M, plan: &Plan) -> Result<Closeness>
+    fn verify<M: Prunable + ?Sized>(&self, model: &mut M, plan: &Plan) -> Result<OutputError>
     where
         F: Fn(&M, &X) -> Tensor,
     {
@@ -238,7 +250,8 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
         Ok(closeness)
     }
 
-    /// Where all that removed channels send is absorbed, and exactly, the slimmed network is the one whose γ are zero and whose β are kept.
+    /// Where all that removed channels send is absorbed, and exactly, the slimmed network is the
+    /// one whose γ are zero and whose β are kept.
     fn verify_absorption<M: Prunable + ?Sized>(&self, model: &mut M, plan: &Plan) -> Result<()>
     where
         F: Fn(&M, &X) -> Tensor,
@@ -254,9 +267,9 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
             return Ok(());
         }
         let run = |model: &M| (self.forward)(model, self.sample).f_detach();
-        let scaled = temporarily(model, self.graph, plan, Form::Scaled, run)?
+        let scaled = temporarily(model, self.graph, plan, ModelState::Scaled, run)?
             .map_err(Error::torch("the output with β kept"))?;
-        let slimmed = temporarily(model, self.graph, plan, Form::Slimmed, run)?
+        let slimmed = temporarily(model, self.graph, plan, ModelState::Slimmed, run)?
             .map_err(Error::torch("the output with absorption"))?;
         let tolerance = self
             .tolerance
@@ -275,13 +288,13 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
         &self,
         model: &mut M,
         plan: &Plan,
-    ) -> Result<Result<Closeness, Divergence>>
+    ) -> Result<Result<OutputError, Divergence>>
     where
         F: Fn(&M, &X) -> Tensor,
     {
         let (masked, tolerance) = self.masked(model, plan)?;
         let run = |model: &M| caught(|| (self.forward)(model, self.sample).f_detach());
-        match temporarily(model, self.graph, plan, Form::Slimmed, run)? {
+        match temporarily(model, self.graph, plan, ModelState::Slimmed, run)? {
             Ok(slimmed) => compare::compare(
                 &masked,
                 &slimmed.map_err(Error::torch("the slimmed output"))?,
@@ -296,8 +309,9 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
     where
         F: Fn(&M, &X) -> Tensor,
     {
-        // Detached while the network is masked: an output that is a tensor of the network itself is put back with it.
-        let masked = temporarily(model, self.graph, plan, Form::Masked, |model| {
+        // Detached while the network is masked: an output that is a tensor of the network itself is
+        // put back with it.
+        let masked = temporarily(model, self.graph, plan, ModelState::Masked, |model| {
             (self.forward)(model, self.sample).f_detach()
         })?;
         let masked = masked.map_err(Error::torch("the masked output"))?;

@@ -4,7 +4,8 @@ use crate::analysis::Graph;
 use crate::graph::memory;
 use crate::nn::recorder;
 
-/// The first layer that `forward` runs where the fields of a declared wiring say another; `None` where they agree, and where no layer reports that it runs.
+/// The first layer that `forward` runs where the fields of a declared wiring say another; `None`
+/// where they agree, and where no layer reports that it runs.
 ///
 /// tch's own layers do not report, so they are left out on both sides.
 pub(super) fn difference(graph: &Graph, forward: impl FnOnce()) -> Option<String> {

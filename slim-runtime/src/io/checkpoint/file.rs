@@ -20,7 +20,8 @@ use crate::{Cfg, Error, Prunable, Result};
 
 /// A safetensors file in memory: what it says, and what it holds.
 ///
-/// It is read and checked once, by [`open`](Self::open); all that is taken from it is of that one state, whatever becomes of the file on the disk.
+/// It is read and checked once, by [`open`](Self::open); all that is taken from it is of that one
+/// state, whatever becomes of the file on the disk.
 ///
 /// ```
 /// # #[derive(Debug, slim_runtime::Prunable)]
@@ -58,7 +59,8 @@ impl File {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`Error::Format`] when it is no sound safetensors file, or was written by a later version of this crate; [`Error::Io`].
+    /// [`Error::Format`] when it is no sound safetensors file, or was written by a later version of
+    /// this crate; [`Error::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let bytes = std::fs::read(&path).map_err(|cause| Error::Io {
@@ -71,12 +73,14 @@ impl File {
         Ok(Self { path, bytes, header, metadata })
     }
 
-    /// An entry of its metadata, of [`Writer::metadata`](super::Writer::metadata) or of another program; `None` when there is no such.
+    /// An entry of its metadata, of [`Writer::metadata`](super::Writer::metadata) or of another
+    /// program; `None` when there is no such.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.metadata.get(key)
     }
 
-    /// Whether it has what [`save`](super::save) writes about a network, so that [`load`](Self::load) can read it.
+    /// Whether it has what [`save`](super::save) writes about a network, so that
+    /// [`load`](Self::load) can read it.
     pub fn is_slimmed(&self) -> bool {
         self.metadata.has_plan()
     }
@@ -97,7 +101,8 @@ impl File {
         self.metadata.plan()
     }
 
-    /// All its tensors by name, as they are: variables, and those of [`Writer::tensors`](super::Writer::tensors). On the CPU.
+    /// All its tensors by name, as they are: variables, and those of
+    /// [`Writer::tensors`](super::Writer::tensors). On the CPU.
     ///
     /// # Errors
     /// [`Error::Format`] for a type that libtorch has not, [`Error::Torch`].
@@ -117,7 +122,8 @@ impl File {
         self.names().into_iter().filter_map(tensor).collect()
     }
 
-    /// Reads a slimmed network into a model of the same definition, whose variables `vs` has; see [`load`](super::load).
+    /// Reads a slimmed network into a model of the same definition, whose variables `vs` has; see
+    /// [`load`](super::load).
     ///
     /// # Errors
     /// Those of [`load`](super::load). Model and store are then as they were, to the bit.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::plan::{Plan, Positions, Slimmed};
+use crate::plan::{Plan, Slimmed, StoredPositions};
 use crate::{Cfg, Error, Result};
 
 /// Version of what [`save`](super::save) and [`save_weights`](super::save_weights) write.
@@ -29,8 +29,8 @@ pub(super) struct Metadata {
     entries: HashMap<String, String>,
 }
 
-/// What a file is written with: its version, what was slimmed and the plan of that with the names of the variables, the names of the tensors that are no variables,
-/// and the user's own.
+/// What a file is written with: its version, what was slimmed and the plan of that with the names
+/// of the variables, the names of the tensors that are no variables, and the user's own.
 ///
 /// # Errors
 /// In words: a key that is this crate's own, or that libraries know.
@@ -92,10 +92,10 @@ impl Metadata {
     }
 
     /// Empty where the network stores none.
-    pub(super) fn positions(&self) -> Result<Positions> {
+    pub(super) fn positions(&self) -> Result<StoredPositions> {
         self.entries
             .get(key::POSITIONS)
-            .map_or_else(|| Ok(Positions::new()), |text| self.parsed(key::POSITIONS, text))
+            .map_or_else(|| Ok(StoredPositions::new()), |text| self.parsed(key::POSITIONS, text))
     }
 
     /// Names of the tensors that are no variables.

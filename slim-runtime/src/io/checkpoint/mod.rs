@@ -38,8 +38,10 @@
 //!
 //! # The file
 //!
-//! Tensors have the names of the variable store, which are PyTorch's when the store's paths are. They are plain safetensors: Python's library reads the file
-//! (`safetensors.torch.load_file`), and a `state_dict` saved from Python loads here. They are written row by row, whatever their strides.
+//! Tensors have the names of the variable store, which are PyTorch's when the store's paths are.
+//! They are plain safetensors: Python's library reads the file (`safetensors.torch.load_file`), and
+//! a `state_dict` saved from Python loads here. They are written row by row, whatever their
+//! strides.
 //!
 //! | metadata | |
 //! | --- | --- |
@@ -51,11 +53,14 @@
 //!
 //! # Whole or not at all
 //!
-//! A file is written beside `path`, flushed to the disk and then renamed, so that whatever happens, be it a loss of power, a whole file is there: the old one or the new.
-//! A symbolic link is followed. Where the process is killed while it writes, the temporary file stays behind, `.slim-*.tmp`, and can be removed; nothing else is left.
+//! A file is written beside `path`, flushed to the disk and then renamed, so that whatever happens,
+//! be it a loss of power, a whole file is there: the old one or the new. A symbolic link is
+//! followed. Where the process is killed while it writes, the temporary file stays behind,
+//! `.slim-*.tmp`, and can be removed; nothing else is left.
 //!
-//! Loading checks names, shapes, types and the plan before the first write. (tch's `VarStore::load` does not: it broadcasts a tensor of one
-//! channel into one of 64 without a word.) Then model and store change together or not at all. A variable whose shape stays keeps its memory and strides.
+//! Loading checks names, shapes, types and the plan before the first write. (tch's `VarStore::load`
+//! does not: it broadcasts a tensor of one channel into one of 64 without a word.) Then model and
+//! store change together or not at all. A variable whose shape stays keeps its memory and strides.
 
 mod file;
 mod metadata;
@@ -79,29 +84,39 @@ pub use write::Writer;
 /// PyTorch's count of batches, which no float network needs and tch does not keep.
 const BATCH_COUNT: &str = "num_batches_tracked";
 
-/// Writes all variables of `vs`, and what was done to the network: cfg, plan, names. [`load`] reads it.
+/// Writes all variables of `vs`, and what was done to the network: cfg, plan, names. [`load`] reads
+/// it.
 ///
-/// `slimmed` is of the model whose variables `vs` has; a replica that took the same plan has its own, from [`Prunable::apply`]. **Slimmed several times, it is all of it,
-/// [`first.then(&second)`](Slimmed::then)**: with the second alone, the file is one for a network as the first left it, and a dense one does not load it. A model whose variables are in several stores is saved as weights, [`save_weights`] for each, and its plan as JSON.
+/// `slimmed` is of the model whose variables `vs` has; a replica that took the same plan has its
+/// own, from [`Prunable::apply`]. **Slimmed several times, it is all of it,
+/// [`first.then(&second)`](Slimmed::then)**: with the second alone, the file is one for a network
+/// as the first left it, and a dense one does not load it. A model whose variables are in several
+/// stores is saved as weights, [`save_weights`] for each, and its plan as JSON.
 ///
 /// # Errors
-/// [`Error::NotInStore`] when a layer's tensor is not among the variables, [`Error::PlanMismatch`] when the model was slimmed again in the meantime;
-/// [`Error::Io`], [`Error::Format`] for a kind of tensor that is no float, [`Error::Torch`]. What `path` held is then still there.
+/// [`Error::NotInStore`] when a layer's tensor is not among the variables, [`Error::PlanMismatch`]
+/// when the model was slimmed again in the meantime; [`Error::Io`], [`Error::Format`] for a kind of
+/// tensor that is no float, [`Error::Torch`]. What `path` held is then still there.
 pub fn save(path: impl AsRef<Path>, vs: &VarStore, slimmed: &Slimmed) -> Result<()> {
     Writer::new(vs).slimmed(slimmed).write(path)
 }
 
-/// Reads a slimmed network that [`save`] wrote into a model of the same definition, whose variables `vs` has.
+/// Reads a slimmed network that [`save`] wrote into a model of the same definition, whose variables
+/// `vs` has.
 ///
-/// A dense model is slimmed by the file's plan and takes its weights in one step; one that is as narrow as the file's already, as one built from its [`cfg()`] or [`plan`],
-/// takes the weights. Values are converted to the store's float kind and device. Returned is what [`Prunable::apply`] would: print it, or slim further and [compose](Slimmed::then).
+/// A dense model is slimmed by the file's plan and takes its weights in one step; one that is as
+/// narrow as the file's already, as one built from its [`cfg()`] or [`plan`], takes the weights.
+/// Values are converted to the store's float kind and device. Returned is what [`Prunable::apply`]
+/// would: print it, or slim further and [compose](Slimmed::then).
 ///
 /// PyTorch's `num_batches_tracked` may be there and is not read.
 ///
 /// # Errors
-/// [`Error::CheckpointModel`] when the model is neither of the two, with the first difference from each; [`Error::Checkpoint`] with every tensor that is missing, surplus or of another shape or name;
-/// [`Error::CheckpointPositions`] when a shuffle or a selection picks others; [`Error::NotInStore`]; [`Error::Format`], [`Error::Io`]; those of [`Prunable::apply`].
-/// Model and store are then as they were, to the bit.
+/// [`Error::CheckpointModel`] when the model is neither of the two, with the first difference from
+/// each; [`Error::Checkpoint`] with every tensor that is missing, surplus or of another shape or
+/// name; [`Error::CheckpointPositions`] when a shuffle or a selection picks others;
+/// [`Error::NotInStore`]; [`Error::Format`], [`Error::Io`]; those of [`Prunable::apply`]. Model and
+/// store are then as they were, to the bit.
 pub fn load<M: Prunable + ?Sized>(
     path: impl AsRef<Path>,
     vs: &mut VarStore,
@@ -110,33 +125,38 @@ pub fn load<M: Prunable + ?Sized>(
     File::open(path)?.load(vs, model)
 }
 
-/// Writes all variables of `vs`, and nothing about the network: of a dense one, or of one whose `forward` no derive knows.
+/// Writes all variables of `vs`, and nothing about the network: of a dense one, or of one whose
+/// `forward` no derive knows.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Format`] for a kind of tensor that is no float, [`Error::Torch`]. What `path` held is then still there.
+/// [`Error::Io`], [`Error::Format`] for a kind of tensor that is no float, [`Error::Torch`]. What
+/// `path` held is then still there.
 pub fn save_weights(path: impl AsRef<Path>, vs: &VarStore) -> Result<()> {
     Writer::new(vs).write(path)
 }
 
-/// Reads all variables of `vs` from a file with exactly these names and shapes: of [`save_weights`], of [`save`] where the network is as narrow already, or of PyTorch.
-/// Values are converted to the store's float kind and device.
+/// Reads all variables of `vs` from a file with exactly these names and shapes: of
+/// [`save_weights`], of [`save`] where the network is as narrow already, or of PyTorch. Values are
+/// converted to the store's float kind and device.
 ///
 /// PyTorch's `num_batches_tracked` may be there and is not read.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] with every tensor that is missing, surplus or of another shape; [`Error::Format`], [`Error::Io`], [`Error::Torch`].
-/// The store is then as it was, to the bit.
+/// [`Error::Checkpoint`] with every tensor that is missing, surplus or of another shape;
+/// [`Error::Format`], [`Error::Io`], [`Error::Torch`]. The store is then as it was, to the bit.
 pub fn load_weights(path: impl AsRef<Path>, vs: &mut VarStore) -> Result<()> {
     File::open(path)?.load_weights(vs)
 }
 
-/// Gives all variables of `vs` the values of tensors with exactly these names and shapes, by the checks of [`load_weights`] and in one step as it does:
-/// for files that are none of safetensors. Values are converted to the store's float kind and device, and copied.
+/// Gives all variables of `vs` the values of tensors with exactly these names and shapes, by the
+/// checks of [`load_weights`] and in one step as it does: for files that are none of safetensors.
+/// Values are converted to the store's float kind and device, and copied.
 ///
 /// PyTorch's `num_batches_tracked` may be there and is not read. `file` is what errors name.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] with every tensor that is missing, surplus, of another shape or no float; [`Error::Torch`]. The store is then as it was, to the bit.
+/// [`Error::Checkpoint`] with every tensor that is missing, surplus, of another shape or no float;
+/// [`Error::Torch`]. The store is then as it was, to the bit.
 pub fn load_tensors(
     tensors: &BTreeMap<String, Tensor>,
     file: impl AsRef<Path>,
@@ -145,7 +165,8 @@ pub fn load_tensors(
     values::assign(file.as_ref(), Source::Memory(tensors), &BTreeSet::new(), vs)
 }
 
-/// The cfg of a file that [`save`] wrote, to build a network from that is made from widths; then [`load`].
+/// The cfg of a file that [`save`] wrote, to build a network from that is made from widths; then
+/// [`load`].
 ///
 /// # Errors
 /// [`Error::Format`] when the file has none, [`Error::Cfg`], [`Error::Io`].
@@ -153,7 +174,8 @@ pub fn cfg(path: impl AsRef<Path>) -> Result<Cfg> {
     File::open(path)?.cfg()
 }
 
-/// The plan of a file that [`save`] wrote: which of the original's channels are left, and under which names.
+/// The plan of a file that [`save`] wrote: which of the original's channels are left, and under
+/// which names.
 ///
 /// # Errors
 /// [`Error::Format`] when the file has none, or one that cannot be; [`Error::Io`].
@@ -161,7 +183,8 @@ pub fn plan(path: impl AsRef<Path>) -> Result<Plan> {
     File::open(path)?.plan()
 }
 
-/// An entry of a file's metadata, of [`Writer::metadata`] or of another program; `None` when there is no such.
+/// An entry of a file's metadata, of [`Writer::metadata`] or of another program; `None` when there
+/// is no such.
 ///
 /// # Errors
 /// [`Error::Format`], [`Error::Io`].
@@ -169,7 +192,8 @@ pub fn metadata(path: impl AsRef<Path>, key: &str) -> Result<Option<String>> {
     Ok(File::open(path)?.metadata(key).map(str::to_owned))
 }
 
-/// All tensors of a safetensors file by name, as they are: variables, and those of [`Writer::tensors`]. On the CPU.
+/// All tensors of a safetensors file by name, as they are: variables, and those of
+/// [`Writer::tensors`]. On the CPU.
 ///
 /// # Errors
 /// [`Error::Format`] also for a type that libtorch has not, [`Error::Io`], [`Error::Torch`].

@@ -62,7 +62,8 @@ impl Source<'_> {
         }
     }
 
-    /// The values in the kind and on the device of the variable, in memory of their own; `None` when there are none of this name.
+    /// The values in the kind and on the device of the variable, in memory of their own; `None`
+    /// when there are none of this name.
     pub(super) fn value(&self, name: &str, variable: &Tensor) -> Option<Result<Tensor, TchError>> {
         match self {
             Source::File(file) => Some(value(&file.view(name)?, variable)),

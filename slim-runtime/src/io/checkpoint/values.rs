@@ -28,7 +28,8 @@ pub(super) fn assign(
     surgery::replace(of(path, source, beside, &variables, Vec::new())?)
 }
 
-/// The variables of a store, with their shapes once `plan` is carried out. One that no layer binds keeps its own.
+/// The variables of a store, with their shapes once `plan` is carried out. One that no layer binds
+/// keeps its own.
 pub(super) fn after(vs: &VarStore, graph: &Graph, plan: &Plan) -> BTreeMap<String, Variable> {
     let layers = graph.layers.iter().zip(&plan.layers);
     let shapes = layers.flat_map(|(node, layer)| {
@@ -45,7 +46,8 @@ pub(super) fn after(vs: &VarStore, graph: &Graph, plan: &Plan) -> BTreeMap<Strin
     vs.variables().into_iter().map(variable).collect()
 }
 
-/// Tensors that the store has under another name than the file, which might be that of another layer with the same shapes.
+/// Tensors that the store has under another name than the file, which might be that of another
+/// layer with the same shapes.
 ///
 /// # Errors
 /// [`Error::NotInStore`].

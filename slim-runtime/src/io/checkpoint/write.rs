@@ -1,4 +1,5 @@
-//! The safetensors format, written one tensor at a time, so that no more than one is in memory twice.
+//! The safetensors format, written one tensor at a time, so that no more than one is in memory
+//! twice.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
@@ -17,7 +18,8 @@ use crate::{Error, Result};
 /// The name under which a file has its metadata, among those of its tensors.
 const METADATA: &str = "__metadata__";
 
-/// Writes a file with what [`save`](super::save) and [`save_weights`](super::save_weights) write, and with more: tensors that are no variables, and metadata of your own.
+/// Writes a file with what [`save`](super::save) and [`save_weights`](super::save_weights) write,
+/// and with more: tensors that are no variables, and metadata of your own.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -35,7 +37,8 @@ const METADATA: &str = "__metadata__";
 /// # Ok::<(), slim_runtime::Error>(())
 /// ```
 ///
-/// The file names its tensors that are no variables, so [`load`](super::load) and [`load_weights`](super::load_weights) know that they belong to something else.
+/// The file names its tensors that are no variables, so [`load`](super::load) and
+/// [`load_weights`](super::load_weights) know that they belong to something else.
 #[derive(Debug)]
 #[must_use = "nothing is written before `write`"]
 pub struct Writer<'w> {
@@ -75,7 +78,8 @@ impl<'w> Writer<'w> {
     /// Writes the file, whole or not at all.
     ///
     /// # Errors
-    /// Those of [`save`](super::save); [`Error::Format`] for a name that a variable or the format itself has, and for a key that this crate uses itself. What `path` held is then still there.
+    /// Those of [`save`](super::save); [`Error::Format`] for a name that a variable or the format
+    /// itself has, and for a key that this crate uses itself. What `path` held is then still there.
     pub fn write(self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let plan =

@@ -6,8 +6,8 @@ use tch::Tensor;
 use tch::nn::Conv;
 
 use crate::graph::shape::slid;
+use crate::graph::{BiasExactness, Maker};
 use crate::graph::{LayerMut, WeightsMut};
-use crate::graph::{Maker, Reach};
 use crate::{
     Error, Flow, LayerKind, LayerTracer, LayerVisitor, PartVisitor, Prunable, Result, Tracer,
 };
@@ -20,7 +20,8 @@ pub(crate) struct Sliding {
 }
 
 impl Sliding {
-    /// The layer's output has as many positions as the kernel can be put in; `None` in place of the way it moves leaves them as they are.
+    /// The layer's output has as many positions as the kernel can be put in; `None` in place of the
+    /// way it moves leaves them as they are.
     pub(crate) fn resize(
         layer: &mut LayerTracer,
         weight: &Tensor,
@@ -47,14 +48,15 @@ impl Sliding {
 /// What becomes of a convolution's groups.
 #[derive(Clone, Copy)]
 pub(crate) enum Groups {
-    /// Their number stays what it is: all lose the same number of channels, and at least so many inputs of each stay.
+    /// Their number stays what it is: all lose the same number of channels, and at least so many
+    /// inputs of each stay.
     Equal { groups: i64, least: usize },
     /// Whole groups go; each has this many output channels.
     Whole { per_group: i64 },
 }
 
-/// The number of groups of a tch layer, which keeps it private but prints it. A wrong number would prune the wrong channels without a word, so what is
-/// printed is read.
+/// The number of groups of a tch layer, which keeps it private but prints it. A wrong number would
+/// prune the wrong channels without a word, so what is printed is read.
 ///
 /// # Errors
 /// [`Error::Layer`] when it is not printed.
@@ -66,7 +68,8 @@ pub(crate) fn tch_groups(cx: &Tracer, layer: &impl Debug) -> Result<i64> {
     })
 }
 
-/// The value of a field that a layer prints, `2` or `1, 1` of `[1, 1]`; empty when it is not printed.
+/// The value of a field that a layer prints, `2` or `1, 1` of `[1, 1]`; empty when it is not
+/// printed.
 pub(super) fn printed(layer: &impl Debug, field: &str) -> String {
     let printed = format!("{layer:?}");
     let Some((_, value)) = printed.split_once(&format!(" {field}: ")) else { return String::new() };
@@ -81,11 +84,12 @@ pub(super) fn printed_list(layer: &impl Debug, field: &str) -> Option<Vec<i64>> 
     printed(layer, field).split(", ").map(|number| number.parse().ok()).collect()
 }
 
-impl Reach {
-    /// Of a convolution: what is added around an image is not what is in it, unless it is made of that.
+impl BiasExactness {
+    /// Of a convolution: what is added around an image is not what is in it, unless it is made of
+    /// that.
     pub(crate) fn of_conv(padding: Option<&[i64]>, zeros: bool) -> Self {
         let unpadded = padding.is_some_and(|padding| padding.iter().all(|&side| side == 0));
-        if unpadded || !zeros { Reach::Everywhere } else { Reach::Interior }
+        if unpadded || !zeros { BiasExactness::Everywhere } else { BiasExactness::Interior }
     }
 }
 
@@ -98,7 +102,7 @@ impl<ND: Debug> Prunable for Conv<ND> {
         // With one channel left in each group it would look depthwise the next time.
         let least = if groups > 1 { 2 } else { 1 };
         let zeros = printed(self, "padding_mode") == "Zeros";
-        let reach = Reach::of_conv(printed_list(self, "padding").as_deref(), zeros);
+        let reach = BiasExactness::of_conv(printed_list(self, "padding").as_deref(), zeros);
         let sliding = || {
             let [stride, padding, dilation] =
                 ["stride", "padding", "dilation"].map(|field| printed_list(self, field));
@@ -131,7 +135,7 @@ pub(crate) fn trace_conv(
     input: &Flow,
     (weight, bias): (&Tensor, Option<&Tensor>),
     groups: Groups,
-    (maker, reach): (Maker, Reach),
+    (maker, reach): (Maker, BiasExactness),
     sliding: impl FnOnce() -> Option<Sliding>,
 ) -> Result<Flow> {
     let shape = weight.size();
@@ -159,7 +163,8 @@ pub(crate) fn trace_conv(
     layer.pass(written)
 }
 
-/// Channels pass through their group, and what arrives as zero leaves as zero unless a bias is added. Only the drop-in has such groups.
+/// Channels pass through their group, and what arrives as zero leaves as zero unless a bias is
+/// added. Only the drop-in has such groups.
 fn trace_whole(
     cx: &mut Tracer,
     input: &Flow,

@@ -4,8 +4,8 @@ use tch::Tensor;
 use tch::nn::{ConvTranspose1D, ConvTranspose2D, ConvTranspose3D};
 
 use super::conv::{Groups, Sliding, printed, printed_list, tch_groups};
+use crate::graph::{BiasExactness, Maker};
 use crate::graph::{LayerMut, WeightsMut};
-use crate::graph::{Maker, Reach};
 use crate::{
     Error, Flow, LayerKind, LayerTracer, LayerVisitor, PartVisitor, Prunable, Result, Tracer,
 };
@@ -30,9 +30,9 @@ macro_rules! tch_layers {
                 let reach = || {
                     let [stride, padding, output_padding, dilation] =
                         ["stride", "padding", "output_padding", "dilation"].map(|field| printed_list(self, field));
-                    Some(Reach::of_conv_transpose(&self.ws, &stride?, &padding?, &output_padding?, &dilation?))
+                    Some(BiasExactness::of_conv_transpose(&self.ws, &stride?, &padding?, &output_padding?, &dilation?))
                 };
-                let reach = reach().unwrap_or(Reach::Nowhere);
+                let reach = reach().unwrap_or(BiasExactness::Nowhere);
                 trace_conv_transpose(
                     cx,
                     &input,
@@ -60,8 +60,9 @@ macro_rules! tch_layers {
 
 tch_layers!(ConvTranspose1D, ConvTranspose2D, ConvTranspose3D);
 
-impl Reach {
-    /// Of a transposed convolution: with a stride of 1 it is a convolution that is padded by what `padding` leaves of the kernel.
+impl BiasExactness {
+    /// Of a transposed convolution: with a stride of 1 it is a convolution that is padded by what
+    /// `padding` leaves of the kernel.
     pub(crate) fn of_conv_transpose(
         weight: &Tensor,
         stride: &[i64],
@@ -70,14 +71,14 @@ impl Reach {
         dilation: &[i64],
     ) -> Self {
         if stride.iter().any(|&stride| stride != 1) {
-            return Reach::Nowhere;
+            return BiasExactness::Nowhere;
         }
         let kernel = weight.size().into_iter().skip(2);
         let covered =
             kernel.zip(padding).zip(dilation).zip(output_padding).all(
                 |(((side, &padding), &dilation), &more)| padding >= dilation * (side - 1) + more,
             );
-        if covered { Reach::Everywhere } else { Reach::Interior }
+        if covered { BiasExactness::Everywhere } else { BiasExactness::Interior }
     }
 }
 
@@ -86,7 +87,7 @@ pub(crate) fn trace_conv_transpose(
     input: &Flow,
     (weight, bias): (&Tensor, Option<&Tensor>),
     groups: Groups,
-    (maker, reach): (Maker, Reach),
+    (maker, reach): (Maker, BiasExactness),
     sliding: impl FnOnce() -> Option<(Sliding, Vec<i64>)>,
 ) -> Result<Flow> {
     let shape = weight.size();
@@ -135,7 +136,8 @@ fn trace_depthwise(
     layer.pass_whole(written, bias.is_some())
 }
 
-/// The output has as many positions as the kernel covers; `None` in place of the way it moves leaves them as they are. Beside it stands the output padding.
+/// The output has as many positions as the kernel covers; `None` in place of the way it moves
+/// leaves them as they are. Beside it stands the output padding.
 fn resize(
     layer: &mut LayerTracer,
     weight: &Tensor,

@@ -2,8 +2,8 @@ use tch::Tensor;
 use tch::nn::Linear;
 
 use crate::graph::shape::holds_channels;
+use crate::graph::{BiasExactness, Maker};
 use crate::graph::{LayerMut, WeightsMut};
-use crate::graph::{Maker, Reach};
 use crate::{Error, Flow, LayerKind, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
 impl Prunable for Linear {
@@ -28,7 +28,8 @@ impl Prunable for Linear {
     }
 }
 
-/// Weight `[out, in]`, bias `[out]`. Behind a flatten, each channel is `in / channels` columns in a row.
+/// Weight `[out, in]`, bias `[out]`. Behind a flatten, each channel is `in / channels` columns in a
+/// row.
 pub(crate) fn trace_linear(
     cx: &mut Tracer,
     input: &Flow,
@@ -51,7 +52,7 @@ pub(crate) fn trace_linear(
     if let Some(bias) = bias {
         layer.parameter("bias", bias, &[(0, written)])?;
     }
-    layer.mixes(1, Reach::Everywhere);
+    layer.mixes(1, BiasExactness::Everywhere);
     layer.pass(written)
 }
 
@@ -63,7 +64,8 @@ fn mixes_positions(input: &Flow) -> bool {
     })
 }
 
-/// A linear layer over positions, as in MLP-Mixer: each channel by itself, so nothing of it follows the channels.
+/// A linear layer over positions, as in MLP-Mixer: each channel by itself, so nothing of it follows
+/// the channels.
 fn trace_over_positions(
     cx: &mut Tracer,
     input: &Flow,

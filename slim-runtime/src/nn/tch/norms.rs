@@ -3,7 +3,7 @@
 use tch::Tensor;
 use tch::nn::{GroupNorm, LayerNorm};
 
-use crate::graph::Hold;
+use crate::graph::KeepReason;
 use crate::{Flow, LayerKind, Prunable, Result, Tracer};
 
 /// γ and β `[channels]`.
@@ -39,7 +39,7 @@ fn trace_mixing(
     let mut layer = cx.layer(kind);
     let channels = layer.follow_anywhere("channels", input, width)?;
     let by = layer.path();
-    layer.hold(channels, Hold::Mixed { by })?;
+    layer.hold(channels, KeepReason::Mixed { by })?;
     for (name, tensor) in ["weight", "bias"].into_iter().zip(parameters) {
         let Some(tensor) = tensor else { continue };
         let per_channel: Vec<_> =

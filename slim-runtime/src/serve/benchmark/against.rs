@@ -5,15 +5,16 @@ use std::fmt;
 use super::Latency;
 use super::latency::time;
 
-/// What was won: made by [`Latency::against`]. Prints as `61.0 ms → 21.0 ms, 2.9 times as fast`; where the quartiles overlap, so that it may be chance, it says so, and what else was
-/// not the same.
+/// What was won: made by [`Latency::against`]. Prints as `61.0 ms → 21.0 ms, 2.9 times as fast`;
+/// where the quartiles overlap, so that it may be chance, it says so, and what else was not the
+/// same.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Against<'l> {
+pub struct Speedup<'l> {
     after: &'l Latency,
     before: &'l Latency,
 }
 
-impl<'l> Against<'l> {
+impl<'l> Speedup<'l> {
     pub(super) fn new(after: &'l Latency, before: &'l Latency) -> Self {
         Self { after, before }
     }
@@ -51,7 +52,7 @@ impl<'l> Against<'l> {
     }
 }
 
-impl fmt::Display for Against<'_> {
+impl fmt::Display for Speedup<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} → {}, ", time(self.before.seconds.median), time(self.after.seconds.median))?;
         write!(f, "{} times as fast", times(self.times()))?;

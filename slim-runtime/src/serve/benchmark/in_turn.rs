@@ -15,7 +15,7 @@ use crate::table::table;
 
 /// What is to be measured in turn; made by [`Benchmark::in_turn`].
 #[must_use = "nothing is measured before `run`"]
-pub struct InTurn<'c> {
+pub struct Interleaved<'c> {
     benchmark: Benchmark,
     cases: Vec<(String, Pass<'c>)>,
 }
@@ -23,7 +23,7 @@ pub struct InTurn<'c> {
 /// Gives back what is to be dropped when the clock has stopped.
 type Pass<'c> = Box<dyn FnMut() -> Box<dyn Any> + 'c>;
 
-impl<'c> InTurn<'c> {
+impl<'c> Interleaved<'c> {
     pub(super) fn new(benchmark: Benchmark) -> Self {
         Self { benchmark, cases: Vec::new() }
     }
@@ -38,7 +38,8 @@ impl<'c> InTurn<'c> {
         self
     }
 
-    /// Measures: in each round every case once, and in each another one first. The time of the benchmark is that of each case.
+    /// Measures: in each round every case once, and in each another one first. The time of the
+    /// benchmark is that of each case.
     ///
     /// # Errors
     /// Those of [`Benchmark::measure`].
@@ -83,8 +84,9 @@ impl Compared {
         self.cases.iter().find(|(case, _)| case == name).map(|(_, latency)| latency)
     }
 
-    /// How many times as fast as `other` a case is: of the ratios in each round, the median and the quartiles. A disturbance that outlasts a round is in both of its times,
-    /// so this is closer than the ratio of two medians.
+    /// How many times as fast as `other` a case is: of the ratios in each round, the median and the
+    /// quartiles. A disturbance that outlasts a round is in both of its times, so this is closer
+    /// than the ratio of two medians.
     pub fn times_as_fast(&self, name: &str, other: &str) -> Option<Quartiles> {
         let index = |name| self.cases.iter().position(|(case, _)| case == name);
         Some(self.ratio(index(name)?, index(other)?))

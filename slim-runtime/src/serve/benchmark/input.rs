@@ -4,7 +4,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{Error, Result};
 
-/// Numbers in [-1, 1), the same every time. libtorch's own generators are what training draws from, so they are left alone.
+/// Numbers in [-1, 1), the same every time. libtorch's own generators are what training draws from,
+/// so they are left alone.
 ///
 /// # Errors
 /// [`Error::Benchmark`] for a shape that is none, [`Error::Torch`].

@@ -6,10 +6,12 @@ use std::time::Duration;
 use serde::Serialize;
 use tch::Device;
 
-use super::Against;
+use super::Speedup;
 use crate::numeric::Quartiles;
 
-/// How long a forward pass takes. Prints as `61.0 ms (59.8–63.1), 41 runs, batch 1, cpu, 2 threads`: the median, the quartiles around it, and what was measured where.
+/// How long a forward pass takes. Prints as
+/// `61.0 ms (59.8–63.1), 41 runs, batch 1, cpu, 2 threads`: the median, the quartiles around it,
+/// and what was measured where.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Latency {
@@ -32,8 +34,8 @@ impl Latency {
     }
 
     /// How much faster this is than what was before.
-    pub fn against<'l>(&'l self, before: &'l Latency) -> Against<'l> {
-        Against::new(self, before)
+    pub fn against<'l>(&'l self, before: &'l Latency) -> Speedup<'l> {
+        Speedup::new(self, before)
     }
 }
 

@@ -14,17 +14,20 @@ use crate::analysis;
 use crate::numeric::compare::is_float;
 use crate::numeric::{Clock, Quartiles};
 use crate::{Error, Prunable, Result};
-pub use against::Against;
+pub use against::Speedup;
 pub(crate) use in_turn::faster;
-pub use in_turn::{Compared, InTurn};
+pub use in_turn::{Compared, Interleaved};
 pub(crate) use input::uniform;
 pub use latency::Latency;
 pub(crate) use latency::{device_name, with_spread};
 
-/// Measures a forward pass on random input of this shape, batch first: its median and its quartiles.
+/// Measures a forward pass on random input of this shape, batch first: its median and its
+/// quartiles.
 ///
-/// In evaluation mode and without gradients, on the device of the network's first tensor and in its kind. Passes that warm up come first, then as many as fit into a second
-/// and a half, but at least 15. On a GPU each waits for the device. The input is the same every time, and the generators that training draws from are left alone.
+/// In evaluation mode and without gradients, on the device of the network's first tensor and in its
+/// kind. Passes that warm up come first, then as many as fit into a second and a half, but at least
+/// 15. On a GPU each waits for the device. The input is the same every time, and the generators
+/// that training draws from are left alone.
 ///
 /// ```
 /// use slim_runtime::{Prunable, benchmark, model, nn};
@@ -56,11 +59,12 @@ pub(crate) use latency::{device_name, with_spread};
 /// # Ok::<(), slim_runtime::Error>(())
 /// ```
 ///
-/// A network of several inputs, or another pass than `forward_t`, is measured with a [`Benchmark`]; two networks that are alive at once are best measured
-/// [in turn](Benchmark::in_turn).
+/// A network of several inputs, or another pass than `forward_t`, is measured with a [`Benchmark`];
+/// two networks that are alive at once are best measured [in turn](Benchmark::in_turn).
 ///
 /// # Errors
-/// [`Error::Benchmark`] for a shape that is none, a network without a tensor of floats, and when `forward_t` panics, with what it says; [`Error::Torch`].
+/// [`Error::Benchmark`] for a shape that is none, a network without a tensor of floats, and when
+/// `forward_t` panics, with what it says; [`Error::Torch`].
 pub fn benchmark<M: ModuleT + Prunable + ?Sized>(
     net: &M,
     shape: impl AsRef<[i64]>,
@@ -124,7 +128,8 @@ impl Benchmark {
     /// However slow it is, quartiles need some.
     const LEAST_RUNS: usize = 15;
 
-    /// On the CPU, for a second and a half but at least 15 runs, after a warm-up of at most a second.
+    /// On the CPU, for a second and a half but at least 15 runs, after a warm-up of at most a
+    /// second.
     pub fn new() -> Self {
         Self {
             device: Device::Cpu,
@@ -147,7 +152,8 @@ impl Benchmark {
         Self { batch: Some(samples), ..self }
     }
 
-    /// How long it warms up at most. It ends before when three runs in a row are not faster, by 2 %, than the best before them; there is always one.
+    /// How long it warms up at most. It ends before when three runs in a row are not faster, by 2
+    /// %, than the best before them; there is always one.
     #[must_use]
     pub fn warm_up(self, most: Duration) -> Self {
         Self { warm_up: most, ..self }
@@ -184,7 +190,8 @@ impl Benchmark {
         Ok(self.latency(&times))
     }
 
-    /// Several things, which are measured in turn, round by round, so that whatever else the machine does meets all of them alike.
+    /// Several things, which are measured in turn, round by round, so that whatever else the
+    /// machine does meets all of them alike.
     ///
     /// ```
     /// use slim_runtime::Benchmark;
@@ -202,8 +209,8 @@ impl Benchmark {
     /// assert!(faster.median > 1.);
     /// # Ok::<(), slim_runtime::Error>(())
     /// ```
-    pub fn in_turn<'c>(&self) -> InTurn<'c> {
-        InTurn::new(*self)
+    pub fn in_turn<'c>(&self) -> Interleaved<'c> {
+        Interleaved::new(*self)
     }
 
     fn check(&self) -> Result<()> {
@@ -215,7 +222,8 @@ impl Benchmark {
         }
     }
 
-    /// Whether `cases` cases, which have had so many runs each and have taken so long together, want another.
+    /// Whether `cases` cases, which have had so many runs each and have taken so long together,
+    /// want another.
     fn wants_more(&self, runs: usize, spent: Duration, cases: u32) -> bool {
         match self.runs {
             Some(wanted) => runs < wanted,

@@ -1,4 +1,5 @@
-//! A batch norm as a part of the layer in front of it: W' = W · γ / √(σ² + ε), b' = β + (b − μ) · γ / √(σ² + ε).
+//! A batch norm as a part of the layer in front of it: W' = W · γ / √(σ² + ε), b' = β + (b − μ) · γ
+//! / √(σ² + ε).
 
 use tch::{Device, Kind, TchError, Tensor};
 

@@ -1,6 +1,7 @@
 //! What a model's layers hold, as handles that can be exchanged for others.
 //!
-//! Nothing here changes a tensor. A network that is deployed holds tensors of its own, so taking it back, or trying another form of it, is handing out other handles.
+//! Nothing here changes a tensor. A network that is deployed holds tensors of its own, so taking it
+//! back, or trying another form of it, is handing out other handles.
 
 use std::collections::HashMap;
 
@@ -12,7 +13,7 @@ use crate::{Error, Prunable, Result, fault};
 
 /// What a layer holds.
 #[derive(Debug)]
-pub(super) enum Held {
+pub(super) enum LayerTensors {
     Weights(Weights),
     Norm(Norm),
 }
@@ -33,29 +34,33 @@ pub(super) struct Norm {
 
 /// What a layer is, which never changes.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Traits {
+pub(super) enum LayerInfo {
     Weights { transposed: Option<i64>, geometry: Option<Geometry> },
     Norm { eps: f64, folds: bool },
 }
 
 /// What all layers hold, by field path.
 #[derive(Debug, Default)]
-pub(super) struct Form(HashMap<String, Held>);
+pub(super) struct ModelSnapshot(HashMap<String, LayerTensors>);
 
-impl Form {
+impl ModelSnapshot {
     pub(super) fn weights(&self, path: &str) -> Option<&Weights> {
-        if let Some(Held::Weights(weights)) = self.0.get(path) { Some(weights) } else { None }
+        if let Some(LayerTensors::Weights(weights)) = self.0.get(path) {
+            Some(weights)
+        } else {
+            None
+        }
     }
 
     pub(super) fn norm(&self, path: &str) -> Option<&Norm> {
-        if let Some(Held::Norm(norm)) = self.0.get(path) { Some(norm) } else { None }
+        if let Some(LayerTensors::Norm(norm)) = self.0.get(path) { Some(norm) } else { None }
     }
 
     pub(super) fn has(&self, path: &str) -> bool {
         self.0.contains_key(path)
     }
 
-    pub(super) fn set(&mut self, path: &str, held: Held) {
+    pub(super) fn set(&mut self, path: &str, held: LayerTensors) {
         self.0.insert(path.to_owned(), held);
     }
 
@@ -66,7 +71,9 @@ impl Form {
 
     /// Further handles of the same tensors.
     pub(super) fn shallow_clone(&self) -> Self {
-        Form(self.0.iter().map(|(path, held)| (path.clone(), held.shallow_clone())).collect())
+        ModelSnapshot(
+            self.0.iter().map(|(path, held)| (path.clone(), held.shallow_clone())).collect(),
+        )
     }
 
     /// Handles of the same tensors that no gradient reaches.
@@ -74,10 +81,10 @@ impl Form {
     /// # Errors
     /// [`Error::Torch`].
     pub(super) fn detached(&self) -> Result<Self> {
-        let detached = |(path, held): (&String, &Held)| {
+        let detached = |(path, held): (&String, &LayerTensors)| {
             Ok((path.clone(), held.detached().map_err(Error::torch(path))?))
         };
-        self.0.iter().map(detached).collect::<Result<_>>().map(Form)
+        self.0.iter().map(detached).collect::<Result<_>>().map(ModelSnapshot)
     }
 
     /// Gives every layer what it holds in this form.
@@ -92,7 +99,8 @@ impl Form {
         })
     }
 
-    /// Like [`put`](Self::put), when something has failed already and there is nothing left to do about another failure.
+    /// Like [`put`](Self::put), when something has failed already and there is nothing left to do
+    /// about another failure.
     pub(super) fn put_back<M: Prunable + ?Sized>(&self, model: &mut M) {
         let _ = visit_layers(model, &mut |path, layer| {
             self.hand_out(path, layer);
@@ -102,22 +110,23 @@ impl Form {
 
     fn hand_out(&self, path: &str, layer: LayerMut) {
         match (layer, self.0.get(path)) {
-            (LayerMut::Weights(layer), Some(Held::Weights(held))) => held.hand_out(layer),
-            (LayerMut::Norm(layer), Some(Held::Norm(held))) => held.hand_out(layer),
+            (LayerMut::Weights(layer), Some(LayerTensors::Weights(held))) => held.hand_out(layer),
+            (LayerMut::Norm(layer), Some(LayerTensors::Norm(held))) => held.hand_out(layer),
             _ => {}
         }
     }
 }
 
-/// What the layers of a model hold, and what they are. Layers at a path that is another's, too, are left out: nothing could tell them apart.
+/// What the layers of a model hold, and what they are. Layers at a path that is another's, too, are
+/// left out: nothing could tell them apart.
 ///
 /// # Errors
 /// Those of a hand-written `layers_mut`.
 pub(super) fn survey<M: Prunable + ?Sized>(
     model: &mut M,
-) -> Result<(Form, HashMap<String, Traits>)> {
+) -> Result<(ModelSnapshot, HashMap<String, LayerInfo>)> {
     let (mut form, mut traits, mut reached) =
-        (Form::default(), HashMap::new(), HashMap::<String, usize>::new());
+        (ModelSnapshot::default(), HashMap::new(), HashMap::<String, usize>::new());
     visit_layers(model, &mut |path, layer| {
         fault::point().map_err(Error::torch(path))?;
         *reached.entry(path.to_owned()).or_default() += 1;
@@ -133,54 +142,65 @@ pub(super) fn survey<M: Prunable + ?Sized>(
 }
 
 impl LayerMut<'_> {
-    fn traits(&self) -> Traits {
+    fn traits(&self) -> LayerInfo {
         match self {
-            LayerMut::Weights(layer) => Traits::Weights {
+            LayerMut::Weights(layer) => LayerInfo::Weights {
                 transposed: layer.transposed,
                 geometry: layer.packed.as_ref().map(|(_, geometry)| *geometry),
             },
-            LayerMut::Norm(layer) => Traits::Norm { eps: layer.eps, folds: layer.folded.is_some() },
+            LayerMut::Norm(layer) => {
+                LayerInfo::Norm { eps: layer.eps, folds: layer.folded.is_some() }
+            }
         }
     }
 
-    fn held(self) -> Held {
+    fn held(self) -> LayerTensors {
         match self {
-            LayerMut::Weights(WeightsMut { weight, bias, packed, .. }) => Held::Weights(Weights {
-                weight: weight.shallow_clone(),
-                bias: clone_of(bias),
-                packed: packed.and_then(|(packed, _)| packed.as_ref().map(Packed::shallow_clone)),
-            }),
-            LayerMut::Norm(NormMut { statistics, affine, folded, .. }) => Held::Norm(Norm {
-                statistics: statistics.map(|tensor| tensor.shallow_clone()),
-                affine: affine.map(|tensor| clone_of(tensor)),
-                folded: folded.is_some_and(|folded| *folded),
-            }),
+            LayerMut::Weights(WeightsMut { weight, bias, packed, .. }) => {
+                LayerTensors::Weights(Weights {
+                    weight: weight.shallow_clone(),
+                    bias: clone_of(bias),
+                    packed: packed
+                        .and_then(|(packed, _)| packed.as_ref().map(Packed::shallow_clone)),
+                })
+            }
+            LayerMut::Norm(NormMut { statistics, affine, folded, .. }) => {
+                LayerTensors::Norm(Norm {
+                    statistics: statistics.map(|tensor| tensor.shallow_clone()),
+                    affine: affine.map(|tensor| clone_of(tensor)),
+                    folded: folded.is_some_and(|folded| *folded),
+                })
+            }
         }
     }
 }
 
-impl Held {
+impl LayerTensors {
     fn shallow_clone(&self) -> Self {
         match self {
-            Held::Weights(Weights { weight, bias, packed }) => Held::Weights(Weights {
-                weight: weight.shallow_clone(),
-                bias: clone_of(bias),
-                packed: packed.as_ref().map(Packed::shallow_clone),
-            }),
-            Held::Norm(norm) => Held::Norm(norm.shallow_clone()),
+            LayerTensors::Weights(Weights { weight, bias, packed }) => {
+                LayerTensors::Weights(Weights {
+                    weight: weight.shallow_clone(),
+                    bias: clone_of(bias),
+                    packed: packed.as_ref().map(Packed::shallow_clone),
+                })
+            }
+            LayerTensors::Norm(norm) => LayerTensors::Norm(norm.shallow_clone()),
         }
     }
 
     fn detached(&self) -> Result<Self, TchError> {
         let detached = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::f_detach).transpose();
         Ok(match self {
-            Held::Weights(Weights { weight, bias, packed }) => Held::Weights(Weights {
-                weight: weight.f_detach()?,
-                bias: detached(bias)?,
-                packed: packed.as_ref().map(Packed::shallow_clone),
-            }),
-            Held::Norm(Norm { statistics: [mean, var], affine: [gamma, beta], folded }) => {
-                Held::Norm(Norm {
+            LayerTensors::Weights(Weights { weight, bias, packed }) => {
+                LayerTensors::Weights(Weights {
+                    weight: weight.f_detach()?,
+                    bias: detached(bias)?,
+                    packed: packed.as_ref().map(Packed::shallow_clone),
+                })
+            }
+            LayerTensors::Norm(Norm { statistics: [mean, var], affine: [gamma, beta], folded }) => {
+                LayerTensors::Norm(Norm {
                     statistics: [mean.f_detach()?, var.f_detach()?],
                     affine: [detached(gamma)?, detached(beta)?],
                     folded: *folded,

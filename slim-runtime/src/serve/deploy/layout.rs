@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::form::{Form, Held, Traits, Weights};
+use super::form::{LayerInfo, LayerTensors, ModelSnapshot, Weights};
 use crate::numeric::packed::{Geometry, Packed};
 use crate::{Error, Result, fault};
 
@@ -15,11 +15,13 @@ use crate::{Error, Result, fault};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Layout {
-    /// As they did before; unless they were laid out otherwise, as PyTorch's and tch's do: `[out, in, height, width]`, the last dimension in a row.
+    /// As they did before; unless they were laid out otherwise, as PyTorch's and tch's do:
+    /// `[out, in, height, width]`, the last dimension in a row.
     Contiguous,
     /// The values of all channels at one position in a row.
     ChannelsLast,
-    /// Channels-last, and weights packed as oneDNN's kernels read them, on a CPU. Weights are there twice.
+    /// Channels-last, and weights packed as oneDNN's kernels read them, on a CPU. Weights are there
+    /// twice.
     Packed,
 }
 
@@ -37,14 +39,14 @@ impl fmt::Display for Layout {
 ///
 /// # Errors
 /// [`Error::Torch`].
-pub(super) fn channels_last(form: &Form) -> Result<Result<Form, String>> {
+pub(super) fn channels_last(form: &ModelSnapshot) -> Result<Result<ModelSnapshot, String>> {
     let mut changed = form.shallow_clone();
     let mut any = false;
     for (path, weights) in form.all_weights().filter(|(_, weights)| weights.weight.dim() >= 4) {
         let weight = permuted(&weights.weight).map_err(Error::torch(path))?;
         changed.set(
             path,
-            Held::Weights(Weights {
+            LayerTensors::Weights(Weights {
                 weight,
                 bias: weights.bias.as_ref().map(Tensor::shallow_clone),
                 packed: None,
@@ -55,7 +57,8 @@ pub(super) fn channels_last(form: &Form) -> Result<Result<Form, String>> {
     Ok(if any { Ok(changed) } else { Err("there is no convolution of images".to_owned()) })
 }
 
-/// A copy that says by its strides that it is channels-last also where a dimension has a single position.
+/// A copy that says by its strides that it is channels-last also where a dimension has a single
+/// position.
 fn permuted(weight: &Tensor) -> Result<Tensor, TchError> {
     fault::point()?;
     let size = weight.size();
@@ -69,17 +72,18 @@ fn permuted(weight: &Tensor) -> Result<Tensor, TchError> {
 
 /// What packing has to know of a model.
 pub(super) struct Packing<'p> {
-    pub(super) traits: &'p HashMap<String, Traits>,
+    pub(super) traits: &'p HashMap<String, LayerInfo>,
     /// Of what size images are that each convolution is given.
     pub(super) given: HashMap<String, Vec<i64>>,
 }
 
 impl Packing<'_> {
-    /// The form with packed weights beside the others, where oneDNN can use them; why not, where that is nowhere.
+    /// The form with packed weights beside the others, where oneDNN can use them; why not, where
+    /// that is nowhere.
     ///
     /// # Errors
     /// [`Error::Torch`].
-    pub(super) fn of(&self, form: &Form) -> Result<Result<Form, String>> {
+    pub(super) fn of(&self, form: &ModelSnapshot) -> Result<Result<ModelSnapshot, String>> {
         let mut changed = form.shallow_clone();
         let mut any = false;
         for (path, weights) in form.all_weights() {
@@ -92,7 +96,7 @@ impl Packing<'_> {
             };
             let (weight, bias) =
                 (weights.weight.shallow_clone(), weights.bias.as_ref().map(Tensor::shallow_clone));
-            changed.set(path, Held::Weights(Weights { weight, bias, packed }));
+            changed.set(path, LayerTensors::Weights(Weights { weight, bias, packed }));
             any = true;
         }
         let reason = "no `slim_runtime::nn::Conv2D` in single precision on a CPU, padded with zeros, is given a batch of images";
@@ -100,7 +104,8 @@ impl Packing<'_> {
     }
 
     fn place(&self, path: &str, weights: &Weights) -> Option<(Geometry, &[i64])> {
-        let Some(Traits::Weights { geometry: Some(geometry), .. }) = self.traits.get(path) else {
+        let Some(LayerInfo::Weights { geometry: Some(geometry), .. }) = self.traits.get(path)
+        else {
             return None;
         };
         let given = self.given.get(path).filter(|given| given.len() == 4)?;

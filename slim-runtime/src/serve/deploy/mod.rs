@@ -1,4 +1,5 @@
-//! Making a network ready for inference: batch norms into the layers in front of them, weights as they are read fastest.
+//! Making a network ready for inference: batch norms into the layers in front of them, weights as
+//! they are read fastest.
 
 mod fold;
 mod form;
@@ -21,29 +22,40 @@ use crate::check::verify::bisect;
 use crate::numeric::compare;
 use crate::surgery::observe;
 use crate::{Error, Prunable, Result, fault};
-use form::{Form, Held, Norm, Traits, Weights};
+use form::{LayerInfo, LayerTensors, ModelSnapshot, Norm, Weights};
 pub use layout::Layout;
 use layout::Packing;
-pub use report::{Deployed, DeployedNorm, LayoutTrial, NormFate};
-use trial::{Candidate, Trial};
+pub use report::{Deployed, DeployedNorm, LayoutTrial, NormOutcome};
+use trial::{LayoutCandidate, LayoutTrialRun};
 
 /// Makes a network ready for inference, as fast as its layers can be, and keeps its `forward`.
 ///
-/// 1. Every batch norm that is directly and alone behind a convolution, transposed convolution or linear layer goes into that layer's weight and bias.
-///    The drop-in [`nn::BatchNorm`](crate::nn::BatchNorm) is then skipped and costs nothing; tch's own becomes an identity that is still computed, and the report says so.
-/// 2. `forward` runs on `sample` before and after. Where the outputs differ by more than rounding explains (as for [`Verify::tolerance`](crate::Verify::tolerance)), something is
-///    between a layer and its batch norm that the fields do not say, a ReLU perhaps; the error names the pairs.
-/// 3. The weights are laid out as `forward` is fastest on `sample`: as they are, [channels-last or packed](Layout). Each is measured, in turn with the others, and one that
-///    `forward` cannot use, or that gives something else, is out, with the reason in the report. So let the sample be of the size that is served.
+/// 1. Every batch norm that is directly and alone behind a convolution, transposed convolution or
+///    linear layer goes into that layer's weight and bias. The drop-in
+///    [`nn::BatchNorm`](crate::nn::BatchNorm) is then skipped and costs nothing; tch's own becomes
+///    an identity that is still computed, and the report says so.
+/// 2. `forward` runs on `sample` before and after. Where the outputs differ by more than rounding
+///    explains (as for [`Verify::tolerance`](crate::Verify::tolerance)), something is between a
+///    layer and its batch norm that the fields do not say, a ReLU perhaps; the error names the
+///    pairs.
+/// 3. The weights are laid out as `forward` is fastest on `sample`: as they are,
+///    [channels-last or packed](Layout). Each is measured, in turn with the others, and one that
+///    `forward` cannot use, or that gives something else, is out, with the reason in the report. So
+///    let the sample be of the size that is served.
 ///
-/// What is deployed is for inference. Deploy last: a network with a folded batch norm or packed weights cannot be planned, slimmed, recalibrated or deployed again
-/// ([`Error::Deployed`]), and its forward pass panics in training mode. Only where tch's batch norms became identities is it an ordinary network, which a second call leaves as it is.
+/// What is deployed is for inference. Deploy last: a network with a folded batch norm or packed
+/// weights cannot be planned, slimmed, recalibrated or deployed again ([`Error::Deployed`]), and
+/// its forward pass panics in training mode. Only where tch's batch norms became identities is it
+/// an ordinary network, which a second call leaves as it is.
 ///
-/// The layers get tensors of their own, without gradients, and the variable store is left alone: it still holds the network as it was, to be saved, and nothing that is done to it
-/// reaches the deployed layers (a device, a kind, a `load`). Drop it to free its memory. Parameters of layers that are neither tch's nor this crate's, and of tch's group and layer norms
-/// and embeddings, stay where they are, and are frozen (`requires_grad` is false).
+/// The layers get tensors of their own, without gradients, and the variable store is left alone: it
+/// still holds the network as it was, to be saved, and nothing that is done to it reaches the
+/// deployed layers (a device, a kind, a `load`). Drop it to free its memory. Parameters of layers
+/// that are neither tch's nor this crate's, and of tch's group and layer norms and embeddings, stay
+/// where they are, and are frozen (`requires_grad` is false).
 ///
-/// `forward` runs the network in evaluation mode and returns floats: logits, say. A network with several outputs returns them concatenated.
+/// `forward` runs the network in evaluation mode and returns floats: logits, say. A network with
+/// several outputs returns them concatenated.
 ///
 /// ```
 /// use slim_runtime::{Prunable, deploy, model, nn};
@@ -73,11 +85,14 @@ use trial::{Candidate, Trial};
 /// ```
 ///
 /// # Errors
-/// [`Error::Folding`] when the folded network differs; [`Error::Unverified`] and [`Error::TrainingMode`] when the closure does not allow to tell; [`Error::Deployed`]; those of
-/// [`trace`](Prunable::trace) and of a hand-written [`layers_mut`](Prunable::layers_mut). The model is then as it was, to the bit.
+/// [`Error::Folding`] when the folded network differs; [`Error::Unverified`] and
+/// [`Error::TrainingMode`] when the closure does not allow to tell; [`Error::Deployed`]; those of
+/// [`trace`](Prunable::trace) and of a hand-written [`layers_mut`](Prunable::layers_mut). The model
+/// is then as it was, to the bit.
 ///
 /// # Panics
-/// When the closure does on the network as it is, or a hand-written `layers_mut`. The model is then as it was, too.
+/// When the closure does on the network as it is, or a hand-written `layers_mut`. The model is then
+/// as it was, too.
 pub fn deploy<M, X, F>(model: &mut M, sample: &X, forward: F) -> Result<Deployed>
 where
     M: Prunable + ?Sized,
@@ -89,7 +104,7 @@ where
     let output = observe(model, &graph, |model| forward(model, sample).f_detach())?
         .map_err(Error::torch("the output"))?;
     let tolerance = compare::tolerance(graph.tensors().chain([&output]));
-    let trial = Trial {
+    let trial = LayoutTrialRun {
         sample,
         forward: &forward,
         expected: compare::usable(&output, "network")?,
@@ -98,7 +113,8 @@ where
     let deployment = Deployment { graph: &graph, original: &original, traits: &traits, trial };
     let done = catch_unwind(AssertUnwindSafe(|| deployment.carry_out(model)));
     if !matches!(done, Ok(Ok(_))) {
-        // Whatever stopped `layers_mut` may stop this, in the same place: behind the last layer that was reached.
+        // Whatever stopped `layers_mut` may stop this, in the same place: behind the last layer
+        // that was reached.
         let _ = catch_unwind(AssertUnwindSafe(|| original.put_back(model)));
     }
     done.unwrap_or_else(|panic| resume_unwind(panic))
@@ -106,9 +122,9 @@ where
 
 struct Deployment<'d, X: ?Sized, F> {
     graph: &'d Graph,
-    original: &'d Form,
-    traits: &'d HashMap<String, Traits>,
-    trial: Trial<'d, X, F>,
+    original: &'d ModelSnapshot,
+    traits: &'d HashMap<String, LayerInfo>,
+    trial: LayoutTrialRun<'d, X, F>,
 }
 
 /// A batch norm and the layer that does its work, computed.
@@ -127,7 +143,7 @@ impl<X: ?Sized, F> Deployment<'_, X, F> {
         F: Fn(&M, &X) -> Tensor,
     {
         let folds_away =
-            |norm: &str| matches!(self.traits.get(norm), Some(Traits::Norm { folds: true, .. }));
+            |norm: &str| matches!(self.traits.get(norm), Some(LayerInfo::Norm { folds: true, .. }));
         let norms = pairs::fates(self.graph, self.original, folds_away);
         let frozen = self.original.detached()?;
         let folds = norms
@@ -150,7 +166,7 @@ impl<X: ?Sized, F> Deployment<'_, X, F> {
             (Layout::Packed, packed),
             (Layout::Contiguous, Ok(folded)),
         ];
-        let mut candidates = vec![Candidate::before(self.original.shallow_clone())];
+        let mut candidates = vec![LayoutCandidate::before(self.original.shallow_clone())];
         for (layout, form) in forms {
             candidates.push(self.trial.candidate(model, layout, form)?);
         }
@@ -166,7 +182,7 @@ impl<X: ?Sized, F> Deployment<'_, X, F> {
 
     /// `None` for a batch norm that stays as it is.
     fn fold<'f>(&self, norm: &'f DeployedNorm) -> Result<Option<Fold<'f>>> {
-        let (NormFate::Folded { into } | NormFate::Identity { into }) = &norm.fate else {
+        let (NormOutcome::Folded { into } | NormOutcome::Identity { into }) = &norm.fate else {
             return Ok(None);
         };
         let (Some(layer), Some(held)) =
@@ -174,7 +190,7 @@ impl<X: ?Sized, F> Deployment<'_, X, F> {
         else {
             return Ok(None);
         };
-        let (Some(&Traits::Norm { eps, folds }), Some(&Traits::Weights { transposed, .. })) =
+        let (Some(&LayerInfo::Norm { eps, folds }), Some(&LayerInfo::Weights { transposed, .. })) =
             (self.traits.get(&norm.path), self.traits.get(into))
         else {
             return Ok(None);
@@ -195,7 +211,7 @@ impl<X: ?Sized, F> Deployment<'_, X, F> {
     fn explain<M: Prunable + ?Sized>(
         &self,
         model: &mut M,
-        frozen: &Form,
+        frozen: &ModelSnapshot,
         folds: &[Fold],
         difference: String,
     ) -> Result<Error>
@@ -223,7 +239,7 @@ impl<X: ?Sized, F> Deployment<'_, X, F> {
 }
 
 /// The form in which some of the batch norms are folded.
-fn form_of(frozen: &Form, folds: &[Fold], part: &[usize]) -> Form {
+fn form_of(frozen: &ModelSnapshot, folds: &[Fold], part: &[usize]) -> ModelSnapshot {
     let mut form = frozen.shallow_clone();
     for fold in part.iter().map(|&fold| &folds[fold]) {
         let Weights { weight, bias, .. } = &fold.weights;
@@ -232,14 +248,15 @@ fn form_of(frozen: &Form, folds: &[Fold], part: &[usize]) -> Form {
             bias: bias.as_ref().map(Tensor::shallow_clone),
             packed: None,
         };
-        form.set(fold.into, Held::Weights(weights));
-        form.set(fold.norm_path, Held::Norm(fold.norm.shallow_clone()));
+        form.set(fold.into, LayerTensors::Weights(weights));
+        form.set(fold.norm_path, LayerTensors::Norm(fold.norm.shallow_clone()));
     }
     form
 }
 
-/// Takes gradients from the parameters of layers that could not be given tensors of their own; from all or none.
-fn freeze(graph: &Graph, reached: &Form) -> Result<()> {
+/// Takes gradients from the parameters of layers that could not be given tensors of their own; from
+/// all or none.
+fn freeze(graph: &Graph, reached: &ModelSnapshot) -> Result<()> {
     let layers = graph.layers.iter().filter(|layer| !reached.has(&layer.path));
     let parameters =
         layers.flat_map(|layer| layer.tensors.iter().map(move |bound| (&layer.path, bound)));

@@ -1,15 +1,16 @@
 //! Which batch norm goes into which layer, as far as the wiring says.
 
-use super::form::Form;
-use super::report::{DeployedNorm, NormFate};
+use super::form::ModelSnapshot;
+use super::report::{DeployedNorm, NormOutcome};
 use crate::analysis::{Graph, neighbours};
 use crate::graph::LayerKind;
 use crate::graph::{LayerNode, memory};
 
-/// What becomes of each batch norm, in the order of the data flow: whether it goes into a layer, and which; why not, where it does not.
+/// What becomes of each batch norm, in the order of the data flow: whether it goes into a layer,
+/// and which; why not, where it does not.
 pub(super) fn fates(
     graph: &Graph,
-    form: &Form,
+    form: &ModelSnapshot,
     can_fold: impl Fn(&str) -> bool,
 ) -> Vec<DeployedNorm> {
     let mut norms: Vec<DeployedNorm> = Vec::new();
@@ -18,17 +19,18 @@ pub(super) fn fates(
             continue;
         }
         let fate = match maker(graph, form, &node.path) {
-            Ok(into) if can_fold(&node.path) => NormFate::Folded { into },
-            Ok(into) => NormFate::Identity { into },
-            Err(reason) => NormFate::Left { reason },
+            Ok(into) if can_fold(&node.path) => NormOutcome::Folded { into },
+            Ok(into) => NormOutcome::Identity { into },
+            Err(reason) => NormOutcome::Left { reason },
         };
         norms.push(DeployedNorm { path: node.path.clone(), fate });
     }
     norms
 }
 
-/// The layer that can do a batch norm's work: each use of one is directly and alone behind a use of the other, however often they are used.
-fn maker(graph: &Graph, form: &Form, norm: &str) -> Result<String, String> {
+/// The layer that can do a batch norm's work: each use of one is directly and alone behind a use of
+/// the other, however often they are used.
+fn maker(graph: &Graph, form: &ModelSnapshot, norm: &str) -> Result<String, String> {
     let (layers, neighbours) = (&graph.layers, neighbours(graph));
     let mut maker: Option<&LayerNode> = None;
     for (index, _) in layers

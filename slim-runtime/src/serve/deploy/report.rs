@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::layout::Layout;
-use super::trial::Candidate;
+use super::trial::LayoutCandidate;
 use crate::table::{MOST_LINES, table};
 use crate::{Error, Result};
 
@@ -39,20 +39,21 @@ pub struct DeployedNorm {
     /// Field path.
     pub path: String,
     /// What became of it.
-    pub fate: NormFate,
+    pub fate: NormOutcome,
 }
 
 /// What can become of a batch norm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum NormFate {
+pub enum NormOutcome {
     /// A layer in front of it does its work, and it costs nothing.
     Folded {
         /// Field path of the layer.
         into: String,
     },
-    /// A layer in front of it does its work, but tch computes it still. Build it with [`nn`](crate::nn), and it costs nothing.
+    /// A layer in front of it does its work, but tch computes it still. Build it with
+    /// [`nn`](crate::nn), and it costs nothing.
     Identity {
         /// Field path of the layer.
         into: String,
@@ -81,7 +82,7 @@ pub struct LayoutTrial {
 impl Deployed {
     /// How many batch norms cost nothing any more.
     pub fn folded(&self) -> usize {
-        self.norms.iter().filter(|norm| matches!(norm.fate, NormFate::Folded { .. })).count()
+        self.norms.iter().filter(|norm| matches!(norm.fate, NormOutcome::Folded { .. })).count()
     }
 
     /// How many times as fast the network is.
@@ -94,7 +95,7 @@ impl Deployed {
 ///
 /// # Errors
 /// [`Error::Unverified`] when not even the layout that the network had could be measured.
-pub(super) fn report(norms: Vec<DeployedNorm>, candidates: &[Candidate]) -> Result<Deployed> {
+pub(super) fn report(norms: Vec<DeployedNorm>, candidates: &[LayoutCandidate]) -> Result<Deployed> {
     let of =
         |layout: Option<Layout>| candidates.iter().find(|candidate| candidate.layout == layout);
     let measured = |layout| of(layout).and_then(|candidate| Some((candidate, candidate.median()?)));
@@ -155,17 +156,17 @@ impl fmt::Display for Deployed {
         let s = if all == 1 { "" } else { "s" };
         writeln!(f, "{folded} of {all} batch norm{s} folded")?;
         let others =
-            || self.norms.iter().filter(|norm| !matches!(norm.fate, NormFate::Folded { .. }));
+            || self.norms.iter().filter(|norm| !matches!(norm.fate, NormOutcome::Folded { .. }));
         for DeployedNorm { path, fate } in others().take(MOST_LINES) {
             match fate {
-                NormFate::Identity { into } => {
+                NormOutcome::Identity { into } => {
                     writeln!(
                         f,
                         "`{path}`: `{into}` does its work, but it is tch's and runs on as an identity; one of `slim_runtime::nn` would cost nothing"
                     )?;
                 }
-                NormFate::Left { reason } => writeln!(f, "`{path}` is left: {reason}")?,
-                NormFate::Folded { .. } => {}
+                NormOutcome::Left { reason } => writeln!(f, "`{path}` is left: {reason}")?,
+                NormOutcome::Folded { .. } => {}
             }
         }
         if let more @ 1.. = others().count().saturating_sub(MOST_LINES) {

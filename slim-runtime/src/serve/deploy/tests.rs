@@ -133,7 +133,8 @@ fn a_failure_at_any_step_changes_nothing() {
                     assert_eq!(panic.downcast_ref(), Some(&"injected"));
                 }
                 (false, _, Ok(Ok(deployed))) => {
-                    // The original, three layouts, each put for a look and for the clock; seven layers each.
+                    // The original, three layouts, each put for a look and for the clock; seven
+                    // layers each.
                     assert!(step > 60, "{step} steps");
                     assert_eq!((deployed.folded(), deployed.norms.len()), (2, 3), "{deployed}");
                     assert!(!net.scale.value.requires_grad());
@@ -154,7 +155,8 @@ fn a_failure_of_a_users_layer_changes_nothing() {
     let (mut net, _vs) = Net::new();
     let (images, before) = (images(), everything(&net));
     for failure in [Failure::Error, Failure::Panic] {
-        // It is asked once for each form that is tried, and once more to take it back; the last layer, so all others are back then.
+        // It is asked once for each form that is tried, and once more to take it back; the last
+        // layer, so all others are back then.
         for visits in 0..8 {
             net.scale.visits.set(Some((visits, failure)));
             let done = catch_unwind(AssertUnwindSafe(|| {

@@ -5,22 +5,23 @@ use std::time::{Duration, Instant};
 
 use tch::{Device, TchError, Tensor};
 
-use super::form::Form;
+use super::form::ModelSnapshot;
 use super::layout::Layout;
 use crate::graph::memory;
 use crate::nn::recorder;
 use crate::nn::recorder::Record;
 use crate::numeric::compare;
-use crate::numeric::compare::{Closeness, Divergence};
+use crate::numeric::compare::{Divergence, OutputError};
 use crate::panics::caught;
 use crate::{Error, Prunable, Result};
 
-/// Forms are measured in turn, so often at least and at most, and in between as long as they take no longer than this together.
+/// Forms are measured in turn, so often at least and at most, and in between as long as they take
+/// no longer than this together.
 const ROUNDS: std::ops::Range<usize> = if cfg!(test) { 1..1 } else { 5..25 };
 const LONG_ENOUGH: Duration = Duration::from_millis(1500);
 
 /// A forward pass that must not change.
-pub(super) struct Trial<'t, X: ?Sized, F> {
+pub(super) struct LayoutTrialRun<'t, X: ?Sized, F> {
     pub(super) sample: &'t X,
     pub(super) forward: &'t F,
     /// What the network gave, in double precision.
@@ -29,18 +30,18 @@ pub(super) struct Trial<'t, X: ?Sized, F> {
 }
 
 /// A form that may stay.
-pub(super) struct Candidate {
+pub(super) struct LayoutCandidate {
     /// `None` for the network as it was.
     pub(super) layout: Option<Layout>,
     /// Or why it is out.
-    pub(super) form: Result<Form, String>,
-    pub(super) closeness: Option<Closeness>,
+    pub(super) form: Result<ModelSnapshot, String>,
+    pub(super) closeness: Option<OutputError>,
     pub(super) times: Vec<Duration>,
 }
 
-impl Candidate {
-    pub(super) fn before(original: Form) -> Self {
-        Candidate { layout: None, form: Ok(original), closeness: None, times: Vec::new() }
+impl LayoutCandidate {
+    pub(super) fn before(original: ModelSnapshot) -> Self {
+        LayoutCandidate { layout: None, form: Ok(original), closeness: None, times: Vec::new() }
     }
 
     /// In seconds; `None` where it is out.
@@ -51,7 +52,7 @@ impl Candidate {
     }
 }
 
-impl<X: ?Sized, F> Trial<'_, X, F> {
+impl<X: ?Sized, F> LayoutTrialRun<'_, X, F> {
     fn run<M: ?Sized>(&self, model: &M) -> Result<Tensor, String>
     where
         F: Fn(&M, &X) -> Tensor,
@@ -64,7 +65,7 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
     ///
     /// # Errors
     /// [`Error::Torch`].
-    pub(super) fn compare<M: ?Sized>(&self, model: &M) -> Result<Result<Closeness, String>>
+    pub(super) fn compare<M: ?Sized>(&self, model: &M) -> Result<Result<OutputError, String>>
     where
         F: Fn(&M, &X) -> Tensor,
     {
@@ -75,7 +76,8 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
         }
     }
 
-    /// Like [`compare`](Self::compare), of a model that has this form, and of what size images are that each layer is given, by field path.
+    /// Like [`compare`](Self::compare), of a model that has this form, and of what size images are
+    /// that each layer is given, by field path.
     ///
     /// # Errors
     /// [`Error::Torch`].
@@ -83,8 +85,8 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
     pub(super) fn run_recorded<M: ?Sized>(
         &self,
         model: &M,
-        form: &Form,
-    ) -> Result<Result<(Closeness, HashMap<String, Vec<i64>>), String>>
+        form: &ModelSnapshot,
+    ) -> Result<Result<(OutputError, HashMap<String, Vec<i64>>), String>>
     where
         F: Fn(&M, &X) -> Tensor,
     {
@@ -104,8 +106,8 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
         &self,
         model: &mut M,
         layout: Layout,
-        form: Result<Form, String>,
-    ) -> Result<Candidate>
+        form: Result<ModelSnapshot, String>,
+    ) -> Result<LayoutCandidate>
     where
         F: Fn(&M, &X) -> Tensor,
     {
@@ -119,17 +121,18 @@ impl<X: ?Sized, F> Trial<'_, X, F> {
             }
             Err(reason) => (Err(reason), None),
         };
-        Ok(Candidate { layout: Some(layout), form, closeness, times: Vec::new() })
+        Ok(LayoutCandidate { layout: Some(layout), form, closeness, times: Vec::new() })
     }
 
-    /// Measures all candidates that are not out, in turn, so that what else the machine does disturbs them alike.
+    /// Measures all candidates that are not out, in turn, so that what else the machine does
+    /// disturbs them alike.
     ///
     /// # Errors
     /// [`Error::Torch`], those of a hand-written `layers_mut`.
     pub(super) fn measure<M: Prunable + ?Sized>(
         &self,
         model: &mut M,
-        candidates: &mut [Candidate],
+        candidates: &mut [LayoutCandidate],
     ) -> Result<()>
     where
         F: Fn(&M, &X) -> Tensor,
@@ -179,7 +182,7 @@ fn finished(output: &Tensor) -> Result<(), TchError> {
 }
 
 /// Of what size images are that layers were given, by field path.
-fn given(form: &Form, records: Vec<Record>) -> HashMap<String, Vec<i64>> {
+fn given(form: &ModelSnapshot, records: Vec<Record>) -> HashMap<String, Vec<i64>> {
     let mut given = HashMap::new();
     for (path, weights) in form.all_weights() {
         let record = records.iter().find(|record| {

@@ -7,7 +7,8 @@ use crate::Error;
 use crate::numeric::compare::{all_finite, double, is_float, largest};
 use crate::panics::caught;
 
-/// How often the sample is run: libtorch optimises a module in its first runs, and what it then runs is what is served.
+/// How often the sample is run: libtorch optimises a module in its first runs, and what it then
+/// runs is what is served.
 const RUNS: usize = 3;
 
 /// How close two outputs are: the largest difference, and the largest magnitude.

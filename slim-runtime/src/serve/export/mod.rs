@@ -1,7 +1,9 @@
 //! Networks for serving: TorchScript, and from there ONNX.
 //!
-//! [`torch_script`] writes a network, its weights and what its `forward` does with them, into one file that libtorch runs without this crate and without the network's definition: from Rust
-//! (`tch::CModule::load`), C++ (`torch::jit::load`) and Python (`torch.jit.load`). It is what it was slimmed to, so nothing of slimming is in the file.
+//! [`torch_script`] writes a network, its weights and what its `forward` does with them, into one
+//! file that libtorch runs without this crate and without the network's definition: from Rust
+//! (`tch::CModule::load`), C++ (`torch::jit::load`) and Python (`torch.jit.load`). It is what it
+//! was slimmed to, so nothing of slimming is in the file.
 //!
 //! ```
 //! use slim_runtime::{Prunable, export, model, nn};
@@ -37,17 +39,26 @@
 //!
 //! # What a trace holds
 //!
-//! `forward` runs once on the sample, and the operations that libtorch sees are written down. What Rust does in between is not seen, and its results are fixed as they were:
+//! `forward` runs once on the sample, and the operations that libtorch sees are written down. What
+//! Rust does in between is not seen, and its results are fixed as they were:
 //!
-//! * **Sizes** that `forward` reads, `xs.size()[0]`, and passes on, as to a `view`. `flatten(1, -1)` and `view([-1, 512])` leave the batch free.
-//!   [`TorchScript::batch`] says whether it is: the file is tried on twice the batch. Sides of images are free in the same way, by what `forward` does, and are not tried.
-//! * **Tensors made of numbers** that `forward` gets from Rust, by `Tensor::from_slice`: the trace has zeros in their place, so the file computes something else, and is refused. Make
-//!   them before, as a field of the network.
-//! * **Branches** and loops: what was taken on the sample is in the file. One that depends on the values of the input is found where the same values in reversed order give another output, and refused.
-//! * **The mode**: a pass in training mode is an error. `eval()` and `train()` of the loaded module change nothing.
-//! * **The device and the kind** of the weights and of what `forward` makes. A network on a GPU loads onto a GPU; export it on the CPU for a file that loads anywhere.
+//! * **Sizes** that `forward` reads, `xs.size()[0]`, and passes on, as to a `view`.
+//!   `flatten(1, -1)` and `view([-1, 512])` leave the batch free. [`TorchScript::batch`] says
+//!   whether it is: the file is tried on twice the batch. Sides of images are free in the same way,
+//!   by what `forward` does, and are not tried.
+//! * **Tensors made of numbers** that `forward` gets from Rust, by `Tensor::from_slice`: the trace
+//!   has zeros in their place, so the file computes something else, and is refused. Make them
+//!   before, as a field of the network.
+//! * **Branches** and loops: what was taken on the sample is in the file. One that depends on the
+//!   values of the input is found where the same values in reversed order give another output, and
+//!   refused.
+//! * **The mode**: a pass in training mode is an error. `eval()` and `train()` of the loaded module
+//!   change nothing.
+//! * **The device and the kind** of the weights and of what `forward` makes. A network on a GPU
+//!   loads onto a GPU; export it on the CPU for a file that loads anywhere.
 //!
-//! Weights are constants of the file: they are not among the loaded module's parameters, and need no gradient.
+//! Weights are constants of the file: they are not among the loaded module's parameters, and need
+//! no gradient.
 //!
 //! # ONNX
 //!
@@ -67,7 +78,9 @@
 //! torch.onnx.export(torch.jit.load("net.pt"), (images,), "net.onnx", dynamo=False, input_names=["input"], dynamic_axes={"input": {0: "batch"}})
 //! ```
 //!
-//! `dynamo=False`, since the newer exporter takes Python modules alone. `examples/python/to_onnx.py FILE.pt` does so, and compares the outputs of ONNX Runtime with those of Rust.
+//! `dynamo=False`, since the newer exporter takes Python modules alone.
+//! `examples/python/to_onnx.py FILE.pt` does so, and compares the outputs of ONNX Runtime with
+//! those of Rust.
 
 mod check;
 mod freeze;
@@ -91,13 +104,16 @@ use freeze::Frozen;
 
 /// Writes a network as TorchScript, once it has been read back and computes the same.
 ///
-/// `forward` runs the network in evaluation mode. It runs on `sample`, on its values in reversed order and on twice the batch, so real values show more than zeros. Gradients are off and weights are frozen
-/// meanwhile; afterwards each requires a gradient that did before. The file appears whole, or what was there stays.
+/// `forward` runs the network in evaluation mode. It runs on `sample`, on its values in reversed
+/// order and on twice the batch, so real values show more than zeros. Gradients are off and weights
+/// are frozen meanwhile; afterwards each requires a gradient that did before. The file appears
+/// whole, or what was there stays.
 ///
 /// An example is in the [module's documentation](self), and so is what a trace holds.
 ///
 /// # Errors
-/// [`Error::Export`] when `forward` panics, when it cannot be traced, or when what was read back computes something else; [`Error::TrainingMode`]; [`Error::Io`]; [`Error::Torch`].
+/// [`Error::Export`] when `forward` panics, when it cannot be traced, or when what was read back
+/// computes something else; [`Error::TrainingMode`]; [`Error::Io`]; [`Error::Torch`].
 pub fn torch_script<M: Prunable + ?Sized>(
     path: impl AsRef<Path>,
     net: &M,
@@ -109,8 +125,9 @@ pub fn torch_script<M: Prunable + ?Sized>(
     })
 }
 
-/// Like [`torch_script`], for a network of several inputs: the loaded module takes them one by one. There is one output, since tch ends a trace without making a tuple;
-/// several have to be put into one tensor, by `Tensor::cat` or `stack`.
+/// Like [`torch_script`], for a network of several inputs: the loaded module takes them one by one.
+/// There is one output, since tch ends a trace without making a tuple; several have to be put into
+/// one tensor, by `Tensor::cat` or `stack`.
 ///
 /// # Errors
 /// Those of [`torch_script`].
@@ -161,7 +178,8 @@ pub enum Batch {
         /// What happened with twice as many.
         why: String,
     },
-    /// It could not be tried: the network itself does not take twice the sample, or its inputs have no common batch.
+    /// It could not be tried: the network itself does not take twice the sample, or its inputs have
+    /// no common batch.
     Unknown,
 }
 
@@ -172,7 +190,8 @@ pub enum Batch {
 fn in_evaluation<M: Prunable + ?Sized, T>(net: &M, body: impl FnOnce(&M) -> T) -> Result<T> {
     match analysis::trace(net, Masking::default()) {
         Ok(graph) => surgery::observe(net, &graph, body),
-        // Whatever is wrong with its wiring, it may compute. A statistic that then changes makes the file compute something else, which is found.
+        // Whatever is wrong with its wiring, it may compute. A statistic that then changes makes
+        // the file compute something else, which is found.
         Err(_) => Ok(body(net)),
     }
 }
@@ -192,7 +211,8 @@ fn write<M: Prunable + ?Sized>(
     // A trace holds no packed weights.
     let run = |inputs: &[Tensor]| without_packing(|| forward(net, inputs));
 
-    // Before it is traced: what layers make in their first pass and keep, as indices, is then there, and a trace holds it.
+    // Before it is traced: what layers make in their first pass and keep, as indices, is then
+    // there, and a trace holds it.
     let expected = check::run(samples, &run)?;
     let traced = trace::trace(samples, &run).map_err(|reason| match all {
         Ok(()) => reason,

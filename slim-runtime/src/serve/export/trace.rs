@@ -34,12 +34,14 @@ pub(super) fn trace(
     }
 }
 
-/// Takes the thread out of a trace that could not be ended: libtorch refuses to begin a second one, and gives the first one up.
+/// Takes the thread out of a trace that could not be ended: libtorch refuses to begin a second one,
+/// and gives the first one up.
 fn abandon() {
     let _ = CModule::create_by_tracing("Nothing", "forward", &[], &mut |_| Vec::new());
 }
 
-/// Why a pass that went well does not when it is traced. Where libtorch would print whole tensors, in other words.
+/// Why a pass that went well does not when it is traced. Where libtorch would print whole tensors,
+/// in other words.
 fn untraceable(words: &str) -> String {
     let reason = if words.contains("did not have observable data dependence") {
         "no operation of libtorch's gives its output, which is a tensor that was there before"

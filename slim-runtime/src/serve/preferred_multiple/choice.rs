@@ -5,7 +5,8 @@ use crate::numeric::Quartiles;
 /// A gain below this is none: the convolutions stand for a network, and are not the network.
 const LEAST_GAIN: f64 = 1.02;
 
-/// Of `count` cases in ascending order, the fastest; a later one only if it is faster than the best before it by 2 % and, round by round, in three of four rounds.
+/// Of `count` cases in ascending order, the fastest; a later one only if it is faster than the best
+/// before it by 2 % and, round by round, in three of four rounds.
 ///
 /// `ratio(a, b)` says how many times as fast as `b` a case is.
 pub(super) fn choose(count: usize, ratio: impl Fn(usize, usize) -> Quartiles) -> usize {

@@ -5,8 +5,9 @@ use tch::{Device, Kind, Tensor};
 use crate::serve::benchmark::uniform;
 use crate::{Error, Result};
 
-/// Kernel, input channels, output channels, side of the image: what slimming by half leaves of the four stages of a residual network for 224×224, where the widths are
-/// even, odd, just below and just above a multiple, as they come.
+/// Kernel, input channels, output channels, side of the image: what slimming by half leaves of the
+/// four stages of a residual network for 224×224, where the widths are even, odd, just below and
+/// just above a multiple, as they come.
 const LAYERS: [(usize, usize, usize, usize); 8] = [
     (3, 29, 35, 56),
     (1, 35, 123, 56),

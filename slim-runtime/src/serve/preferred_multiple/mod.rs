@@ -22,11 +22,15 @@ const TIME: Duration = Duration::from_millis(180);
 
 /// Measures to which multiple of channels a slimmed network is best rounded on this device.
 ///
-/// What slimming leaves of a layer is any number of channels, and kernels are fast at some. To round up costs arithmetic and memory, and may still be faster. So
-/// convolutions of 1×1 and 3×3 are timed whose widths are awkward, as what is left of 64 to 512 channels is, and rounded up to each of 1, 2, 4, … 64, in turn, for about a second and a half.
-/// Of these the multiple is chosen whose convolutions take the least time together, with what rounding adds to them; a larger one than 1 only where it is faster by more than the noise.
+/// What slimming leaves of a layer is any number of channels, and kernels are fast at some. To
+/// round up costs arithmetic and memory, and may still be faster. So convolutions of 1×1 and 3×3
+/// are timed whose widths are awkward, as what is left of 64 to 512 channels is, and rounded up to
+/// each of 1, 2, 4, … 64, in turn, for about a second and a half. Of these the multiple is chosen
+/// whose convolutions take the least time together, with what rounding adds to them; a larger one
+/// than 1 only where it is faster by more than the noise.
 ///
-/// It depends on the machine, on libtorch's [number of threads](tch::set_num_threads), and a little on what else runs, so a plan keeps the number that came out, not the question.
+/// It depends on the machine, on libtorch's [number of threads](tch::set_num_threads), and a little
+/// on what else runs, so a plan keeps the number that came out, not the question.
 /// [`Slimming::round_for`] is both in one. The batch is 1 on the CPU and 32 on a GPU.
 ///
 /// ```
@@ -41,7 +45,8 @@ const TIME: Duration = Duration::from_millis(180);
 /// ```
 ///
 /// # Errors
-/// [`Error::Torch`](crate::Error::Torch) when there is no such device, or it has no convolutions of this kind.
+/// [`Error::Torch`](crate::Error::Torch) when there is no such device, or it has no convolutions of
+/// this kind.
 pub fn preferred_multiple(device: Device, kind: Kind) -> Result<PreferredMultiple> {
     let mut turns = Benchmark::new().device(device).warm_up(TIME / 8).time(TIME).in_turn();
     let mut works = Vec::new();
@@ -53,7 +58,7 @@ pub fn preferred_multiple(device: Device, kind: Kind) -> Result<PreferredMultipl
         turns = turns.case(multiple.to_string(), move || convolutions.run());
     }
     let compared = turns.run()?;
-    let tried = MULTIPLES.iter().enumerate().map(|(index, &multiple)| Tried {
+    let tried = MULTIPLES.iter().enumerate().map(|(index, &multiple)| Measurement {
         multiple,
         work: works[index] / works[0],
         seconds: compared.cases[index].1.seconds,
@@ -69,14 +74,15 @@ pub fn preferred_multiple(device: Device, kind: Kind) -> Result<PreferredMultipl
     })
 }
 
-/// To which multiple of channels a slimmed network is best rounded on a device, and what shows it; made by [`preferred_multiple`]. Prints as a table.
+/// To which multiple of channels a slimmed network is best rounded on a device, and what shows it;
+/// made by [`preferred_multiple`]. Prints as a table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PreferredMultiple {
     /// The one that was chosen.
     pub multiple: usize,
     /// What was measured, by multiple.
-    pub tried: Vec<Tried>,
+    pub tried: Vec<Measurement>,
     /// `cpu`, or `cuda:0`.
     pub device: String,
     /// `float`, or `half`.
@@ -88,7 +94,7 @@ pub struct PreferredMultiple {
 /// Convolutions whose widths are rounded up to a multiple.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[non_exhaustive]
-pub struct Tried {
+pub struct Measurement {
     /// Of how many channels.
     pub multiple: usize,
     /// How many times as many multiply-accumulates they take as those that are not rounded.
@@ -100,10 +106,12 @@ pub struct Tried {
 }
 
 impl Slimming {
-    /// Rounds up, as [`round_to`](Self::round_to) does, to the multiple that is measured to be the best for this device: see [`preferred_multiple`], which this calls.
+    /// Rounds up, as [`round_to`](Self::round_to) does, to the multiple that is measured to be the
+    /// best for this device: see [`preferred_multiple`], which this calls.
     ///
-    /// What the slimming and its plan keep is the number, so a plan is the same wherever it is carried out. Where rounding does not pay, nothing is rounded.
-    /// (It is not `round_to_device`: what is rounded to is a number of channels, and the device is whom it is for.)
+    /// What the slimming and its plan keep is the number, so a plan is the same wherever it is
+    /// carried out. Where rounding does not pay, nothing is rounded. (It is not `round_to_device`:
+    /// what is rounded to is a number of channels, and the device is whom it is for.)
     ///
     /// ```
     /// use slim_runtime::Slimming;

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use super::{PreferredMultiple, Tried};
+use super::{Measurement, PreferredMultiple};
 use crate::serve::benchmark::{faster, with_spread};
 use crate::table::table;
 
 impl fmt::Display for PreferredMultiple {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let row = |tried: &Tried| {
+        let row = |tried: &Measurement| {
             let times =
                 if tried.multiple == 1 { String::new() } else { faster(&tried.times_as_fast) };
             [
@@ -49,7 +49,7 @@ mod tests {
         let tried = |multiple, work, milliseconds: f64| {
             let spread =
                 |median: f64| Quartiles { lower: 0.98 * median, median, upper: 1.03 * median };
-            Tried {
+            Measurement {
                 multiple,
                 work,
                 seconds: spread(milliseconds / 1e3),

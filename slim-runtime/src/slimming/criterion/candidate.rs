@@ -37,7 +37,8 @@ impl<'g> Candidate<'g> {
         self.ranked.is_scale.then(|| &self.layer.tensors[self.ranked.tensor].tensor)
     }
 
-    /// Weights `[channels, values of each]` of a layer that makes channels, those of one output channel in each row; `None` for a layer that makes none.
+    /// Weights `[channels, values of each]` of a layer that makes channels, those of one output
+    /// channel in each row; `None` for a layer that makes none.
     ///
     /// # Errors
     /// [`Error::Torch`].
@@ -48,7 +49,8 @@ impl<'g> Candidate<'g> {
         self.rows(&self.layer.tensors[self.ranked.tensor].tensor).map(Some)
     }
 
-    /// The gradient of the [scale](Self::scale) `[channels]`, or of the [filters](Self::filters) `[channels, values of each]`; `None` where there is none.
+    /// The gradient of the [scale](Self::scale) `[channels]`, or of the [filters](Self::filters)
+    /// `[channels, values of each]`; `None` where there is none.
     ///
     /// # Errors
     /// [`Error::Torch`].

@@ -25,8 +25,9 @@ pub use taylor::Taylor;
 
 /// Says how important the channels of a layer are; the least important go first.
 ///
-/// slim asks it for each layer that has a scale (a batch norm) or makes channels (a convolution, a linear layer). Scores are made comparable between layers by
-/// [`Normalisation`], and channels that stay or go together get one score by [`Coupling`](crate::Coupling).
+/// slim asks it for each layer that has a scale (a batch norm) or makes channels (a convolution, a
+/// linear layer). Scores are made comparable between layers by [`Normalisation`], and channels that
+/// stay or go together get one score by [`Coupling`](crate::Coupling).
 ///
 /// One of your own takes a few lines. This one ranks filters by their largest weight:
 ///
@@ -62,8 +63,8 @@ pub trait Criterion: Debug + Send + Sync {
     /// What plans and files call it. Two criteria of one name count as equal.
     fn name(&self) -> String;
 
-    /// Scores `[channels]` of any float kind, finite and the larger the more important; `None` where this criterion has no say, so that other layers rank the
-    /// channels or nothing does.
+    /// Scores `[channels]` of any float kind, finite and the larger the more important; `None`
+    /// where this criterion has no say, so that other layers rank the channels or nothing does.
     ///
     /// # Errors
     /// What it cannot do, with the layer's [path](Candidate::path).
@@ -80,7 +81,8 @@ pub trait Criterion: Debug + Send + Sync {
     }
 }
 
-/// What a criterion says of the channels of a layer, each by itself. Made by [`Prunable::scores`](crate::Prunable::scores).
+/// What a criterion says of the channels of a layer, each by itself. Made by
+/// [`Prunable::scores`](crate::Prunable::scores).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct LayerScores {
@@ -92,7 +94,8 @@ pub struct LayerScores {
     pub scores: Vec<f64>,
 }
 
-/// How the scores of different layers are made comparable, before the scores of coupled channels become one.
+/// How the scores of different layers are made comparable, before the scores of coupled channels
+/// become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

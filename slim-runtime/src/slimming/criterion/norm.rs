@@ -5,7 +5,8 @@ use tch::{Kind, Tensor};
 use super::{Candidate, Criterion};
 use crate::Result;
 
-/// Sum of the absolute weights of each filter (Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017).
+/// Sum of the absolute weights of each filter (Li et al., "Pruning Filters for Efficient ConvNets",
+/// ICLR 2017).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct L1;
 

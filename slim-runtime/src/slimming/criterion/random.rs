@@ -5,7 +5,8 @@ use tch::Tensor;
 use super::{Candidate, Criterion};
 use crate::Result;
 
-/// Uniform random scores in `[0, 1)` for filters, the same for the same seed and the same field paths. The baseline that any criterion has to beat.
+/// Uniform random scores in `[0, 1)` for filters, the same for the same seed and the same field
+/// paths. The baseline that any criterion has to beat.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Random {
     /// Where the random numbers start.

@@ -9,7 +9,8 @@ use tch::Tensor;
 use super::{BatchNormScale, Candidate, Criterion, Fpgm, L1, L2, Random, Taylor};
 use crate::{Error, Result};
 
-/// The [`Criterion`] of a [`Slimming`](crate::Slimming). In files it is its name; criteria of one name are equal.
+/// The [`Criterion`] of a [`Slimming`](crate::Slimming). In files it is its name; criteria of one
+/// name are equal.
 #[derive(Debug, Clone)]
 pub struct Ranking(Arc<dyn Criterion>);
 

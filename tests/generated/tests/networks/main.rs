@@ -1,4 +1,5 @@
-//! Random networks, written as Rust code by the build script: slimmed, they compute what they do masked.
+//! Random networks, written as Rust code by the build script: slimmed, they compute what they do
+//! masked.
 
 // What is generated is as it comes, and all of this is a test.
 #![allow(clippy::all, clippy::unwrap_used, clippy::expect_used, clippy::panic)]

@@ -46,7 +46,8 @@ fn the_interior_of_a_padded_convolution_is_exact_and_its_border_as_stated() {
     assert!(largest(&interior(&error, 1)) < 1e-12);
     assert!(largest(&interior(&(&outputs.dropped - &outputs.dense), 1)) > 1e-3);
 
-    // The bound: Σ |act(β)| · Σ |w| over the kernel's weights on the padding. A corner has five of them, an edge three.
+    // The bound: Σ |act(β)| · Σ |w| over the kernel's weights on the padding. A corner has five of
+    // them, an edge three.
     let (net, vs) = build(new);
     let plan = net.plan(&half()).unwrap();
     zero_scales(&vs, &plan);

@@ -1,4 +1,5 @@
-//! What is not absorbed, and why: it is dropped then, as without absorption, and never put in a wrong place.
+//! What is not absorbed, and why: it is dropped then, as without absorption, and never put in a
+//! wrong place.
 
 use slim_runtime::{
     Activation, Error, Flow, LayerKind, Prunable, Result, Slimming, Tracer, model, nn,

@@ -1,4 +1,5 @@
-//! Where the activation is known from: attributes, expressions, the call, a trace by hand. tch's own layers are among those that absorb.
+//! Where the activation is known from: attributes, expressions, the call, a trace by hand. tch's
+//! own layers are among those that absorb.
 
 use slim_runtime::{Activation, Flow, Prunable, Result, Slimming, Tracer};
 use tch::nn::{self, ModuleT};

@@ -48,7 +48,8 @@ fn the_largest_the_mean_or_the_sum() {
         (plan.threshold().unwrap(), [kept(&plan, "0.first.bn"), kept(&plan, "0.inner.bn")], floored)
     };
     let lists = |stream: &str, inner: &str| [stream.to_owned(), inner.to_owned()];
-    // 6 2 3 5 for the stream, twice each, and 4.5 3.25: the sixth of ten is 4.5, so `inner` would be empty.
+    // 6 2 3 5 for the stream, twice each, and 4.5 3.25: the sixth of ten is 4.5, so `inner` would
+    // be empty.
     assert_eq!(plan(Coupling::Max), (4.5, lists("0,3", "0"), vec!["0.inner.bn".to_owned()]));
     // 3.5 2 2 3.5: the sixth is 3.5, so the stream would be empty and keeps the first of its best.
     assert_eq!(

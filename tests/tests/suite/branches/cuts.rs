@@ -61,7 +61,8 @@ fn a_shuffle_by_view_loses_the_same_channels_in_every_group() {
         scales: &[("0.unit.bn", &[1., 1., 9., 8., 1., 1.])],
     };
     let (plan, _) = form.check();
-    // 0 and 3 are one, 2 and 5 are one; interleaved, they are the first two and the last two. Half of 6 entries are at the threshold.
+    // 0 and 3 are one, 2 and 5 are one; interleaved, they are the first two and the last two. Half
+    // of 6 entries are at the threshold.
     assert_eq!(kept(&plan, "0.unit.bn"), "2,5");
     assert_eq!(keep(&plan, "1", "in"), "4-5");
 }

@@ -179,7 +179,8 @@ fn a_dense_block() {
         ],
     };
     let (plan, net) = form.check();
-    // The last norm ranks every channel, those before it the first of them; the largest decides, for all of them.
+    // The last norm ranks every channel, those before it the first of them; the largest decides,
+    // for all of them.
     assert_eq!(
         ["layers.0.bn", "layers.1.bn", "bn"].map(|bn| kept(&plan, bn)),
         ["0,3", "0,3-4", "0,3-4,6"]

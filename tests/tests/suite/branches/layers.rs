@@ -181,14 +181,16 @@ fn grouped_and_depthwise_convolutions() {
             ("depthwise_bn", &[1., 1., 1., 1., 1., 1., 1., 1., 1., 1., 1., 9.]),
         ],
     };
-    // With one channel in each group, tch's convolution could as well be depthwise, which is refused.
+    // With one channel in each group, tch's convolution could as well be depthwise, which is
+    // refused.
     let (plan, net) = form.check_at(0.3);
     // Position 0 of the first group and 1 of the second are important, so both groups keep both.
     assert_eq!(
         (kept(&plan, "stem.bn"), keep(&plan, "grouped", "in")),
         ("0-1,4-5".to_owned(), "0-1".to_owned())
     );
-    // Each channel has two outputs behind the depthwise convolution, and 1 and 4, 2 and 5 are at one position of the groups.
+    // Each channel has two outputs behind the depthwise convolution, and 1 and 4, 2 and 5 are at
+    // one position of the groups.
     assert_eq!(
         (kept(&plan, "bn"), kept(&plan, "depthwise_bn")),
         ("1-2,4-5".to_owned(), "2-5,8-11".to_owned())

@@ -209,7 +209,8 @@ fn tokens_that_are_easily_mistaken() {
     insta::assert_snapshot!(error, @"`model` takes 4 channels, but the model's input gives 3; a field reads the one declared before it, unless `from` says otherwise");
 }
 
-/// A spatial gate of what no batch norm ranks: the gate's batch norm takes all eight channels to zero at once, and none alone.
+/// A spatial gate of what no batch norm ranks: the gate's batch norm takes all eight channels to
+/// zero at once, and none alone.
 #[derive(Debug, Prunable)]
 #[prune(sequential)]
 #[prune(output = last)]

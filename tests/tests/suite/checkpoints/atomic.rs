@@ -72,7 +72,8 @@ fn a_crash_at_any_length_leaves_the_old_file() {
     let file = folder.path().join("slim.safetensors");
     write(&file, elements, 7.).unwrap();
     let (mut killed, mut written) = (0, 0);
-    // In blocks of 512 or 1024 bytes, by the shell; the file has 16 KiB. Beyond the limit the system kills.
+    // In blocks of 512 or 1024 bytes, by the shell; the file has 16 KiB. Beyond the limit the
+    // system kills.
     for blocks in [0, 1, 2, 5, 9, 14, 15, 16, 17, 30, 40] {
         let limits = format!("ulimit -c 0; ulimit -f {blocks};");
         let status = start(&file, elements, 1, &limits).status().unwrap();

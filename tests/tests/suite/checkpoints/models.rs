@@ -214,7 +214,8 @@ fn layers_that_have_swapped_their_names_are_found() {
     assert_same(&values(&swapped_vs), &before);
 }
 
-/// A selection and a shuffle, which know channels by number; a layer that is not in the flow, and a variable that no layer has.
+/// A selection and a shuffle, which know channels by number; a layer that is not in the flow, and a
+/// variable that no layer has.
 #[derive(Debug, Prunable)]
 #[prune(sequential)]
 #[prune(input = 8)]

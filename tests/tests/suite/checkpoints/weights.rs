@@ -39,7 +39,8 @@ fn relaid(tensor: &Tensor, order: &[i64]) -> Tensor {
     tensor.detach().permute(order).contiguous().permute(&back)
 }
 
-/// Convolutions in channels-last order, a transposed matrix, and every second entry of a longer vector.
+/// Convolutions in channels-last order, a transposed matrix, and every second entry of a longer
+/// vector.
 fn lay_out(vs: &VarStore) {
     for (name, variable) in vs.variables() {
         let strided = match variable.size()[..] {

@@ -25,7 +25,8 @@ const KINDS: [Kind; 10] = [
     Kind::Bool,
 ];
 
-/// A tensor of each kind that safetensors has; some with strides, one without dimensions, one without values.
+/// A tensor of each kind that safetensors has; some with strides, one without dimensions, one
+/// without values.
 fn tensors() -> Vec<(String, Tensor)> {
     let numbers =
         |kind: Kind| Tensor::arange(6, (Kind::Float, device())).to_kind(kind).view([2, 3]);

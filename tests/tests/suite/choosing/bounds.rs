@@ -4,7 +4,8 @@ use slim_runtime::{Rule, Slimming};
 
 use super::{plan, widths};
 
-/// What the bounds of each layer say: how many channels the target alone would leave, and why it has not.
+/// What the bounds of each layer say: how many channels the target alone would leave, and why it
+/// has not.
 fn bounded(slimming: &Slimming) -> Vec<(String, usize, Vec<Rule>)> {
     plan(slimming)
         .bounded()
@@ -52,7 +53,8 @@ fn widths_are_rounded_up_or_down_and_never_to_none() {
 #[test]
 fn bounds_hold_together() {
     let slimming = Slimming::ratio(0.8).at_least(3).max_removed(0.7).round_down_to(2);
-    // At least 3 and at most 5 of 8 gone: 3, and 4 as a multiple of 2; of 6 at most 4 gone, at least 3: 4.
+    // At least 3 and at most 5 of 8 gone: 3, and 4 as a multiple of 2; of 6 at most 4 gone, at
+    // least 3: 4.
     assert_eq!(widths(&plan(&slimming)), [4, 4]);
 }
 

@@ -1,7 +1,7 @@
 //! Layers that are chosen by themselves, by name.
 
 use slim_examples::zoo::resnet;
-use slim_runtime::{Hold, Plan, Prunable, Slimming, Target};
+use slim_runtime::{KeepReason, Plan, Prunable, Slimming, Target};
 use slim_tests::device;
 use slim_tests::fill::fill;
 use tch::nn::VarStore;
@@ -40,7 +40,7 @@ fn a_layer_that_is_kept() {
     // Of the 6 others y[3] = 0.12.
     assert_eq!(widths(&plan), [8, 2]);
     let held = plan.layer("bn1").unwrap().scored.as_ref().unwrap().held.clone();
-    assert_eq!(held, Some(Hold::Keep { by: "keep(\"bn1\")".to_owned() }));
+    assert_eq!(held, Some(KeepReason::Keep { by: "keep(\"bn1\")".to_owned() }));
     assert!(plan.to_string().contains("`bn1`: 8 of 8 channels stay: `keep(\"bn1\")`"), "{plan}");
 }
 

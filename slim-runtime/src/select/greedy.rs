@@ -1,4 +1,5 @@
-//! A network that loses its channels one class after the other, with what is left of every layer, and what it costs, kept up to date.
+//! A network that loses its channels one class after the other, with what is left of every layer,
+//! and what it costs, kept up to date.
 
 use super::budget::CostModel;
 use crate::analysis::Graph;
@@ -6,7 +7,7 @@ use crate::graph::AxisRole;
 use crate::slimming::{Bounds, Rule};
 
 /// What never changes on the way.
-pub(super) struct Terrain<'g> {
+pub(super) struct ConstraintIndex<'g> {
     pub(super) graph: &'g Graph,
     pub(super) axes: Vec<AxisBounds>,
     /// By layer: its first axis among them.
@@ -31,7 +32,7 @@ pub(super) struct AxisBounds {
 
 /// How far the walk has come.
 #[derive(Clone)]
-pub(super) struct Walk {
+pub(super) struct GreedyState {
     /// By class: whether it stays.
     pub(super) keep: Vec<bool>,
     /// By axis: how many channels are left.
@@ -41,7 +42,7 @@ pub(super) struct Walk {
     pub(super) cost: u64,
 }
 
-impl<'g> Terrain<'g> {
+impl<'g> ConstraintIndex<'g> {
     pub(super) fn new(graph: &'g Graph, bounds: &Bounds, costs: Option<CostModel>) -> Self {
         let (mut axes, mut first_axis) = (Vec::new(), Vec::new());
         for (layer, node) in graph.layers.iter().enumerate() {
@@ -71,11 +72,11 @@ impl<'g> Terrain<'g> {
     }
 
     /// The start, where nothing is gone.
-    pub(super) fn start(&self) -> Walk {
+    pub(super) fn start(&self) -> GreedyState {
         let left: Vec<_> = self.axes.iter().map(|axis| axis.width).collect();
         let layer_costs: Vec<_> =
             self.costs.iter().flat_map(|costs| costs.of_layers(&left)).collect();
-        Walk {
+        GreedyState {
             keep: vec![true; self.graph.class.len()],
             left,
             cost: layer_costs.iter().fold(0, |sum: u64, &cost| sum.saturating_add(cost)),
@@ -114,34 +115,38 @@ fn by_class(graph: &Graph) -> (Vec<u32>, Vec<usize>) {
     (axis_of, begin)
 }
 
-impl Walk {
+impl GreedyState {
     /// Removes a class, unless that would leave some layer with fewer channels than a bound allows.
-    pub(super) fn remove(&mut self, terrain: &Terrain, class: usize) -> Result<(), Rule> {
-        let axes = terrain.axes_of(class);
+    pub(super) fn remove(
+        &mut self,
+        constraints: &ConstraintIndex,
+        class: usize,
+    ) -> Result<(), Rule> {
+        let axes = constraints.axes_of(class);
         for (done, &axis) in axes.iter().enumerate() {
             let axis = axis as usize;
-            if self.left[axis] <= terrain.axes[axis].least.0 {
+            if self.left[axis] <= constraints.axes[axis].least.0 {
                 axes[..done].iter().for_each(|&axis| self.left[axis as usize] += 1);
-                return Err(terrain.axes[axis].least.1);
+                return Err(constraints.axes[axis].least.1);
             }
             self.left[axis] -= 1;
         }
         self.keep[class] = false;
-        self.update_costs(terrain, class);
+        self.update_costs(constraints, class);
         Ok(())
     }
 
     /// Takes a class back.
-    pub(super) fn restore(&mut self, terrain: &Terrain, class: usize) {
-        terrain.axes_of(class).iter().for_each(|&axis| self.left[axis as usize] += 1);
+    pub(super) fn restore(&mut self, constraints: &ConstraintIndex, class: usize) {
+        constraints.axes_of(class).iter().for_each(|&axis| self.left[axis as usize] += 1);
         self.keep[class] = true;
-        self.update_costs(terrain, class);
+        self.update_costs(constraints, class);
     }
 
-    fn update_costs(&mut self, terrain: &Terrain, class: usize) {
-        let Some(costs) = &terrain.costs else { return };
+    fn update_costs(&mut self, constraints: &ConstraintIndex, class: usize) {
+        let Some(costs) = &constraints.costs else { return };
         let mut layers =
-            terrain.axes_of(class).iter().map(|&axis| terrain.axes[axis as usize].layer);
+            constraints.axes_of(class).iter().map(|&axis| constraints.axes[axis as usize].layer);
         let mut before = None;
         // Those of one layer are in a row.
         for layer in layers.by_ref().filter(|&layer| before.replace(layer) != Some(layer)) {

@@ -5,32 +5,33 @@ use std::collections::HashMap;
 use std::iter::repeat_n;
 use std::rc::Rc;
 
+use super::greedy::ConstraintIndex;
 use super::scores::Scores;
-use super::walk::Terrain;
 use crate::analysis::{Graph, UnionFind};
-use crate::graph::Hold;
+use crate::graph::KeepReason;
 use crate::graph::{AxisRole, LayerNode};
 use crate::slimming::{Scope, Slimming, Target, check};
 use crate::{Error, Result};
 
 /// Channels of which the least important go until a target is met.
-pub(super) struct Pool<'s> {
+pub(super) struct RankingGroup<'s> {
     pub(super) target: &'s Target,
-    /// Whether it is what no other pool has, of the whole network.
+    /// Whether it is what no other group has, of the whole network.
     pub(super) is_global: bool,
     /// The scored layers, as positions in [`Scores::layers`].
     pub(super) layers: Vec<usize>,
-    /// The classes that may go, those with the smallest scores first and of equal ones the last in the data flow.
+    /// The classes that may go, those with the smallest scores first and of equal ones the last in
+    /// the data flow.
     pub(super) order: Vec<usize>,
     /// The scores of all entries of these classes, ascending.
     pub(super) ranked: Vec<f64>,
 }
 
 /// By class: why it must stay, be it for the network's sake or because `keep` says so.
-pub(super) fn held(graph: &Graph, slimming: &Slimming) -> Result<Vec<Option<Rc<Hold>>>> {
+pub(super) fn held(graph: &Graph, slimming: &Slimming) -> Result<Vec<Option<Rc<KeepReason>>>> {
     let mut held = graph.held.clone();
     for pattern in &slimming.keep {
-        let hold = Rc::new(Hold::Keep { by: format!("keep(\"{pattern}\")") });
+        let hold = Rc::new(KeepReason::Keep { by: format!("keep(\"{pattern}\")") });
         for layer in matching(graph, pattern)? {
             for class in given(graph, layer) {
                 held[class].get_or_insert_with(|| Rc::clone(&hold));
@@ -62,47 +63,48 @@ fn given<'g>(graph: &'g Graph, layer: &'g LayerNode) -> impl Iterator<Item = usi
 
 /// # Errors
 /// [`Error::NoLayer`].
-pub(super) fn pools<'s>(
-    terrain: &Terrain,
+pub(super) fn ranking_groups<'s>(
+    constraints: &ConstraintIndex,
     scores: &Scores,
-    held: &[Option<Rc<Hold>>],
+    held: &[Option<Rc<KeepReason>>],
     slimming: &'s Slimming,
-) -> Result<Vec<Pool<'s>>> {
+) -> Result<Vec<RankingGroup<'s>>> {
     let mut tally = Tally(vec![0; held.len()]);
-    let mut pool =
-        |target, is_global, layers| Pool::new(target, is_global, layers, scores, held, &mut tally);
+    let mut group = |target, is_global, layers| {
+        RankingGroup::new(target, is_global, layers, scores, held, &mut tally)
+    };
     if slimming.layers.is_empty() && slimming.scope == Scope::Global {
-        return Ok(vec![pool(&slimming.target, true, (0..scores.layers.len()).collect())]);
+        return Ok(vec![group(&slimming.target, true, (0..scores.layers.len()).collect())]);
     }
     // By class: which target of its own it has.
     let mut own: HashMap<usize, usize> = HashMap::new();
     for (index, (pattern, _)) in slimming.layers.iter().enumerate() {
-        for layer in matching(terrain.graph, pattern)? {
-            own.extend(given(terrain.graph, layer).map(|class| (class, index)));
+        for layer in matching(constraints.graph, pattern)? {
+            own.extend(given(constraints.graph, layer).map(|class| (class, index)));
         }
     }
-    let (mut global, mut pools) = (Vec::new(), Vec::new());
-    for layers in groups(scores, held) {
+    let (mut global, mut groups) = (Vec::new(), Vec::new());
+    for layers in coupled_layers(scores, held) {
         let classes = || layers.iter().flat_map(|&layer| &scores.layers[layer].classes);
         let own = classes()
             .filter(|&&class| held[class].is_none())
             .filter_map(|class| own.get(class))
             .max();
         match (own, slimming.scope) {
-            (Some(&index), _) => pools.push(pool(&slimming.layers[index].1, false, layers)),
-            (None, Scope::Local) => pools.push(pool(&slimming.target, false, layers)),
+            (Some(&index), _) => groups.push(group(&slimming.layers[index].1, false, layers)),
+            (None, Scope::Local) => groups.push(group(&slimming.target, false, layers)),
             (None, Scope::Global) => global.extend(layers),
         }
     }
     if slimming.scope == Scope::Global {
         global.sort_unstable();
-        pools.push(pool(&slimming.target, true, global));
+        groups.push(group(&slimming.target, true, global));
     }
-    Ok(pools)
+    Ok(groups)
 }
 
 /// Scored layers whose channels stay or go together, in the order of the data flow.
-fn groups(scores: &Scores, held: &[Option<Rc<Hold>>]) -> Vec<Vec<usize>> {
+fn coupled_layers(scores: &Scores, held: &[Option<Rc<KeepReason>>]) -> Vec<Vec<usize>> {
     let mut together = UnionFind::new(scores.layers.len());
     let mut first: Vec<Option<u32>> = vec![None; held.len()];
     for (layer, index) in scores.layers.iter().zip(0..) {
@@ -120,20 +122,22 @@ fn groups(scores: &Scores, held: &[Option<Rc<Hold>>]) -> Vec<Vec<usize>> {
     groups
 }
 
-/// How many scored channels of a pool each class has: none of any but while a pool is made, so that many pools are made as fast as one.
+/// How many scored channels of a group each class has: zero between
+/// calls, so that many groups are made as fast as one.
 struct Tally(Vec<u32>);
 
-impl<'s> Pool<'s> {
+impl<'s> RankingGroup<'s> {
     fn new(
         target: &'s Target,
         is_global: bool,
         layers: Vec<usize>,
         scores: &Scores,
-        held: &[Option<Rc<Hold>>],
+        held: &[Option<Rc<KeepReason>>],
         tally: &mut Tally,
     ) -> Self {
         let Tally(members) = tally;
-        // The score of each class, as an integer of the same order, and how far in front in the data flow it is.
+        // The score of each class, as an integer of the same order, and how far in front in the
+        // data flow it is.
         let mut ascending = Vec::new();
         for &class in layers.iter().flat_map(|&layer| &scores.layers[layer].classes) {
             let Some(score) = scores.by_class[class].filter(|_| held[class].is_none()) else {
