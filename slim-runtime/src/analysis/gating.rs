@@ -77,6 +77,13 @@ enum Gated {
 }
 
 impl Gated {
+    fn any(&self) -> bool {
+        match self {
+            Gated::All(gated) => *gated,
+            Gated::Each(gated) => gated.contains(&true),
+        }
+    }
+
     fn at(&self, position: usize) -> bool {
         match self {
             Gated::All(gated) => *gated,
@@ -97,7 +104,14 @@ impl Gates {
     fn operation(&mut self, recording: &Recording, operation: &Operation) {
         let operands = &operation.operands;
         let has_pole = operands.iter().any(|&operand| self.poles[operand]);
-        self.poles[operation.result] = has_pole || operation.operator.gate == Gate::Pole;
+        // What is infinite at zero is so where its operand, or its divisor, is taken to zero.
+        let at_zero = match operation.operator.gate {
+            Gate::Pole => operands.first(),
+            Gate::Dividend => operands.get(1),
+            _ => None,
+        };
+        let is_pole = at_zero.is_some_and(|&operand| self.of[operand].any());
+        self.poles[operation.result] = has_pole || is_pole;
         let gated = match (operation.operator.gate, &operation.operator.sources) {
             (Gate::Never | Gate::Pole, _) => Gated::All(false),
             (Gate::Always, _) => Gated::All(true),
@@ -168,7 +182,10 @@ impl Gates {
                 AxisRole::Made => Gated::All(all_parameters && layer.makes_by_parameters()),
                 _ => self.of[axis.value].clone(),
             };
+            let passes_pole = axis.role != AxisRole::Made && self.poles[axis.value];
+            self.poles[result.value] = passes_pole;
             self.of[result.value] = match result.gate {
+                _ if passes_pole => Gated::All(false),
                 LayerGate::Pass => as_it_arrived(),
                 LayerGate::Shift if all_parameters => as_it_arrived(),
                 LayerGate::Shift | LayerGate::Never => Gated::All(false),

@@ -11,6 +11,9 @@ use tch::{TchError, Tensor};
 use crate::graph::{Memory, Tracer, memory};
 use crate::{Error, Flow, Prunable, Result};
 
+/// The most elements of a field that are copied, in case a `forward` changes it.
+const MOST_COPIED: usize = 1 << 20;
+
 /// Visits the parts of a model, by field path. What [`Prunable::parts`] is called with.
 pub struct PartVisitor<'s> {
     scope: Vec<String>,
@@ -232,18 +235,31 @@ impl Parts {
         unused.map(|part| part.path.join(".")).collect()
     }
 
-    /// Copies of the tensors that are fields, to take back what a `forward` does to them.
+    /// Copies of the small tensors that are fields, to take back what a `forward` does to them.
     ///
     /// # Errors
     /// Those of libtorch.
-    pub(crate) fn copies(&self) -> std::result::Result<Vec<Tensor>, TchError> {
+    pub(crate) fn copies(&self) -> std::result::Result<Vec<(&Tensor, Tensor)>, TchError> {
         let _no_grad = tch::no_grad_guard();
-        let copy = |field: &FieldTensor| {
-            let mut copy = field.tensor.f_empty_like()?;
-            copy.f_copy_(&field.tensor)?;
-            Ok(copy)
+        let is_small = |tensor: &&Tensor| {
+            let strides = || {
+                tensor
+                    .stride()
+                    .iter()
+                    .zip(tensor.size())
+                    .all(|(&stride, size)| stride > 0 || size == 1)
+            };
+            tensor.defined()
+                && memory(tensor).is_some()
+                && tensor.numel() <= MOST_COPIED
+                && strides()
         };
-        self.tensors.iter().map(copy).collect()
+        let copy = |tensor| {
+            let mut copy = Tensor::f_empty_like(tensor)?;
+            copy.f_copy_(tensor)?;
+            Ok((tensor, copy))
+        };
+        self.tensors.iter().map(|field| &field.tensor).filter(is_small).map(copy).collect()
     }
 
     /// Takes back what a `forward` has done to the tensors that are fields, such as a counter of
@@ -251,11 +267,11 @@ impl Parts {
     ///
     /// # Errors
     /// Those of libtorch.
-    pub(crate) fn restore(&self, copies: &[Tensor]) -> std::result::Result<(), TchError> {
+    pub(crate) fn restore(copies: &[(&Tensor, Tensor)]) -> std::result::Result<(), TchError> {
         let _no_grad = tch::no_grad_guard();
-        for (field, copy) in self.tensors.iter().zip(copies) {
-            if !field.tensor.f_equal(copy)? {
-                field.tensor.shallow_clone().f_copy_(copy)?;
+        for (tensor, copy) in copies {
+            if !tensor.f_equal(copy)? {
+                tensor.shallow_clone().f_copy_(copy)?;
             }
         }
         Ok(())

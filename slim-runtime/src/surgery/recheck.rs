@@ -14,18 +14,29 @@ use crate::{Error, Prunable, Result, symbolic};
 ///
 /// # Errors
 /// [`Error::Undone`] with the first difference.
-pub(super) fn recheck<M: Prunable + ?Sized>(model: &M, dense: &Graph, plan: &Plan) -> Result<()> {
+pub(super) fn recheck<M: Prunable + ?Sized>(
+    model: &M,
+    dense: &Graph,
+    plan: &Plan,
+    has_new_values: bool,
+) -> Result<()> {
     if !dense.is_forward {
         return Ok(());
     }
     let slim = symbolic::record(model, dense.shapes.as_deref(), true)
         .map_err(|error| Error::Undone { difference: error.to_string() })?;
-    let kept = Kept::of(dense, plan);
-    let Some((at, difference)) = difference(dense, &slim, &kept) else { return Ok(()) };
+    let kept = Kept { has_new_values, ..Kept::of(dense, plan) };
+    let Some((at, difference)) = difference(dense, &slim, &kept) else {
+        if dense.outputs == slim.outputs {
+            return Ok(());
+        }
+        let difference = "another of its tensors is returned".to_owned();
+        return Err(Error::Undone { difference });
+    };
     let in_training = dense.evaluation == slim.evaluation && at >= dense.evaluation;
     let repeats = || {
         let again = || symbolic::record(model, dense.shapes.as_deref(), true);
-        (0..REPEATS).all(|_| again().is_ok_and(|again| symbolic::are_alike(&slim, &again)))
+        (0..REPEATS).all(|_| again().map_or(true, |again| symbolic::are_alike(&slim, &again)))
     };
     match (in_training, repeats()) {
         // What is drawn at random in training, such as whether a block is skipped, is no
@@ -50,6 +61,8 @@ struct Kept<'g> {
     graph: &'g Graph,
     /// By class.
     stays: Vec<bool>,
+    /// Whether tensors have other values than those that were recorded, as those of a file.
+    has_new_values: bool,
 }
 
 impl<'g> Kept<'g> {
@@ -64,7 +77,7 @@ impl<'g> Kept<'g> {
                 }
             }
         }
-        Self { graph, stays }
+        Self { graph, stays, has_new_values: false }
     }
 
     /// For each channel of a value, its position among those that stay, if it does.
@@ -162,7 +175,10 @@ fn operation(
     if !same {
         return Some(String::new());
     }
-    if !before.has_numbers_of(after) {
+    // A constant or a function that is computed from tensors follows their values.
+    let follows_values =
+        kept.has_new_values && (!before.contents.is_empty() || before.operator.name == "map");
+    if !follows_values && !before.has_numbers_of(after) {
         let (before, after) = (&before.numbers, &after.numbers);
         return Some(format!(
             "it is given {after:?} in place of {before:?}, which depends on a number of channels or on weights"
@@ -174,7 +190,8 @@ fn operation(
             "its sizes are {after:?} in place of {before:?}, which depends on a number of channels; compute sizes from something that stays"
         ));
     }
-    if before.contents.len() == after.contents.len() && before.contents != after.contents {
+    let same_length = before.contents.len() == after.contents.len();
+    if !follows_values && same_length && before.contents != after.contents {
         return Some(
             "the constant that it takes has other elements: it is computed from weights, statistics or a number of channels; compute it from symbolic tensors, or store it".to_owned(),
         );

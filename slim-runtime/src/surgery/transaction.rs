@@ -23,7 +23,7 @@ pub(super) struct Transaction<'g> {
     sharing: Sharing<'g>,
     absorbed: Vec<Absorbed>,
     /// The plan whose channels go, which the forward pass must follow.
-    slims: Option<&'g Plan>,
+    slims: Option<(&'g Plan, bool)>,
 }
 
 impl<'g> Transaction<'g> {
@@ -45,8 +45,9 @@ impl<'g> Transaction<'g> {
         let shifts = absorb::shifts(graph, plan)?;
         let mut swaps = Swaps::selecting(graph, plan, &shifts)?;
         let sharing = Sharing::of(graph, &values);
+        let slims = Some((plan, !values.is_empty()));
         swaps.add_values(values)?;
-        Ok(Self { graph, swaps, states, sharing, absorbed: shifts.absorbed, slims: Some(plan) })
+        Ok(Self { graph, swaps, states, sharing, absorbed: shifts.absorbed, slims })
     }
 
     /// Takes what the channels that do not stay carry to zero.
@@ -80,7 +81,7 @@ impl<'g> Transaction<'g> {
             self.sharing.check()?;
             self.states.write(model)?;
             match self.slims {
-                Some(plan) => recheck(model, self.graph, plan),
+                Some((plan, has_new_values)) => recheck(model, self.graph, plan, has_new_values),
                 None => Ok(()),
             }
         }));

@@ -144,14 +144,16 @@ pub fn symbolic_map(xs: &Traced, operation: impl Fn(&Tensor) -> Tensor) -> Trace
     xs.on_flow(Location::caller(), |cx, flow| {
         let _no_grad = tch::no_grad_guard();
         let mapped = mapped(cx, &operation)?;
-        let maps_zero_to_zero = mapped.first() == Some(&0.0);
+        let at_zero = mapped.first().copied().unwrap_or(f64::NAN);
         cx.numbers = mapped;
-        let operator = if maps_zero_to_zero {
+        let operator = if at_zero == 0.0 {
             // Which function it is can be said when it is absorbed.
             let layers = cx.recording.layers.len();
             Operator::each("map", Effect::Unnamed { layers })
-        } else {
+        } else if at_zero.is_finite() {
             Operator::ungated("map")
+        } else {
+            Operator::pole("map")
         };
         cx.each_of(flow, &operator)
     })

@@ -60,6 +60,7 @@ fn by_matrix(cx: &mut Tracer, left: &Flow, matrix: &Tensor) -> Result<Flow> {
     let parts = cx.parts.clone().unwrap_or_default();
     let sizes = matrix.size();
     let Some((field, [rows, columns])) = lift::matrix(cx, &parts, matrix)? else {
+        lift::note_contents(cx, matrix)?;
         let value = cx.channels(left, None)?;
         let (value, shape) = shaped(cx, &value, Some(2));
         let (Some(last), [.., rows, columns]) = (shape.dims().last(), &sizes[..]) else {

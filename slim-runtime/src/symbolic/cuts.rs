@@ -72,6 +72,7 @@ fn cut(
     }
     if !holds_channels(factors) {
         let assumed = is_assumed(factors);
+        cx.sizes.push(start);
         let shape = shape.with(dim, smallvec![Factor::Size { size: length, assumed }]);
         return Ok(cx.operate(Operator::each(name, Effect::Keep), &[value], Form::Dims(shape)));
     }
@@ -136,6 +137,7 @@ fn selected(
     }
     let form = Form::Dims(shape.without(dim));
     if !holds_channels(factors) {
+        cx.sizes.push(index);
         return Ok(cx.operate(Operator::each(name, Effect::Keep), &[value], form));
     }
     match (only_digit(shape, dim), &factors[..]) {

@@ -242,7 +242,7 @@ fn check_constant(cx: &Tracer, tensor: &Tensor) -> Result<()> {
 
 /// Notes the elements of a constant, so that one that depends on widths or weights is found when it
 /// changes.
-fn note_contents(cx: &mut Tracer, tensor: &Tensor) -> Result<()> {
+pub(super) fn note_contents(cx: &mut Tracer, tensor: &Tensor) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     let elements = || {
         Vec::<f64>::try_from(

@@ -175,9 +175,7 @@ pub fn trace_forward<M: Forward + Prunable>(
     let done = panics::caught_at(|| tch::with_grad(|| model.symbolic_forward(&inputs, train)));
     RUNS.with_borrow_mut(Vec::pop);
     *cx = run.tracer.take();
-    if let Some(parts) = &parts {
-        parts.restore(&copies).map_err(Error::torch(cx.path()))?;
-    }
+    Parts::restore(&copies).map_err(Error::torch(cx.path()))?;
     if let Some(outer) = outer {
         let unused = cx.parts.as_ref().map(|parts| parts.unused()).unwrap_or_default();
         cx.recording.unused.extend(unused);

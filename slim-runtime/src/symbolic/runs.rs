@@ -9,17 +9,17 @@ use crate::{Error, Prunable, Result};
 /// Factors by which numbers of channels are multiplied, so that they differ from numbers that are
 /// written out: primes, of which hardly any number that is written out is a multiple. They are
 /// small, so that a list with a number for each channel and position fits in memory.
-const SCALES: [i64; 2] = [101, 103];
+const SCALES: [i64; 2] = [109, 113];
 
 /// Positions of an input whose shape is not given: even; odd; high; wide. There are few of them in
 /// all, for lists with a number for each pair of them.
-const POSITIONS: [[i64; 3]; 4] = [[96, 80, 48], [97, 81, 49], [640, 32, 32], [32, 640, 32]];
-
-/// Samples of the runs for the last two of these.
-const BATCHES: [i64; 2] = [5, 1];
+const POSITIONS: [[i64; 3]; 4] = [[96, 80, 48], [97, 81, 49], [320, 32, 32], [32, 320, 32]];
 
 /// Where forward passes that take no other sizes get square images.
 const SQUARE: [i64; 3] = [256, 256, 256];
+
+/// The size of square images of another run.
+const OTHER_SQUARE: [i64; 3] = [320, 320, 320];
 
 const SAMPLES: i64 = 3;
 
@@ -82,13 +82,23 @@ pub(crate) fn record<M: Prunable + ?Sized>(
         if let Some(difference) = difference(&recording, &scaled?, false) {
             return Err(on_size(&difference));
         }
-        for (positions, batch) in POSITIONS[2..].iter().zip(BATCHES) {
-            let resized = Probe { batch, positions: *positions, ..probe };
+        let is_square = probe.positions == SQUARE;
+        let others = if is_square { &[OTHER_SQUARE][..] } else { &POSITIONS[2..] };
+        for positions in others {
+            let resized = Probe { batch: SAMPLES + 2, positions: *positions, ..probe };
             // Sizes that the network cannot take say nothing.
             let Ok(resized) = run(resized, None) else { continue };
             if let Some(difference) = difference(&recording, &resized, true) {
                 return Err(on_size(&difference));
             }
+        }
+        if let Ok(one) = run(Probe { batch: 1, ..probe }, None)
+            && let Some((many, one)) = other_operation(&recording, &one)
+        {
+            let reason = format!(
+                "its `forward` does {many}, and for one sample {one}; do the same for any number of samples"
+            );
+            return Err(Error::Layer { path: "model".to_owned(), reason });
         }
         recording.take_numbers(&numbers);
     }
@@ -158,27 +168,46 @@ fn on_width(difference: &Difference) -> Error {
 /// count.
 fn difference(a: &Recording, b: &Recording, numbers: bool) -> Option<Difference> {
     let steps = a.steps.len().max(b.steps.len());
-    (0..steps).find_map(|index| {
-        let (x, y) = (a.steps.get(index), b.steps.get(index));
-        let same = match (x, y) {
-            (Some(x), Some(y)) => a.is_same_step(x, b, y, numbers),
-            _ => false,
-        };
-        let does = |recording: &Recording, step: Option<&Step>| {
-            step.map_or_else(|| "nothing more".to_owned(), |step| recording.describe(step))
-        };
-        (!same).then(|| {
-            let mut does = [does(a, x), does(b, y)];
-            if let (true, Some(Step::Operation(x)), Some(Step::Operation(y))) =
-                (does[0] == does[1], x, y)
-            {
-                for (does, operation) in does.iter_mut().zip([x, y]) {
-                    *does += &format!(" by {:?}", operation.numbers);
+    (0..steps)
+        .find_map(|index| {
+            let (x, y) = (a.steps.get(index), b.steps.get(index));
+            let same = match (x, y) {
+                (Some(x), Some(y)) => a.is_same_step(x, b, y, numbers),
+                _ => false,
+            };
+            let does = |recording: &Recording, step: Option<&Step>| {
+                step.map_or_else(|| "nothing more".to_owned(), |step| recording.describe(step))
+            };
+            (!same).then(|| {
+                let mut does = [does(a, x), does(b, y)];
+                if let (true, Some(Step::Operation(x)), Some(Step::Operation(y))) =
+                    (does[0] == does[1], x, y)
+                {
+                    for (does, operation) in does.iter_mut().zip([x, y]) {
+                        *does += &format!(" by {:?}", operation.numbers);
+                    }
                 }
-            }
-            Difference { does }
+                Difference { does }
+            })
         })
-    })
+        .or_else(|| {
+            let does = ["return one tensor".to_owned(), "another".to_owned()];
+            (a.outputs != b.outputs).then_some(Difference { does })
+        })
+}
+
+/// Where two runs first do operations of other names or at other places. Of a run for one sample
+/// no more can be compared: a dimension of one is read in several ways.
+fn other_operation(a: &Recording, b: &Recording) -> Option<(String, String)> {
+    let what = |recording: &Recording| -> Vec<String> {
+        let is_done = |step: &&Step| !matches!(step, Step::Hold(..) | Step::Sum(..));
+        recording.steps.iter().filter(is_done).map(|step| recording.describe(step)).collect()
+    };
+    let (a, b) = (what(a), what(b));
+    let nothing = || "nothing more".to_owned();
+    let at = (0..a.len().max(b.len())).find(|&at| a.get(at) != b.get(at))?;
+    let of = |all: &[String]| all.get(at).cloned().unwrap_or_else(nothing);
+    Some((of(&a), of(&b)))
 }
 
 /// Whether two recordings of one model, told the same, are alike: they are, unless `forward` draws
@@ -241,6 +270,7 @@ impl Recording {
         for (step, twin) in self.steps.iter_mut().zip(&other.steps) {
             if let (Step::Operation(own), Step::Operation(twin)) = (step, twin) {
                 own.numbers.clone_from(&twin.numbers);
+                own.contents.clone_from(&twin.contents);
             }
         }
     }

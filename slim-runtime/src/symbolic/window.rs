@@ -423,6 +423,7 @@ impl Traced {
             Border::Number(number) if number != 0.0 => {
                 let padded = padded(cx, name, value, shape, &padding, true)?;
                 let form = padded.form.clone();
+                cx.numbers.push(number);
                 Ok(cx.operate(Operator::ungated(name), &[&padded], form))
             }
             border => padded(cx, name, value, shape, &padding, border != Border::Image),

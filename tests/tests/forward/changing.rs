@@ -1,6 +1,6 @@
 //! What would be something else on the slimmed network: it is undone, or its channels stay.
 
-use slim_runtime::{Error, Prunable, Slimming, functional};
+use slim_runtime::{Error, Prunable, Slimming, checkpoint, functional};
 use tch::nn;
 use tch::{Device, Kind, Tensor};
 
@@ -57,6 +57,9 @@ undone! {
     a_sum_of_ones |net, xs| { let c = xs.size()[1]; &xs * Tensor::ones([c], DOUBLES).sum(Kind::Double) };
     a_replacement_of_a_width |net, xs| { let c = xs.size()[1] as f64; xs.nan_to_num(0., c, -c) };
     a_mean_of_statistics |net, xs| &xs / net.bn1.running_var.mean(Kind::Double);
+    a_cut_from_a_width |net, xs| { let c = net.conv1.ws.size()[0]; xs.narrow(2, c / 2, 4) };
+    a_row_of_a_width |net, xs| { let c = net.conv1.ws.size()[0]; xs.select(2, c / 2).unsqueeze(2) };
+    a_border_of_a_width |net, xs| { let c = net.conv1.ws.size()[0] as f64; xs.pad([1, 1, 1, 1], "constant", c) * &xs.constant_pad_nd([1, 1, 1, 1]) };
     a_norm_of_a_weight |net, xs| &xs / tch::no_grad(|| net.conv1.ws.norm());
     a_norm_of_a_detached_weight |net, xs| &xs / net.conv2.ws.detach().norm();
 }
@@ -81,6 +84,8 @@ stays! {
     a_constant_filled_where_all_are |net, xs| Tensor::ones([1, 1, 1, 1], DOUBLES).masked_fill(&xs.to_kind(Kind::Bool), 0.);
     zero_times_infinity |net, xs| (&xs * xs.log()).nan_to_num(1., 1., 1.);
     zero_times_a_root_of_it |net, xs| (&xs * xs.rsqrt()).nan_to_num(0.5, 0., 0.);
+    zero_by_zero_times_zero |net, xs| (&xs / xs.norm_scalaropt_dim(2., [2, 3], true) * &xs).nan_to_num(0.5, 0., 0.);
+    zero_times_a_mapped_infinity |net, xs| (&xs * functional::map(&xs, |xs| xs.log() * 1.)).nan_to_num(0.5, 0., 0.);
     zero_by_zero |net, xs| (&xs / xs.norm_scalaropt_dim(2., [2, 3], true)).nan_to_num(0.5, 0., 0.);
 }
 
@@ -99,6 +104,14 @@ macro_rules! slims {
 slims! {
     a_block_that_training_skips_at_random 3 |net, xs, train| if train && fastrand::bool() { &xs * 2. } else { xs };
     a_factor_that_training_draws 3 |net, xs, train| if train { &xs * fastrand::f64() } else { xs };
+    a_root_that_is_kept_from_zero 3 |net, xs, train| &xs * (xs.square().mean_dim([2, 3].as_slice(), true, Kind::Double) + 1e-5).rsqrt();
+    a_swish_by_hand 3 |net, xs, train| &xs * ((-&xs).exp() + 1.).reciprocal();
+    a_view_of_any_number_of_samples 3 |net, xs, train| {
+        let (n, c, _, _) = xs.size4().unwrap();
+        let one = xs.apply(&net.one).mean_dim([2, 3].as_slice(), false, Kind::Double).view([n, 1, 1, 1]);
+        let each = xs.mean_dim([2, 3].as_slice(), false, Kind::Double).view([n, c, 1, 1]);
+        &xs * one.sigmoid() * each.sigmoid()
+    };
     a_kind_that_is_asked_for 3 |net, xs, train| &xs * Tensor::ones([1, 1, 1, 1], (xs.kind(), xs.device()));
 }
 
@@ -146,7 +159,7 @@ fn a_map_of_neighbours_is_refused() {
 fn one_sample_is_tried() {
     between! { net, xs, train, if xs.size()[0] == 1 { xs.sigmoid() } else { xs } }
     let text = refusal(Net::new);
-    assert!(text.contains("depends on the size of its input"), "{text}");
+    assert!(text.contains("for one sample"), "{text}");
 }
 
 #[test]
@@ -201,4 +214,44 @@ fn planning_takes_back_what_forward_does_to_fields() {
     let before = net.steps.copy();
     net.slim(0.5).unwrap();
     assert!(net.steps.equal(&before));
+}
+
+#[test]
+fn a_file_may_change_what_forward_computes_from_statistics() {
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        conv2: nn::Conv2D = |p| conv(p, 8, 4),
+        bn2: nn::BatchNorm = |p| bn(p, 4),
+    } |net, xs, train| {
+        let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train).relu();
+        // The output's batch norm keeps its channels.
+        xs.apply(&net.conv2).apply_t(&net.bn2, train) / net.bn2.running_var.mean(Kind::Double)
+    } }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("net.safetensors");
+    let (mut net, vs) = built(Net::new);
+    let slimmed = net.slim(0.5).unwrap();
+    let _ = tch::no_grad(|| net.bn2.running_var.shallow_clone().g_add_scalar_(0.5));
+    checkpoint::save(&file, &vs, &slimmed).unwrap();
+    let (mut other, mut vs) = built(Net::new);
+    checkpoint::load(&file, &mut vs, &mut other).unwrap();
+    let _no_grad = tch::no_grad_guard();
+    assert!(images().apply_t(&net, false).equal(&images().apply_t(&other, false)));
+}
+
+#[test]
+fn another_output_by_a_width_is_undone() {
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        conv2: nn::Conv2D = |p| conv(p, 8, 4),
+    } |net, xs, train| {
+        let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train).apply(&net.conv2);
+        let (a, b) = (xs.relu(), xs.tanh());
+        if net.conv1.ws.size()[0] > 6 { a } else { b }
+    } }
+    let (mut net, _vs) = built(Net::new);
+    let text = net.slim(0.5).unwrap_err().to_string();
+    assert!(text.contains("another of its tensors is returned"), "{text}");
 }
