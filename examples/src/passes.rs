@@ -19,10 +19,10 @@ impl PruningSchedule {
     /// the original to be gone in the end.
     ///
     /// ```
-    /// use slim_examples::passes::Pace;
+    /// use slim_examples::passes::PruningSchedule;
     ///
     /// // Half, and half of what is left.
-    /// assert_eq!(Pace::Constant.shares(0.75, 2)?, [0.5, 0.5]);
+    /// assert_eq!(PruningSchedule::Constant.shares(0.75, 2)?, [0.5, 0.5]);
     /// # Ok::<(), anyhow::Error>(())
     /// ```
     ///
