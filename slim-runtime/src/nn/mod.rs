@@ -1,6 +1,6 @@
-//! All of [`tch::nn`], with drop-in layers in place of some: tch's signatures and configs, and
-//! nothing that pruning needs is private. `use slim_runtime::nn` instead of `use tch::nn` is all
-//! that a model has to change.
+//! All of [`tch::nn`](::tch::nn), with drop-in layers in place of some: tch's signatures and
+//! configs, and nothing that pruning needs is private. `use slim_runtime::nn` instead of
+//! `use tch::nn` is all that a model has to change.
 //!
 //! tch's own layers work too, but for depthwise convolutions (and its grouped ones keep two inputs
 //! in each group): tch keeps a convolution's number of groups private, and it would be wrong
