@@ -2,9 +2,7 @@
 
 use tch::Tensor;
 
-use crate::analysis;
-use crate::analysis::Masking;
-use crate::analysis::{cost, dependencies};
+use crate::analysis::{self, Masking, cost, dependencies};
 use crate::graph::parts;
 use crate::plan::{Plan, Slimmed};
 use crate::slimming::Slimming;

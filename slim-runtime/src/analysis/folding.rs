@@ -3,8 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::graph::LayerKind;
-use crate::graph::{Commutes, Recording, Step, ValueId};
+use crate::graph::{Commutes, LayerKind, Recording, Step, ValueId};
 
 /// The neighbours of each layer, by position in [`Recording::layers`].
 pub(crate) struct Neighbours {

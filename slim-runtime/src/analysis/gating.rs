@@ -8,10 +8,9 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::graph::KeepReason;
 use crate::graph::{
-    AxisRole, ChannelId, Gate, LayerGate, LayerHold, LayerNode, Operation, Recording, Sources,
-    Step, ValueId,
+    AxisRole, ChannelId, Gate, KeepReason, LayerGate, LayerHold, LayerNode, Operation, Recording,
+    Sources, Step, ValueId,
 };
 
 /// What is set to zero to take a channel away. The slimmed network computes what the network with

@@ -6,8 +6,7 @@ use tch::Tensor;
 use tch::nn::{ConvConfig, ConvConfigND, Module, PaddingMode, Path};
 
 use super::recorder::report_positions;
-use crate::graph::{BiasExactness, Maker};
-use crate::graph::{LayerMut, WeightsMut};
+use crate::graph::{BiasExactness, LayerMut, Maker, WeightsMut};
 use crate::nn::tch::conv::{Groups, Sliding, trace_conv};
 use crate::numeric::packed::{Geometry, Packed};
 use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};

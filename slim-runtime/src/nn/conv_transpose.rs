@@ -6,8 +6,7 @@ use tch::Tensor;
 use tch::nn::{ConvTransposeConfig, ConvTransposeConfigND, Module, Path};
 
 use super::recorder::report_positions;
-use crate::graph::{BiasExactness, Maker};
-use crate::graph::{LayerMut, WeightsMut};
+use crate::graph::{BiasExactness, LayerMut, Maker, WeightsMut};
 use crate::nn::tch::conv::{Groups, Sliding};
 use crate::nn::tch::conv_transpose::trace_conv_transpose;
 use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};

@@ -6,8 +6,7 @@ use tch::Tensor;
 use tch::nn::{Init, LinearConfig, Module, Path};
 
 use super::recorder::report_rows;
-use crate::graph::Maker;
-use crate::graph::{LayerMut, WeightsMut};
+use crate::graph::{LayerMut, Maker, WeightsMut};
 use crate::nn::tch::linear::trace_linear;
 use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 

@@ -1,9 +1,8 @@
 //! What a slimmed network takes, from the plan alone.
 
 use crate::analysis::cost::{Cost, LayerCost, TensorCost};
-use crate::plan::outline;
 use crate::plan::outline::{DimOutline, Outline, TensorOutline};
-use crate::plan::{LayerPlan, Plan};
+use crate::plan::{LayerPlan, Plan, outline};
 use crate::{Error, Result};
 
 impl Cost {

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::analysis::Graph;
-use crate::graph::{LayerKind, Role};
-use crate::graph::{LayerNode, TensorNode};
+use crate::graph::{LayerKind, LayerNode, Role, TensorNode};
 use crate::{Error, Result};
 
 /// The cost of each layer as a function of its widths: a sum of products. A shared tensor counts

@@ -3,8 +3,7 @@
 use super::choose::{self, Choice};
 use super::scores::Scores;
 use crate::analysis::Graph;
-use crate::graph::KeepReason;
-use crate::graph::{AxisRole, LayerNode};
+use crate::graph::{AxisRole, KeepReason, LayerNode};
 use crate::plan::OWN;
 use crate::select::{ChannelDecision, Explanation, Reason};
 use crate::slimming::Slimming;

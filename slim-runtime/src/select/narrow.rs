@@ -1,12 +1,9 @@
 //! From the widths of a slimmed network to a plan that makes a dense one as wide.
 
 use super::choose::Choice;
-use crate::analysis::Graph;
-use crate::analysis::Masking;
-use crate::graph::LayerKind;
-use crate::graph::{LayerNode, State};
-use crate::plan::Plan;
-use crate::plan::{Cfg, Stage};
+use crate::analysis::{Graph, Masking};
+use crate::graph::{LayerKind, LayerNode, State};
+use crate::plan::{Cfg, Plan, Stage};
 use crate::slimming::Slimming;
 use crate::{Error, Result};
 

@@ -8,8 +8,7 @@ use std::rc::Rc;
 use super::greedy::ConstraintIndex;
 use super::scores::Scores;
 use crate::analysis::{Graph, UnionFind};
-use crate::graph::KeepReason;
-use crate::graph::{AxisRole, LayerNode};
+use crate::graph::{AxisRole, KeepReason, LayerNode};
 use crate::slimming::{Scope, Slimming, Target, check};
 use crate::{Error, Result};
 

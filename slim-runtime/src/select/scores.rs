@@ -3,8 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::analysis::Graph;
-use crate::graph::KeepReason;
-use crate::graph::{LayerNode, Ranked};
+use crate::graph::{KeepReason, LayerNode, Ranked};
 use crate::slimming::criterion::{Candidate, LayerScores, Normalisation};
 use crate::slimming::{Coupling, Slimming};
 use crate::{Error, Result};

@@ -6,10 +6,8 @@ use std::rc::Rc;
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::analysis::{ConstValue, Graph, Neighbours, constants, neighbours};
-use crate::graph::LayerKind;
-use crate::graph::{BiasExactness, LayerNode, MixNode, ReadNode};
-use crate::plan::{Absorbed, Absorption};
-use crate::plan::{LayerPlan, Plan};
+use crate::graph::{BiasExactness, LayerKind, LayerNode, MixNode, ReadNode};
+use crate::plan::{Absorbed, Absorption, LayerPlan, Plan};
 use crate::slimming::Absorb;
 use crate::{Error, Result};
 

@@ -6,10 +6,8 @@ use tch::{TchError, Tensor};
 
 use super::swap::Swaps;
 use crate::Result;
-use crate::analysis::Graph;
-use crate::analysis::Masking;
-use crate::graph::AxisRole;
-use crate::graph::Role;
+use crate::analysis::{Graph, Masking};
+use crate::graph::{AxisRole, Role};
 use crate::plan::{AxisPlan, Plan};
 
 /// What is set to zero.

@@ -2,9 +2,8 @@
 
 use crate::analysis::Graph;
 use crate::graph::{LayerNode, TensorNode};
-use crate::plan::Plan;
-use crate::plan::outline;
 use crate::plan::outline::{DimOutline, Outline, TensorOutline};
+use crate::plan::{Plan, outline};
 use crate::{Error, Result};
 
 /// # Errors

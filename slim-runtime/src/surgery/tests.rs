@@ -5,10 +5,8 @@ use tch::nn::{self, Module, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
 
 use super::{ModelState, Value, apply_with, temporarily};
-use crate::analysis;
-use crate::analysis::Masking;
-use crate::fault;
-use crate::fault::Failure;
+use crate::analysis::{self, Masking};
+use crate::fault::{self, Failure};
 use crate::nn as slim_nn;
 use crate::{Flow, LayerKind, LayerVisitor, Plan, Prunable, Result, Slimming, Tracer, recalibrate};
 

@@ -10,8 +10,7 @@ use super::memory::ViewOf;
 use super::table::operations;
 use super::traced::refused;
 use super::{Traced, pass};
-use crate::graph::LayerKind;
-use crate::graph::{Effect, Operator, Tracer};
+use crate::graph::{Effect, LayerKind, Operator, Tracer};
 use crate::{Error, Flow, Prunable, Result};
 
 operations! {

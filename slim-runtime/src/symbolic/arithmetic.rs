@@ -410,7 +410,7 @@ impl Traced {
         let joint =
             Joint { name: "masked_fill", symbol: "masked_fill", zero: Zero::Left, ..EXTREME };
         let filled = self.joined(&mask.lift(), &joint);
-        // Whatever the number is, it is no zero or it is.
+        // Only whether the number is zero counts: -inf is no pole here.
         let fill = |_, value| if value == 0.0 { 0.0 } else { 1.0 };
         filled.with_number("masked_fill", number(value), fill)
     }

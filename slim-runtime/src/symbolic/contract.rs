@@ -13,9 +13,8 @@ use super::reduce::{AffineTensor, real};
 use super::table::operations;
 use super::traced::{refused, shaped};
 use super::{Traced, pass};
-use crate::graph::LayerKind;
 use crate::graph::shape::{Dim, Factor, Shape, answer, holds_channels, size};
-use crate::graph::{Effect, Form, Gate, Operator, Tracer, Value};
+use crate::graph::{Effect, Form, Gate, LayerKind, Operator, Tracer, Value};
 use crate::{Flow, Result};
 
 operations! {

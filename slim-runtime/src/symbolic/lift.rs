@@ -10,8 +10,7 @@ use super::traced::refused;
 use super::{Traced, pass};
 use crate::graph::parts::FieldTensor;
 use crate::graph::shape::{Dim, Factor, Shape, size};
-use crate::graph::{Effect, Form, Operator, Tracer};
-use crate::graph::{LayerKind, Role};
+use crate::graph::{Effect, Form, LayerKind, Operator, Role, Tracer};
 use crate::{Error, Flow, Result};
 
 /// A symbolic tensor of what may be a real one: what `#[forward]` writes around the elements of a

@@ -9,9 +9,8 @@ use super::arguments::{Doubles, Ints, IntsOption};
 use super::table::operations;
 use super::traced::refused;
 use crate::Result;
-use crate::graph::LayerKind;
 use crate::graph::shape::{Factor, Shape, holds_channels, is_assumed, size, slid};
-use crate::graph::{Commutes, Effect, Form, Operator, Tracer, Value};
+use crate::graph::{Commutes, Effect, Form, LayerKind, Operator, Tracer, Value};
 
 operations! {
     "Pools, pads and resizing" {

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 
 use tch::{Device, Kind, TchError, Tensor};
 
-use crate::analysis;
-use crate::analysis::Graph;
-use crate::analysis::Masking;
+use crate::analysis::{self, Graph, Masking};
 use crate::graph::LayerKind;
 use crate::{Error, Prunable, Result, fault};
 

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{Cost, LayerCost, TensorCost};
 use crate::analysis::Graph;
-use crate::graph::LayerKind;
-use crate::graph::{LayerNode, Layout, Maker, TensorNode, memory};
+use crate::graph::{LayerKind, LayerNode, Layout, Maker, TensorNode, memory};
 use crate::nn::recorder::Record;
 use crate::{Error, Result};
 

@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::analysis;
-use crate::analysis::Masking;
+use crate::analysis::{self, Masking};
 use crate::graph::{LayerKind, Role};
 use crate::nn::recorder;
 use crate::{Error, Prunable, Result};

@@ -5,8 +5,7 @@ use std::rc::Rc;
 
 use super::{Axis, ChannelRole, Dependencies, Edge, Group, Layer, Member};
 use crate::analysis::{Graph, Producers, producers};
-use crate::graph::{AxisNode, AxisRole, LayerNode};
-use crate::graph::{KeepReason, LayerKind};
+use crate::graph::{AxisNode, AxisRole, KeepReason, LayerKind, LayerNode};
 
 pub(crate) fn of(graph: &Graph) -> Dependencies {
     // By layer of the graph: its position among those that have channels.

@@ -6,8 +6,7 @@ use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use serde::Serialize;
 
 use crate::analysis;
-use crate::plan;
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
 use crate::slimming::Slimming;
 use crate::surgery::{ModelState, temporarily};
 use crate::{Error, Prunable, Result};

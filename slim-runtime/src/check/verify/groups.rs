@@ -6,8 +6,7 @@ use std::fmt;
 
 use crate::analysis::{Graph, UnionFind};
 use crate::graph::{AxisNode, AxisRole, LayerNode};
-use crate::plan;
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
 
 /// Channels that a plan removes, and the layers that know them.
 pub(super) struct Group {

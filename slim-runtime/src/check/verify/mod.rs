@@ -9,17 +9,13 @@ use std::fmt;
 
 use tch::Tensor;
 
-use crate::analysis;
-use crate::analysis::Graph;
-use crate::analysis::Masking;
+use crate::analysis::{self, Graph, Masking};
 use crate::numeric::OutputError;
 use crate::numeric::compare::{self, Divergence};
 use crate::panics::caught;
-use crate::plan;
-use crate::plan::{Plan, Slimmed};
+use crate::plan::{self, Plan, Slimmed};
 use crate::slimming::Slimming;
-use crate::surgery::absorb;
-use crate::surgery::{ModelState, temporarily};
+use crate::surgery::{ModelState, absorb, temporarily};
 use crate::{Absorbed, Absorption, Error, Prunable, Result, surgery};
 
 impl Slimming {

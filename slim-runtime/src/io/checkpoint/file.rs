@@ -12,10 +12,8 @@ use super::metadata::Metadata;
 use super::tensors::{self, Source};
 use super::{format_error, values};
 use crate::analysis;
-use crate::plan;
-use crate::plan::{Plan, Slimmed, Variables};
-use crate::surgery;
-use crate::surgery::Fit;
+use crate::plan::{self, Plan, Slimmed, Variables};
+use crate::surgery::{self, Fit};
 use crate::{Cfg, Error, Prunable, Result};
 
 /// A safetensors file in memory: what it says, and what it holds.

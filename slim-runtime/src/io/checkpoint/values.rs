@@ -11,8 +11,7 @@ use super::tensors::{self, Source, Variable};
 use crate::analysis::Graph;
 use crate::graph::memory;
 use crate::plan::{Plan, Variables};
-use crate::surgery;
-use crate::surgery::Value;
+use crate::surgery::{self, Value};
 use crate::{Error, Result};
 
 /// Gives the variables, whose shapes stay, the values of a source.

@@ -6,8 +6,7 @@ use tch::Tensor;
 use tch::nn::Conv;
 
 use crate::graph::shape::slid;
-use crate::graph::{BiasExactness, Maker};
-use crate::graph::{LayerMut, WeightsMut};
+use crate::graph::{BiasExactness, LayerMut, Maker, WeightsMut};
 use crate::{
     Error, Flow, LayerKind, LayerTracer, LayerVisitor, PartVisitor, Prunable, Result, Tracer,
 };

@@ -4,8 +4,7 @@ use tch::Tensor;
 use tch::nn::{ConvTranspose1D, ConvTranspose2D, ConvTranspose3D};
 
 use super::conv::{Groups, Sliding, printed, printed_list, tch_groups};
-use crate::graph::{BiasExactness, Maker};
-use crate::graph::{LayerMut, WeightsMut};
+use crate::graph::{BiasExactness, LayerMut, Maker, WeightsMut};
 use crate::{
     Error, Flow, LayerKind, LayerTracer, LayerVisitor, PartVisitor, Prunable, Result, Tracer,
 };

@@ -2,8 +2,7 @@ use tch::Tensor;
 use tch::nn::Linear;
 
 use crate::graph::shape::holds_channels;
-use crate::graph::{BiasExactness, Maker};
-use crate::graph::{LayerMut, WeightsMut};
+use crate::graph::{BiasExactness, LayerMut, Maker, WeightsMut};
 use crate::{Error, Flow, LayerKind, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
 impl Prunable for Linear {

@@ -15,9 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use tch::Tensor;
 
-use crate::analysis;
-use crate::analysis::Graph;
-use crate::analysis::Masking;
+use crate::analysis::{self, Graph, Masking};
 use crate::check::verify::bisect;
 use crate::numeric::compare;
 use crate::surgery::observe;
@@ -26,7 +24,7 @@ use form::{LayerInfo, LayerTensors, ModelSnapshot, Norm, Weights};
 pub use layout::Layout;
 use layout::Packing;
 pub use report::{Deployed, DeployedNorm, LayoutTrial, NormOutcome};
-use trial::{LayoutCandidate, LayoutTrialRun};
+use trial::{LayoutCandidate, UnchangedForward};
 
 /// Makes a network ready for inference, as fast as its layers can be, and keeps its `forward`.
 ///
@@ -104,7 +102,7 @@ where
     let output = observe(model, &graph, |model| forward(model, sample).f_detach())?
         .map_err(Error::torch("the output"))?;
     let tolerance = compare::tolerance(graph.tensors().chain([&output]));
-    let trial = LayoutTrialRun {
+    let trial = UnchangedForward {
         sample,
         forward: &forward,
         expected: compare::usable(&output, "network")?,
@@ -124,7 +122,7 @@ struct Deployment<'d, X: ?Sized, F> {
     graph: &'d Graph,
     original: &'d ModelSnapshot,
     traits: &'d HashMap<String, LayerInfo>,
-    trial: LayoutTrialRun<'d, X, F>,
+    trial: UnchangedForward<'d, X, F>,
 }
 
 /// A batch norm and the layer that does its work, computed.

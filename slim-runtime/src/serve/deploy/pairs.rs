@@ -3,8 +3,7 @@
 use super::form::ModelSnapshot;
 use super::report::{DeployedNorm, NormOutcome};
 use crate::analysis::{Graph, neighbours};
-use crate::graph::LayerKind;
-use crate::graph::{LayerNode, memory};
+use crate::graph::{LayerKind, LayerNode, memory};
 
 /// What becomes of each batch norm, in the order of the data flow: whether it goes into a layer,
 /// and which; why not, where it does not.

@@ -7,10 +7,8 @@ use tch::nn::{self, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
 
 use super::{Layout, deploy};
-use crate::analysis;
-use crate::analysis::Masking;
-use crate::fault;
-use crate::fault::Failure;
+use crate::analysis::{self, Masking};
+use crate::fault::{self, Failure};
 use crate::nn as slim_nn;
 use crate::{Error, Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
 

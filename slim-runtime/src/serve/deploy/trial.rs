@@ -21,7 +21,7 @@ const ROUNDS: std::ops::Range<usize> = if cfg!(test) { 1..1 } else { 5..25 };
 const LONG_ENOUGH: Duration = Duration::from_millis(1500);
 
 /// A forward pass that must not change.
-pub(super) struct LayoutTrialRun<'t, X: ?Sized, F> {
+pub(super) struct UnchangedForward<'t, X: ?Sized, F> {
     pub(super) sample: &'t X,
     pub(super) forward: &'t F,
     /// What the network gave, in double precision.
@@ -52,7 +52,7 @@ impl LayoutCandidate {
     }
 }
 
-impl<X: ?Sized, F> LayoutTrialRun<'_, X, F> {
+impl<X: ?Sized, F> UnchangedForward<'_, X, F> {
     fn run<M: ?Sized>(&self, model: &M) -> Result<Tensor, String>
     where
         F: Fn(&M, &X) -> Tensor,

@@ -93,8 +93,7 @@ use std::slice;
 use serde::Serialize;
 use tch::{CModule, Tensor};
 
-use crate::analysis;
-use crate::analysis::Masking;
+use crate::analysis::{self, Masking};
 use crate::io::atomic::Draft;
 use crate::nn::functional::without_packing;
 use crate::numeric::compare::tolerance_of;

@@ -2,8 +2,7 @@
 
 use tch::Tensor;
 
-use crate::graph::LayerKind;
-use crate::graph::{LayerNode, Ranked};
+use crate::graph::{LayerKind, LayerNode, Ranked};
 use crate::{Error, Result};
 
 /// A layer whose channels a [`Criterion`](super::Criterion) may rank.
