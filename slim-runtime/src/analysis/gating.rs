@@ -182,12 +182,17 @@ impl Gates {
                 _ => self.of[axis.value].clone(),
             };
             let passes_pole = axis.role != AxisRole::Made && self.poles[axis.value];
-            self.poles[result.value] = passes_pole;
+            let is_pole = match result.gate {
+                LayerGate::Divide => all_parameters,
+                LayerGate::Pole => self.of[axis.value].any(),
+                _ => false,
+            };
+            self.poles[result.value] = passes_pole || is_pole;
             self.of[result.value] = match result.gate {
-                _ if passes_pole => Gated::All(false),
-                LayerGate::Pass => as_it_arrived(),
+                _ if passes_pole || is_pole => Gated::All(false),
+                LayerGate::Pass | LayerGate::Divide => as_it_arrived(),
                 LayerGate::Shift if all_parameters => as_it_arrived(),
-                LayerGate::Shift | LayerGate::Never => Gated::All(false),
+                LayerGate::Shift | LayerGate::Never | LayerGate::Pole => Gated::All(false),
                 LayerGate::Always => Gated::All(true),
             };
         }

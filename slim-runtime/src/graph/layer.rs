@@ -282,6 +282,16 @@ impl<'t> LayerTracer<'t> {
         self.leave(axis, LayerGate::Shift, |_| {})
     }
 
+    /// The channels of `axis`, divided by a parameter.
+    pub(crate) fn divide(&mut self, axis: Axis) -> Result<Flow> {
+        self.leave(axis, LayerGate::Divide, |_| {})
+    }
+
+    /// A parameter divided by the channels of `axis`.
+    pub(crate) fn divide_by(&mut self, axis: Axis) -> Result<Flow> {
+        self.leave(axis, LayerGate::Pole, |_| {})
+    }
+
     /// The whole output of a layer that makes its channels of others one by one or group by group:
     /// [`pass`](Self::pass), or with a bias [`shift`](Self::shift).
     pub(crate) fn pass_whole(&mut self, axis: Axis, has_bias: bool) -> Result<Flow> {

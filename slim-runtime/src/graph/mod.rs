@@ -99,11 +99,13 @@ pub(crate) struct Operation {
     pub(crate) result: ValueId,
     /// Numbers that it is given, such as the factor of a product: for comparisons of graphs.
     pub(crate) numbers: Vec<f64>,
-    /// Sizes that are none of channels, of its result and of what it sums over: for the check after
-    /// surgery.
-    pub(crate) sizes: Vec<i64>,
+    /// Sizes that it is given, as of what it sums over, and that are none of channels: for the check
+    /// after surgery.
+    pub(crate) sizes: Box<[i64]>,
+    /// Sizes of its result that are none of channels: for the check after surgery.
+    pub(crate) result_sizes: Box<[i64]>,
     /// The elements of a constant, as bits: for the check after surgery.
-    pub(crate) contents: Vec<u64>,
+    pub(crate) contents: Box<[u64]>,
     /// Field path of the part whose forward pass it belongs to.
     pub(crate) path: String,
     /// Where in a `forward` that was read.

@@ -79,6 +79,11 @@ pub(crate) enum LayerGate {
     /// A parameter is added: as they arrived when all parameters of a removed channel are zero,
     /// never otherwise.
     Shift,
+    /// Divided by a parameter: as they arrived, but divided by zero when all parameters of a
+    /// removed channel are zero.
+    Divide,
+    /// A parameter is divided by them: never, and infinite where they are zero.
+    Pole,
 }
 
 /// Channels that a layer mixes.

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::shape::resized;
+use super::shape::{Shape, resized};
 use super::value::{ElementCount, FlowKind, Form, Value};
 use super::{Effect, Operator, Tracer};
 use crate::{Activation, Error, Flow, Result};
@@ -218,7 +218,13 @@ impl Tracer {
                 let parts = parts.iter().map(|part| self.each_of(part, operator));
                 parts.collect::<Result<Vec<_>>>().map(Flow::tuple)
             }
-            FlowKind::Open(_) => Ok(flow.clone()),
+            FlowKind::Open(_) => {
+                // What it is given may depend on a number of channels.
+                if !self.numbers.is_empty() || !self.contents.is_empty() {
+                    self.constant(Operator::constant(operator.name), 0, Shape::new([]));
+                }
+                Ok(flow.clone())
+            }
         }
     }
 

@@ -172,12 +172,11 @@ impl Shape {
     }
 
     /// The sizes of what is no channel, but those that `forward` has made of a number of channels.
-    pub(crate) fn other_sizes(&self, scale: i64) -> impl Iterator<Item = i64> {
-        let sizes = self.0.iter().flatten().filter_map(|factor| match factor {
+    pub(crate) fn other_sizes(&self) -> impl Iterator<Item = i64> {
+        self.0.iter().flatten().filter_map(|factor| match factor {
             Factor::Size { size, .. } => Some(*size),
             Factor::Channels { .. } => None,
-        });
-        sizes.filter(move |size| scale == 1 || size % scale != 0)
+        })
     }
 
     /// Sizes as `forward` is told them.
@@ -309,7 +308,7 @@ impl Decider {
         let known = self.known.as_mut().and_then(|known| known.views.pop_front());
         // A number that has become one cuts nothing off, so what it meant is remembered.
         let view = match known.filter(|known| known.shape.rank() == sizes.len()) {
-            Some(known) => known,
+            Some(known) => known.resized(shape, sizes),
             None => view(shape, sizes, scale, self.is_slimmed)?,
         };
         self.made.views.push_back(view.clone());
@@ -333,6 +332,28 @@ pub(crate) fn same_position(counts: &[usize], digit: usize, part: usize) -> Vec<
 pub(crate) struct View {
     pub(crate) shape: Shape,
     pub(crate) cuts: Vec<Cut>,
+}
+
+impl View {
+    /// The view of a run that was told other numbers of channels: its channels, and the sizes of
+    /// this run.
+    fn resized(self, shape: &Shape, sizes: &[i64]) -> View {
+        let total = size(&shape.dims().concat());
+        let named = |(index, dim): (usize, &Dim)| match sizes[index] {
+            -1 => 1,
+            _ if holds_channels(dim) => size(dim),
+            named => named,
+        };
+        let others: i64 = self.shape.dims().iter().enumerate().map(named).product();
+        let dims = self.shape.dims().iter().zip(sizes).map(|(dim, &named)| {
+            let here = if named == -1 { total / others.max(1) } else { named };
+            match holds_channels(dim) {
+                true => dim.clone(),
+                false => smallvec![Factor::Size { size: here, assumed: is_assumed(dim) }],
+            }
+        });
+        View { shape: Shape::new(dims.collect::<Vec<_>>()), cuts: self.cuts }
+    }
 }
 
 /// Why a view is not understood.

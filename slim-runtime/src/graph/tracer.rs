@@ -42,7 +42,7 @@ pub struct Tracer {
     pub(crate) at: Option<&'static Location<'static>>,
     /// Numbers that the operation is given that is being recorded.
     pub(crate) numbers: Vec<f64>,
-    /// Sizes that the operation sums over that is being recorded, and that are none of channels.
+    /// Sizes that the operation is given that is being recorded, and that are none of channels.
     pub(crate) sizes: Vec<i64>,
     /// The elements of the constant that is being recorded.
     pub(crate) contents: Vec<u64>,
@@ -554,13 +554,21 @@ impl Tracer {
         let path = self.path();
         let result = self.recording.value(Rc::clone(&ids));
         let (numbers, at) = (std::mem::take(&mut self.numbers), self.at);
-        let (mut sizes, contents) =
-            (std::mem::take(&mut self.sizes), std::mem::take(&mut self.contents));
-        if let Form::Dims(shape) = &form {
-            sizes.extend(shape.other_sizes(self.probe.scale));
-        }
-        let operation =
-            Operation { operator, operands, result, numbers, sizes, contents, path, at };
+        let sizes = std::mem::take(&mut self.sizes).into();
+        let contents = std::mem::take(&mut self.contents).into();
+        let result_sizes =
+            form.shape().map(|shape| shape.other_sizes().collect()).unwrap_or_default();
+        let operation = Operation {
+            operator,
+            operands,
+            result,
+            numbers,
+            sizes,
+            result_sizes,
+            contents,
+            path,
+            at,
+        };
         self.recording.step(Step::Operation(operation));
         Value { id: result, ids, source, form }
     }

@@ -22,6 +22,8 @@ operations! {
         "*", "g_mul", "mul": "channels at one position become one; gated where either is; a single channel multiplies all, and stays";
         "/", "g_div", "div": "channels at one position become one; gated where the dividend is and the divisor is not";
         "maximum", "minimum", "fmax", "fmin": "channels at one position become one; gated where both are";
+        "gt_tensor", "lt_tensor", "ne_tensor", "atan2", "hypot": "channels at one position become one; gated where both are";
+        "ge_tensor", "le_tensor", "eq_tensor": "channels at one position become one, and are un-gated";
         "addcmul", "lerp": "as the sums and products that they are";
         "where_self", "masked_fill": "channels at one position become one; gated where all are, and the filled-in number is zero; a single channel or a constant in place of the tensor un-gates";
         "a constant tensor", "a tensor of the model": "follows the channels that it meets; added, it un-gates them";
@@ -95,7 +97,7 @@ const QUOTIENT: Joint = Joint {
     name: "div",
     symbol: "/",
     operator: |name| Operator::zip(name, Gate::Dividend),
-    real: Join::Scale,
+    real: Join::Divide,
     zero: Zero::Left,
     number: |x, s| x / s,
     ..SUM
@@ -106,6 +108,9 @@ const EXTREME: Joint = Joint {
     operator: |name| Operator::zip(name, Gate::All),
     ..SUM
 };
+
+/// Of two zeros something that is not zero.
+const COMPARISON: Joint = Joint { operator: |name| Operator::zip(name, Gate::Never), ..EXTREME };
 
 impl Operand for Traced {
     fn join(&self, cx: &mut Tracer, left: &Flow, how: &Joint) -> Result<Flow> {
@@ -122,8 +127,7 @@ impl Operand for Traced {
 
 impl Operand for Tensor {
     fn join(&self, cx: &mut Tracer, left: &Flow, how: &Joint) -> Result<Flow> {
-        // A symbolic divisor that is zero gives no zero.
-        let real = if how.reversed && how.symbol == "/" { Join::Ungate } else { how.real };
+        let real = if how.reversed && how.symbol == "/" { Join::DivideBy } else { how.real };
         lift::joined(cx, how.name, left, self, real)
     }
 }
@@ -372,6 +376,34 @@ joins! {
     fmax fmax_ EXTREME;
     /// The smaller of each two elements.
     fmin fmin_ EXTREME;
+}
+
+macro_rules! named_joins {
+    ($($(#[$doc:meta])* $name:ident $in_place:ident $joint:expr;)+) => {
+        joins! {$(
+            $(#[$doc])*
+            $name $in_place Joint { name: stringify!($name), symbol: stringify!($name), ..$joint };
+        )+}
+    };
+}
+
+named_joins! {
+    /// Whether each element is greater.
+    gt_tensor gt_tensor_ EXTREME;
+    /// Whether each element is less.
+    lt_tensor lt_tensor_ EXTREME;
+    /// Whether the elements differ.
+    ne_tensor ne_tensor_ EXTREME;
+    /// The angle of a point.
+    atan2 atan2_ EXTREME;
+    /// The length of the hypotenuse.
+    hypot hypot_ EXTREME;
+    /// Whether each element is at least the other.
+    ge_tensor ge_tensor_ COMPARISON;
+    /// Whether each element is at most the other.
+    le_tensor le_tensor_ COMPARISON;
+    /// Whether the elements are the same.
+    eq_tensor eq_tensor_ COMPARISON;
 }
 
 impl Traced {

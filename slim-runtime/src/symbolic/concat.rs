@@ -15,7 +15,7 @@ use crate::{Flow, Result};
 
 operations! {
     "Concatenation and cuts" {
-        "cat", "concat", "concatenate", "hstack": "over channels: one list after the other; over anything else: channels at one position become one";
+        "cat", "concat", "concatenate", "hstack", "vstack": "over channels: one list after the other; over anything else: channels at one position become one";
         "stack": "channels at one position become one";
     }
 }
@@ -210,6 +210,12 @@ impl Traced {
     #[track_caller]
     pub fn hstack<T: Borrow<Traced>>(tensors: &[T]) -> Traced {
         Self::cat(tensors, 1)
+    }
+
+    /// Tensors one after the other over dimension 0.
+    #[track_caller]
+    pub fn vstack<T: Borrow<Traced>>(tensors: &[T]) -> Traced {
+        Self::cat(tensors, 0)
     }
 
     /// Tensors in a dimension of their own.

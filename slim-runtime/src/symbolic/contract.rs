@@ -8,6 +8,7 @@ use smallvec::smallvec;
 use tch::Tensor;
 
 use super::arguments::IntsOption;
+use super::arithmetic::Operand;
 use super::lift::{self, Join};
 use super::reduce::{AffineTensor, real};
 use super::table::operations;
@@ -19,7 +20,7 @@ use crate::{Flow, Result};
 
 operations! {
     "Matrix products" {
-        "matmul", "bmm": "sum over channels: those at one position become one, and stay unless one side is gated; other channels pass";
+        "matmul", "bmm": "sum over channels: those at one position become one, and stay unless one side is gated; channels that are paired (a Gram matrix) stay; other channels pass";
         "matmul with a tensor of the model", "linear": "a linear layer";
         "scaled_dot_product_attention": "as the products and the softmax that it is";
         "einsum": "`bij,bjk->bik` and the like, of two tensors: as the product that it is";
@@ -143,10 +144,14 @@ fn product(cx: &mut Tracer, name: &'static str, left: &Flow, right: &Flow) -> Re
                     let product = Operator::zip(name, Gate::Any);
                     Ok(cx.operate(product, &[&b, &weights], form).into())
                 }
-                _ => Err(wrong(
-                    cx,
-                    "channels of both would multiply each other; `permute` them so that they are summed over",
-                )),
+                // A number for each pair of channels, as of a Gram matrix: all of them stay.
+                _ => {
+                    for value in [&a, &b] {
+                        let hold = cx.mixed(&format!("`{name}` pairs them with each other"));
+                        cx.hold_ids(Rc::clone(&value.ids), hold);
+                    }
+                    Ok(cx.constant_of(name, plain(form, scale)).into())
+                }
             }
         }
         _ => {
@@ -161,7 +166,7 @@ fn product(cx: &mut Tracer, name: &'static str, left: &Flow, right: &Flow) -> Re
                     "channels of one are summed over, and the other has channels elsewhere",
                 ));
             }
-            Ok(cx.constant_of(name, plain(form)).into())
+            Ok(cx.constant_of(name, plain(form, scale)).into())
         }
     }
 }
@@ -176,11 +181,11 @@ fn are_heads(weights: &Shape, values: &Shape) -> bool {
     heads.len() < all.len() && all.starts_with(&heads)
 }
 
-/// The same dimensions without channels.
-fn plain(form: Form) -> Form {
+/// The same dimensions without channels: sizes as `forward` is told them.
+fn plain(form: Form, scale: i64) -> Form {
     let Form::Dims(shape) = form else { return form };
     let size = |factor: &Factor| match factor {
-        Factor::Channels { .. } => Factor::exact(factor.size()),
+        Factor::Channels { .. } => Factor::exact(answer(&Dim::from_slice(&[*factor]), scale)),
         size => *size,
     };
     Form::Dims(Shape::new(shape.dims().iter().map(|dim| dim.iter().map(size).collect())))
@@ -214,7 +219,7 @@ fn scores(
         // The summed channels may go, those of one position in all heads at once.
         (false, false) => {
             cx.sums_over(&products);
-            Some(cx.constant_of(name, plain(form)).into())
+            Some(cx.constant_of(name, plain(form, cx.probe.scale)).into())
         }
         // Whole heads may go, whose channels are one already.
         (true, true) => {
@@ -261,11 +266,11 @@ impl Traced {
     /// Attention: `softmax(query · keyᵀ · scale) · value`.
     #[track_caller]
     #[allow(clippy::too_many_arguments)]
-    pub fn scaled_dot_product_attention<T>(
+    pub fn scaled_dot_product_attention<T: Operand>(
         query: &Traced,
         key: &Traced,
         value: &Traced,
-        _attn_mask: Option<T>,
+        attn_mask: Option<T>,
         _dropout_p: f64,
         _is_causal: bool,
         scale: impl Into<Option<f64>>,
@@ -275,6 +280,11 @@ impl Traced {
         let scores = match scale.into() {
             Some(scale) => scores.g_mul_scalar(scale),
             None => scores.scaled_by_width(query),
+        };
+        // What it does not hide and what it adds are alike here: neither is zero where a head is gone.
+        let scores = match attn_mask {
+            Some(mask) => scores.g_add(mask),
+            None => scores,
         };
         scores.softmax(-1, None).matmul(value)
     }

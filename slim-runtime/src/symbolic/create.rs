@@ -10,10 +10,12 @@ use super::traced::refused;
 use super::{Lift, Traced, pass};
 use crate::graph::shape::Shape;
 use crate::graph::{Effect, Form, Gate, Operator};
+use crate::{Error, Result};
 
 operations! {
     "Constants" {
-        "zeros", "ones", "full", "rand", "randn", "empty", "arange", "from_slice", "from_slice2", "Tensor::from", "new_zeros", "new_ones": "no channels; they follow those that they meet";
+        "zeros", "ones", "full", "rand", "randn", "empty", "arange", "linspace", "eye", "randint", "from_slice", "from_slice2", "Tensor::from", "new_zeros", "new_ones": "no channels; they follow those that they meet";
+        "fill", "fill_", "zero_": "the channels of the tensor; zeros are gated, anything else is not";
         "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "bernoulli_p": "the channels of the tensor; zeros are gated, anything else is not";
     }
 }
@@ -116,6 +118,26 @@ impl Traced {
         self.like("full_like", fill == 0.0, Some(fill))
     }
 
+    /// A number in place of the elements.
+    #[track_caller]
+    pub fn fill<S: Into<Scalar>>(&self, value: S) -> Traced {
+        let fill = number(value);
+        self.like("fill", fill == 0.0, Some(fill))
+    }
+
+    /// A number in place of the elements, in place.
+    #[track_caller]
+    pub fn fill_<S: Into<Scalar>>(&mut self, value: S) -> Traced {
+        let fill = number(value);
+        self.in_place("fill", Location::caller(), |xs| xs.like("fill", fill == 0.0, Some(fill)))
+    }
+
+    /// Zeros in place of the elements, in place.
+    #[track_caller]
+    pub fn zero_(&mut self) -> Traced {
+        self.in_place("zero", Location::caller(), |xs| xs.like("zero", true, None))
+    }
+
     /// A number.
     #[track_caller]
     pub fn full<S: Into<Scalar>>(
@@ -150,6 +172,38 @@ impl Traced {
         Lift::lift(Tensor::from_slice2(data))
     }
 
+    /// Ones on a diagonal.
+    #[track_caller]
+    pub fn eye(n: i64, _options: (Kind, Device)) -> Traced {
+        constant("eye", vec![n, n], None)
+    }
+
+    /// Random integers.
+    #[track_caller]
+    pub fn randint(_high: i64, size: impl Ints, _options: (Kind, Device)) -> Traced {
+        constant("randint", size.ints(), None)
+    }
+
+    /// Numbers at equal distances.
+    #[track_caller]
+    pub fn linspace<S: Into<Scalar>>(
+        start: S,
+        end: S,
+        steps: i64,
+        _options: (Kind, Device),
+    ) -> Traced {
+        let options = (Kind::Double, Device::Cpu);
+        match Tensor::f_linspace(number(start), number(end), steps, options) {
+            Ok(made) => Lift::lift(made),
+            Err(cause) => {
+                pass::record(Location::caller(), |cx| -> Result<()> {
+                    Err(Error::torch(cx.path())(cause))
+                });
+                Traced::failed()
+            }
+        }
+    }
+
     /// Numbers from zero.
     #[track_caller]
     pub fn arange<S: Into<Scalar>>(end: S, _options: (Kind, Device)) -> Traced {
@@ -169,3 +223,11 @@ macro_rules! from_numbers {
 }
 
 from_numbers!(f64 f32 i64 i32 bool);
+
+/// A field or a constant where its type has to be that of what is computed.
+impl From<Tensor> for Traced {
+    #[track_caller]
+    fn from(tensor: Tensor) -> Self {
+        Lift::lift(tensor)
+    }
+}

@@ -34,7 +34,7 @@ operations! {
 const STORE_IT: &str = "use `slim_runtime::nn::Split`, `Shuffle` or `ChannelSelect`, which store sizes and positions that follow the channels, or `chunk`";
 
 /// The digit that counts the channels of a dimension, if they are alone in it.
-fn only_digit(shape: &Shape, dim: usize) -> Option<usize> {
+pub(super) fn only_digit(shape: &Shape, dim: usize) -> Option<usize> {
     let digits = shape.digits();
     let mut here = digits.iter().enumerate().filter(|(_, digit)| digit.0 == dim);
     match (here.next(), here.next(), shape.dims()[dim].len()) {
@@ -43,7 +43,7 @@ fn only_digit(shape: &Shape, dim: usize) -> Option<usize> {
     }
 }
 
-fn counts(shape: &Shape) -> Vec<usize> {
+pub(super) fn counts(shape: &Shape) -> Vec<usize> {
     shape.digits().iter().map(|&(_, count)| count).collect()
 }
 

@@ -16,9 +16,10 @@ use crate::{Error, Result};
 operations! {
     "Functions of each element" {
         "relu", "relu6", "leaky_relu", "elu", "celu", "selu", "silu", "gelu", "mish", "hardswish", "hardtanh", "hardshrink", "softshrink", "tanh": "keep channels as they are; zero stays zero";
-        "abs", "square", "sqrt", "sin", "tan", "sinh", "asin", "atan", "erf", "expm1", "log1p", "sign", "round", "floor", "ceil", "trunc", "frac", "neg", "negative": "keep channels as they are; zero stays zero";
-        "sigmoid", "hardsigmoid", "softplus", "log_sigmoid", "exp", "log", "cos", "cosh", "acos", "erfc", "rsqrt", "reciprocal": "un-gate: zero does not stay zero";
+        "abs", "square", "sqrt", "sin", "tan", "sinh", "asin", "asinh", "atan", "atanh", "erf", "erfinv", "expm1", "log1p", "sign", "sgn", "round", "floor", "ceil", "trunc", "frac", "neg", "negative": "keep channels as they are; zero stays zero";
+        "sigmoid", "hardsigmoid", "softplus", "log_sigmoid", "exp", "exp2", "log", "log2", "log10", "cos", "cosh", "acos", "acosh", "erfc", "sinc", "rsqrt", "reciprocal": "un-gate: zero does not stay zero";
         "clamp", "clamp_min", "clamp_max", "threshold", "nan_to_num": "gated where zero stays zero, which is computed";
+        "gt", "ge", "lt", "le", "eq", "ne", "fmod", "remainder": "with a number: gated where zero gives zero, which is computed";
         "prelu": "its slopes follow the channels";
         "functional::map": "any function of each element; gated where zero stays zero, which is computed";
     }
@@ -95,7 +96,7 @@ impl Traced {
 
 fn apply(function: &Function, values: &[f64]) -> Result<Vec<f64>, TchError> {
     let _no_grad = tch::no_grad_guard();
-    Vec::try_from(function(&Tensor::f_from_slice(values)?)?)
+    Vec::try_from(function(&Tensor::f_from_slice(values)?)?.f_to_kind(Kind::Double)?)
 }
 
 macro_rules! functions {
@@ -178,6 +179,12 @@ functions! {
         asin asin_ f_asin();
         /// The arctangent.
         atan atan_ f_atan();
+        /// The inverse hyperbolic sine.
+        asinh asinh_ f_asinh();
+        /// The inverse hyperbolic tangent.
+        atanh atanh_ f_atanh();
+        /// The inverse of the error function.
+        erfinv erfinv_ f_erfinv();
         /// The error function.
         erf erf_ f_erf();
         /// `eˣ − 1`
@@ -186,6 +193,8 @@ functions! {
         log1p log1p_ f_log1p();
         /// -1, 0 or 1.
         sign sign_ f_sign();
+        /// -1, 0 or 1.
+        sgn sgn_ f_sgn();
         /// The nearest integer.
         round round_ f_round();
         /// The next lower integer.
@@ -212,6 +221,16 @@ functions! {
         log_sigmoid log_sigmoid_ f_log_sigmoid();
         /// `eˣ`
         exp exp_ f_exp();
+        /// `2ˣ`
+        exp2 exp2_ f_exp2();
+        /// The binary logarithm.
+        log2 log2_ f_log2();
+        /// The decimal logarithm.
+        log10 log10_ f_log10();
+        /// The inverse hyperbolic cosine.
+        acosh acosh_ f_acosh();
+        /// `sin(πx) / πx`
+        sinc sinc_ f_sinc();
         /// The natural logarithm.
         log log_ f_log();
         /// The cosine.
@@ -260,6 +279,22 @@ with_numbers! {
     clamp_max clamp_max_ f_clamp_max(max);
     /// A number where it is not above another.
     threshold threshold_ f_threshold(threshold, value);
+    /// Whether it is greater than a number.
+    gt gt_ f_gt(other);
+    /// Whether it is at least a number.
+    ge ge_ f_ge(other);
+    /// Whether it is less than a number.
+    lt lt_ f_lt(other);
+    /// Whether it is at most a number.
+    le le_ f_le(other);
+    /// Whether it is a number.
+    eq eq_ f_eq(other);
+    /// Whether it is not a number.
+    ne ne_ f_ne(other);
+    /// The remainder of a division by a number, with the sign of the element.
+    fmod fmod_ f_fmod(other);
+    /// The remainder of a division by a number, with the sign of the number.
+    remainder remainder_ f_remainder(other);
 }
 
 macro_rules! unchanged {
@@ -375,9 +410,10 @@ mod tests {
             )+};
         }
         check!(relu relu6 leaky_relu elu celu selu silu mish hardswish hardtanh hardshrink softshrink tanh
-            abs square sqrt sin tan sinh asin atan erf expm1 log1p sign round floor ceil trunc frac neg negative
-            sigmoid hardsigmoid softplus log_sigmoid exp log cos cosh acos erfc rsqrt reciprocal);
+            abs square sqrt sin tan sinh asin asinh atan atanh erf erfinv expm1 log1p sign sgn round floor ceil trunc frac neg negative
+            sigmoid hardsigmoid softplus log_sigmoid exp exp2 log log2 log10 cos cosh acos acosh erfc sinc
+            rsqrt reciprocal);
         assert_eq!(zero.gelu("none").double_value(&[0]), 0.0);
-        assert_eq!(FUNCTIONS.len(), 45);
+        assert_eq!(FUNCTIONS.len(), 54);
     }
 }

@@ -259,12 +259,14 @@ pub(super) fn note_contents(cx: &mut Tracer, tensor: &Tensor) -> Result<()> {
 /// How a symbolic tensor and a real one are joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Join {
-    /// Zero stays zero: a product, a quotient.
+    /// Zero stays zero: a product.
     Scale,
+    /// Zero stays zero, unless the real tensor is zero there: a quotient.
+    Divide,
     /// Zero becomes what the real tensor holds: a sum, a difference.
     Shift,
-    /// Zero becomes something else, whatever the real tensor holds: what is divided by zero.
-    Ungate,
+    /// Zero becomes infinite: the real tensor is divided by it.
+    DivideBy,
 }
 
 /// A symbolic tensor joined with a real one element by element: with a constant, or with a tensor
@@ -279,9 +281,9 @@ pub(super) fn joined(
     let parts = cx.parts.clone();
     let field = parts.as_ref().and_then(|parts| parts.tensor(tensor));
     let operator = match join {
-        Join::Scale => Operator::each(name, Effect::ZeroOnly),
+        Join::Scale | Join::Divide => Operator::each(name, Effect::ZeroOnly),
         Join::Shift => Operator::ungated(name),
-        Join::Ungate => Operator::pole(name),
+        Join::DivideBy => Operator::pole(name),
     };
     let Some((field, whole)) = field else {
         check_constant(cx, tensor)?;
@@ -322,13 +324,14 @@ pub(super) fn joined(
         let axes: Vec<_> = own.map(|own| (own, channels)).into_iter().collect();
         bind(&mut layer, field, &axes)?;
         layer.frame_of(dims, dim.or(shape.channel_dim()).unwrap_or(1));
-        match (join, own) {
-            (Join::Scale, _) => layer.pass(channels),
-            // Where it has one value for all channels, it is not zero when one of them is gone.
-            (Join::Shift, Some(_)) if role(&field.tensor) == Role::Parameter => {
-                layer.shift(channels)
-            }
-            (Join::Shift | Join::Ungate, _) => layer.ungate(channels),
+        // A tensor that has one value for all channels is not zero when one of them is gone.
+        let is_masked = own.is_some() && role(&field.tensor) == Role::Parameter;
+        match join {
+            Join::Divide if is_masked => layer.divide(channels),
+            Join::Scale | Join::Divide => layer.pass(channels),
+            Join::Shift if is_masked => layer.shift(channels),
+            Join::Shift => layer.ungate(channels),
+            Join::DivideBy => layer.divide_by(channels),
         }
     })
 }

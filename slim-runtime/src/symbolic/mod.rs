@@ -30,6 +30,6 @@ pub use lift::{Lift, Outputs};
 pub(crate) use memory::ViewOf;
 pub use native::Native;
 pub use pass::{Forward, ReadsForward, declared, expect_shapes, trace_forward};
-pub(crate) use runs::{are_alike, record};
+pub(crate) use runs::{first_difference, record};
 pub use table::{OPERATIONS, Operation};
 pub use traced::Traced;

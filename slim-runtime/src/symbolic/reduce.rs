@@ -7,19 +7,23 @@ use tch::{Kind, Scalar, Tensor};
 
 use super::Traced;
 use super::arguments::{Ints, IntsOption, number};
+use super::cuts::{counts, only_digit};
 use super::lift::{self, Join};
 use super::table::operations;
 use super::traced::{dimension, refused};
-use crate::graph::shape::{Dim, Factor, Shape, answer, holds_channels};
-use crate::graph::{Effect, Form, Operator, Tracer, Value};
+use crate::graph::shape::{Dim, Factor, Shape, answer, holds_channels, same_position};
+use crate::graph::{Effect, Form, Gate, Operator, Tracer, Value};
 use crate::{Flow, Result};
 
 operations! {
     "Reductions and norms" {
-        "mean_dim", "sum_dim_intlist", "amax", "amin", "max_dim", "min_dim", "std_dim", "var_dim", "norm_scalaropt_dim", "logsumexp": "over positions: keep channels as they are; over channels: these stay, since each result depends on all of them";
-        "mean", "sum": "the channels stay";
-        "cumsum": "over positions: keeps channels as they are; over channels: these stay";
-        "softmax", "log_softmax": "over positions: un-gate; over channels: these stay";
+        "mean_dim", "sum_dim_intlist", "amax", "amin", "max_dim", "min_dim", "std_dim", "var_dim", "norm_scalaropt_dim", "logsumexp": "over positions: keep channels as they are; over channels: these stay, since each result depends on all of them; over parts that stay (maxout): the parts' channels at one position become one";
+        "mean", "sum", "prod", "max", "min", "std", "var", "norm": "the channels stay";
+        "argmax", "argmin": "over positions: un-gate; over channels: these stay";
+        "cumsum", "cumprod", "sort": "over positions: keeps channels as they are; over channels: these stay";
+        "softmax", "log_softmax": "over positions: un-gate; over channels: these stay; over parts that stay (branches): the parts' channels at one position become one";
+        "tril", "triu": "over positions: keep channels as they are; over channels: refused";
+        "topk": "over positions: keeps channels as they are; over channels: refused";
         "layer_norm", "group_norm", "instance_norm": "the channels whose statistics are taken together stay; weights follow the channels";
         "glu": "over channels: halves, which lose the same channels";
     }
@@ -45,6 +49,37 @@ fn hold_together(cx: &mut Tracer, name: &str, value: &Value, dims: &[usize]) {
     let over = dims.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let hold = cx.mixed(&format!("`{name}` over dimension {over}"));
     cx.hold_ids(std::rc::Rc::clone(&value.ids), hold);
+}
+
+/// The channels of a tensor in an order in which those that are reduced together stand in a row.
+struct Parts {
+    order: Vec<usize>,
+    /// How many are reduced together.
+    parts: usize,
+}
+
+/// The order for a reduction over parts that stay, such as the two of a maxout; `None` where
+/// channels that may go are reduced, or nothing else is left.
+fn parts_first(shape: &Shape, over: &[usize]) -> Option<Parts> {
+    let is_part = |dim: &Dim| {
+        dim.iter().all(|factor| !matches!(factor, Factor::Channels { literal: false, .. }))
+    };
+    let reduces_parts = over.iter().all(|&dim| is_part(&shape.dims()[dim]));
+    let digits = shape.digits();
+    if !reduces_parts || digits.iter().all(|(dim, _)| over.contains(dim)) {
+        return None;
+    }
+    let counts: Vec<usize> = digits.iter().map(|&(_, count)| count).collect();
+    let (reduced, left): (Vec<usize>, Vec<usize>) =
+        (0..digits.len()).partition(|&digit| over.contains(&digits[digit].0));
+    let parts = reduced.iter().map(|&digit| counts[digit]).product();
+    let mut order = vec![0];
+    for &digit in left.iter().chain(&reduced) {
+        let stride: usize = counts[digit + 1..].iter().product();
+        let values = |base: usize| (0..counts[digit]).map(move |value| base + value * stride);
+        order = order.into_iter().flat_map(values).collect();
+    }
+    Some(Parts { order, parts })
 }
 
 impl Traced {
@@ -77,6 +112,15 @@ impl Traced {
                     Zeros::Move => Operator::ungated(name),
                 };
                 return Ok(cx.operate(operator, &[value], form));
+            }
+            if let Some(positions) = parts_first(shape, &over) {
+                // Parts that stay, as in maxout: each result depends on one channel of each part.
+                let order = Operator::select(name, positions.order);
+                let ordered = cx.operate(order, &[value], value.form.clone());
+                let blocks = Operator::blocks(name, positions.parts);
+                let gate = if zeros == Zeros::Stay { Gate::All } else { Gate::Never };
+                let operator = Operator { gate, effect: Effect::ZeroOnly, ..blocks };
+                return Ok(cx.operate(operator, &[&ordered], form));
             }
             let elsewhere = shape.digits().iter().any(|(dim, _)| !over.contains(dim));
             hold_together(cx, name, value, &over);
@@ -120,6 +164,56 @@ impl Traced {
     #[track_caller]
     pub fn sum(&self, _dtype: impl Into<Option<Kind>>) -> Traced {
         self.reduced("sum", None, false, (Effect::ZeroOnly, Zeros::Stay))
+    }
+
+    /// The product of all elements.
+    #[track_caller]
+    pub fn prod(&self, _dtype: impl Into<Option<Kind>>) -> Traced {
+        self.reduced("prod", None, false, (Effect::ZeroOnly, Zeros::Stay))
+    }
+
+    /// The largest element.
+    #[track_caller]
+    pub fn max(&self) -> Traced {
+        self.reduced("max", None, false, (Effect::Pooled, Zeros::Stay))
+    }
+
+    /// The smallest element.
+    #[track_caller]
+    pub fn min(&self) -> Traced {
+        self.reduced("min", None, false, (Effect::Pooled, Zeros::Stay))
+    }
+
+    /// The standard deviation of all elements.
+    #[track_caller]
+    pub fn std(&self, _unbiased: bool) -> Traced {
+        self.reduced("std", None, false, (Effect::ZeroOnly, Zeros::Stay))
+    }
+
+    /// The variance of all elements.
+    #[track_caller]
+    pub fn var(&self, _unbiased: bool) -> Traced {
+        self.reduced("var", None, false, (Effect::ZeroOnly, Zeros::Stay))
+    }
+
+    /// The Euclidean norm of all elements.
+    #[track_caller]
+    pub fn norm(&self) -> Traced {
+        self.reduced("norm", None, false, (Effect::ZeroOnly, Zeros::Stay))
+    }
+
+    /// Where the largest is over a dimension.
+    #[track_caller]
+    pub fn argmax(&self, dim: impl Into<Option<i64>>, keepdim: bool) -> Traced {
+        let dims = dim.into().map(|dim| vec![dim]);
+        self.reduced("argmax", dims, keepdim, (Effect::ZeroOnly, Zeros::Move))
+    }
+
+    /// Where the smallest is over a dimension.
+    #[track_caller]
+    pub fn argmin(&self, dim: impl Into<Option<i64>>, keepdim: bool) -> Traced {
+        let dims = dim.into().map(|dim| vec![dim]);
+        self.reduced("argmin", dims, keepdim, (Effect::ZeroOnly, Zeros::Move))
     }
 
     /// The largest over dimensions.
@@ -191,12 +285,18 @@ impl Traced {
     fn along(&self, name: &'static str, dim: i64, zeros: Zeros) -> Traced {
         self.on_shape(Location::caller(), |cx, value, shape| {
             let dim = dimension(cx, name, shape, dim)?;
-            if holds_channels(&shape.dims()[dim]) {
-                hold_together(cx, name, value, &[dim]);
-            }
             let operator = match zeros {
                 Zeros::Stay => Operator::each(name, Effect::ZeroOnly),
                 Zeros::Move => Operator::ungated(name),
+            };
+            let operator = match (parts_first(shape, &[dim]), only_digit(shape, dim)) {
+                _ if !holds_channels(&shape.dims()[dim]) => operator,
+                // Over parts that stay, as over the branches of a selective kernel.
+                (Some(_), Some(digit)) => operator.tied_to(same_position(&counts(shape), digit, 1)),
+                _ => {
+                    hold_together(cx, name, value, &[dim]);
+                    operator
+                }
             };
             Ok(cx.operate(operator, &[value], Form::Dims(shape.clone())))
         })
@@ -218,6 +318,84 @@ impl Traced {
     #[track_caller]
     pub fn cumsum(&self, dim: i64, _dtype: impl Into<Option<Kind>>) -> Traced {
         self.along("cumsum", dim, Zeros::Stay)
+    }
+
+    /// Products of what is in front, over a dimension.
+    #[track_caller]
+    pub fn cumprod(&self, dim: i64, _dtype: impl Into<Option<Kind>>) -> Traced {
+        self.along("cumprod", dim, Zeros::Stay)
+    }
+
+    /// Elements in order of size over a dimension, and where they were.
+    #[track_caller]
+    pub fn sort(&self, dim: i64, _descending: bool) -> (Traced, Traced) {
+        let sorted = self.along("sort", dim, Zeros::Stay);
+        let places = self.along("sort", dim, Zeros::Move);
+        (sorted, places)
+    }
+
+    /// The largest over a dimension, and where they are.
+    #[track_caller]
+    pub fn topk(&self, k: i64, dim: i64, _largest: bool, _sorted: bool) -> (Traced, Traced) {
+        (self.largest(k, dim, Zeros::Stay), self.largest(k, dim, Zeros::Move))
+    }
+
+    #[track_caller]
+    fn largest(&self, k: i64, dim: i64, zeros: Zeros) -> Traced {
+        self.on_shape(Location::caller(), |cx, value, shape| {
+            let dim = dimension(cx, "topk", shape, dim)?;
+            let factors = &shape.dims()[dim];
+            if holds_channels(factors) {
+                let shape = shape.describe();
+                return Err(refused(
+                    cx,
+                    format!("`topk` over the channels of {shape}: which ones they are depends on all; take it over positions, or use `functional::opaque`"),
+                ));
+            }
+            let found = answer(factors, cx.probe.scale);
+            if !(0..=found).contains(&k) {
+                let shape = shape.describe();
+                return Err(refused(
+                    cx,
+                    format!("`topk` of {k} over dimension {dim} of {shape}, which has {found}"),
+                ));
+            }
+            let operator = match zeros {
+                Zeros::Stay => Operator::each("topk", Effect::ZeroOnly),
+                Zeros::Move => Operator::ungated("topk"),
+            };
+            let form = Form::Dims(shape.with(dim, exact(k)));
+            Ok(cx.operate(operator, &[value], form))
+        })
+    }
+
+    /// Zeros above a diagonal of the last two dimensions.
+    #[track_caller]
+    pub fn tril(&self, diagonal: i64) -> Traced {
+        self.triangle("tril", diagonal)
+    }
+
+    /// Zeros below a diagonal of the last two dimensions.
+    #[track_caller]
+    pub fn triu(&self, diagonal: i64) -> Traced {
+        self.triangle("triu", diagonal)
+    }
+
+    #[track_caller]
+    fn triangle(&self, name: &'static str, diagonal: i64) -> Traced {
+        self.on_shape(Location::caller(), |cx, value, shape| {
+            let last = shape.dims().len().saturating_sub(2);
+            if shape.dims()[last..].iter().any(|dim| holds_channels(dim)) {
+                let shape = shape.describe();
+                return Err(refused(
+                    cx,
+                    format!("`{name}` of {shape}: a diagonal through channels is another one once some are gone; take it over positions"),
+                ));
+            }
+            cx.numbers = vec![diagonal as f64];
+            let form = Form::Dims(shape.clone());
+            Ok(cx.operate(Operator::each(name, Effect::ZeroOnly), &[value], form))
+        })
     }
 
     /// The first half times the sigmoid of the second.

@@ -48,6 +48,22 @@ pub(crate) fn record<M: Prunable + ?Sized>(
         recording.evaluation = evaluation;
         Ok(recording)
     };
+    // Both modes in one recording.
+    let run_both = |probe: Probe, known: Option<Decisions>| {
+        let mut cx = Tracer::with_probe(probe);
+        cx.decider = Decider::new(known, is_slimmed);
+        let input = cx.open_shaped(shapes);
+        let evaluated = model.trace(&mut cx, input.clone())?;
+        let (count, evaluation) = (cx.recording.layers.len(), cx.recording.steps.len());
+        cx.probe.train = true;
+        let trained = model.trace(&mut cx, input)?;
+        cx.keep_outputs(&trained);
+        let mut both = cx.finish(&evaluated);
+        both.shapes = shapes.map(<[_]>::to_vec);
+        both.evaluation = evaluation;
+        both.hide_repeated(count);
+        Ok::<_, Error>(both)
+    };
     let [scale, other_scale] = SCALES;
     let probe =
         Probe { scale, batch: SAMPLES, positions: POSITIONS[0], train: false, ..Probe::default() };
@@ -69,7 +85,8 @@ pub(crate) fn record<M: Prunable + ?Sized>(
         probe.options = options;
         recording = run(probe, None)?;
     }
-    if !recording.asked.sizes.is_empty() {
+    let asks_sizes = !recording.asked.sizes.is_empty();
+    if asks_sizes {
         // Numbers of channels as they are: for the numbers that `forward` computes from them.
         let known = std::mem::take(&mut recording.decisions);
         let numbers = run(Probe { scale: 1, ..probe }, Some(known))?;
@@ -100,7 +117,7 @@ pub(crate) fn record<M: Prunable + ?Sized>(
             );
             return Err(Error::Layer { path: "model".to_owned(), reason });
         }
-        recording.take_numbers(&numbers);
+        recording.take_numbers(&numbers, probe.scale);
     }
     if !recording.knows_shapes {
         recording.size_questions = recording.asked.without_use();
@@ -116,20 +133,13 @@ pub(crate) fn record<M: Prunable + ?Sized>(
         return Err(Error::Layer { path: "model".to_owned(), reason });
     }
     if difference(&recording, &training, false).is_some() {
-        let mut cx = Tracer::with_probe(probe);
-        cx.decider = Decider::new(None, is_slimmed);
-        let input = cx.open_shaped(shapes);
-        let evaluated = model.trace(&mut cx, input.clone())?;
-        let (count, evaluation) = (cx.recording.layers.len(), cx.recording.steps.len());
-        cx.probe.train = true;
-        let trained = model.trace(&mut cx, input)?;
-        cx.keep_outputs(&trained);
-        let mut both = cx.finish(&evaluated);
-        both.shapes = shapes.map(<[_]>::to_vec);
-        both.evaluation = evaluation;
+        let mut both = run_both(probe, None)?;
         both.size_questions = std::mem::take(&mut recording.size_questions);
-        both.take_numbers(&recording);
-        both.hide_repeated(count);
+        if asks_sizes {
+            let known = std::mem::take(&mut both.decisions);
+            let numbers = run_both(Probe { scale: 1, ..probe }, Some(known))?;
+            both.take_numbers(&numbers, probe.scale);
+        }
         return Ok(both);
     }
     Ok(recording)
@@ -137,13 +147,15 @@ pub(crate) fn record<M: Prunable + ?Sized>(
 
 /// Two runs at the first point where they differ.
 struct Difference {
+    /// The first step that differs; behind the last one where the outputs do.
+    step: usize,
     /// What the one does, and the other.
     does: [String; 2],
 }
 
 impl Difference {
     fn error(&self, why: &str, fix: &str) -> Error {
-        let [a, b] = &self.does;
+        let Self { does: [a, b], .. } = self;
         let reason =
             format!("its `forward` depends on {why}: it does {a}, and for others {b}; {fix}");
         Error::Layer { path: "model".to_owned(), reason }
@@ -187,12 +199,12 @@ fn difference(a: &Recording, b: &Recording, numbers: bool) -> Option<Difference>
                         *does += &format!(" by {:?}", operation.numbers);
                     }
                 }
-                Difference { does }
+                Difference { step: index, does }
             })
         })
         .or_else(|| {
             let does = ["return one tensor".to_owned(), "another".to_owned()];
-            (a.outputs != b.outputs).then_some(Difference { does })
+            (a.outputs != b.outputs).then_some(Difference { step: steps, does })
         })
 }
 
@@ -210,17 +222,17 @@ fn other_operation(a: &Recording, b: &Recording) -> Option<(String, String)> {
     Some((of(&a), of(&b)))
 }
 
-/// Whether two recordings of one model, told the same, are alike: they are, unless `forward` draws
-/// random numbers.
-pub(crate) fn are_alike(a: &Recording, b: &Recording) -> bool {
-    let constants = |recording: &Recording| -> Vec<Vec<u64>> {
-        let operations = recording.steps.iter().filter_map(|step| match step {
-            Step::Operation(operation) => Some(operation.contents.clone()),
-            _ => None,
-        });
-        operations.collect()
+/// The first step at which two recordings of one model, told the same, differ: there is none,
+/// unless `forward` draws random numbers.
+pub(crate) fn first_difference(a: &Recording, b: &Recording) -> Option<usize> {
+    let contents = |step: Option<&Step>| match step {
+        Some(Step::Operation(operation)) => operation.contents.clone(),
+        _ => Box::default(),
     };
-    difference(a, b, true).is_none() && constants(a) == constants(b)
+    let constant =
+        (0..a.steps.len()).find(|&step| contents(a.steps.get(step)) != contents(b.steps.get(step)));
+    let step = difference(a, b, true).map(|difference| difference.step);
+    constant.into_iter().chain(step).min()
 }
 
 impl Recording {
@@ -264,13 +276,18 @@ impl Recording {
         }
     }
 
-    /// Takes over the numbers that operations are given from a run that was told numbers of
-    /// channels as they are.
-    fn take_numbers(&mut self, other: &Recording) {
+    /// Takes over the numbers and sizes that operations are given from a run that was told numbers
+    /// of channels as they are. A size of a result that is multiplied by `scale` in this run follows
+    /// channels, and is dropped: it changes with them.
+    fn take_numbers(&mut self, other: &Recording, scale: i64) {
         for (step, twin) in self.steps.iter_mut().zip(&other.steps) {
             if let (Step::Operation(own), Step::Operation(twin)) = (step, twin) {
                 own.numbers.clone_from(&twin.numbers);
                 own.contents.clone_from(&twin.contents);
+                own.sizes.clone_from(&twin.sizes);
+                let pairs = own.result_sizes.iter().zip(&twin.result_sizes);
+                let stays = |&(&own, &twin): &(&i64, &i64)| own == twin || own % scale != 0;
+                own.result_sizes = pairs.filter(stays).map(|(_, &twin)| twin).collect();
             }
         }
     }

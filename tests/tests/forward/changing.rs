@@ -1,6 +1,6 @@
 //! What would be something else on the slimmed network: it is undone, or its channels stay.
 
-use slim_runtime::{Error, Prunable, Slimming, checkpoint, functional};
+use slim_runtime::{Error, Prunable, Slimming, checkpoint, criterion, functional};
 use tch::nn;
 use tch::{Device, Kind, Tensor};
 
@@ -61,6 +61,11 @@ undone! {
     a_row_of_a_width |net, xs| { let c = net.conv1.ws.size()[0]; xs.select(2, c / 2).unsqueeze(2) };
     a_border_of_a_width |net, xs| { let c = net.conv1.ws.size()[0] as f64; xs.pad([1, 1, 1, 1], "constant", c) * &xs.constant_pad_nd([1, 1, 1, 1]) };
     a_norm_of_a_weight |net, xs| &xs / tch::no_grad(|| net.conv1.ws.norm());
+    a_cut_by_the_smaller |net, xs| { let c = xs.size()[1]; xs.narrow(2, 0, c.min(6)) };
+    a_view_by_the_smaller |net, xs| { let c = xs.size()[1]; let ys = Tensor::ones([24], DOUBLES).view([c.min(6), -1]).sum_dim_intlist(0, false, Kind::Double).sum(Kind::Double); &xs * ys };
+    a_row_by_the_smaller |net, xs| { let c = xs.size()[1]; xs.select(2, c.min(6)).unsqueeze(2) };
+    a_pool_by_the_smaller |net, xs| { let c = xs.size()[1]; xs.adaptive_avg_pool2d([c.min(6), 3]) };
+    a_constant_by_the_smaller |net, xs| { let c = xs.size()[1]; let ys = Tensor::ones([c.min(6), 1, 1], DOUBLES).sum_dim_intlist(0, false, Kind::Double); &xs * ys };
     a_norm_of_a_detached_weight |net, xs| &xs / net.conv2.ws.detach().norm();
 }
 
@@ -146,6 +151,85 @@ fn a_forward_that_draws_numbers_in_evaluation_is_undone() {
         text.contains("it does something else each time that it is run in evaluation mode"),
         "{text}"
     );
+}
+
+#[test]
+fn a_number_for_the_input_is_compared() {
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        conv2: nn::Conv2D = |p| conv(p, 8, 4),
+    } |net, xs, train| {
+        let xs = xs * (net.conv1.ws.size()[0] as f64);
+        xs.apply(&net.conv1).apply_t(&net.bn1, train).relu().apply(&net.conv2)
+    } }
+    let (mut net, _vs) = built(Net::new);
+    let error = net.slim(0.5).unwrap_err();
+    assert!(matches!(error, Error::Undone { .. }), "{error}");
+}
+
+#[test]
+fn a_draw_behind_a_difference_does_not_excuse_it() {
+    between! { net, xs, train, if train {
+        let ys = &xs / (net.conv1.ws.size()[0] as f64);
+        if fastrand::bool() { &ys * 2. } else { ys }
+    } else {
+        xs
+    } }
+    let (mut net, _vs) = built(Net::new);
+    let error = net.slim(0.5).unwrap_err();
+    assert!(matches!(error, Error::Undone { .. }), "{error}");
+}
+
+#[test]
+fn a_parameter_is_no_divisor_where_it_is_masked() {
+    fn scales(p: &nn::Path) -> Tensor {
+        p.ones("scales", &[1, 8, 1, 1])
+    }
+    net! { Divided {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        scales: Tensor = scales,
+        conv2: nn::Conv2D = |p| conv(p, 8, 4),
+    } |net, xs, _train| (xs.apply(&net.conv1) / &net.scales).apply(&net.conv2) }
+    net! { Divisor {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        scales: Tensor = scales,
+        conv2: nn::Conv2D = |p| conv(p, 8, 4),
+    } |net, xs, train| {
+        let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train).relu();
+        (&net.scales / &xs * &xs).nan_to_num(0.5, 0., 0.).apply(&net.conv2)
+    } }
+    let parameters = Slimming::ratio(0.5).criterion(criterion::L2);
+    for slimming in [&parameters, &Slimming::ratio(0.5)] {
+        let (net, _vs) = built(Divisor::new);
+        let text = net.plan(slimming).unwrap_err().to_string();
+        assert!(text.contains("nothing to prune"), "{text}");
+    }
+    let (net, _vs) = built(Divided::new);
+    let text = net.plan(&parameters).unwrap_err().to_string();
+    assert!(text.contains("nothing to prune"), "{text}");
+}
+
+#[test]
+fn a_field_may_be_one_type_with_what_is_computed() {
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        state: Tensor = |p| p.zeros_no_train("state", &[1, 8, 1, 1]),
+        conv2: nn::Conv2D = |p| conv(p, 8, 8),
+        bn2: nn::BatchNorm = |p| bn(p, 8),
+        fc: nn::Conv2D = |p| conv(p, 8, 4),
+    } |net, xs, train| {
+        #[allow(clippy::useless_conversion)]
+        let mut state = Tensor::from(net.state.shallow_clone());
+        for step in 0..2 {
+            let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train).relu();
+            state = if step == 0 { xs + state } else { (xs + state).apply(&net.conv2).apply_t(&net.bn2, train) };
+        }
+        state.apply(&net.fc)
+    } }
+    slimmed_is_masked(Net::new, &Slimming::ratio(0.5), &images());
 }
 
 #[test]

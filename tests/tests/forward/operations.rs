@@ -206,6 +206,18 @@ cases! {
     an_extreme_with_a_constant ["maximum"] Stays Conv2d 8 => xs.maximum(&Tensor::ones([1], DOUBLES));
     fused_products ["addcmul"] Slims Conv2d 8 => xs.addcmul(other, other);
     fused_sums ["lerp"] Slims Conv2d 8 => xs.lerp(other, 0.3);
+    comparisons ["gt_tensor" "lt_tensor" "ne_tensor"] Slims Conv2d 24 => Tensor::cat(
+        &[xs.gt_tensor(other), xs.lt_tensor(other), xs.ne_tensor(other)].map(|xs| xs.to_kind(Kind::Double)), 1
+    );
+    comparisons_of_equals ["ge_tensor" "le_tensor" "eq_tensor"] Stays Conv2d 24 => Tensor::cat(
+        &[xs.ge_tensor(other), xs.le_tensor(other), xs.eq_tensor(other)].map(|xs| xs.to_kind(Kind::Double)), 1
+    );
+    compared_with_it_in_place ["gt_tensor_" "lt_tensor_" "ne_tensor_" "ge_tensor_" "le_tensor_" "eq_tensor_"] Stays Conv2d 48 => Tensor::cat(
+        &[in_place!(xs gt_tensor_(other)), in_place!(xs lt_tensor_(other)), in_place!(xs ne_tensor_(other)),
+            in_place!(xs ge_tensor_(other)), in_place!(xs le_tensor_(other)), in_place!(xs eq_tensor_(other))], 1
+    );
+    angles ["atan2" "hypot" "atan2_" "hypot_"] Slims Conv2d 8 =>
+        xs.atan2(&(other + 0.)) + xs.hypot(other) + in_place!(xs atan2_(other)) + in_place!(xs hypot_(other));
     conditions ["where_self"] Slims Conv2d 8 => xs.where_self(&Tensor::from_slice(&[true, false, true, true, false, false, true, false]), other);
     masks ["masked_fill"] Slims Conv2d 8 => xs.masked_fill(&Tensor::from_slice(&[true, false, true, true, false, false, true, false]), 0.);
     masks_of_ones ["masked_fill"] Stays Conv2d 8 => xs.masked_fill(&Tensor::from_slice(&[true, false, true, true, false, false, true, false]), 1.);
@@ -278,6 +290,23 @@ cases! {
     erfc ["erfc" "erfc_"] Stays Conv2d 16 => both!(xs erfc erfc_());
     rsqrt ["rsqrt" "rsqrt_"] Stays Conv2d 16 => { let ys = xs.abs(); both!(ys rsqrt rsqrt_()) };
     reciprocal ["reciprocal" "reciprocal_"] Stays Conv2d 16 => both!(xs reciprocal reciprocal_());
+    asinh ["asinh" "asinh_"] Slims Conv2d 16 => both!(xs asinh asinh_());
+    atanh ["atanh" "atanh_"] Slims Conv2d 16 => { let ys = xs * 0.9; both!(ys atanh atanh_()) };
+    erfinv ["erfinv" "erfinv_"] Slims Conv2d 16 => { let ys = xs * 0.9; both!(ys erfinv erfinv_()) };
+    sgn ["sgn" "sgn_"] Slims Conv2d 16 => both!(xs sgn sgn_());
+    exp2 ["exp2" "exp2_"] Stays Conv2d 16 => both!(xs exp2 exp2_());
+    log2 ["log2" "log2_"] Stays Conv2d 16 => { let ys = xs.abs(); both!(ys log2 log2_()) };
+    log10 ["log10" "log10_"] Stays Conv2d 16 => { let ys = xs.abs(); both!(ys log10 log10_()) };
+    acosh ["acosh" "acosh_"] Stays Conv2d 16 => { let ys = xs + 3.; both!(ys acosh acosh_()) };
+    sinc ["sinc" "sinc_"] Stays Conv2d 16 => both!(xs sinc sinc_());
+    compared_with_a_number ["gt" "lt" "ge" "le" "eq" "ne"] Slims Conv2d 48 => Tensor::cat(
+        &[xs.gt(0.), xs.lt(0.), xs.ge(0.1), xs.le(-0.1), xs.eq(0.5), xs.ne(0.)].map(|xs| xs.to_kind(Kind::Double)), 1
+    );
+    compared_in_place ["gt_" "lt_" "ge_" "le_" "eq_" "ne_"] Slims Conv2d 48 => Tensor::cat(
+        &[in_place!(xs gt_(0.)), in_place!(xs lt_(0.)), in_place!(xs ge_(0.1)), in_place!(xs le_(-0.1)), in_place!(xs eq_(0.5)), in_place!(xs ne_(0.))], 1
+    );
+    compared_with_zero ["ge" "le" "eq"] Stays Conv2d 24 => Tensor::cat(&[xs.ge(0.), xs.le(0.), xs.eq(0.)].map(|xs| xs.to_kind(Kind::Double)), 1);
+    remainders ["fmod" "fmod_" "remainder" "remainder_"] Slims Conv2d 32 => { let ys = xs * 5.; Tensor::cat(&[both!(ys fmod fmod_(0.7)), both!(ys remainder remainder_(0.7))], 1) };
     clamp ["clamp" "clamp_"] Slims Conv2d 16 => both!(xs clamp clamp_(-0.5, 0.3));
     clamp_above_zero ["clamp"] Stays Conv2d 8 => xs.clamp(0.1, 0.3);
     clamp_min ["clamp_min" "clamp_min_"] Slims Conv2d 16 => both!(xs clamp_min clamp_min_(-0.2));
@@ -308,6 +337,7 @@ cases! {
         &[Tensor::concat(&[xs, other], 1), Tensor::concatenate(&[other, xs], 1), Tensor::hstack(&[xs, other]), Tensor::cat(&[xs, xs], 1)], 1
     );
     cat_over_positions ["cat"] Slims Conv2d 8 => Tensor::cat(&[xs, other], 2);
+    vstack ["vstack"] Slims Conv2d 8 => Tensor::vstack(&[xs, other]);
     cat_with_a_constant ["cat"] Slims Conv2d 10 => Tensor::cat(&[&Tensor::ones([xs.size()[0], 2, 8, 8], DOUBLES), xs], 1);
     stack ["stack"] Slims Conv2d 8 => Tensor::stack(&[xs, other], 2).flatten(2, 3);
     chunk ["chunk"] Slims Conv2d 8 => { let halves = xs.chunk(2, 1); Tensor::cat(&[&halves[1], &halves[0]], 1) };
@@ -428,6 +458,23 @@ cases! {
     logarithms_of_sums ["logsumexp"] Stays Conv2d 8 => xs.logsumexp([3], true) + xs;
     the_mean ["mean"] Stays Conv2d 8 => xs * xs.mean(None);
     the_sum ["sum"] Stays Conv2d 8 => xs * xs.sum(Kind::Double);
+    the_extremes ["max" "min" "prod"] Stays Conv2d 8 => xs * xs.max() * xs.min() * other.prod(None);
+    deviations_of_all ["std" "var" "norm"] Stays Conv2d 8 => xs * xs.std(true) * xs.var(false) * xs.norm();
+    places ["argmax" "argmin"] Stays Conv2d 8 => xs + (xs.argmax(3, true) + xs.argmin(3, true)).to_kind(Kind::Double);
+    a_maxout ["amax" "view"] Slims Conv2d 4 => { let (n, c, h, w) = xs.size4().unwrap(); xs.view([n, c / 2, 2, h, w]).amax([2], false) };
+    a_maxout_of_halves ["mean_dim" "view"] Slims Conv2d 4 => { let (n, c, h, w) = xs.size4().unwrap(); xs.view([n, 2, c / 2, h, w]).mean_dim(&[1][..], false, None) };
+    branches ["softmax" "view"] Slims Conv2d 4 => {
+        let (n, c, h, w) = xs.size4().unwrap();
+        let weights = other.mean_dim(&POSITIONS[..], false, None).view([n, 2, c / 2, 1, 1]).softmax(1, None);
+        (xs.view([n, 2, c / 2, h, w]) * weights).sum_dim_intlist(&[1][..], false, None)
+    };
+    triangles ["tril" "triu"] Slims Conv2d 8 => xs.tril(0) - xs.triu(1);
+    the_largest_ones ["topk"] Slims Conv2d 8 => xs.topk(5, 3, true, true).0;
+    places_of_the_largest_ones ["topk"] Stays Conv2d 8 => xs.topk(5, 3, true, true).1.to_kind(Kind::Double);
+    the_largest_channels ["topk"] Refused("`topk` over the channels of [") Conv2d 4 => xs.topk(4, 1, true, true).0;
+    sorted ["sort"] Slims Conv2d 8 => xs.sort(2, true).0;
+    sorted_channels ["sort"] Stays Conv2d 8 => xs.sort(1, true).0;
+    running_products ["cumprod"] Slims Conv2d 8 => xs.cumprod(2, None);
     running_sums ["cumsum"] Slims Conv2d 8 => xs.cumsum(2, None);
     running_sums_over_channels ["cumsum"] Stays Conv2d 8 => xs.cumsum(1, None);
     softmax ["softmax" "log_softmax"] Stays Conv2d 8 => xs.softmax(2, None) + other.log_softmax(-1, Kind::Double);
@@ -454,6 +501,23 @@ cases! {
         let (queries, keys) = (xs.flatten(2, 3).transpose(1, 2), other.flatten(2, 3).transpose(-1, -2));
         Tensor::scaled_dot_product_attention(&queries, &keys, &keys, None::<&Tensor>, 0., false, 0.3, false)
     };
+    causal_attention ["scaled_dot_product_attention" "tril"] Slims Linear 8 => {
+        let (queries, keys) = (xs.flatten(2, 3).transpose(1, 2), other.flatten(2, 3).transpose(-1, -2));
+        let mask = Tensor::ones([64, 64], (Kind::Bool, Device::Cpu)).tril(0);
+        Tensor::scaled_dot_product_attention(&queries, &keys, &keys, Some(&mask), 0., false, 0.3, false)
+    };
+    attention_with_a_mask_for_each_head ["scaled_dot_product_attention"] Refused("sizes differ") Linear 8 => {
+        let heads = |xs: &Tensor| { let (n, c, h, w) = xs.size4().unwrap(); xs.view([n, c / 2, 2, h * w]).transpose(2, 3) };
+        let mask = Tensor::from_slice(&[0., 1., 2., 3.]).view([4, 1, 1]);
+        let ys = Tensor::scaled_dot_product_attention(&heads(xs), &heads(other), &heads(other), Some(&mask), 0., false, 0.3, false);
+        ys.transpose(2, 3).flatten(1, 2).transpose(1, 2)
+    };
+    a_gram_matrix ["matmul"] Stays Conv2d 8 => {
+        let (n, c, h, w) = xs.size4().unwrap();
+        let rows = xs.view([n, c, h * w]);
+        let pairs = rows.matmul(&rows.transpose(1, 2)).softmax(-1, None);
+        pairs.matmul(&rows).view([n, c, h, w]) + other
+    };
     equations ["einsum"] Slims Linear 8 => {
         let (queries, keys) = (xs.flatten(2, 3).transpose(1, 2), other.flatten(2, 3).transpose(-1, -2));
         let scores = Tensor::einsum("bic,bjc->bij", &[&queries, &keys], None::<&[i64]>);
@@ -469,6 +533,9 @@ cases! {
         let numbers = Tensor::rand([8, 8], DOUBLES) + Tensor::randn([8, 8], DOUBLES) + Tensor::empty([8, 8], DOUBLES);
         xs * (numbers.nan_to_num(0., 0., 0.) * 0. + 2.)
     };
+    filled ["fill" "fill_" "zero_"] Slims Conv2d 16 => Tensor::cat(&[in_place!(xs zero_()) + in_place!(xs fill_(0.)) + xs.fill(0.), xs.shallow_clone()], 1);
+    filled_with_ones ["fill" "fill_"] Slims Conv2d 8 => xs * xs.fill(2.) * in_place!(xs fill_(3.));
+    other_constants ["eye" "linspace" "randint"] Slims Conv2d 8 => xs * Tensor::eye(8, DOUBLES) * Tensor::linspace(1., 2., 8, DOUBLES) * (Tensor::randint(5, [8, 8], DOUBLES) * 0. + 1.);
     zeros_like ["zeros_like" "full_like"] Slims Conv2d 24 => Tensor::cat(&[xs.zeros_like(), xs.full_like(0.), xs.shallow_clone()], 1);
     ones_like ["ones_like" "full_like" "bernoulli_p"] Slims Conv2d 8 => xs * xs.ones_like() * other.full_like(2.) * xs.ones_like().bernoulli_p(1.);
     ones_like_added ["ones_like"] Stays Conv2d 8 => xs.ones_like() + other;
