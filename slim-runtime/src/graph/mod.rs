@@ -99,8 +99,8 @@ pub(crate) struct Operation {
     pub(crate) result: ValueId,
     /// Numbers that it is given, such as the factor of a product: for comparisons of graphs.
     pub(crate) numbers: Vec<f64>,
-    /// Sizes that it is given, as of what it sums over, and that are none of channels: for the check
-    /// after surgery.
+    /// Sizes that it is given, as of what it sums over, and that are none of channels: for the
+    /// check after surgery.
     pub(crate) sizes: Box<[i64]>,
     /// Sizes of its result that are none of channels: for the check after surgery.
     pub(crate) result_sizes: Box<[i64]>,

@@ -281,7 +281,7 @@ impl Traced {
             Some(scale) => scores.g_mul_scalar(scale),
             None => scores.scaled_by_width(query),
         };
-        // What it does not hide and what it adds are alike here: neither is zero where a head is gone.
+        // A mask that hides and one that is added: neither leaves zeros where a head is gone.
         let scores = match attn_mask {
             Some(mask) => scores.g_add(mask),
             None => scores,

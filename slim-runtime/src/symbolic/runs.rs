@@ -277,8 +277,8 @@ impl Recording {
     }
 
     /// Takes over the numbers and sizes that operations are given from a run that was told numbers
-    /// of channels as they are. A size of a result that is multiplied by `scale` in this run follows
-    /// channels, and is dropped: it changes with them.
+    /// of channels as they are. A size of a result that is multiplied by `scale` in this run
+    /// follows channels, and is dropped: it changes with them.
     fn take_numbers(&mut self, other: &Recording, scale: i64) {
         for (step, twin) in self.steps.iter_mut().zip(&other.steps) {
             if let (Step::Operation(own), Step::Operation(twin)) = (step, twin) {
