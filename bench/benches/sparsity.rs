@@ -1,4 +1,4 @@
-//! The sparsity step by itself, and in a training step of VGG-19 at batch 64.
+//! Benches of the sparsity step by itself, and in a training step of VGG-19 at batch 64.
 
 use std::process::exit;
 use std::time::Duration;
@@ -44,8 +44,8 @@ fn alone(criterion: &mut Criterion, network: Network) -> Result<()> {
     Ok(())
 }
 
-/// With and without the penalty: the difference is lost in the noise of either, so see the first
-/// bench for what it takes.
+/// A training step with and without the penalty. The difference is smaller than the noise of
+/// either, so the first bench shows the cost of the penalty.
 fn training(criterion: &mut Criterion) -> Result<()> {
     let subject = Subject::new(Network::Vgg19, Device::Cpu)?;
     let (images, labels) =

@@ -1,5 +1,5 @@
-//! Tracing, planning and surgery, by network. criterion reports throughput: elements are channels,
-//! bytes those of the parameters.
+//! Benches of tracing, planning and surgery, by network. In the throughput that criterion reports,
+//! elements are channels, and bytes are those of the parameters.
 
 use std::process::exit;
 use std::time::Duration;
@@ -42,8 +42,8 @@ fn bench(criterion: &mut Criterion, network: Network) -> Result<()> {
     Ok(())
 }
 
-/// Of a dense network every time, which is made before the clock runs; what comes out is dropped
-/// after it has stopped.
+/// Measures `work` on a dense network, which is restored before the clock starts. The result is
+/// dropped after the clock has stopped.
 fn measure<T>(
     group: &mut BenchmarkGroup<WallTime>,
     what: &str,

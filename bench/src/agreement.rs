@@ -1,5 +1,5 @@
-//! Whether the two sides have done the same: a race of those who run to different places says
-//! nothing.
+//! Checks that the two sides have done the same work, since otherwise their times cannot be
+//! compared.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use tch::{Kind, Tensor};
 
 use crate::network::Network;
 
-/// How many differences are named.
+/// The largest number of differences that an error names.
 const NAMED: usize = 8;
 
-/// Checks that both sides left the same tensors: the same layers, in the same widths, with the same
-/// channels of the dense network in them.
+/// Checks that both sides left the same tensors: the same layers, with the same widths and the same
+/// channels of the dense network.
 ///
 /// # Errors
 /// The layers that differ, by name.
@@ -50,12 +50,12 @@ fn difference(name: &str, ours: &Tensor, theirs: Option<&Tensor>) -> Option<Stri
             widths(theirs)
         ));
     }
-    // Surgery copies values, so they are equal to the bit or of other channels.
+    // Surgery copies values, so tensors that are not equal to the bit have other channels.
     (!ours.equal(theirs))
         .then(|| format!("`{name}`: {} on both sides, but of other channels", widths(ours)))
 }
 
-/// A layer's channels, as its tensor has them.
+/// The channels of a layer, by the shape of its tensor.
 fn widths(tensor: &Tensor) -> String {
     match tensor.size().as_slice() {
         [channels] => format!("{channels} channels"),
@@ -64,10 +64,12 @@ fn widths(tensor: &Tensor) -> String {
     }
 }
 
-/// Checks that two outputs differ by no more than rounding: by `tolerance` of the largest value.
+/// Checks that two outputs differ by no more than rounding: at most `tolerance` times the largest
+/// absolute value of `expected`.
 ///
 /// # Errors
-/// How far they are apart, with the name of what made the second.
+/// The shapes differ, or the values are further apart. The error names `what` made `actual`, and
+/// the difference.
 pub fn same_output(what: &str, expected: &Tensor, actual: &Tensor, tolerance: f64) -> Result<()> {
     ensure!(
         expected.size() == actual.size(),
@@ -78,7 +80,7 @@ pub fn same_output(what: &str, expected: &Tensor, actual: &Tensor, tolerance: f6
     let actual = actual.to_device(expected.device());
     let largest = expected.abs().max().to_kind(Kind::Double).double_value(&[]);
     let apart = (expected - actual).abs().max().to_kind(Kind::Double).double_value(&[]);
-    // Not the other way round: what is no number is not close.
+    // Not `apart > …`, which would accept NaN.
     ensure!(
         apart <= tolerance * largest,
         "{what}: its output (up to {largest:.3e}) is {apart:.3e} away from PyTorch's"

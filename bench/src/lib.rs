@@ -1,4 +1,4 @@
-//! What the benches of slim and its comparison with PyTorch and Torch-Pruning share.
+//! The code that slim's benches and its comparison with PyTorch and Torch-Pruning share.
 //!
 //! | | |
 //! | --- | --- |

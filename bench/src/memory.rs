@@ -1,16 +1,17 @@
-//! How much memory a piece of work takes beside what was there, as Linux counts it.
+//! Measures the peak of the additional memory that a piece of work takes, as Linux counts it.
 
 use std::fs;
 
 use anyhow::{Context, Result};
 
-/// The most bytes that were resident while it ran, beyond those before it.
+/// Runs `work`. Returns its result, and the largest number of bytes that were resident during the
+/// work, less those before it.
 ///
-/// Of a process of its own, with `MALLOC_MMAP_THRESHOLD_` set: memory that was freed and kept would
-/// be taken again without being seen.
+/// Call this in a process of its own, with `MALLOC_MMAP_THRESHOLD_` set. Otherwise the work may
+/// reuse memory that the allocator kept after it was freed, which this function does not see.
 ///
 /// # Errors
-/// Those of the work, and a system without `/proc/self/clear_refs`.
+/// The errors of `work`, and a system without `/proc/self/clear_refs`.
 pub fn peak<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, u64)> {
     fs::write("/proc/self/clear_refs", "5")
         .context("cannot reset the peak of memory: this takes Linux")?;
@@ -19,7 +20,7 @@ pub fn peak<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, u64)> {
     Ok((made, status("VmHWM")?.saturating_sub(before)))
 }
 
-/// Bytes, by the kernel's name for them.
+/// A figure of `/proc/self/status` in bytes, by its name.
 fn status(name: &str) -> Result<u64> {
     let text = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     field(&text, name).with_context(|| format!("/proc/self/status has no {name}"))

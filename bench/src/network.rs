@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyhow::Result;
 use clap::ValueEnum;
-use slim_examples::network::{Arch, Net, Spec};
+use slim_cli::network::{Arch, Net, Spec};
 use tch::nn::Path;
 
 use crate::synthetic::{Chain, Wide};
@@ -38,12 +38,12 @@ pub enum Network {
 }
 
 impl Network {
-    /// How many classes the network tells.
+    /// The number of classes of the network.
     pub fn classes(self) -> i64 {
         if self.spec_parts().is_some_and(|(arch, _)| arch == Arch::Vgg) { 10 } else { 1000 }
     }
 
-    /// Shape of one image for it.
+    /// The shape of one image for the network: channels, height, width.
     pub fn image(self) -> [i64; 3] {
         match (self, self.spec_parts()) {
             (_, Some((arch, _))) => [3, arch.side(), arch.side()],
@@ -52,7 +52,7 @@ impl Network {
         }
     }
 
-    /// The network with starting values.
+    /// The network with its initial values.
     ///
     /// # Errors
     /// Those of [`Spec::build`].
@@ -64,7 +64,7 @@ impl Network {
         }
     }
 
-    /// What it is in the zoo.
+    /// The network's architecture and depth in the zoo; `None` for a synthetic network.
     fn spec_parts(self) -> Option<(Arch, Option<u32>)> {
         Some(match self {
             Network::Vgg11 => (Arch::Vgg, Some(11)),

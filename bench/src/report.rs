@@ -4,24 +4,24 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
-use slim_examples::table;
+use slim_cli::table;
 
 use crate::timing::{Times, ratio};
 
-/// What a comparison found.
+/// The results of a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// The device: `cpu`, `cuda:0`.
     pub device: String,
-    /// Threads of each side.
+    /// The number of threads of each side.
     pub threads: i32,
-    /// Rounds in turn, after one to warm up.
+    /// The number of rounds, after one to warm up.
     pub rounds: usize,
-    /// Of PyTorch's side.
+    /// The versions of the packages of PyTorch's side, by package.
     pub versions: BTreeMap<String, String>,
-    /// What was measured.
+    /// The measured ratios.
     pub rows: Vec<Row>,
-    /// What has to be known to read it.
+    /// Notes that explain the rows.
     pub notes: Vec<String>,
 }
 
@@ -30,34 +30,34 @@ pub struct Report {
 pub struct Row {
     /// What slim did.
     pub what: String,
-    /// What it is compared with.
+    /// What slim is compared with.
     pub against: String,
-    /// How long that takes.
+    /// The times of the other side.
     pub theirs: Times,
-    /// How long slim takes.
+    /// The times of slim.
     pub ours: Times,
-    /// What the ratio is of.
+    /// How the ratio is formed.
     pub measure: Measure,
-    /// The median over rounds.
+    /// The median of the ratios of all rounds.
     pub ratio: f64,
-    /// What is aimed at.
+    /// The target of the ratio.
     pub target: Option<f64>,
 }
 
-/// What a ratio is of.
+/// How a ratio of two times is formed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
-    /// Their time by ours: how many times as fast slim is. More is better.
+    /// The other side's time divided by slim's: how many times as fast slim is. Larger is better.
     Speed,
-    /// Our time by theirs. Less is better.
+    /// slim's time divided by the other side's. Smaller is better.
     Time,
-    /// The same, in percent.
+    /// The same as `Time`, in percent.
     Share,
 }
 
 impl Row {
-    /// From the rounds of both sides.
+    /// A row of the times of both sides, in seconds, by round.
     pub fn new(
         what: impl Into<String>,
         ours: &[f64],
@@ -81,13 +81,13 @@ impl Row {
         }
     }
 
-    /// With what is aimed at.
+    /// Sets the target of the ratio.
     #[must_use]
     pub fn target(self, target: impl Into<Option<f64>>) -> Self {
         Self { target: target.into(), ..self }
     }
 
-    /// Whether the target is reached.
+    /// Whether the target is reached; `None` without a target.
     pub fn is_met(&self) -> Option<bool> {
         self.target.map(|target| match self.measure {
             Measure::Speed => self.ratio >= target,
@@ -114,7 +114,7 @@ impl Measure {
     }
 }
 
-/// `2.6 ms`, `1.80 s`.
+/// Seconds with a unit: `2.60 ms`, `1.80 s`.
 pub fn spell_seconds(seconds: f64) -> String {
     match seconds * 1e3 {
         ms if ms < 0.1 => format!("{:.0} µs", ms * 1e3),

@@ -1,41 +1,42 @@
-//! A network with values as after training, that can be slimmed again and again.
+//! A network with values as after training, which can be slimmed repeatedly.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
-use slim_examples::network::Net;
+use slim_cli::network::Net;
 use slim_runtime::{Plan, Prunable, Slimming, checkpoint};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
 use crate::network::Network;
 
-/// Of what is drawn. One for all, so that every run measures the same networks.
+/// The seed of all random values. It is fixed, so that every run measures the same networks.
 const SEED: i64 = 0;
 
-/// All that is drawn comes from one generator of libtorch: who draws holds it, or else two threads
-/// would disturb each other.
+/// The lock of libtorch's random generator, from which all values are drawn. A thread holds the
+/// lock while it draws, since two threads would disturb each other.
 static GENERATOR: Mutex<()> = Mutex::new(());
 
-/// The share that is removed, everywhere in this package.
+/// The share of channels that is removed, everywhere in this package.
 pub const RATIO: f64 = 0.5;
 
-/// A network whose γ rank its channels.
+/// A network whose scales γ differ, so that they rank its channels.
 #[derive(Debug)]
 pub struct Subject {
-    /// Which it is.
+    /// Which network it is.
     pub network: Network,
     /// The network, dense or slimmed.
     pub net: Net,
-    /// Its variables.
+    /// The variables of `net`.
     pub vs: VarStore,
-    /// The values of the variables of the dense network, with handles of the variables.
+    /// Each variable of the dense network, with its value.
     dense: Vec<(Tensor, Tensor)>,
 }
 
 impl Subject {
-    /// The dense network: γ from U(0, 1), and shifts and statistics that matter.
+    /// The dense network, with γ from U(0, 1), and with shifts and running statistics that affect
+    /// its outputs.
     ///
     /// # Errors
     /// Those of [`Network::build`].
@@ -44,7 +45,7 @@ impl Subject {
         let vs = VarStore::new(device);
         let net = network.build(&vs.root())?;
         let mut variables: Vec<_> = vs.variables().into_iter().collect();
-        // The store's own order is that of a hash table.
+        // The order of the store is that of a hash table.
         variables.sort_by(|a, b| a.0.cmp(&b.0));
         let _no_grad = tch::no_grad_guard();
         for (name, variable) in &mut variables {
@@ -57,17 +58,17 @@ impl Subject {
         Ok(Self { network, net, vs, dense })
     }
 
-    /// Makes it the dense network again.
+    /// Restores the dense network.
     pub fn restore(&mut self) {
         let _no_grad = tch::no_grad_guard();
         for (variable, value) in &mut self.dense {
             variable.set_data(&value.copy());
-            // Its gradient is of the slimmed network.
+            // The gradient belongs to the slimmed network.
             variable.zero_grad();
         }
     }
 
-    /// What stays by the rule of Network Slimming.
+    /// The plan that the rule of Network Slimming makes for [`RATIO`].
     ///
     /// # Errors
     /// Those of planning.
@@ -83,7 +84,7 @@ impl Subject {
         Ok(checkpoint::save_weights(path, &self.vs)?)
     }
 
-    /// Images for it, the same every time.
+    /// Random images for the network, the same in every call.
     pub fn images(&self, batch: i64) -> Tensor {
         let _generator = seeded();
         let [channels, height, width] = self.network.image();
@@ -97,8 +98,8 @@ fn seeded() -> impl Drop {
     held
 }
 
-/// A batch norm's parameters are the only ones of one dimension, but for biases of layers, which
-/// are no worse for it.
+/// Draws the values of a variable with one dimension: a parameter or a statistic of a batch norm.
+/// It may also be the bias of a layer, which does no harm.
 fn draw(name: &str, variable: &mut Tensor) {
     if variable.dim() != 1 {
         return;
@@ -110,8 +111,8 @@ fn draw(name: &str, variable: &mut Tensor) {
     };
 }
 
-/// Every group of channels that stay or go together loses half of them, those with the smallest
-/// |γ|: a rule that Torch-Pruning has as well.
+/// Every set of layers whose channels are removed together loses half of its channels: those with
+/// the smallest |γ|. Torch-Pruning has this rule, too.
 pub fn half_of_each() -> Slimming {
     Slimming::ratio(0.99).local().max_removed(RATIO)
 }

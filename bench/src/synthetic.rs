@@ -1,4 +1,4 @@
-//! Networks that no one would train: very deep, and very wide, to see what the cost grows with.
+//! Synthetic networks, very deep or very wide, that show what the cost of slimming grows with.
 
 use slim_runtime::{Prunable, forward, nn};
 use tch::Tensor;
@@ -30,7 +30,7 @@ impl Chain {
     }
 }
 
-/// Layers in a row that are wide and narrow in turn, so that there are many channels and yet few
+/// Layers in a row that are wide and narrow in turn, so that the network has many channels but few
 /// parameters.
 #[derive(Debug, Prunable)]
 pub(crate) struct Wide {

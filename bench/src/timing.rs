@@ -1,5 +1,4 @@
-//! Times of contenders that run in turn, so that what else happens on the machine meets all of
-//! them.
+//! Times contenders that run in turn, so that other load on the machine affects all of them.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -8,26 +7,26 @@ use anyhow::Result;
 use serde::Serialize;
 use tch::{Cuda, Device};
 
-/// Between turns: OpenMP's threads go on spinning for some milliseconds, on the cores that the next
-/// one needs.
+/// The pause between turns. OpenMP's threads keep spinning for some milliseconds, on the cores that
+/// the next contender needs.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long a turn should take, in seconds, in as many passes as that is.
+/// The duration of a turn to aim at, in seconds. It determines the number of passes in a turn.
 const TURN: f64 = 0.25;
 const MOST_PASSES: f64 = 30.;
 
-/// Seconds, of the rounds' medians.
+/// Median and quartiles of the rounds' medians, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Times {
     /// The median.
     pub median: f64,
-    /// A quarter took less.
+    /// A quarter of the rounds took less.
     pub lower_quartile: f64,
-    /// A quarter took more.
+    /// A quarter of the rounds took more.
     pub upper_quartile: f64,
 }
 
 impl Times {
-    /// Of at least one time.
+    /// The statistics of at least one time.
     pub fn of(seconds: &[f64]) -> Self {
         let quantile = |share| quantile(seconds, share);
         Self {
@@ -38,7 +37,8 @@ impl Times {
     }
 }
 
-/// The value below which the share is, between two values in proportion; NaN of no values.
+/// The value below which this share of the values is, interpolated between two values; NaN if there
+/// are no values.
 fn quantile(values: &[f64], share: f64) -> f64 {
     let mut values = values.to_vec();
     values.sort_unstable_by(f64::total_cmp);
@@ -48,23 +48,24 @@ fn quantile(values: &[f64], share: f64) -> f64 {
     below + (values[(place as usize + 1).min(last)] - below) * place.fract()
 }
 
-/// The value in the middle; NaN of no values.
+/// The value in the middle; NaN if there are no values.
 pub fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }
 
-/// Runs passes, and gives the seconds of each.
+/// A function that runs a number of passes, and returns the seconds of each.
 pub type Contender<'c> = Box<dyn FnMut(usize) -> Result<Vec<f64>> + 'c>;
 
-/// A contender that is given by one pass, which says how long it took.
+/// A contender that calls `pass`, which runs one pass and returns its seconds.
 pub fn passes<'c>(mut pass: impl FnMut() -> Result<f64> + 'c) -> Contender<'c> {
     Box::new(move |passes| (0..passes).map(|_| pass()).collect())
 }
 
-/// The medians of each contender's turns, in seconds, by contender and round.
+/// Runs the contenders in turn. Returns the median of each turn, in seconds, by contender and
+/// round.
 ///
-/// Every round gives every contender one turn of several passes, and begins with another of them. A
-/// round before the first warms up, and is not counted.
+/// Every round gives every contender one turn of several passes, and begins with another contender
+/// than the round before. A round before the first warms up, and is not counted.
 ///
 /// # Errors
 /// Those of the contenders.
@@ -87,15 +88,15 @@ pub fn in_turn(rounds: usize, mut contenders: Vec<Contender>) -> Result<Vec<Vec<
     Ok(turns)
 }
 
-/// The median over rounds of how many times as long `a` took as `b`.
+/// The median over rounds of the time of `a`, divided by the time of `b`.
 pub fn ratio(a: &[f64], b: &[f64]) -> f64 {
     median(&a.iter().zip(b).map(|(a, b)| a / b).collect::<Vec<_>>())
 }
 
-/// How long this takes on the device, in seconds, and what it gives.
+/// Runs `work`. Returns its result, and the seconds that it took on the device.
 ///
 /// # Errors
-/// Those of the work.
+/// The errors of `work`.
 pub fn timed<T>(device: Device, work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
     wait(device);
     let begun = Instant::now();
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn the_ratio_is_that_of_rounds() {
-        // A slow round of both is none of the ratio.
+        // A round in which both are slow does not change the ratio.
         assert_eq!(ratio(&[2., 20., 2.2], &[1., 10., 1.]), 2.);
     }
 }

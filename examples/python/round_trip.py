@@ -109,7 +109,7 @@ def main():
         saved = torch.load(checkpoint, weights_only=True)
         dense.load_state_dict({name.removeprefix("module."): value for name, value in saved.get("state_dict", saved).items()})
 
-    prune = ["cargo", "run", "--quiet", "--package", "slim-examples", "--bin", "prune", "--", *told]
+    prune = ["cargo", "run", "--quiet", "--package", "slim-cli", "--", "prune", *told]
     prune += ["--model", str(checkpoint.resolve()), "--percent", options.percent, "--no-test", "--save", str(out.resolve())]
     subprocess.run(prune, cwd=WORKSPACE, check=True, stdout=subprocess.DEVNULL)
 

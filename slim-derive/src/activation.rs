@@ -1,4 +1,4 @@
-//! The activations that have a name, in attributes, in expressions and in `model!`.
+//! The activations that have a name in attributes, in expressions and in `model!`.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote};
@@ -11,21 +11,21 @@ use crate::tokens::{local, peeled};
 pub(crate) struct Activation {
     pub(crate) word: &'static str,
     effect: Effect,
-    /// The operation of `model!` on a tensor, if it has one.
+    /// The method call on a tensor that `model!` writes; `None` if `model!` does not have it.
     pub(crate) tensor: Option<&'static str>,
 }
 
-/// What it does to channels.
+/// The effect of an activation on channels.
 enum Effect {
-    /// Maps zero to zero: a variant of the runtime's `Activation`.
+    /// Maps zero to zero; with the name of the variant of the runtime's `Activation`.
     Known(&'static str),
-    /// The same, with a parameter and what it is by default.
+    /// The same for a variant with a parameter; with the parameter's default.
     Parameter(&'static str, f64),
     /// Does not map zero to zero.
     Ungate,
 }
 
-/// An activation as it is written.
+/// An activation with its parameter, as the user writes it.
 #[derive(Clone, Copy)]
 pub(crate) struct Applied {
     activation: &'static Activation,
@@ -61,7 +61,7 @@ pub(crate) fn find(word: &str) -> Option<&'static Activation> {
 }
 
 impl Activation {
-    /// How it is called, on what is written as `operand`.
+    /// How the activation is written on `operand`, for errors.
     pub(crate) fn form(&self, operand: &str) -> String {
         let word = self.word;
         match (&self.effect, operand) {
@@ -74,7 +74,8 @@ impl Activation {
         }
     }
 
-    /// With the parameter that is written, if one is; `None` where it takes none, or no such one.
+    /// The activation with the given parameter, if any; `None` if it takes no parameter, or if the
+    /// parameter is not a number.
     pub(crate) fn with(&'static self, parameter: Option<&Expr>) -> Option<Applied> {
         match parameter {
             None => Some(Applied { activation: self, parameter: None }),
@@ -105,7 +106,7 @@ impl Applied {
     }
 }
 
-/// The value of `act = …`.
+/// Parses the value of `act = …`.
 pub(crate) fn parse(cx: &Ctxt, expr: &Expr) -> Option<Applied> {
     let (word, parameter) = match expr {
         Expr::Path(path) => (path.path.get_ident()?, None),

@@ -1,4 +1,4 @@
-//! What is written, typed and borrowed: nothing is judged here but the form of attributes.
+//! The parsed input of the derive, typed and borrowed. Only the form of attributes is checked here.
 
 use quote::ToTokens;
 use syn::{Data, DeriveInput, Fields, Generics, Ident, Member, Type};
@@ -29,7 +29,7 @@ pub(crate) struct Field<'a> {
 /// A variant of an enum.
 pub(crate) struct Variant<'a> {
     pub(crate) ident: &'a Ident,
-    /// For errors about all fields.
+    /// The place of errors about all fields of the variant.
     pub(crate) source: &'a Fields,
     pub(crate) fields: Vec<Field<'a>>,
 }
@@ -66,7 +66,8 @@ impl<'a> Model<'a> {
 impl<'a> Field<'a> {
     fn parse_all(cx: &Ctxt, fields: &'a Fields) -> Vec<Self> {
         let parse = |(field, member): (&'a syn::Field, Member)| {
-            // syn takes these for a name and a type.
+            // syn accepts a field named `_` and a trait object without `dyn`; rustc accepts
+            // neither.
             if let Some(ident) = field.ident.as_ref().filter(|ident| *ident == "_") {
                 cx.error(ident, "a field has a name; write one instead of `_`");
             }
@@ -78,7 +79,7 @@ impl<'a> Field<'a> {
         fields.iter().zip(fields.members()).map(parse).collect()
     }
 
-    /// Its name in a path and in expressions. A raw identifier loses its `r#`.
+    /// The field's name in paths and expressions. A raw identifier loses its `r#`.
     pub(crate) fn name(&self) -> String {
         match &self.member {
             Member::Named(ident) => syn::ext::IdentExt::unraw(ident).to_string(),
@@ -86,7 +87,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Tokens to report an error at: the name, or the type of a field without one.
+    /// The tokens to report an error at: the name, or the type of an unnamed field.
     pub(crate) fn place(&self) -> &dyn ToTokens {
         match &self.member {
             Member::Named(ident) => ident,

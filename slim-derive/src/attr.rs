@@ -9,15 +9,15 @@ use crate::ctxt::Ctxt;
 use crate::suggest::did_you_mean;
 use crate::tokens::peeled;
 
-/// On the type.
+/// The keys of `#[prune(…)]` on the type.
 pub(crate) struct ModelAttrs {
-    /// Where the runtime is; `None` after an error.
+    /// The path of the runtime; `None` after an error.
     pub(crate) krate: Option<Path>,
-    /// The wiring is that of the fields, in the order of their declaration.
+    /// The wiring is declared: data flows through the fields in the order of their declaration.
     pub(crate) sequential: Option<Attr<()>>,
-    /// What is known of the input.
+    /// The channels or shapes of the inputs.
     pub(crate) input: Option<InputAttr>,
-    /// What the output is made of.
+    /// The expression of the output.
     pub(crate) output: Option<Attr<Expr>>,
 }
 
@@ -28,14 +28,14 @@ pub(crate) enum InputAttr {
     Width(LitInt),
     /// `(3, 1)`: the channels of several inputs.
     Widths(Vec<LitInt>),
-    /// `[3, 224, 224]`, the only element: a shape without the batch.
+    /// `[3, 224, 224]`: the shape of one input, without the batch. The list has one element.
     Shape(Vec<Vec<LitInt>>),
     /// `([3, 224, 224], [1, 224, 224])`
     Shapes(Vec<Vec<LitInt>>),
 }
 
 impl InputAttr {
-    /// The first number, to report an error at.
+    /// The first number, as the place of an error.
     pub(crate) fn first(&self) -> Option<&LitInt> {
         match self {
             InputAttr::Width(width) => Some(width),
@@ -45,20 +45,20 @@ impl InputAttr {
     }
 }
 
-/// On a field.
+/// The keys of `#[prune(…)]` on a field.
 #[derive(Default)]
 pub(crate) struct FieldAttrs {
-    /// What it does, if not what its type says.
+    /// The role of the field, if its type does not determine it.
     pub(crate) role: Option<Attr<Role>>,
     /// Its output channels are never removed.
     pub(crate) keep: Option<Attr<()>>,
-    /// What it reads.
+    /// The expression that the field reads.
     pub(crate) from: Option<Attr<Expr>>,
-    /// The activation behind it.
+    /// The activation that is applied to its output.
     pub(crate) act: Option<Attr<Applied>>,
 }
 
-/// What a field does in the data flow.
+/// The role of a field in the data flow.
 pub(crate) enum Role {
     Skip,
     Elementwise,
@@ -66,7 +66,7 @@ pub(crate) enum Role {
     With(ExprPath),
 }
 
-/// The value of a key, and the key for errors.
+/// The value of a key, with the key as the place of errors.
 pub(crate) struct Attr<T> {
     pub(crate) key: Path,
     pub(crate) value: T,
@@ -80,7 +80,7 @@ impl ModelAttrs {
         let (mut sequential, mut input, mut output, mut krate) = (None, None, None, None);
         for meta in metas(cx, attrs) {
             match key(&meta).as_str() {
-                // Where its form is wrong, the wiring is declared nevertheless.
+                // A `sequential` that wrongly has a value declares the wiring nevertheless.
                 "sequential" => {
                     flag(cx, &meta);
                     set(cx, &mut sequential, &meta, Some(()));
@@ -121,7 +121,7 @@ impl FieldAttrs {
     }
 }
 
-/// An error at every `#[prune(…)]`, where none has a meaning.
+/// Reports an error at every `#[prune(…)]`, where the attribute has no meaning.
 pub(crate) fn refuse(cx: &Ctxt, attrs: &[Attribute], message: &str) {
     attrs
         .iter()
@@ -129,7 +129,7 @@ pub(crate) fn refuse(cx: &Ctxt, attrs: &[Attribute], message: &str) {
         .for_each(|attr| cx.error(attr, message));
 }
 
-/// An error at a key that says how a skipped field takes part in the data flow.
+/// Reports an error at a key that gives a skipped field a part in the data flow.
 pub(crate) fn contradicts_skip(cx: &Ctxt, key: &Path) {
     let name = key.to_token_stream();
     cx.error(
@@ -138,7 +138,7 @@ pub(crate) fn contradicts_skip(cx: &Ctxt, key: &Path) {
     );
 }
 
-/// The entries of all `#[prune(…)]`.
+/// The entries of all `#[prune(…)]` attributes.
 fn metas(cx: &Ctxt, attrs: &[Attribute]) -> Vec<Meta> {
     let mut entries = Vec::new();
     for attr in attrs.iter().filter(|attr| attr.path().is_ident("prune")) {

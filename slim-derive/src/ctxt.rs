@@ -1,10 +1,10 @@
-//! Collects errors, so that all of a struct's come in one go.
+//! Collects errors, so that all errors of a type are reported at once.
 
 use std::cell::RefCell;
 
 use quote::ToTokens;
 
-/// Errors so far.
+/// The errors found so far.
 pub(crate) struct Ctxt {
     /// `None` once checked.
     errors: RefCell<Option<Vec<syn::Error>>>,
@@ -15,7 +15,7 @@ impl Ctxt {
         Ctxt { errors: RefCell::new(Some(Vec::new())) }
     }
 
-    /// An error at these tokens. State the rule, then the fix.
+    /// Records an error at these tokens. The message states the rule, then the fix.
     pub(crate) fn error(&self, at: impl ToTokens, message: impl std::fmt::Display) {
         self.syn_error(syn::Error::new_spanned(at, message));
     }
@@ -26,12 +26,12 @@ impl Ctxt {
         }
     }
 
-    /// How many errors there are so far.
+    /// The number of errors found so far.
     pub(crate) fn len(&self) -> usize {
         self.errors.borrow().as_ref().map_or(0, Vec::len)
     }
 
-    /// All errors, if there are any.
+    /// Consumes the context. Returns all errors as `Err`, if there are any.
     pub(crate) fn check(self) -> Result<(), Vec<syn::Error>> {
         match self.errors.take() {
             Some(errors) if !errors.is_empty() => Err(errors),
@@ -42,8 +42,7 @@ impl Ctxt {
 
 impl Drop for Ctxt {
     fn drop(&mut self) {
-        // An error that is collected and never reported would make a wrong impl out of a wrong
-        // struct.
+        // If a collected error were never reported, a wrong struct would expand to a wrong impl.
         debug_assert!(
             self.errors.borrow().is_none() || std::thread::panicking(),
             "errors were not checked"

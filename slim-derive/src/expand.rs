@@ -1,5 +1,5 @@
-//! What every derived impl is made of: the block around its methods, its bounds, and the impl of a
-//! type with errors.
+//! The parts that all derived impls share: the block around the methods, the bounds, and the impl
+//! for a type with errors.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -48,7 +48,7 @@ impl Methods {
     }
 }
 
-/// `impl Prunable for` a type, and what stands beside it.
+/// `impl Prunable for` a type, and the items `beside` it in the same block.
 pub(crate) fn impl_block(
     krate: &Path,
     ident: &Ident,
@@ -61,7 +61,7 @@ pub(crate) fn impl_block(
 
 /// An impl for a type with errors, so that its uses cause no further errors.
 pub(crate) fn fallback(model: &Model) -> TokenStream {
-    // Without a path to the runtime there is no trait to implement; that has been reported.
+    // Without a path to the runtime there is no trait to implement; the error has been reported.
     let Some(krate) = &model.attrs.krate else { return TokenStream::new() };
     let method = quote! {
         fn trace(&self, _: &mut _slim::Tracer, _: _slim::Flow) -> _slim::Result<_slim::Flow> {
@@ -72,7 +72,7 @@ pub(crate) fn fallback(model: &Model) -> TokenStream {
     prunable(krate, model.ident, model.generics, &method, beside)
 }
 
-/// The marker of a type whose wiring is read from `#[forward]`.
+/// The impl of the marker trait for a type whose wiring is read from `#[forward]`.
 pub(crate) fn reads_forward(model: &Model) -> TokenStream {
     let (impl_generics, ty_generics, where_clause) = model.generics.split_for_impl();
     let ident = model.ident;
@@ -89,7 +89,7 @@ fn prunable(
     methods: &TokenStream,
     beside: Option<TokenStream>,
 ) -> TokenStream {
-    // Spanned, so that a path that leads nowhere is an error at the attribute that gives it.
+    // Spanned, so that a path that does not resolve is an error at the attribute that gives it.
     let import = quote_spanned!(krate.span()=> use #krate as _slim;);
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
     quote! {
@@ -106,12 +106,12 @@ fn prunable(
     }
 }
 
-/// The type's generics, with a `Prunable` bound for each of these field types that mentions a type
+/// The type's generics, with a `Prunable` bound for each field type in `types` that mentions a type
 /// parameter.
 ///
-/// The bound is on the field's type as it stands: `PhantomData<T>` asks nothing of `T`. For a type
-/// that mentions the model itself the bound would have to prove itself, so there its parameters
-/// are bounded instead.
+/// The bound is on the whole field type, so `PhantomData<T>` requires nothing of `T`. If the field
+/// type mentions the model itself, that bound would be circular, so its type parameters are bounded
+/// instead.
 pub(crate) fn bounded<'a>(model: &Model, types: impl Iterator<Item = &'a Type>) -> Generics {
     let predicates: Vec<WherePredicate> = types.flat_map(|ty| bounds(model, ty)).collect();
     let mut generics = model.generics.clone();
@@ -138,10 +138,12 @@ fn bounds(model: &Model, ty: &Type) -> Vec<WherePredicate> {
     }
 }
 
-/// The statement that visits a field as a part; without a name, under the path of its owner.
+/// The statement that visits a field as a part: under its name, or under the path of its owner if
+/// the name is empty.
 ///
-/// Traits decide whether the field is a part: a type that is not `Prunable` is an error in `trace`,
-/// if it has to be. What a type parameter is, is not known there, but a bound makes it a part.
+/// Traits decide whether the field is a part. If a type has to be `Prunable` and is not, that is an
+/// error in `trace`. The traits cannot decide about a type parameter, but its bound makes the field
+/// a part.
 pub(crate) fn visit_part(
     ty: &Type,
     name: &str,
@@ -161,7 +163,7 @@ pub(crate) fn visit_part(
     }
 }
 
-/// The import without which [`visit_part`] decides nothing.
+/// The import of the traits by which [`visit_part`] decides.
 pub(crate) fn part_traits() -> TokenStream {
     quote! {
         #[allow(unused_imports)]
@@ -169,8 +171,8 @@ pub(crate) fn part_traits() -> TokenStream {
     }
 }
 
-/// The statement that visits a field's layers, as [`visit_part`] does; `is_part` if its type must
-/// be `Prunable`.
+/// The statement that visits a field's layers mutably, under the same name as [`visit_part`].
+/// `is_part` if the field's type must be `Prunable`.
 pub(crate) fn visit_layer(
     ty: &Type,
     name: &str,
@@ -193,7 +195,7 @@ pub(crate) fn visit_layer(
     }
 }
 
-/// The import without which [`visit_layer`] decides nothing.
+/// The import of the traits by which [`visit_layer`] decides.
 pub(crate) fn layer_traits() -> TokenStream {
     quote! {
         #[allow(unused_imports)]
@@ -201,7 +203,7 @@ pub(crate) fn layer_traits() -> TokenStream {
     }
 }
 
-/// Checks the shapes of the inputs, and their number.
+/// The call that checks the number and the shapes of the inputs.
 pub(crate) fn expect_shapes(shapes: &[Vec<LitInt>]) -> TokenStream {
     let (cx, input) = (local("cx"), local("input"));
     let shapes = shapes.iter().map(|shape| quote!(&[#(#shape),*]));

@@ -1,18 +1,20 @@
-//! A limit to how deep tokens are nested. Parsers call themselves, and a stack that overflows ends
-//! the compiler without a word about the place.
+//! Limits how deep tokens are nested. Parsers are recursive, and a stack overflow ends the compiler
+//! without naming the place.
 
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree, token_stream};
 
-/// The most that the places of a token may weigh: its own and those of the groups around it. Half
-/// of a compiler's stack of 8 MiB at the most, in syn and here, unoptimised.
+/// The largest weight that a token may have, including the weight of the groups around it. Up to
+/// this weight, unoptimised syn and this crate use at most half of the compiler's stack of 8 MiB.
 const MOST: usize = 400;
-/// What a group weighs for the tokens in it, and an open `<` for those behind it; any other token
-/// is 1, since it may be an operator.
+/// The weight that a group adds to the tokens in it. `ANGLE` is the weight that an open `<` adds to
+/// the tokens after it. Any other token weighs 1, since it may be an operator.
 const GROUP: usize = 4;
 const ANGLE: usize = 8;
 
+/// Returns the tokens as they are, if none is nested too deep.
+///
 /// # Errors
-/// At the first token that is too deep.
+/// Points at the first token that is nested too deep.
 pub(crate) fn check(tokens: TokenStream) -> syn::Result<TokenStream> {
     let mut groups = vec![Sequence::new(tokens.clone(), 0)];
     while let Some(sequence) = groups.last_mut() {
@@ -37,14 +39,14 @@ pub(crate) fn check(tokens: TokenStream) -> syn::Result<TokenStream> {
 /// The tokens between two delimiters.
 struct Sequence {
     tokens: token_stream::IntoIter,
-    /// Of the groups around it.
+    /// The weight of the groups around the sequence.
     outside: usize,
-    /// Of the tokens since the last separator.
+    /// The weight of the tokens since the last separator.
     run: usize,
-    /// `<` that are open, and `|`: commas between them separate nothing.
+    /// The number of open `<`; `pipes` is the number of `|`. A comma does not reset either.
     angles: usize,
     pipes: usize,
-    /// The token before, of those that change what the next one is.
+    /// The token before, if it changes the meaning of the next one.
     before: Option<char>,
 }
 
@@ -64,7 +66,7 @@ impl Sequence {
             {
                 self.run = 0;
             }
-            // The end of a statement or an item, unless it goes on.
+            // The end of a statement or an item, unless the next token continues it.
             TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => {
                 self.before = Some('}');
             }
@@ -77,7 +79,7 @@ impl Sequence {
                     ',' => self.run = 0,
                     ';' => (self.run, self.angles, self.pipes) = (0, 0, 0),
                     '<' => self.angles += 1,
-                    // Not of `->` or `=>`.
+                    // Not the end of `->` or `=>`.
                     '>' if before != Some('-') => self.angles = self.angles.saturating_sub(1),
                     '|' => self.pipes += 1,
                     _ => {}

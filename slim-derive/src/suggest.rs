@@ -1,5 +1,4 @@
-//! "Did you mean": the known name that is closest to a misspelt one, letters of either case being
-//! the same.
+//! "Did you mean": the known name that is closest to a misspelt one, regardless of case.
 
 pub(crate) fn did_you_mean<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let edits = |candidate: &str| {
@@ -7,11 +6,12 @@ pub(crate) fn did_you_mean<'k>(name: &str, known: &[&'k str]) -> Option<&'k str>
     };
     let ((edits, _), closest) =
         known.iter().map(|candidate| (edits(candidate), *candidate)).min()?;
-    // A third of the letters may be wrong.
+    // At most a third of the letters may be wrong.
     (edits <= name.chars().count() / 3).then_some(closest)
 }
 
-/// Insertions, deletions, substitutions and swaps of neighbours (optimal string alignment).
+/// The number of insertions, deletions, substitutions and swaps of neighbours (optimal string
+/// alignment).
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];

@@ -1,5 +1,5 @@
-//! The derive's own messages and their places, as they stand in the texts of `tests/ui/cases`, on
-//! any rustc.
+//! Compares the macros' own messages and their places with the `.stderr` files of `tests/ui/cases`,
+//! on any rustc.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use syn::{Attribute, DeriveInput, Item, Meta};
 
 use super::{ast, ctxt, forward, model, sequential, traced};
 
-/// A message and what is underlined: line from 1, column from 1, how many characters.
+/// A message and the place that is underlined: line from 1, column from 1, number of characters.
 type Message = (String, usize, usize, usize);
 
 #[test]
@@ -21,13 +21,13 @@ fn messages_and_places_are_those_of_the_compile_error_tests() {
         .expect("is there")
         .flat_map(|folder| files(&folder.expect("can be read").path()))
     {
-        // The compile-error tests write the text of a new case.
+        // The compile-error tests write the `.stderr` file of a new case.
         let text = case.with_extension("stderr");
         if !text.exists() {
             continue;
         }
         let source = std::fs::read_to_string(&case).expect("can be read");
-        // A syntax error is rustc's.
+        // rustc reports syntax errors, not the macros.
         let Ok(file) = syn::parse_file(&source) else { continue };
         let (mut found, mut expected) = (messages(file), expected(&text));
         found.sort();
@@ -44,7 +44,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files.filter(|file| file.extension().is_some_and(|extension| extension == "rs")).collect()
 }
 
-/// What the derive says about every type of a file, and `model!` about every definition.
+/// The messages of the derive about every type in a file, of `#[forward]` about its items, and of
+/// `model!` about every definition.
 fn messages(file: syn::File) -> Vec<Message> {
     let of_item = |mut item: Item| {
         if let Some(forward) = take_forward(&mut item) {
@@ -77,7 +78,7 @@ fn model_errors(definition: &TokenStream) -> Vec<syn::Error> {
     cx.check().err().unwrap_or_default()
 }
 
-/// Removes a `#[forward]`.
+/// Removes the `#[forward]` of an item, and returns it.
 fn take_forward(item: &mut Item) -> Option<Attribute> {
     let attrs = match item {
         Item::Enum(item) => &mut item.attrs,
@@ -124,11 +125,11 @@ fn message(error: syn::Error) -> Message {
     (error.to_string(), start.line, start.column + 1, end.column - start.column)
 }
 
-/// The derive's errors in a text of rustc's: those without a code.
+/// The macros' errors in a text of rustc: the errors without a code.
 fn expected(text: &Path) -> Vec<Message> {
     let text = std::fs::read_to_string(text).expect("every case has its text");
     let lines: Vec<_> = text.lines().collect();
-    // The message, its place, an empty line, the line of the file, what is underlined in it.
+    // Five lines: the message, its place, an empty line, the line of the file, its underlining.
     let ours = lines.windows(5).filter_map(|lines| {
         Some((lines[0].strip_prefix("error: ")?, lines[1].trim().strip_prefix("--> ")?, lines[4]))
     });

@@ -2,9 +2,9 @@
 
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
-use syn::Expr;
+use syn::{Expr, ExprLit, Lit};
 
-/// A variable that cannot collide with a name of the user's.
+/// A variable that cannot collide with the user's names.
 pub(crate) fn local(name: &str) -> Ident {
     Ident::new(name, Span::mixed_site())
 }
@@ -30,5 +30,28 @@ pub(crate) fn peeled(expr: &Expr) -> &Expr {
         Expr::Group(inner) => peeled(&inner.expr),
         Expr::Paren(inner) => peeled(&inner.expr),
         expr => expr,
+    }
+}
+
+/// The value of an integer literal; `None` for any other expression.
+pub(crate) fn literal(expr: &Expr) -> Option<i64> {
+    match peeled(expr) {
+        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => number.base10_parse().ok(),
+        _ => None,
+    }
+}
+
+pub(crate) const NO_PARTS: &str = "nothing can be cut into 0 parts";
+
+/// The error of taking chunk `index` of `chunks`, if both are literals, and whether the index is at
+/// fault.
+pub(crate) fn chunk_error(chunks: &Expr, index: &Expr) -> Option<(String, bool)> {
+    match (literal(chunks), literal(index)) {
+        (Some(0), _) => Some((NO_PARTS.to_owned(), false)),
+        (Some(chunks), Some(index)) if index >= chunks => {
+            let last = chunks - 1;
+            Some((format!("there is no chunk {index} of {chunks}; the last is {last}"), true))
+        }
+        _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! The derive of a type whose wiring is read from `#[forward]`.
 //!
-//! `trace` runs the symbolic forward pass; `parts` and `layers_mut` visit every field. Whether a
-//! field is a part, a tensor or neither is decided by traits, through autoref specialisation.
+//! `trace` runs the symbolic forward pass; `parts` and `layers_mut` visit every field. Traits
+//! decide whether a field is a part, a tensor or neither, through autoref specialisation.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -16,7 +16,7 @@ use crate::expand::{
 };
 use crate::tokens::{local, parameter};
 
-/// Reports the keys of a declared wiring.
+/// Reports keys that belong to a declared wiring.
 pub(crate) fn check(cx: &Ctxt, model: &Model) {
     let declared = |key: &Path| {
         let name = key.to_token_stream();
@@ -40,13 +40,13 @@ pub(crate) fn check(cx: &Ctxt, model: &Model) {
     }
 }
 
-/// The impl of a type without mistakes.
+/// The impl for a type without errors.
 pub(crate) fn implementation(model: &Model) -> TokenStream {
     let Some(krate) = &model.attrs.krate else { return TokenStream::new() };
     let visited = || model.fields().filter(|field| is_visited(field));
     let mut generics = bounded(model, visited().map(|field| field.ty));
     if model.generics.type_params().next().is_some() {
-        // Without a `#[forward]`, the first use of the model is the error.
+        // With this bound, a generic type without `#[forward]` is an error at its first use.
         let (ident, (_, ty_generics, _)) = (model.ident, model.generics.split_for_impl());
         let bound = parse_quote!(#ident #ty_generics: _slim::Forward);
         generics.make_where_clause().predicates.push(bound);
@@ -84,7 +84,7 @@ fn trace(model: &Model) -> Body {
         Some(InputAttr::Shape(shapes) | InputAttr::Shapes(shapes)) => expect_shapes(shapes),
     };
     let checked = model.attrs.input.as_ref().map(|_| quote!(let #input = #checked));
-    // A type without `#[forward]` is an error at its name.
+    // Spanned, so that a type without `#[forward]` is an error at its name.
     let place = Span::call_site().located_at(model.ident.span());
     let call = quote_spanned!(place=> _slim::__private::trace_forward(self, #cx, #input));
     Body { parameters: vec![quote!(#cx), quote!(#input)], statements: quote!(#checked #call) }

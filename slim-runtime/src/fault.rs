@@ -1,10 +1,10 @@
-//! Failures on demand, so that tests can stop surgery at every step of it. Outside of tests there
-//! are none.
+//! Fault injection: tests let surgery fail at any of its steps. Without `cfg(test)` nothing is
+//! injected.
 
-/// A step that may fail: an allocation, a call of libtorch's, a user's code.
+/// Marks a step that may fail: an allocation, a call into libtorch, a user's code.
 ///
 /// # Errors
-/// Where a test asks for one.
+/// The error that a test injects.
 #[cfg(not(test))]
 pub(crate) fn point() -> Result<(), tch::TchError> {
     Ok(())
@@ -19,7 +19,7 @@ mod injected {
 
     use tch::TchError;
 
-    /// How a step fails.
+    /// How an injected step fails.
     #[derive(Debug, Clone, Copy)]
     pub(crate) enum Failure {
         Error,
@@ -27,7 +27,7 @@ mod injected {
     }
 
     thread_local! {
-        /// How many steps are still to go well, and what happens then.
+        /// How many steps still succeed, and how the next one fails.
         static NEXT: Cell<Option<(usize, Failure)>> = const { Cell::new(None) };
     }
 
@@ -43,8 +43,8 @@ mod injected {
         }
     }
 
-    /// Runs `body` with a failure at its `step`-th step, counted from 0, and says whether it came
-    /// to that.
+    /// Runs `body` with a failure at its `step`-th step, counted from 0. The flag is whether that
+    /// step was reached.
     pub(crate) fn inject<T>(
         step: usize,
         failure: Failure,

@@ -1,5 +1,5 @@
 //! Prunable model definitions for [tch](https://docs.rs/tch): annotate a struct of layers, call
-//! [`slim`](Prunable::slim), and have a smaller network that computes the same function.
+//! [`slim`](Prunable::slim), and get a smaller network that computes the same function.
 //!
 //! ```
 //! use slim_runtime::{Prunable, forward};
@@ -44,48 +44,52 @@
 //!
 //! # The way through this crate
 //!
-//! 1. **Annotate.** [`#[derive(Prunable)]`](derive@Prunable) on the struct,
+//! 1. **Annotate.** Put [`#[derive(Prunable)]`](derive@Prunable) on the struct and
 //!    [`#[forward]`](macro@forward) above its forward pass, from which the wiring is read: see the
-//!    [`guide`]. Or define the network once with [`model!`]. tch's layers, containers and derived
-//!    types can be fields; [`nn`] has drop-ins whose groups follow the weight, a split and a
-//!    shuffle.
-//! 2. **Train with sparsity.** [`add_l1_subgradient`](Prunable::add_l1_subgradient) between
+//!    [`guide`]. Or define the network once with [`model!`]. Fields can be tch's layers, containers
+//!    and derived types; [`nn`] has drop-in layers whose number of groups follows the weight, a
+//!    split and a shuffle.
+//! 2. **Train with sparsity.** Call [`add_l1_subgradient`](Prunable::add_l1_subgradient) between
 //!    `backward` and `step`.
 //! 3. **Slim.** [`slim`](Prunable::slim) is [`plan`](Prunable::plan) and [`apply`](Prunable::apply)
 //!    in one. A [`Plan`] is data: print it, save it, keep a snapshot of it in a test, apply it to a
-//!    replica. [`Slimming`] says [how much goes, and which channels first](guide::choosing);
-//!    [`Slimming::verify`] slims only what a sample shows to be wired as it runs;
-//!    [`cost`](Prunable::cost) counts parameters and MACs, and [`Cost::after`] what a plan leaves
-//!    of them; a [`Sweep`] measures how accurate the network is at several ratios.
-//!    [`dependencies`](Prunable::dependencies) shows which layers stay or go together, as a table
-//!    and as a graph.
-//! 4. **Repair**, if it is not to be fine-tuned, or before: [`Slimming::absorb`] keeps what removed
-//!    channels still send on, [`recalibrate`] estimates batch-norm statistics anew from data.
+//!    replica. [`Slimming`] says [how many channels to remove, and which first](guide::choosing).
+//!    [`Slimming::verify`] slims only if the slimmed network computes on a sample what the masked
+//!    network computes. [`cost`](Prunable::cost) counts parameters and MACs, and [`Cost::after`]
+//!    counts those that a plan leaves. A [`Sweep`] measures the network's accuracy at several
+//!    ratios. [`dependencies`](Prunable::dependencies) shows which layers lose channels together,
+//!    as a table and as a graph.
+//! 4. **Repair**, instead of fine-tuning or before it: [`Slimming::absorb`] keeps the constants
+//!    that removed channels still send on, [`recalibrate`] estimates batch-norm statistics anew
+//!    from data.
 //! 5. **Fine-tune** with a new optimizer, and save with [`checkpoint`]: a dense network of the same
-//!    definition loads the file in one call. A [`Cfg`] holds the widths by which it can be built
-//!    narrow.
-//! 6. **Slim again.** [`Slimmed::then`] and [`Plan::then`] compose, so a network always knows
-//!    [its original channels](Plan::original_channels); [`Plan::expand`] puts its weights back into
-//!    the original's shapes.
+//!    definition loads the file in one call. A [`Cfg`] holds the widths from which a network can be
+//!    built narrow.
+//! 6. **Slim again.** [`Slimmed::then`] and [`Plan::then`] compose slimmings, so a network always
+//!    knows [its original channels](Plan::original_channels); [`Plan::expand`] puts its weights
+//!    back into the original shapes.
 //! 7. **Deploy.** [`deploy`](deploy()) folds batch norms into the layers in front of them, lays
-//!    weights out as they are fastest on a sample, and keeps `forward`: see [`guide::deploying`].
+//!    weights out in the layout that is fastest on a sample, and keeps `forward`: see
+//!    [`guide::deploying`].
 //!
 //! # What is guaranteed
 //!
-//! In evaluation mode the slimmed network computes what the network computes when γ and β of the
-//! removed channels are zero: the wiring is read from `forward`, and read again after surgery,
-//! before anything is final. Where a wiring is [declared](guide::declaring) that holds if `forward`
-//! does what the fields say. [`Slimming::verify`] shows it on a sample. A channel that some layer
-//! reads without a batch norm in between is never removed. With [absorption](Absorb) it is the
-//! network whose γ are zero and whose β are kept, where [`Slimmed::absorbed`] says that it is
-//! exact. After an error or a panic the model is what it was, to the bit.
+//! In evaluation mode the slimmed network computes what the original network computes when γ and β
+//! of the removed channels are zero: the wiring is read from `forward`, and read again after
+//! surgery, before the new tensors are final. For a [declared](guide::declaring) wiring this holds
+//! if `forward` does what the fields say; [`Slimming::verify`] checks that on a sample. A channel
+//! that some layer reads without a batch norm in between is never removed, unless the criterion
+//! [masks every parameter](criterion::Masking). With [absorption](Absorb) the slimmed network
+//! computes what the original network computes with γ set to zero and β kept, wherever
+//! [`Slimmed::absorbed`] reports an exact absorption. After an error or a panic the model is
+//! unchanged, to the bit.
 
 #[cfg(test)]
-extern crate self as slim_runtime; // the derive's code, in this crate's own tests
+extern crate self as slim_runtime; // so that generated code finds it in tests
 
 mod analysis;
 mod check;
-mod error;
+pub mod error;
 mod fault;
 mod graph;
 pub mod guide;
@@ -133,7 +137,7 @@ pub use slimming::{Absorb, Bounds, Coupling, Direction, Rounding, Rule, Scope, S
 pub use symbolic::{Forward, Traced};
 pub use train::recalibrate::recalibrate;
 
-/// What macros need, whatever a user's crate depends on.
+/// Items that generated code uses, so that a user's crate needs no dependency but this one.
 #[doc(hidden)]
 pub mod __private {
     pub use slim_derive::model;

@@ -1,7 +1,7 @@
-//! The front of `model!`: tells the derive crate where the runtime is.
+//! Front end of `model!`: passes the runtime's crate path to the derive crate.
 
-/// Defines a network once: struct, constructor and forward pass from one text. Its wiring is read
-/// from that forward pass, as [`#[forward]`](crate::forward) reads it.
+/// Defines a network once: generates struct, constructor and forward pass from one definition. The
+/// wiring is read from that forward pass, as [`#[forward]`](crate::forward) reads it.
 ///
 /// ```
 /// use slim_runtime::{Prunable, model, nn};
@@ -34,19 +34,19 @@
 ///
 /// # Statements
 ///
-/// A statement is `name = value;` or, where nothing has to refer to it, `value;`. An operation
-/// reads the statement before it, or what it is called on: `relu;`, `a = bn1.relu();`,
-/// `conv2 = a.conv2d(32 => 32, kernel = 3);`. The last statement is the output; `(a, b);` gives
+/// A statement is `name = value;` or, where no other statement refers to it, `value;`. An operation
+/// reads the statement before it, or the value that it is called on: `relu;`, `a = bn1.relu();`,
+/// `conv2 = a.conv2d(32 => 32, kernel = 3);`. The last statement is the output; `(a, b);` returns
 /// several tensors.
 ///
 /// | a value | |
 /// | --- | --- |
-/// | `name` | of an earlier statement |
-/// | `input`, or `input.0`, `input.1` | what the model is given: one tensor, or several |
+/// | `name` | the value of an earlier statement |
+/// | `input`, or `input.0`, `input.1` | the model's input: one tensor, or several |
 /// | `a + b`, `a * b`, `[a, b]` | a sum, a gate, a concatenation of channels |
-/// | `a.relu().chunk(2, 0)` | functions one after the other; a layer is the last of them |
+/// | `a.relu().chunk(2, 0)` | a chain of functions; a layer can only be its last element |
 ///
-/// | layers, which are fields | |
+/// | a layer, which becomes a field | |
 /// | --- | --- |
 /// | `conv1d(3 => 32, kernel = 3)`, `conv2d`, `conv3d` | and `stride`, `padding`, `dilation`, `groups`, `bias`, `padding_mode`, `weight_init`, `bias_init`, `whole_groups = true` |
 /// | `conv_transpose1d(64 => 32, kernel = 2)`, `…2d`, `…3d` | and `stride`, `padding`, `output_padding`, `dilation`, `groups`, `bias`, `weight_init`, `bias_init` |
@@ -54,57 +54,58 @@
 /// | `linear(512 => 10)` | and `bias`, `weight_init`, `bias_init` |
 /// | `max_pool(2)`, `avg_pool(2)` and `…1d`, `…3d` | and `stride`, `padding`, `ceil_mode` |
 /// | `adaptive_avg_pool(1)` and `…1d`, `…3d` | |
-/// | `Block(64)` | a model of your own, `Prunable` and `ModuleT`, made by `Block::new(path, 64)` |
-/// | `repeat(3, Block(64))` | several of them in a row, in a `Vec` |
+/// | `Block(64)` | your own model, `Prunable` and `ModuleT`, built by `Block::new(path, 64)` |
+/// | `repeat(3, Block(64))` | three of them in a row, in a `Vec` |
 ///
-/// | functions | |
+/// | a function | |
 /// | --- | --- |
-/// | `relu`, `relu6`, `leaky_relu`, `elu`, `silu`, `gelu`, `mish`, `hardswish`, `tanh` | map zero to zero; [absorption](crate::Absorb) knows them |
-/// | `sigmoid`, `hardsigmoid` | do not, which the wiring knows: who reads them keeps their channels, unless they are a gate |
-/// | `map(\|xs\| xs.sin())` | any other function of each element, that absorption does not know; whether it maps zero to zero is computed |
+/// | `relu`, `relu6`, `leaky_relu`, `elu`, `silu`, `gelu`, `mish`, `hardswish`, `tanh` | map zero to zero; [absorption](crate::Absorb) supports them |
+/// | `sigmoid`, `hardsigmoid` | do not map zero to zero: their channels are kept if a layer reads them, unless they are a gate |
+/// | `map(\|xs\| xs.sin())` | any other element-wise function; whether it maps zero to zero is computed, and absorption does not know it |
 /// | `dropout(0.5)`, `interpolate(2)` | |
-/// | `flatten`, `flatten(49)` | of so many positions, which has to be said if a concatenation is in front or behind, or anything but a linear layer reads it, unless the shape of the input says it |
+/// | `flatten`, `flatten(49)` | the argument is the number of positions; it is required if a concatenation is in front or behind, or if a reader is not a linear layer, unless the shape of the input determines it |
 /// | `chunk(2, 0)`, `shuffle(2)`, `pixel_shuffle(2)` | |
 ///
 /// # Widths
 ///
-/// Widths are literals, constants or parameters. What a layer takes is compared with what it is
-/// given: literals and constants while compiling, with the error at the number that is wrong,
-/// parameters in `new`, which panics with the same words, as tch's constructors do. So are the
-/// sides of a sum. The rest, such as a product or a cut, is found by
-/// [`plan`](crate::Prunable::plan).
+/// Widths are literals, constants or parameters. A layer's input width is compared with the width
+/// of the value that it reads, and the operands of a sum with each other: literals and constants at
+/// compile time, with the error at the wrong number; parameters in `new`, which panics with the
+/// same text, as tch's constructors do. All other mismatches, such as those of a product or a
+/// split, are found by [`plan`](crate::Prunable::plan).
 ///
 /// # What it makes
 ///
-/// The struct, which has to say `#[derive(Debug)]`, since tch asks that of a module, with a field
-/// for every layer; `new`; `from_plan` and `from_cfg`, which take a [`Plan`](crate::Plan) or a
-/// [`Cfg`](crate::Cfg) last and make a slimmed network again; [`ModuleT`](tch::nn::ModuleT), or
-/// where there are several inputs or outputs a method `forward_t` that takes and returns as many;
-/// [`Prunable`](trait@crate::Prunable). Attributes and documentation are passed on.
+/// The macro generates the struct with a field for every layer; `new`; `from_plan` and `from_cfg`,
+/// whose last argument is a [`Plan`](crate::Plan) or a [`Cfg`](crate::Cfg) and which build a
+/// slimmed network again; [`ModuleT`](tch::nn::ModuleT), or for several inputs or outputs a method
+/// `forward_t` that takes and returns as many; [`Prunable`](trait@crate::Prunable). The struct
+/// needs `#[derive(Debug)]`, since tch requires it of a module. Attributes and documentation are
+/// passed on.
 ///
-/// `#[prune(input = [3, 224, 224])]` above the struct says the shape of an input without the batch,
-/// and `#[prune(input = 3)]` its channels, as for the derive.
+/// `#[prune(input = [3, 224, 224])]` above the struct gives the shape of an input without the
+/// batch, and `#[prune(input = 3)]` its number of channels, as for the derive.
 ///
-/// It serves one network; a struct of your own with `#[derive(Prunable)]` serves a family whose
-/// depth is known when the program runs. Lines of code of networks that give equal outputs and
-/// equal plans, without comments (`tests/tests/models` and `examples/src/zoo`):
+/// One `model!` defines one network; a hand-written struct with `#[derive(Prunable)]` can define a
+/// family of networks whose depth is chosen at run time. Lines of code, without comments, of
+/// networks with equal outputs and equal plans (`tests/parity/models` and `slim-zoo/src`):
 ///
 /// | | `model!` | struct, constructor and `forward` by hand |
 /// | --- | --- | --- |
 /// | U-Net | 38 | 102 |
 /// | VGG-16 | 51 | 76, of any depth |
 /// | ResNet-18 | 45 | 158, of every ResNet and ResNeXt |
-/// | MobileNetV2 | 57 | 64, and a share of 137 that MobileNetV3 has too |
+/// | MobileNetV2 | 57 | 64, plus part of 137 lines shared with MobileNetV3 |
 ///
 /// # Compile time
 ///
-/// `cargo check` of a crate with one struct of 100 fields, cold, one run on 2 cores
+/// Times of a cold `cargo check` of a crate with one struct of 100 fields, one run on 2 cores
 /// (`cargo xtask compile-time --runs 1`). The same layers and `forward` without the attributes take
 /// 0.40 s, and 0.58 s with `#[derive(Prunable)]` and `#[forward]`; the struct alone takes 0.34 s,
-/// and 0.73 s with `#[prune(sequential)]`; a `model!` of 100 layers, which has the constructor and
-/// the forward pass too, takes 0.56 s. A plain struct with serde's `Serialize` takes 0.28 s, and
-/// 0.19 s without. It grows with the number of statements: the attributes take 2.3 s of 1,000
-/// layers, 13 times as long as of 100.
+/// and 0.73 s with `#[prune(sequential)]`; a `model!` of 100 layers, which also generates the
+/// constructor and the forward pass, takes 0.56 s. A plain struct with serde's `Serialize` takes
+/// 0.28 s, and 0.19 s without. The time grows with the number of statements: for 1,000 layers the
+/// attributes take 2.3 s, 13 times as long as for 100.
 #[macro_export]
 macro_rules! model {
     ($($definition:tt)*) => {

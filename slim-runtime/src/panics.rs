@@ -1,4 +1,4 @@
-//! A panic as a finding.
+//! Catches panics and turns them into messages.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -6,15 +6,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 thread_local! {
-    /// Whether a panic of this thread is expected, and would only fill the screen with libtorch's
-    /// backtraces.
+    /// Whether a panic of this thread is expected. An expected panic is not printed, since
+    /// libtorch's backtrace would fill the screen.
     static EXPECTED: Cell<bool> = const { Cell::new(false) };
 
-    /// Where the last expected panic was: file, line and column.
+    /// Location of the last expected panic: file, line and column.
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Runs `body`; a panic is returned as its message, and is not printed.
+/// Runs `body`. A panic is not printed; its message is returned.
 pub(crate) fn caught<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -32,8 +32,8 @@ pub(crate) fn caught<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     done.map_err(|panic| message(&*panic))
 }
 
-/// Like [`caught`], with the place of the panic where that is in a user's code: not in a library or
-/// in Rust's own.
+/// Like [`caught`]. Also returns the location of the panic, if that is in a user's code and not in
+/// a library or in Rust's own.
 pub(crate) fn caught_at<T>(body: impl FnOnce() -> T) -> Result<T, (String, Option<String>)> {
     PLACE.set(None);
     caught(body).map_err(|message| {
@@ -46,15 +46,15 @@ pub(crate) fn caught_at<T>(body: impl FnOnce() -> T) -> Result<T, (String, Optio
     })
 }
 
-/// What a panic says. Of one of tch's it is libtorch's own words, without where in its own code it
-/// was.
+/// The message of a panic. For a panic of tch it is libtorch's message without the location in
+/// libtorch's code.
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     let text = text.unwrap_or("a value that is no text");
-    // tch unwraps, so its errors arrive in their `Debug` form, with line breaks written out.
+    // tch unwraps, so its errors arrive in their `Debug` form, with escaped line breaks.
     let words = text.strip_prefix("called `Result::unwrap()` on an `Err` value: ").unwrap_or(text);
     let words = words.strip_prefix("Torch(\"").unwrap_or(words);
     let end = ["\\nException raised from", "\nException raised from"]

@@ -1,4 +1,4 @@
-//! The one trait: what depends on what, and a way to reach the layers.
+//! The trait `Prunable`: a layer's channel dependencies, and access to its state.
 
 use tch::Tensor;
 
@@ -20,8 +20,8 @@ use crate::{
 /// implement the trait, so models compose. Numbers, strings and
 /// [`PhantomData`](std::marker::PhantomData) pass channels through.
 ///
-/// A hand-written implementation is a symbolic forward pass. This one is a layer that scales each
-/// channel and remembers how many there are:
+/// A hand-written implementation is a symbolic forward pass. This example is a layer that scales
+/// each channel and stores the number of channels:
 ///
 /// ```
 /// use slim_runtime::{Axis, Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
@@ -72,17 +72,17 @@ pub trait Prunable {
     /// returns the output's channels.
     ///
     /// # Errors
-    /// A wiring that cannot be, with the field's path: widths that do not fit, a tensor that is no
+    /// An invalid wiring, with the field's path: widths that do not fit, a tensor that is not a
     /// variable.
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow>;
 
-    /// Reaches state that depends on channels and is no tensor, by the names that
-    /// [`trace`](Self::trace) gave it.
+    /// Visits state that depends on channels and is not a tensor, such as a stored number of
+    /// channels, under the names that [`trace`](Self::trace) gave it.
     ///
     /// The default is right for a layer without such state. A composite forwards to its parts with
-    /// [`LayerVisitor::field`], as the derive does; a part that is forgotten is an error when a
-    /// plan is applied, not a stale number. [`deploy`](crate::deploy()) reaches layers this way
-    /// too; it leaves out what it cannot reach, and says so.
+    /// [`LayerVisitor::field`], as the derive does. If it forgets a part, applying a plan fails
+    /// instead of leaving a stale number. [`deploy`](crate::deploy()) visits layers this way too; a
+    /// layer that it cannot reach stays as it is, and the report says so.
     ///
     /// # Errors
     /// Those of [`LayerVisitor`]'s methods.
@@ -93,10 +93,10 @@ pub trait Prunable {
 
     /// Visits the parts of a composite, by the names that [`trace`](Self::trace) gives them.
     ///
-    /// A `forward` that is read finds its layers this way, and
-    /// [`add_l1_subgradient`](Self::add_l1_subgradient) the scales. The default is right for a
-    /// layer; a hand-written composite visits its parts with [`PartVisitor::field`], as the derive
-    /// does.
+    /// A symbolic pass of `forward` finds its layers this way, and
+    /// [`add_l1_subgradient`](Self::add_l1_subgradient) finds the scales. The default is right for
+    /// a layer; a hand-written composite visits its parts with [`PartVisitor::field`], as the
+    /// derive does.
     ///
     /// # Errors
     /// Those of [`PartVisitor`]'s methods.
@@ -104,25 +104,28 @@ pub trait Prunable {
         visit.layer(|cx, input| self.trace(cx, input))
     }
 
-    /// Decides which channels stay, and changes nothing.
+    /// Decides which channels stay. Does not change the model.
     ///
     /// # Errors
-    /// [`Error::Ratio`](crate::Error::Ratio), [`Error::Slimming`](crate::Error::Slimming) and
-    /// [`Error::NoLayer`](crate::Error::NoLayer) for what cannot be asked,
-    /// [`Error::NonFinite`](crate::Error::NonFinite) for a NaN or infinite score,
-    /// [`Error::NoRanking`](crate::Error::NoRanking) for equal ones,
-    /// [`Error::OutOfReach`](crate::Error::OutOfReach) for a budget,
-    /// [`Error::NothingToPrune`](crate::Error::NothingToPrune), those of the criterion and of
-    /// [`trace`](Self::trace).
+    /// [`ArgumentError::Ratio`](crate::error::ArgumentError::Ratio),
+    /// [`SelectionError::Slimming`](crate::error::SelectionError::Slimming) and
+    /// [`SelectionError::NoLayer`](crate::error::SelectionError::NoLayer) for an invalid
+    /// `slimming`, [`SelectionError::NonFinite`](crate::error::SelectionError::NonFinite) for a NaN
+    /// or infinite score, [`SelectionError::NoRanking`](crate::error::SelectionError::NoRanking)
+    /// when all scores are equal,
+    /// [`SelectionError::OutOfReach`](crate::error::SelectionError::OutOfReach) for a number of
+    /// channels or a budget that the network cannot come down to,
+    /// [`SelectionError::NothingToPrune`](crate::error::SelectionError::NothingToPrune), those of
+    /// the criterion and of [`trace`](Self::trace).
     fn plan(&self, slimming: &Slimming) -> Result<Plan> {
         select::plan(&analysis::trace(self, slimming.zeroed())?, slimming)
     }
 
-    /// Like [`plan`](Self::plan), for inputs of the shape of a sample: for a `forward` that does
-    /// something else for inputs of other sizes, or gives sizes to operations that are written out.
+    /// Like [`plan`](Self::plan), for inputs of the shapes of `samples`: for a `forward` that does
+    /// something else for inputs of other sizes, or passes literal sizes to operations.
     /// `#[prune(input = [3, 224, 224])]` on the struct does the same for all plans.
     ///
-    /// `samples` are the model's inputs `[N, …]`, one for each; only their shapes are read.
+    /// `samples` has one tensor `[N, …]` for each input of the model; only their shapes are read.
     ///
     /// # Errors
     /// Those of [`plan`](Self::plan).
@@ -132,22 +135,23 @@ pub trait Prunable {
         select::plan(&analysis::trace_on(self, Some(&shapes), slimming.zeroed())?, slimming)
     }
 
-    /// Why each channel of the layer at `path` stays or goes. Changes nothing. `path` is that of
-    /// one layer, and no pattern.
+    /// Explains why each channel of the layer at `path` stays or goes. Does not change the model.
+    /// `path` names one layer; it is not a pattern.
     ///
     /// # Errors
-    /// [`Error::NoLayer`](crate::Error::NoLayer), those of [`plan`](Self::plan).
+    /// [`SelectionError::NoLayer`](crate::error::SelectionError::NoLayer), those of
+    /// [`plan`](Self::plan).
     fn explain(&self, slimming: &Slimming, path: &str) -> Result<Explanation> {
         select::explain(&analysis::trace(self, slimming.zeroed())?, slimming, path)
     }
 
-    /// The score of each channel by itself, by the criterion and the normalisation of `slimming`:
-    /// |γ| of every batch norm, unless it says otherwise.
+    /// The score of each single channel, by the criterion and the normalisation of `slimming`; by
+    /// default |γ| of every batch norm.
     ///
-    /// A plan compares them with its threshold, after those of channels that stay or go together
-    /// have become [one](crate::Coupling). Layers come in the order of the data flow, a shared γ
-    /// once, all scores from the device in one go. To watch γ while training, or to draw their
-    /// distribution.
+    /// A plan first combines the scores of each channel group into [one score](crate::Coupling),
+    /// which it compares with its threshold. Layers are in the order of the data flow, and a shared
+    /// γ is listed once. All scores are copied from the device in one transfer. Use them to watch γ
+    /// during training or to plot its distribution.
     ///
     /// ```
     /// # use slim_runtime::{Prunable, Slimming};
@@ -168,15 +172,15 @@ pub trait Prunable {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Slimming`](crate::Error::Slimming) for what cannot be asked,
-    /// [`Error::NonFinite`](crate::Error::NonFinite), those of the criterion and of
-    /// [`trace`](Self::trace).
+    /// [`SelectionError::Slimming`](crate::error::SelectionError::Slimming) for an invalid
+    /// `slimming`, [`SelectionError::NonFinite`](crate::error::SelectionError::NonFinite), those of
+    /// the criterion and of [`trace`](Self::trace).
     fn scores(&self, slimming: &Slimming) -> Result<Vec<LayerScores>> {
         select::scores(&analysis::trace(self, slimming.zeroed())?, slimming)
     }
 
-    /// Which layers make, scale and read which channels, and which of those stay or go together.
-    /// Reads no weight and changes nothing.
+    /// Which layers make, scale and read which channels, and which channels stay or go together.
+    /// Reads no weights and does not change the model.
     ///
     /// ```
     /// use slim_runtime::{Prunable, model, nn};
@@ -204,8 +208,8 @@ pub trait Prunable {
     ///
     /// // Both convolutions make the channels of the sum, so they lose the same ones.
     /// let sum = dependencies.groups.iter().find(|group| group.is_coupled()).unwrap();
-    /// let makers: Vec<_> = sum.makers().map(|layer| dependencies.layers[layer].path.as_str()).collect();
-    /// assert_eq!((makers.as_slice(), sum.channels), (["conv1", "conv2"].as_slice(), 8));
+    /// let producers: Vec<_> = sum.producers().map(|layer| dependencies.layers[layer].path.as_str()).collect();
+    /// assert_eq!((producers.as_slice(), sum.channels), (["conv1", "conv2"].as_slice(), 8));
     /// # Ok::<(), slim_runtime::Error>(())
     /// ```
     ///
@@ -215,36 +219,38 @@ pub trait Prunable {
         Ok(dependencies::of(&analysis::trace(self, Masking::BatchNorm)?))
     }
 
-    /// Carries out a plan, in place: layers, their `VarStore` and gradients shrink together.
+    /// Applies a plan in place: layers, their `VarStore` and gradients shrink together.
     ///
     /// The plan may have been made on a replica, or read from a file. Fields must hold the store's
-    /// own variables (`shallow_clone` is one, `detach` is not). Optimizers built before keep
-    /// momentum of the old shapes: build a new one.
+    /// own variables (a `shallow_clone` is one, a `detach` is not). Optimizers that were built
+    /// before keep momentum of the old shapes: build a new one.
     ///
-    /// This is a transaction: every new tensor is computed and checked before the first is put in
-    /// place, and what fails then, or panics in a hand-written [`layers_mut`](Self::layers_mut), is
-    /// undone. The `&mut` is what keeps other threads out: tensors are not [`Sync`], so whoever
-    /// else reads the model waits for a lock, and sees it as it was or as it is then. A thread with
-    /// handles of its own (`VarStore::variables`) is not kept out.
+    /// The surgery is a transaction: every new tensor is computed and checked before the first is
+    /// put in place. If a later step fails, or a hand-written [`layers_mut`](Self::layers_mut)
+    /// panics, all changes are undone. Other threads see the model either before or after the
+    /// surgery: `apply` takes `&mut self`, and tensors are not [`Sync`], so a thread that shares
+    /// the model holds it behind a lock. A thread that has its own handles (`VarStore::variables`)
+    /// is not excluded.
     ///
     /// # Errors
-    /// [`Error::PlanMismatch`](crate::Error::PlanMismatch) when the plan is another network's,
-    /// [`Error::PlanInvalid`](crate::Error::PlanInvalid) when it contradicts itself,
-    /// [`Error::Torch`](crate::Error::Torch) when memory runs out. The model is then as it was, to
-    /// the bit.
+    /// [`PlanError::Mismatch`](crate::error::PlanError::Mismatch) when the plan was made for
+    /// another network, [`PlanError::Invalid`](crate::error::PlanError::Invalid) when it
+    /// contradicts itself, [`Error::Torch`](crate::Error::Torch) when memory runs out. The model is
+    /// then unchanged, to the bit.
     fn apply(&mut self, plan: &Plan) -> Result<Slimmed> {
         let graph = analysis::trace(self, plan.masking())?;
         surgery::apply(self, &graph, plan)
     }
 
-    /// Sets γ and β of the channels that the plan removes to zero, or
-    /// [what else](Slimming::masking) its criterion asks for, and keeps every shape.
+    /// Sets γ and β of the channels that the plan removes to zero, or the
+    /// [parameters](Slimming::masking) that its criterion names instead, and keeps every shape.
     ///
-    /// In evaluation mode this network and the slimmed one are the same function; its accuracy is
-    /// what slimming costs before fine-tuning. For a look at it only, there is [`Plan::masked`].
+    /// In evaluation mode the masked network and the slimmed one compute the same function, so the
+    /// accuracy of the masked network shows what slimming costs before fine-tuning.
+    /// [`Plan::masked`] masks the network only for the duration of a closure.
     ///
     /// # Errors
-    /// Those of [`apply`](Self::apply); the model is then as it was.
+    /// Those of [`apply`](Self::apply). The model is then unchanged.
     fn mask(&mut self, plan: &Plan) -> Result<()> {
         let graph = analysis::trace(self, plan.masking())?;
         surgery::mask(self, &graph, plan)
@@ -255,8 +261,8 @@ pub trait Prunable {
     ///
     /// This is the rule of Network Slimming (Liu et al., ICCV 2017), with a floor of one channel
     /// per layer; see [`Slimming::ratio`]. In evaluation mode the slimmed network computes what the
-    /// network computes with γ and β of the removed channels set to zero, provided that its
-    /// activations map zero to zero. Build a new optimizer afterwards: momentum has the old shapes.
+    /// network computes with γ and β of the removed channels set to zero. Build a new optimizer
+    /// afterwards: momentum has the old shapes.
     ///
     /// # Errors
     /// Those of [`plan`](Self::plan) and [`apply`](Self::apply).
@@ -275,21 +281,22 @@ pub trait Prunable {
     /// this loss) is left alone.
     ///
     /// # Errors
-    /// [`Error::SparsityFactor`](crate::Error::SparsityFactor);
-    /// [`Error::NothingToPrune`](crate::Error::NothingToPrune) when the model has no γ;
-    /// [`Error::NoGradient`](crate::Error::NoGradient) when no γ that is trained has a gradient, as
-    /// before `backward`; those of [`trace`](Self::trace).
+    /// [`ArgumentError::SparsityFactor`](crate::error::ArgumentError::SparsityFactor);
+    /// [`SelectionError::NothingToPrune`](crate::error::SelectionError::NothingToPrune) when the
+    /// model has no γ; [`SelectionError::NoGradient`](crate::error::SelectionError::NoGradient)
+    /// when no trained γ has a gradient, for example before `backward`; those of
+    /// [`trace`](Self::trace).
     fn add_l1_subgradient(&self, s: f64) -> Result<()> {
         sparsity::add_l1_subgradient(&parts::scales(self)?, s)
     }
 
-    /// Parameters and MACs, by layer and in total, for one sample: recorded while `forward` runs,
-    /// without gradients, on a batch of one.
+    /// Parameters and MACs for one sample, by layer and in total. They are recorded while `forward`
+    /// runs, without gradients, on a batch of one.
     ///
-    /// Counted are the drop-in layers of [`nn`](crate::nn), so a network from
-    /// [`model!`](crate::model) is counted whole, and hand-written layers that
-    /// [report](crate::nn::record_macs). tch's own convolutions and linear layers, and layers that
-    /// did not run, are named as uncounted.
+    /// It counts the drop-in layers of [`nn`](crate::nn), and with them all of a network from
+    /// [`model!`](crate::model), and hand-written layers that
+    /// [report their uses](crate::nn::record_macs). tch's own convolutions and linear layers, and
+    /// layers that did not run, are listed as uncounted.
     ///
     /// ```
     /// use slim_runtime::{Prunable, Slimming, model, nn};
@@ -321,12 +328,13 @@ pub trait Prunable {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Batch`](crate::Error::Batch) when a layer was given more than one sample,
-    /// [`Error::Layer`](crate::Error::Layer) when one reports what cannot be, those of
-    /// [`trace`](Self::trace). Uncounted layers are no error here, but one of [`Cost::macs`].
+    /// [`ArgumentError::Batch`](crate::error::ArgumentError::Batch) when a layer was given more
+    /// than one sample, [`WiringError::Layer`](crate::error::WiringError::Layer) when a layer
+    /// reports an invalid number of uses, those of [`trace`](Self::trace). Uncounted layers are not
+    /// an error here; they are one in [`Cost::macs`].
     ///
     /// # Panics
-    /// When `forward` does.
+    /// When `forward` panics.
     fn cost<T>(&self, forward: impl FnOnce(&Self) -> T) -> Result<Cost>
     where
         Self: Sized,
@@ -334,29 +342,29 @@ pub trait Prunable {
         cost::of_one(self, forward)
     }
 
-    /// Parameters and MACs as [`cost`](Self::cost) counts them, without running anything: from a
-    /// `forward` that is [read](crate::forward), for inputs of these shapes without samples,
-    /// `[channels, positions…]`. None need be given where `#[prune(input = [3, 224, 224])]` says
-    /// them. tch's own layers are counted too.
+    /// Parameters and MACs as [`cost`](Self::cost) counts them, without running the network: from a
+    /// `forward` that is [read](crate::forward), for inputs of these shapes without the batch,
+    /// `[channels, positions…]`. `shapes` may be empty where `#[prune(input = [3, 224, 224])]`
+    /// gives them. tch's own layers are counted too.
     ///
     /// # Errors
-    /// [`Error::Layer`](crate::Error::Layer) where the shape is not known or a wiring is declared;
-    /// those of [`trace`](Self::trace).
+    /// [`WiringError::Layer`](crate::error::WiringError::Layer) when the shape is not known or the
+    /// wiring is declared; those of [`trace`](Self::trace).
     fn cost_by_shape(&self, shapes: &[&[i64]]) -> Result<Cost> {
         let shapes: Vec<Vec<i64>> = shapes.iter().map(|shape| shape.to_vec()).collect();
         cost::by_shape(self, &shapes)
     }
 
-    /// Like [`cost`](Self::cost), where `forward` runs `samples` samples alike; what is returned is
-    /// for one of them. With 1, also where layers see something else in their batch dimension: the
-    /// words of one text, the frames of one film.
+    /// Like [`cost`](Self::cost), for a `forward` that runs `samples` equal samples; returns the
+    /// cost of one of them. Pass 1 when the batch dimension of some layers counts parts of one
+    /// sample: the words of one text, the frames of one film.
     ///
     /// # Errors
-    /// [`Error::Samples`](crate::Error::Samples) when there are none, or a count is no multiple of
-    /// them, and those of [`cost`](Self::cost).
+    /// [`ArgumentError::Samples`](crate::error::ArgumentError::Samples) when `samples` is not
+    /// positive, or a count is not a multiple of it; those of [`cost`](Self::cost).
     ///
     /// # Panics
-    /// When `forward` does.
+    /// When `forward` panics.
     fn cost_of_batch<T>(&self, samples: i64, forward: impl FnOnce(&Self) -> T) -> Result<Cost>
     where
         Self: Sized,

@@ -1,17 +1,18 @@
-//! Tables that a person reads.
+//! Formatting of the tables in reports.
 
 use comfy_table::{CellAlignment, LineStyle, Row, Table, TableStyle};
+use indicatif::HumanCount;
 
-/// Rules above, below the header and below.
+/// Table style: horizontal rules above the table, below the header and below the table.
 pub(crate) const STYLE: TableStyle = {
     let rule = LineStyle::none().fill('─').junction('─');
     TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule)
 };
 
-/// How many lines of a sort a report shows.
+/// The most lines of one kind that a report shows.
 pub(crate) const MOST_LINES: usize = 8;
 
-/// A table whose columns from `first_number` on are numbers.
+/// A table whose columns from `first_number` on are numbers, right-aligned.
 pub(crate) fn table<Header: Into<Row>, Line: Into<Row>>(
     header: Header,
     first_number: usize,
@@ -26,14 +27,13 @@ pub(crate) fn table<Header: Into<Row>, Line: Into<Row>>(
     table
 }
 
-/// `20,035,018`
+/// A non-negative number with grouped digits: `20,035,018`.
 pub(crate) fn grouped(number: i64) -> String {
-    let digits = number.to_string();
-    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
-    groups.join(",")
+    HumanCount(number.unsigned_abs()).to_string()
 }
 
-/// Where training with sparsity worked, scores are close to zero.
+/// Formats a score. Small scores get an exponent, since training with sparsity brings many close to
+/// zero.
 pub(crate) fn number(score: f64) -> String {
     if (score.abs() < 1e-3 && score != 0.) || score.abs() >= 1e6 {
         format!("{score:.3e}")

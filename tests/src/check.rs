@@ -1,4 +1,4 @@
-//! What is asked of any network.
+//! Checks for any network.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,14 @@ use slim_runtime::{Plan, Prunable, Slimming};
 use tch::nn::{ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
 
-/// The network that `build` makes, slimmed at `ratio`, computes what its masked replica does.
-/// `build` must make the same network each time, in double precision where `tolerance` (relative to
+/// Asserts that the network that `build` makes, slimmed at `ratio`, computes what its masked
+/// replica computes.
+///
+/// `build` must make the same network each time, in double precision if `tolerance` (relative to
 /// the largest output) is that of doubles. Returns the plan.
 ///
 /// # Panics
-/// When it does not.
+/// When the outputs differ.
 pub fn assert_slimmed_is_masked<M: ModuleT + Prunable>(
     build: impl Fn() -> (M, VarStore),
     input: &Tensor,
@@ -29,18 +31,18 @@ pub fn assert_slimmed_is_masked<M: ModuleT + Prunable>(
     plan
 }
 
-/// How far the outputs of two networks may be apart that compute the same with these variables in
+/// The tolerance for the outputs of two networks that compute the same with these variables in
 /// another order, relative to the largest output.
 ///
-/// A sum of `n` products is rounded `n` times, each time by up to `u`, the unit roundoff, of what
-/// is summed by then. Where signs and roundings are random, that comes to `u √n` of the whole sum;
-/// errors of one layer and the next are independent, so that their squares add (Higham and Mary, *A
-/// New Approach to Probabilistic Rounding Error Analysis*, 2019, theorem 2.8). Halves are summed as
-/// `f32`, and rounded where a variable has been applied. Eight times that is for two networks and
-/// the largest of thousands of outputs.
+/// A sum of `n` products is rounded `n` times, each time by up to `u`, the unit roundoff, of the
+/// partial sum. If signs and roundings are random, that comes to `u √n` of the whole sum; errors of
+/// one layer and the next are independent, so their squares add (Higham and Mary, *A New Approach
+/// to Probabilistic Rounding Error Analysis*, 2019, theorem 2.8). Halves are summed as `f32`, and
+/// rounded where a variable has been applied. The factor 8 covers two networks and the largest of
+/// thousands of outputs.
 pub fn rounding(vs: &VarStore) -> f64 {
     let of = |variable: &Tensor| {
-        // Of a bias, a scale or a statistic: one.
+        // The products of each sum; one for a bias, a scale or a statistic.
         let products = variable.size().iter().skip(1).product::<i64>() as f64;
         let (stored, summed) = (
             unit_roundoff(variable.kind()),
@@ -63,10 +65,11 @@ fn unit_roundoff(kind: Kind) -> f64 {
     0.5_f64.powi(bits)
 }
 
-/// No element differs by more than `tolerance` times the largest of `expected`, wherever they are.
+/// Asserts that no element differs by more than `tolerance` times the largest of `expected`. The
+/// tensors may be on different devices.
 ///
 /// # Panics
-/// When one does, or is not finite.
+/// When an element differs by more, or is not finite.
 pub fn assert_close(found: &Tensor, expected: &Tensor, tolerance: f64) {
     let [found, expected] =
         [found, expected].map(|tensor| tensor.to_device(Device::Cpu).to_kind(Kind::Double));
@@ -78,7 +81,7 @@ pub fn assert_close(found: &Tensor, expected: &Tensor, tolerance: f64) {
     );
 }
 
-/// Names, shapes and bits of all variables, as a number (FNV-1a).
+/// A hash (FNV-1a) of the names, shapes and bits of all variables.
 pub fn hash(vs: &VarStore) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for (name, value) in BTreeMap::from_iter(vs.variables()) {

@@ -1,25 +1,25 @@
-//! Where the tests compute, which `SLIM_DEVICE` says.
+//! The device of the tests, which `SLIM_DEVICE` selects.
 
 use std::io::Write;
 use std::sync::LazyLock;
 
-use slim_examples::device;
+use slim_cli::device;
 use tch::kind::Element;
 use tch::{Device, Tensor};
 
-/// The variable by which the libraries of CUDA are told to leave TF32 alone; they read it once,
-/// when they are loaded, and tch has no call for it.
+/// The variable that keeps the CUDA libraries from using TF32. They read it once, when they are
+/// loaded, and tch has no call for it.
 const TF32: &str = "NVIDIA_TF32_OVERRIDE";
 
-/// The device of the models and tensors of tests: what `SLIM_DEVICE` says (`cuda`, `cuda:1`), or
+/// The device of the models and tensors of tests: the one in `SLIM_DEVICE` (`cuda`, `cuda:1`), or
 /// else the CPU.
 ///
-/// Where that cannot be, the test program ends at once, with one line and code 2: of hundreds of
-/// tests, all would fail for this reason alone.
+/// If that device cannot be used, the test program ends at once, with one line and code 2:
+/// otherwise hundreds of tests would fail for this reason alone.
 pub fn device() -> Device {
     static DEVICE: LazyLock<Device> = LazyLock::new(|| {
         chosen().unwrap_or_else(|reason| {
-            // Not `eprintln!`, which libtest keeps to itself until the test has failed.
+            // Not `eprintln!`, which libtest captures until the test has failed.
             let _ = writeln!(std::io::stderr(), "\nerror: {reason}");
             std::process::exit(2)
         })
@@ -27,7 +27,7 @@ pub fn device() -> Device {
     *DEVICE
 }
 
-/// These values, on the device of the tests.
+/// A tensor of these values, on the device of the tests.
 pub fn tensor<T: Element>(values: &[T]) -> Tensor {
     Tensor::from_slice(values).to_device(device())
 }

@@ -1,5 +1,5 @@
-//! Weights that PyTorch and Rust make alike, so that fixtures of full-size networks need not store
-//! any.
+//! Weights that PyTorch and Rust compute alike, so that fixtures of full-size networks need not
+//! store any.
 //!
 //! `tests/fixtures/fill.py` is the same in Python.
 
@@ -22,7 +22,7 @@ pub fn images(shape: &[i64]) -> Tensor {
     tensor(uniform("images", shape).map(|u| u * 2. - 1.), shape)
 }
 
-/// What the variable of this name and shape holds: about what a trained network's would be like.
+/// The value of the variable of this name and shape, similar to that of a trained network.
 fn value(name: &str, shape: &[i64]) -> Tensor {
     let u = uniform(name, shape);
     let scale = (6. / shape.iter().skip(1).product::<i64>() as f64).sqrt();

@@ -1,4 +1,4 @@
-//! What PyTorch has computed.
+//! Results that PyTorch computed.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,11 +8,11 @@ use tch::{Kind, Tensor};
 use crate::device;
 use crate::place::path;
 
-/// A file of `tests/fixtures`: tensors, and what they belong to.
+/// A file of `tests/fixtures`: tensors and metadata.
 pub struct Fixture {
-    /// Options and results that are no tensors.
+    /// Options and results that are not tensors.
     pub metadata: HashMap<String, String>,
-    /// By name, on the device of the tests.
+    /// The tensors by name, on the device of the tests.
     pub tensors: BTreeMap<String, Tensor>,
 }
 
@@ -20,7 +20,7 @@ impl Fixture {
     /// Reads `tests/fixtures/NAME.safetensors`.
     ///
     /// # Panics
-    /// When the file is not there, or holds anything but floats.
+    /// When the file does not exist, or holds anything but floats.
     pub fn read(name: &str) -> Self {
         let file = path(format!("fixtures/{name}.safetensors"));
         let buffer =
@@ -41,20 +41,20 @@ impl Fixture {
     /// A value of the metadata.
     ///
     /// # Panics
-    /// When it is not there, or not of this type.
+    /// When it does not exist, or is not of this type.
     pub fn get<T: std::str::FromStr<Err: std::fmt::Debug>>(&self, key: &str) -> T {
         self.metadata[key].parse().unwrap()
     }
 
-    /// A tensor.
+    /// The tensor of this name.
     ///
     /// # Panics
-    /// When it is not there.
+    /// When it does not exist.
     pub fn tensor(&self, name: &str) -> &Tensor {
         &self.tensors[name]
     }
 
-    /// The tensors whose names begin with `prefix`, without it.
+    /// The tensors whose names begin with `prefix`, by the rest of their names.
     pub fn state(&self, prefix: &str) -> BTreeMap<String, Tensor> {
         let named = |(name, tensor): (&String, &Tensor)| {
             Some((name.strip_prefix(prefix)?.to_owned(), tensor.shallow_clone()))

@@ -1,5 +1,5 @@
-//! Tests that need more than one crate, and what they share. The code of the README and of the tour
-//! is among them.
+//! Tests that need more than one crate, and their shared code. The code of the README and of the
+//! tour is tested here, too.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 pub mod check;

@@ -1,4 +1,4 @@
-//! Small networks, one of each kind of coupling.
+//! Small networks, one for each kind of coupling.
 
 use crate::device;
 use slim_runtime::nn::{Shuffle, Split, shuffle, split};
@@ -25,7 +25,7 @@ model! {
 }
 
 model! {
-    /// A sum around a convolution.
+    /// A residual sum around a convolution.
     #[derive(Debug)]
     pub struct Residual {
         conv1 = conv2d(3 => 8, kernel = 3, padding = 1, bias = false);
@@ -41,7 +41,7 @@ model! {
     }
 }
 
-/// Half of the channels go around a convolution, and all are shuffled.
+/// A network in which half of the channels bypass a convolution, and all are shuffled.
 #[derive(Debug, Prunable)]
 #[prune(sequential)]
 #[prune(input = 3)]
@@ -59,7 +59,7 @@ pub struct Shuffled {
     fc: nn::Linear,
 }
 
-/// Two convolutions with one weight.
+/// A network in which two convolutions share one weight.
 #[derive(Debug, Prunable)]
 #[prune(sequential)]
 #[prune(input = 3)]
@@ -73,9 +73,9 @@ pub struct Tied {
     fc: nn::Linear,
 }
 
-/// Takes images of 3 channels, and gives 5 numbers.
+/// A network that takes images of 3 channels, and gives 5 numbers.
 pub trait Network: Prunable + ModuleT {
-    /// With variables named after the fields.
+    /// The network, with variables named after its fields.
     fn new(p: &nn::Path) -> Self;
 }
 
@@ -160,9 +160,9 @@ impl ModuleT for Tied {
     }
 }
 
-/// A network whose values are the same each time.
+/// A network with the same values each time.
 pub fn built<N: Network>() -> (N, VarStore) {
-    // Tensors this small are not worth threads.
+    // Tensors this small gain nothing from threads.
     tch::set_num_threads(1);
     let vs = VarStore::new(device());
     let net = N::new(&vs.root());

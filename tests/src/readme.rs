@@ -1,4 +1,4 @@
-//! The network that the README's code is about.
+//! The network of the README's code.
 
 use slim_runtime::model;
 use tch::nn::VarStore;
@@ -17,7 +17,7 @@ model! {
     }
 }
 
-/// With random weights, which rank its channels.
+/// The network with random weights, which rank its channels.
 pub fn net() -> (Net, VarStore) {
     let vs = VarStore::new(Device::Cpu);
     let net = Net::new(vs.root());
@@ -25,12 +25,12 @@ pub fn net() -> (Net, VarStore) {
     (net, vs)
 }
 
-/// Four of them.
+/// Four images.
 pub fn images() -> Tensor {
     Tensor::randn([4, 3, 16, 16], tch::kind::FLOAT_CPU)
 }
 
-/// Where no other test writes.
+/// A path where no other test writes.
 pub fn file() -> std::path::PathBuf {
     std::env::temp_dir().join(format!(
         "slim-readme-{}-{:?}.safetensors",

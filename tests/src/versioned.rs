@@ -1,4 +1,4 @@
-//! Files that say whether they are whole.
+//! Files that show whether they are complete.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use slim_runtime::checkpoint;
 use tch::Device;
 use tch::nn::{Init, VarStore};
 
-/// A file of two tensors, in which every value is `version`.
+/// Writes a file of two tensors in which every value is `version`.
 pub fn write(file: &Path, elements: i64, version: f64) -> slim_runtime::Result<()> {
     let vs = VarStore::new(Device::Cpu);
     let _a = vs.root().var("a", &[elements], Init::Const(version));
@@ -14,7 +14,7 @@ pub fn write(file: &Path, elements: i64, version: f64) -> slim_runtime::Result<(
     checkpoint::save_weights(file, &vs)
 }
 
-/// The version of a file that is whole.
+/// The version of a file, which must be complete.
 pub fn version(file: &Path, elements: i64) -> f64 {
     let mut vs = VarStore::new(Device::Cpu);
     let tensors = [vs.root().zeros("a", &[elements]), vs.root().zeros("b", &[3, 5])];

@@ -10,14 +10,14 @@ use std::{
 
 const WIDTH: usize = 100;
 
-/// Directories that hold no text of ours, or texts whose lines are what is tested.
+/// Directories without texts of this project, or with texts whose lines are tested.
 const LEFT_OUT: [&str; 7] =
     ["target", ".git", ".libtorch", ".bench", "cases", "snapshots", "proptest-regressions"];
 
 /// Checks all Rust and Markdown files.
 ///
 /// # Errors
-/// The lines that are too wide.
+/// Lists the lines that are too wide.
 pub(crate) fn check() -> Result<()> {
     let mut wide = Vec::new();
     for file in texts(root())? {
@@ -61,7 +61,7 @@ fn wide_comments(text: &str) -> Vec<usize> {
     let prose = text.lines().map(|line| {
         let comment = line.trim_start();
         let words = ["///", "//!", "//"].iter().find_map(|mark| comment.strip_prefix(mark))?;
-        // A line is as wide as it stands; what it is shows without the mark.
+        // The width is that of the whole line; prose is recognised without the comment mark.
         Some((line, words.strip_prefix(' ').unwrap_or(words)))
     });
     let mut wide = Vec::new();
@@ -93,9 +93,10 @@ fn wide_prose<'t>(lines: impl Iterator<Item = Option<&'t str>>) -> Vec<usize> {
     wide
 }
 
-/// Whether a line can be broken: no table, and no link or name that is itself too wide.
+/// Whether a line can be broken: it is not part of a table, and has no link or name that is itself
+/// too wide.
 fn is_prose(line: &str) -> bool {
-    // What is in backticks is not broken either.
+    // Text in backticks is not broken either.
     let unbroken = line
         .split('`')
         .enumerate()

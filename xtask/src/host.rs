@@ -1,4 +1,4 @@
-//! What the machine must have. Each check fails with what is missing and how to get it.
+//! Checks of the machine. The error of each check says what is missing and how to get it.
 
 use crate::workspace::spell_size;
 use anyhow::{Result, bail};
@@ -10,7 +10,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-/// PyPI's wheel holds libraries for this one platform.
+/// Checks the platform: PyPI's wheel holds libraries for x86-64 Linux with glibc only.
 pub(crate) fn platform() -> Result<()> {
     if cfg!(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")) {
         return Ok(());
@@ -21,7 +21,8 @@ pub(crate) fn platform() -> Result<()> {
     )
 }
 
-/// torch-sys compiles C++17 with `$CXX`, or else `c++`, and tries no other.
+/// Checks the C++ compiler. torch-sys compiles C++17 with `$CXX`, or else `c++`, and tries no
+/// other.
 pub(crate) fn compiler() -> Result<()> {
     // Elsewhere Visual C++ is found by other means.
     if cfg!(not(unix)) {
@@ -30,7 +31,7 @@ pub(crate) fn compiler() -> Result<()> {
     let chosen = env::var("CXX").unwrap_or_default();
     let mut words = chosen.split_whitespace();
     let (program, args) = match words.next() {
-        // `ccache g++` is a compiler as well.
+        // `CXX` may have arguments, as in `ccache g++`.
         Some(program) if !Path::new(&chosen).is_file() => (program, words.collect()),
         Some(_) => (chosen.as_str(), vec![]),
         None => ("c++", vec![]),
@@ -59,7 +60,7 @@ pub(crate) fn compiler() -> Result<()> {
     }
 }
 
-/// A `python3 -m pip` that can fetch wheels for a platform other than its own.
+/// Checks that `python3 -m pip` can fetch wheels for a platform other than its own.
 pub(crate) fn pip() -> Result<()> {
     let output = match Command::new("python3")
         .args(["-m", "pip", "--version"])
@@ -97,14 +98,13 @@ fn pip_version(line: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// Whether programs could use CUDA here.
+/// Whether this machine has an NVIDIA driver, so that programs can use CUDA.
 pub(crate) fn nvidia_driver() -> bool {
     // WSL has no such file, but `nvidia-smi`.
     Path::new("/proc/driver/nvidia/version").exists() || runs("nvidia-smi", &[])
 }
 
-/// Room for `needed` bytes in `folder`. A machine where it cannot be told gets the benefit of the
-/// doubt.
+/// Checks that `needed` bytes are free in `folder`. Passes if the free space cannot be determined.
 pub(crate) fn disk(folder: &Path, needed: u64) -> Result<()> {
     let Ok(output) = Command::new("df").arg("-Pk").arg(folder).output() else { return Ok(()) };
     match available(&String::from_utf8_lossy(&output.stdout)) {
@@ -157,7 +157,7 @@ fn output_of(command: &mut Command, input: &str) -> std::io::Result<Output> {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that ends without reading says why in its output.
+        // A program that ends without reading its input says why in its output.
         let _ = stdin.write_all(input.as_bytes());
     }
     child.wait_with_output()

@@ -1,5 +1,5 @@
-//! Installs libtorch with pip, beside the place where it belongs, and moves it there when it is
-//! whole.
+//! Installs libtorch with pip into a folder beside its destination, and moves it there when it is
+//! complete.
 
 use crate::{
     host,
@@ -17,18 +17,20 @@ use std::{
     time::Instant,
 };
 
-/// The wheels, what is in them, and pip's cache came to 2.3 GB and 10.2 GB.
+/// The free disk space that an install requires, in bytes. The wheels, their contents and pip's
+/// cache came to 2.3 GB without CUDA, and to 10.2 GB with CUDA.
 const DISK_LEAN: u64 = 3_000_000_000;
 pub(crate) const DISK_FULL: u64 = 12_000_000_000;
 
-/// The libraries of CUDA that `libtorch_cpu.so` needs, at the versions that torch asks for.
+/// The CUDA libraries that `libtorch_cpu.so` needs, in the versions that torch requires.
 const CUDA_FOR_LEAN: [&str; 2] = ["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"];
 
-/// Of no use without CUDA or Python, and half of the size. Given as the start of the name.
+/// Libraries that are of no use without CUDA or Python, by the start of their names. They are half
+/// of the size.
 const NOT_IN_LEAN: [&str; 5] =
     ["libtorch_cuda", "libc10_cuda", "libtorch_nvshmem", "libtorch_python", "libcaffe2_nvrtc"];
 
-/// Puts libtorch into `home`, in place of what is there. Only one process may do so at a time.
+/// Puts libtorch into `home`, in place of an earlier install. Only one process may do so at a time.
 pub(crate) fn install(home: &Path, flavour: Flavour) -> Result<()> {
     let begun = Instant::now();
     let work = Work::begin(home)?;
@@ -49,8 +51,8 @@ pub(crate) fn install(home: &Path, flavour: Flavour) -> Result<()> {
     let size = size_of(&new)?;
     seal(&new, flavour).context("pip has installed something else than libtorch is known to be")?;
 
-    // In this order, so that wherever it is interrupted, the next setup does not take the old for
-    // the new.
+    // In this order, so that after an interruption at any point, the next setup does not take the
+    // old libtorch for the new one.
     if home.symlink_metadata().is_ok() {
         fs::rename(home, work.path.join("old"))
             .with_context(|| format!("cannot move {} away", home.display()))?;
@@ -69,7 +71,7 @@ pub(crate) fn install(home: &Path, flavour: Flavour) -> Result<()> {
 
 fn pip(target: &Path, tmp: &Path, flavour: Flavour) -> Result<()> {
     let mut pip = pip_install(target, tmp);
-    // Any Python will do: the wheel is named outright, not chosen for the Python that runs pip.
+    // Any Python will do: these options choose the wheel, not the Python that runs pip.
     pip.args([
         "--implementation",
         "cp",
@@ -89,7 +91,7 @@ fn pip(target: &Path, tmp: &Path, flavour: Flavour) -> Result<()> {
     carry_out(&mut pip, &wheel)
 }
 
-/// A pip that puts wheels into `target`, to which the packages have to be added.
+/// A command for pip that puts wheels into `target`. The caller adds the packages.
 pub(crate) fn pip_install(target: &Path, tmp: &Path) -> Command {
     let mut pip = Command::new("python3");
     pip.args([
@@ -103,18 +105,18 @@ pub(crate) fn pip_install(target: &Path, tmp: &Path) -> Command {
         "--target",
     ]);
     pip.arg(target);
-    // On a terminal pip shows how far it is.
+    // On a terminal, pip shows its progress.
     if !io::stdout().is_terminal() {
         pip.arg("--quiet");
     }
-    // `/tmp` may be small; and from here files are moved, not copied.
+    // `/tmp` may be small; and from `tmp`, pip moves files instead of copying them.
     pip.env("TMPDIR", tmp);
-    // Neither goes with `--target`.
+    // Neither setting works with `--target`.
     pip.env("PIP_USER", "0").env("PIP_REQUIRE_VIRTUALENV", "0");
     pip
 }
 
-/// Runs pip; `what` is what it could not install.
+/// Runs pip; `what` names the packages in the error.
 pub(crate) fn carry_out(pip: &mut Command, what: &str) -> Result<()> {
     let done = pip
         .stdin(Stdio::null())
@@ -146,15 +148,15 @@ fn strip(home: &Path) -> Result<()> {
     Ok(())
 }
 
-/// torch-sys watches environment variables, and none of them tells that another libtorch is in the
-/// same place.
+/// Removes the compiled torch-sys. Its build only watches environment variables, and these do not
+/// change if another libtorch is in the same place.
 fn forget_torch_sys() {
     for profile in ["dev", "release"] {
         let mut clean = cargo(["clean", "--package", "torch-sys", "--profile", profile]);
         match clean.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output() {
             Ok(done) if done.status.success() => {
-                // `Removed 12 files, 34.5MiB total`, and `Removed 0 files` where it was never
-                // compiled.
+                // cargo prints `Removed 12 files, 34.5MiB total`, or `Removed 0 files` if torch-sys
+                // was never compiled.
                 if !String::from_utf8_lossy(&done.stderr).contains("Removed 0 files") {
                     println!(
                         "torch-sys will be compiled again ({profile} profile): it was compiled for another libtorch"
@@ -168,11 +170,12 @@ fn forget_torch_sys() {
     }
 }
 
-/// The folder in which an install is made ready: on the same disk as its place, and removed at the
-/// end, or else by the next setup.
+/// The folder in which an install is prepared: on the same disk as its destination, and removed
+/// when dropped, or else by the next setup.
 pub(crate) struct Work {
     all: PathBuf,
-    /// A pip that outlives a killed setup goes on in the folder of that one, not in this.
+    /// The folder of this process. A pip that outlives a killed setup writes to the folder of that
+    /// setup, not to this one.
     path: PathBuf,
 }
 

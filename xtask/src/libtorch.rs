@@ -1,4 +1,4 @@
-//! What an installed libtorch consists of, and whether it is whole.
+//! The files of an installed libtorch, and whether it is complete.
 
 use std::{
     fmt, fs, io,
@@ -8,11 +8,11 @@ use std::{
 /// The version that the workspace's `tch` is made for.
 pub(crate) const VERSION: &str = "2.11.0";
 
-/// Written last, so an install without it was interrupted.
+/// The name of the stamp. It is written last, so an install without it was interrupted.
 const STAMP: &str = "slim-setup";
 
-/// What compiling, linking and starting a program takes. `libtorch_cpu.so` needs the two libraries
-/// of CUDA in any case.
+/// The files that compiling, linking and starting a program needs. `libtorch_cpu.so` needs the two
+/// CUDA libraries in any case.
 const NEEDED: [&str; 7] = [
     "torch/include/torch/csrc/api/include/torch/torch.h",
     "torch/include/ATen/ATen.h",
@@ -24,19 +24,20 @@ const NEEDED: [&str; 7] = [
 ];
 const NEEDED_FOR_CUDA: [&str; 2] = ["torch/lib/libc10_cuda.so", "torch/lib/libtorch_cuda.so"];
 
-/// How much of libtorch is installed. The greater one can do all that the lesser can.
+/// How much of libtorch is installed. In this order, a greater flavour can do all that a lesser one
+/// can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Flavour {
     /// Without CUDA.
     Lean,
-    /// Everything in the wheel, and the libraries of CUDA that it needs.
+    /// Everything in the wheel, and the CUDA libraries that it needs.
     Full,
 }
 
 impl Flavour {
     const ALL: [Self; 2] = [Self::Lean, Self::Full];
 
-    /// The word in the stamp.
+    /// The word for the flavour in the stamp.
     fn word(self) -> &'static str {
         match self {
             Self::Lean => "lean",
@@ -62,11 +63,11 @@ impl fmt::Display for Flavour {
     }
 }
 
-/// What is in the folder of an install.
+/// The state of an install's folder.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Absent,
-    /// `was` is what the stamp says, if it can be read.
+    /// `was` is the flavour in the stamp, if the stamp can be read.
     Broken {
         was: Option<Flavour>,
         why: String,
@@ -76,7 +77,7 @@ pub(crate) enum State {
 
 /// Compares the install in `home` with its stamp.
 pub(crate) fn inspect(home: &Path) -> State {
-    // Not `exists`: a link that leads nowhere is in the way of an install, too.
+    // Not `exists`: a dangling link is in the way of an install, too.
     if home.symlink_metadata().is_err() {
         return State::Absent;
     }
@@ -92,7 +93,8 @@ pub(crate) fn inspect(home: &Path) -> State {
     }
 }
 
-/// Declares the install in `home` whole. Fails if a file is missing that a build would miss.
+/// Writes the stamp that declares the install in `home` complete. Fails if a file that a build
+/// needs is missing.
 pub(crate) fn seal(home: &Path, flavour: Flavour) -> io::Result<()> {
     let mut files = Vec::new();
     for path in libraries(home)?
@@ -138,8 +140,8 @@ fn is_library(path: &Path) -> bool {
         .is_some_and(|name| name.ends_with(".so") || name.contains(".so."))
 }
 
-/// The record of a finished install: `libtorch 2.11.0 lean`, then a line per file, its size and its
-/// path.
+/// The record of a finished install: `libtorch 2.11.0 lean`, then one line per file with its size
+/// and its path.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
     version: String,
@@ -159,7 +161,7 @@ impl Stamp {
         Some(Self { version: version.to_owned(), flavour, files: files.collect::<Option<_>>()? })
     }
 
-    /// The first thing that is wrong with the install in `home`, if any.
+    /// The first fault of the install in `home`, if any.
     fn fault(&self, home: &Path) -> Option<String> {
         if self.version != VERSION {
             return Some(format!("it is libtorch {}, and {VERSION} is needed", self.version));
@@ -190,7 +192,7 @@ impl fmt::Display for Stamp {
 mod tests {
     use super::*;
 
-    /// A folder with all that `flavour` needs, gone when dropped.
+    /// A temporary folder with all files that a flavour needs, removed when dropped.
     struct Home(PathBuf);
 
     impl Home {

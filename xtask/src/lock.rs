@@ -1,49 +1,28 @@
-//! One setup at a time in one workspace.
+//! A lock that lets only one setup at a time run in a workspace.
 
-use std::{io, path::Path};
+use std::{
+    fs::{File, TryLockError},
+    io,
+    path::Path,
+};
 
-/// Waits until no other setup of this workspace is at work; `on_wait` is called once if there is
-/// one. The lock lasts as long as what is returned.
-///
-/// The lock is an abstract socket: the kernel frees it however the process ends, so there is no
-/// stale lock to clear.
-#[cfg(target_os = "linux")]
-pub(crate) fn wait(root: &Path, mut on_wait: impl FnMut()) -> io::Result<impl Sized> {
-    use std::{
-        hash::{DefaultHasher, Hash, Hasher},
-        os::{
-            linux::net::SocketAddrExt,
-            unix::net::{SocketAddr, UnixListener},
-        },
-        thread::sleep,
-        time::Duration,
-    };
-    // A socket's name is short, a path need not be.
-    let mut hasher = DefaultHasher::new();
-    root.canonicalize()?.hash(&mut hasher);
-    let name =
-        SocketAddr::from_abstract_name(format!("slim-xtask-setup-{:016x}", hasher.finish()))?;
-    let mut waited = false;
-    loop {
-        match UnixListener::bind_addr(&name) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                if !std::mem::replace(&mut waited, true) {
-                    on_wait();
-                }
-                sleep(Duration::from_millis(200));
-            }
-            other => return other,
+/// Waits until no other setup of this workspace runs; calls `on_wait` once if one does. The lock
+/// lasts until the returned file is dropped. The kernel frees it however the process ends, so there
+/// is no stale lock to clear.
+pub(crate) fn wait(root: &Path, on_wait: impl FnOnce()) -> io::Result<File> {
+    let workspace = File::open(root)?;
+    match workspace.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            on_wait();
+            workspace.lock()?;
         }
+        Err(TryLockError::Error(error)) => return Err(error),
     }
+    Ok(workspace)
 }
 
-/// Setup installs on Linux only, so elsewhere there is nothing to guard.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn wait(_root: &Path, _on_wait: impl FnMut()) -> io::Result<impl Sized> {
-    Ok(())
-}
-
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::{

@@ -54,7 +54,7 @@ enum Task {
 
     /// Run the demo
     ///
-    /// The same as `cargo run -p slim-examples --bin demo -- ARGS`, with libtorch installed first.
+    /// The same as `cargo run -p slim-cli -- demo ARGS`, with libtorch installed first.
     /// `cargo xtask demo -- --help` shows the demo's own options.
     #[command(verbatim_doc_comment)]
     Demo {
@@ -67,7 +67,7 @@ enum Task {
     ///
     /// Two runs of `cargo test`: everything that links libtorch, and then the compile errors of the
     /// derive (package slim-ui-tests). Arguments go to the first run only:
-    /// `cargo xtask test resnet`, `cargo xtask test --test suite -- --nocapture`.
+    /// `cargo xtask test resnet`, `cargo xtask test --test api -- --nocapture`.
     ///
     /// `SLIM_DEVICE=cuda cargo xtask test -- --test-threads 4` computes on a GPU.
     #[command(verbatim_doc_comment)]

@@ -1,23 +1,23 @@
-//! Whether the crates can be published.
+//! Checks whether the crates can be published.
 
 use crate::source::cargo;
 use crate::workspace::target;
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
 
-/// Packs slim-derive and slim-runtime in this order, and compiles what crates.io would get, without
-/// libtorch. Nothing is uploaded.
+/// The command that packs slim-derive and slim-runtime, in this order, and compiles the packages
+/// that crates.io would get, without libtorch. Nothing is uploaded.
 pub(crate) fn dry_run() -> Result<Command> {
     let version = cargo(["--version"]).output().context("cannot run cargo")?.stdout;
     let version = String::from_utf8_lossy(&version);
-    // Before, cargo looked for slim-derive on crates.io.
+    // Older versions of cargo look for slim-derive on crates.io.
     ensure!(
         minor(&version).is_none_or(|minor| minor >= 90),
         "cargo 1.90 or newer is needed to publish, this is {version}: `rustup update`"
     );
     let mut publish =
         cargo(["publish", "--dry-run", "--package", "slim-derive", "--package", "slim-runtime"]);
-    // A working tree with changes is checked as it is.
+    // A working tree with uncommitted changes is checked as it is.
     publish
         .args(["--allow-dirty", "--features", "slim-runtime/doc-only", "--target-dir"])
         .arg(target().join("publish"));

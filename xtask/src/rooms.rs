@@ -19,11 +19,11 @@ use syn::{
 struct Crate {
     folder: &'static str,
     order: &'static [&'static str],
-    /// Names in the crate's root that every module may import.
+    /// Names in the crate's root that every module may import, whatever the order.
     exempt: &'static [&'static str],
 }
 
-const CRATES: [Crate; 3] = [
+const CRATES: [Crate; 5] = [
     Crate {
         folder: "slim-runtime/src",
         order: &[
@@ -31,8 +31,9 @@ const CRATES: [Crate; 3] = [
             "slimming", "plan", "select", "surgery", "train", "io", "check", "serve", "prunable",
             "model", "guide",
         ],
-        // One trait has both what layers implement and what users call, so that one `use` brings
-        // all of it. Modules below `prunable` call only the methods that layers implement.
+        // One trait has both the methods that layers implement and the methods that users call, so
+        // that one `use` imports all of them. Modules before `prunable` call only the methods that
+        // layers implement.
         exempt: &["Prunable"],
     },
     Crate {
@@ -50,6 +51,34 @@ const CRATES: [Crate; 3] = [
             "traced",
             "forward",
             "model",
+        ],
+        exempt: &[],
+    },
+    Crate {
+        folder: "slim-zoo/src",
+        order: &[
+            "torchvision",
+            "cifar",
+            "mobile",
+            "densenet",
+            "preresnet",
+            "densenet_cifar",
+            "googlenet",
+            "mobilenet_v2",
+            "mobilenet_v3",
+            "resnet",
+            "shufflenet_v2",
+            "unet",
+            "vgg",
+            "vgg_imagenet",
+        ],
+        exempt: &[],
+    },
+    Crate {
+        folder: "slim-cli/src",
+        order: &[
+            "numbers", "table", "terminal", "passes", "slimming", "device", "network", "data",
+            "model", "files", "options", "report", "train", "prune", "program", "commands",
         ],
         exempt: &[],
     },
@@ -80,7 +109,7 @@ const CRATES: [Crate; 3] = [
 /// Checks all crates.
 ///
 /// # Errors
-/// The lines that import a module that stands behind their own.
+/// Lists the lines that import a module which stands behind their own.
 pub(crate) fn check() -> Result<()> {
     let mut wrong = Vec::new();
     for a_crate in &CRATES {
@@ -101,7 +130,7 @@ struct Import {
     line: usize,
     by: String,
     of: String,
-    /// The name in the crate's root that is imported: the module, or what the root re-exports.
+    /// The imported name in the crate's root: a module, or a name that the root re-exports.
     name: String,
 }
 
@@ -138,7 +167,7 @@ fn against_the_order(a_crate: &Crate, imports: &[Import]) -> Vec<String> {
     wrong
 }
 
-/// All imports between the top-level modules of a crate, tests left out.
+/// All imports between the top-level modules of a crate, without tests.
 fn imports(folder: &Path) -> Result<Vec<Import>> {
     let lib = if folder.join("lib.rs").exists() { "lib.rs" } else { "main.rs" };
     let exports = exports(&parse(&folder.join(lib))?);
@@ -168,7 +197,7 @@ fn parse(file: &Path) -> Result<File> {
     syn::parse_file(&text).with_context(|| format!("cannot parse {}", file.display()))
 }
 
-/// Rust files in a folder and below it, but tests, in a fixed order.
+/// The Rust files in a folder and below it, without tests, sorted.
 fn sources(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let entries =
@@ -189,7 +218,8 @@ fn sources(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// `graph/layer.rs` is `graph::layer`, and `graph/mod.rs` is `graph`. The root has no name.
+/// The module path of a file: `graph/layer.rs` is `graph::layer`, and `graph/mod.rs` is `graph`.
+/// `None` for the root.
 fn module_of(file: &Path) -> Option<Vec<String>> {
     let mut names: Vec<String> =
         file.with_extension("").iter().map(|name| name.to_string_lossy().into_owned()).collect();
@@ -200,7 +230,7 @@ fn module_of(file: &Path) -> Option<Vec<String>> {
     (!names.is_empty() && !root.iter().any(|root| names == *root)).then_some(names)
 }
 
-/// What the root of a crate re-exports, by name: the top-level module that it is from.
+/// The names that the root of a crate re-exports, with the top-level module of each.
 fn exports(root: &File) -> HashMap<String, String> {
     let mut exports = HashMap::new();
     for item in &root.items {
@@ -216,7 +246,7 @@ fn exports(root: &File) -> HashMap<String, String> {
     exports
 }
 
-/// Each path of a use tree. `self` is the path in front of it.
+/// Adds each path of a use tree to `all`. `self` stands for the path in front of it.
 fn flatten(tree: &UseTree, path: &mut Vec<String>, all: &mut Vec<Vec<String>>) {
     match tree {
         UseTree::Path(inner) => {
@@ -232,7 +262,7 @@ fn flatten(tree: &UseTree, path: &mut Vec<String>, all: &mut Vec<Vec<String>>) {
     }
 }
 
-/// Collects what a file names in the root of its crate, and the lines.
+/// Collects the names in the crate's root that a file mentions, and their lines.
 struct Paths {
     module: Vec<String>,
     found: Vec<(String, usize)>,

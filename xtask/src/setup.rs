@@ -11,11 +11,11 @@ use crate::{
 use anyhow::{Context, Result, bail};
 use std::{env, fs, path::Path};
 
-/// When to say that there is nothing to do.
+/// When to report that there is nothing to install.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Report {
     Always,
-    /// On the way to something else.
+    /// Never, since setup is only the first step of another task.
     IfNews,
 }
 
@@ -64,7 +64,7 @@ fn managed(cuda: bool, report: Report) -> Result<()> {
     host::pip()?;
     let _lock = lock::wait(root(), || println!("another setup is at work here: waiting for it"))
         .context("cannot lock the workspace")?;
-    // Once more: another setup may have done it meanwhile.
+    // Checked again: another setup may have installed libtorch meanwhile.
     match plan(inspect(&home), wish) {
         Plan::Ready(flavour) => ready(flavour),
         Plan::Install { flavour, why } => {
@@ -79,14 +79,15 @@ fn managed(cuda: bool, report: Report) -> Result<()> {
 #[derive(Debug, PartialEq, Eq)]
 enum Plan {
     Ready(Flavour),
-    /// `why` is said where something is replaced.
+    /// `why` is the reason, if an earlier install is replaced.
     Install {
         flavour: Flavour,
         why: Option<String>,
     },
 }
 
-/// `wish` is what this machine, or the user, asks for; finding out may take a moment.
+/// Decides what to do. `wish` is the flavour that the user or this machine asks for; calling it may
+/// take a moment.
 fn plan(state: State, wish: impl Fn() -> Flavour) -> Plan {
     match state {
         State::Absent => Plan::Install { flavour: wish(), why: None },
@@ -97,15 +98,15 @@ fn plan(state: State, wish: impl Fn() -> Flavour) -> Plan {
                 Plan::Install { flavour: Flavour::Full, why: Some("it has no CUDA".into()) }
             }
         },
-        // Who once asked for CUDA still wants it.
+        // If the broken install had CUDA, the new one has it, too.
         State::Broken { was, why } => {
             Plan::Install { flavour: was.unwrap_or(Flavour::Lean).max(wish()), why: Some(why) }
         }
     }
 }
 
-/// Checks the user's own libtorch and gives its version, with a blank before it, where it can be
-/// told.
+/// Checks the user's own libtorch. Returns its version with a space before it, or an empty string
+/// if the version is unknown.
 fn own(libtorch: &Path) -> Result<String> {
     const LIBRARIES: [&str; 8] = [
         "libtorch.so",
@@ -135,7 +136,8 @@ fn own(libtorch: &Path) -> Result<String> {
     Ok(format!(" {version}"))
 }
 
-/// A libtorch archive has the file `build-version`, the torch package has `version.py`.
+/// The version of a libtorch: an archive has it in the file `build-version`, the torch package in
+/// `version.py`.
 fn version_of(libtorch: &Path) -> Option<String> {
     if let Ok(version) = fs::read_to_string(libtorch.join("build-version")) {
         return Some(version.trim().to_owned());
@@ -147,7 +149,7 @@ fn version_of(libtorch: &Path) -> Option<String> {
 
 fn expect_version(version: &str, variable: &str) -> Result<()> {
     let plain = version.split('+').next().unwrap_or(version);
-    // The same way out as torch-sys has.
+    // torch-sys skips its version check for this variable, too.
     if plain == VERSION || env::var_os("LIBTORCH_BYPASS_VERSION_CHECK").is_some() {
         return Ok(());
     }

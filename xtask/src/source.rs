@@ -1,4 +1,4 @@
-//! Which libtorch programs are linked with, and how cargo is called so that it takes that one.
+//! Which libtorch programs are linked with, and how to call cargo so that it uses that libtorch.
 
 use crate::workspace::root;
 use std::{
@@ -8,13 +8,13 @@ use std::{
     process::Command,
 };
 
-/// The cargo that runs this program, in the workspace's root.
+/// A command for the cargo that runs this program, in the workspace's root.
 pub(crate) fn cargo<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(args).current_dir(root());
-    // The build of torch-sys depends on these. Children see them exactly as plain cargo does, where
-    // `.cargo/config.toml` sets `LIBTORCH`: one that sees it change compiles torch-sys again, which
-    // takes minutes.
+    // The build of torch-sys depends on these variables. Child processes must see the same values
+    // as plain cargo, for which `.cargo/config.toml` sets `LIBTORCH`: if a value changes, torch-sys
+    // is compiled again, which takes minutes.
     let source = Source::of_this_process();
     if source != Source::Python {
         cargo.env_remove("LIBTORCH_USE_PYTORCH");
@@ -25,7 +25,7 @@ pub(crate) fn cargo<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Comma
     cargo
 }
 
-/// Where the libtorch comes from that programs are linked with.
+/// The origin of the libtorch that programs are linked with.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// `.libtorch/`, kept by this program.
@@ -45,8 +45,9 @@ impl Source {
         )
     }
 
-    /// As torch-sys does, where `LIBTORCH_USE_PYTORCH` wins whatever its value, except that an
-    /// empty variable is unset. Cargo sets `LIBTORCH` to `managed` if the user does not.
+    /// Chooses like torch-sys, where `LIBTORCH_USE_PYTORCH` wins whatever its value, except that an
+    /// empty variable counts as unset. Cargo sets `LIBTORCH` to `managed` if the user does not set
+    /// it.
     fn choose(libtorch: Option<&OsStr>, use_pytorch: Option<&OsStr>, managed: &Path) -> Self {
         if use_pytorch.is_some_and(|value| !value.is_empty()) {
             return Self::Python;
@@ -60,7 +61,7 @@ impl Source {
     }
 }
 
-/// The same folder, also through links.
+/// Whether two paths are the same folder, also through links.
 fn same(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }

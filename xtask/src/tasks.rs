@@ -1,4 +1,4 @@
-//! demo, test and ci: setup, and then cargo.
+//! The tasks `demo`, `test` and `ci`, which run setup and then cargo.
 
 use crate::{
     publish,
@@ -17,15 +17,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// All packages that link libtorch. The same selection everywhere, so that nothing is compiled
+/// All packages that link libtorch. Every task uses this selection, so that nothing is compiled
 /// twice.
 const LINKED: [&str; 3] = ["--workspace", "--exclude", "slim-ui-tests"];
-/// Built with `tch/doc-only`, which must not be unified with the others.
+/// Built with `tch/doc-only`, which must not be unified with the features of the others.
 const UI: [&str; 2] = ["--package", "slim-ui-tests"];
 
 pub(crate) fn demo(args: &[OsString]) -> Result<ExitCode> {
     setup::run(false, Report::IfNews)?;
-    let mut demo = cargo(["run", "--package", "slim-examples", "--bin", "demo", "--"]);
+    let mut demo = cargo(["run", "--package", "slim-cli", "--", "demo"]);
     run(demo.args(args))
 }
 
@@ -40,19 +40,17 @@ pub(crate) fn test(args: &[OsString], test_args: &[OsString]) -> Result<ExitCode
     if code != ExitCode::SUCCESS { Ok(code) } else { run(&mut cargo_on("test", &UI, &[])) }
 }
 
-/// A check's name, and the command that makes it.
+/// A check's name, and the command that runs it.
 type Step = (&'static str, Command);
 
 fn checks() -> Result<Vec<Step>> {
     let deny = ["--all-targets", "--", "--deny", "warnings"];
     let mut doc = cargo_on("doc", &LINKED, &["--no-deps"]);
     doc.env("RUSTDOCFLAGS", "--deny warnings");
-    let mut demo =
-        cargo(["run", "--package", "slim-examples", "--bin", "demo", "--", "--smoke", "--out"]);
+    let mut demo = cargo(["run", "--package", "slim-cli", "--", "demo", "--smoke", "--out"]);
     demo.arg(target().join("ci-demo"));
     let reports = target().join("ci-reports");
-    let mut report =
-        cargo(["run", "--package", "slim-examples", "--example", "report", "--", "--out"]);
+    let mut report = cargo(["run", "--package", "slim-cli", "--", "report", "--out"]);
     report.arg(&reports);
     let passes = target().join("ci-passes");
     let mut rooms = Command::new(env::current_exe()?);
@@ -75,32 +73,27 @@ fn checks() -> Result<Vec<Step>> {
         ("documentation", doc),
         ("demo", demo),
         ("quickstart", cargo(["run", "--package", "slim-examples", "--example", "quickstart"])),
-        (
-            "absorb",
-            cargo(["run", "--package", "slim-examples", "--example", "absorb", "--", "--smoke"]),
-        ),
+        ("absorb", cargo(["run", "--package", "slim-bench", "--bin", "absorb", "--", "--smoke"])),
         ("residual", cargo(["run", "--package", "slim-examples", "--example", "residual"])),
         ("passes", passes_on_digits(&passes)),
         ("reports", report),
         ("reports, in a browser", look),
-        // What crates.io has of slim-runtime's range: there is no tch 0.25.
-        ("tch 0.24", versions::check("0.24.0")?),
+        // The newest tch in the range of slim-runtime; everything else here runs with tch 0.24.
         ("tch 0.26", versions::check("0.26.0")?),
         ("publishing", publish::dry_run()?),
     ])
 }
 
-/// Train, prune and fine-tune, twice over, a small VGG.
+/// Trains, prunes and fine-tunes a small VGG, in two passes.
 fn passes_on_digits(folder: &Path) -> Command {
-    // What is there from another run would be gone on with.
+    // `iterate` would continue an earlier run in this folder.
     let _ = fs::remove_dir_all(folder);
     let mut iterate = cargo([
         "run",
         "--package",
-        "slim-examples",
-        "--bin",
-        "iterate",
+        "slim-cli",
         "--",
+        "iterate",
         "--dataset",
         "digits",
         "--cfg",
@@ -140,7 +133,8 @@ pub(crate) fn ci() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What was done, how it ended and how long it took; printed at the end, however that comes.
+/// The steps of `ci`: name, whether it passed, and duration. Printed when dropped, so also after a
+/// failure.
 #[derive(Default)]
 struct Summary(Vec<(&'static str, bool, Duration)>);
 
@@ -185,14 +179,14 @@ fn cargo_on(command: &str, packages: &[&str], args: &[&str]) -> Command {
     cargo
 }
 
-/// Runs a command that talks to the user itself, and hands its exit code on.
+/// Runs a command that talks to the user itself, and returns its exit code.
 pub(crate) fn run(command: &mut Command) -> Result<ExitCode> {
     let status = command
         .status()
         .with_context(|| format!("cannot run {}", command.get_program().display()))?;
     Ok(match status.code() {
         Some(0) => ExitCode::SUCCESS,
-        // Ended by a signal, or with a code that is no byte.
+        // `FAILURE` if a signal ended the command, or if the code does not fit a byte.
         code => {
             code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
         }

@@ -1,5 +1,5 @@
-//! The versions of tch that slim-runtime works with: the workspace, compiled with each of them, and
-//! without libtorch.
+//! Checks that the workspace compiles with each version of tch that slim-runtime supports, without
+//! libtorch.
 
 use crate::source::cargo;
 use crate::workspace::{root, target};
@@ -16,12 +16,12 @@ use std::{fs::remove_dir as unlink, os::windows::fs::symlink_dir as symlink};
 #[cfg(unix)]
 use std::{fs::remove_file as unlink, os::unix::fs::symlink};
 
-/// The version that the workspace's manifest asks for.
+/// The version of tch that the workspace's manifest requires.
 const PINNED: &str = "\"=0.24.0\"";
 
-/// Compiles, with one version of tch, slim-runtime and all that is built on it here: the zoo, the
-/// examples and the tests, with what the macros make of them. With `doc-only`, which must not meet
-/// the crates that link libtorch, so in a workspace of its own.
+/// The command that checks slim-runtime, and the zoo, the examples and the tests with their
+/// expanded macros, with one version of tch. It uses `doc-only`, which must not be unified with the
+/// features of crates that link libtorch, and so a workspace of its own.
 pub(crate) fn check(version: &str) -> Result<Command> {
     let all = target().join("versions");
     let workspace = all.join(version);
@@ -36,7 +36,7 @@ pub(crate) fn check(version: &str) -> Result<Command> {
         "xtask",
         "--all-targets",
     ]);
-    // One folder for all versions, so that what does not depend on tch is compiled once.
+    // One folder for all versions, so that crates that do not depend on tch are compiled once.
     check
         .args(["--features", "slim-runtime/doc-only", "--target-dir"])
         .arg(all.join("target"))
@@ -44,13 +44,23 @@ pub(crate) fn check(version: &str) -> Result<Command> {
     Ok(check)
 }
 
-/// This workspace with another tch: a manifest and a lock of its own, and links to the packages.
+/// Sets up this workspace with another tch: a manifest and a lock file of its own, and links to the
+/// packages.
 fn mirror(folder: &Path, version: &str) -> Result<()> {
     fs::create_dir_all(folder)?;
-    for package in ["slim-derive", "slim-runtime", "examples", "tests", "bench", "xtask"] {
+    for package in [
+        "slim-derive",
+        "slim-runtime",
+        "slim-zoo",
+        "slim-cli",
+        "examples",
+        "tests",
+        "bench",
+        "xtask",
+    ] {
         link(&root().join(package), &folder.join(package))?;
     }
-    // What cargo need not change in it stays as it is.
+    // cargo keeps the locked versions that it need not change.
     fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock"))?;
     let manifest = fs::read_to_string(root().join("Cargo.toml"))?;
     ensure!(
@@ -61,7 +71,7 @@ fn mirror(folder: &Path, version: &str) -> Result<()> {
     Ok(())
 }
 
-/// A link to `original`, also where there is one to something else.
+/// Makes `link` a link to `original`, in place of an earlier link.
 fn link(original: &Path, link: &Path) -> io::Result<()> {
     match unlink(link) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),

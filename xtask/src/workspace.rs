@@ -1,4 +1,4 @@
-//! Where the workspace is, and how sizes and times are written.
+//! The paths of the workspace, and the spelling of sizes and times.
 
 use std::{
     env, fs, io,
@@ -12,7 +12,7 @@ pub(crate) fn root() -> &'static Path {
     here.parent().unwrap_or(here)
 }
 
-/// Where compiled programs go.
+/// The folder that cargo compiles into.
 pub(crate) fn target() -> PathBuf {
     root().join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }

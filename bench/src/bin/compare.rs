@@ -1,5 +1,5 @@
-//! slim against PyTorch and Torch-Pruning: `cargo xtask bench` installs what this needs, and runs
-//! it.
+//! Compares slim with PyTorch and Torch-Pruning. `cargo xtask bench` installs the packages that
+//! this program needs, and runs it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,8 +10,9 @@ use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use slim_bench::comparison::{self, Options, Part};
 use slim_bench::network::Network;
-use slim_examples::device::{DeviceOptions, from_env};
-use slim_examples::program::{self, say};
+use slim_cli::device::{DeviceOptions, from_env};
+use slim_cli::program;
+use slim_cli::terminal::say;
 
 /// Runs slim, PyTorch and Torch-Pruning in turn on the same weights, threads and inputs, and prints
 /// a table of ratios.
@@ -71,7 +72,7 @@ fn run(cli: Cli) -> Result<()> {
     Ok(())
 }
 
-/// All where none is named.
+/// The named values, or all values if none is named.
 fn chosen<T: ValueEnum>(named: Vec<T>) -> Vec<T> {
     if named.is_empty() { T::value_variants().iter().map(T::clone).collect() } else { named }
 }

@@ -1,4 +1,4 @@
-//! What slimming costs, in time and memory, by parameter and by channel.
+//! Measures the cost of slimming in time and memory, by parameter and by channel.
 
 use std::cell::RefCell;
 use std::env;
@@ -10,9 +10,10 @@ use slim_bench::memory::peak;
 use slim_bench::network::Network;
 use slim_bench::subject::{RATIO, Subject};
 use slim_bench::timing::{in_turn, median, passes, timed};
-use slim_examples::numbers::grouped;
-use slim_examples::program::{self, say};
-use slim_examples::table;
+use slim_cli::numbers::grouped;
+use slim_cli::program;
+use slim_cli::table;
+use slim_cli::terminal::say;
 use slim_runtime::{LayerPlan, Plan, Prunable};
 use tch::Device;
 
@@ -82,7 +83,7 @@ fn run(cli: &Cli) -> Result<()> {
 fn row(network: Network, rounds: usize) -> Result<Vec<String>> {
     let mut subject = Subject::new(network, Device::Cpu)?;
     let plan = subject.plan()?;
-    // Four contenders have the one network, each in its turn.
+    // The four contenders share one network.
     let cell = RefCell::new(&mut subject);
     let dependencies = || {
         cell.borrow_mut().restore();
@@ -127,7 +128,7 @@ fn seconds<T>(work: impl FnOnce() -> Result<T>) -> Result<f64> {
     Ok(timed(Device::Cpu, work)?.1)
 }
 
-/// Bytes of the tensors that surgery makes, and of the largest that there was.
+/// The bytes of the tensors that surgery makes, plus those of the largest tensor before it.
 fn bound(plan: &Plan) -> u64 {
     let bytes = |shape: Vec<i64>| 4 * shape.iter().product::<i64>().unsigned_abs();
     let tensors = |layer: &LayerPlan| {
@@ -144,7 +145,7 @@ fn bound(plan: &Plan) -> u64 {
     made + shapes.into_iter().map(|(before, _)| bytes(before)).max().unwrap_or(0)
 }
 
-/// By a process of its own: see [`peak`].
+/// The peak memory of surgery in bytes, measured in a process of its own, as [`peak`] requires.
 fn peak_of(network: Network) -> Result<u64> {
     let mut command = Command::new(env::current_exe()?);
     command.args([
@@ -164,7 +165,8 @@ fn peak_of(network: Network) -> Result<u64> {
 }
 
 fn surgery_peak(network: Network) -> Result<u64> {
-    // The first surgery of a process brings code of libtorch into memory.
+    // The first surgery of a process loads code of libtorch into memory, which is not to be
+    // counted.
     Subject::new(Network::Vgg11, Device::Cpu)?.net.slim(RATIO)?;
     let mut subject = Subject::new(network, Device::Cpu)?;
     let plan = subject.plan()?;

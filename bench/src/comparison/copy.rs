@@ -1,4 +1,4 @@
-//! Slimming, against the least that it could do: copying what stays.
+//! Slimming, against the least work that it could do: copying the tensors that stay.
 
 use anyhow::Result;
 use slim_runtime::{LayerPlan, Plan, Prunable};
@@ -36,7 +36,8 @@ pub(super) fn rows(setup: &Setup, network: Network) -> Result<Vec<Row>> {
     ])
 }
 
-/// Tensors as those that slimming makes; what it does not change, it does not copy.
+/// Tensors of the same shapes as those that slimming makes. Slimming does not copy tensors that
+/// keep their shape.
 fn kept(plan: &Plan, device: Device) -> Vec<Tensor> {
     let shapes = |layer: &LayerPlan| {
         let changed = layer.tensors.iter().filter(|tensor| {

@@ -1,7 +1,7 @@
 //! Forward passes of the same slimmed network, by PyTorch and by slim.
 
 use anyhow::{Context, Result};
-use slim_examples::network::Net;
+use slim_cli::network::Net;
 use slim_runtime::{Prunable, Slimming, checkpoint, deploy};
 use tch::Tensor;
 use tch::nn::ModuleT;
@@ -15,7 +15,8 @@ use crate::subject::{RATIO, Subject};
 use crate::timing::{Contender, in_turn, passes, timed};
 
 const BATCHES: [i64; 2] = [1, 8];
-/// Of single precision over a hundred layers, by the largest output.
+/// The tolerance of outputs, as a share of the largest: rounding of single precision over a hundred
+/// layers.
 const TOLERANCE: f64 = 1e-3;
 
 const OVER_EAGER: f64 = 1.5;
@@ -69,7 +70,7 @@ impl<'s> Contest<'s> {
         Ok(Self { setup, slimmed, deployed, images, batch })
     }
 
-    /// Checks that all compute the same.
+    /// Checks that all contenders compute the same output.
     fn agree(&self) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         let expected = self.output(Model::Slimmed)?;

@@ -1,4 +1,4 @@
-//! slim against PyTorch and Torch-Pruning, on the same weights, threads and inputs, in turn.
+//! Compares slim with PyTorch and Torch-Pruning, in turn, on the same weights, threads and inputs.
 
 mod copy;
 mod forward;
@@ -31,36 +31,37 @@ pub enum Part {
     Forward,
 }
 
-/// What is compared, and how.
+/// The options of a comparison.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Python with torch, torchvision, torch-pruning and safetensors.
     pub python: PathBuf,
-    /// Where both sides compute.
+    /// The device on which both sides compute.
     pub device: Device,
-    /// Threads of both sides.
+    /// The number of threads of each side.
     pub threads: i32,
-    /// Rounds in turn.
+    /// The number of rounds; in each, all contenders take a turn.
     pub rounds: usize,
-    /// Which parts.
+    /// The parts of the comparison that are run.
     pub parts: Vec<Part>,
-    /// Which networks, of those that a part is about.
+    /// The networks that are compared. A part skips those that it does not cover.
     pub networks: Vec<Network>,
 }
 
-/// Both sides, ready.
+/// What all parts of a comparison share.
 struct Setup<'o> {
     options: &'o Options,
-    /// Contenders of one contest share it.
+    /// The process of PyTorch's side, which the contenders of one contest share.
     peer: RefCell<Peer>,
-    /// Files that go from one side to the other.
+    /// The folder of the files that one side writes for the other.
     folder: TempDir,
 }
 
-/// Makes all comparisons; `say` is told what is at work.
+/// Runs all comparisons. Calls `say` with a description of each before it starts.
 ///
 /// # Errors
-/// The sides do not agree on what they leave or compute, by layer; one of them fails.
+/// The sides do not leave the same weights, or do not compute the same outputs; the error names the
+/// layers. Or one of the sides fails.
 pub fn run(options: &Options, mut say: impl FnMut(&str)) -> Result<Report> {
     tch::set_num_threads(options.threads);
     let (peer, greeting) = Peer::start(&options.python, options.threads, options.device)?;
@@ -120,7 +121,7 @@ impl Part {
         }
     }
 
-    /// What has to be known to read its rows.
+    /// The notes that explain the rows of this part.
     fn notes(self) -> &'static [&'static str] {
         match self {
             Part::Prune => &prune::NOTES,
@@ -136,12 +137,12 @@ impl Part {
 }
 
 impl Setup<'_> {
-    /// Has something done by PyTorch's side.
+    /// Sends a request to PyTorch's side, and waits until it is done.
     fn ask(&self, request: &Request) -> Result<()> {
         self.peer.borrow_mut().ask::<Done>(request).map(|Done {}| ())
     }
 
-    /// A contender on PyTorch's side, given what it runs by the number of passes.
+    /// A contender on PyTorch's side. `request` makes its request from the number of passes.
     fn theirs<'c>(&'c self, request: impl Fn(usize) -> Request + 'c) -> Contender<'c> {
         Box::new(move |passes| Ok(self.peer.borrow_mut().ask::<Seconds>(&request(passes))?.seconds))
     }
@@ -150,7 +151,7 @@ impl Setup<'_> {
         self.folder.path().join(name)
     }
 
-    /// Gives PyTorch's side a network with the weights of a file.
+    /// Has PyTorch's side load a network with the weights of a file.
     fn load(&self, model: Model, network: Network, weights: &Path) -> Result<()> {
         self.ask(&Request::Load {
             model,
@@ -160,7 +161,7 @@ impl Setup<'_> {
         })
     }
 
-    /// Gives PyTorch's side images.
+    /// Has PyTorch's side read these images.
     fn show(&self, images: &Tensor) -> Result<()> {
         let file = self.file("images.safetensors");
         Tensor::write_safetensors(&[("input", images.to_device(Device::Cpu))], &file)?;

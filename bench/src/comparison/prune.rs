@@ -27,7 +27,7 @@ pub(super) const NOTES: [&str; 3] = [
     "Torch-Pruning traces a forward pass of one image, of the size that the network was made for",
 ];
 
-/// How many times as fast slim is to be.
+/// The target: how many times as fast as Torch-Pruning slim should be.
 fn target(network: Network) -> Option<f64> {
     match network {
         Network::Vgg19 => Some(10.),
@@ -64,16 +64,16 @@ pub(super) fn rows(setup: &Setup, network: Network) -> Result<Vec<Row>> {
     ])
 }
 
-/// Prunes the dense network, and says how long it took.
+/// Prunes the dense network. Returns the seconds that it took.
 fn prune(subject: &mut Subject, slimming: &Slimming) -> Result<f64> {
     subject.restore();
     let net = &mut subject.net;
-    // What it returns is dropped after the clock has stopped.
+    // The result is dropped after the clock has stopped.
     let (_slimmed, seconds) = timed(subject.vs.device(), || Ok(net.apply(&net.plan(slimming)?)?))?;
     Ok(seconds)
 }
 
-/// Checks that both sides leave the same.
+/// Checks that both sides leave the same weights.
 fn agree(
     setup: &Setup,
     subject: &mut Subject,

@@ -17,7 +17,7 @@ use crate::timing::timed;
 const BATCH: i64 = 64;
 const FACTOR: f64 = 1e-4;
 const TARGET: f64 = 0.01;
-/// A training step takes a second.
+/// The largest number of rounds, since a training step takes a second.
 const MOST_ROUNDS: usize = 7;
 
 pub(super) fn rows(setup: &Setup, network: Network) -> Result<Vec<Row>> {
@@ -32,8 +32,8 @@ pub(super) fn rows(setup: &Setup, network: Network) -> Result<Vec<Row>> {
             let loss = subject.net.forward_t(&images, true).cross_entropy_for_logits(&labels);
             optimizer.zero_grad();
             loss.backward();
-            // On a GPU this is what the host spends on it: the device is not waited for, as
-            // training does not.
+            // On a GPU this is the time of the host: the clock does not wait for the device, since
+            // training does not wait for it, either.
             let begun = Instant::now();
             subject.net.add_l1_subgradient(FACTOR)?;
             let seconds = begun.elapsed().as_secs_f64();

@@ -1,5 +1,4 @@
-//! PyTorch's side: a Python process that computes when it is asked to, and otherwise waits for the
-//! next line.
+//! PyTorch's side: a Python process that reads requests, one line each, and answers them.
 
 mod protocol;
 
@@ -16,25 +15,25 @@ pub use protocol::{Done, Greeting, Input, Model, Request, Seconds};
 
 const SCRIPT: &str = include_str!("../../python/peer.py");
 
-/// What it imports.
+/// The packages that the script imports.
 const PACKAGES: &str = "torch, torchvision, torch-pruning, safetensors and numpy";
 
-/// The process, which ends when this is dropped.
+/// The Python process, which ends when this value is dropped.
 #[derive(Debug)]
 pub struct Peer {
     child: Child,
     requests: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
-    /// What it prints, of which the last lines say why it ended.
+    /// The standard error of the process; its last lines say why the process ended.
     errors: File,
 }
 
 impl Peer {
-    /// Starts `python` and tells it threads and device. It needs torch, torchvision, torch-pruning
-    /// and safetensors.
+    /// Starts `python` and sends it the number of threads and the device. The Python needs torch,
+    /// torchvision, torch-pruning, safetensors and numpy.
     ///
     /// # Errors
-    /// It does not start, or lacks a package, or has no such device.
+    /// The process does not start, a package is missing, or there is no such device.
     pub fn start(python: &Path, threads: i32, device: Device) -> Result<(Self, Greeting)> {
         let errors = tempfile::tempfile()?;
         let mut command = Command::new(python);
@@ -60,7 +59,7 @@ impl Peer {
     /// Sends a request, and waits for its answer.
     ///
     /// # Errors
-    /// What went wrong on the other side, or its end.
+    /// An error on the other side, or the end of its process.
     pub fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T> {
         let mut line = serde_json::to_string(request)?;
         line.push('\n');
@@ -76,7 +75,8 @@ impl Peer {
 
     fn last_words(&mut self) -> String {
         let mut text = String::new();
-        // What cannot be read is left out: the process has ended, and that is the error.
+        // If the text cannot be read, it is left out: the end of the process is the error to
+        // report.
         let _ = self.errors.rewind().and_then(|()| self.errors.read_to_string(&mut text));
         let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         lines[lines.len().saturating_sub(5)..].iter().map(|line| format!("\n  {line}")).collect()
@@ -85,7 +85,7 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // At the end of its input it ends by itself, but not while it computes.
+        // The process ends by itself at the end of its input, but not while it computes.
         self.requests = None;
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -109,7 +109,7 @@ mod tests {
             start("/nowhere/python3"),
             "cannot start /nowhere/python3: No such file or directory (os error 2)"
         );
-        // It reads no line, and ends.
+        // The program `true` reads no line, and ends.
         assert_eq!(
             start("true"),
             "true needs torch, torchvision, torch-pruning, safetensors and numpy: `cargo xtask bench` installs them: PyTorch's side has ended"

@@ -1,4 +1,4 @@
-//! What is said between the two sides: one JSON object a line.
+//! The protocol between the two sides: one JSON object per line.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,11 +14,11 @@ use tch::Device;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Model {
-    /// As it was trained.
+    /// The network before slimming.
     Dense,
-    /// What slimming left.
+    /// The slimmed network.
     Slimmed,
-    /// That, by `torch.jit.optimize_for_inference`.
+    /// The slimmed network, optimised by `torch.jit.optimize_for_inference`.
     Optimized,
 }
 
@@ -26,30 +26,31 @@ pub enum Model {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Input {
-    /// The only ones.
+    /// The only set of images.
     Images,
 }
 
-/// What the peer is asked to do; its fields are the arguments of the method of that name.
+/// A request to the peer. The peer has a method of the same name for each variant; the fields are
+/// the method's arguments.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the methods say what they are")]
 pub enum Request {
-    /// Says how to compute; answered by a [`Greeting`].
+    /// Sets the threads and the device; answered by a [`Greeting`].
     Hello { threads: i32, device: String },
     /// Builds a network as wide as its weights.
     Load { model: Model, network: String, classes: i64, weights: PathBuf },
-    /// Reads images.
+    /// Reads images from a file.
     Input { input: Input, file: PathBuf },
-    /// Prepares a network for serving.
+    /// Optimises a network for inference.
     Optimize { model: Model, of: Model, input: Input },
-    /// Prunes copies by Torch-Pruning; answered by [`Seconds`].
+    /// Prunes copies with Torch-Pruning; answered by [`Seconds`].
     Prune { model: Model, input: Input, everywhere: bool, passes: usize },
-    /// Prunes a copy, and writes what is left.
+    /// Prunes a copy, and writes its weights to a file.
     Pruned { model: Model, input: Input, everywhere: bool, file: PathBuf },
     /// Runs forward passes; answered by [`Seconds`].
     Forward { model: Model, input: Input, passes: usize },
-    /// Writes what a network makes of the images.
+    /// Writes a network's output for the images to a file.
     Output { model: Model, input: Input, file: PathBuf },
     /// Drops networks and images.
     Forget,
@@ -61,27 +62,27 @@ impl fmt::Display for Request {
     }
 }
 
-/// What the peer is.
+/// The answer to [`Request::Hello`].
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Greeting {
-    /// Of its packages.
+    /// The versions of the peer's packages, by package.
     pub versions: BTreeMap<String, String>,
-    /// Threads that it computes with.
+    /// The number of threads that the peer computes with.
     pub threads: i32,
 }
 
-/// How long each pass took.
+/// The duration of each pass.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Seconds {
-    /// By pass.
+    /// The seconds of each pass.
     pub seconds: Vec<f64>,
 }
 
-/// Nothing but that it is done.
+/// The answer to a request that returns no values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Done {}
 
-/// A device as PyTorch calls it.
+/// PyTorch's name of a device.
 pub(super) fn device(device: Device) -> String {
     match device {
         Device::Cuda(number) => format!("cuda:{number}"),
@@ -92,7 +93,7 @@ pub(super) fn device(device: Device) -> String {
 /// Reads an answer.
 ///
 /// # Errors
-/// What the peer says that went wrong, its traceback. A line that is no answer.
+/// The peer reports an error, with its traceback; or the line is not the expected answer.
 pub(super) fn answer<T: DeserializeOwned>(line: &str) -> Result<T> {
     let value: Value =
         serde_json::from_str(line).map_err(|error| anyhow!("no answer, but {line:?} ({error})"))?;
@@ -138,7 +139,7 @@ mod tests {
         Ok(())
     }
 
-    /// The script and this file say the same.
+    /// The script has a method for each request, with the same arguments.
     #[test]
     fn every_request_is_a_method_with_its_arguments() -> Result<()> {
         let (model, input, file) = (Model::Dense, Input::Images, PathBuf::new());
@@ -155,7 +156,7 @@ mod tests {
         ];
         let (_, methods) = super::super::SCRIPT.split_once("class Peer").unwrap();
         for request in requests {
-            // serde_json's map is in the order of the names.
+            // serde_json's map is sorted by name, so the arguments are sorted, too.
             let Value::Object(mut fields) = serde_json::to_value(&request)? else {
                 panic!("no object: {request}")
             };

@@ -1,20 +1,20 @@
-//! Which attributes of the user's stand above which of the generated items.
+//! Which of the user's attributes each generated item carries.
 
 use proc_macro2::Ident;
 use syn::spanned::Spanned;
 use syn::{AttrStyle, Attribute, Meta};
 
-/// Those without which an item is not there.
+/// The `#[cfg]` attributes, which decide whether an item exists.
 pub(super) fn cfgs(attrs: &[Attribute]) -> Vec<Attribute> {
     kept(attrs, &["cfg"])
 }
 
-/// All, above the function that is called.
+/// All attributes, for the function that users call.
 pub(super) fn front(attrs: &[Attribute]) -> Vec<Attribute> {
     attrs.iter().map(outer).collect()
 }
 
-/// Those that say something about a body, above the real one.
+/// The attributes that concern a body, for the real body.
 pub(super) fn real(attrs: &[Attribute]) -> Vec<Attribute> {
     kept(
         attrs,
@@ -22,7 +22,8 @@ pub(super) fn real(attrs: &[Attribute]) -> Vec<Attribute> {
     )
 }
 
-/// Those above the symbolic copy of a body, in which nothing is reported again.
+/// The attributes for the symbolic copy of a body, without those by which a lint would be reported
+/// again.
 pub(super) fn copy(attrs: &[Attribute]) -> Vec<Attribute> {
     kept(attrs, &["allow", "cfg", "expect", "track_caller"])
 }
@@ -32,8 +33,8 @@ fn kept(attrs: &[Attribute], names: &[&str]) -> Vec<Attribute> {
     attrs.iter().filter(is_kept).map(outer).collect()
 }
 
-/// In front of its item, where it may have stood inside. `#[expect(…)]` is `#[allow(…)]`: of
-/// several functions with it, not all would fulfil it.
+/// The attribute as an outer attribute, also if it was an inner one. `#[expect(…)]` becomes
+/// `#[allow(…)]`, since not all of the generated functions would fulfil the expectation.
 fn outer(attr: &Attribute) -> Attribute {
     let mut attr = Attribute { style: AttrStyle::Outer, ..attr.clone() };
     if let Meta::List(list) = &mut attr.meta

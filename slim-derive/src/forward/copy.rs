@@ -1,8 +1,8 @@
-//! The tokens of a body, for symbolic tensors.
+//! Copies the tokens of a body for symbolic tensors.
 //!
-//! Tokens keep their places, so that rustc's errors and `Location::caller()` are the user's. The
-//! name of a tensor is shadowed by an import around the copy; here are the calls and paths for
-//! which that is not enough.
+//! Tokens keep their spans, so that rustc's errors and `Location::caller()` point at the user's
+//! code. An import around the copy shadows the name of the tensor type; this module rewrites the
+//! calls and paths for which that is not enough.
 
 use proc_macro2::{Delimiter, Group, Ident, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
@@ -13,7 +13,7 @@ use syn::{Expr, ItemUse, Path, Token, UseTree};
 use super::names;
 use crate::tokens::peeled;
 
-/// Functions on lists of tensors, in which real and symbolic ones may stand.
+/// Functions on lists of tensors, which may mix real and symbolic tensors.
 const LISTS: &[&str] = &[
     "cat",
     "concat",
@@ -30,7 +30,7 @@ const LISTS: &[&str] = &[
 
 pub(super) struct SymbolicCopy<'a> {
     pub(super) krate: &'a Path,
-    /// The name of a tensor.
+    /// The user's name of the tensor type.
     pub(super) tensor: &'a Ident,
 }
 
@@ -91,7 +91,8 @@ impl SymbolicCopy<'_> {
         name == "Tensor" || *self.tensor == name
     }
 
-    /// `.forward_t(xs, train)`, `ModuleT::forward_t`, `<T as ModuleT>::forward_t` and the like.
+    /// Rewrites the forward pass of a module: `.forward_t(xs, train)`, `ModuleT::forward_t`,
+    /// `<T as ModuleT>::forward_t`, and the same with `forward`.
     fn module(&self, out: &mut Vec<TokenTree>, ident: Ident, rest: &mut Rest) {
         let (krate, is_t) = (self.krate, ident == "forward_t");
         let (name, of_trait, arguments) = match is_t {
@@ -112,7 +113,7 @@ impl SymbolicCopy<'_> {
             && ends_in_colons(out)
         {
             let end = out.split_off(out.len() - 3);
-            // The path of the trait, up to `as`; `pop_path` takes it with the colons behind it.
+            // Removes the path of the trait, back to `as`; `pop_path` needs the colons behind it.
             out.extend(end[1..].to_vec());
             pop_path(out);
             out.extend(path);
@@ -126,7 +127,7 @@ impl SymbolicCopy<'_> {
         }
     }
 
-    /// `functional::map(&xs, |xs| …)`: the closure is for real tensors, and stays as it is.
+    /// Rewrites `functional::map(&xs, |xs| …)`. The closure takes real tensors, and stays as it is.
     fn on_real_tensors(
         &self,
         out: &mut Vec<TokenTree>,
@@ -151,7 +152,7 @@ impl SymbolicCopy<'_> {
         out.push(same_group(&group, arguments));
     }
 
-    /// `&[a, b]` or `&vec![a, b]`, whose elements become symbolic; any other argument.
+    /// Copies an argument. The elements of `&[a, b]` or `&vec![a, b]` become symbolic.
     fn list(&self, argument: &Expr) -> TokenStream {
         let Expr::Reference(reference) = peeled(argument) else { return self.of(argument) };
         let and = &reference.and_token;
@@ -181,7 +182,7 @@ impl SymbolicCopy<'_> {
         quote!(#(#lifted),*)
     }
 
-    /// `use tch::{Kind, Tensor};` in a body.
+    /// Rewrites an import in a body, such as `use tch::{Kind, Tensor};`.
     fn import(&self, keyword: Ident, rest: &mut Rest) -> TokenStream {
         let mut tokens = TokenStream::from(TokenTree::from(keyword));
         for token in rest.by_ref() {
@@ -206,7 +207,7 @@ impl SymbolicCopy<'_> {
     }
 }
 
-/// An import without tensors, and under which names they were imported.
+/// An import without `Tensor`. The names under which it was imported are added to `names`.
 fn without_tensor(tree: UseTree, is_inside: bool, names: &mut Vec<Ident>) -> Option<UseTree> {
     match tree {
         UseTree::Path(mut path) => {
@@ -230,7 +231,7 @@ fn without_tensor(tree: UseTree, is_inside: bool, names: &mut Vec<Ident>) -> Opt
     }
 }
 
-/// What a function is called with, if it is called and its arguments are expressions.
+/// The arguments of a call, if a call comes next and its arguments are expressions.
 fn called(rest: &mut Rest) -> Option<(Group, Arguments)> {
     match rest.peek()? {
         TokenTree::Group(group) if group.delimiter() == Delimiter::Parenthesis => {
@@ -251,7 +252,7 @@ pub(super) fn is_punct(token: Option<&TokenTree>, char: char) -> bool {
     matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == char)
 }
 
-/// Whether a method's name comes next, and not the end of a range.
+/// Whether a method's name comes next: after `.`, but not after the `..` of a range.
 fn is_method(out: &[TokenTree]) -> bool {
     is_punct(out.last(), '.') && !is_punct(out.iter().rev().nth(1), '.')
 }
@@ -260,13 +261,13 @@ fn ends_in_colons(out: &[TokenTree]) -> bool {
     matches!(out, [.., a, b] if is_punct(Some(a), ':') && is_punct(Some(b), ':'))
 }
 
-/// Whether the tokens end in a segment like this and `::`.
+/// Whether the tokens end in a segment for which `is_it` holds, and `::`.
 fn ends_in(out: &[TokenTree], is_it: impl Fn(&Ident) -> bool) -> bool {
     let [.., TokenTree::Ident(segment), _, _] = out else { return false };
     ends_in_colons(out) && is_segment(&out[..out.len() - 2]) && is_it(segment)
 }
 
-/// Whether the path so far is that of a module; `None` if there is none.
+/// Whether the path at the end is that of a module; `None` if there is no path.
 pub(super) fn ends_in_module(out: &[TokenTree]) -> Option<bool> {
     if !ends_in_colons(out) {
         return None;
@@ -274,12 +275,13 @@ pub(super) fn ends_in_module(out: &[TokenTree]) -> Option<bool> {
     Some(ends_in(out, |segment| !is_type(segment)))
 }
 
-/// Types are written in camel case, modules are not.
+/// Whether a segment is a type: types begin with a capital, modules do not.
 fn is_type(segment: &Ident) -> bool {
     segment.to_string().trim_start_matches("r#").starts_with(char::is_uppercase)
 }
 
-/// Whether the last token is a segment of a path: no lifetime, and no keyword that is none.
+/// Whether the last token is a segment of a path: not a lifetime, and not a keyword, except those
+/// that may stand in paths.
 fn is_segment(out: &[TokenTree]) -> bool {
     let Some((TokenTree::Ident(ident), before)) = out.split_last() else { return false };
     let name = ident.to_string();

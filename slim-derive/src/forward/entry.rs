@@ -1,4 +1,4 @@
-//! The forward pass of a type that is an inherent method: `forward_t` or `forward`.
+//! The inherent method `forward_t` or `forward` as the forward pass of its type.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -11,8 +11,8 @@ use super::signature::{Argument, Kind, is_tensor, peeled, replaced, written};
 use super::{lints, prunable};
 
 impl Generic<'_> {
-    /// In a symbolic copy, `.forward(xs)` is `.symbolic_forward_(xs)`, by which a layer gives one
-    /// tensor. A method that gives something else has this name, too.
+    /// In a symbolic copy, `.forward(xs)` becomes `.symbolic_forward_(xs)`, by which a layer
+    /// returns one tensor. A method that returns something else gets a twin of this name.
     pub(super) fn twin(&self) -> Option<TokenStream> {
         let (ident, arguments) = (&self.sig.ident, self.arguments.len());
         let is_layer = matches!(&self.sig.output, ReturnType::Type(_, ty) if is_tensor(ty));
@@ -45,7 +45,7 @@ impl Generic<'_> {
         })
     }
 
-    /// Whether it is the forward pass of its type.
+    /// Whether the method is the forward pass of its type.
     pub(super) fn is_pass(&self) -> bool {
         let ident = &self.sig.ident;
         let borrows_self = self
@@ -54,7 +54,7 @@ impl Generic<'_> {
         borrows_self && (ident == "forward" || ident == "forward_t")
     }
 
-    /// The first argument that a network by itself cannot be given.
+    /// The first argument that a symbolic pass of the whole network cannot supply.
     pub(super) fn unfit(&self) -> Option<&Argument> {
         let generic = self.sig.generics.type_params().next().is_some();
         let tensors = self.tensors();
@@ -99,7 +99,7 @@ impl Generic<'_> {
                         quote!(::core::clone::Clone::clone(&inputs[#i]))
                     }
                 });
-                // Where it gives no tensors, its type is the error.
+                // Spanned, so that a return type without tensors is an error at the type.
                 let place = match &self.sig.output {
                     ReturnType::Type(_, ty) => ty.span(),
                     ReturnType::Default => self.sig.ident.span(),

@@ -7,7 +7,7 @@ use super::attributes;
 use super::generic::{Generic, predicates};
 use super::signature::{Argument, Kind, replaced};
 
-/// An argument of the function, and what its trait is given for it.
+/// An argument of the function, and the value that is passed to its trait.
 struct Passed {
     /// The type parameter of a tensor, and its bounds.
     own: Option<(Ident, TokenStream)>,
@@ -16,7 +16,8 @@ struct Passed {
 }
 
 impl Generic<'_> {
-    /// Chooses between the real and the symbolic copy by what it is given.
+    /// The function that chooses between the real and the symbolic copy by the types of its
+    /// arguments.
     pub(super) fn front(&self) -> TokenStream {
         let tensor = self.common_tensor();
         let passed: Vec<_> =
@@ -52,7 +53,7 @@ impl Generic<'_> {
         }
     }
 
-    /// The type for which the trait is implemented: symbolic if one of the arguments is.
+    /// The tensor type of the trait's impl: symbolic if one of the arguments is.
     fn common_tensor(&self) -> TokenStream {
         if self.is_uniform {
             return quote!(__X);
@@ -93,7 +94,7 @@ impl Generic<'_> {
     }
 }
 
-/// The type parameter of a tensor.
+/// The type parameter of a tensor argument.
 fn own_type(argument: usize) -> Ident {
     format_ident!("__X{}", argument)
 }

@@ -1,9 +1,9 @@
 //! Inherent methods and functions: generic over their tensors, with a real and a symbolic copy.
 //!
 //! `fn f(&self, xs: &Tensor) -> Tensor` becomes a trait with `call`, which is implemented for real
-//! and for symbolic tensors, and a method `f` that chooses by what it is given. Each `&Tensor` has
-//! a type of its own, so that real ones (a weight, a mask) can stand beside symbolic ones; the
-//! trait is implemented for their common type.
+//! and for symbolic tensors, and a method `f` that chooses by the types of its arguments. Each
+//! `&Tensor` has its own type parameter, so that real tensors (a weight, a mask) can be passed
+//! beside symbolic ones; the trait is implemented for their common type.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, format_ident, quote};
@@ -39,7 +39,7 @@ pub(crate) fn inherent(runtime: &Path, target: &Inherent) -> TokenStream {
             }
         }
     }
-    // `forward` often calls `forward_t`.
+    // `forward_t` is preferred, since `forward` often calls it.
     let pass = passes
         .iter()
         .min_by_key(|pass| (pass.unfit().is_some(), pass.function.sig.ident != "forward_t"));
@@ -77,16 +77,16 @@ pub(crate) fn function(krate: &Path, function: &Function) -> TokenStream {
 pub(super) struct Generic<'a> {
     pub(super) krate: &'a Path,
     pub(super) function: Function<'a>,
-    /// The impl of a method.
+    /// The impl that a method belongs to; `None` for a function.
     pub(super) owner: Option<&'a ItemImpl>,
-    /// The signature, where type parameters stand for `impl Trait`.
+    /// The signature, with type parameters in place of `impl Trait`.
     pub(super) sig: Signature,
-    /// All generics of the impl and of the function, which are those of the trait.
+    /// All generics of the impl and of the function, which the trait has, too.
     generics: Generics,
-    /// The arguments behind the receiver.
+    /// The arguments after the receiver.
     pub(super) arguments: Vec<Argument>,
-    /// Whether all tensors have one type: what is returned borrows from them, or they stand in
-    /// other types only.
+    /// Whether all tensors have one type: if the return value borrows from them, or if they only
+    /// occur inside other types.
     pub(super) is_uniform: bool,
 }
 
@@ -136,7 +136,7 @@ impl<'a> Generic<'a> {
         self.sig.receiver()
     }
 
-    /// The receiver of a signature without a body: `mut self` is `self`.
+    /// The receiver in a signature without a body: `mut self` becomes `self`.
     pub(super) fn declared_receiver(&self) -> Option<TokenStream> {
         self.receiver().map(|receiver| {
             let mut receiver = receiver.clone();
@@ -145,7 +145,7 @@ impl<'a> Generic<'a> {
         })
     }
 
-    /// The type that implements the trait: that of a method, `()` for a function.
+    /// The type that implements the trait: the `Self` type of a method, `()` for a function.
     pub(super) fn implementor(&self) -> TokenStream {
         self.owner.map_or_else(|| quote!(()), |owner| owner.self_ty.to_token_stream())
     }
@@ -155,7 +155,7 @@ impl<'a> Generic<'a> {
         self.trait_with(tensor, Clone::clone)
     }
 
-    /// The trait with other lifetimes.
+    /// The trait, with its lifetimes mapped by `lifetime`.
     pub(super) fn trait_with(
         &self,
         tensor: &TokenStream,
@@ -170,7 +170,7 @@ impl<'a> Generic<'a> {
         quote!(#name<#(#arguments,)* #tensor>)
     }
 
-    /// Generics without defaults, with another type for each tensor.
+    /// The generics without defaults, with `Tensor` replaced by `tensor`.
     pub(super) fn parameters(&self, generics: &Generics, tensor: &TokenStream) -> Vec<TokenStream> {
         let mut generics = generics.clone();
         for param in &mut generics.params {
@@ -203,7 +203,8 @@ impl<'a> Generic<'a> {
         }
     }
 
-    /// The real body, where the user's own tokens are checked, and its symbolic copy.
+    /// The impls of the trait: with the real body, in which rustc checks the user's own tokens, and
+    /// with its symbolic copy.
     fn implementations(&self) -> TokenStream {
         let krate = self.krate;
         let Function { attrs, body, .. } = self.function;
@@ -248,12 +249,12 @@ impl<'a> Generic<'a> {
         }
     }
 
-    /// The implementor where it can be named.
+    /// The implementor, as the generated function names it.
     pub(super) fn this(&self) -> TokenStream {
         if self.owner.is_some() { quote!(Self) } else { quote!(()) }
     }
 
-    /// `self,` as the receiver has it.
+    /// `self,` with the token of the receiver.
     pub(super) fn own(&self) -> Option<TokenStream> {
         self.receiver().map(|receiver| {
             let own = &receiver.self_token;
@@ -262,7 +263,7 @@ impl<'a> Generic<'a> {
     }
 }
 
-/// The predicates of a where-clause, with another type for each tensor.
+/// The predicates of a where-clause, with `Tensor` replaced by `tensor`.
 pub(super) fn predicates(generics: &Generics, tensor: &TokenStream) -> Vec<TokenStream> {
     let clause = generics.where_clause.iter();
     clause.flat_map(|clause| &clause.predicates).map(|one| replaced(one, tensor)).collect()

@@ -1,4 +1,4 @@
-//! What `#[forward]` stands above: typed, borrowed and checked.
+//! The item that `#[forward]` is written on: typed, borrowed and checked.
 
 use proc_macro2::{Ident, Span};
 use quote::ToTokens;
@@ -16,20 +16,20 @@ pub(crate) enum Target<'a> {
     Function(Function<'a>),
 }
 
-/// `impl ModuleT for` a type, or `impl Module for` one.
+/// `impl ModuleT for` or `impl Module for` a type.
 pub(crate) struct TraitImpl<'a> {
     pub(crate) source: &'a ItemImpl,
-    /// The name of a tensor in its signature.
+    /// The name of the tensor type in the method's signature.
     pub(crate) tensor: Ident,
-    /// One for each `#[cfg]`; none where rustc reports a wrong signature.
+    /// The method, once for each `#[cfg]`; empty if its signature is wrong, which rustc reports.
     pub(crate) passes: Vec<Pass<'a>>,
 }
 
-/// `forward_t` or `forward` of a trait.
+/// The method `forward_t` or `forward` of the trait.
 pub(crate) struct Pass<'a> {
     pub(crate) attrs: &'a [Attribute],
     pub(crate) receiver: &'a Receiver,
-    /// The tensor, and for `forward_t` whether the network is in training.
+    /// The patterns of the arguments: the tensor, and `train` for `forward_t`.
     pub(crate) arguments: Vec<&'a Pat>,
     pub(crate) body: &'a Block,
 }
@@ -41,7 +41,7 @@ pub(crate) struct Inherent<'a> {
 }
 
 pub(crate) enum Member<'a> {
-    /// Takes tensors, and becomes generic.
+    /// A method that takes tensors, and becomes generic.
     Generic(Function<'a>),
     Other(&'a ImplItem),
 }
@@ -58,7 +58,7 @@ pub(crate) struct Function<'a> {
 const PLACES: &str = "`#[forward]` stands above `impl ModuleT for …` or `impl Module for …`, an inherent `impl`, or a function";
 
 impl<'a> Target<'a> {
-    /// `None` if there is nothing to copy; errors have been reported then.
+    /// Parses the item; `None` if there is nothing to copy, after errors have been reported.
     pub(crate) fn parse(cx: &Ctxt, item: &'a Item) -> Option<Self> {
         match item {
             Item::Impl(source) => match &source.trait_ {
@@ -74,7 +74,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Tokens to report an error at.
+/// The tokens of an item to report an error at.
 fn name(item: &Item) -> &dyn ToTokens {
     match item {
         Item::Const(item) => &item.ident,
@@ -177,7 +177,8 @@ impl<'a> Function<'a> {
     }
 }
 
-/// Whether a function can be generic over its tensors and be called through a trait.
+/// Whether a function can be generic over its tensors and be called through a trait. Reports an
+/// error if not.
 fn is_plain(cx: &Ctxt, sig: &Signature, outer: Option<&Generics>) -> bool {
     let Signature { constness, asyncness, safety, abi, variadic, .. } = sig;
     let unsafety = match safety {

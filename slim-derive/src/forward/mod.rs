@@ -1,8 +1,7 @@
-//! `#[forward]`: a forward pass as it is, and once more over symbolic tensors.
+//! `#[forward]`: leaves a forward pass as it is, and adds a copy over symbolic tensors.
 //!
-//! Stages, each a file: tokens → `item` (what the attribute stands above, typed and checked) →
-//! `trait_impl`, or `generic` with `front` and `entry` (code), which use `copy` for the body that
-//! is run symbolically.
+//! Stages, each a file: tokens → `item` (the annotated item, typed and checked) → `trait_impl`, or
+//! `generic` with `front` and `entry` (code), which use `copy` for the symbolic body.
 
 mod attributes;
 mod copy;
@@ -57,7 +56,7 @@ pub(crate) fn expand(cx: &Ctxt, arguments: TokenStream, tokens: TokenStream) -> 
 
 fn read(cx: &Ctxt, krate: &Path, tokens: TokenStream) -> TokenStream {
     let Ok(item) = syn::parse2::<Item>(tokens.clone()) else {
-        // rustc reports the user's syntax errors, and better.
+        // rustc reports syntax errors better than this macro could.
         let copy = trait_impl::without_body(krate, &tokens);
         return quote!(#tokens #copy);
     };
@@ -72,7 +71,7 @@ fn read(cx: &Ctxt, krate: &Path, tokens: TokenStream) -> TokenStream {
     }
 }
 
-/// The path of the runtime; `None` if what is written is no path.
+/// The path of the runtime; `None` if the value of `crate` is not a path.
 fn krate(cx: &Ctxt, arguments: TokenStream) -> Option<Path> {
     let mut krate = Some(parse_quote!(::slim_runtime));
     if let Err(error) = nesting::check(arguments.clone()) {
@@ -110,27 +109,28 @@ fn krate(cx: &Ctxt, arguments: TokenStream) -> Option<Path> {
     krate
 }
 
-/// Lints of the generated code: the user's body is checked where it stands. `warnings` and not
-/// lints by name, since what is forbidden cannot be allowed.
+/// Silences lints in generated code, since the user's body is linted in its own place. Allows
+/// `warnings` instead of lints by name, since it is an error to allow a lint that the user forbids.
 fn lints() -> TokenStream {
     quote!(#[allow(warnings, clippy::all, clippy::pedantic)])
 }
 
-/// The import of the runtime, which is the only error where its path leads nowhere.
+/// The import of the runtime. If its path does not resolve, the import is the only error.
 fn import(krate: &Path) -> TokenStream {
     quote_spanned!(krate.span()=> use #krate as _slim;)
 }
 
-/// The path of the runtime behind this import.
+/// The path of the runtime after this import.
 fn imported() -> Path {
     parse_quote!(_slim)
 }
 
-/// A body in which the name of a tensor means a symbolic one.
+/// The symbolic copy of a body, in which the name of the tensor type means the symbolic type.
 fn symbolic_body(krate: &Path, tensor: &Ident, body: &Block) -> TokenStream {
     let (names, copy) = (names(tensor), SymbolicCopy { krate, tensor });
     let statements = body.stmts.iter().map(|statement| copy.of(statement));
-    // Braces without a place of the user's, so that they are not found to be unnecessary.
+    // These braces have no span of the user's code, so that rustc does not report them as
+    // unnecessary.
     quote! {
         {
             #(#[allow(unused_imports)] use #krate::Traced as #names;)*
@@ -141,13 +141,13 @@ fn symbolic_body(krate: &Path, tensor: &Ident, body: &Block) -> TokenStream {
     }
 }
 
-/// The names of a tensor: that of the signature, and its own.
+/// The names of the tensor type: the name in the signature, and `Tensor`.
 fn names(tensor: &Ident) -> Vec<Ident> {
     let own = (tensor != "Tensor").then(|| Ident::new("Tensor", tensor.span()));
     [tensor.clone()].into_iter().chain(own).collect()
 }
 
-/// The generics of a symbolic copy, in which every module is `Prunable`.
+/// The generics of a symbolic copy, in which every type that is a module is also `Prunable`.
 fn prunable(generics: &Generics, krate: &Path) -> Generics {
     let is_module = |bound: &TypeParamBound| {
         let TypeParamBound::Trait(bound) = bound else { return false };

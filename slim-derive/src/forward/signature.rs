@@ -10,9 +10,9 @@ use syn::{
 
 use super::copy::{ends_in_module, is_punct, pop_path};
 
-/// An argument that is no receiver.
+/// An argument other than the receiver.
 pub(super) struct Argument {
-    /// Its name in signatures without a body.
+    /// The argument's name in signatures without a body.
     pub(super) name: Ident,
     pub(super) ty: Type,
     pub(super) kind: Kind,
@@ -24,7 +24,7 @@ pub(super) enum Kind {
     Borrowed,
     /// `Tensor`
     Owned,
-    /// A type with tensors in it, or without.
+    /// Any other type, with tensors in it or without.
     Other,
 }
 
@@ -49,7 +49,7 @@ impl Argument {
     }
 }
 
-/// Whether one of the arguments is made of tensors.
+/// Whether the type of an argument, or its bounds, mention tensors.
 pub(super) fn takes_tensors(sig: &Signature) -> bool {
     sig.inputs.iter().any(|input| match input {
         FnArg::Typed(typed) => has_tensor(&typed.ty) || bounds_have_tensor(sig, &typed.ty),
@@ -57,7 +57,8 @@ pub(super) fn takes_tensors(sig: &Signature) -> bool {
     })
 }
 
-/// `act: F` where `F: Fn(&Tensor) -> Tensor`.
+/// Whether the bounds of an argument's type mention tensors: `act: F` where
+/// `F: Fn(&Tensor) -> Tensor`.
 fn bounds_have_tensor(sig: &Signature, ty: &Type) -> bool {
     let generic = sig
         .generics
@@ -74,7 +75,7 @@ fn bounds_have_tensor(sig: &Signature, ty: &Type) -> bool {
         })
 }
 
-/// Whether the tokens name a tensor.
+/// Whether the tokens mention the tensor type.
 pub(super) fn has_tensor(tokens: &impl ToTokens) -> bool {
     let (mut found, tokens) = (false, tokens.to_token_stream());
     with_tensor(tokens, &mut |_| {
@@ -84,7 +85,7 @@ pub(super) fn has_tensor(tokens: &impl ToTokens) -> bool {
     found
 }
 
-/// The tokens with another type for each tensor.
+/// The tokens, with `Tensor` replaced by `by`.
 pub(super) fn replaced(tokens: &impl ToTokens, by: &TokenStream) -> TokenStream {
     with_tensor(tokens.to_token_stream(), &mut |_| by.clone())
 }
@@ -109,8 +110,8 @@ fn with_tensor(tokens: TokenStream, by: &mut impl FnMut(&Ident) -> TokenStream) 
     out.into_iter().collect()
 }
 
-/// Whether `Tensor` between these tokens is a tensor: `Self::Tensor`, `Tensor<T>`, `Tensor(T)` and
-/// `Tensor!(…)` are others, `'Tensor` and `Tensor = …` are no types.
+/// Whether `Tensor` between these tokens is the tensor type. `Self::Tensor`, `Tensor<T>`,
+/// `Tensor(T)` and `Tensor!(…)` are something else, `'Tensor` and `Tensor = …` are not types.
 fn is_type(before: &[TokenTree], after: Option<&TokenTree>) -> bool {
     let is_other = ['<', ':', '=', '!'].iter().any(|char| is_punct(after, *char))
         || matches!(after, Some(TokenTree::Group(of)) if of.delimiter() == Delimiter::Parenthesis);
@@ -132,7 +133,7 @@ pub(super) fn is_tensor(ty: &Type) -> bool {
         && replaced(peeled(ty), &TokenStream::new()).is_empty()
 }
 
-/// The name of the type that is referred to, if it can be a tensor's.
+/// The last segment of a type's path, behind references; `None` if it cannot name a tensor type.
 pub(super) fn last_segment(ty: &Type) -> Option<Ident> {
     match peeled(ty) {
         Type::Reference(reference) => last_segment(&reference.elem),
@@ -144,7 +145,7 @@ pub(super) fn last_segment(ty: &Type) -> Option<Ident> {
     }
 }
 
-/// A type parameter for each `impl Trait` among the arguments, since a copy bounds it further.
+/// Replaces each `impl Trait` in the arguments by a type parameter, since a copy adds bounds to it.
 pub(super) fn name_impl_traits(sig: &mut Signature) -> Vec<TypeParam> {
     let mut named = Vec::new();
     for input in &mut sig.inputs {
@@ -199,7 +200,7 @@ pub(super) fn written(tokens: &impl ToTokens) -> String {
     tight.iter().fold(text, |text, (loose, tight)| text.replace(loose, tight))
 }
 
-/// Whether what is returned may borrow from an argument.
+/// Whether the return value may borrow from an argument.
 pub(super) fn borrows(output: &ReturnType) -> bool {
     fn has_borrow(tokens: TokenStream) -> bool {
         tokens.into_iter().any(|token| match token {

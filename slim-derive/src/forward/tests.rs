@@ -1,4 +1,4 @@
-//! What `#[forward]` makes of an item. That it compiles and runs is tested with the runtime.
+//! Snapshots of the expansion of `#[forward]`. The runtime's tests compile and run such code.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub(crate) fn forms() -> Vec<Item> {
     items
 }
 
-/// The formatted expansion of the item with this text in its first line.
+/// The formatted expansion of the item whose tokens begin with `header`.
 fn expansion(header: &str) -> String {
     let header: String = header.split_whitespace().collect();
     let is_it = |item: &Item| {

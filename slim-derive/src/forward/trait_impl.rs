@@ -1,4 +1,4 @@
-//! `impl ModuleT for` a type: the impl stays as it is, and its body is copied beside it.
+//! `impl ModuleT for` a type: the impl stays as it is, and a symbolic copy of its body is added.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::quote;
@@ -33,7 +33,7 @@ pub(crate) fn copy(runtime: &Path, target: &TraitImpl) -> TokenStream {
         }
     });
     let methods: Vec<_> = methods.collect();
-    // Without a pass, rustc reports what is wrong with the trait's method.
+    // Without a pass, rustc reports the error in the trait's method.
     let body = if methods.is_empty() {
         quote!(::core::unreachable!())
     } else {
@@ -75,8 +75,8 @@ pub(crate) fn copy(runtime: &Path, target: &TraitImpl) -> TokenStream {
     }
 }
 
-/// The same for an impl with a syntax error in its body, so that the type does not seem to have no
-/// forward pass.
+/// The same for an impl with a syntax error in its body, so that rustc does not also report a
+/// missing forward pass.
 pub(crate) fn without_body(krate: &Path, tokens: &TokenStream) -> Option<TokenStream> {
     let mut header: Vec<TokenTree> = tokens.clone().into_iter().collect();
     header.pop().filter(|body| matches!(body, TokenTree::Group(_)))?;

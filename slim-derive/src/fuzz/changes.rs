@@ -10,7 +10,7 @@ use syn::Item;
 
 use super::grammar::{attribute, expression, name, number, pieces};
 
-/// The items of a folder's files for which `select` gives tokens.
+/// The tokens that `select` gives for the items in the files of these folders.
 fn seeds(folders: &[&str], select: fn(Item) -> Option<TokenStream>) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut found = Vec::new();
@@ -46,8 +46,8 @@ pub(super) fn types() -> Vec<String> {
             "tests/ui/cases/expressions",
             "tests/ui/cases/names",
             "tests/ui/cases/enums",
-            "tests/tests/suite/branches",
-            "examples/src/zoo",
+            "tests/behaviour/api/branches",
+            "slim-zoo/src",
         ],
         select,
     )
@@ -58,7 +58,7 @@ pub(super) fn definitions() -> Vec<String> {
         Item::Macro(item) if item.mac.path.is_ident("model") => Some(item.mac.tokens),
         _ => None,
     };
-    seeds(&["tests/ui/cases/model", "tests/tests/models"], select)
+    seeds(&["tests/ui/cases/model", "tests/parity/models"], select)
 }
 
 /// Items for `#[forward]`.
@@ -76,7 +76,7 @@ enum Change {
     Copy(Index, Index),
 }
 
-/// Some of `seeds`, with a few tokens changed.
+/// One of `seeds`, with a few tokens changed.
 pub(super) fn changed(seeds: Vec<String>) -> BoxedStrategy<String> {
     let piece = || {
         prop_oneof![
@@ -108,7 +108,7 @@ pub(super) fn changed(seeds: Vec<String>) -> BoxedStrategy<String> {
         .boxed()
 }
 
-/// Tokens and delimiters in a row.
+/// The tokens and delimiters as a flat list of words.
 fn words(tokens: TokenStream) -> Vec<String> {
     let mut words = Vec::new();
     for token in tokens {
@@ -124,7 +124,7 @@ fn words(tokens: TokenStream) -> Vec<String> {
                 words.extend(self::words(group.stream()));
                 words.push(close.to_owned());
             }
-            // So that `=` `>` stays `=>`.
+            // Marked as joint, so that `=` `>` stays `=>`.
             TokenTree::Punct(punct) if punct.spacing() == Spacing::Joint => {
                 words.push(punct.to_string() + "\u{0}");
             }
@@ -145,7 +145,7 @@ fn words(tokens: TokenStream) -> Vec<String> {
 }
 
 impl Change {
-    /// Delimiters stay, so that what comes out is tokens.
+    /// Applies the change. Delimiters stay, so that the result still parses as tokens.
     fn apply(&self, words: &mut Vec<String>) {
         let free: Vec<_> = (0..words.len())
             .filter(|&at| !matches!(words[at].as_str(), "(" | ")" | "[" | "]" | "{" | "}" | ""))

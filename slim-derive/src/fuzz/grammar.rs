@@ -1,4 +1,4 @@
-//! Types and definitions of networks, wrong often enough.
+//! Strategies for types and definitions of networks, which are often invalid.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -7,7 +7,7 @@ pub(super) fn pieces(pieces: &'static [&'static str]) -> BoxedStrategy<String> {
     select(pieces).prop_map(str::to_owned).boxed()
 }
 
-/// A few of them, joined by `by`.
+/// Up to `at_most` values of `of`, joined by `by`.
 fn several(
     of: impl Strategy<Value = String> + 'static,
     at_most: usize,

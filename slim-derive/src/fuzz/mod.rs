@@ -1,8 +1,9 @@
-//! Tokens from anywhere: they become Rust or errors, never a panic, a hang, or a flood of code.
+//! Fuzz tests of the macros: any tokens expand to valid Rust or to errors, without a panic, a hang,
+//! or excessively long code.
 //!
-//! Inputs are made by a grammar that is wrong often enough, or are the cases of other tests with
-//! some tokens changed. A run tries a few thousand;
-//! `SLIM_FUZZ_CASES=1000000 cargo test -p slim-derive fuzz` tries as many of each kind.
+//! Inputs come from a grammar that often makes invalid code, or are cases of other tests with some
+//! tokens changed. A run tries a few thousand inputs;
+//! `SLIM_FUZZ_CASES=1000000 cargo test -p slim-derive fuzz` tries a million of each kind.
 
 mod changes;
 mod grammar;
@@ -24,14 +25,15 @@ use grammar::{definition, derive_input};
 
 /// Far more than any input takes on the slowest machine.
 const HANG: Duration = Duration::from_secs(60);
-/// As the compiler's.
+/// The size of the compiler's stack.
 const STACK: usize = 8 << 20;
 
 fn defined(tokens: TokenStream) -> TokenStream {
     model::model(quote!(::slim_runtime; #tokens))
 }
 
-/// What is no Rust stays as it is, for rustc to report.
+/// Expands `#[forward]` on the tokens. Tokens that are not Rust stay as they are, for rustc to
+/// report.
 fn read(tokens: TokenStream) -> TokenStream {
     let expanded = forward::forward(TokenStream::new(), tokens.clone());
     if let Err(error) = nesting::check(tokens.clone()) {
@@ -46,10 +48,10 @@ fn read(tokens: TokenStream) -> TokenStream {
     }
 }
 
-/// Whether `expand` makes no error of it. Whatever it makes is Rust, and not much more than there
-/// was; every error has a place.
+/// Whether `text` expands without errors. Asserts that the expansion is Rust and not much longer
+/// than `text`, and that every error has a place.
 fn accepted(text: &str, expand: fn(TokenStream) -> TokenStream) -> bool {
-    // What has no place is in the first line.
+    // An error without a place points at the first line, which is empty.
     let Ok(tokens) = format!("\n{text}").parse::<TokenStream>() else { return false };
     let expanded = expand(tokens);
     let errors = errors(expanded.clone());
@@ -60,7 +62,7 @@ fn accepted(text: &str, expand: fn(TokenStream) -> TokenStream) -> bool {
         );
     }
     let expanded = expanded.to_string();
-    // A name is written once, and used in the messages, the constructor and the wiring.
+    // A name that is written once is repeated in messages, the constructor and the wiring.
     assert!(
         expanded.len() <= 10_000 + 200 * text.len(),
         "{} bytes of {}",
@@ -73,7 +75,7 @@ fn accepted(text: &str, expand: fn(TokenStream) -> TokenStream) -> bool {
     errors.is_empty()
 }
 
-/// Places and messages.
+/// The places and messages of errors in the expansion.
 fn errors(expanded: TokenStream) -> Vec<(Span, String)> {
     let tokens: Vec<_> = expanded.into_iter().collect();
     let error = |tokens: &[TokenTree]| match tokens {
@@ -85,8 +87,8 @@ fn errors(expanded: TokenStream) -> Vec<(Span, String)> {
     tokens.windows(3).filter_map(error).collect()
 }
 
-/// Runs as many inputs as are asked for, on a stack of the compiler's size. Some are accepted, and
-/// some are not.
+/// Runs `SLIM_FUZZ_CASES` inputs, 800 by default, on a stack of the compiler's size. Asserts that
+/// some are accepted, and some are not.
 fn fuzz<S: Strategy<Value = String> + 'static>(
     inputs: fn() -> S,
     expand: fn(TokenStream) -> TokenStream,
@@ -125,7 +127,7 @@ fn fuzz<S: Strategy<Value = String> + 'static>(
     worker.join().expect("no input fails");
 }
 
-/// What once became no Rust, or an error without a place.
+/// Inputs that once expanded to invalid Rust, or to an error without a place.
 #[test]
 fn what_once_failed() {
     for text in ["struct Net { _: A }", "struct Net { a: A +, b: B }", "struct Net(A +);"] {

@@ -1,4 +1,4 @@
-//! What stands in the parentheses of an operation, taken one by one.
+//! The arguments of an operation in `model!`, taken one by one.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use super::ast::Argument;
 use crate::ctxt::Ctxt;
 use crate::suggest::did_you_mean;
 
-/// The arguments of one operation. What is left in the end is an error.
+/// The arguments of one operation. Arguments that are not taken are an error.
 pub(crate) struct Arguments<'a> {
     cx: &'a Ctxt,
     operation: &'a Path,
-    /// How it is written, for errors.
+    /// How the operation is written, for errors.
     form: &'static str,
     widths: Option<(&'a Expr, &'a Expr)>,
     plain: Vec<&'a Expr>,
@@ -54,7 +54,7 @@ impl<'a> Arguments<'a> {
         sorted
     }
 
-    /// `32 => 64`
+    /// Takes the widths, as in `32 => 64`; reports an error if they are missing.
     pub(crate) fn widths(&mut self) -> Option<(&'a Expr, &'a Expr)> {
         let widths = self.widths.take();
         if widths.is_none() {
@@ -63,7 +63,7 @@ impl<'a> Arguments<'a> {
         widths
     }
 
-    /// The next argument without a name.
+    /// Takes the next argument without a name; reports an error if there is none.
     pub(crate) fn next(&mut self) -> Option<&'a Expr> {
         let next = self.plain.pop();
         if next.is_none() {
@@ -72,7 +72,7 @@ impl<'a> Arguments<'a> {
         next
     }
 
-    /// An argument by name that must be there.
+    /// Takes an argument by its name; reports an error if it is missing.
     pub(crate) fn required(&mut self, name: &str) -> Option<&'a Expr> {
         let value = self.optional(name);
         if value.is_none() {
@@ -85,7 +85,8 @@ impl<'a> Arguments<'a> {
         self.named.remove(name).map(|(_, value)| value)
     }
 
-    /// The named arguments that are fields of a config, as `field: value`.
+    /// Takes the named arguments that are fields of a config, as pairs of field and value. Reports
+    /// all other named arguments as errors.
     pub(crate) fn config(&mut self, fields: &[(&str, &str)]) -> Vec<(Ident, &'a Expr)> {
         let field = |(name, field): &(&str, &str)| {
             Some((Ident::new(field, proc_macro2::Span::call_site()), self.optional(name)?))
@@ -102,7 +103,7 @@ impl<'a> Arguments<'a> {
         given
     }
 
-    /// Nothing more may follow.
+    /// Reports the arguments that have not been taken.
     pub(crate) fn finish(mut self) {
         self.config(&[]);
         let more = self.plain.pop().or(self.widths.take().map(|(from, _)| from));

@@ -1,4 +1,4 @@
-//! What is written in `model!`, typed: a header as of a struct, then statements.
+//! The parsed definition of `model!`: a header like that of a struct, then statements.
 
 use proc_macro2::{Punct, Spacing, TokenStream, TokenTree};
 use quote::ToTokens;
@@ -11,16 +11,16 @@ use syn::{
 
 /// `pub struct Tiny(classes: i64) { … }`
 pub(crate) struct Definition {
-    /// Where the runtime is.
+    /// The path of the runtime.
     pub(crate) krate: Path,
     pub(crate) attrs: Vec<Attribute>,
-    /// Those of its attributes that are `#[prune(…)]`.
+    /// The `#[prune(…)]` attributes, which `attrs` does not have.
     pub(crate) prune: Vec<Attribute>,
     pub(crate) vis: Visibility,
     pub(crate) ident: Ident,
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) statements: Vec<Statement>,
-    /// What cannot be read of the statements.
+    /// The syntax errors in the statements.
     pub(crate) errors: Vec<syn::Error>,
 }
 
@@ -37,13 +37,13 @@ pub(crate) struct Statement {
     pub(crate) value: Value,
 }
 
-/// What flows.
+/// The value of a statement: an expression over flows.
 pub(crate) enum Value {
     /// A word alone: a node, `input`, or an operation without arguments.
     Word(Ident),
     /// `a.0`
     Part(Box<Value>, LitInt),
-    /// `a.relu()`, or `relu()` of the node before.
+    /// `a.relu()`, or `relu()`, which applies to the statement before.
     Call {
         receiver: Option<Box<Value>>,
         operation: Path,
@@ -55,11 +55,11 @@ pub(crate) enum Value {
     Concat(token::Bracket, Vec<Value>),
     /// `(a, b)`
     Tuple(token::Paren, Vec<Value>),
-    /// What cannot be read.
+    /// The value of a statement with a syntax error.
     Wrong,
 }
 
-/// What stands in the parentheses of an operation.
+/// An argument of an operation.
 pub(crate) enum Argument {
     /// `32`
     Plain(Expr),
@@ -105,8 +105,8 @@ impl Parse for Definition {
     }
 }
 
-/// Each by itself, so that a mistake in one, or one that is being written, leaves the others as
-/// they are.
+/// Parses each statement by itself, so that a statement with an error, or one that is still being
+/// written, does not affect the others.
 fn statements(tokens: TokenStream) -> (Vec<Statement>, Vec<syn::Error>) {
     let (mut statements, mut errors, mut chunk) = (Vec::new(), Vec::new(), Vec::new());
     let mut end = |chunk: Vec<TokenTree>| {
@@ -172,7 +172,7 @@ impl Parse for Statement {
 }
 
 impl Value {
-    /// Where an error about a value is reported.
+    /// The token at which an error about the value is reported.
     pub(crate) fn first_token(&self) -> TokenStream {
         match self {
             Value::Word(word) => word.to_token_stream(),

@@ -1,5 +1,5 @@
-//! What is wrong with a statement beside what it computes: its name, its attributes, and whether
-//! anything reads it.
+//! Checks of a statement apart from its value: its name, its attributes, and whether anything reads
+//! it.
 
 use proc_macro2::Span;
 use syn::{Attribute, Ident};
@@ -26,7 +26,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Those that a field may have.
+    /// The attributes that a field may have. Reports the others as errors.
     pub(super) fn attributes(&self, attrs: &'a [Attribute]) -> Vec<&'a Attribute> {
         let (wrong, right): (Vec<_>, _) = attrs
             .iter()
@@ -37,7 +37,7 @@ impl<'a> Resolver<'a> {
         right
     }
 
-    /// The name of a field for which none is written, and which no statement has.
+    /// A name for the field of an unnamed statement, which no other statement has.
     pub(super) fn free_name(&self, mut name: String, span: Span) -> Ident {
         while self
             .definition
@@ -50,7 +50,7 @@ impl<'a> Resolver<'a> {
         Ident::new(&name, span)
     }
 
-    /// An unnamed value that the next statement does not read is no part of the model.
+    /// Reports the unnamed statement before `index` if the statement at `index` does not read it.
     pub(super) fn check_previous(&self, index: usize) {
         let before = index.checked_sub(1).and_then(|before| self.definition.statements.get(before));
         if let Some(before) = before
@@ -71,7 +71,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// A named value that nothing reads is no part of the model.
+    /// Reports named statements, except the last, that nothing reads.
     pub(super) fn check_read(&self) {
         if self.cx.len() > 0 {
             return;

@@ -24,8 +24,8 @@ pub(crate) fn network(definition: &Definition, network: &Network) -> TokenStream
     parts.into_iter().collect()
 }
 
-/// A network with mistakes: its fields, each once, and no data flow, so that its uses make no
-/// further errors and an editor still completes its names.
+/// The code of a network with errors: its fields, each once, and no data flow, so that its uses
+/// cause no further errors and an editor still completes its names.
 pub(crate) fn fallback(definition: &Definition, network: Network) -> TokenStream {
     let mut fields: Vec<FieldDef> = Vec::new();
     for field in network.fields {
@@ -153,7 +153,7 @@ fn forward(definition: &Definition, network: &Network) -> TokenStream {
     )
 }
 
-/// `Prunable`, which reads the forward pass.
+/// The impl of `Prunable`, which reads the forward pass.
 fn prunable(definition: &Definition, network: &Network) -> TokenStream {
     let fields = network.fields.iter().map(|field| Field {
         member: Member::Named(field.ident.clone()),

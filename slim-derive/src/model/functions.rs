@@ -1,23 +1,23 @@
-//! Operations that are no fields: activations, and what a forward pass does with tensors.
+//! Operations that have no field: activations, and functions of tensors in the forward pass.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
-use syn::{Expr, ExprLit, Lit, Path};
+use syn::{Expr, Path};
 
 use super::arguments::Arguments;
 use super::ast::Argument;
 use super::widths::Width;
 use crate::activation::{self, ACTIVATIONS};
 use crate::ctxt::Ctxt;
-use crate::tokens::peeled;
+use crate::tokens::{chunk_error, literal};
 
-/// What a function does to a tensor, and to how many channels it has.
+/// The result of a function: the expression of the tensor, and its width.
 pub(crate) struct Applied {
     pub(crate) tensor: TokenStream,
     pub(crate) width: Width,
 }
 
-/// All words, for suggestions.
+/// The names of all functions, for suggestions.
 pub(crate) fn words() -> impl Iterator<Item = &'static str> {
     let others = ["dropout", "flatten", "chunk", "shuffle", "pixel_shuffle", "interpolate", "map"];
     ACTIVATIONS
@@ -27,8 +27,8 @@ pub(crate) fn words() -> impl Iterator<Item = &'static str> {
         .chain(others)
 }
 
-/// The result of a function on `xs`, which may be changed if it is `spare`; `None` if there is no
-/// such function, `Some(None)` after an error.
+/// The result of a function on `xs`, which may be changed in place if it is `spare`. `None` if
+/// there is no such function, `Some(None)` after an error.
 pub(crate) fn apply(
     cx: &Ctxt,
     krate: &Path,
@@ -73,10 +73,8 @@ pub(crate) fn apply(
             let (chunks, index) = (arguments.next(), arguments.next());
             arguments.finish();
             chunks.zip(index).map(|(chunks, index)| {
-                if let (Some(chunks), Some(number)) = (literal(chunks), literal(index))
-                    && number >= chunks
-                {
-                    cx.error(index, format!("there is no chunk {number} of {chunks}"));
+                if let Some((message, is_index)) = chunk_error(chunks, index) {
+                    cx.error(if is_index { index } else { chunks }, message);
                 }
                 let tensor = quote!(#krate::functional::chunk(&#xs, #chunks, #index));
                 Applied { tensor, width: width.part(literal(chunks)) }
@@ -106,14 +104,7 @@ fn one<'a>(
     argument
 }
 
-fn literal(expr: &Expr) -> Option<i64> {
-    match peeled(expr) {
-        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => number.base10_parse().ok(),
-        _ => None,
-    }
-}
-
-/// `relu`, or `nn::relu`, as it is written.
+/// A path as the user writes it: `relu`, or `nn::relu`.
 pub(crate) fn written(path: &Path) -> String {
     path.to_token_stream().to_string().replace(' ', "")
 }

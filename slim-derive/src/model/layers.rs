@@ -1,4 +1,4 @@
-//! Operations that are fields of the struct.
+//! Operations that become fields of the struct: layers.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, format_ident, quote};
@@ -9,19 +9,19 @@ use super::ast::{Argument, Definition, is_type};
 use super::widths::Width;
 use crate::ctxt::Ctxt;
 
-/// A layer: what its field is, how it is made, what it does to widths.
+/// A layer: the type of its field, the expression that makes it, and its widths.
 pub(crate) struct Layer<'a> {
     pub(crate) ty: Type,
-    /// An expression that makes it; the variables' path is `#path`.
+    /// The expression that makes the layer, from its variable path in the local variable `path`.
     pub(crate) make: TokenStream,
-    /// How many channels it takes, where that is written; with it, whether it may read the flatten
-    /// of them.
+    /// The number of input channels, if it is written, and whether the layer may read flattened
+    /// channels.
     pub(crate) takes: Option<(&'a Expr, bool)>,
-    /// How many it gives; `None` for as many as it is given.
+    /// The number of output channels; `None` if it is the number of input channels.
     pub(crate) gives: Option<Width>,
-    /// Whether it has variables, and so needs a name.
+    /// Whether the layer has variables, and so needs a name.
     pub(crate) has_variables: bool,
-    /// Whether there are several in a row, in a `Vec`.
+    /// Whether the field is a `Vec` of several layers in a row.
     pub(crate) repeated: bool,
 }
 
@@ -54,7 +54,7 @@ const BATCH_NORM: &[(&str, &str)] = &[
 ];
 const LINEAR: &[(&str, &str)] = &[("bias", "bias"), ("weight_init", "ws_init")];
 
-/// All layers' words, for suggestions.
+/// The names of all layers, for suggestions.
 pub(crate) const WORDS: &[&str] = &[
     "conv1d",
     "conv2d",
@@ -79,8 +79,7 @@ pub(crate) const WORDS: &[&str] = &[
     "repeat",
 ];
 
-/// The layer of an operation; `None` if it is no layer. `path` stands for the layer's variable
-/// path.
+/// The layer of an operation; `None` if the operation is not a layer, `Some(None)` after an error.
 pub(crate) fn layer<'a>(
     cx: &'a Ctxt,
     definition: &Definition,
@@ -153,7 +152,7 @@ fn conv_transpose<'a>(
     )
 }
 
-/// A layer of a kernel, by the names of its constructor and its type.
+/// A convolution or a transposed convolution, by the names of its constructor and its type.
 fn convolution<'a>(
     krate: &Path,
     mut arguments: Arguments<'a>,
@@ -307,7 +306,7 @@ fn repeat<'a>(cx: &'a Ctxt, operation: &'a Path, arguments: &'a [Argument]) -> O
     }
 }
 
-/// A model of its own, made by its `new`.
+/// A layer that is a model itself, made by its `new`; a `Vec` of `count` of them, if given.
 fn submodel<'a>(path: &Path, arguments: Vec<&'a Expr>, count: Option<&Expr>) -> Layer<'a> {
     let make = match count {
         None => quote!(<#path>::new(#PATH, #(#arguments),*)),
@@ -354,7 +353,7 @@ fn plain<'a>(cx: &Ctxt, argument: &'a Argument) -> Option<&'a Expr> {
     }
 }
 
-/// Stands for the variables' path of the layer in [`Layer::make`].
+/// Stands for the layer's variable path in [`Layer::make`].
 struct VariablePath;
 const PATH: VariablePath = VariablePath;
 

@@ -1,17 +1,18 @@
-//! How often the value of each statement is read: one that is read once may be changed by its
-//! reader.
+//! Counts how often the value of each statement is read. A value that is read once may be changed
+//! in place by its reader.
 
 use std::collections::HashMap;
 
 use super::ast::{Statement, Value};
 
-/// By statement: by its name anywhere, and by the statement behind it; the last is the output.
+/// The number of reads of each statement: by its name in any statement, and without a name by the
+/// next statement. The last statement is read as the output.
 pub(super) fn of(statements: &[Statement]) -> Vec<usize> {
     let mut by_name: HashMap<String, usize> = statements
         .iter()
         .filter_map(|statement| Some((statement.name.as_ref()?.to_string(), 0)))
         .collect();
-    // A word that is no name is an operation on the statement before.
+    // A word that is not a name is an operation on the statement before.
     let mut behind = vec![0; statements.len()];
     for (index, statement) in statements.iter().enumerate() {
         behind[index] += calls(&statement.value);
@@ -39,7 +40,7 @@ fn words(value: &Value, see: &mut impl FnMut(String)) {
     }
 }
 
-/// How many operations of a value are called on the statement before.
+/// The number of operations in a value that apply to the statement before.
 fn calls(value: &Value) -> usize {
     let here = usize::from(matches!(value, Value::Call { receiver: None, .. }));
     here + parts(value).map(calls).sum::<usize>()

@@ -1,4 +1,4 @@
-//! What is meant, checked: statements as fields, and as steps of the forward pass.
+//! Checks the statements, and resolves them to fields and to steps of the forward pass.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -15,20 +15,20 @@ use crate::ctxt::Ctxt;
 use crate::suggest::did_you_mean;
 use crate::tokens::{local, mentions};
 
-/// The network of a definition.
+/// The network that a definition describes.
 pub(crate) struct Network {
     pub(crate) fields: Vec<FieldDef>,
-    /// The forward pass, a statement each.
+    /// The forward pass, one Rust statement for each step.
     pub(crate) steps: Vec<TokenStream>,
     /// Assertions about widths that are not literals.
     pub(crate) checks: Vec<Check>,
-    /// How many tensors it takes.
+    /// The number of input tensors.
     pub(crate) inputs: usize,
-    /// What is known of them.
+    /// The channels or shapes of the inputs, if they are declared.
     pub(crate) input: Option<InputAttr>,
-    /// The variable of the last statement, or several.
+    /// The expression of the output: the last statement's variable, or a tuple.
     pub(crate) result: TokenStream,
-    /// How many tensors it gives.
+    /// The number of output tensors.
     pub(crate) outputs: usize,
 }
 
@@ -40,18 +40,18 @@ pub(crate) struct FieldDef {
     pub(crate) make: TokenStream,
 }
 
-/// What a value is: the tokens of its tensor, how wide it is, what an error calls it.
+/// A resolved value: the expression of its tensor, its width, and its name in errors.
 #[derive(Clone)]
 pub(super) struct Item {
     tensor: TokenStream,
     width: Width,
     name: String,
-    /// Whether its tensor is one that a layer or a sum has made, and that no backward pass needs:
-    /// it may be changed where nothing else reads it.
+    /// Whether a layer, a sum or a product has made the tensor, and no backward pass needs it. Such
+    /// a tensor may be changed in place if nothing else reads it.
     fresh: bool,
-    /// The statement that it is, if it is a whole one.
+    /// The index of the statement whose whole value this is, if any.
     statement: Option<usize>,
-    /// Whether it is the input, as one tensor.
+    /// Whether the value is the input, as one tensor.
     is_input: bool,
 }
 
@@ -60,19 +60,19 @@ pub(super) struct Resolver<'a> {
     pub(super) definition: &'a Definition,
     pub(super) fields: Vec<FieldDef>,
     pub(super) checks: Vec<Check>,
-    /// Named values so far.
+    /// The named values that are resolved so far.
     pub(super) known: Vec<(String, Item)>,
     pub(super) previous: Item,
     pub(super) inputs: usize,
-    /// By statement: how often its value is read.
+    /// How often the value of each statement is read.
     pub(super) reads: Vec<usize>,
-    /// Names that something has read.
+    /// The names of the values that have been read.
     pub(super) read: Vec<String>,
-    /// Whether something has read the statement before.
+    /// Whether the current statement has read the statement before.
     pub(super) previous_read: bool,
-    /// Whether something reads `input` as the only one.
+    /// Whether something reads `input` as the only input.
     pub(super) whole_input: bool,
-    /// The first of the numbers of several inputs.
+    /// The first number that is written behind `input`, as in `input.0`.
     pub(super) numbered_input: Option<&'a LitInt>,
 }
 
@@ -152,7 +152,7 @@ impl<'a> Resolver<'a> {
                 field.attrs.extend(attrs.iter().map(|&attr| attr.clone()));
             }
             let Some(item) = value else {
-                // So that what reads it makes no further errors.
+                // A substitute, so that statements that read this value cause no further errors.
                 let unknown =
                     Item::made(TokenStream::new(), Width::Unknown, "what is wrong".to_owned());
                 self.known.extend(name.map(|name| (name.to_string(), unknown.clone())));
@@ -180,7 +180,8 @@ impl<'a> Resolver<'a> {
         steps
     }
 
-    /// `field` is the statement's name and place, where a layer here is its field.
+    /// Resolves a value. `field` is the name and the index of its statement, if a layer in this
+    /// place becomes the statement's field.
     fn value(&mut self, value: &'a Value, field: Option<(Option<&Ident>, usize)>) -> Option<Item> {
         match value {
             Value::Word(word) => self.word(word),
@@ -235,7 +236,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// All parts, so that all their errors are reported.
+    /// Resolves all parts before it fails, so that all their errors are reported.
     fn all(&mut self, parts: &'a [Value]) -> Option<Vec<Item>> {
         let items: Vec<_> = parts.iter().map(|part| self.value(part, None)).collect();
         items.into_iter().collect()
@@ -277,7 +278,7 @@ impl<'a> Resolver<'a> {
         None
     }
 
-    /// Whether a value may be changed by the one that reads it.
+    /// Whether the reader of a value may change its tensor in place.
     fn is_spare(&self, item: &Item) -> bool {
         item.fresh && item.statement.is_none_or(|statement| self.reads.get(statement) == Some(&1))
     }
@@ -324,7 +325,7 @@ impl<'a> Resolver<'a> {
         let tensor = if self.is_spare(&left) {
             quote!(#krate::functional::sum_into(#a, &#b))
         } else if self.is_spare(&right) {
-            // A sum is the same both ways.
+            // The order of the two does not matter in a sum.
             quote!(#krate::functional::sum_into(#b, &#a))
         } else {
             // In parentheses, since the sum may be an operand.
@@ -344,13 +345,13 @@ impl<'a> Resolver<'a> {
         let (a, b) = (&left.tensor, &right.tensor);
         let width = match (left.width, right.width) {
             (Width::Literal(a), Width::Literal(b)) => Width::Literal(a.max(b)),
-            // One of the two may be the one channel of a spatial gate.
+            // One of the two may have a single channel, as a spatial gate has.
             _ => Width::Unknown,
         };
         Some(Item { fresh: true, ..Item::made(quote!((#a * #b)), width, "the product".to_owned()) })
     }
 
-    /// Compares two literal widths; one channel may multiply all.
+    /// Compares two literal widths. In a product, either side may have a single channel.
     fn check_sides(&self, sign: &str, left: &Item, right: &Item, at: &Value) -> Option<()> {
         let (Width::Literal(one), Width::Literal(other)) = (&left.width, &right.width) else {
             return Some(());
@@ -440,7 +441,7 @@ impl<'a> Resolver<'a> {
             ty: layer.ty,
             make: layer.make,
         });
-        // A pool or a model of the user's may hand on what it is given.
+        // A pooling layer or a model of the user may return its input itself.
         let fresh = layer.takes.is_some();
         Some(Item { fresh, ..Item::made(applied, width, format!("`{ident}`")) })
     }
@@ -500,7 +501,7 @@ impl Item {
         Item { tensor, width, name, fresh: false, statement: None, is_input: false }
     }
 
-    /// What the model is given, as one tensor.
+    /// The input of the model, as one tensor.
     fn input() -> Self {
         let input = local("input");
         let input = quote!(#input.shallow_clone());
@@ -508,10 +509,10 @@ impl Item {
     }
 }
 
-/// More would be a slip of the pen.
+/// The largest number of inputs. A larger index is taken for a typing error.
 const MOST_INPUTS: usize = 32;
 
-/// Whether an argument means a statement, and not the argument of its own closure.
+/// Whether an argument mentions the statement `name`, and not a parameter of its own closure.
 fn reads(value: &Expr, name: &Ident) -> bool {
     match value {
         Expr::Closure(closure) => mentions(&closure.body, name) && !mentions(&closure.inputs, name),
@@ -519,8 +520,8 @@ fn reads(value: &Expr, name: &Ident) -> bool {
     }
 }
 
-/// The variable of a statement. No text of the user's can name it, so what a closure reads is its
-/// argument; and it is no constant of the same name.
+/// The variable of a statement. The user's code cannot name it, so a closure reads only its own
+/// parameters, and the variable is never taken for a constant of the same name.
 fn variable(name: Option<&Ident>) -> Ident {
     match name {
         Some(name) => Ident::new(
@@ -531,7 +532,7 @@ fn variable(name: Option<&Ident>) -> Ident {
     }
 }
 
-/// The parameter of `forward` that is input `number` of several.
+/// The parameter of the forward pass for input `number` of several.
 pub(crate) fn input_variable(number: usize) -> Ident {
     local(&format!("input{number}"))
 }

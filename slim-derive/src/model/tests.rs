@@ -1,14 +1,14 @@
-//! What models become, as formatted code. They are those of `tests/tests/models`, where they are
-//! compiled and run.
+//! Snapshots of the formatted expansion of models of `tests/parity/models`, where they are compiled
+//! and run.
 
 use std::path::Path;
 
 use quote::quote;
 use syn::{File, Item};
 
-/// The expansion of the model `name` in a file of `tests/tests/models`.
+/// The expansion of the model `name` in a file of `tests/parity/models`.
 fn expansion(file: &str, name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tests/models").join(file);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/models").join(file);
     let file =
         syn::parse_file(&std::fs::read_to_string(path).expect("can be read")).expect("is Rust");
     let definitions = file.items.into_iter().filter_map(|item| match item {
@@ -38,7 +38,7 @@ fn several_inputs_and_outputs() {
     insta::assert_snapshot!(expansion("forms.rs", "Pair"));
 }
 
-/// Half of a compiler's stack.
+/// The stack of this test is half of the compiler's.
 #[test]
 fn the_longest_chain_fits_the_stack() {
     let run = || {

@@ -1,4 +1,4 @@
-//! How many channels flow, as far as that is known while compiling.
+//! The widths (numbers of channels) of values, as far as they are known while compiling.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
@@ -11,16 +11,16 @@ use crate::tokens::{local, mentions};
 
 use super::ast::Parameter;
 
-/// A width.
+/// The width of a value: its number of channels.
 #[derive(Clone)]
 pub(crate) enum Width {
     /// A literal.
     Literal(i64),
-    /// So many channels, flattened by a `flatten` that does not say of how many positions.
+    /// This many channels, flattened by a `flatten` without a number of positions.
     Flattened(i64),
     /// An expression of constants and parameters.
     Symbolic(TokenStream),
-    /// Not known: of a model that is a layer, of the input.
+    /// Not known, as the width of the input, or of the output of a model that is a layer.
     Unknown,
 }
 
@@ -34,7 +34,7 @@ impl Width {
         }
     }
 
-    /// Of a concatenation.
+    /// The width of a concatenation.
     pub(crate) fn sum(parts: &[Width]) -> Self {
         parts
             .iter()
@@ -62,7 +62,7 @@ impl Width {
             .unwrap_or(Width::Unknown)
     }
 
-    /// Of one of so many equal parts.
+    /// The width of one of `parts` equal parts.
     pub(crate) fn part(&self, parts: Option<i64>) -> Self {
         match (self, parts) {
             (Width::Literal(width), Some(parts)) if parts > 0 && width % parts == 0 => {
@@ -72,12 +72,12 @@ impl Width {
         }
     }
 
-    /// Of a flatten that does not say of how many positions.
+    /// The width after a flatten without a number of positions.
     pub(crate) fn flattened(self) -> Self {
         if let Width::Literal(width) = self { Width::Flattened(width) } else { Width::Unknown }
     }
 
-    /// Of a flatten of so many positions.
+    /// The width after a flatten of `positions` positions.
     pub(crate) fn times(&self, positions: i64) -> Self {
         match self {
             Width::Literal(width) => {
@@ -98,8 +98,8 @@ impl Width {
     }
 }
 
-/// A sum of sums doubles with each statement. What is longer than this is left for `plan` to
-/// compare.
+/// The largest number of tokens of a width. A sum of sums may double with each statement; a longer
+/// one becomes unknown here, and is compared by `plan`.
 const MOST_TOKENS: usize = 1000;
 
 fn count(tokens: TokenStream) -> usize {
@@ -111,22 +111,22 @@ fn count(tokens: TokenStream) -> usize {
 /// A layer that reads channels.
 pub(crate) struct Reader<'a> {
     pub(crate) name: &'a str,
-    /// How many it takes, where it is written.
+    /// The number of channels that it takes, as written.
     pub(crate) takes: &'a Expr,
-    /// Whether it may read the flatten of them, so that it takes a multiple.
+    /// Whether the layer may read flattened channels, and so takes a multiple of the width.
     pub(crate) flattens: bool,
 }
 
-/// Where widths are compared that are no literals.
+/// Where widths that are not literals are compared.
 pub(crate) enum Check {
-    /// While compiling: constants alone.
+    /// While compiling, for constants alone.
     Constant(TokenStream),
-    /// In the constructor: parameters too.
+    /// In the constructor, for widths with parameters.
     Constructor(TokenStream),
 }
 
-/// Compares what a layer takes with what flows. Literals are compared here, anything else by an
-/// assertion.
+/// Compares the width that a layer takes with the width of its input. Literals are compared here,
+/// other widths by a generated assertion.
 pub(crate) fn check(
     cx: &Ctxt,
     parameters: &[Parameter],
@@ -172,8 +172,8 @@ pub(crate) fn check(
     }
 }
 
-/// Compares the two sides of a sum, as [`check`] does; two literals are compared where the sum is
-/// made.
+/// Compares the widths of the two sides of a sum, like [`check`]. Two literals are compared where
+/// the sum is resolved.
 pub(crate) fn check_sum(
     parameters: &[Parameter],
     at: Span,
@@ -191,7 +191,8 @@ pub(crate) fn check_sum(
     Some(assertion(parameters, at, [left.1.clone(), right.1.clone()], &quote!(#t == #g), text))
 }
 
-/// An assertion about two widths, where both are known: while compiling, or in the constructor.
+/// An assertion about two widths, in the place where both are known: while compiling, or in the
+/// constructor.
 fn assertion(
     parameters: &[Parameter],
     at: Span,
@@ -208,8 +209,8 @@ fn assertion(
         let message = text("{}", "{}");
         quote_spanned!(at=> ::core::assert!(#fits, #message, #t, #g))
     } else {
-        // A message that is made while compiling cannot have numbers in it, so it has what is
-        // written; and braces mean a number.
+        // A message that is made while compiling cannot format numbers, so it has the expressions
+        // as they are written. Their braces are escaped, since braces are placeholders.
         let written =
             |tokens: &TokenStream| format!("`{tokens}`").replace('{', "{{").replace('}', "}}");
         let message = text(&written(&takes), &written(&gives));

@@ -1,4 +1,4 @@
-//! An enum: one arm for each variant.
+//! The code for an enum: one match arm for each variant.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
@@ -71,7 +71,7 @@ fn trace(arm: &Arm) -> TokenStream {
     }
 }
 
-/// The arm that visits a layer.
+/// The arm that visits the layer of a variant, if it has one.
 fn visited(arm: &Arm, visit: impl Fn(&Node, &Type) -> TokenStream) -> TokenStream {
     let layer = arm.node.as_ref().filter(|node| matches!(node.op, Op::Layer));
     let (pattern, visited) =
@@ -79,8 +79,8 @@ fn visited(arm: &Arm, visit: impl Fn(&Node, &Type) -> TokenStream) -> TokenStrea
     quote!(#pattern => { #visited })
 }
 
-/// `Self::Conv { 0: field }`, or without a binding `Self::Conv { .. }`, whatever the form of the
-/// variant.
+/// The pattern of a variant of any form: `Self::Conv { 0: field }`, or `Self::Conv { .. }` without
+/// a binding.
 fn pattern(arm: &Arm, bind: bool) -> TokenStream {
     let ident = arm.variant.ident;
     match (arm.variant.fields.first(), bind) {

@@ -1,4 +1,4 @@
-//! A struct: one statement for each node.
+//! The code for a struct: one statement for each node.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -49,7 +49,7 @@ pub(crate) fn methods(flow: &DataFlow, ident: &Ident, generics: &Generics) -> Me
     }
 }
 
-/// Which parameters of `trace` its body mentions.
+/// Which parameters of `trace` its body uses.
 struct Uses {
     cx: bool,
     input: bool,
@@ -70,7 +70,7 @@ impl Uses {
     }
 }
 
-/// Fixes or checks how many inputs there are, and how wide.
+/// The code that fixes or checks the number and the widths of the inputs.
 pub(super) fn inputs(inputs: &Inputs, used: bool) -> TokenStream {
     let (cx, input) = (local("cx"), local("input"));
     let checked = match inputs {
@@ -92,7 +92,7 @@ fn statement(flow: &DataFlow, i: usize, node: &Node) -> TokenStream {
     quote!(let #this = #applied;)
 }
 
-/// A node's field, applied to what `from` evaluates to.
+/// A node's field, applied to the value of `from`.
 fn apply(node: &Node, from: &TokenStream) -> TokenStream {
     let (cx, flow) = (local("cx"), local("from"));
     let (member, name) = (&node.field.member, node.field.name());
@@ -109,7 +109,8 @@ fn apply(node: &Node, from: &TokenStream) -> TokenStream {
     }}
 }
 
-/// A field that is only an operation is part of the struct, as an activation in an expression is.
+/// An elementwise field is traced as an operation of the struct itself, like an activation in an
+/// expression.
 fn elementwise(node: &Node, from: &TokenStream, call: &TokenStream) -> TokenStream {
     let (cx, flow, name) = (local("cx"), local("from"), node.field.name());
     if !node.keep {

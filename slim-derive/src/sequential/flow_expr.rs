@@ -1,8 +1,9 @@
-//! The language in which branches are said:
-//! `field | input | field(a) | a + b | a * b | [a, b] | (a, b) | a.0`, and functions that cut.
+//! The language of expressions that declare branches:
+//! `field | input | field(a) | a + b | a * b | [a, b] | (a, b) | a.0`, and functions such as
+//! `chunk(a, 2, 0)`.
 //!
-//! Parsed from [`syn::Expr`], so every part has its span, and an error is at the part that is
-//! wrong.
+//! Expressions are parsed from [`syn::Expr`], so every part has its span, and an error points at
+//! the part that is wrong.
 
 use quote::ToTokens;
 use syn::{BinOp, Expr, ExprCall, ExprLit, Lit, Member};
@@ -10,15 +11,15 @@ use syn::{BinOp, Expr, ExprCall, ExprLit, Lit, Member};
 use crate::activation::{self, ACTIVATIONS, Applied};
 use crate::ctxt::Ctxt;
 use crate::suggest::did_you_mean;
-use crate::tokens::peeled;
+use crate::tokens::{NO_PARTS, chunk_error, literal, peeled};
 
-/// What is read.
+/// An expression over flows, which a field or the output reads.
 #[derive(Clone)]
 pub(crate) enum FlowExpr {
     Input,
     /// The output of a node.
     Node(usize),
-    /// One tensor of several.
+    /// One tensor of a flow of several.
     Part(Box<FlowExpr>, usize),
     /// A node's field applied once more.
     Apply(usize, Box<FlowExpr>),
@@ -26,7 +27,7 @@ pub(crate) enum FlowExpr {
     Concat(Vec<FlowExpr>),
     Tuple(Vec<FlowExpr>),
     Activate(Applied, Box<FlowExpr>),
-    /// A function on one flow, with its numbers as they are written.
+    /// A function on one flow, with its numbers as the user writes them.
     Cut(&'static Function, Box<FlowExpr>, Vec<Expr>),
 }
 
@@ -36,7 +37,7 @@ pub(crate) enum Join {
     Multiply,
 }
 
-/// A function of the language; the runtime's `Tracer` has a method of this name.
+/// A function of the language. The runtime's `Tracer` has a method of the same name.
 pub(crate) struct Function {
     pub(crate) name: &'static str,
     numbers: usize,
@@ -51,28 +52,28 @@ const FUNCTIONS: &[Function] = &[
     Function { name: "unflatten", numbers: 1, form: "unflatten(a, positions)" },
 ];
 
-/// The reader of the expression that says what the output is.
+/// The name of the reader of the output's expression.
 pub(crate) const OUTPUT: &str = "output";
 
 /// What an expression may refer to.
 pub(crate) struct Scope<'a> {
-    /// Whose expression it is, for errors: `conv2`, or `output`.
+    /// The reader of the expression, for errors: `conv2`, or `output`.
     pub(crate) reader: &'a str,
     /// Every field of the struct, in order.
     pub(crate) fields: &'a [Name],
-    /// How many of them are declared before the reader.
+    /// How many of the fields are declared before the reader.
     pub(crate) before: usize,
 }
 
 /// A field, as expressions see it.
 pub(crate) struct Name {
     pub(crate) name: String,
-    /// Its node, unless it is skipped.
+    /// The node of the field; `None` if the field is skipped.
     pub(crate) node: Option<usize>,
 }
 
 impl FlowExpr {
-    /// `None` after an error has been reported.
+    /// Parses an expression; `None` after an error has been reported.
     pub(crate) fn parse(cx: &Ctxt, scope: &Scope, expr: &Expr) -> Option<Self> {
         match expr {
             Expr::Paren(inner) => Self::parse(cx, scope, &inner.expr),
@@ -97,7 +98,7 @@ impl FlowExpr {
             Expr::Lit(ExprLit { lit: Lit::Int(index), .. }) => {
                 scope.node(cx, index, index.base10_digits()).map(FlowExpr::Node)
             }
-            // `0.1` of a tuple struct is part 1 of field 0, and one token.
+            // In a tuple struct, `0.1` is tensor 1 of field 0, and a single token.
             Expr::Lit(ExprLit { lit: Lit::Float(float), .. }) => {
                 match float
                     .base10_digits()
@@ -166,7 +167,7 @@ impl FlowExpr {
         }
     }
 
-    /// All parts, so that all their errors are reported.
+    /// Parses all parts before it fails, so that all their errors are reported.
     fn parse_all<'e>(
         cx: &Ctxt,
         scope: &Scope,
@@ -211,7 +212,7 @@ impl FlowExpr {
             return Some(FlowExpr::Activate(applied, Box::new(flow??)));
         }
         let Some(function) = FUNCTIONS.iter().find(|function| function.name == name) else {
-            // For its errors.
+            // Parsed only for its errors.
             if let Some(argument) = call.args.first() {
                 let _ = Self::parse(cx, scope, argument);
             }
@@ -244,18 +245,15 @@ impl FlowExpr {
         }
         let flow = Self::parse(cx, scope, call.args.first()?);
         let numbers: Vec<_> = call.args.iter().skip(1).cloned().collect();
-        // Each is checked, so that all errors are reported.
+        // Every number is checked, so that all errors are reported.
         let sound = numbers.iter().filter(|number| !check_number(cx, number)).count() == 0;
-        match (numbers.first().and_then(literal), numbers.get(1).and_then(literal)) {
-            (Some(0), _) => return error(cx, &numbers[0], "nothing can be cut into 0 parts"),
-            (Some(chunks), Some(index)) if index >= chunks => {
-                return error(
-                    cx,
-                    &numbers[1],
-                    format!("there is no chunk {index} of {chunks}; the last is {}", chunks - 1),
-                );
-            }
-            _ => {}
+        let wrong = match &numbers[..] {
+            [parts] => (literal(parts) == Some(0)).then(|| (NO_PARTS.to_owned(), false)),
+            [chunks, index] => chunk_error(chunks, index),
+            _ => None,
+        };
+        if let Some((message, is_index)) = wrong {
+            return error(cx, &numbers[usize::from(is_index)], message);
         }
         sound.then_some(FlowExpr::Cut(function, Box::new(flow?), numbers))
     }
@@ -281,7 +279,8 @@ impl FlowExpr {
 }
 
 impl Scope<'_> {
-    /// The node of a name, which must be declared before the reader.
+    /// The node of the field `name`; an error if the field is skipped, or not declared before the
+    /// reader.
     fn node(&self, cx: &Ctxt, at: impl ToTokens, name: &str) -> Option<usize> {
         let reader = self.reader;
         let Some(position) = self.fields.iter().position(|field| field.name == name) else {
@@ -335,7 +334,7 @@ impl Scope<'_> {
     }
 }
 
-/// A literal, or the path of a constant.
+/// Whether a number is a literal or the path of a constant. Reports an error if it is neither.
 fn check_number(cx: &Ctxt, number: &Expr) -> bool {
     let sound = match peeled(number) {
         Expr::Path(_) => true,
@@ -345,13 +344,6 @@ fn check_number(cx: &Ctxt, number: &Expr) -> bool {
         cx.error(number, "this is a number from 0 on, or the name of a `usize` constant");
     }
     sound
-}
-
-fn literal(expr: &Expr) -> Option<usize> {
-    match peeled(expr) {
-        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => number.base10_parse().ok(),
-        _ => None,
-    }
 }
 
 fn error<T>(cx: &Ctxt, at: impl ToTokens, message: impl std::fmt::Display) -> Option<T> {

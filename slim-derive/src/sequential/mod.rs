@@ -1,7 +1,8 @@
 //! The declared wiring: `#[prune(sequential)]` on a type.
 //!
-//! `wiring` checks what the attributes mean; `data_flow` and `arms` make the code for a struct and
-//! for an enum. Nothing can fail there: the code names fields, and the runtime does the work.
+//! `wiring` checks and resolves the attributes; `data_flow` and `arms` generate the code for a
+//! struct and for an enum. Generation cannot fail: the code names fields, and the runtime does the
+//! work.
 
 mod arms;
 pub(crate) mod data_flow;
@@ -16,7 +17,7 @@ use crate::expand::{bounded, impl_block};
 use crate::tokens::local;
 use wiring::{Node, Op, Wiring};
 
-/// The impl of a type whose wiring is sound.
+/// The impl for a type whose wiring has no errors.
 pub(crate) fn implementation(model: &Model, wiring: &Wiring) -> TokenStream {
     let Some(krate) = &model.attrs.krate else { return TokenStream::new() };
     let (nodes, methods): (Vec<&Node>, _) = match wiring {
@@ -33,8 +34,8 @@ pub(crate) fn implementation(model: &Model, wiring: &Wiring) -> TokenStream {
     impl_block(krate, model.ident, &generics, methods, None)
 }
 
-/// `<Conv2D as Prunable>::trace(&self.conv1, cx, from)`. A type that is not `Prunable` is an error
-/// at the type.
+/// The call that traces a node: `<Conv2D as Prunable>::trace(&self.conv1, cx, from)`. A type that
+/// is not `Prunable` is an error at the type.
 fn trace_call(node: &Node, place: &TokenStream, from: &Ident) -> TokenStream {
     let (cx, ty) = (local("cx"), node.field.ty);
     let call = match (&node.op, &node.act) {

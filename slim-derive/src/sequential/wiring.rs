@@ -1,4 +1,4 @@
-//! What is meant, checked: fields as nodes of a data flow, variants as alternatives.
+//! Checks a declared wiring, and resolves fields to nodes of a data flow, variants to alternatives.
 
 use quote::ToTokens;
 use syn::{Expr, ExprPath, LitInt, parse_quote};
@@ -9,29 +9,29 @@ use crate::ast::{Field, Model, Shape, Variant};
 use crate::attr::{self, Attr, FieldAttrs, InputAttr, Role};
 use crate::ctxt::Ctxt;
 
-/// What a type does with the channels that it is given.
+/// The declared wiring of a type.
 pub(crate) enum Wiring<'a> {
     Struct(DataFlow<'a>),
-    /// The inputs, which are one tensor, and the alternatives.
+    /// The input, which is one tensor, and the alternatives.
     Enum(Inputs<'a>, Vec<Arm<'a>>),
 }
 
 /// The data flow of a struct.
 pub(crate) struct DataFlow<'a> {
     pub(crate) inputs: Inputs<'a>,
-    /// In the order of declaration, which is an order of the data flow: a node reads the input and
-    /// earlier nodes.
+    /// In the order of declaration, which is also an order of the data flow: a node reads only the
+    /// input and earlier nodes.
     pub(crate) nodes: Vec<Node<'a>>,
     pub(crate) output: FlowExpr,
 }
 
-/// What is known of the input.
+/// The number, widths or shapes of the inputs, as far as they are declared.
 pub(crate) enum Inputs<'a> {
     /// One tensor of any width.
     Any,
     /// One tensor of this width.
     Width(&'a LitInt),
-    /// So many tensors of any width.
+    /// This number of tensors, each of any width.
     Count(usize),
     /// Tensors of these widths.
     Widths(&'a [LitInt]),
@@ -44,26 +44,26 @@ pub(crate) struct Node<'a> {
     pub(crate) field: &'a Field<'a>,
     pub(crate) op: Op,
     pub(crate) from: FlowExpr,
-    /// The activation behind it, where it is said.
+    /// The activation of `act`, which is applied to the field's output.
     pub(crate) act: Option<Applied>,
     /// Whether its output channels are never removed.
     pub(crate) keep: bool,
 }
 
-/// What a field does to channels.
+/// The operation of a field on channels.
 pub(crate) enum Op {
-    /// What its type's `Prunable` says.
+    /// The `Prunable` impl of the field's type traces it.
     Layer,
-    /// Nothing.
+    /// Leaves channels as they are.
     Elementwise,
-    /// What this function says.
+    /// This function traces it.
     Function(ExprPath),
 }
 
 /// An alternative of an enum.
 pub(crate) struct Arm<'a> {
     pub(crate) variant: &'a Variant<'a>,
-    /// Its node, which reads the input; without one, the input passes on.
+    /// The node of the variant, which reads the input; without a node, the input is the output.
     pub(crate) node: Option<Node<'a>>,
 }
 
@@ -102,7 +102,7 @@ fn data_flow<'a>(cx: &Ctxt, model: &'a Model<'a>, fields: &'a [Field<'a>]) -> Da
         let name = &names[position].name;
         let previous = nodes.len().checked_sub(1).map_or(FlowExpr::Input, FlowExpr::Node);
         let scope = Scope { reader: name, fields: &names, before: position };
-        // A wrong expression has been reported; whatever stands in for it is never expanded.
+        // If the expression is wrong, that has been reported, and its substitute is never expanded.
         let from =
             field.attrs.from.as_ref().and_then(|from| FlowExpr::parse(cx, &scope, &from.value));
         nodes.push(Node {
@@ -118,7 +118,7 @@ fn data_flow<'a>(cx: &Ctxt, model: &'a Model<'a>, fields: &'a [Field<'a>]) -> Da
     let output =
         model.attrs.output.as_ref().and_then(|output| FlowExpr::parse(cx, &scope, &output.value));
     let mut flow = DataFlow { inputs: Inputs::Any, nodes, output: output.unwrap_or(last) };
-    // What is missing because of a mistake is no further mistake.
+    // After an error, further checks would only report its consequences.
     if cx.len() == 0 {
         flow.inputs = inputs(cx, model, &flow);
         check_reached(cx, model, &flow);
@@ -126,7 +126,7 @@ fn data_flow<'a>(cx: &Ctxt, model: &'a Model<'a>, fields: &'a [Field<'a>]) -> Da
     flow
 }
 
-/// What expressions call the fields.
+/// The names by which expressions refer to the fields.
 fn names(fields: &[Field]) -> Vec<Name> {
     let mut nodes = 0..;
     let name = |field: &Field| {
@@ -144,7 +144,7 @@ fn role<'a>(field: &'a Field) -> Option<&'a Role> {
     field.attrs.role.as_ref().map(|role| &role.value)
 }
 
-/// What a field does; `None` for one that is not part of the data flow.
+/// The operation of a field; `None` if the field is not part of the data flow.
 fn operation(cx: &Ctxt, field: &Field) -> Option<Op> {
     match role(field) {
         None => Some(Op::Layer),
@@ -185,8 +185,8 @@ fn arm<'a>(cx: &Ctxt, variant: &'a Variant<'a>) -> Arm<'a> {
     Arm { variant, node }
 }
 
-/// How many inputs there are: as many as `input = (…)` says, else as `input.0`, `input.1`, … are
-/// used.
+/// The inputs: as `input = …` declares them, or else as many as the uses of `input.0`, `input.1`, …
+/// need.
 fn inputs<'a>(cx: &Ctxt, model: &'a Model, flow: &DataFlow<'a>) -> Inputs<'a> {
     let mut used = 0;
     flow.walk(&mut |part| {
@@ -245,8 +245,8 @@ fn inputs<'a>(cx: &Ctxt, model: &'a Model, flow: &DataFlow<'a>) -> Inputs<'a> {
     inputs
 }
 
-/// Channels of a node that nothing reads would not follow those that it shares with others. What it
-/// reads in turn is not reported again.
+/// Reports nodes that nothing reads: their channels would not be removed together with the channels
+/// that they are joined with. The nodes that such a node reads are not reported.
 fn check_reached(cx: &Ctxt, model: &Model, flow: &DataFlow) {
     let mut read = vec![false; flow.nodes.len()];
     flow.walk(&mut |part| {
@@ -277,7 +277,7 @@ fn check_reached(cx: &Ctxt, model: &Model, flow: &DataFlow) {
     }
 }
 
-/// The output, and `name` with it.
+/// An example of an output expression that includes `name`, for an error.
 fn joined(model: &Model, flow: &DataFlow, name: &str) -> String {
     match &model.attrs.output {
         Some(Attr { value: Expr::Tuple(tuple), .. }) => {

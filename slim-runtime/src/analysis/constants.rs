@@ -1,39 +1,43 @@
-//! Constants: what channels carry once the scales of their batch norms are zero and the shifts are
-//! not. Absorption needs to know.
+//! Constants: what a channel carries when the scales γ of its batch norms are zero and the shifts β
+//! keep their values. Absorption adds their effect to the next bias or running mean.
 
 use std::rc::Rc;
 
 use tch::{Device, Kind};
 
+use crate::error::SelectionError;
 use crate::graph::{
     AxisRole, Effect, LayerNode, LayerResult, Operation, Recording, Sources, Step, ValueId,
 };
 use crate::{Error, Result};
 
-/// What a channel carries at each of its positions, once the scales of its batch norms are zero and
-/// their shifts are what they are.
+/// The number that a channel carries when the scales of its batch norms are zero and their shifts
+/// keep their values.
 #[derive(Debug, Clone)]
 pub(crate) enum ConstValue {
     Known(f64),
-    /// This number, but at a border of the image.
+    /// This number everywhere except at the padded border of the image.
     Interior(f64),
-    /// It came out of a batch norm as `value`, and nothing says which activations it has passed
-    /// since.
+    /// The number left a batch norm as `value`, and no trace names the activations that it has
+    /// passed since.
     Unsaid {
         value: f64,
-        /// The first layer that it came out of.
+        /// The earliest layer that the number comes from, by position; behind an unnamed operation,
+        /// the number of layers before it. An activation makes the number known if the part that
+        /// names it starts at or before this layer.
         since: usize,
-        /// Whether it has been added to others, or multiplied.
+        /// Whether the number has been added to others, or multiplied with them.
         joined: bool,
     },
-    /// Not a number that does not depend on the input; why, as the end of a sentence.
+    /// The channel does not carry a number that is independent of the input. The text says why, as
+    /// the end of a sentence.
     Unknown(Rc<str>),
 }
 
-/// The constants of each value of a graph, by channel.
+/// Computes the constants of each value of a graph, by channel.
 ///
 /// # Errors
-/// [`Error::NonFinite`] for a shift, [`Error::Torch`].
+/// [`SelectionError::NonFinite`](crate::error::SelectionError::NonFinite) for a shift that is infinite or NaN, [`Error::Torch`].
 pub(crate) fn constants(recording: &Recording) -> Result<Vec<Rc<[ConstValue]>>> {
     let none: Rc<[ConstValue]> = Rc::new([]);
     let of = recording.values.iter().map(|_| Rc::clone(&none)).collect();
@@ -101,7 +105,7 @@ impl Constants<'_> {
                 operands.iter().flat_map(|&operand| self.of[operand].iter().cloned()).collect()
             }
             (Effect::Keep, Sources::Select(positions)) => {
-                // Of a value that the layer behind makes there is nothing yet.
+                // The layer makes this value in a later step, so its constants are not known yet.
                 let from = |&at: &u32| operand(0).get(at as usize).cloned();
                 positions.iter().filter_map(from).collect()
             }
@@ -154,7 +158,7 @@ impl Constants<'_> {
         })
     }
 
-    /// What leaves a layer.
+    /// The constants of a value that leaves a layer.
     fn result(
         &self,
         index: usize,
@@ -183,7 +187,7 @@ impl Constants<'_> {
     }
 }
 
-/// What is left of a batch norm whose scale is zero.
+/// The shifts of a batch norm: its output when its scale is zero. Zeros where it has no shift.
 fn shifts(layer: &LayerNode, shift: Option<usize>, width: usize) -> Result<Vec<f64>> {
     let Some(shift) = shift.map(|shift| &layer.tensors[shift]) else {
         return Ok(vec![0.0; width]);
@@ -195,14 +199,14 @@ fn shifts(layer: &LayerNode, shift: Option<usize>, width: usize) -> Result<Vec<f
     match values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
         Some((channel, &value)) => {
             let (path, tensor) = (layer.path.clone(), shift.name.to_owned());
-            Err(Error::NonFinite { path, tensor, channel, value })
+            Err(Error::Selection(SelectionError::NonFinite { path, tensor, channel, value }))
         }
         None => Ok(values),
     }
 }
 
-/// What is behind something that maps zero to zero and, here and there, anything else to other
-/// values.
+/// The constants behind an operation that maps zero to zero and may map other constants to values
+/// that differ between positions.
 fn zero_only(constants: &[ConstValue], path: &str) -> Rc<[ConstValue]> {
     let why: Rc<str> = format!("nothing says what `{path}` makes of them").into();
     let through = |constant: &ConstValue| match constant {
@@ -212,8 +216,8 @@ fn zero_only(constants: &[ConstValue], path: &str) -> Rc<[ConstValue]> {
     constants.iter().map(through).collect()
 }
 
-/// What is behind something that tells the channels of a block apart by place or group: what all of
-/// them are, if they are alike.
+/// The constant of a block of channels that an operation distinguishes by position or group: known
+/// only if all channels of the block carry the same number.
 fn alike(block: &[ConstValue], why: &str) -> ConstValue {
     match block {
         [only] => only.clone(),
@@ -229,7 +233,8 @@ fn alike(block: &[ConstValue], why: &str) -> ConstValue {
 }
 
 impl ConstValue {
-    /// Every activation that maps channels here maps zero to zero, so nothing need be said of it.
+    /// A constant directly behind a batch norm or an unnamed operation. Zero is known even if no
+    /// trace names the activations: they all map zero to zero.
     fn fresh(value: f64, since: usize, said: bool) -> Self {
         if said || value == 0.0 {
             ConstValue::Known(value)

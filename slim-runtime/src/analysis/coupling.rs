@@ -1,9 +1,9 @@
-//! Coupling: which channels stay or go together.
+//! Coupling: finds which channels stay or go together.
 
 use crate::graph::{ChannelId, Recording, Sources, Step, Ties};
 
-/// The class of each channel id, named by the class's first id. Channels of one class stay or go
-/// together.
+/// The class of each channel id, named by the smallest id in the class. A class is a channel group:
+/// its channels stay or go together.
 pub(crate) fn classes(recording: &Recording) -> Vec<ChannelId> {
     let mut classes = UnionFind::new(recording.channels());
     for step in &recording.steps {
@@ -48,14 +48,14 @@ pub(crate) fn classes(recording: &Recording) -> Vec<ChannelId> {
     classes.into_roots()
 }
 
-/// A disjoint-set forest. Union by smallest id, with path halving: the root of a class is its first
-/// channel, so results do not depend on the order of unions.
+/// A disjoint-set forest. Union by smallest id, with path halving: the root of a class is its
+/// smallest id, so results do not depend on the order of unions.
 pub(crate) struct UnionFind {
     parent: Vec<ChannelId>,
 }
 
 impl UnionFind {
-    /// So many channels, each a class of its own.
+    /// `count` channels, each in a class of its own.
     pub(crate) fn new(count: usize) -> Self {
         Self { parent: (0..count as ChannelId).collect() }
     }
@@ -74,7 +74,7 @@ impl UnionFind {
         self.parent[a.max(b) as usize] = a.min(b);
     }
 
-    /// Makes the channels of two lists one, position by position.
+    /// Joins the classes of two lists of channels, position by position.
     fn zip(&mut self, a: &[ChannelId], b: &[ChannelId]) {
         a.iter().zip(b).for_each(|(&a, &b)| self.union(a, b));
     }

@@ -1,5 +1,5 @@
-//! Folding: which batch norm is directly and alone behind which layer, so that one could do the
-//! work of both.
+//! Folding: finds the batch norms that directly follow a layer and are the only readers of its
+//! output, so that the layer could do the work of both.
 
 use std::collections::HashMap;
 
@@ -7,17 +7,17 @@ use crate::graph::{Commutes, LayerKind, Recording, Step, ValueId};
 
 /// The neighbours of each layer, by position in [`Recording::layers`].
 pub(crate) struct Neighbours {
-    /// Of a batch norm: the layer whose whole output it is given, with nothing but pools in
-    /// between.
+    /// Of a batch norm: the layer whose whole output it receives. Only operations that commute with
+    /// a scale and a shift, such as pools, may be in between.
     pub(crate) behind: Vec<Option<usize>>,
-    /// The batch norm that reads the layer's output, if nothing else does and nothing but pools is
-    /// in between.
+    /// The batch norm that reads the layer's output, if nothing else reads it. Only operations that
+    /// commute with a scale and a shift, such as pools, may be in between.
     pub(crate) norm: Vec<Option<usize>>,
-    /// Whether a max-pool is between the layer and a reader.
+    /// Whether a max-pool is between the layer and one of its readers.
     pub(crate) maximum: Vec<bool>,
 }
 
-/// Finds, for each batch norm, the layer that it is directly behind.
+/// Finds, for each batch norm, the layer that it directly follows.
 pub(crate) fn neighbours(recording: &Recording) -> Neighbours {
     let count = recording.layers.len() + recording.hidden.len();
     let mut found = Neighbours {
@@ -26,7 +26,8 @@ pub(crate) fn neighbours(recording: &Recording) -> Neighbours {
         maximum: vec![false; count],
     };
     let mut uses: HashMap<ValueId, usize> = HashMap::new();
-    // By value: the layer whose whole output it is, as long as only pools have touched it.
+    // By value: the layer whose whole output it is, behind nothing but operations that commute with
+    // a scale and a shift.
     let mut whole: HashMap<ValueId, usize> = HashMap::new();
     recording.outputs.iter().for_each(|&value| *uses.entry(value).or_default() += 1);
     for step in &recording.steps {
@@ -54,7 +55,8 @@ pub(crate) fn neighbours(recording: &Recording) -> Neighbours {
             Step::Hold(..) | Step::Sum(..) => {}
         }
     }
-    // A layer that anything else reads too, at any point, has no norm of its own.
+    // A layer whose output has another reader, before or after such an operation, has no batch norm
+    // to itself.
     let mut shared = vec![false; count];
     whole.iter().for_each(|(value, &layer)| shared[layer] |= uses.get(value) != Some(&1));
     for (index, behind) in found.behind.iter().enumerate() {

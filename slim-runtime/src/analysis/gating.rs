@@ -1,8 +1,8 @@
-//! Gating: which channels carry zeros once they are masked, and which channels must stay because
-//! something reads them where they do not.
+//! Gating: finds which channels carry zeros once they are masked, and which channels must stay
+//! because a layer reads them where they do not.
 //!
-//! Gating belongs to a value and not to a channel: one layer may read a residual stream raw,
-//! another behind its batch norm.
+//! Gating is a property of a value, not of a channel: one layer may read a residual stream
+//! directly, another one behind its batch norm.
 
 use std::rc::Rc;
 
@@ -13,23 +13,23 @@ use crate::graph::{
     Sources, Step, ValueId,
 };
 
-/// What is set to zero to take a channel away. The slimmed network computes what the network with
-/// these zeros computes.
+/// The parameters that are set to zero to remove a channel. The slimmed network computes the same
+/// as the network with these zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Masking {
-    /// γ and β of batch norms, as in Network Slimming. A channel that something reads without a
-    /// batch norm in between stays.
+    /// γ and β of batch norms, as in Network Slimming. A channel stays if a layer reads it without
+    /// a batch norm in between.
     #[default]
     BatchNorm,
     /// Every parameter that makes or scales the channel: filter, bias, γ, β. Networks without batch
-    /// norms can be pruned.
+    /// norms can be pruned this way.
     Parameters,
 }
 
-/// By class: why none of its channels may be removed, if they may not. The first reason in the
-/// order of the forward pass is kept.
+/// By class: why its channels are held; `None` if they may be removed. If there are several
+/// reasons, the first one in the order of the forward pass.
 pub(crate) fn holds(
     recording: &Recording,
     class: &[ChannelId],
@@ -93,9 +93,9 @@ impl Gated {
 
 struct Gates {
     masking: Masking,
-    /// By value.
+    /// By value: which of its channels are gated.
     of: Vec<Gated>,
-    /// By value: whether it may be infinite, or no number, where a channel is masked.
+    /// By value: whether it may be infinite or NaN where a channel is masked.
     poles: Vec<bool>,
 }
 
@@ -103,7 +103,7 @@ impl Gates {
     fn operation(&mut self, recording: &Recording, operation: &Operation) {
         let operands = &operation.operands;
         let has_pole = operands.iter().any(|&operand| self.poles[operand]);
-        // What is infinite at zero is so where its operand, or its divisor, is taken to zero.
+        // A pole is infinite where its operand is zero, a quotient where its divisor is.
         let at_zero = match operation.operator.gate {
             Gate::Pole => operands.first(),
             Gate::Dividend => operands.get(1),
@@ -114,7 +114,7 @@ impl Gates {
         let gated = match (operation.operator.gate, &operation.operator.sources) {
             (Gate::Never | Gate::Pole, _) => Gated::All(false),
             (Gate::Always, _) => Gated::All(true),
-            // Zero times what is infinite is no zero.
+            // Zero times infinity is not zero.
             _ if has_pole => Gated::All(false),
             (Gate::Dividend, _) => {
                 let divides = |position| !self.of[operands[1]].at(position);
@@ -144,7 +144,8 @@ impl Gates {
         self.of[operation.result] = gated;
     }
 
-    /// Gated where one of them is, or where all are.
+    /// Gates of values that are joined position by position: a position is gated where any operand
+    /// is, or where all are.
     fn zip(&self, recording: &Recording, operands: &[ValueId], any: bool) -> Gated {
         let (first, others) = (operands[0], &operands[1..]);
         let join = |a: bool, b: bool| if any { a || b } else { a && b };
@@ -210,7 +211,7 @@ impl KeptClasses<'_> {
         ids.iter().for_each(|&id| self.keep(id, &hold));
     }
 
-    /// The channels that are not gated, which a layer would miss.
+    /// Holds the channels that are not gated, because the part at `by` reads them.
     fn ungated(&mut self, ids: &[ChannelId], gated: &Gated, by: &str) {
         if matches!(gated, Gated::All(true)) {
             return;

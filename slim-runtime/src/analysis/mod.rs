@@ -1,4 +1,4 @@
-//! Passes over a graph: each reads it and has a result of its own.
+//! Passes over a graph. Each pass reads the graph and returns a result of its own.
 
 mod constants;
 pub(crate) mod cost;
@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
+use crate::error::CheckError;
 use crate::graph::{ChannelId, KeepReason, Recording, Tracer};
 use crate::{Error, Prunable, Result, symbolic};
 pub(crate) use constants::{ConstValue, constants};
@@ -21,12 +22,12 @@ pub(crate) use folding::{Neighbours, neighbours};
 pub use gating::Masking;
 pub(crate) use producers::{Producers, producers};
 
-/// The channel dependencies of a whole model.
+/// The graph and the channel dependencies of a whole model.
 pub(crate) fn trace<M: Prunable + ?Sized>(model: &M, masking: Masking) -> Result<Graph> {
     trace_on(model, None, masking)
 }
 
-/// The same, where the shapes of its inputs are known: channels and positions, without samples.
+/// Like [`trace`], for inputs of known shapes: channels and positions, without samples.
 pub(crate) fn trace_on<M: Prunable + ?Sized>(
     model: &M,
     shapes: Option<&[Vec<i64>]>,
@@ -34,13 +35,13 @@ pub(crate) fn trace_on<M: Prunable + ?Sized>(
 ) -> Result<Graph> {
     let recording = symbolic::record(model, shapes, false)?;
     match recording.deployed {
-        Some(path) => Err(Error::Deployed { path }),
+        Some(path) => Err(Error::Check(CheckError::Deployed { path })),
         None => Ok(Graph::new(recording, masking)),
     }
 }
 
-/// The tensors of a model by path, and whether these are all: a model that cannot be traced to the
-/// end has shown some of them.
+/// The tensors of a model by path. The result is an error if the trace failed; the list is then
+/// incomplete.
 pub(crate) fn tensors<M: Prunable + ?Sized>(model: &M) -> (Vec<(String, Tensor)>, Result<()>) {
     let mut cx = Tracer::default();
     let input = cx.open();
@@ -48,13 +49,13 @@ pub(crate) fn tensors<M: Prunable + ?Sized>(model: &M) -> (Vec<(String, Tensor)>
     (cx.tensors(), traced)
 }
 
-/// The channel dependencies of a model: its graph, and which channels may be removed.
+/// The channel dependencies of a model: its graph, and which of its channels may be removed.
 pub(crate) struct Graph {
     recording: Recording,
-    /// The class of each channel id, named by the class's first id. Channels of one class stay or
-    /// go together.
+    /// The class of each channel id, named by the smallest id in the class. A class is a channel
+    /// group: its channels stay or go together.
     pub(crate) class: Vec<ChannelId>,
-    /// By class: why none of its channels may be removed.
+    /// By class: why its channels are held; `None` if they may be removed.
     pub(crate) held: Vec<Option<Rc<KeepReason>>>,
 }
 

@@ -1,11 +1,11 @@
-//! Producers: which layers the channels of each value come from.
+//! Producers: finds which layers the channels of each value come from.
 
 use std::rc::Rc;
 
 use crate::graph::{Operation, Recording, Sources, Step};
 
-/// By channel of a value: the layers that give it, ascending. Several where it is a sum, none for
-/// an input of the model.
+/// By channel of a value: the layers that it comes from, ascending. Several for a sum, none for an
+/// input of the model.
 #[derive(Debug, Clone)]
 pub(crate) struct Producers(Rc<[Rc<[usize]>]>);
 
@@ -43,7 +43,7 @@ fn result(recording: &Recording, of: &[Producers], operation: &Operation) -> Pro
             Producers(all.flat_map(|index| operand(index).0.iter().cloned()).collect())
         }
         Sources::Select(positions) => {
-            // Of a value that the layer behind makes there is nothing yet.
+            // The layer makes this value in a later step, so its producers are not known yet.
             let from = |&at: &u32| operand(0).0.get(at as usize).map(Rc::clone);
             Producers(positions.iter().filter_map(from).collect())
         }
@@ -61,7 +61,7 @@ impl Producers {
         Self(std::iter::repeat_n(layers, width).collect())
     }
 
-    /// The layers that give each channel.
+    /// The layers that each channel comes from.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[usize]> {
         self.0.iter().map(Rc::as_ref)
     }

@@ -1,5 +1,5 @@
-//! Measuring what slimming does, on data: whether the slimmed network is the masked one, and how
-//! accurate it is at several ratios.
+//! Measures the effect of slimming on data: whether the slimmed network computes what the masked
+//! one does, and how accurate it is at several ratios.
 
 pub(crate) mod sweep;
 pub(crate) mod verify;

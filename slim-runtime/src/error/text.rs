@@ -1,19 +1,26 @@
 //! Parts of what errors say.
 
 use std::cmp::Reverse;
+use std::fmt;
 
 use tch::TchError;
 
 /// How many layers an error names.
 const MOST_LAYERS: usize = 6;
 
-/// libtorch appends where in its own code it was.
-pub(crate) fn without_backtrace(error: &TchError) -> String {
-    let text = error.to_string();
-    text.split("\nException raised from").next().unwrap_or_default().to_owned()
+/// An error of libtorch, without the backtrace of its own code that libtorch appends to the text.
+pub struct LibtorchError(pub TchError);
+
+impl fmt::Display for LibtorchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        f.write_str(text.split("\nException raised from").next().unwrap_or_default())
+    }
 }
 
-/// Those that are called alike, or begin alike.
+impl std::error::Error for LibtorchError {}
+
+/// The layers whose names end or begin like the pattern first.
 pub(super) fn known_layers(pattern: &str, known: &[String]) -> String {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
     let common = |path: &str| path.chars().zip(pattern.chars()).take_while(|(a, b)| a == b).count();

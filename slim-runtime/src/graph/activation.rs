@@ -1,4 +1,4 @@
-//! Activations that map zero to zero, as far as absorption has to know them.
+//! Activations that map zero to zero, which absorption has to know.
 
 use serde::{Deserialize, Serialize};
 use tch::{TchError, Tensor};
@@ -6,25 +6,26 @@ use tch::{TchError, Tensor};
 /// An activation that maps zero to zero, for [`Tracer::activation`](crate::Tracer::activation) and
 /// [`Slimming::absorb_after`](crate::Slimming::absorb_after).
 ///
-/// One that does not, as the sigmoid, ungates its channels
-/// ([`Tracer::ungate`](crate::Tracer::ungate)), which then stay: there is nothing to absorb.
+/// An activation that does not, such as the sigmoid, ungates its channels
+/// ([`Tracer::ungate`](crate::Tracer::ungate)). Those channels stay, so there is nothing to absorb.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Activation {
-    /// None at all: what comes out of the batch norm is read as it is.
+    /// No activation: the output of the batch norm is read as it is.
     Identity,
     /// `max(0, x)`
     Relu,
     /// `min(max(0, x), 6)`
     Relu6,
-    /// `x`, or below zero the slope times `x`. tch's and PyTorch's slope is 0.01.
+    /// `x` above zero, the slope times `x` below. tch's and PyTorch's slope is 0.01.
     LeakyRelu(f64),
-    /// `x`, or below zero `α · (eˣ − 1)`. tch's and PyTorch's α is 1.
+    /// `x` above zero, `α · (eˣ − 1)` below. tch's and PyTorch's α is 1.
     Elu(f64),
     /// `x · sigmoid(x)`, also called swish.
     Silu,
-    /// `x · Φ(x)`, Φ being the normal distribution: tch's `gelu("none")`.
+    /// `x · Φ(x)`, where Φ is the distribution function of the normal distribution: tch's
+    /// `gelu("none")`.
     Gelu,
     /// `x · tanh(ln(1 + eˣ))`
     Mish,
@@ -35,7 +36,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// What it makes of each value, by libtorch's own operation.
+    /// Applies the activation to each value, by libtorch's own operation.
     pub(crate) fn apply(self, values: &[f64]) -> Result<Vec<f64>, TchError> {
         let xs = Tensor::f_from_slice(values)?;
         let ys = match self {
@@ -57,7 +58,7 @@ impl Activation {
         Vec::try_from(&ys)
     }
 
-    /// tch's word for it.
+    /// The activation's name in tch.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Activation::Identity => "identity",
@@ -73,7 +74,7 @@ impl Activation {
         }
     }
 
-    /// Whether its parameter is a number.
+    /// Checks that the parameter, if there is one, is finite. Returns the parameter otherwise.
     pub(crate) fn check(self) -> Result<(), f64> {
         match self {
             Activation::LeakyRelu(parameter) | Activation::Elu(parameter)

@@ -1,25 +1,27 @@
-//! What a `forward` asks of sizes while it is run symbolically.
+//! The questions about sizes that a `forward` asks while it runs symbolically.
 
 use std::panic::Location;
 
-/// What a `forward` has asked that depends on sizes.
+/// The questions of a `forward` whose answers depend on sizes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Asked {
-    /// Where it asked for sizes, and what it was told.
+    /// Where `forward` asked for sizes, and the answers.
     pub(crate) sizes: Vec<(&'static Location<'static>, Vec<i64>)>,
-    /// Where it asked for a number of dimensions that nothing says.
+    /// Where `forward` asked for a number of dimensions that is not known.
     pub(crate) ranks: Vec<&'static Location<'static>>,
-    /// Whether it asked for the kind or the device of a tensor.
+    /// Whether `forward` asked for the kind or the device of a tensor.
     pub(crate) options: bool,
-    /// Numbers that it gave to operations that take sizes.
+    /// Numbers that `forward` passed to operations that take sizes.
     pub(crate) given: Vec<i64>,
 }
 
 impl Asked {
-    /// Where it asked for sizes of which it gave none to an operation, as they were or multiplied.
+    /// Where `forward` asked for sizes and passed none of them to an operation, neither unchanged
+    /// nor as a multiple or a divisor; and where it asked for an unknown number of dimensions. As
+    /// file, line and column.
     pub(crate) fn without_use(&self) -> Vec<String> {
         let used = |size: &i64| {
-            // A size of one says nothing.
+            // A size of one divides every number, so it shows no use.
             let is_used = |given: &i64| *given > 1 && (given % size == 0 || size % given == 0);
             *size > 1 && self.given.iter().any(is_used)
         };

@@ -1,22 +1,22 @@
-//! Fields of a type whose wiring is its `forward`: which are parts, which are tensors, and which
-//! are neither.
+//! The fields of a type whose wiring is read from its `forward`: finds out which are parts, which
+//! are tensors, and which are neither.
 //!
 //! The derive does not know the types of fields. It calls `visit_part` on references to references
-//! of a [`Field`], and the compiler takes the implementation that needs the fewest references: that
-//! for `Prunable` types, else that for tensors, else the one that does nothing.
+//! of a [`Field`], and the compiler takes the implementation that needs the fewest references: the
+//! one for `Prunable` types, else the one for tensors, else the one that does nothing.
 #![doc(hidden)]
 
 use tch::Tensor;
 
 use crate::{LayerVisitor, PartVisitor, Prunable, Result};
 
-/// A field.
+/// A reference to a field.
 #[derive(Debug)]
 pub struct Field<'a, T: ?Sized>(pub &'a T);
 
-/// First choice: a part. An empty name is the path of its owner.
+/// First choice: the field is a part. An empty name stands for the path of its owner.
 pub trait VisitPart {
-    /// Visits it.
+    /// Visits the part.
     ///
     /// # Errors
     /// Those of [`Prunable::parts`].
@@ -40,9 +40,9 @@ impl<P: Prunable + ?Sized> VisitPart for &&Field<'_, P> {
     }
 }
 
-/// A tensor, or a container of some.
+/// A tensor, or a container of tensors.
 pub trait IsTensor {
-    /// Its tensors, by the names that they have in it.
+    /// The tensors, with their names inside the container.
     fn tensors(&self) -> Vec<(String, &Tensor)>;
 }
 
@@ -82,9 +82,9 @@ fn numbered<T: IsTensor>(list: &[T]) -> Vec<(String, &Tensor)> {
     .collect()
 }
 
-/// Second choice: a tensor.
+/// Second choice: the field is a tensor.
 pub trait VisitTensor {
-    /// Visits it.
+    /// Visits the tensor.
     ///
     /// # Errors
     /// None.
@@ -104,7 +104,7 @@ impl<T: IsTensor> VisitTensor for &Field<'_, T> {
     }
 }
 
-/// Otherwise nothing is visited.
+/// Last choice: the field is neither, and is not visited.
 pub trait VisitOther {
     /// Visits nothing.
     ///
@@ -120,13 +120,13 @@ impl<T: ?Sized> VisitOther for Field<'_, T> {
     }
 }
 
-/// A field, mutably.
+/// A mutable reference to a field.
 #[derive(Debug)]
 pub struct FieldMut<'a, T: ?Sized>(pub &'a mut T);
 
-/// First choice: a part. An empty name is the path of its owner.
+/// First choice: the field is a part. An empty name stands for the path of its owner.
 pub trait VisitLayer {
-    /// Visits it.
+    /// Visits the layers of the part.
     ///
     /// # Errors
     /// Those of [`Prunable::layers_mut`].
@@ -142,7 +142,7 @@ impl<P: Prunable + ?Sized> VisitLayer for FieldMut<'_, P> {
     }
 }
 
-/// Otherwise nothing is visited.
+/// Last choice: the field is no part, and is not visited.
 pub trait VisitNoLayer {
     /// Visits nothing.
     ///

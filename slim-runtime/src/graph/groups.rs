@@ -7,12 +7,12 @@ use super::{Axis, AxisRole, LayerTracer, Operator};
 use crate::{Flow, Result};
 
 impl LayerTracer<'_> {
-    /// Like [`read`](Self::read), in `groups` equal parts that must lose the same number of
-    /// channels: those at one position of them become one. The axis is that of one part, which is
-    /// what a weight's dimension follows.
+    /// Like [`read`](Self::read), for an input of `groups` equal parts that must lose the same
+    /// number of channels: channels at one position of the parts stay or go together. Returns the
+    /// axis of one part, which the weight's dimension follows.
     ///
     /// # Errors
-    /// Those of [`read`](Self::read), [`Error::Parts`](crate::Error::Parts).
+    /// Those of [`read`](Self::read), [`WiringError::Parts`](crate::error::WiringError::Parts).
     pub fn read_grouped(
         &mut self,
         name: impl Into<Cow<'static, str>>,
@@ -28,11 +28,12 @@ impl LayerTracer<'_> {
         Ok(axis)
     }
 
-    /// Like [`write`](Self::write), in `groups` equal parts that must lose the same number of
-    /// channels.
+    /// Like [`write`](Self::write), for an output of `groups` equal parts that must lose the same
+    /// number of channels.
     ///
     /// # Errors
-    /// [`Error::Parts`](crate::Error::Parts) when `width` is no multiple of `groups`.
+    /// [`WiringError::Parts`](crate::error::WiringError::Parts) when `width` is no multiple of
+    /// `groups`.
     pub fn write_grouped(
         &mut self,
         name: impl Into<Cow<'static, str>>,
@@ -47,16 +48,18 @@ impl LayerTracer<'_> {
     /// Makes `groups` equal parts of an axis lose the same number of channels.
     ///
     /// # Errors
-    /// [`Error::Parts`](crate::Error::Parts) when its width is no multiple of `groups`.
+    /// [`WiringError::Parts`](crate::error::WiringError::Parts) when the axis's width is no
+    /// multiple of `groups`.
     pub fn tie_groups(&mut self, axis: Axis, groups: i64) -> Result<()> {
         let value = self.axes[self.known(axis)?].clone();
         self.one_part(&value, groups).map(|_| ())
     }
 
-    /// One of `groups` equal parts of an axis, which then lose the same number of channels.
+    /// Returns the axis of one of `groups` equal parts of `axis`, and makes the parts lose the same
+    /// number of channels.
     ///
     /// # Errors
-    /// [`Error::Parts`](crate::Error::Parts).
+    /// [`WiringError::Parts`](crate::error::WiringError::Parts).
     pub fn part_of(
         &mut self,
         name: impl Into<Cow<'static, str>>,
@@ -74,13 +77,13 @@ impl LayerTracer<'_> {
         self.axis(name, part, role)
     }
 
-    /// Whole groups stay or go: the `width` channels of `input` are `groups` parts, each one class.
-    /// Returns the axes of all input channels and of the outputs, `per_group` for each part. An
-    /// output carries zeros where all of its group does. With one channel in a group this is a
-    /// depthwise layer.
+    /// The layer keeps or loses whole groups: the `width` channels of `input` are `groups` equal
+    /// parts, and the channels of one part stay or go together. Returns the axis of all input
+    /// channels and that of the outputs, `per_group` for each part. An output carries zeros where
+    /// its whole group does. With one channel in each group this is a depthwise layer.
     ///
     /// # Errors
-    /// Those of [`follow`](Self::follow), [`Error::Parts`](crate::Error::Parts).
+    /// Those of [`follow`](Self::follow), [`WiringError::Parts`](crate::error::WiringError::Parts).
     pub fn follow_groups(
         &mut self,
         input: &Flow,
@@ -103,9 +106,9 @@ impl LayerTracer<'_> {
         ))
     }
 
-    /// Ties equal parts, and returns the first of them.
+    /// Ties equal parts, and returns the first part.
     fn one_part(&mut self, value: &Value, groups: i64) -> Result<Value> {
-        // An ordinary layer: nothing is tied, and its list stays one and the same.
+        // With one group there is nothing to tie, and the part is the whole value.
         if groups == 1 && value.len() > 0 {
             return Ok(value.clone());
         }

@@ -1,4 +1,4 @@
-//! Which positions of a dimension stay.
+//! Keep lists: the positions of a dimension that stay.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The positions of a dimension that stay, ascending.
 ///
-/// Prints and serialises as inclusive ranges, `0-3,7,9-12`, which a reader and a diff can follow.
+/// Prints and serialises as inclusive ranges, `0-3,7,9-12`, which are easy to read and to diff.
 /// ```
 /// use slim_runtime::KeepList;
 ///
@@ -23,12 +23,12 @@ pub struct KeepList {
 }
 
 impl KeepList {
-    /// How many positions stay.
+    /// The number of positions that stay.
     pub fn len(&self) -> usize {
         self.runs.iter().map(|(first, last)| last - first + 1).sum()
     }
 
-    /// Whether nothing stays.
+    /// Whether no position stays.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
@@ -48,11 +48,12 @@ impl KeepList {
         Self { runs: len.checked_sub(1).map(|last| (0, last)).into_iter().collect() }
     }
 
-    /// What is left of these positions when, counted among themselves, those in `later` stay.
+    /// Applies two keep lists in turn: `later` holds positions among those that `self` keeps.
+    /// Returns the positions that stay, in the original numbering.
     pub(crate) fn then(&self, later: &KeepList) -> KeepList {
         let mut kept = KeepList::default();
         let mut runs = later.runs.iter().peekable();
-        // How many positions are in front of the run.
+        // Number of kept positions before the run.
         let mut before = 0;
         for &(first, last) in &self.runs {
             let end = before + last - first + 1;
@@ -68,7 +69,8 @@ impl KeepList {
         kept
     }
 
-    /// Appends a position. `false` if it is not beyond all others.
+    /// Appends a run of positions. Returns `false`, and appends nothing, unless the run is beyond
+    /// all others.
     fn push(&mut self, first: usize, last: usize) -> bool {
         match self.runs.last_mut() {
             Some(run) if first <= run.1 => false,
@@ -85,11 +87,11 @@ impl KeepList {
 }
 
 impl FromIterator<usize> for KeepList {
-    /// Positions in any order; repeated ones count once.
+    /// Takes positions in any order; repeated ones count once.
     fn from_iter<I: IntoIterator<Item = usize>>(positions: I) -> Self {
         let mut keep = KeepList::default();
         let mut positions = positions.into_iter();
-        // Ascending, the usual case, they need no sorting.
+        // Ascending positions, the usual case, need no sorting.
         let Some(behind) = positions.by_ref().find(|&position| !keep.push(position, position))
         else {
             return keep;
@@ -127,7 +129,7 @@ impl FromStr for KeepList {
         for run in text.split(',').filter(|_| !text.is_empty()) {
             let (first, last) = run.split_once('-').unwrap_or((run, run));
             let number = |digits: &str| {
-                // One below the maximum, so that lengths cannot overflow.
+                // Half the maximum, so that lengths cannot overflow.
                 digits
                     .parse()
                     .ok()

@@ -1,10 +1,10 @@
-//! The words a plan uses: what a layer is, what a tensor is, why a channel must stay.
+//! The terms of a plan: kinds of layers, roles of tensors, reasons why a channel must stay.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a layer does, as far as plans and cfgs are concerned.
+/// The kind of a layer, as far as plans and cfgs distinguish it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -29,13 +29,13 @@ pub enum LayerKind {
     MaxPool,
     /// An average pool.
     AvgPool,
-    /// Cuts channels at stored sizes.
+    /// Cuts channels into parts of stored sizes.
     Split,
-    /// Puts channels in a stored order.
+    /// Puts channels into a stored order.
     Shuffle,
-    /// Picks the channels that the batch norm behind it kept.
+    /// Picks the channels that the batch norm behind it keeps.
     ChannelSelect,
-    /// A layer of another crate, by the name that its `trace` gives it.
+    /// A layer of another crate, with the name that its `trace` gives.
     Other(String),
 }
 
@@ -45,8 +45,8 @@ impl LayerKind {
         LayerKind::Other(name.into())
     }
 
-    /// Whether a layer is an entry of a [`Cfg`](crate::Cfg), given whether each of its tensors was
-    /// met before: a norm that is applied twice is one.
+    /// Whether a layer is an entry of a [`Cfg`](crate::Cfg). `tied` says for each of its tensors
+    /// whether an earlier layer has bound it: a norm that is applied twice is one entry.
     pub(crate) fn is_cfg_entry(&self, mut tied: impl Iterator<Item = bool>) -> bool {
         match self {
             LayerKind::BatchNorm => tied.any(|tied| !tied),
@@ -81,29 +81,30 @@ impl fmt::Display for LayerKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Trained; counts as parameters.
+    /// Trained; counts among the parameters.
     Parameter,
-    /// Not trained: running statistics.
+    /// Not trained, such as running statistics.
     Buffer,
 }
 
-/// Why a channel may not be removed, whatever its score.
+/// Why a channel is held, whatever its score.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum KeepReason {
-    /// It is an input of the model.
+    /// The channel is an input of the model.
     Input,
-    /// It is an output of the model.
+    /// The channel is an output of the model.
     Output,
-    /// No batch norm ranks it.
+    /// No batch norm ranks the channel.
     Unscored,
-    /// A field says `#[prune(keep)]`.
+    /// A field is marked `#[prune(keep)]`.
     Keep {
         /// Path of the field.
         by: String,
     },
-    /// A layer reads it without a batch norm in between, and would miss it.
+    /// A layer reads the channel without a batch norm in between, so removing it would change what
+    /// the layer computes.
     Ungated {
         /// Path of the layer.
         by: String,
@@ -114,25 +115,26 @@ pub enum KeepReason {
         /// Path of the layer.
         by: String,
     },
-    /// A forward pass computes something of several of them together, so removing one would change
-    /// the others.
+    /// A forward pass computes something from several channels together, so removing one would
+    /// change the others.
     Together {
-        /// Path of the part whose forward pass it is.
+        /// Path of the part that the forward pass belongs to.
         by: String,
-        /// What it computes, and the line.
+        /// The computation, and its source position.
         what: String,
     },
-    /// A layer picks channels of this stream, which keeps its width.
+    /// A layer picks channels from a stream, and the stream keeps its width.
     Stream {
         /// Path of the layer.
         by: String,
     },
-    /// It multiplies every channel of another flow.
+    /// The channel multiplies every channel of another flow.
     Broadcast {
         /// Path of the struct that multiplies.
         by: String,
     },
-    /// A shared tensor is used in another place where this dimension is not free.
+    /// The channel's dimension belongs to a shared tensor, and another layer that uses the tensor
+    /// does not allow that dimension to shrink.
     Tied {
         /// Path of the other layer.
         by: String,

@@ -1,14 +1,11 @@
-//! One layer of a trace: the channels that it reads, makes and gives.
+//! One layer of a trace: the channels that it reads, makes and outputs.
 
 use std::borrow::Cow;
 use std::rc::Rc;
 
 use smallvec::smallvec;
 
-use super::node::{
-    AxisNode, AxisRole, BiasExactness, LayerGate, LayerHold, LayerNode, LayerResult, MixNode,
-    ReadNode,
-};
+use super::node::{AxisNode, AxisRole, BiasExactness, LayerHold, LayerNode, MixNode, ReadNode};
 use super::shape::{self, Factor, Shape};
 use super::value::{ElementCount, Form, Value};
 use super::{Operator, Step, Tracer};
@@ -18,18 +15,20 @@ use crate::{Flow, Result};
 /// Describes one layer to a [`Tracer`].
 pub struct LayerTracer<'t> {
     pub(super) cx: &'t mut Tracer,
-    /// Position of the layer in the graph.
+    /// Position of the layer in [`Recording::layers`](super::Recording::layers).
     pub(super) index: usize,
-    /// Position of its step in the graph. What it does to its inputs is recorded in front of it.
+    /// Position of the layer's step in the recording. Operations on the layer's inputs are recorded
+    /// before this step.
     step: usize,
-    /// By axis: its channels as this layer sees them.
+    /// By axis: the channels as this layer sees them.
     pub(super) axes: Vec<Value>,
-    /// The dimensions of what it gives, and which of them holds the channels, where they are known.
-    frame: Option<(Shape, usize)>,
+    /// The dimensions of the layer's output, and which of them holds the channels; `None` where
+    /// they are not known. Starts as those of the input.
+    pub(super) frame: Option<(Shape, usize)>,
 }
 
-/// A list of channels that dimensions of one layer's tensors follow, as returned by the methods of
-/// its [`LayerTracer`].
+/// A list of channels that dimensions of one layer's tensors follow. Returned by the methods of the
+/// layer's [`LayerTracer`].
 #[derive(Debug, Clone, Copy)]
 pub struct Axis {
     layer: usize,
@@ -45,11 +44,12 @@ impl<'t> LayerTracer<'t> {
         Self { index, step: cx.recording.steps.len() - 1, cx, axes: Vec::new(), frame: None }
     }
 
-    /// The layer mixes `width` channels of `input` (a convolution). Those that arrive ungated are
-    /// kept, since it would miss them.
+    /// The layer mixes the `width` channels of `input` (a convolution). Channels that arrive
+    /// ungated are held, because removing them would change the layer's output.
     ///
     /// # Errors
-    /// [`Error::Width`](crate::Error::Width), [`Error::Tuple`](crate::Error::Tuple).
+    /// [`WiringError::Width`](crate::error::WiringError::Width),
+    /// [`WiringError::Tuple`](crate::error::WiringError::Tuple).
     pub fn read(
         &mut self,
         name: impl Into<Cow<'static, str>>,
@@ -60,12 +60,13 @@ impl<'t> LayerTracer<'t> {
         self.read_value(name, value)
     }
 
-    /// The layer mixes `features`, which are the channels of `input` or the channel-major flatten
-    /// of them (a linear layer).
+    /// The layer mixes `features`, which are the channels of `input` or their channel-major flatten
+    /// (a linear layer).
     ///
     /// # Errors
-    /// [`Error::Width`](crate::Error::Width) when `features` is no multiple of the channels, or
-    /// another number where there is nothing to flatten; [`Error::Tuple`](crate::Error::Tuple).
+    /// [`WiringError::Width`](crate::error::WiringError::Width) when `features` is no multiple of
+    /// the number of channels, or differs from it where there is nothing to flatten;
+    /// [`WiringError::Tuple`](crate::error::WiringError::Tuple).
     pub fn read_flattened(
         &mut self,
         name: impl Into<Cow<'static, str>>,
@@ -118,7 +119,8 @@ impl<'t> LayerTracer<'t> {
     /// The layer treats each of the `width` channels of `input` by itself (a batch norm).
     ///
     /// # Errors
-    /// [`Error::Width`](crate::Error::Width), [`Error::Tuple`](crate::Error::Tuple).
+    /// [`WiringError::Width`](crate::error::WiringError::Width),
+    /// [`WiringError::Tuple`](crate::error::WiringError::Tuple).
     pub fn follow(
         &mut self,
         name: impl Into<Cow<'static, str>>,
@@ -129,8 +131,7 @@ impl<'t> LayerTracer<'t> {
         self.axis(name, value, AxisRole::Followed)
     }
 
-    /// Like [`follow`](Self::follow), where the channels may be any dimension of what the layer is
-    /// given.
+    /// Like [`follow`](Self::follow), for channels in any dimension of the layer's input.
     pub(crate) fn follow_anywhere(
         &mut self,
         name: &'static str,
@@ -146,8 +147,8 @@ impl<'t> LayerTracer<'t> {
         self.axis(name, value, AxisRole::Followed)
     }
 
-    /// The layer mixes the positions in the last dimension, `features` of which it takes, into
-    /// `outputs` others, for each channel by itself.
+    /// The layer mixes `features` positions in the last dimension into `outputs` others, for each
+    /// channel by itself.
     pub(crate) fn follow_positions(
         &mut self,
         name: &'static str,
@@ -176,7 +177,8 @@ impl<'t> LayerTracer<'t> {
     /// The layer makes `width` new channels.
     ///
     /// # Errors
-    /// [`Error::Layer`](crate::Error::Layer) when the layer has an axis of this name.
+    /// [`WiringError::Layer`](crate::error::WiringError::Layer) when the layer already has an axis
+    /// of this name.
     pub fn write(&mut self, name: impl Into<Cow<'static, str>>, width: i64) -> Result<Axis> {
         let ids = self.cx.recording.fresh(usize::try_from(width).unwrap_or(0));
         let (id, source) = (self.cx.recording.value(Rc::clone(&ids)), self.cx.source());
@@ -184,7 +186,7 @@ impl<'t> LayerTracer<'t> {
         self.axis(name, value, AxisRole::Made)
     }
 
-    /// Like [`write`](Self::write), for channels that are one value each: behind them there is
+    /// Like [`write`](Self::write), for channels of one value each: a flatten behind the layer has
     /// nothing to flatten.
     ///
     /// # Errors
@@ -199,7 +201,7 @@ impl<'t> LayerTracer<'t> {
         Ok(axis)
     }
 
-    /// Part of an axis: the channels at these positions.
+    /// Adds an axis of the channels of `axis` at these positions.
     pub(crate) fn select(
         &mut self,
         name: impl Into<Cow<'static, str>>,
@@ -213,14 +215,14 @@ impl<'t> LayerTracer<'t> {
         self.axis(name, part, AxisRole::Followed)
     }
 
-    /// The layer needs so many channels of `axis`, where it has as many.
+    /// The layer needs at least `least` channels of `axis`, or all of them if there are fewer.
     pub(crate) fn at_least(&mut self, axis: Axis, least: usize) -> Result<()> {
         let axis = self.known(axis)?;
         self.node().axes[axis].least = least;
         Ok(())
     }
 
-    /// Never removes the channels of `axis`.
+    /// Holds the channels of `axis`: they are never removed.
     pub(crate) fn hold(&mut self, axis: Axis, hold: KeepReason) -> Result<()> {
         let ids = Rc::clone(&self.axes[self.known(axis)?].ids);
         self.node().holds.push(LayerHold::All(ids, hold));
@@ -232,98 +234,7 @@ impl<'t> LayerTracer<'t> {
         self.cx.path()
     }
 
-    /// The channels of `axis` as they are: as gated as the layer received them. Where the layer
-    /// [made](Self::write) them they are ungated, unless they have parameters and
-    /// [all of those](crate::criterion::Masking::Parameters) are zero when a channel is gone: the
-    /// layer gives zeros then, or says [`ungate`](Self::ungate).
-    ///
-    /// # Errors
-    /// [`Error::Layer`](crate::Error::Layer) when the axis is another layer's.
-    pub fn pass(&mut self, axis: Axis) -> Result<Flow> {
-        self.leave(axis, LayerGate::Pass, |_| {})
-    }
-
-    /// Like [`pass`](Self::pass), of a layer that only moves channels: values are as they are too.
-    pub(crate) fn move_on(&mut self, axis: Axis) -> Result<Flow> {
-        self.leave(axis, LayerGate::Pass, |result| (result.moves, result.whole) = (true, false))
-    }
-
-    /// The channels of `axis`, gated: zero once the layer's scale and shift are.
-    ///
-    /// # Errors
-    /// As for [`pass`](Self::pass).
-    pub fn gate(&mut self, axis: Axis) -> Result<Flow> {
-        self.leave(axis, LayerGate::Always, |_| {})
-    }
-
-    /// Like [`gate`](Self::gate), of a batch norm: its shift, if it has one, is what is left when
-    /// its scale is zero.
-    pub(crate) fn gate_to(&mut self, axis: Axis, shift: Option<&'static str>) -> Result<Flow> {
-        let tensors = &self.node().tensors;
-        let shift = shift.and_then(|name| tensors.iter().position(|tensor| tensor.name == name));
-        self.leave(axis, LayerGate::Always, |result| result.shift = Some(shift))
-    }
-
-    /// The channels of `axis`, ungated: the layer adds something that is not zero when its
-    /// parameters are.
-    ///
-    /// # Errors
-    /// As for [`pass`](Self::pass).
-    pub fn ungate(&mut self, axis: Axis) -> Result<Flow> {
-        self.leave(axis, LayerGate::Never, |_| {})
-    }
-
-    /// The channels of `axis` with a parameter added to each: ungated, unless
-    /// [all parameters](crate::criterion::Masking::Parameters) are zero when a channel is gone.
-    ///
-    /// # Errors
-    /// As for [`pass`](Self::pass).
-    pub fn shift(&mut self, axis: Axis) -> Result<Flow> {
-        self.leave(axis, LayerGate::Shift, |_| {})
-    }
-
-    /// The channels of `axis`, divided by a parameter.
-    pub(crate) fn divide(&mut self, axis: Axis) -> Result<Flow> {
-        self.leave(axis, LayerGate::Divide, |_| {})
-    }
-
-    /// A parameter divided by the channels of `axis`.
-    pub(crate) fn divide_by(&mut self, axis: Axis) -> Result<Flow> {
-        self.leave(axis, LayerGate::Pole, |_| {})
-    }
-
-    /// The whole output of a layer that makes its channels of others one by one or group by group:
-    /// [`pass`](Self::pass), or with a bias [`shift`](Self::shift).
-    pub(crate) fn pass_whole(&mut self, axis: Axis, has_bias: bool) -> Result<Flow> {
-        let gate = if has_bias { LayerGate::Shift } else { LayerGate::Pass };
-        self.leave(axis, gate, |result| result.whole = true)
-    }
-
-    fn leave(
-        &mut self,
-        axis: Axis,
-        gate: LayerGate,
-        say: impl FnOnce(&mut LayerResult),
-    ) -> Result<Flow> {
-        let axis = self.known(axis)?;
-        let Value { ids, form, .. } = self.axes[axis].clone();
-        let form = match &self.frame {
-            Some((shape, dim)) => {
-                Form::Dims(shape.with(*dim, smallvec![Factor::channels(ids.len())]))
-            }
-            None => form,
-        };
-        let (value, source) = (self.cx.recording.value(Rc::clone(&ids)), self.cx.source());
-        let made = self.node().axes[axis].role == AxisRole::Made;
-        let whole = made && gate == LayerGate::Pass;
-        self.count_uses();
-        let mut result = LayerResult { value, axis, gate, moves: false, shift: None, whole };
-        say(&mut result);
-        self.node().results.push(result);
-        Ok(Value { id: value, ids, source, form }.into())
-    }
-
-    /// Where this layer's axis is.
+    /// The index of an axis of this layer; an error for an axis of another layer.
     pub(super) fn known(&self, axis: Axis) -> Result<usize> {
         if axis.layer == self.index {
             Ok(axis.index)
@@ -332,7 +243,7 @@ impl<'t> LayerTracer<'t> {
         }
     }
 
-    /// The channels of a flow that must have `width` of them, which the layer is given.
+    /// Resolves the layer's input, which must have `width` channels in dimension 1.
     pub(super) fn given(&mut self, input: &Flow, width: i64) -> Result<Value> {
         let value = self.in_front(|cx| match cx.constant_channels(input, 1, width) {
             Some(value) => Ok(value),
@@ -345,7 +256,7 @@ impl<'t> LayerTracer<'t> {
         Ok(value)
     }
 
-    /// Channels must be this dimension of what the layer is given, and no other.
+    /// Checks that dimension `dim` of the layer's input, and no other, holds channels.
     fn expect_channels(&mut self, shape: &Shape, dim: usize) -> Result<()> {
         if self.frame.is_none() {
             self.frame = Some((shape.clone(), dim));
@@ -359,8 +270,8 @@ impl<'t> LayerTracer<'t> {
         )))
     }
 
-    /// For each column of a weight that reads the last dimension of a tensor, the channel that it
-    /// reads; `None` where they are the channels, one by one.
+    /// For each column of a weight that reads the last dimension of a tensor, the channel that the
+    /// column reads; `None` where the columns are the channels, in order.
     fn columns(&self, shape: &Shape, features: i64) -> Result<Option<Vec<usize>>> {
         let Some(last) = shape.dims().last() else {
             return Err(self.cx.layer_error("it is given a number".to_owned()));
@@ -385,7 +296,7 @@ impl<'t> LayerTracer<'t> {
         let mut factors: Vec<i64> = last.iter().map(|factor| factor.size()).collect();
         let known: i64 = factors.iter().product();
         if known != features {
-            // The sizes of the input are assumed: the weight knows better.
+            // The sizes of the input are assumed, so the weight decides.
             let assumed = |factor: &Factor| matches!(factor, Factor::Size { assumed: true, .. });
             let mut unknown = (0..last.len()).filter(|&i| assumed(&last[i]));
             let (Some(at), None) = (unknown.next(), unknown.next()) else { return Err(wrong()) };
@@ -406,11 +317,11 @@ impl<'t> LayerTracer<'t> {
         Ok(Some(channels))
     }
 
-    /// The layer is given a tensor of this rank: an image has one dimension for each side of a
-    /// kernel, and two more.
+    /// The layer takes a tensor of this rank. An image has one dimension for each side of a kernel,
+    /// and two more.
     ///
     /// # Errors
-    /// [`Error::Layer`](crate::Error::Layer) when it has another rank.
+    /// [`WiringError::Layer`](crate::error::WiringError::Layer) when the input has another rank.
     pub(crate) fn expect_rank(&mut self, rank: usize) -> Result<()> {
         match &self.frame {
             Some((shape, _)) if shape.rank() != rank => {
@@ -421,7 +332,7 @@ impl<'t> LayerTracer<'t> {
             }
             Some(_) => Ok(()),
             None => {
-                // An input that nothing has said anything of.
+                // The dimensions of the input are not known, so a shape of this rank is assumed.
                 let width = self.axes.first().map(Value::len).filter(|_| self.cx.is_in_forward());
                 self.frame = width.map(|width| (self.cx.assumed_shape(width, rank), 1));
                 Ok(())
@@ -429,7 +340,7 @@ impl<'t> LayerTracer<'t> {
         }
     }
 
-    /// The layer gives a vector of channels for each index that it is given.
+    /// The layer outputs a vector of channels for each index in its input (an embedding).
     pub(crate) fn looks_up(&mut self, indices: &Flow) {
         let shape = indices.value().and_then(|value| value.form.shape().cloned());
         let shape = shape.or_else(|| self.cx.is_in_forward().then(|| self.cx.assumed_shape(1, 2)));
@@ -439,15 +350,16 @@ impl<'t> LayerTracer<'t> {
         });
     }
 
-    /// The dimensions of what the layer gives, and which of them holds the channels.
+    /// Sets the dimensions of the layer's output, and which of them holds the channels.
     pub(crate) fn frame_of(&mut self, shape: Shape, dim: usize) {
         self.frame = Some((shape, dim));
     }
 
-    /// Each value of the layer's weight is used once for each position that it has now.
+    /// Sets the number of uses of the layer's weight, unless it is set: each element is used once
+    /// for each position of the current dimensions.
     pub(crate) fn count_uses(&mut self) {
         let Some((shape, dim)) = &self.frame else { return };
-        // What stands in one dimension with the channels is read with them.
+        // Positions in the channel dimension (behind a flatten) are read as features.
         let others = shape.dims().iter().enumerate().filter(|(index, _)| index != dim);
         let positions = others.map(|(_, other)| shape::size(other)).fold(1, i64::saturating_mul);
         let batch = self.cx.probe.batch;
@@ -456,16 +368,17 @@ impl<'t> LayerTracer<'t> {
         node.uses = node.uses.or(uses);
     }
 
-    /// Whether the dimensions of what the layer is given are known.
+    /// Whether the dimensions of the layer's input are known.
     pub(crate) fn knows_dimensions(&self) -> bool {
         self.frame.is_some()
     }
 
-    /// Changes the sizes of the dimensions behind the channels. `resize` is given the number of the
+    /// Changes the sizes of the dimensions behind the channels. `resize` takes the number of the
     /// dimension, from 0, and its size.
     ///
     /// # Errors
-    /// [`Error::Layer`](crate::Error::Layer) when it returns `None`: the tensor is too small.
+    /// [`WiringError::Layer`](crate::error::WiringError::Layer) when `resize` returns `None`: the
+    /// tensor is too small.
     pub(crate) fn resize(&mut self, resize: impl Fn(usize, i64) -> Option<i64>) -> Result<()> {
         let Some((shape, dim)) = self.frame.take() else { return Ok(()) };
         let resized =
@@ -486,20 +399,20 @@ impl<'t> LayerTracer<'t> {
         Ok(axis)
     }
 
-    /// The channels that an axis mixes, of all groups.
+    /// Records that an axis mixes the channels of `value`; in a grouped layer, those of all groups.
     pub(super) fn reads(&mut self, axis: Axis, value: &Value) {
         let (axis, value) = (axis.index, value.id);
         self.node().reads.push(ReadNode { axis, value });
     }
 
-    /// The layer sums what it [reads](Self::read), weighted by the tensor `weight`, and adds `bias`
-    /// if it has one.
+    /// The layer sums the channels that it [reads](Self::read), weighted by its tensor `weight`,
+    /// and adds its tensor `bias` if there is one.
     pub(crate) fn mixes(&mut self, groups: i64, reach: BiasExactness) {
         let groups = usize::try_from(groups).unwrap_or(1);
         self.node().mix = Some(MixNode { groups, reach });
     }
 
-    /// A batch norm's momentum.
+    /// Sets a batch norm's momentum.
     pub(crate) fn momentum(&mut self, momentum: Option<f64>) {
         self.node().momentum = momentum;
     }
@@ -525,7 +438,7 @@ impl<'t> LayerTracer<'t> {
         Ok(Axis { layer: self.index, index: self.axes.len() - 1 })
     }
 
-    /// Records what happens to an input in front of the layer.
+    /// Records operations on the layer's input: moves their steps before the layer's step.
     pub(super) fn in_front<T>(&mut self, record: impl FnOnce(&mut Tracer) -> T) -> T {
         let before = self.cx.recording.steps.len();
         let recorded = record(self.cx);

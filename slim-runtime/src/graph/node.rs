@@ -1,4 +1,4 @@
-//! A layer in a graph: which of its tensors' dimensions follow which channels.
+//! A layer in a graph: which dimensions of its tensors follow which channels.
 
 use std::borrow::Cow;
 use std::panic::Location;
@@ -9,134 +9,137 @@ use tch::Tensor;
 use super::value::{ChannelId, ValueId};
 use crate::graph::{KeepReason, LayerKind, Role};
 
-/// One layer: which of its tensors' dimensions follow which channels.
+/// One layer: which dimensions of its tensors follow which channels.
 pub(crate) struct LayerNode {
     pub(crate) path: String,
     pub(crate) kind: LayerKind,
     pub(crate) maker: Maker,
     pub(crate) axes: Vec<AxisNode>,
     pub(crate) tensors: Vec<TensorNode>,
-    /// What its channels may be ranked by.
+    /// The tensor that may rank the layer's channels.
     pub(crate) ranked: Option<Ranked>,
-    /// State that is no tensor, by name.
+    /// State that is not a tensor, by name.
     pub(crate) states: Vec<(&'static str, State)>,
-    /// The values that it is given.
+    /// The values that the layer receives.
     pub(crate) arrivals: Vec<ValueId>,
-    /// The channels that it mixes.
+    /// The channels that the layer mixes.
     pub(crate) reads: Vec<ReadNode>,
-    /// How it mixes them, where that is known.
+    /// How the layer mixes channels, where that is known.
     pub(crate) mix: Option<MixNode>,
-    /// Of a batch norm: its momentum, where it can be read.
+    /// A batch norm's momentum, where it can be read.
     pub(crate) momentum: Option<f64>,
-    /// How often each value of its weight is multiplied for one sample, where the dimensions are
-    /// known: outputs of a convolution, inputs of a transposed one, rows of a linear layer.
+    /// How often each element of the weight is multiplied for one sample, where the dimensions are
+    /// known: output positions of a convolution, input positions of a transposed convolution, rows
+    /// of a linear layer.
     pub(crate) uses: Option<i64>,
-    /// Where a `forward` that is read applies it.
+    /// Where a `forward` that is read applies the layer.
     pub(crate) at: Option<&'static Location<'static>>,
-    /// Channels that it keeps from being removed, in the order in which it says so.
+    /// Channels that the layer holds, in the order of its trace.
     pub(crate) holds: Vec<LayerHold>,
-    /// Channels that it makes one, position by position.
+    /// Channels that the layer ties, position by position.
     pub(crate) ties: Vec<Tie>,
-    /// The values that leave it.
+    /// The values that the layer outputs.
     pub(crate) results: Vec<LayerResult>,
-    /// Whether the trace of the part around it says every activation behind it.
+    /// Whether the trace of the surrounding part names every activation behind the layer.
     pub(crate) is_said: bool,
 }
 
-/// Two lists of channels that are one, position by position.
+/// Two lists of channels that stay or go together, position by position.
 pub(crate) type Tie = (Rc<[ChannelId]>, Rc<[ChannelId]>);
 
-/// Channels that a layer keeps from being removed.
+/// Channels that a layer holds.
 pub(crate) enum LayerHold {
-    /// Those of a value that it reads and that are not gated.
+    /// The channels of a value that the layer reads, where they are not gated.
     Ungated(ValueId),
-    /// All of these.
+    /// All of these channels.
     All(Rc<[ChannelId]>, KeepReason),
 }
 
-/// A value that leaves a layer.
+/// A value that a layer outputs.
 pub(crate) struct LayerResult {
     pub(crate) value: ValueId,
-    /// The axis whose channels it has.
+    /// The axis whose channels the value has.
     pub(crate) axis: usize,
     pub(crate) gate: LayerGate,
-    /// Whether the layer does nothing to the values of its channels but move them.
+    /// Whether the layer only moves its channels, and leaves their values as they are.
     pub(crate) moves: bool,
-    /// Of a batch norm: the tensor that is left when its scale is zero, or none where zero is.
+    /// Of a batch norm: the tensor that holds its shift, which is the output where the scale is
+    /// zero, or `Some(None)` if there is no shift. `None` for any other layer.
     pub(crate) shift: Option<Option<usize>>,
-    /// Whether it is the whole output of the layer, which makes its channels.
+    /// Whether the value is the whole output of a layer that makes its channels.
     pub(crate) whole: bool,
 }
 
 /// When the channels that leave a layer are gated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LayerGate {
-    /// As they arrived; where the layer made them, when all parameters of a removed channel are
-    /// zero.
+    /// As the layer received them. Channels that the layer made are gated if all parameters of a
+    /// removed channel are set to zero.
     Pass,
     Always,
     Never,
-    /// A parameter is added: as they arrived when all parameters of a removed channel are zero,
-    /// never otherwise.
+    /// A parameter is added: gated as received if all parameters of a removed channel are set to
+    /// zero, never otherwise.
     Shift,
-    /// Divided by a parameter: as they arrived, but divided by zero when all parameters of a
-    /// removed channel are zero.
+    /// Divided by a parameter: gated as received, except if all parameters of a removed channel are
+    /// set to zero, which is a division by zero.
     Divide,
-    /// A parameter is divided by them: never, and infinite where they are zero.
+    /// A parameter is divided by them: never gated, and infinite where they are zero.
     Pole,
 }
 
 /// Channels that a layer mixes.
 pub(crate) struct ReadNode {
     pub(crate) axis: usize,
-    /// Of a grouped layer the channels of all groups, where the axis is that of one.
+    /// The value that is mixed. In a grouped layer it has the channels of all groups, while the
+    /// axis has those of one group.
     pub(crate) value: ValueId,
 }
 
-/// A layer that sums its inputs, weighted: `weight` has a dimension that follows them, one of
-/// outputs, and those of a kernel.
+/// A layer that computes a weighted sum of its inputs. Its `weight` has a dimension that follows
+/// the inputs, one that follows the outputs, and those of a kernel.
 pub(crate) struct MixNode {
     pub(crate) groups: usize,
     pub(crate) reach: BiasExactness,
 }
 
-/// Where an input that is one number everywhere makes the output one number.
+/// At which output positions a constant input gives a constant output, which a bias can replace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BiasExactness {
     Everywhere,
-    /// Where the kernel does not meet the padding.
+    /// Where the kernel does not cover padding.
     Interior,
-    /// Nowhere: the kernel's positions take turns.
+    /// Nowhere: outputs at different positions use different elements of the kernel.
     Nowhere,
 }
 
-/// Whose code runs a layer, and so whether it reports how often its weight is used.
+/// Whose code runs a layer. This decides whether the layer reports how often its weight is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Maker {
-    /// This crate's, which reports.
+    /// This crate's: it reports.
     Slim,
-    /// tch's, which cannot.
+    /// tch's: it cannot report.
     Tch,
-    /// A user's, which may.
+    /// A user's: it may report.
     User,
 }
 
-/// A tensor of a layer that the channels of an axis may be ranked by: a scale, or the weights that
-/// make them.
+/// A tensor of a layer that may rank the channels of an axis: a scale, or the weight that makes the
+/// channels.
 pub(crate) struct Ranked {
     pub(crate) tensor: usize,
-    /// Its dimension that follows the axis.
+    /// The tensor's dimension that follows the axis.
     pub(crate) dim: usize,
     pub(crate) axis: usize,
-    /// Whether it scales the channels and does not make them.
+    /// Whether the tensor scales the channels, and does not make them.
     pub(crate) is_scale: bool,
-    /// Whether no layer before is ranked by the same tensor.
+    /// Whether no earlier layer is ranked by the same tensor.
     pub(crate) first: bool,
 }
 
-/// State of a layer that depends on channels and is no tensor.
+/// State of a layer that depends on channels and is not a tensor.
 pub(crate) enum State {
-    /// Numbers, each of which counts an axis.
+    /// Numbers. Each one is the width of an axis.
     Sizes(Vec<usize>),
     /// For each channel of axis `to`, its position in axis `from`.
     Indices { from: usize, to: usize },
@@ -174,12 +177,12 @@ impl LayerNode {
         }
     }
 
-    /// File, line and column of the place where a `forward` applies it.
+    /// File, line and column where a `forward` applies the layer.
     pub(crate) fn source(&self) -> Option<String> {
         self.at.map(|at| format!("{}:{}:{}", at.file(), at.line(), at.column()))
     }
 
-    /// Whether what the layer makes depends on parameters that follow it.
+    /// Whether the channels that the layer makes have parameters that follow them.
     pub(crate) fn makes_by_parameters(&self) -> bool {
         self.tensors.iter().any(|tensor| {
             tensor.role == Role::Parameter
@@ -195,20 +198,20 @@ pub(crate) struct AxisNode {
     pub(crate) value: ValueId,
     pub(crate) ids: Rc<[ChannelId]>,
     pub(crate) role: AxisRole,
-    /// How many of them the layer needs.
+    /// The smallest number of channels that the layer needs.
     pub(crate) least: usize,
 }
 
 /// What a layer does with the channels of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AxisRole {
-    /// Mixes them.
+    /// Mixes the channels.
     Read,
-    /// Treats each by itself.
+    /// Treats each channel by itself.
     Followed,
-    /// Makes them.
+    /// Makes the channels.
     Made,
-    /// Makes them, in equal parts of which this is one.
+    /// Makes the channels; the axis is one of several equal parts.
     MadePart,
 }
 
@@ -222,9 +225,9 @@ impl AxisRole {
 pub(crate) struct TensorNode {
     pub(crate) name: &'static str,
     pub(crate) tensor: Tensor,
-    /// By dimension: the axis that it follows.
+    /// By dimension: the axis that the dimension follows.
     pub(crate) axes: Vec<Option<usize>>,
     pub(crate) role: Role,
-    /// Layer and tensor that bound this very tensor before.
+    /// Layer and tensor that bound the same tensor first.
     pub(crate) tied: Option<(usize, usize)>,
 }

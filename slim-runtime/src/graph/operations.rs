@@ -1,38 +1,45 @@
-//! What a forward pass does with flows between layers, as a hand-written `trace` says it.
+//! Operations on flows between layers, for a `trace` that is written by hand.
 
 use std::rc::Rc;
 
 use super::shape::{Shape, resized};
 use super::value::{ElementCount, FlowKind, Form, Value};
 use super::{Effect, Operator, Tracer};
+use crate::error::WiringError;
 use crate::{Activation, Error, Flow, Result};
 
 impl Tracer {
-    /// `a + b`, a residual connection: channels at one position become one. Gated where both are.
+    /// `a + b`, a residual connection: channels at one position stay or go together. Gated where
+    /// both are.
     ///
     /// # Errors
-    /// [`Error::Union`] when widths differ, [`Error::Tuple`], [`Error::OpenInput`] when neither
-    /// width is known.
+    /// [`WiringError::Union`](crate::error::WiringError::Union) when widths differ,
+    /// [`WiringError::Tuple`](crate::error::WiringError::Tuple),
+    /// [`WiringError::OpenInput`](crate::error::WiringError::OpenInput) when neither width is
+    /// known.
     pub fn add(&mut self, a: &Flow, b: &Flow) -> Result<Flow> {
         self.join("+", a, b, Operator::sum("add"))
     }
 
-    /// `a * b`, a gate: channels at one position become one. Gated where either is. One channel
-    /// multiplies all, as libtorch broadcasts.
+    /// `a * b`, a gate: channels at one position stay or go together. Gated where either is. A flow
+    /// of one channel multiplies all channels of the other, as libtorch broadcasts.
     ///
     /// # Errors
     /// As for [`add`](Self::add).
     pub fn multiply(&mut self, a: &Flow, b: &Flow) -> Result<Flow> {
         match (self.known_width(a), self.known_width(b)) {
-            // As wide as the other, or one channel for all of it: nothing tells.
-            (Some(2..), None) | (None, Some(2..)) => Err(Error::OpenInput { path: self.path() }),
+            // The open flow may be as wide as the other, or one channel that is broadcast.
+            (Some(2..), None) | (None, Some(2..)) => {
+                Err(Error::Wiring(WiringError::OpenInput { path: self.path() }))
+            }
             (Some(2..), Some(1)) => self.broadcast(a, b),
             (Some(1), Some(2..)) => self.broadcast(b, a),
             _ => self.join("*", a, b, Operator::product("multiply")),
         }
     }
 
-    /// Every channel of `wide` times the one of `one` (a spatial gate), which stays.
+    /// Multiplies every channel of `wide` by the one channel of `one` (a spatial gate), which is
+    /// held.
     fn broadcast(&mut self, wide: &Flow, one: &Flow) -> Result<Flow> {
         let (wide, one) = (self.channels(wide, None)?, self.channels(one, None)?);
         let positions = broadcast_positions(wide.form.positions(), one.form.positions());
@@ -44,11 +51,12 @@ impl Tracer {
     /// Concatenation along the channel dimension.
     ///
     /// # Errors
-    /// [`Error::Tuple`], [`Error::OpenInput`].
+    /// [`WiringError::Tuple`](crate::error::WiringError::Tuple),
+    /// [`WiringError::OpenInput`](crate::error::WiringError::OpenInput).
     pub fn concat(&mut self, parts: &[Flow]) -> Result<Flow> {
         let parts =
             parts.iter().map(|part| self.channels(part, None)).collect::<Result<Vec<_>>>()?;
-        // Parts may have been flattened before, of unlike many positions.
+        // Parts may have been flattened before, with different numbers of positions.
         let one = |part: &Value| part.form.positions() == ElementCount::One;
         let positions = match &parts[..] {
             [] => return Err(self.layer_error("nothing is concatenated".to_owned())),
@@ -60,18 +68,24 @@ impl Tracer {
         Ok(self.operate(Operator::concat("cat"), &parts, positions).into())
     }
 
-    /// Part `index` of `flow.chunk(chunks, 1)`. The cut is made by count, so the parts must shrink
-    /// alike: channels at one position of them become one. [`nn::Split`](crate::nn::Split) stores
-    /// its sizes and ties nothing.
+    /// Part `index` of `flow.chunk(chunks, 1)`. `chunk` cuts into a fixed number of equal parts, so
+    /// the parts must shrink alike: channels at one position of the parts stay or go together.
+    /// [`nn::Split`](crate::nn::Split) stores its sizes and ties nothing.
     ///
     /// # Errors
-    /// [`Error::Parts`] when the width is no multiple of `chunks`, [`Error::Part`] when there is no
-    /// such part, [`Error::Tuple`], [`Error::OpenInput`].
+    /// [`WiringError::Parts`](crate::error::WiringError::Parts) when the width is no multiple of
+    /// `chunks`, [`WiringError::Part`](crate::error::WiringError::Part) when there is no such part,
+    /// [`WiringError::Tuple`](crate::error::WiringError::Tuple),
+    /// [`WiringError::OpenInput`](crate::error::WiringError::OpenInput).
     pub fn chunk(&mut self, flow: &Flow, chunks: usize, index: usize) -> Result<Flow> {
         let value = self.channels(flow, None)?;
         let size = self.part_size("chunk", &value, chunks)?;
         if index >= chunks {
-            return Err(Error::Part { path: self.path(), index, found: chunks });
+            return Err(Error::Wiring(WiringError::Part {
+                path: self.path(),
+                index,
+                found: chunks,
+            }));
         }
         let select = Operator::select("chunk", index * size..(index + 1) * size).tied(size);
         let form = Form::Loose(value.form.positions());
@@ -79,12 +93,13 @@ impl Tracer {
     }
 
     /// A channel shuffle by `view` and `transpose` (ShuffleNet): `groups` equal parts, interleaved.
-    /// The cut is made by count, as in [`chunk`](Self::chunk); [`nn::Shuffle`](crate::nn::Shuffle)
-    /// stores its order and ties nothing.
+    /// The parts must shrink alike, as in [`chunk`](Self::chunk).
+    /// [`nn::Shuffle`](crate::nn::Shuffle) stores its order and ties nothing.
     ///
     /// # Errors
-    /// [`Error::Parts`] when the width is no multiple of `groups`, [`Error::Tuple`],
-    /// [`Error::OpenInput`].
+    /// [`WiringError::Parts`](crate::error::WiringError::Parts) when the width is no multiple of
+    /// `groups`, [`WiringError::Tuple`](crate::error::WiringError::Tuple),
+    /// [`WiringError::OpenInput`](crate::error::WiringError::OpenInput).
     pub fn shuffle(&mut self, flow: &Flow, groups: usize) -> Result<Flow> {
         let value = self.channels(flow, None)?;
         let size = self.part_size("shuffle", &value, groups)?;
@@ -93,25 +108,28 @@ impl Tracer {
         Ok(self.operate(select, &[&value], form).into())
     }
 
-    /// `flow.pixel_shuffle(factor)`: each block of `factor`² channels becomes one, so a block stays
-    /// or goes as a whole. Gated where all of the block is.
+    /// `flow.pixel_shuffle(factor)`: each block of `factor`² channels becomes one channel, so a
+    /// block stays or goes as a whole. Gated where the whole block is.
     ///
     /// # Errors
-    /// [`Error::Blocks`] when the width is no multiple of `factor`², [`Error::Tuple`],
-    /// [`Error::OpenInput`].
+    /// [`WiringError::Blocks`](crate::error::WiringError::Blocks) when the width is no multiple of
+    /// `factor`², [`WiringError::Tuple`](crate::error::WiringError::Tuple),
+    /// [`WiringError::OpenInput`](crate::error::WiringError::OpenInput).
     pub fn pixel_shuffle(&mut self, flow: &Flow, factor: usize) -> Result<Flow> {
         self.join_blocks("pixel_shuffle", flow, factor.saturating_mul(factor))
     }
 
-    /// A flatten of `positions` positions that something reads that is no linear layer, or that is
-    /// joined with other features: each channel is then `positions` features in a row. A linear
-    /// layer behind a flatten finds out by itself.
+    /// A flatten: each channel becomes `positions` features in a row. Call it where the result is
+    /// read by something other than a linear layer, or is joined with other features. A linear
+    /// layer behind a flatten computes the number of positions itself.
     ///
     /// # Errors
-    /// [`Error::Layer`] for no or too many positions, [`Error::Tuple`], [`Error::OpenInput`].
+    /// [`WiringError::Layer`](crate::error::WiringError::Layer) for no or too many positions,
+    /// [`WiringError::Tuple`](crate::error::WiringError::Tuple),
+    /// [`WiringError::OpenInput`](crate::error::WiringError::OpenInput).
     pub fn flatten(&mut self, flow: &Flow, positions: usize) -> Result<Flow> {
         let value = self.channels(flow, None)?;
-        // As many as channel ids can number.
+        // The largest number of channel ids.
         if positions == 0 || value.len().saturating_mul(positions) > u32::MAX as usize {
             let reason = format!("{positions} positions of each channel cannot be flattened");
             return Err(self.layer_error(reason));
@@ -122,7 +140,7 @@ impl Tracer {
         Ok(Value { source: self.source(), ..flattened }.into())
     }
 
-    /// Each channel `times` in a row: a channel-major flatten of `times` positions.
+    /// Repeats each channel `times` in a row: a channel-major flatten of `times` positions.
     pub(super) fn repeat(&mut self, value: Value, times: usize) -> Value {
         if times == 1 {
             return value;
@@ -132,45 +150,48 @@ impl Tracer {
         self.operate(Operator::select("flatten", each), &[&value], form)
     }
 
-    /// `[N, C · positions]` made `[N, C, …]` by `view` (a decoder's first image): `positions`
-    /// features in a row become one channel, so they stay or go as a whole. Gated where all of them
+    /// A `view` of `[N, C · positions]` as `[N, C, …]` (a decoder's first image): `positions`
+    /// features in a row become one channel, so they stay or go together. Gated where all of them
     /// are.
     ///
     /// # Errors
-    /// [`Error::Blocks`] when the width is no multiple of `positions`, [`Error::Tuple`],
-    /// [`Error::OpenInput`].
+    /// [`WiringError::Blocks`](crate::error::WiringError::Blocks) when the width is no multiple of
+    /// `positions`, [`WiringError::Tuple`](crate::error::WiringError::Tuple),
+    /// [`WiringError::OpenInput`](crate::error::WiringError::OpenInput).
     pub fn unflatten(&mut self, flow: &Flow, positions: usize) -> Result<Flow> {
         self.join_blocks("unflatten", flow, positions)
     }
 
-    /// `[N, C]` made `[N, C, H, W]` by `view` or `expand`: each channel has several positions, so a
-    /// flatten behind it gives several features of it.
+    /// A `view` or `expand` of `[N, C]` to `[N, C, H, W]`: each channel then has several positions,
+    /// and a flatten behind it makes several features of each channel.
     ///
     /// # Errors
-    /// [`Error::Tuple`], [`Error::OpenInput`].
+    /// [`WiringError::Tuple`](crate::error::WiringError::Tuple),
+    /// [`WiringError::OpenInput`](crate::error::WiringError::OpenInput).
     pub fn expand(&mut self, flow: &Flow) -> Result<Flow> {
         let value = self.channels(flow, None)?;
         Ok(Value { form: Form::Loose(ElementCount::Several), ..value }.into())
     }
 
-    /// What an activation gives that does not map zero to zero (a sigmoid): not zero where the
-    /// channel is, so who reads it keeps it.
+    /// An activation that does not map zero to zero (a sigmoid). Its output is ungated, so channels
+    /// that a layer reads from it are held.
     ///
     /// # Errors
-    /// [`Error::Tuple`], [`Error::OpenInput`].
+    /// [`WiringError::Tuple`](crate::error::WiringError::Tuple),
+    /// [`WiringError::OpenInput`](crate::error::WiringError::OpenInput).
     pub fn ungate(&mut self, flow: &Flow) -> Result<Flow> {
         let value = self.channels(flow, None)?;
         Ok(self.each(&value, Operator::ungated("ungate")))
     }
 
-    /// `flow` passes this activation. Only [absorption](crate::Slimming::absorb) has to know; an
-    /// activation that does not map zero to zero is [`ungate`](Self::ungate).
+    /// Applies an activation that maps zero to zero; for any other, call [`ungate`](Self::ungate).
+    /// Only [absorption](crate::Slimming::absorb) needs this call.
     ///
-    /// It says all that happens to channels since they came out of this part's batch norms; what is
-    /// done to those of other parts, their own traces say.
+    /// The call must name everything that happens to channels from this part's batch norms to here.
+    /// Channels from batch norms of other parts are named by the traces of those parts.
     ///
     /// # Errors
-    /// None that is known.
+    /// None at present.
     pub fn activation(&mut self, flow: &Flow, activation: Activation) -> Result<Flow> {
         let changes = activation != Activation::Identity;
         let map = Rc::new(move |values: &[f64]| activation.apply(values));
@@ -179,21 +200,21 @@ impl Tracer {
         self.each_of(flow, &if changes { operator } else { operator.affine() })
     }
 
-    /// `flow` passes an operation of which is only known that it keeps channels as they are and
-    /// maps zero to zero. What `#[prune(elementwise)]` calls.
+    /// Applies an operation that keeps channels as they are and maps zero to zero; nothing else is
+    /// known about it. `#[prune(elementwise)]` calls this.
     ///
     /// # Errors
-    /// None that is known.
+    /// None at present.
     pub fn elementwise(&mut self, flow: &Flow) -> Result<Flow> {
         let effect = Effect::Unnamed { layers: self.recording.layers.len() };
         self.each_of(flow, &Operator::each("elementwise", effect))
     }
 
-    /// `flow` behind a pool over the dimensions behind the channels, which changes their sizes by
-    /// `resize`: its number from 0, and its size.
+    /// A pool over the dimensions behind the channels. `resize` takes the number of a dimension,
+    /// from 0, and its size, and returns the new size.
     ///
     /// # Errors
-    /// [`Error::Layer`] when a window does not fit.
+    /// [`WiringError::Layer`](crate::error::WiringError::Layer) when a window does not fit.
     pub(crate) fn pool(
         &mut self,
         flow: &Flow,
@@ -210,7 +231,8 @@ impl Tracer {
         Ok(self.operate(operator, &[value], form).into())
     }
 
-    /// An operation on each of several tensors. An input that nothing has read stays one.
+    /// Applies an operation to a tensor, or to each of several tensors. An input that nothing has
+    /// read yet stays open.
     pub(crate) fn each_of(&mut self, flow: &Flow, operator: &Operator) -> Result<Flow> {
         match &flow.0 {
             FlowKind::Value(value) => Ok(self.each(value, operator.clone())),
@@ -219,7 +241,8 @@ impl Tracer {
                 parts.collect::<Result<Vec<_>>>().map(Flow::tuple)
             }
             FlowKind::Open(_) => {
-                // What it is given may depend on a number of channels.
+                // The operation's numbers may depend on a number of channels, so they are recorded
+                // for comparison all the same.
                 if !self.numbers.is_empty() || !self.contents.is_empty() {
                     self.constant(Operator::constant(operator.name), 0, Shape::new([]));
                 }
@@ -228,17 +251,23 @@ impl Tracer {
         }
     }
 
-    /// An operation that keeps channels, positions and what error messages call them as they are.
+    /// Applies an operation that keeps channels, positions and their name in error messages.
     fn each(&mut self, value: &Value, operator: Operator) -> Flow {
         self.operate(operator, &[value], value.form.clone()).into()
     }
 
-    /// Each block of channels in a row becomes one channel.
+    /// Joins each block of channels in a row into one channel.
     fn join_blocks(&mut self, operation: &'static str, flow: &Flow, block: usize) -> Result<Flow> {
         let value = self.channels(flow, None)?;
         if block == 0 || !value.len().is_multiple_of(block) {
             let (path, source_name, width) = (self.path(), value.source.to_string(), value.len());
-            return Err(Error::Blocks { path, operation, source_name, width, block });
+            return Err(Error::Wiring(WiringError::Blocks {
+                path,
+                operation,
+                source_name,
+                width,
+                block,
+            }));
         }
         let form = Form::Loose(ElementCount::Several);
         Ok(self.operate(Operator::blocks(operation, block), &[&value], form).into())
@@ -258,14 +287,19 @@ impl Tracer {
         if a.len() != b.len() {
             let named = |value: &Value| (value.source.to_string(), value.len());
             let (left, right) = (named(&a), named(&b));
-            return Err(Error::Union { path: self.path(), operator: symbol, left, right });
+            return Err(Error::Wiring(WiringError::Union {
+                path: self.path(),
+                operator: symbol,
+                left,
+                right,
+            }));
         }
         let (one, other) = (a.form.positions(), b.form.positions());
         let form = Form::Loose(if one == ElementCount::One { other } else { one });
         Ok(self.operate(operator, &[&a, &b], form).into())
     }
 
-    /// How wide each of `parts` equal parts is.
+    /// The width of each of `parts` equal parts.
     pub(crate) fn part_size(
         &self,
         operation: &'static str,
@@ -274,13 +308,19 @@ impl Tracer {
     ) -> Result<usize> {
         if parts == 0 || value.len() == 0 || !value.len().is_multiple_of(parts) {
             let (path, source_name, width) = (self.path(), value.source.to_string(), value.len());
-            return Err(Error::Parts { path, operation, source_name, width, parts });
+            return Err(Error::Wiring(WiringError::Parts {
+                path,
+                operation,
+                source_name,
+                width,
+                parts,
+            }));
         }
         Ok(value.len() / parts)
     }
 }
 
-/// How many values a channel of two flows is that are joined position by position. One value is
+/// How many values each channel has after two flows are joined position by position. One value is
 /// broadcast.
 fn broadcast_positions(a: ElementCount, b: ElementCount) -> ElementCount {
     match (a, b) {
@@ -290,7 +330,7 @@ fn broadcast_positions(a: ElementCount, b: ElementCount) -> ElementCount {
     }
 }
 
-/// Where each channel of a shuffle comes from.
+/// For each channel of a shuffle's output, its position in the input.
 pub(crate) fn shuffled(width: usize, groups: usize) -> impl Iterator<Item = usize> {
     let size = width / groups;
     (0..size).flat_map(move |position| (0..groups).map(move |group| group * size + position))

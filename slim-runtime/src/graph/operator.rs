@@ -1,8 +1,8 @@
-//! Operators: what a tensor operation does to channels, as data that every pass reads.
+//! Operators: the effect of a tensor operation on channels, as data for all passes.
 //!
-//! An operator is described by where each channel of its result comes from ([`Sources`]), when that
-//! channel is gated ([`Gate`]), and what becomes of a channel that carries one constant
-//! ([`Effect`]). A new operation is a new combination of these; passes need not know it.
+//! An operator describes where each channel of its result comes from ([`Sources`]), when that
+//! channel is gated ([`Gate`]), and what an operation does to a channel that carries one constant
+//! ([`Effect`]). A new operation is a new combination of these, so passes need no change.
 
 use std::fmt;
 use std::rc::Rc;
@@ -11,47 +11,49 @@ use tch::TchError;
 
 use crate::graph::KeepReason;
 
-/// What one operation does to channels.
+/// The effect of one operation on channels.
 #[derive(Debug, Clone)]
 pub(crate) struct Operator {
-    /// The name that reports use: `cat`, `relu`.
+    /// Name in reports: `cat`, `relu`.
     pub(crate) name: &'static str,
     pub(crate) sources: Sources,
     pub(crate) ties: Ties,
     pub(crate) gate: Gate,
     pub(crate) effect: Effect,
     pub(crate) commutes: Commutes,
-    /// Why the channels of an operand cannot be removed, by position of the operand.
+    /// Why the channels of an operand are held, by position of the operand.
     pub(crate) holds: Vec<(usize, KeepReason)>,
 }
 
-/// Where the channels of a result come from.
+/// Where the channels of the result come from.
 #[derive(Debug, Clone)]
 pub(crate) enum Sources {
-    /// Nowhere: they are new.
+    /// Nowhere: the channels are new.
     New,
     /// The channels of the first operand, one by one.
     Same,
-    /// The channels of all operands, position by position. Those at one position become one.
+    /// The channels of all operands, position by position. Channels at one position stay or go
+    /// together.
     Zip,
     /// The channels of all operands, one operand after the other.
     Concat,
     /// The channels of the first operand at these positions.
     Select(Rc<[u32]>),
-    /// Each block of so many channels in a row of the first operand. Those of a block become one.
+    /// Each block of this many channels in a row of the first operand. Channels of a block stay or
+    /// go together.
     Blocks(usize),
-    /// Each channel of the first operand, with the one channel of the second.
+    /// Each channel of the first operand, combined with the one channel of the second.
     Broadcast,
 }
 
-/// Channels of the first operand that must stay or go together, beside those that [`Sources`] makes
-/// one.
+/// Channels of the first operand that stay or go together, in addition to those that [`Sources`]
+/// joins.
 #[derive(Debug, Clone)]
 pub(crate) enum Ties {
     None,
-    /// Each with the one at this position.
+    /// Each channel with the one at this position.
     To(Rc<[u32]>),
-    /// Those at one position of parts of this size.
+    /// The channels at one position of all parts of this size.
     Parts(usize),
 }
 
@@ -59,57 +61,58 @@ pub(crate) enum Ties {
 /// norms are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gate {
-    /// When all of its sources are.
+    /// When all of its sources are gated.
     All,
-    /// When one of its sources is.
+    /// When one of its sources is gated.
     Any,
-    /// When the first operand's is.
+    /// When its channel of the first operand is gated.
     First,
-    /// When the first operand's is and the second's is not: zero divided by zero is no zero.
+    /// When its channel of the first operand is gated and that of the second is not: zero divided
+    /// by zero is not zero.
     Dividend,
     Never,
-    /// Never: where its operand is zero it is infinite, and what multiplies it does not take it to
-    /// zero.
+    /// Never. The result is infinite where the operand is zero, so multiplying it by a gated
+    /// channel does not give zero.
     Pole,
     Always,
 }
 
-/// What becomes of a channel that carries one constant at all of its positions.
+/// The effect on a channel that carries one constant at all positions.
 #[derive(Clone)]
 pub(crate) enum Effect {
-    /// It stays what it is.
+    /// The constant stays.
     Keep,
-    /// The constants of the operands are added, or those behind the first subtracted.
+    /// The constants of the operands are added, or those of later operands subtracted from the
+    /// first.
     Sum { subtract: bool },
     /// The constants of the operands are multiplied.
     Product,
-    /// This function of it, element by element.
+    /// A function is applied to the constant.
     Map {
         map: ElementMap,
-        /// The number of layers in front of the part that says so.
+        /// The number of layers before the part that names the function.
         scope_start: usize,
-        /// Whether the function changes anything.
+        /// Whether the function differs from the identity.
         changes: bool,
     },
-    /// Some function of it that maps zero to zero and that nothing names, behind so many layers.
+    /// An unnamed function that maps zero to zero is applied, after this many layers.
     Unnamed { layers: usize },
-    /// It is zero, whatever it was.
+    /// The constant becomes zero.
     Zero,
-    /// Zero stays zero, and anything else may differ from position to position.
+    /// Zero stays zero. Any other constant may become different values at different positions.
     ZeroOnly,
-    /// It is that constant but at a border of zeros.
+    /// The constant stays, except at a border of zeros.
     Border,
-    /// It stays what it is, if it is the same everywhere.
+    /// The constant stays if it is the same at all positions, the border included.
     Pooled,
-    /// A block is a constant where all of its channels are the same.
+    /// The constant of a block of channels, if all of them carry the same one.
     Alike,
 }
 
 /// An element-wise function of constants.
 pub(crate) type ElementMap = Rc<dyn Fn(&[f64]) -> Result<Vec<f64>, TchError>>;
 
-/// Which function of each channel, applied behind the operation, may as well be applied in front of
-/// it.
+/// Which functions of each channel give the same result before and after the operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Commutes {
     No,
@@ -137,7 +140,7 @@ impl fmt::Debug for Effect {
 }
 
 impl Operator {
-    /// An operation on each element that maps zero to zero.
+    /// An element-wise operation that maps zero to zero.
     pub(crate) fn each(name: &'static str, effect: Effect) -> Self {
         Self {
             name,
@@ -155,22 +158,22 @@ impl Operator {
         Self { sources: Sources::New, gate: Gate::Never, ..Self::each("input", Effect::ZeroOnly) }
     }
 
-    /// Changes nothing.
+    /// An operation that changes nothing.
     pub(crate) fn identity(name: &'static str) -> Self {
         Self::each(name, Effect::Keep).affine()
     }
 
-    /// What is not zero where its operand is: a sigmoid.
+    /// An operation whose result is not zero where its operand is: a sigmoid.
     pub(crate) fn ungated(name: &'static str) -> Self {
         Self { gate: Gate::Never, ..Self::each(name, Effect::ZeroOnly) }
     }
 
-    /// What is infinite, or no number, where its operand is zero: a logarithm.
+    /// An operation whose result is infinite or NaN where its operand is zero: a logarithm.
     pub(crate) fn pole(name: &'static str) -> Self {
         Self { gate: Gate::Pole, ..Self::each(name, Effect::ZeroOnly) }
     }
 
-    /// A function of each element, by what it makes of zero. `map` is what it makes of any number.
+    /// An element-wise function, classified by its value at zero. `map` computes the function.
     pub(crate) fn function(name: &'static str, at_zero: f64, map: ElementMap) -> Self {
         if at_zero == 0.0 {
             Self::each(name, Effect::Map { map, scope_start: 0, changes: true })
@@ -195,17 +198,17 @@ impl Operator {
         Self { effect: Effect::Sum { subtract: true }, ..Self::sum(name) }
     }
 
-    /// Something that is zero where all operands are.
+    /// An operation on each position whose result is zero where all operands are zero.
     pub(crate) fn zip(name: &'static str, gate: Gate) -> Self {
         Self { sources: Sources::Zip, gate, ..Self::each(name, Effect::ZeroOnly) }
     }
 
-    /// Channels that nothing in the network makes.
+    /// Channels that no layer of the network makes.
     pub(crate) fn constant(name: &'static str) -> Self {
         Self { sources: Sources::New, gate: Gate::Never, ..Self::each(name, Effect::ZeroOnly) }
     }
 
-    /// Zeros.
+    /// Channels of zeros.
     pub(crate) fn zeros(name: &'static str) -> Self {
         Self { sources: Sources::New, gate: Gate::Always, ..Self::each(name, Effect::Zero) }
     }
@@ -215,19 +218,19 @@ impl Operator {
         Self { sources: Sources::Zip, gate: Gate::Any, ..Self::each(name, Effect::Product) }
     }
 
-    /// Every channel of the first operand times the one channel of the second, which is no gate: it
-    /// stays, so its scale never takes the others to zero.
+    /// Every channel of the first operand times the one channel of the second. The second does not
+    /// gate the result: its channel is held, so its scale never becomes zero.
     pub(crate) fn broadcast(name: &'static str, by: String) -> Self {
         let holds = vec![(1, KeepReason::Broadcast { by })];
         Self { sources: Sources::Broadcast, holds, ..Self::each(name, Effect::ZeroOnly) }
     }
 
-    /// One operand after the other.
+    /// The channels of one operand after the other.
     pub(crate) fn concat(name: &'static str) -> Self {
         Self { sources: Sources::Concat, ..Self::each(name, Effect::Keep) }
     }
 
-    /// Some channels, in some order.
+    /// Selected channels of the operand, in this order.
     pub(crate) fn select(name: &'static str, positions: impl IntoIterator<Item = usize>) -> Self {
         let positions = positions.into_iter().map(|position| position as u32).collect();
         Self { sources: Sources::Select(positions), ..Self::each(name, Effect::Keep) }
@@ -238,8 +241,8 @@ impl Operator {
         Self { sources: Sources::Blocks(block), gate: Gate::All, ..Self::each(name, Effect::Alike) }
     }
 
-    /// A pool over positions: the largest or the mean of a window, beyond whose borders there is
-    /// nothing or there are zeros.
+    /// A pool over positions: the maximum or the mean of a window. `averages_padding` says whether
+    /// the mean includes zeros of the padding.
     pub(crate) fn pool(name: &'static str, maximum: bool, averages_padding: bool) -> Self {
         let (effect, commutes) = match (averages_padding, maximum) {
             (true, _) => (Effect::ZeroOnly, Commutes::No),
@@ -249,17 +252,17 @@ impl Operator {
         Self { commutes, ..Self::each(name, effect) }
     }
 
-    /// A scale and a shift behind it may as well be in front of it.
+    /// A scale and a shift give the same result before and after this operation.
     pub(crate) fn affine(self) -> Self {
         Self { commutes: Commutes::Affine, ..self }
     }
 
-    /// Channels at one position of parts of this size stay or go together.
+    /// Ties the channels at one position of all parts of this size: they stay or go together.
     pub(crate) fn tied(self, size: usize) -> Self {
         Self { ties: Ties::Parts(size), ..self }
     }
 
-    /// Each channel stays or goes together with the one at this position.
+    /// Ties each channel to the one at this position: they stay or go together.
     pub(crate) fn tied_to(self, representatives: Vec<usize>) -> Self {
         let to = representatives.into_iter().map(|position| position as u32).collect();
         Self { ties: Ties::To(to), ..self }

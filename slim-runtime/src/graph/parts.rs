@@ -1,4 +1,4 @@
-//! The parts of a model: visiting them, and finding one by its address.
+//! The parts of a model: visits them, and finds a part by its address.
 
 use std::any::type_name;
 use std::cell::Cell;
@@ -8,22 +8,24 @@ use std::rc::Rc;
 
 use tch::{TchError, Tensor};
 
+use crate::error::{CheckError, WiringError};
 use crate::graph::{Memory, Tracer, memory};
 use crate::{Error, Flow, Prunable, Result};
 
-/// The most elements of a field that are copied, in case a `forward` changes it.
+/// The largest number of elements of a field that is copied before a `forward` runs, which may
+/// change the field.
 const MOST_COPIED: usize = 1 << 20;
 
-/// Visits the parts of a model, by field path. What [`Prunable::parts`] is called with.
+/// Visits the parts of a model, by field path. The argument of [`Prunable::parts`].
 pub struct PartVisitor<'s> {
     scope: Vec<String>,
     keep: bool,
     sink: &'s mut dyn Sink,
 }
 
-/// What is done with the parts that are visited.
+/// Receives the parts that are visited.
 trait Sink {
-    /// A part: its path, where and what it is, and whether its channels are kept.
+    /// Visits a part: its path, address and type, and whether its output channels are held.
     fn part(&mut self, path: &[String], address: usize, type_name: &'static str, keep: bool);
 
     /// The part that was visited last is a layer.
@@ -33,14 +35,14 @@ trait Sink {
         trace: &dyn Fn(&mut Tracer, Flow) -> Result<Flow>,
     ) -> Result<()>;
 
-    /// The part that was visited last is a layer whose channels this tensor scales, or that has no
-    /// scale.
+    /// The part that was visited last is a layer, and this tensor scales its channels; `None` if
+    /// there is no scale.
     fn scaled_layer(&mut self, path: &[String], scale: Option<(&'static str, &Tensor)>);
 
-    /// A tensor that is a field.
+    /// Visits a tensor that is a field.
     fn tensor(&mut self, path: &[String], tensor: &Tensor);
 
-    /// The part that was visited last is deployed, and so for inference alone.
+    /// The part that was visited last is deployed, so it is for inference only.
     fn deployed(&mut self, path: &[String]) -> Result<()>;
 }
 
@@ -49,7 +51,7 @@ impl<'s> PartVisitor<'s> {
         Self { scope: scope.to_vec(), keep: false, sink }
     }
 
-    /// Visits a part, under the name that [`Tracer::field`](crate::Tracer::field) gives it.
+    /// Visits a part, with the name that [`Tracer::field`](crate::Tracer::field) gives it.
     ///
     /// # Errors
     /// Those of the part's [`parts`](Prunable::parts).
@@ -60,7 +62,7 @@ impl<'s> PartVisitor<'s> {
         visited
     }
 
-    /// Like [`field`](Self::field), of a part whose channels are never removed.
+    /// Like [`field`](Self::field), for a part whose output channels are never removed.
     ///
     /// # Errors
     /// As for [`field`](Self::field).
@@ -71,21 +73,21 @@ impl<'s> PartVisitor<'s> {
         visited
     }
 
-    /// Visits a part under the path of its owner: what is in an [`Option`] or a [`Box`], the field
-    /// of a variant.
+    /// Visits a part under the path of its owner: the content of an [`Option`] or a [`Box`], or the
+    /// field of a variant.
     ///
     /// # Errors
     /// As for [`field`](Self::field).
     pub fn same<P: Prunable + ?Sized>(&mut self, part: &P) -> Result<()> {
         self.sink.part(&self.scope, address(part), type_name::<P>(), self.keep);
-        // Only the part that a field names is kept; what is in it has paths of its own.
+        // Only the part that a field names is kept. The parts inside it have paths of their own.
         let keep = std::mem::replace(&mut self.keep, false);
         let visited = part.parts(self);
         self.keep = keep;
         visited
     }
 
-    /// Like [`same`](Self::same), of a part whose channels are never removed.
+    /// Like [`same`](Self::same), for a part whose output channels are never removed.
     ///
     /// # Errors
     /// As for [`field`](Self::field).
@@ -96,27 +98,28 @@ impl<'s> PartVisitor<'s> {
         visited
     }
 
-    /// What is being visited is a layer, with this symbolic pass: the default of
+    /// Marks the part being visited as a layer with this symbolic pass: the default of
     /// [`Prunable::parts`].
     ///
     /// # Errors
-    /// [`Error::Layer`] for a hand-written composite, which has to visit its parts.
+    /// [`WiringError::Layer`](crate::error::WiringError::Layer) for a hand-written composite, which
+    /// must visit its parts.
     pub fn layer(&mut self, trace: impl Fn(&mut Tracer, Flow) -> Result<Flow>) -> Result<()> {
         self.sink.layer(&self.scope, &trace)
     }
 
-    /// What is being visited is a layer. `scale` is the tensor whose magnitudes rank its channels
-    /// (a batch norm's γ) and its name, if there is one.
+    /// Marks the part being visited as a layer. `scale` is the tensor whose magnitudes rank its
+    /// channels (a batch norm's γ) with its name, if there is one.
     pub fn scaled_layer(&mut self, scale: Option<(&'static str, &Tensor)>) {
         self.sink.scaled_layer(&self.scope, scale);
     }
 
-    /// What is being visited is deployed, and so for inference alone.
+    /// Marks the part being visited as deployed, so that it is for inference only.
     pub(crate) fn deployed(&mut self) -> Result<()> {
         self.sink.deployed(&self.scope)
     }
 
-    /// A tensor that is a field: a parameter or a buffer that `forward` uses by itself.
+    /// Visits a tensor that is a field: a parameter or a buffer that `forward` uses directly.
     pub fn tensor(&mut self, name: impl Display, tensor: &Tensor) {
         self.scope.push(name.to_string());
         self.sink.tensor(&self.scope, tensor);
@@ -128,7 +131,7 @@ fn address<P: ?Sized>(part: &P) -> usize {
     std::ptr::from_ref(part).cast::<()>() as usize
 }
 
-/// The parts of a model, found again by where and what they are.
+/// The parts of a model, found by address and type.
 #[derive(Debug, Default)]
 pub(crate) struct Parts {
     parts: Vec<Part>,
@@ -142,14 +145,14 @@ struct Part {
     type_name: &'static str,
     keep: bool,
     is_layer: bool,
-    /// Behind the last part that it contains.
+    /// The index after the last part that this part contains.
     end: usize,
     uses: Cell<usize>,
 }
 
-/// A part, as a `forward` applies it.
+/// A part that a `forward` applies.
 pub(crate) struct Found {
-    /// Absolute.
+    /// Absolute path.
     pub(crate) path: Rc<[String]>,
     pub(crate) keep: bool,
 }
@@ -162,7 +165,7 @@ pub(crate) struct FieldTensor {
 }
 
 impl Parts {
-    /// The parts of a model that stands at this path.
+    /// Collects the parts of a model at this path.
     ///
     /// # Errors
     /// Those of a hand-written [`Prunable::parts`].
@@ -173,7 +176,7 @@ impl Parts {
         Ok(parts)
     }
 
-    /// Notes where each part ends: at the next one whose path does not begin with its own.
+    /// Sets the end of each part: the next part whose path does not begin with this part's path.
     fn close(&mut self) {
         let mut open = Vec::new();
         for index in 0..self.parts.len() {
@@ -193,14 +196,14 @@ impl Parts {
         }
     }
 
-    /// Whether this part is known, at this path.
+    /// Whether the part is known at this path.
     pub(crate) fn knows<P: ?Sized>(&self, part: &P, path: &[String]) -> bool {
         self.at(part).any(|index| *self.parts[index].path == *path)
     }
 
-    /// Finds a part that is applied, and marks it and what it contains as used.
+    /// Finds a part that is applied, and marks the part and those inside it as used.
     ///
-    /// Parts without a size may share an address; they are taken in turn.
+    /// Zero-sized parts may share an address; they are taken in turn.
     pub(crate) fn apply<P: ?Sized>(&self, part: &P) -> Option<Found> {
         let index = self.at(part).min_by_key(|&index| self.parts[index].uses.get())?;
         let Part { path, keep, uses, .. } = &self.parts[index];
@@ -209,7 +212,8 @@ impl Parts {
         Some(Found { path: Rc::clone(path), keep: *keep })
     }
 
-    /// A part that is applied has a `forward` that is read, so that says which parts of it are.
+    /// Called when a part's `forward` is read: removes the marks that [`apply`](Self::apply) set on
+    /// the parts inside, since the `forward` applies those itself.
     pub(crate) fn enter<P: ?Sized>(&self, part: &P, path: &[String]) {
         let index = self.at(part).find(|&index| *self.parts[index].path == *path);
         if let Some(index) = index {
@@ -217,25 +221,25 @@ impl Parts {
         }
     }
 
-    /// The parts of this type at this address. A struct and its first field have one address, and
-    /// so may parts without a size.
+    /// The parts of this type at this address. A struct and its first field have the same address,
+    /// and so may zero-sized parts.
     fn at<P: ?Sized>(&self, part: &P) -> impl Iterator<Item = usize> {
         let found = self.by_address.get(&address(part)).into_iter().flatten().copied();
         found.filter(|&index| self.parts[index].type_name == type_name::<P>())
     }
 
-    /// What a part contains, which is visited directly behind it.
+    /// The parts inside a part. They are visited directly after it.
     fn inside(&self, index: usize) -> impl Iterator<Item = &Part> {
         self.parts[index + 1..self.parts[index].end].iter()
     }
 
-    /// Layers that nothing has applied.
+    /// Paths of the layers that no `forward` has applied.
     pub(crate) fn unused(&self) -> Vec<String> {
         let unused = self.parts.iter().filter(|part| part.is_layer && part.uses.get() == 0);
         unused.map(|part| part.path.join(".")).collect()
     }
 
-    /// Copies of the small tensors that are fields, to take back what a `forward` does to them.
+    /// Copies the small tensors that are fields, so that changes by a `forward` can be undone.
     ///
     /// # Errors
     /// Those of libtorch.
@@ -262,8 +266,7 @@ impl Parts {
         self.tensors.iter().map(|field| &field.tensor).filter(is_small).map(copy).collect()
     }
 
-    /// Takes back what a `forward` has done to the tensors that are fields, such as a counter of
-    /// steps.
+    /// Undoes the changes of a `forward` to tensors that are fields, such as a counter of steps.
     ///
     /// # Errors
     /// Those of libtorch.
@@ -277,7 +280,7 @@ impl Parts {
         Ok(())
     }
 
-    /// The field that a tensor is, or is a view of, and whether it is all of it.
+    /// The field that a tensor is or is a view of, and whether the tensor covers the whole field.
     pub(crate) fn tensor(&self, tensor: &Tensor) -> Option<(&FieldTensor, bool)> {
         let (start, _) = memory(tensor)?;
         self.tensors.iter().find_map(|field| {
@@ -323,17 +326,18 @@ impl Sink for Parts {
     }
 }
 
-/// A tensor that scales the channels of a layer, by its path.
+/// A tensor that scales the channels of a layer, with the layer's path.
 pub(crate) struct Scale {
     pub(crate) path: String,
     pub(crate) name: &'static str,
     pub(crate) tensor: Tensor,
 }
 
-/// The scales of a model's layers, each tensor once.
+/// The scales of a model's layers. A shared tensor is returned once.
 ///
 /// # Errors
-/// [`Error::Layer`] for a hand-written composite that does not visit its parts.
+/// [`WiringError::Layer`](crate::error::WiringError::Layer) for a hand-written composite that does
+/// not visit its parts.
 pub(crate) fn scales<M: Prunable + ?Sized>(model: &M) -> Result<Vec<Scale>> {
     let mut scales = Scales::default();
     PartVisitor::new(&[], &mut scales).same(model)?;
@@ -358,7 +362,7 @@ impl Scales {
 impl Sink for Scales {
     fn part(&mut self, _: &[String], _: usize, _: &'static str, _: bool) {}
 
-    /// The layer itself says which tensor it is, when it is traced alone.
+    /// Traces the layer alone: the trace names the scale.
     fn layer(
         &mut self,
         path: &[String],
@@ -374,7 +378,7 @@ impl Sink for Scales {
                 "it has parts, such as `{}`, that its hand-written `Prunable` does not visit; implement `Prunable::parts`",
                 part.path
             );
-            return Err(Error::Layer { path: path.join("."), reason });
+            return Err(Error::Wiring(WiringError::Layer { path: path.join("."), reason }));
         }
         traced?;
         for layer in &cx.recording.layers {
@@ -395,6 +399,6 @@ impl Sink for Scales {
     fn tensor(&mut self, _: &[String], _: &Tensor) {}
 
     fn deployed(&mut self, path: &[String]) -> Result<()> {
-        Err(Error::Deployed { path: path.join(".") })
+        Err(Error::Check(CheckError::Deployed { path: path.join(".") }))
     }
 }

@@ -1,5 +1,4 @@
-//! The tensors and numbers that a layer stores, and the lists of channels that their dimensions
-//! follow.
+//! The tensors and numbers that a layer stores, and the lists of channels that they follow.
 
 use std::rc::Rc;
 
@@ -9,14 +8,17 @@ use super::layer::{Axis, LayerTracer};
 use super::memory;
 use super::node::{LayerHold, Ranked, State, TensorNode};
 use super::value::ChannelId;
+use crate::error::WiringError;
 use crate::graph::{KeepReason, Role};
 use crate::{Error, Result};
 
 impl LayerTracer<'_> {
-    /// A trained tensor, and for each dimension that follows channels, which.
+    /// Binds a trained tensor. `axes` names the dimensions that follow channels, each with its
+    /// axis.
     ///
     /// # Errors
-    /// [`Error::Shape`] when a dimension is not as wide as its axis, [`Error::NotALeaf`].
+    /// [`WiringError::Shape`](crate::error::WiringError::Shape) when a dimension is not as wide as
+    /// its axis, [`WiringError::NotALeaf`](crate::error::WiringError::NotALeaf).
     pub fn parameter(
         &mut self,
         name: &'static str,
@@ -26,8 +28,8 @@ impl LayerTracer<'_> {
         self.bind(name, tensor, axes, Role::Parameter)
     }
 
-    /// A tensor that is not trained (running statistics), and for each dimension that follows
-    /// channels, which.
+    /// Binds a tensor that is not trained (running statistics). `axes` names the dimensions that
+    /// follow channels, each with its axis.
     ///
     /// # Errors
     /// As for [`parameter`](Self::parameter).
@@ -40,8 +42,8 @@ impl LayerTracer<'_> {
         self.bind(name, tensor, axes, Role::Buffer)
     }
 
-    /// A trained scale `[channels]` whose magnitudes rank the channels of `axis` (a batch norm's
-    /// γ).
+    /// Binds a trained scale `[channels]` whose magnitudes rank the channels of `axis` (a batch
+    /// norm's γ).
     ///
     /// # Errors
     /// As for [`parameter`](Self::parameter).
@@ -50,12 +52,12 @@ impl LayerTracer<'_> {
         let shape = scale.size();
         if shape.len() != 1 {
             let rule = "must have one value per channel and no other dimension".to_owned();
-            return Err(Error::Shape {
+            return Err(Error::Wiring(WiringError::Shape {
                 path: self.cx.path(),
                 tensor: name.to_owned(),
                 shape,
                 rule,
-            });
+            }));
         }
         let node = self.node();
         node.ranked = Some(Ranked {
@@ -68,16 +70,17 @@ impl LayerTracer<'_> {
         Ok(())
     }
 
-    /// A number stored in the layer that counts the channels of `axis`;
+    /// Declares a number in the layer that counts the channels of `axis`.
     /// [`LayerVisitor::size`](crate::LayerVisitor::size) updates it.
     ///
     /// # Errors
-    /// [`Error::Layer`] when another layer at this path has state of this name.
+    /// [`WiringError::Layer`](crate::error::WiringError::Layer) when another layer at this path has
+    /// state of this name.
     pub fn size(&mut self, name: &'static str, axis: Axis) -> Result<()> {
         self.sizes(name, &[axis])
     }
 
-    /// Numbers stored in the layer, each of which counts the channels of an axis;
+    /// Declares numbers in the layer, each of which counts the channels of an axis.
     /// [`LayerVisitor::sizes`](crate::LayerVisitor::sizes) updates them.
     ///
     /// # Errors
@@ -87,7 +90,7 @@ impl LayerTracer<'_> {
         self.state(name, State::Sizes(axes))
     }
 
-    /// Positions stored in the layer: for each channel of `to`, where in `from` it comes from;
+    /// Declares positions in the layer: for each channel of `to`, its position in `from`.
     /// [`LayerVisitor::indices`](crate::LayerVisitor::indices) updates them.
     ///
     /// # Errors
@@ -97,7 +100,8 @@ impl LayerTracer<'_> {
         self.state(name, State::Indices { from, to })
     }
 
-    /// State of a layer that is used twice is one: its channels are the same in both places.
+    /// Declares state. A layer that is used twice has one state, so its channels are the same in
+    /// both places.
     fn state(&mut self, name: &'static str, state: State) -> Result<()> {
         let here = (self.index, self.node().states.len());
         let key = (self.cx.path(), name);
@@ -144,8 +148,8 @@ impl LayerTracer<'_> {
         let tied = self.tie(name, tensor, &dims)?;
         let tensor = tensor.shallow_clone();
         let node = self.node();
-        // What makes channels has a value for each of them and each of something else, which a bias
-        // has not.
+        // A tensor that makes channels has a dimension for them and at least one other. A bias has
+        // only one dimension.
         let makes = |axis: &Option<usize>| axis.is_some_and(|axis| node.axes[axis].role.is_made());
         if let (None, Role::Parameter, 2.., Some(dim)) =
             (&node.ranked, role, dims.len(), dims.iter().position(makes))
@@ -167,7 +171,10 @@ impl LayerTracer<'_> {
         let is_leaf = tensor.f_is_leaf();
         let torch = |error| Error::torch(format!("{}.{name}", self.cx.path()))(error);
         if !is_leaf.map_err(torch)? {
-            return Err(Error::NotALeaf { path: self.cx.path(), tensor: name.to_owned() });
+            return Err(Error::Wiring(WiringError::NotALeaf {
+                path: self.cx.path(),
+                tensor: name.to_owned(),
+            }));
         }
         let shape = tensor.size();
         for &(dim, axis) in axes {
@@ -175,14 +182,14 @@ impl LayerTracer<'_> {
             if shape.get(dim) != Some(&width) {
                 let (path, tensor) = (self.cx.path(), name.to_owned());
                 let rule = format!("must have {width} in dimension {dim}");
-                return Err(Error::Shape { path, tensor, shape, rule });
+                return Err(Error::Wiring(WiringError::Shape { path, tensor, shape, rule }));
             }
         }
         Ok(())
     }
 
-    /// Makes the channels of a tensor that was bound before the same in both places. A dimension
-    /// that one place leaves alone is held.
+    /// Ties the channels of a tensor that was bound before: both places have the same channels. A
+    /// dimension that follows an axis in only one of the places is held.
     fn tie(
         &mut self,
         name: &'static str,
@@ -199,7 +206,11 @@ impl LayerTracer<'_> {
         }
         if *first_layout != layout {
             let owner = self.cx.recording.tensor_path(first);
-            return Err(Error::NotShared { path: self.cx.path(), tensor: name.to_owned(), owner });
+            return Err(Error::Wiring(WiringError::NotShared {
+                path: self.cx.path(),
+                tensor: name.to_owned(),
+                owner,
+            }));
         }
         let before = &self.cx.recording.layers[first.0];
         let ids_before = |axis: usize| Rc::clone(&before.axes[axis].ids);

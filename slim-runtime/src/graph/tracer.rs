@@ -1,4 +1,4 @@
-//! The symbolic forward pass: records which operation and which layer is given which channels.
+//! The symbolic forward pass: records operations and layers, and the channels that each receives.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -8,22 +8,19 @@ use std::rc::Rc;
 use smallvec::smallvec;
 use tch::{Device, Kind, Tensor};
 
-use super::shape::{self, Decider, Factor, Shape};
-use super::value::{ChannelId, ElementCount, FlowKind, Form, Value, ValueId};
-use super::{
-    Gate, LayerNode, LayerTracer, Layout, Maker, Operation, Operator, Recording, Sources, Step,
-};
+use super::shape::{Factor, Shape};
+use super::value::{ElementCount, FlowKind, Form, Value};
+use super::view::Decider;
+use super::{LayerNode, LayerTracer, Layout, Maker, Operator, Recording, Step};
+use crate::error::WiringError;
 use crate::graph::parts::Parts;
 use crate::graph::{KeepReason, LayerKind};
 use crate::{Error, Flow, Result};
 
-/// More than any layer has, so that a number that is written out costs no memory without end.
-const MOST_CHANNELS: usize = 1 << 24;
-
 /// Records channel dependencies while a model's [`trace`](crate::Prunable::trace) runs.
 ///
-/// A composite calls [`field`](Self::field) for each of its parts; a layer calls
-/// [`layer`](Self::layer) and says which dimension of which tensor follows which channels.
+/// A composite calls [`field`](Self::field) for each of its parts. A layer calls
+/// [`layer`](Self::layer) and declares which dimension of which tensor follows which channels.
 #[derive(Default)]
 pub struct Tracer {
     scope: Vec<String>,
@@ -32,25 +29,25 @@ pub struct Tracer {
     inputs: Vec<Input>,
     /// The parts of the model whose `forward` is read.
     pub(crate) parts: Option<Rc<Parts>>,
-    /// How many operations of a `forward` have come behind an error.
+    /// Number of operations of a `forward` that came after an error.
     pub(crate) behind_error: usize,
-    /// What a `forward` is told that asks for sizes.
+    /// The sizes that a `forward` is told when it asks.
     pub(crate) probe: Probe,
-    /// What is decided of numbers that a `forward` gives.
+    /// Decides how to understand numbers that a `forward` passes to operations.
     pub(crate) decider: Decider,
-    /// Where in a `forward` the operation is that is being recorded.
+    /// Source position in a `forward` of the operation that is being recorded.
     pub(crate) at: Option<&'static Location<'static>>,
-    /// Numbers that the operation is given that is being recorded.
+    /// Numbers that the operation being recorded takes.
     pub(crate) numbers: Vec<f64>,
-    /// Sizes that the operation is given that is being recorded, and that are none of channels.
+    /// Sizes that the operation being recorded takes, without numbers of channels.
     pub(crate) sizes: Vec<i64>,
-    /// The elements of the constant that is being recorded.
+    /// The elements of the constant that is being recorded, as bits.
     pub(crate) contents: Vec<u64>,
-    /// Where the tensor at each address was bound first.
+    /// By address: the layer and tensor that were bound there first, and the layout.
     pub(super) bound: HashMap<usize, ((usize, usize), Layout)>,
-    /// Where each piece of state was declared first, by path and name.
+    /// By path and name: the layer that declared the state first, and its position in the layer.
     pub(super) states: HashMap<(String, &'static str), (usize, usize)>,
-    /// The model, and the parts that are being traced, the innermost last.
+    /// The scope of the model, and those of the parts that are being traced, the innermost last.
     root: Scope,
     scopes: Vec<Scope>,
 }
@@ -58,23 +55,23 @@ pub struct Tracer {
 /// An input of the model.
 #[derive(Default)]
 struct Input {
-    /// Its channels, once their number is known.
+    /// The input's channels, once their number is known.
     value: Option<Value>,
-    /// Its dimensions, where they are given.
+    /// The input's dimensions, where they are given.
     shape: Option<InputShape>,
 }
 
 /// The dimensions of an input for one sample: channels, then positions.
 pub(crate) type InputShape = Vec<i64>;
 
-/// What a `forward` is told that asks for sizes.
+/// The answers to a `forward` that asks for sizes, kinds and devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Probe {
-    /// Numbers of channels are multiplied by it.
+    /// Factor for numbers of channels.
     pub(crate) scale: i64,
-    /// Samples.
+    /// Number of samples.
     pub(crate) batch: i64,
-    /// Positions of inputs whose shape is not given, first to last dimension.
+    /// Sizes of the dimensions behind the channels, for inputs whose shape is not given.
     pub(crate) positions: [i64; 3],
     pub(crate) train: bool,
     /// Kind and device of all tensors.
@@ -96,11 +93,11 @@ impl Default for Probe {
 /// A part of the model that is being traced.
 #[derive(Debug, Clone, Copy, Default)]
 struct Scope {
-    /// How many layers are in front of it.
+    /// Number of layers before the part.
     start: usize,
-    /// Whether its trace says everything that its forward pass does.
+    /// Whether the part's trace names everything that its forward pass does.
     explicit: bool,
-    /// Whether its `forward` is read, so that dimensions are known.
+    /// Whether the part's `forward` is read, so that dimensions are known.
     is_forward: bool,
 }
 
@@ -109,15 +106,15 @@ impl Tracer {
         Self { probe, ..Self::default() }
     }
 
-    /// The part that is being traced is a `forward` that is read: it says everything that it does.
+    /// Marks the part that is being traced as a `forward` that is read: its trace names everything.
     pub(crate) fn enter_forward(&mut self) {
         let scope = self.scopes.last_mut().unwrap_or(&mut self.root);
         (scope.explicit, scope.is_forward) = (true, true);
         self.recording.is_forward = true;
     }
 
-    /// Runs `trace` for a part at a path below the current one, applied by a `forward` that is
-    /// read.
+    /// Runs `trace` for a part at a path below the current one. A `forward` that is read applies
+    /// the part.
     pub(crate) fn fields<T>(
         &mut self,
         names: &[String],
@@ -126,7 +123,8 @@ impl Tracer {
         let (scopes, scope) = (self.scopes.len(), self.scope.len());
         let start = self.recording.layers.len();
         self.scope.extend_from_slice(names);
-        // A layer asks the part around it, which is a `forward`, however many names are in between.
+        // A layer asks its surrounding part, which must be the `forward`, whatever the number of
+        // names.
         self.scopes.push(Scope { start, explicit: true, is_forward: true });
         self.scopes.push(Scope { start, ..Scope::default() });
         let traced = trace(self);
@@ -135,7 +133,8 @@ impl Tracer {
         traced
     }
 
-    /// The wiring of the part that is being traced is declared by its fields, and not read.
+    /// Records that the wiring of the part that is being traced is declared by its fields, not
+    /// read.
     pub(crate) fn declare(&mut self, type_name: &'static str) {
         if !self.recording.declared.contains(&type_name) {
             self.recording.declared.push(type_name);
@@ -154,13 +153,13 @@ impl Tracer {
         traced
     }
 
-    /// Names of the parts around the one that is being traced, outermost first, and its own.
+    /// Field names from the model to the part that is being traced.
     pub(crate) fn scope(&self) -> &[String] {
         &self.scope
     }
 
-    /// Records that a part cannot be changed any more: its batch norm is folded, or its weight is
-    /// packed.
+    /// Records that a part cannot be changed any more, because its batch norm is folded or its
+    /// weight is packed.
     pub(crate) fn mark_deployed(&mut self, deployed: bool) {
         if deployed {
             let path = self.path();
@@ -168,7 +167,7 @@ impl Tracer {
         }
     }
 
-    /// Runs `trace` for a part, whose layers are then named `name` inside the current one.
+    /// Runs `trace` for a part with the field name `name` inside the current one.
     ///
     /// # Errors
     /// Those of `trace`.
@@ -185,7 +184,8 @@ impl Tracer {
         traced
     }
 
-    /// Like [`field`](Self::field), and the channels that `trace` returns are never removed.
+    /// Like [`field`](Self::field), and holds the channels that `trace` returns: they are never
+    /// removed.
     ///
     /// # Errors
     /// Those of `trace`.
@@ -197,7 +197,7 @@ impl Tracer {
         self.field(name, |cx| cx.kept(trace))
     }
 
-    /// The channels that `trace` returns are never removed.
+    /// Holds the channels that `trace` returns: they are never removed.
     ///
     /// # Errors
     /// Those of `trace`.
@@ -207,24 +207,24 @@ impl Tracer {
         Ok(flow)
     }
 
-    /// Everything that this part's forward pass does is said in its trace: a batch norm among its
-    /// own fields is followed by an activation where [`activation`](Self::activation) says so, and
-    /// by none elsewhere.
+    /// Declares that this part's trace names everything that its forward pass does. A batch norm
+    /// among the part's own fields is then followed by an activation only where the trace calls
+    /// [`activation`](Self::activation).
     pub fn explicit(&mut self) {
         self.scopes.last_mut().unwrap_or(&mut self.root).explicit = true;
     }
 
-    /// How many layers are in front of the part that is being traced.
+    /// Number of layers before the part that is being traced.
     pub(super) fn scope_start(&self) -> usize {
         self.scopes.last().unwrap_or(&self.root).start
     }
 
-    /// Whether the part around the current one says everything.
+    /// Whether the trace of the surrounding part names everything.
     pub(super) fn is_said(&self) -> bool {
         self.around().is_some_and(|around| around.explicit)
     }
 
-    /// Whether the part around the current one is a `forward` that is read.
+    /// Whether the surrounding part is a `forward` that is read.
     pub(super) fn is_in_forward(&self) -> bool {
         self.around().is_some_and(|around| around.is_forward)
     }
@@ -237,18 +237,19 @@ impl Tracer {
         }
     }
 
-    /// Starts a layer at the current path. If it has a weight, its forward pass says how often that
-    /// is used: see [`nn::record_macs`](crate::nn::record_macs).
+    /// Starts a layer at the current path. If the layer has a weight, its forward pass reports how
+    /// often the weight is used: see [`nn::record_macs`](crate::nn::record_macs).
     pub fn layer(&mut self, kind: LayerKind) -> LayerTracer<'_> {
         self.layer_by(Maker::User, kind)
     }
 
-    /// Starts a layer of this crate's or of tch's.
+    /// Starts a layer of this crate or of tch.
     pub(crate) fn layer_by(&mut self, maker: Maker, kind: LayerKind) -> LayerTracer<'_> {
         LayerTracer::new(self, LayerNode::new(self.path(), kind, maker))
     }
 
-    /// Never removes these channels. An open flow is held anyway, as the model's input.
+    /// Holds the channels of a flow: they are never removed. An open flow is held anyway, as the
+    /// model's input.
     pub fn keep(&mut self, flow: &Flow) {
         self.hold(flow, &KeepReason::Keep { by: self.path() });
     }
@@ -256,15 +257,18 @@ impl Tracer {
     /// Fixes the width of an open flow, or checks that a flow has this width.
     ///
     /// # Errors
-    /// [`Error::Width`] when it has another, [`Error::Tuple`].
+    /// [`WiringError::Width`](crate::error::WiringError::Width) when the flow has another width,
+    /// [`WiringError::Tuple`](crate::error::WiringError::Tuple).
     pub fn expect_input(&mut self, flow: &Flow, width: i64) -> Result<Flow> {
         self.resolve(flow, width).map(Flow::from)
     }
 
-    /// Like [`expect_input`](Self::expect_input) for a model of several inputs, one of each width.
+    /// Like [`expect_input`](Self::expect_input) for a model of several inputs. `widths` has the
+    /// width of each.
     ///
     /// # Errors
-    /// [`Error::Part`] when there are not as many inputs as widths, [`Error::Width`].
+    /// [`WiringError::Part`](crate::error::WiringError::Part) when the numbers of inputs and widths
+    /// differ, [`WiringError::Width`](crate::error::WiringError::Width).
     pub fn expect_inputs(&mut self, input: &Flow, widths: &[i64]) -> Result<Flow> {
         let inputs = self.inputs(input, widths.len())?;
         let FlowKind::Tuple(parts) = &inputs.0 else { return Ok(inputs) };
@@ -272,35 +276,45 @@ impl Tracer {
         parts.collect::<Result<Vec<_>>>().map(Flow::tuple)
     }
 
-    /// Tensor `index` of several.
+    /// Tensor `index` of a flow of several tensors.
     ///
     /// # Errors
-    /// [`Error::Part`] when the flow is one tensor, or has fewer.
+    /// [`WiringError::Part`](crate::error::WiringError::Part) when the flow is one tensor, or has
+    /// fewer tensors.
     pub fn part(&mut self, flow: &Flow, index: usize) -> Result<Flow> {
         match &flow.0 {
             FlowKind::Tuple(parts) if index < parts.len() => Ok(parts[index].clone()),
-            FlowKind::Tuple(parts) => {
-                Err(Error::Part { path: self.path(), index, found: parts.len() })
-            }
-            _ => Err(Error::Part { path: self.path(), index, found: 1 }),
+            FlowKind::Tuple(parts) => Err(Error::Wiring(WiringError::Part {
+                path: self.path(),
+                index,
+                found: parts.len(),
+            })),
+            _ => Err(Error::Wiring(WiringError::Part { path: self.path(), index, found: 1 })),
         }
     }
 
-    /// The input of a model that takes `count` tensors: as many open flows where the model is the
-    /// root, else the tuple that it is given.
+    /// The inputs of a model that takes `count` tensors: new open flows if the model is the root,
+    /// else the tuple that it receives.
     ///
     /// # Errors
-    /// [`Error::Part`] when it is given another number of tensors.
+    /// [`WiringError::Part`](crate::error::WiringError::Part) when the model receives another
+    /// number of tensors.
     pub fn inputs(&mut self, input: &Flow, count: usize) -> Result<Flow> {
         match &input.0 {
             FlowKind::Open(index) if self.inputs[*index].value.is_none() => {
                 Ok(Flow::tuple((0..count).map(|_| self.open()).collect::<Vec<_>>()))
             }
             FlowKind::Tuple(parts) if parts.len() == count => Ok(input.clone()),
-            FlowKind::Tuple(parts) => {
-                Err(Error::Part { path: self.path(), index: count - 1, found: parts.len() })
-            }
-            _ => Err(Error::Part { path: self.path(), index: count - 1, found: 1 }),
+            FlowKind::Tuple(parts) => Err(Error::Wiring(WiringError::Part {
+                path: self.path(),
+                index: count - 1,
+                found: parts.len(),
+            })),
+            _ => Err(Error::Wiring(WiringError::Part {
+                path: self.path(),
+                index: count - 1,
+                found: 1,
+            })),
         }
     }
 
@@ -309,7 +323,7 @@ impl Tracer {
         if self.scope.is_empty() { "model".to_owned() } else { self.scope.join(".") }
     }
 
-    /// What an error message calls the part that is being traced.
+    /// Name in error messages of the part that is being traced.
     pub(super) fn source(&self) -> Rc<str> {
         format!("`{}`", self.path()).into()
     }
@@ -320,7 +334,7 @@ impl Tracer {
         Flow(FlowKind::Open(self.inputs.len() - 1))
     }
 
-    /// The inputs of a model, of these shapes without samples where they are given.
+    /// Opens the inputs of a model. `shapes`, if given, are their shapes without samples.
     pub(crate) fn open_shaped(&mut self, shapes: Option<&[InputShape]>) -> Flow {
         let mut open = |shape: Option<&InputShape>| {
             self.inputs.push(Input { value: None, shape: shape.cloned() });
@@ -335,13 +349,13 @@ impl Tracer {
         }
     }
 
-    /// The outputs of a further run of the model, which cannot be removed either.
+    /// Records the outputs of another run of the model, which are held too.
     pub(crate) fn keep_outputs(&mut self, output: &Flow) {
         self.hold(output, &KeepReason::Output);
         self.give(output);
     }
 
-    /// How many channels a flow has, where that is known.
+    /// The number of channels of a flow, where it is known.
     pub(crate) fn known_width(&self, flow: &Flow) -> Option<i64> {
         let value = match &flow.0 {
             FlowKind::Value(value) => Some(value),
@@ -351,7 +365,7 @@ impl Tracer {
         value.map(|value| value.len() as i64)
     }
 
-    /// The channels of a flow that must have `width` of them.
+    /// The value of a flow that must have `width` channels.
     pub(crate) fn resolve(&mut self, flow: &Flow, width: i64) -> Result<Value> {
         let value = self.channels(flow, usize::try_from(width).ok())?;
         if value.len() as i64 == width {
@@ -362,15 +376,17 @@ impl Tracer {
         Err(self.width_error(width, "channel", &value, hint))
     }
 
-    /// The channels of a flow. An open one is fixed to `width` where that is known.
+    /// The value of a flow. An open flow receives `width` channels, if a width is given.
     pub(crate) fn channels(&mut self, flow: &Flow, width: Option<usize>) -> Result<Value> {
         match &flow.0 {
             FlowKind::Value(value) => Ok(value.clone()),
-            FlowKind::Tuple(flows) => Err(Error::Tuple { path: self.path(), found: flows.len() }),
+            FlowKind::Tuple(flows) => {
+                Err(Error::Wiring(WiringError::Tuple { path: self.path(), found: flows.len() }))
+            }
             FlowKind::Open(index) => match (&self.inputs[*index].value, width) {
                 (Some(value), _) => Ok(value.clone()),
                 (None, Some(width)) => Ok(self.fix_input(*index, width)),
-                (None, None) => Err(Error::OpenInput { path: self.path() }),
+                (None, None) => Err(Error::Wiring(WiringError::OpenInput { path: self.path() })),
             },
         }
     }
@@ -389,8 +405,8 @@ impl Tracer {
         value
     }
 
-    /// The dimensions `[N, C, …]` of an input whose shape is given; `[N, …, C]` where the last
-    /// dimension alone is as wide as its reader.
+    /// The dimensions of an input whose shape is given: `[N, C, …]`, or `[N, …, C]` if the last
+    /// size is the reader's width and the first is not.
     fn given_shape(&self, shape: &[i64], width: usize) -> Shape {
         let is_last =
             shape.first() != Some(&(width as i64)) && shape.last() == Some(&(width as i64));
@@ -407,7 +423,7 @@ impl Tracer {
         Shape::new([batch, channels].into_iter().chain(positions))
     }
 
-    /// Dimensions `[N, C, …]` of so many, where nothing is known of them.
+    /// Dimensions `[N, C, …]` of this rank, for a tensor whose dimensions are not known.
     pub(crate) fn assumed_shape(&self, channels: usize, rank: usize) -> Shape {
         let size = |size| smallvec![Factor::Size { size, assumed: true }];
         let positions = self.probe.positions.into_iter().cycle().take(rank.saturating_sub(2));
@@ -415,11 +431,11 @@ impl Tracer {
         Shape::new(first.into_iter().take(rank).chain(positions.map(size)))
     }
 
-    /// Says the shape of an input, and with it its number of channels.
+    /// Sets the shape of an input, and with it the number of channels.
     ///
     /// # Errors
-    /// Those of [`expect_input`](Self::expect_input); [`Error::Layer`] for a shape without
-    /// channels.
+    /// Those of [`expect_input`](Self::expect_input);
+    /// [`WiringError::Layer`](crate::error::WiringError::Layer) for a shape without channels.
     pub(crate) fn expect_shape(&mut self, flow: &Flow, shape: &[i64]) -> Result<Flow> {
         let Some(&width) = shape.first().filter(|_| shape.iter().all(|&size| size > 0)) else {
             let reason = format!(
@@ -435,174 +451,13 @@ impl Tracer {
         self.expect_input(flow, width)
     }
 
-    /// Why channels cannot be removed of which this part of a `forward` computes something
-    /// together.
-    pub(crate) fn mixed(&self, what: &str) -> KeepReason {
-        let at = self.at.map(|at| format!(" ({}:{}:{})", at.file(), at.line(), at.column()));
-        KeepReason::Together { by: self.path(), what: format!("{what}{}", at.unwrap_or_default()) }
-    }
-
-    /// The dimensions of an image `[N, C, …]` with other sizes of positions.
-    pub(crate) fn image(
-        &self,
-        image: &Shape,
-        resize: impl Fn(i64) -> Option<i64>,
-    ) -> Result<Shape> {
-        if image.channel_dim() != Some(1) {
-            let image = image.describe();
-            return Err(self.layer_error(format!(
-                "it takes an image [N, C, …], and is given {image}; `permute` it before"
-            )));
-        }
-        shape::resized(image, 2, |_, size| resize(size)).ok_or_else(|| self.too_small(image))
-    }
-
-    /// A tensor that holds no channels.
-    pub(crate) fn constant_of(&mut self, name: &'static str, form: Form) -> Value {
-        self.record(Operator::constant(name), Vec::new(), Rc::new([]), form, self.source())
-    }
-
-    /// The channels of a value are summed over.
-    pub(crate) fn sums_over(&mut self, value: &Value) {
-        let by = self.path();
-        self.recording.step(Step::Sum(value.id, by));
-    }
-
-    /// A number of channels that an operation makes by a number that is written out.
-    ///
-    /// # Errors
-    /// [`Error::Layer`] for more than any network has.
-    pub(crate) fn count(&self, name: &str, count: i64) -> Result<usize> {
-        let count = usize::try_from(count).ok().filter(|&count| count <= MOST_CHANNELS);
-        count.ok_or_else(|| {
-            self.layer_error(format!("`{name}` makes more channels than any network has"))
-        })
-    }
-
-    /// Whether a constant is zero.
-    pub(crate) fn is_zero(&self, value: &Value) -> bool {
-        self.recording.steps.iter().any(|step| {
-            matches!(step, Step::Operation(operation)
-                if operation.result == value.id && operation.operator.gate == Gate::Always)
-        })
-    }
-
-    /// Something that nothing is known of: its input stays whole, and its output of these sizes is
-    /// a constant.
-    pub(crate) fn opaque(&mut self, value: &Value, sizes: &[i64]) -> Result<Value> {
-        let hold = self.mixed("an opaque operation");
-        self.hold_ids(Rc::clone(&value.ids), hold);
-        let [samples, channels, positions @ ..] = sizes else {
-            let reason = format!(
-                "an opaque operation gives a tensor of shape {sizes:?}, which has no channels; give it [N, C, …]"
-            );
-            return Err(self.layer_error(reason));
-        };
-        let count = self.count("opaque", *channels)?;
-        let size = |size: i64, assumed| smallvec![Factor::Size { size, assumed }];
-        let positions = positions.iter().map(|&positions| size(positions, true));
-        let first = [size(*samples, true), smallvec![Factor::channels(count)]];
-        let shape = Shape::new(first.into_iter().chain(positions));
-        let made = self.constant(Operator::constant("opaque"), count, shape);
-        let hold = self.mixed("an opaque operation");
-        self.hold_ids(Rc::clone(&made.ids), hold);
-        Ok(made)
-    }
-
-    /// Records that channels cannot be removed.
-    pub(crate) fn hold_ids(&mut self, ids: Rc<[ChannelId]>, hold: KeepReason) {
-        self.recording.step(Step::Hold(ids, hold));
-    }
-
-    /// Makes channels that nothing in the network makes: those of a constant.
-    pub(crate) fn constant(&mut self, operator: Operator, count: usize, shape: Shape) -> Value {
-        let ids = self.recording.fresh(count);
-        let source = self.source();
-        self.record(operator, Vec::new(), ids, Form::Dims(shape), source)
-    }
-
-    /// Records an operation, and returns its result.
-    pub(crate) fn operate(&mut self, operator: Operator, operands: &[&Value], form: Form) -> Value {
-        let first = &operands[0].ids;
-        let ids = match &operator.sources {
-            Sources::New | Sources::Same | Sources::Zip | Sources::Broadcast => Rc::clone(first),
-            Sources::Concat => {
-                operands.iter().flat_map(|operand| operand.ids.iter().copied()).collect()
-            }
-            Sources::Select(positions) => {
-                positions.iter().map(|&position| first[position as usize]).collect()
-            }
-            Sources::Blocks(size) => first.iter().step_by(*size).copied().collect(),
-        };
-        // What only passes, or is picked from, is called what it was.
-        let source = match &operator.sources {
-            Sources::Same | Sources::Select(_) => Rc::clone(&operands[0].source),
-            _ => self.source(),
-        };
-        let operands = operands.iter().map(|operand| operand.id).collect();
-        self.record(operator, operands, ids, form, source)
-    }
-
-    fn record(
-        &mut self,
-        operator: Operator,
-        operands: Vec<ValueId>,
-        ids: Rc<[ChannelId]>,
-        form: Form,
-        source: Rc<str>,
-    ) -> Value {
-        let path = self.path();
-        let result = self.recording.value(Rc::clone(&ids));
-        let (numbers, at) = (std::mem::take(&mut self.numbers), self.at);
-        let sizes = std::mem::take(&mut self.sizes).into();
-        let contents = std::mem::take(&mut self.contents).into();
-        let result_sizes =
-            form.shape().map(|shape| shape.other_sizes().collect()).unwrap_or_default();
-        let operation = Operation {
-            operator,
-            operands,
-            result,
-            numbers,
-            sizes,
-            result_sizes,
-            contents,
-            path,
-            at,
-        };
-        self.recording.step(Step::Operation(operation));
-        Value { id: result, ids, source, form }
-    }
-
-    /// A constant as a layer reads it that takes `width` channels from a dimension: they are
-    /// channels that nothing makes, and stay. `None` where the flow is no constant of that width.
-    pub(super) fn constant_channels(
-        &mut self,
-        flow: &Flow,
-        dim: usize,
-        width: i64,
-    ) -> Option<Value> {
-        let value = flow.value().filter(|value| value.len() == 0)?;
-        let shape = value.form.shape().filter(|shape| dim < shape.rank())?.clone();
-        let count = usize::try_from(width).ok()?;
-        if shape::size(&shape.dims()[dim]) != width || width == 0 {
-            return None;
-        }
-        let form = Form::Dims(shape.with(dim, smallvec![Factor::channels(count)]));
-        let (operands, ids) = (vec![value.id], self.recording.fresh(count));
-        let source = Rc::clone(&value.source);
-        let value = self.record(Operator::constant("constant"), operands, ids, form, source);
-        let hold = self.mixed("no layer makes them");
-        self.hold_ids(Rc::clone(&value.ids), hold);
-        Some(value)
-    }
-
-    /// An error for a window that does not fit a tensor.
+    /// The error for a window that does not fit a tensor.
     pub(crate) fn too_small(&self, shape: &Shape) -> Error {
         self.layer_error(format!("its window does not fit {}", shape.describe()))
     }
 
     pub(crate) fn layer_error(&self, reason: String) -> Error {
-        Error::Layer { path: self.path(), reason }
+        Error::Wiring(WiringError::Layer { path: self.path(), reason })
     }
 
     pub(super) fn width_error(
@@ -613,7 +468,14 @@ impl Tracer {
         hint: String,
     ) -> Error {
         let (path, source_name) = (self.path(), value.source.to_string());
-        Error::Width { path, expected, unit, source_name, found: value.len() as i64, hint }
+        Error::Wiring(WiringError::Width {
+            path,
+            expected,
+            unit,
+            source_name,
+            found: value.len() as i64,
+            hint,
+        })
     }
 
     /// Holds every channel of a flow.
@@ -631,7 +493,7 @@ impl Tracer {
         }
     }
 
-    /// Ends the trace of a whole model: its output cannot be removed.
+    /// Ends the trace of a whole model, and holds its outputs.
     pub(crate) fn finish(mut self, output: &Flow) -> Recording {
         self.hold(output, &KeepReason::Output);
         self.give(output);
@@ -651,7 +513,7 @@ impl Tracer {
         }
     }
 
-    /// The tensors that were bound, once each, by path.
+    /// The tensors that were bound, with their paths. A shared tensor is returned once.
     pub(crate) fn tensors(&self) -> Vec<(String, Tensor)> {
         let layers = self.recording.layers.iter();
         let bound = layers.flat_map(|layer| layer.tensors.iter().map(move |bound| (layer, bound)));

@@ -1,4 +1,4 @@
-//! Values: what flows between layers. A value is a list of channel ids, and the dimensions that
+//! Values: the tensors between layers. A value is a list of channel ids, and the dimensions that
 //! hold them.
 
 use std::rc::Rc;
@@ -11,18 +11,18 @@ pub(crate) type ChannelId = u32;
 /// Position of a value in [`Recording::values`](super::Recording).
 pub(crate) type ValueId = usize;
 
-/// What flows between layers in a symbolic forward pass: a tensor's channels, several tensors, or
-/// the model's input before anything has read it.
+/// The data between layers in a symbolic forward pass: the channels of one tensor, several tensors,
+/// or an input of the model that nothing has read yet.
 ///
-/// [`Prunable::trace`](crate::Prunable::trace) is given one and returns one; the methods of
-/// [`Tracer`](crate::Tracer) and [`LayerTracer`](crate::LayerTracer) compute with them. Cloning is
-/// cheap: lists are shared.
+/// [`Prunable::trace`](crate::Prunable::trace) takes a flow and returns a flow; the methods of
+/// [`Tracer`](crate::Tracer) and [`LayerTracer`](crate::LayerTracer) compute with flows. A clone is
+/// cheap, because lists are shared.
 #[derive(Debug, Clone)]
 pub struct Flow(pub(crate) FlowKind);
 
 #[derive(Debug, Clone)]
 pub(crate) enum FlowKind {
-    /// The model's input of this number before anything has read it: the first reader fixes its
+    /// The model's input of this number, which nothing has read yet. The first reader fixes its
     /// width, for all clones.
     Open(usize),
     /// One tensor.
@@ -32,12 +32,12 @@ pub(crate) enum FlowKind {
 }
 
 impl Flow {
-    /// Several tensors.
+    /// A flow of several tensors.
     pub fn tuple(parts: impl Into<Vec<Flow>>) -> Self {
         Flow(FlowKind::Tuple(parts.into()))
     }
 
-    /// The tensors of a [`tuple`](Self::tuple); one tensor is returned as it is.
+    /// The tensors of a [`tuple`](Self::tuple). A flow of one tensor is returned as one part.
     pub fn into_parts(self) -> Vec<Flow> {
         match self.0 {
             FlowKind::Tuple(parts) => parts,
@@ -45,7 +45,7 @@ impl Flow {
         }
     }
 
-    /// The number of channels of one tensor; `None` for several tensors, and for an input whose
+    /// The number of channels of one tensor. `None` for several tensors, and for an input whose
     /// width is not known yet.
     pub fn channels(&self) -> Option<usize> {
         self.value().map(Value::len)
@@ -68,7 +68,7 @@ pub(crate) struct Value {
     pub(crate) id: ValueId,
     /// Row-major over the channel factors of `form`.
     pub(crate) ids: Rc<[ChannelId]>,
-    /// What an error message calls the origin of these channels.
+    /// Name in error messages of the source of these channels.
     pub(crate) source: Rc<str>,
     pub(crate) form: Form,
 }
@@ -86,7 +86,7 @@ pub(crate) enum Form {
     /// `[N, C, …]` of unknown rank, or its channel-major flatten: in a trace that is written by
     /// hand or declared by fields.
     Loose(ElementCount),
-    /// Dimensions that are known: in a `forward` that is read.
+    /// Known dimensions: in a `forward` that is read.
     Dims(Shape),
 }
 
@@ -95,7 +95,7 @@ impl Form {
         if let Form::Dims(shape) = self { Some(shape) } else { None }
     }
 
-    /// How many elements a channel has, as a trace that knows no dimensions has to know it.
+    /// How many elements a channel has, for a trace that does not know dimensions.
     pub(crate) fn positions(&self) -> ElementCount {
         match self {
             Form::Loose(positions) => *positions,
@@ -107,12 +107,12 @@ impl Form {
     }
 }
 
-/// How many elements a channel has in one sample, as far as that is known: one for each position of
-/// an image.
+/// How many elements a channel has in one sample, as far as that is known. An image has one for
+/// each position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ElementCount {
     One,
     Several,
-    /// Not the same for all channels.
+    /// Different for different channels.
     Mixed,
 }

@@ -1,4 +1,4 @@
-//! Visiting the layers of a model: their state that is no tensor, and the tensors themselves.
+//! Visits the layers of a model: their state that is not a tensor, and their tensors.
 
 use std::fmt::Display;
 
@@ -7,13 +7,13 @@ use tch::Tensor;
 use crate::numeric::packed::{Geometry, Packed};
 use crate::{Prunable, Result};
 
-/// Visits the layers of a model, by field path. What [`Prunable::layers_mut`] is called with.
+/// Visits the layers of a model, by field path. The argument of [`Prunable::layers_mut`].
 pub struct LayerVisitor<'s> {
     scope: Vec<String>,
     sink: &'s mut dyn LayerSink,
 }
 
-/// What is done with the layers that are visited. Each method is given the field path of the layer.
+/// Receives the layers that are visited. Each method takes the field path of the layer.
 pub(crate) trait LayerSink {
     /// Numbers of channels that the layer stores.
     fn sizes(&mut self, path: &str, name: &'static str, sizes: &mut [i64]) -> Result<()>;
@@ -21,16 +21,16 @@ pub(crate) trait LayerSink {
     /// Positions of channels that the layer stores.
     fn indices(&mut self, path: &str, name: &'static str, indices: &mut Vec<i64>) -> Result<()>;
 
-    /// The layer's tensors. It is not called for a layer that does not give them.
+    /// The layer's tensors. Not called for a layer that does not lend them.
     fn layer(&mut self, path: &str, layer: LayerMut<'_>) -> Result<()>;
 
-    /// Whether [`layer`](Self::layer) is to be called.
+    /// Whether the visitor calls [`layer`](Self::layer).
     fn wants_layers(&self) -> bool;
 }
 
-/// A layer, lent by its [`layers_mut`](Prunable::layers_mut).
+/// A layer's tensors, lent by its [`layers_mut`](Prunable::layers_mut).
 pub(crate) enum LayerMut<'l> {
-    /// One that mixes channels.
+    /// A layer that mixes channels.
     Weights(WeightsMut<'l>),
     /// A batch norm.
     Norm(NormMut<'l>),
@@ -39,19 +39,23 @@ pub(crate) enum LayerMut<'l> {
 pub(crate) struct WeightsMut<'l> {
     pub(crate) weight: &'l mut Tensor,
     pub(crate) bias: &'l mut Option<Tensor>,
-    /// The number of groups of a weight `[in, out / groups, …]`; any other is `[out, …]`.
+    /// Number of groups of a transposed weight `[in, out / groups, …]`; `None` for a weight
+    /// `[out, …]`.
     pub(crate) transposed: Option<i64>,
-    /// Where it keeps a packed weight, and what it does with it.
+    /// Where the layer stores a packed weight, and the convolution's stride, padding, dilation and
+    /// groups.
     pub(crate) packed: Option<(&'l mut Option<Packed>, Geometry)>,
 }
 
 pub(crate) struct NormMut<'l> {
-    /// Mean and variance.
+    /// Running mean and variance.
     pub(crate) statistics: [&'l mut Tensor; 2],
     /// γ and β.
     pub(crate) affine: [&'l mut Option<Tensor>; 2],
     pub(crate) eps: f64,
-    /// Where it keeps that it is to do nothing, if it can.
+    /// The layer's momentum, if it can be set.
+    pub(crate) momentum: Option<&'l mut f64>,
+    /// The layer's flag that it is folded and changes nothing, if there is such a flag.
     pub(crate) folded: Option<&'l mut bool>,
 }
 
@@ -66,7 +70,7 @@ pub(crate) fn visit_with<M: Prunable + ?Sized>(
     model.layers_mut(&mut LayerVisitor { scope: Vec::new(), sink })
 }
 
-/// Visits the tensors of all layers of a model, and leaves alone what else they store.
+/// Visits the tensors of all layers of a model, and leaves their other state alone.
 ///
 /// # Errors
 /// Those of `visit` and of a hand-written [`layers_mut`](Prunable::layers_mut).
@@ -98,7 +102,7 @@ pub(crate) fn visit_layers<M: Prunable + ?Sized>(
 }
 
 impl LayerVisitor<'_> {
-    /// Visits a part, under the name that [`Tracer::field`](crate::Tracer::field) gave it.
+    /// Visits a part, with the name that [`Tracer::field`](crate::Tracer::field) gave it.
     ///
     /// # Errors
     /// Those of `visit`.
@@ -113,17 +117,18 @@ impl LayerVisitor<'_> {
         visited
     }
 
-    /// A stored number of channels, under the name that
+    /// Visits a stored number of channels, with the name that
     /// [`LayerTracer::size`](crate::LayerTracer::size) gave it.
     ///
     /// # Errors
-    /// [`Error::State`](crate::Error::State) when the number is not the width of the flow,
-    /// [`Error::UnreachedState`](crate::Error::UnreachedState) when `trace` did not name it.
+    /// [`WiringError::State`](crate::error::WiringError::State) when the number is not the width of
+    /// the flow, [`WiringError::UnreachedState`](crate::error::WiringError::UnreachedState) when
+    /// `trace` did not declare it.
     pub fn size(&mut self, name: &'static str, size: &mut i64) -> Result<()> {
         self.sizes(name, std::slice::from_mut(size))
     }
 
-    /// Stored numbers of channels, under the name that
+    /// Visits stored numbers of channels, with the name that
     /// [`LayerTracer::sizes`](crate::LayerTracer::sizes) gave them.
     ///
     /// # Errors
@@ -132,18 +137,33 @@ impl LayerVisitor<'_> {
         self.sink.sizes(&path(&self.scope), name, sizes)
     }
 
-    /// Stored positions of channels, under the name that
+    /// Visits stored positions of channels, with the name that
     /// [`LayerTracer::indices`](crate::LayerTracer::indices) gave them.
     ///
     /// # Errors
-    /// [`Error::State`](crate::Error::State) when there are not as many as the flow has channels,
-    /// [`Error::UnreachedState`](crate::Error::UnreachedState) when `trace` did not name them.
+    /// [`WiringError::State`](crate::error::WiringError::State) when the number of positions is not
+    /// the width of the flow,
+    /// [`WiringError::UnreachedState`](crate::error::WiringError::UnreachedState) when `trace` did
+    /// not declare them.
     pub fn indices(&mut self, name: &'static str, indices: &mut Vec<i64>) -> Result<()> {
         self.sink.indices(&path(&self.scope), name, indices)
     }
 
-    /// A layer's own tensors, for those who change more than the number of channels. `None` where
-    /// the layer does not say enough of itself.
+    /// The weight and bias of a layer that keeps no packed weight. `transposed` is the number of
+    /// groups of a weight `[in, out / groups, …]`.
+    pub(crate) fn weights(
+        &mut self,
+        weight: &mut Tensor,
+        bias: &mut Option<Tensor>,
+        transposed: Option<i64>,
+    ) -> Result<()> {
+        self.layer(|| {
+            Some(LayerMut::Weights(WeightsMut { weight, bias, transposed, packed: None }))
+        })
+    }
+
+    /// Lends a layer's own tensors, for changes of more than the number of channels. `layer`
+    /// returns `None` where the layer does not describe itself well enough.
     pub(crate) fn layer<'l>(&mut self, layer: impl FnOnce() -> Option<LayerMut<'l>>) -> Result<()> {
         match self.sink.wants_layers().then(layer).flatten() {
             Some(layer) => self.sink.layer(&path(&self.scope), layer),

@@ -1,21 +1,21 @@
 //! Declared wirings: the order of the fields, with `from` and `output` for branches.
 //!
-//! `#[prune(sequential)]` on a struct says that data flows through its fields in the order of their
-//! declaration. A derive cannot see `forward`, so this is for groups of layers that have no
-//! `forward` of their own, and for quick work: where the order of the fields is not what `forward`
-//! does, the slimmed network is wrong, and only [`verify`](crate::Slimming::verify) finds it.
-//! Plans, reports and files say which types declare their wiring until a verification has passed.
-//! Everything else is better [read from `forward`](super).
+//! `#[prune(sequential)]` on a struct declares that data flows through its fields in the order of
+//! their declaration. A derive cannot see `forward`, so this is for groups of layers that have no
+//! `forward` of their own, and for quick work: if the order of the fields differs from `forward`,
+//! the slimmed network is wrong, and only [`verify`](crate::Slimming::verify) finds it. Plans,
+//! reports and files list the types that declare their wiring until a verification has passed. All
+//! other wirings are better [read from `forward`](super).
 //!
-//! In a chain nothing more need be said. Branches are said with two attributes:
-//! `#[prune(from = …)]` on a field says what it reads, `#[prune(output = …)]` on the struct what
-//! comes out. What they refer to is declared before, so a struct reads from top to bottom as its
+//! A chain needs nothing more. Two attributes declare branches: `#[prune(from = …)]` on a field
+//! declares what the field reads, `#[prune(output = …)]` on the struct declares what the struct
+//! returns. They refer only to fields declared before, so a struct reads from top to bottom as its
 //! `forward` does. All keys are listed at [`Prunable`](derive@crate::Prunable).
 //!
 //! ## ResNet: a sum
 //!
-//! Channels that are added are one: all the layers that write to a residual stream lose the same
-//! positions, by the largest |γ| among them.
+//! Channels that are added form one channel group: all layers that write to a residual stream lose
+//! the same positions, by the largest |γ| among them.
 //!
 //! ```
 //! use slim_runtime::{Prunable, nn};
@@ -33,9 +33,9 @@
 //! }
 //! ```
 //!
-//! A channel may only go where every reader sees zeros once its γ and β are zero. Without a batch
-//! norm on the shortcut, `bn2 + shortcut` carries what the shortcut's convolution makes, so the
-//! stream stays, and the plan names its reader.
+//! A channel may only go if every consumer sees zeros once its γ and β are zero. Without a batch
+//! norm on the shortcut, `bn2 + shortcut` carries what the shortcut's convolution makes. Then the
+//! stream stays, and the plan names the consumer.
 //!
 //! ## DenseNet: a concatenation
 //!
@@ -69,15 +69,15 @@
 //! }
 //! ```
 //!
-//! The product is zero where `bn` is, whatever the gate says, so its channels may go; the gate's
-//! follow them.
+//! The product is zero where `bn` is zero, whatever the value of the gate, so the channels of `bn`
+//! may go, and the channels of the gate go with them.
 //!
-//! A gate of one channel (a spatial gate) multiplies all, and stays.
+//! A gate of one channel (a spatial gate) multiplies all channels, so it stays.
 //!
 //! ## Pre-activation: a stream that keeps its width
 //!
-//! In front of its first batch norm, each block selects what that batch norm keeps, and the stream
-//! is left whole. This is the reference's way, with its cfg.
+//! In front of its first batch norm, each block selects the channels that this batch norm keeps,
+//! and the stream keeps its width. The reference implementation does the same, and its cfg applies.
 //!
 //! ```
 //! # use slim_runtime::{Prunable, nn};
@@ -95,8 +95,8 @@
 //!
 //! ## Features and positions
 //!
-//! A linear layer behind a flatten finds out by itself how many positions a channel has. Where
-//! something else reads flattened channels, or they are joined with other features, say it:
+//! A linear layer behind a flatten infers how many positions a channel has. If another layer reads
+//! flattened channels, or if they are concatenated with other features, declare the number:
 //! `flatten(a, 49)`. A decoder's `view` from features to an image is `unflatten(a, 49)`.
 //!
 //! ```
@@ -112,12 +112,12 @@
 //! }
 //! ```
 //!
-//! ## ShuffleNet: a split and a shuffle that remember
+//! ## ShuffleNet: a split and a shuffle that store their positions
 //!
 //! A `forward` that calls `chunk(2, 1)` cuts the slimmed tensor by count, so both halves must lose
-//! the same positions; `chunk(a, 2, 0)` says so. [`nn::Split`](crate::nn::Split) and
-//! [`nn::Shuffle`](crate::nn::Shuffle) store sizes and order, which slimming updates, and tie
-//! nothing.
+//! the same positions; declare this with `chunk(a, 2, 0)`. [`nn::Split`](crate::nn::Split) and
+//! [`nn::Shuffle`](crate::nn::Shuffle) store sizes and order instead. Slimming updates them, and
+//! they couple no channels.
 //!
 //! ```
 //! # use slim_runtime::{Prunable, nn};
@@ -177,17 +177,17 @@
 //!
 //! ## Fields of other crates, and raw tensors
 //!
-//! `#[prune(with = path)]` names a function that says what a layer of another crate does;
-//! `#[prune(per_channel)]` and `#[prune(per_channel = shift)]` stand on a `Tensor` with one value
-//! per channel, `#[prune(elementwise)]` on anything that keeps channels as they are and maps zero
+//! `#[prune(with = path)]` names a function that traces a layer of another crate.
+//! `#[prune(per_channel)]` and `#[prune(per_channel = shift)]` mark a `Tensor` with one value per
+//! channel. `#[prune(elementwise)]` marks any field that keeps channels as they are and maps zero
 //! to zero.
 //!
 //! ## Activations
 //!
-//! That activations map zero to zero is taken for granted and need not be said.
-//! [Absorption](crate::Absorb) alone has to know which they are: what a removed channel still sends
-//! on is its β behind the activation. On a field, `act` is what its output passes in `forward`; in
-//! an expression, an activation is a function:
+//! A declared wiring assumes that activations map zero to zero, so they need not be declared. Only
+//! [absorption](crate::Absorb) has to know them: a removed channel still sends on its β behind the
+//! activation. On a field, `act` is the activation that its output passes in `forward`. In an
+//! expression, an activation is a function:
 //!
 //! ```
 //! # use slim_runtime::{Prunable, Slimming, nn};
@@ -207,13 +207,15 @@
 //! let slimming = Slimming::ratio(0.5).absorb(); // and then `plan` and `apply`, or `apply` on a replica
 //! ```
 //!
-//! An activation speaks for the batch norms of its own struct, `bn2` here, and of the parts in it:
-//! between them and the activation nothing else happens. What a struct is given, as `input` where
-//! there is no `downsample`, its owner says. Where nothing is said, the channels are dropped as
-//! without absorption, and [`Slimmed`](crate::Slimmed) names the reader;
-//! [`absorb_after`](crate::Slimming::absorb_after) says it for all at once, which is enough for a
-//! chain. `#[prune(act = identity)]` says that there is none. [`model!`](crate::model) knows all of
-//! this, and a `trace` by hand says it with [`Tracer::activation`](crate::Tracer::activation).
+//! An activation applies to the batch norms of its own struct, `bn2` here, and of the structs
+//! inside it: it states that nothing else happens between them and the activation. For an input of
+//! the struct, such as `input` if there is no `downsample`, the owner of the struct declares the
+//! activation. If none is declared, the channels are dropped as without absorption, and
+//! [`Slimmed`](crate::Slimmed) names the consumer. [`absorb_after`](crate::Slimming::absorb_after)
+//! declares the activation for all at once, which is enough for a chain. `#[prune(act = identity)]`
+//! declares that there is none. [`model!`](crate::model) knows all activations, and a hand-written
+//! `trace` declares them with [`Tracer::activation`](crate::Tracer::activation).
 //!
-//! A batch norm directly behind a convolution without bias absorbs for it. Where `forward` has an
-//! activation between the two, say so: `#[prune(act = relu)]` on the convolution.
+//! A batch norm directly behind a convolution without bias absorbs for the convolution. If
+//! `forward` has an activation between the two, declare it: `#[prune(act = relu)]` on the
+//! convolution.

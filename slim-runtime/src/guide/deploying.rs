@@ -1,9 +1,9 @@
-//! Deploying: from a slimmed network to one that answers fast.
+//! Deploying: makes a slimmed network fast at inference.
 //!
-//! Fewer channels are fewer multiplications. What is left besides is in the way of them: batch
-//! norms that are constants by now, and weights that a library reorders each time that it reads
-//! them. [`deploy`](crate::deploy()) takes both out, on a sample that decides and proves, and
-//! `forward` stays the one that was trained.
+//! Fewer channels are fewer multiplications. Two other costs remain: batch norms, which are
+//! constants at inference, and weights that a library reorders each time that it reads them.
+//! [`deploy`](crate::deploy()) removes both. It measures and verifies on a sample, and the
+//! `forward` that was trained stays.
 //!
 //! ```
 //! use slim_runtime::{Prunable, Slimming, deploy, model, nn};
@@ -41,41 +41,42 @@
 //! # Ok::<(), slim_runtime::Error>(())
 //! ```
 //!
-//! # What goes into what
+//! # Which layer a batch norm is folded into
 //!
-//! A batch norm goes into the convolution, transposed convolution or linear layer that is directly
-//! in front of it and that nothing else reads. The wiring knows that; average pools may be in
-//! between, max-pools may not. What the wiring does not say, such as a ReLU that `forward` has in
-//! between, is found by comparing outputs on the sample, and the network is then refused, with the
-//! pair. Say it where the fields are, `#[prune(act = relu)]` on the convolution, and this batch
-//! norm stays.
+//! A batch norm is folded into the convolution, transposed convolution or linear layer that is
+//! directly in front of it, if nothing else reads that layer. The wiring shows this. Average pools
+//! may be in between, max-pools may not. If `forward` has an operation in between that the wiring
+//! does not show, such as a ReLU, the outputs on the sample differ; the network is then refused,
+//! and the error names the pair. Declare the ReLU where the fields are, with `#[prune(act = relu)]`
+//! on the convolution, and this batch norm stays.
 //!
-//! | batch norm | what becomes of it |
+//! | batch norm | outcome |
 //! | --- | --- |
-//! | [`nn::BatchNorm`](crate::nn::BatchNorm), and all of [`model!`](crate::model) | skipped; it costs nothing |
+//! | [`nn::BatchNorm`](crate::nn::BatchNorm), and all batch norms of [`model!`](crate::model) | skipped; it costs nothing |
 //! | tch's | an identity that tch still computes; build it with [`nn::batch_norm2d`](crate::nn::batch_norm2d) (same signature) |
 //! | behind a sum, a concatenation, an activation, in front of a convolution (pre-activation networks) | stays |
 //!
 //! # Layouts
 //!
-//! | [`Layout`](crate::Layout) | where | what it takes |
+//! | [`Layout`](crate::Layout) | where | cost |
 //! | --- | --- | --- |
-//! | contiguous | everywhere | nothing; it is what tch makes |
-//! | channels-last | everywhere | nothing; the images become channels-last by themselves |
-//! | packed | on a CPU, in `f32`, for each [`nn::Conv2D`](crate::nn::Conv2D) that is padded with zeros | memory for the weights once more |
+//! | contiguous | everywhere | none; it is tch's default |
+//! | channels-last | everywhere | none; the images become channels-last by themselves |
+//! | packed | on a CPU, in `f32`, for each [`nn::Conv2D`](crate::nn::Conv2D) that is padded with zeros | memory for a second copy of the weights |
 //!
-//! The fastest of them on the sample stays, if it is at least 3 % faster than contiguous. Measured
-//! is the median over rounds in which the layouts take turns. In none of them does `forward` see
-//! anything else than ordinary tensors; one that asks for contiguous ones (`view`, where `reshape`
-//! or `flatten` would do) panics in the other two, which are out then, and the report gives
-//! libtorch's words.
+//! The layout that is fastest on the sample is chosen, if it is at least 3 % faster than
+//! contiguous. The latency is the median over rounds in which the layouts take turns. In every
+//! layout, `forward` sees only ordinary tensors. A `forward` that needs contiguous tensors (`view`,
+//! where `reshape` or `flatten` would do) panics in the other two layouts. These are then out, and
+//! the report quotes libtorch's message.
 //!
-//! Packed weights are oneDNN's own kind of tensor. What cannot hold them, a TorchScript trace for
-//! one, runs under [`functional::without_packing`](crate::functional::without_packing).
+//! Packed weights are tensors of oneDNN's own kind. Code that cannot hold them, such as a
+//! TorchScript trace, runs under
+//! [`functional::without_packing`](crate::functional::without_packing).
 //!
 //! # In place
 //!
-//! New memory for each output is a good part of a forward pass at small batches. `relu_` on what a
-//! layer has just made, and `g_add_` on the end of a residual branch, write where they read, in
-//! training too: the backward passes of convolutions, linear layers, batch norms and sums do not
-//! need their outputs. `model!` does so where nothing else reads the value.
+//! Allocating memory for each output is a good part of a forward pass at small batches. `relu_` on
+//! the output of a layer, and `g_add_` at the end of a residual branch, write into the memory that
+//! they read, in training too: the backward passes of convolutions, linear layers, batch norms and
+//! sums do not need their outputs. `model!` does this wherever no other operation reads the value.

@@ -1,9 +1,11 @@
-//! What was won: measuring a network, and rounding it to what the device is fast at.
+//! Measuring: how fast a network is before and after slimming, and which widths a device is fast
+//! at.
 //!
 //! # Before and after
 //!
-//! [`benchmark`](crate::benchmark()) runs a network on input of a shape and says how long a pass
-//! takes. The spread says how far the figure can be trusted: half of the runs lie in it.
+//! [`benchmark`](crate::benchmark()) runs a network on input of a given shape and returns the
+//! latency of a pass. The quartiles show how far the figure can be trusted: half of the runs lie
+//! between them.
 //!
 //! ```
 //! use slim_runtime::{Prunable, benchmark, model, nn};
@@ -40,15 +42,15 @@
 //! 816 µs → 330 µs, 2.5 times as fast
 //! ```
 //!
-//! Where the two spreads overlap, it says so. A pass is short next to what else a machine does, so
-//! compare on one that is idle, or [in turn](#in-turn).
+//! If the two spreads overlap, the output says so. A pass is short compared with other load on a
+//! machine, so compare on an idle machine, or [in turn](#in-turn).
 //!
 //! # In turn
 //!
-//! Two networks that are alive at once are measured round by round, each first in every other
-//! round. Whatever disturbs a round disturbs both, and the ratio is taken within rounds.
-//! [`Benchmark`](crate::Benchmark) also measures networks of several inputs, and anything else that
-//! is a closure:
+//! Two networks that are alive at once can be measured in turn, round by round; each goes first in
+//! every other round. A disturbance of a round affects both, and the ratio is computed within
+//! rounds. [`Benchmark`](crate::Benchmark) also measures networks with several inputs, and any
+//! other closure:
 //!
 //! ```
 //! use slim_runtime::{Benchmark, Plan, Prunable, Slimming, nn};
@@ -92,13 +94,12 @@
 //! # Ok::<(), slim_runtime::Error>(())
 //! ```
 //!
-//! # Numbers of channels that a device is fast at
+//! # Widths that a device is fast at
 //!
 //! Slimming leaves 37 channels of one layer and 91 of the next, and kernels work on 8, 16 or 32 at
-//! a time. [`Slimming::round_to`](crate::Slimming::round_to) gives back some of the channels that
-//! went, and the network may become faster for it. To which multiple depends on the processor, the
-//! library, the kind of the numbers and the number of threads, so it is measured, in about a second
-//! and a half:
+//! a time. [`Slimming::round_to`](crate::Slimming::round_to) restores some of the removed channels,
+//! and may make the network faster. The best multiple depends on the processor, the library, the
+//! kind of the numbers and the number of threads, so it is measured, in about a second and a half:
 //!
 //! ```
 //! use slim_runtime::{Slimming, preferred_multiple};
@@ -112,6 +113,6 @@
 //! # Ok::<(), slim_runtime::Error>(())
 //! ```
 //!
-//! [`Slimming::round_for`](crate::Slimming::round_for) is both in one call, and rounds nothing
-//! where it does not pay. The plan keeps the number. What a rounded network costs and what it wins,
-//! [`Plan`](crate::Plan) and [`benchmark`](crate::benchmark()) say.
+//! [`Slimming::round_for`](crate::Slimming::round_for) measures and rounds in one call, and rounds
+//! nothing if rounding does not pay. The plan stores the number. [`Plan`](crate::Plan) shows what a
+//! rounded network costs, and [`benchmark`](crate::benchmark()) shows how fast it is.

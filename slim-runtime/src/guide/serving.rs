@@ -1,8 +1,8 @@
-//! Serving: a slimmed network without the code that made it.
+//! Serving: runs a slimmed network without the code that made it.
 //!
 //! [`export::torch_script`](crate::export::torch_script) writes the network as TorchScript: weights
 //! and operations in one file. It freezes the weights while libtorch traces `forward`, reads the
-//! file back, and puts it in place only if it computes what the network does.
+//! file back, and puts it in place only if the file computes what the network does.
 //!
 //! ```
 //! use slim_runtime::{Prunable, export, model, nn};
@@ -33,15 +33,15 @@
 //! # Ok::<(), slim_runtime::Error>(())
 //! ```
 //!
-//! In Python it is a module as any other; `eval()` changes nothing, and PyTorch's passes for
-//! inference take it:
+//! In Python the file loads as an ordinary module. `eval()` changes nothing, and PyTorch's
+//! inference passes accept it:
 //!
 //! ```python
 //! net = torch.jit.load("net.pt")
 //! fast = torch.jit.optimize_for_inference(torch.jit.freeze(net.eval()))
 //! ```
 //!
-//! Several inputs go with [`torch_script_of_several`](crate::export::torch_script_of_several):
+//! For several inputs, use [`torch_script_of_several`](crate::export::torch_script_of_several):
 //!
 //! ```
 //! use slim_runtime::{Prunable, export, nn};
@@ -68,4 +68,5 @@
 //! # Ok::<(), slim_runtime::Error>(())
 //! ```
 //!
-//! What a trace holds and what it fixes, and the way to ONNX, are in [`export`](crate::export).
+//! The documentation of [`export`](crate::export) describes what a trace holds, what it fixes, and
+//! how to convert it to ONNX.

@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all.
+//! Atomic file writes: a file appears complete or not at all.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-/// More links than this in a row are a circle.
+/// A chain of more symbolic links than this is taken for a cycle.
 const MOST_LINKS: usize = 40;
 
-/// Writes a file: a temporary one in the same folder, `.slim-*.tmp`, which is flushed to the disk
-/// and then takes the name.
+/// Writes a file atomically: writes a temporary file `.slim-*.tmp` in the same folder, flushes it
+/// to the disk and renames it.
 ///
-/// A crash or an error leaves what was there before. A link is followed, permissions are kept; a
-/// new file has those of any other. Where the process is killed the temporary file stays behind.
+/// After a crash or an error the previous file is still there. A symbolic link is followed, and the
+/// permissions of an existing file are kept; a new file gets the default permissions. If the
+/// process is killed, the temporary file remains.
 pub(crate) fn write(
     path: &Path,
     content: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
@@ -26,8 +27,8 @@ pub(crate) fn write(
     draft.publish()
 }
 
-/// What is to become a file, as the temporary one that [`write`] speaks of. Dropped before it is
-/// published, it is gone.
+/// The temporary file of [`write`]. It is deleted if it is dropped before
+/// [`publish`](Self::publish).
 pub(crate) struct Draft {
     temporary: NamedTempFile,
     path: PathBuf,
@@ -37,7 +38,7 @@ impl Draft {
     pub(crate) fn new(path: &Path) -> io::Result<Self> {
         let path = followed(path)?;
         let permissions = match fs::metadata(&path) {
-            // Renaming asks for a writable folder alone.
+            // Renaming needs only a writable folder, so a read-only file has to be refused here.
             Ok(there) if there.permissions().readonly() => {
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is read-only"));
             }
@@ -57,7 +58,7 @@ impl Draft {
             .suffix(".tmp")
             .make_in(folder(&path), create)?;
 
-        // First, so that nobody can read what is written who could not read what was there.
+        // Set permissions before writing, so that access is never widened.
         if let Some(permissions) = permissions {
             temporary.as_file().set_permissions(permissions)?;
         }
@@ -69,12 +70,12 @@ impl Draft {
         self.temporary.as_file()
     }
 
-    /// Where it is, for what only writes to a path.
+    /// Path of the temporary file, for functions that write to a path.
     pub(crate) fn path(&self) -> &Path {
         self.temporary.path()
     }
 
-    /// Gives it the name.
+    /// Flushes the temporary file and renames it to the final path.
     pub(crate) fn publish(self) -> io::Result<()> {
         self.file().sync_all()?;
         self.temporary.persist(&self.path).map_err(|error| error.error)?;
@@ -83,13 +84,13 @@ impl Draft {
     }
 }
 
-/// The file behind a symbolic link, be it there yet or not.
+/// The path that symbolic links lead to, whether or not a file exists there.
 fn followed(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MOST_LINKS {
         match fs::read_link(&path) {
             Ok(target) => path = folder(&path).join(target),
-            // No link.
+            // Not a symbolic link.
             Err(_) => return Ok(path),
         }
     }
@@ -103,8 +104,8 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
-/// Makes the new name outlast a loss of power. The file is whole under either name, so where
-/// folders cannot be synced nothing has failed.
+/// Flushes the folder, so that the rename survives a loss of power. Errors are ignored, since the
+/// file is complete under either name.
 fn sync_folder(folder: &Path) {
     if cfg!(unix) {
         let _ = File::open(folder).and_then(|folder| folder.sync_all());

@@ -1,4 +1,4 @@
-//! Files: checkpoints, and writing a file whole or not at all.
+//! Files: checkpoints and atomic writes.
 
 pub(crate) mod atomic;
 pub mod checkpoint;

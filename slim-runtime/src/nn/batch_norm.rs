@@ -1,4 +1,4 @@
-//! Batch norms with a config that can be read.
+//! Batch norms with a public config.
 
 use std::borrow::Borrow;
 
@@ -9,10 +9,10 @@ use crate::graph::{LayerMut, NormMut};
 use crate::nn::tch::batch_norm::trace_batch_norm;
 use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
-/// A batch-normalization layer: tch's, with a config that can be read.
+/// A batch-normalization layer: tch's, with a public config.
 #[derive(Debug)]
 pub struct BatchNorm {
-    /// As given when the layer was made.
+    /// The config that the layer was built with.
     pub config: BatchNormConfig,
     /// Running mean `[channels]`.
     pub running_mean: Tensor,
@@ -22,9 +22,10 @@ pub struct BatchNorm {
     pub ws: Option<Tensor>,
     /// Shift β `[channels]`.
     pub bs: Option<Tensor>,
-    /// Dimensions of the input behind batch and channels.
+    /// Number of dimensions of the input behind batch and channels.
     pub nd: usize,
-    /// Whether the layer in front does its work, see [`deploy`](crate::deploy()).
+    /// Whether [`deploy`](crate::deploy()) folded this batch norm into the layer in front; it then
+    /// returns its input.
     folded: bool,
 }
 
@@ -50,7 +51,7 @@ fn batch_norm<'a>(
 /// Batch norm over `[N, C]` or `[N, C, L]`.
 ///
 /// # Panics
-/// As tch's: when a variable cannot be made.
+/// As in tch: when a variable cannot be created.
 pub fn batch_norm1d<'a>(
     vs: impl Borrow<Path<'a>>,
     out_dim: i64,
@@ -62,7 +63,7 @@ pub fn batch_norm1d<'a>(
 /// Batch norm over `[N, C, H, W]`.
 ///
 /// # Panics
-/// As tch's: when a variable cannot be made.
+/// As in tch: when a variable cannot be created.
 pub fn batch_norm2d<'a>(
     vs: impl Borrow<Path<'a>>,
     out_dim: i64,
@@ -74,7 +75,7 @@ pub fn batch_norm2d<'a>(
 /// Batch norm over `[N, C, D, H, W]`.
 ///
 /// # Panics
-/// As tch's: when a variable cannot be made.
+/// As in tch: when a variable cannot be created.
 pub fn batch_norm3d<'a>(
     vs: impl Borrow<Path<'a>>,
     out_dim: i64,
@@ -85,9 +86,9 @@ pub fn batch_norm3d<'a>(
 
 impl ModuleT for BatchNorm {
     /// # Panics
-    /// As tch's: when the input has not the layer's number of dimensions. In training mode too,
-    /// when the network has been [deployed](crate::deploy()) and the layer in front does its work:
-    /// it has no batch statistics.
+    /// As in tch: when the input's number of dimensions is not the layer's. Also in training mode,
+    /// when [`deploy`](crate::deploy()) folded this batch norm into the layer in front, which has
+    /// no batch statistics.
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         if self.folded {
             assert!(
@@ -140,6 +141,7 @@ impl Prunable for BatchNorm {
                 statistics,
                 affine,
                 eps,
+                momentum: Some(&mut self.config.momentum),
                 folded: Some(&mut self.folded),
             }))
         })

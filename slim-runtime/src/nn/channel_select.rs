@@ -1,4 +1,4 @@
-//! The reference's `channel_selection`.
+//! Channel selection, as `channel_selection` of the reference implementation of Network Slimming.
 
 use tch::Tensor;
 use tch::nn::Module;
@@ -7,39 +7,44 @@ use super::positions::ChannelPositions;
 use crate::graph::KeepReason;
 use crate::{Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
 
-/// Picks, from a residual or dense stream, the channels that the batch norm behind it keeps
+/// Selects, from a residual or dense stream, the channels that the batch norm behind it keeps
 /// (Network Slimming's `channel_selection`).
 ///
-/// In a pre-activation network the stream keeps its width, and each block reads the part of it that
-/// its own batch norm finds important. Put it in front of that batch norm. Until it is slimmed it
-/// passes its input on. Its positions follow the input's device and are no parameter.
+/// In a pre-activation network the stream keeps its width, and each block reads the channels that
+/// its own batch norm keeps. Put the selection in front of that batch norm. Before slimming it
+/// selects all channels and returns its input. The positions are not a parameter; they follow the
+/// input's device.
 #[derive(Debug)]
 pub struct ChannelSelect {
-    /// How many channels the stream has.
+    /// Number of channels of the stream.
     stream: i64,
     kept: ChannelPositions,
 }
 
-/// Selects from a stream of `channels` channels; all of them, at first.
+/// A selection from a stream of `channels` channels, at first of all of them.
 pub fn channel_select(channels: i64) -> ChannelSelect {
     ChannelSelect { stream: channels, kept: ChannelPositions::new((0..channels).collect()) }
 }
 
 impl ChannelSelect {
-    /// Positions in the stream of the channels that are picked.
+    /// Positions in the stream of the selected channels.
     pub fn kept(&self) -> &[i64] {
         &self.kept.list
     }
 
-    /// Picks these positions of the stream, in this order: to build a slimmed network again.
+    /// Selects these positions of the stream, in this order: to build a slimmed network again.
     ///
     /// # Errors
-    /// [`Error::Layer`](crate::Error::Layer) when a position is not in the stream.
+    /// [`WiringError::Layer`](crate::error::WiringError::Layer) when a position is not in the
+    /// stream.
     pub fn with_kept(mut self, kept: impl Into<Vec<i64>>) -> Result<Self> {
         let kept = kept.into();
         if let Some(position) = kept.iter().find(|position| !(0..self.stream).contains(position)) {
             let reason = format!("there is no channel {position} in a stream of {}", self.stream);
-            return Err(crate::Error::Layer { path: "channel select".to_owned(), reason });
+            return Err(crate::Error::Wiring(crate::error::WiringError::Layer {
+                path: "channel select".to_owned(),
+                reason,
+            }));
         }
         self.kept = ChannelPositions::new(kept);
         Ok(self)
@@ -59,10 +64,11 @@ impl Prunable for ChannelSelect {
         let stream = layer.follow("stream", &input, self.stream)?;
         let by = layer.path();
         layer.hold(stream, KeepReason::Stream { by })?;
-        // Channels of their own: the batch norm behind removes them here and nowhere else.
+        // The selected channels are new ones: when the batch norm behind removes them, the stream
+        // keeps its own.
         let kept = layer.write("out", self.kept.list.len() as i64)?;
         layer.indices("kept", stream, kept)?;
-        // What they carry is the stream's.
+        // Their values are the stream's, which no batch norm gates here.
         layer.ungate(kept)
     }
 

@@ -1,4 +1,4 @@
-//! Containers are chains of what they contain, in order; their fields are named by position.
+//! Containers: the elements run as a chain, in order. Each element's field name is its position.
 
 use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
@@ -69,7 +69,7 @@ impl<T: Prunable> Prunable for Option<T> {
     }
 }
 
-/// Also of `dyn Prunable`.
+/// Also for `Box<dyn Prunable>`.
 impl<T: Prunable + ?Sized> Prunable for Box<T> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         (**self).trace(cx, input)

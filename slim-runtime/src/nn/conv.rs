@@ -1,4 +1,4 @@
-//! Convolutions whose groups follow the weight.
+//! Convolutions whose number of groups follows the weight.
 
 use std::borrow::Borrow;
 
@@ -11,41 +11,41 @@ use crate::nn::tch::conv::{Groups, Sliding, trace_conv};
 use crate::numeric::packed::{Geometry, Packed};
 use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
-/// A convolution layer of any rank: tch's, with a config that can be read and groups that follow
+/// A convolution layer of any rank: tch's, with a public config and a number of groups that follows
 /// the weight.
 ///
 /// When channels are removed, a depthwise convolution (one input channel per group) loses whole
-/// groups, and a grouped one loses the same number of channels in every group.
-/// [`whole_groups`](Self::whole_groups) lets a grouped one lose whole groups too.
+/// groups, and any other grouped convolution loses the same number of channels in every group, or
+/// whole groups with [`whole_groups`](Self::whole_groups).
 #[derive(Debug)]
 pub struct Conv<ND> {
     /// Weight `[out, in / groups, …kernel]`.
     pub ws: Tensor,
     /// Bias `[out]`.
     pub bs: Option<Tensor>,
-    /// As given when the layer was made; `groups` may have become fewer, see
+    /// The config that the layer was built with. Slimming does not update its `groups`; see
     /// [`groups`](Self::groups).
     pub config: ConvConfigND<ND>,
-    /// Output channels of a group, where whole groups go.
+    /// Output channels per group, if whole groups are removed.
     per_group: Option<i64>,
-    /// What it computes with once it is deployed, if that is faster.
+    /// The packed weight that a deployed layer computes with, if packing is faster.
     packed: Option<Packed>,
 }
 
-/// One dimension convolution layer.
+/// One-dimensional convolution layer.
 pub type Conv1D = Conv<[i64; 1]>;
-/// Two dimensions convolution layer.
+/// Two-dimensional convolution layer.
 pub type Conv2D = Conv<[i64; 2]>;
-/// Three dimensions convolution layer.
+/// Three-dimensional convolution layer.
 pub type Conv3D = Conv<[i64; 3]>;
 
 impl<ND> Conv<ND> {
-    /// Number of groups now.
+    /// Current number of groups.
     pub fn groups(&self) -> i64 {
         self.per_group.map_or(self.config.groups, |per_group| self.ws.size()[0] / per_group)
     }
 
-    /// Whole groups stay or go, instead of the same number of channels in each.
+    /// Makes slimming remove whole groups, instead of the same number of channels in each group.
     #[must_use]
     pub fn whole_groups(mut self) -> Self {
         if self.config.groups > 1 {
@@ -55,11 +55,11 @@ impl<ND> Conv<ND> {
     }
 }
 
-/// A convolution layer with sizes for each dimension. `in_dim` and `out_dim` are multiples of
-/// `config.groups`.
+/// A convolution layer with a kernel size for each dimension. `in_dim` and `out_dim` are multiples
+/// of `config.groups`.
 ///
 /// # Panics
-/// As tch's: when the variable cannot be made.
+/// As in tch: when a variable cannot be created.
 pub fn conv<'a, ND: AsRef<[i64]>>(
     vs: impl Borrow<Path<'a>>,
     in_dim: i64,
@@ -92,7 +92,7 @@ fn cubic<const N: usize>(config: ConvConfig) -> ConvConfigND<[i64; N]> {
     }
 }
 
-/// A one dimension convolution layer.
+/// A one-dimensional convolution layer.
 pub fn conv1d<'a>(
     vs: impl Borrow<Path<'a>>,
     in_dim: i64,
@@ -103,7 +103,7 @@ pub fn conv1d<'a>(
     conv(vs, in_dim, out_dim, [ksize], cubic(config))
 }
 
-/// A two dimensions convolution layer.
+/// A two-dimensional convolution layer.
 pub fn conv2d<'a>(
     vs: impl Borrow<Path<'a>>,
     in_dim: i64,
@@ -114,7 +114,7 @@ pub fn conv2d<'a>(
     conv(vs, in_dim, out_dim, [ksize; 2], cubic(config))
 }
 
-/// A three dimensions convolution layer.
+/// A three-dimensional convolution layer.
 pub fn conv3d<'a>(
     vs: impl Borrow<Path<'a>>,
     in_dim: i64,
@@ -126,7 +126,8 @@ pub fn conv3d<'a>(
 }
 
 impl<ND: AsRef<[i64]>> Conv<ND> {
-    /// How it moves over images, where oneDNN can do that with a packed weight.
+    /// Stride, padding, dilation and groups, if oneDNN supports them with a packed weight: two
+    /// dimensions, padded with zeros.
     fn geometry(&self) -> Option<Geometry> {
         let config = &self.config;
         let sides = |sides: &ND| <[i64; 2]>::try_from(sides.as_ref()).ok();

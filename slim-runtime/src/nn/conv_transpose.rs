@@ -1,4 +1,4 @@
-//! Transposed convolutions whose groups follow the weight.
+//! Transposed convolutions whose number of groups follows the weight.
 
 use std::borrow::Borrow;
 
@@ -6,47 +6,48 @@ use tch::Tensor;
 use tch::nn::{ConvTransposeConfig, ConvTransposeConfigND, Module, Path};
 
 use super::recorder::report_positions;
-use crate::graph::{BiasExactness, LayerMut, Maker, WeightsMut};
+use crate::graph::{BiasExactness, Maker};
 use crate::nn::tch::conv::{Groups, Sliding};
 use crate::nn::tch::conv_transpose::trace_conv_transpose;
 use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
-/// A transposed convolution layer of any rank: tch's, with a config that can be read and groups
-/// that follow the weight.
+/// A transposed convolution layer of any rank: tch's, with a public config and a number of groups
+/// that follows the weight.
 ///
-/// A depthwise one loses whole groups, a grouped one the same number of channels in every group.
+/// A depthwise layer (one input channel per group) loses whole groups, any other grouped layer
+/// loses the same number of channels in every group.
 #[derive(Debug)]
 pub struct ConvTranspose<ND> {
     /// Weight `[in, out / groups, …kernel]`.
     pub ws: Tensor,
     /// Bias `[out]`.
     pub bs: Option<Tensor>,
-    /// As given when the layer was made; `groups` may have become fewer, see
+    /// The config that the layer was built with. Slimming does not update its `groups`; see
     /// [`groups`](Self::groups).
     pub config: ConvTransposeConfigND<ND>,
     depthwise: bool,
 }
 
-/// One dimension transposed convolution layer.
+/// One-dimensional transposed convolution layer.
 pub type ConvTranspose1D = ConvTranspose<[i64; 1]>;
-/// Two dimensions transposed convolution layer.
+/// Two-dimensional transposed convolution layer.
 pub type ConvTranspose2D = ConvTranspose<[i64; 2]>;
-/// Three dimensions transposed convolution layer.
+/// Three-dimensional transposed convolution layer.
 pub type ConvTranspose3D = ConvTranspose<[i64; 3]>;
 
 impl<ND> ConvTranspose<ND> {
-    /// Number of groups now.
+    /// Current number of groups.
     pub fn groups(&self) -> i64 {
-        // A depthwise one has as many as its weight has input channels.
+        // A depthwise layer has one group for each input channel of its weight.
         if self.depthwise { self.ws.size()[0] } else { self.config.groups }
     }
 }
 
-/// A transposed convolution layer with sizes for each dimension. `in_dim` and `out_dim` are
+/// A transposed convolution layer with a kernel size for each dimension. `in_dim` and `out_dim` are
 /// multiples of `config.groups`.
 ///
 /// # Panics
-/// As tch's: when the variable cannot be made.
+/// As in tch: when a variable cannot be created.
 pub fn conv_transpose<'a, ND: AsRef<[i64]>>(
     vs: impl Borrow<Path<'a>>,
     in_dim: i64,
@@ -78,7 +79,7 @@ fn cubic<const N: usize>(config: ConvTransposeConfig) -> ConvTransposeConfigND<[
     }
 }
 
-/// A one dimension transposed convolution layer.
+/// A one-dimensional transposed convolution layer.
 pub fn conv_transpose1d<'a>(
     vs: impl Borrow<Path<'a>>,
     in_dim: i64,
@@ -89,7 +90,7 @@ pub fn conv_transpose1d<'a>(
     conv_transpose(vs, in_dim, out_dim, [ksize], cubic(config))
 }
 
-/// A two dimensions transposed convolution layer.
+/// A two-dimensional transposed convolution layer.
 pub fn conv_transpose2d<'a>(
     vs: impl Borrow<Path<'a>>,
     in_dim: i64,
@@ -100,7 +101,7 @@ pub fn conv_transpose2d<'a>(
     conv_transpose(vs, in_dim, out_dim, [ksize; 2], cubic(config))
 }
 
-/// A three dimensions transposed convolution layer.
+/// A three-dimensional transposed convolution layer.
 pub fn conv_transpose3d<'a>(
     vs: impl Borrow<Path<'a>>,
     in_dim: i64,
@@ -167,14 +168,7 @@ impl<ND: AsRef<[i64]>> Prunable for ConvTranspose<ND> {
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
-        visit.layer(|| {
-            let transposed = Some(self.groups());
-            Some(LayerMut::Weights(WeightsMut {
-                weight: &mut self.ws,
-                bias: &mut self.bs,
-                transposed,
-                packed: None,
-            }))
-        })
+        let groups = self.groups();
+        visit.weights(&mut self.ws, &mut self.bs, Some(groups))
     }
 }

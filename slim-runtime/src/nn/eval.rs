@@ -1,14 +1,14 @@
-//! A model in evaluation mode, where tch asks for a `Module`.
+//! Wraps a model in evaluation mode as a `Module`.
 
 use tch::Tensor;
 use tch::nn::{Module, ModuleT};
 
-/// A model in evaluation mode. tch makes every `Module` a `ModuleT`, so a model that is a `ModuleT`
-/// cannot be a `Module` too; this is.
+/// A model in evaluation mode, as a `Module`. tch implements `ModuleT` for every `Module`, so a
+/// model that implements `ModuleT` cannot implement `Module` itself.
 #[derive(Debug)]
 pub struct Eval<M>(pub M);
 
-/// A model in evaluation mode: `seq().add(eval(net))`.
+/// Wraps a model in evaluation mode: `seq().add(eval(net))`.
 pub fn eval<M: ModuleT>(model: M) -> Eval<M> {
     Eval(model)
 }

@@ -1,5 +1,5 @@
-//! What a forward pass does with tensors between layers, under the names that `#[prune(…)]` and
-//! [`model!`](crate::model) have for it.
+//! Operations between the layers of a forward pass, under the names that they have in `#[prune(…)]`
+//! and [`model!`](crate::model).
 
 use tch::Tensor;
 use tch::nn::ModuleT;
@@ -7,27 +7,28 @@ use tch::nn::ModuleT;
 use crate::numeric::packed;
 use crate::symbolic::Native;
 
-/// Runs `forward` with weights as they are without packing, also in a [deployed](crate::deploy())
-/// network whose convolutions have [packed](crate::Layout::Packed) ones: for what cannot hold
-/// these, such as a TorchScript trace.
+/// Runs `forward` with the unpacked weights, also in a [deployed](crate::deploy()) network whose
+/// convolutions have [packed](crate::Layout::Packed) weights: for a TorchScript trace, which cannot
+/// hold packed weights.
 pub fn without_packing<T>(forward: impl FnOnce() -> T) -> T {
     packed::without_packing(forward)
 }
 
-/// Part `index` of `chunks` equal parts of the channels of `[N, C, …]`.
+/// Part `index` when the channels of `[N, C, …]` are cut into `chunks` equal parts.
 ///
 /// # Panics
-/// As tch's: when there is no such part.
+/// When `index` is not less than the number of parts.
 #[crate::forward(crate = "crate")]
 #[track_caller]
 pub fn chunk(xs: &Tensor, chunks: i64, index: usize) -> Tensor {
     xs.chunk(chunks, 1).swap_remove(index)
 }
 
-/// The channels of `[N, C, …]` in `groups` equal parts, interleaved (ShuffleNet).
+/// Channel shuffle (ShuffleNet): cuts the channels of `[N, C, …]` into `groups` equal parts and
+/// interleaves them.
 ///
 /// # Panics
-/// As tch's: when the width is no multiple of `groups`.
+/// As in tch: when the number of channels is not a multiple of `groups`.
 #[crate::forward(crate = "crate")]
 #[track_caller]
 pub fn shuffle(xs: &Tensor, groups: i64) -> Tensor {
@@ -37,10 +38,10 @@ pub fn shuffle(xs: &Tensor, groups: i64) -> Tensor {
     xs.reshape(cut).transpose(1, 2).reshape(size)
 }
 
-/// `[N, C, H, W]` `factor` times as high and wide, each position repeated.
+/// Nearest-neighbour upsampling of `[N, C, H, W]` to `factor` times the height and width.
 ///
 /// # Panics
-/// As tch's: when the input has other dimensions.
+/// When the input is not of the form `[N, C, H, W]`.
 #[crate::forward(crate = "crate")]
 #[track_caller]
 pub fn interpolate(xs: &Tensor, factor: i64) -> Tensor {
@@ -48,20 +49,20 @@ pub fn interpolate(xs: &Tensor, factor: i64) -> Tensor {
     xs.upsample_nearest2d([size[2] * factor, size[3] * factor], None, None)
 }
 
-/// `[N, C, …]` as `[N, C · positions]`. In a forward pass that is [read](crate::forward) this says
-/// how many positions there are, where the size of the input does not.
+/// Flattens `[N, C, …]` to `[N, C · positions]`. In a forward pass that is [read](crate::forward),
+/// `positions` gives the number of positions if the size of the input does not determine it.
 ///
 /// # Panics
-/// As tch's: when the input has one dimension.
+/// As in tch: when the input has one dimension.
 #[track_caller]
 pub fn flatten<T: Native>(xs: &T, positions: i64) -> T {
     xs.flatten_positions(positions)
 }
 
-/// `a + b`, in the memory of `a` where it has the shape of the sum.
+/// `a + b`, in the memory of `a` if `a` has the shape of the sum.
 ///
 /// # Panics
-/// As tch's: when the shapes do not fit.
+/// As in tch: when the shapes do not fit.
 #[track_caller]
 pub fn sum_into<T: Native>(a: T, b: &T) -> T {
     a.sum_into(b)
@@ -73,19 +74,20 @@ pub fn relu_into<T: Native>(xs: T) -> T {
     xs.relu_into()
 }
 
-/// What an element-wise operation that maps zero to zero makes of a tensor.
+/// Applies an element-wise operation. In a forward pass that is [read](crate::forward), whether it
+/// maps zero to zero is computed.
 pub fn map(xs: &Tensor, operation: impl Fn(&Tensor) -> Tensor) -> Tensor {
     operation(xs)
 }
 
-/// What any operation makes of a tensor. In a forward pass that is [read](crate::forward) its input
-/// stays whole, and it is run once on an image of zeros to see what it gives: a tensor `[N, C, …]`,
-/// whose channels stay too.
+/// Applies any operation. In a forward pass that is [read](crate::forward), all channels of its
+/// input are kept, and the operation is run once on an image of zeros to learn the shape of its
+/// output: a tensor `[N, C, …]`, whose channels are all kept too.
 pub fn opaque(xs: &Tensor, operation: impl Fn(&Tensor) -> Tensor) -> Tensor {
     operation(xs)
 }
 
-/// Layers in a row.
+/// Applies layers one after the other.
 #[crate::forward(crate = "crate")]
 #[track_caller]
 pub fn chain<M: ModuleT>(layers: &[M], xs: Tensor, train: bool) -> Tensor {

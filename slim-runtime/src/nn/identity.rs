@@ -1,4 +1,4 @@
-//! Values that hold no channels: configuration that a model keeps beside its layers.
+//! Values without channels: the configuration that a model stores beside its layers.
 
 use std::marker::PhantomData;
 

@@ -1,4 +1,4 @@
-//! Linear layers whose MACs can be counted.
+//! Linear layers whose MACs are counted.
 
 use std::borrow::Borrow;
 
@@ -6,11 +6,11 @@ use tch::Tensor;
 use tch::nn::{Init, LinearConfig, Module, Path};
 
 use super::recorder::report_rows;
-use crate::graph::{LayerMut, Maker, WeightsMut};
+use crate::graph::Maker;
 use crate::nn::tch::linear::trace_linear;
 use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
-/// A fully connected layer: tch's, and [`Prunable::cost`] counts it.
+/// A fully connected layer: tch's, counted by [`Prunable::cost`].
 #[derive(Debug)]
 pub struct Linear {
     /// Weight `[out, in]`.
@@ -19,10 +19,10 @@ pub struct Linear {
     pub bs: Option<Tensor>,
 }
 
-/// A fully connected layer, of `[…, in_dim]` to `[…, out_dim]`.
+/// A fully connected layer from `[…, in_dim]` to `[…, out_dim]`.
 ///
 /// # Panics
-/// As tch's: when a variable cannot be made.
+/// As in tch: when a variable cannot be created.
 pub fn linear<'a>(
     vs: impl Borrow<Path<'a>>,
     in_dim: i64,
@@ -58,13 +58,6 @@ impl Prunable for Linear {
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
-        visit.layer(|| {
-            Some(LayerMut::Weights(WeightsMut {
-                weight: &mut self.ws,
-                bias: &mut self.bs,
-                transposed: None,
-                packed: None,
-            }))
-        })
+        visit.weights(&mut self.ws, &mut self.bs, None)
     }
 }

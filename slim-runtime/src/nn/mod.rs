@@ -1,15 +1,15 @@
-//! All of [`tch::nn`](::tch::nn), with drop-in layers in place of some: tch's signatures and
-//! configs, and nothing that pruning needs is private. `use slim_runtime::nn` instead of
-//! `use tch::nn` is all that a model has to change.
+//! All of [`tch::nn`](::tch::nn), with drop-in replacements for some layers: they have tch's
+//! signatures and configs, and keep nothing private that pruning needs. A model only has to replace
+//! `use tch::nn` by `use slim_runtime::nn`.
 //!
-//! tch's own layers work too, but for depthwise convolutions (and its grouped ones keep two inputs
-//! in each group): tch keeps a convolution's number of groups private, and it would be wrong
-//! afterwards. Here groups follow the weight. [`Split`], [`Shuffle`] and [`ChannelSelect`] store
-//! sizes and positions, which pruning updates, where `chunk` and `view` in a `forward` cut by count
-//! and so tie channels together.
+//! tch's own layers work too, with two exceptions: a depthwise convolution is an error, and a
+//! grouped one keeps at least two inputs in each group. tch keeps the number of groups private, so
+//! it would be wrong after slimming; here it follows the weight. [`Split`], [`Shuffle`] and
+//! [`ChannelSelect`] store sizes and positions, which slimming updates; `chunk` and `view` in a
+//! `forward` cut into equal parts, which must all lose the same channels.
 //!
-//! Convolutions and linear layers of this module are counted by
-//! [`Prunable::cost`](crate::Prunable::cost), which tch's are not.
+//! [`Prunable::cost`](crate::Prunable::cost) counts the convolutions and linear layers of this
+//! module, but not tch's.
 
 mod batch_norm;
 mod channel_select;
@@ -47,6 +47,6 @@ pub use pool::{
 pub use recorder::record_macs;
 pub use shuffle::{Shuffle, shuffle};
 pub use split::{Split, split};
-// What is named above hides tch's own.
+// The items named above shadow tch's.
 #[allow(clippy::wildcard_imports)]
 pub use ::tch::nn::*;

@@ -1,11 +1,12 @@
-//! Raw tensors with one value per channel, as fields that say so.
+//! Tensor fields with one value per channel, marked `#[prune(per_channel)]`.
 
 use tch::Tensor;
 
+use crate::error::WiringError;
 use crate::{Error, Flow, LayerKind, Result, Tracer};
 
-/// What `#[prune(per_channel)]` can stand on: a [`Tensor`], or an [`Option`] of one, where `None`
-/// is the identity.
+/// Field types that `#[prune(per_channel)]` can mark: a [`Tensor`], or an `Option<Tensor>`, where
+/// `None` is the identity.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no value per channel",
     label = "not a tensor",
@@ -28,21 +29,23 @@ impl PerChannel for Option<Tensor> {
     }
 }
 
-/// A tensor with one value per channel that maps zero to zero: a scale, the slopes of a PReLU. Any
-/// shape with one dimension that is not 1 will do.
+/// Traces a tensor with one value per channel that maps zero to zero: a scale, the slopes of a
+/// PReLU. All dimensions but one are 1.
 ///
-/// What `#[prune(per_channel)]` calls.
+/// The derive calls it for `#[prune(per_channel)]`.
 ///
 /// # Errors
-/// [`Error::Shape`] when the tensor has another shape, [`Error::Width`], [`Error::NotALeaf`].
+/// [`WiringError::Shape`](crate::error::WiringError::Shape) when the tensor has another shape,
+/// [`WiringError::Width`](crate::error::WiringError::Width),
+/// [`WiringError::NotALeaf`](crate::error::WiringError::NotALeaf).
 pub fn per_channel_scale<T: PerChannel>(value: &T, cx: &mut Tracer, input: Flow) -> Result<Flow> {
     value.tensor().map_or(Ok(input.clone()), |tensor| trace_per_channel(tensor, cx, &input, true))
 }
 
-/// A tensor with one value per channel that is added. The channel then carries it whatever its
-/// batch norm's scale, so who reads it keeps it.
+/// Traces a tensor with one value per channel that is added. The channel then carries that value
+/// whatever the scale of its batch norm, so the channel is kept if a layer reads it.
 ///
-/// What `#[prune(per_channel = shift)]` calls.
+/// The derive calls it for `#[prune(per_channel = shift)]`.
 ///
 /// # Errors
 /// As for [`per_channel_scale`].
@@ -60,7 +63,12 @@ fn trace_per_channel(
     let width: i64 = shape.iter().product();
     let Some(dim) = shape.iter().position(|&size| size == width) else {
         let rule = "has not one value per channel".to_owned();
-        return Err(Error::Shape { path: cx.path(), tensor: "value".to_owned(), shape, rule });
+        return Err(Error::Wiring(WiringError::Shape {
+            path: cx.path(),
+            tensor: "value".to_owned(),
+            shape,
+            rule,
+        }));
     };
     let mut layer = cx.layer(LayerKind::PerChannel);
     let channels = layer.follow("channels", input, width)?;

@@ -1,4 +1,4 @@
-//! Pooling as fields, so that a model's cfg knows where its max-pools are.
+//! Pooling layers as fields, so that a model's cfg contains its max-pools.
 
 use tch::Tensor;
 use tch::nn::Module;
@@ -7,60 +7,61 @@ use crate::graph::Operator;
 use crate::graph::shape::slid;
 use crate::{Flow, LayerKind, PartVisitor, Prunable, Result, Tracer};
 
-/// The maximum over windows of `[N, C, …]`, over `D` dimensions. `'M'` in a [`Cfg`](crate::Cfg).
+/// Max-pool over windows of `D` dimensions of `[N, C, …]`. `'M'` in a [`Cfg`](crate::Cfg).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxPool<const D: usize> {
-    /// Sides of the window.
+    /// Size of the window in each dimension.
     pub kernel: [i64; D],
-    /// Distance of windows.
+    /// Distance between windows in each dimension.
     pub stride: [i64; D],
-    /// Positions added on each side.
+    /// Number of positions added on each side.
     pub padding: [i64; D],
-    /// Whether a last window that reaches beyond the input counts too.
+    /// Whether a last window that reaches beyond the input counts.
     pub ceil_mode: bool,
 }
 
-/// The average over windows of `[N, C, …]`, over `D` dimensions, padding counted in, as in PyTorch.
+/// Average pool over windows of `D` dimensions of `[N, C, …]`. The average includes the padding, as
+/// in PyTorch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AvgPool<const D: usize> {
-    /// Sides of the window.
+    /// Size of the window in each dimension.
     pub kernel: [i64; D],
-    /// Distance of windows.
+    /// Distance between windows in each dimension.
     pub stride: [i64; D],
-    /// Positions added on each side.
+    /// Number of positions added on each side.
     pub padding: [i64; D],
 }
 
-/// The average over as many windows as the output is to have positions, over `D` dimensions.
+/// Adaptive average pool over `D` dimensions: one window for each position of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdaptiveAvgPool<const D: usize> {
-    /// Sides of the output.
+    /// Size of the output in each dimension.
     pub output: [i64; D],
 }
 
-/// Of `[N, C, L]`.
+/// For `[N, C, L]`.
 pub type MaxPool1d = MaxPool<1>;
-/// Of `[N, C, H, W]`.
+/// For `[N, C, H, W]`.
 pub type MaxPool2d = MaxPool<2>;
-/// Of `[N, C, D, H, W]`.
+/// For `[N, C, D, H, W]`.
 pub type MaxPool3d = MaxPool<3>;
-/// Of `[N, C, L]`.
+/// For `[N, C, L]`.
 pub type AvgPool1d = AvgPool<1>;
-/// Of `[N, C, H, W]`.
+/// For `[N, C, H, W]`.
 pub type AvgPool2d = AvgPool<2>;
-/// Of `[N, C, D, H, W]`.
+/// For `[N, C, D, H, W]`.
 pub type AvgPool3d = AvgPool<3>;
-/// Of `[N, C, L]`.
+/// For `[N, C, L]`.
 pub type AdaptiveAvgPool1d = AdaptiveAvgPool<1>;
-/// Of `[N, C, H, W]`.
+/// For `[N, C, H, W]`.
 pub type AdaptiveAvgPool2d = AdaptiveAvgPool<2>;
-/// Of `[N, C, D, H, W]`.
+/// For `[N, C, D, H, W]`.
 pub type AdaptiveAvgPool3d = AdaptiveAvgPool<3>;
 
 macro_rules! constructors {
     ($($max:ident $avg:ident $adaptive:ident $d:literal),+) => {$(
-        /// A max-pool over windows with sides of `kernel`, `stride` apart, without padding. What
-        /// else there is to say is in its fields.
+        /// A max-pool over windows with sides of `kernel`, `stride` apart, without padding. Set the
+        /// fields for other options.
         ///
         /// ```
         /// use slim_runtime::nn::{MaxPool2d, max_pool2d};
@@ -91,8 +92,8 @@ constructors!(max_pool1d avg_pool1d adaptive_avg_pool1d 1, max_pool2d avg_pool2d
 impl<const D: usize> Module for MaxPool<D> {
     fn forward(&self, xs: &Tensor) -> Tensor {
         let Self { kernel, stride, padding, ceil_mode } = *self;
-        // One dilation for each dimension: libtorch takes one for all, ONNX, which a trace may be
-        // converted to, does not.
+        // One dilation for each dimension. libtorch accepts one for all dimensions, but ONNX, to
+        // which a trace may be converted, does not.
         match D {
             1 => xs.max_pool1d(&kernel[..], &stride[..], &padding[..], [1; 1], ceil_mode),
             2 => xs.max_pool2d(&kernel[..], &stride[..], &padding[..], [1; 2], ceil_mode),

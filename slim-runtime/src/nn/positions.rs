@@ -1,14 +1,14 @@
-//! Stored positions of channels, and the index tensor made of them.
+//! Stored channel positions and their index tensor.
 
 use std::sync::{Mutex, PoisonError};
 
 use tch::Tensor;
 
-/// For each output channel, the input channel that it is.
+/// For each output channel, the position of its input channel.
 #[derive(Debug)]
 pub(crate) struct ChannelPositions {
     pub(crate) list: Vec<i64>,
-    /// The index tensor, on the device where it was used last.
+    /// The positions as a tensor, cached on the device where it was used last.
     index: Mutex<Option<Tensor>>,
 }
 
@@ -17,14 +17,14 @@ impl ChannelPositions {
         Self { list, index: Mutex::new(None) }
     }
 
-    /// Forgets the index tensor, after the list has changed.
+    /// Drops the index tensor, after the list has changed.
     pub(crate) fn changed(&mut self) {
         self.index = Mutex::new(None);
     }
 
     /// The channels of `[N, C, …]` at these positions.
     pub(crate) fn gather(&self, xs: &Tensor) -> Tensor {
-        // What a panicking thread has left behind is a whole tensor or none.
+        // A panicking thread leaves a complete tensor or `None`.
         let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |index: &&Tensor| {
             index.device() == xs.device() && index.size() == [self.list.len() as i64]

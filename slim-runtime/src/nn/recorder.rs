@@ -1,35 +1,35 @@
-//! How often each weight is used while a forward pass runs.
+//! Records how often a forward pass uses each weight.
 
 use std::cell::RefCell;
 
 use tch::Tensor;
 
 thread_local! {
-    /// What layers of this thread have reported, while a recording is on.
+    /// The reports of this thread's layers; `None` while nothing is recorded.
     static RECORDS: RefCell<Option<Vec<Record>>> = const { RefCell::new(None) };
 }
 
-/// What one layer reported, once that it ran.
+/// The report of one layer call.
 pub(crate) struct Record {
-    /// A handle, so that its memory becomes no other tensor's while the recording lasts.
+    /// A handle of the weight, which keeps its memory from being reused during the recording.
     pub(crate) weight: Tensor,
-    /// How often each of its values was multiplied.
+    /// Number of multiplications of each weight value.
     pub(crate) times: i64,
-    /// How many samples there were, where a dimension of the layer's input counts them.
+    /// Batch size, if the layer's input has a batch dimension.
     pub(crate) batch: Option<i64>,
-    /// Of what size the images were that a convolution was given.
+    /// Shape of a convolution's input; empty for other layers.
     pub(crate) given: Vec<i64>,
 }
 
-/// Runs `forward`, and returns what the layers that it ran in this thread reported. A recording in
-/// a recording has its own records.
+/// Runs `forward` and returns the reports of the layers that ran in this thread. A nested recording
+/// keeps its own records.
 pub(crate) fn record<T>(forward: impl FnOnce() -> T) -> Vec<Record> {
     let _recording = Recording { outer: RECORDS.replace(Some(Vec::new())) };
     drop(forward());
     RECORDS.take().unwrap_or_default()
 }
 
-/// Ends with its scope, also when `forward` panics.
+/// Ends the recording when dropped, also when `forward` panics.
 struct Recording {
     outer: Option<Vec<Record>>,
 }
@@ -40,16 +40,16 @@ impl Drop for Recording {
     }
 }
 
-/// Says, from the forward pass of a hand-written layer, that each value of `weight` is multiplied
-/// `times` times in this call; what [`Prunable::cost`](crate::Prunable::cost) counts.
+/// Reports, in the forward pass of a hand-written layer, that this call multiplies each value of
+/// `weight` `times` times. [`Prunable::cost`](crate::Prunable::cost) counts these reports.
 ///
-/// `times` is a number of positions, over all samples of the batch: outputs of a convolution
-/// (positions of its input, if it is transposed), rows of a linear layer. It must not depend on the
-/// number of channels that may be removed. The MACs of the call are `times · weight.numel()`.
-/// Tensors with one value per channel need no report; any other that costs nothing by the
-/// convention of [`Cost`](crate::Cost), such as a positional embedding, says 0. `weight` is the
-/// tensor that the layer's `trace` names, also where the product is with one that is computed from
-/// it. While nothing is recorded the call does nothing.
+/// `times` is a number of positions, over all samples of the batch: output positions of a
+/// convolution (input positions of a transposed one), rows of a linear layer. It must not depend on
+/// the number of channels that may be removed. The MACs of the call are `times · weight.numel()`.
+/// Tensors with one value per channel need no report. For any other tensor that costs nothing by
+/// the convention of [`Cost`](crate::Cost), such as a positional embedding, report 0. `weight` is
+/// the tensor that the layer's `trace` names, even if the layer multiplies by a tensor that is
+/// computed from it. Outside of a recording the call has no effect.
 ///
 /// ```
 /// use slim_runtime::{Flow, LayerKind, Prunable, Result, Tracer, nn};
@@ -87,8 +87,9 @@ pub fn record_macs(weight: &Tensor, times: i64) {
     report(weight, || (times, None, Vec::new()));
 }
 
-/// A convolution: each value of its weight is multiplied once at each position of `images`,
-/// `[N, C, …]` or `[C, …]`, which it makes or is `given`.
+/// Reports a convolution: each weight value is multiplied once at each position of `images`,
+/// `[N, C, …]` or `[C, …]`. `images` is the output, or the input of a transposed convolution;
+/// `given` is the input.
 pub(super) fn report_positions(weight: &Tensor, images: &Tensor, given: &Tensor) {
     report(weight, || {
         let (size, sides) = (images.size(), weight.dim().saturating_sub(2));
@@ -98,7 +99,7 @@ pub(super) fn report_positions(weight: &Tensor, images: &Tensor, given: &Tensor)
     });
 }
 
-/// A linear layer: each value of its weight is multiplied once for each row of `features`,
+/// Reports a linear layer: each weight value is multiplied once for each row of `features`,
 /// `[…, C]`.
 pub(super) fn report_rows(weight: &Tensor, features: &Tensor) {
     report(weight, || match &features.size()[..] {

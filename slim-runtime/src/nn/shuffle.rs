@@ -1,4 +1,4 @@
-//! A channel shuffle that remembers its order.
+//! A channel shuffle with a stored order.
 
 use tch::Tensor;
 use tch::nn::Module;
@@ -7,9 +7,9 @@ use super::positions::ChannelPositions;
 use crate::graph::shuffled;
 use crate::{Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
 
-/// The channel shuffle of ShuffleNet: `groups` equal parts, interleaved. It stores the order, which
-/// pruning updates, so that nothing is tied; a shuffle by `view` and `transpose` would have to lose
-/// the same channels in every part.
+/// The channel shuffle of ShuffleNet: interleaves `groups` equal parts of the channels. Slimming
+/// updates the stored order, so each channel can be removed by itself. A shuffle by `view` and
+/// `transpose` would have to lose the same channels in every part.
 #[derive(Debug)]
 pub struct Shuffle {
     order: ChannelPositions,
@@ -18,7 +18,7 @@ pub struct Shuffle {
 /// A shuffle of `channels` channels in `groups` parts. `channels` is a multiple of `groups`.
 ///
 /// # Panics
-/// When it is not.
+/// When `channels` is not a multiple of `groups`, or `groups` is not positive.
 pub fn shuffle(channels: i64, groups: i64) -> Shuffle {
     assert!(
         groups > 0 && channels % groups == 0,
@@ -29,7 +29,7 @@ pub fn shuffle(channels: i64, groups: i64) -> Shuffle {
 }
 
 impl Shuffle {
-    /// For each output channel, the input channel that it is.
+    /// For each output channel, the position of its input channel.
     pub fn order(&self) -> &[i64] {
         &self.order.list
     }

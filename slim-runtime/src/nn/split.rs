@@ -1,12 +1,13 @@
-//! A split that remembers its sizes.
+//! A split with stored sizes.
 
 use tch::Tensor;
 
 use crate::symbolic::{Traced, ViewOf};
 use crate::{Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
 
-/// Cuts `[N, C, …]` along the channels into parts of stored sizes, which pruning updates. Nothing
-/// is tied; `chunk` cuts by count, so its parts must shrink alike.
+/// Splits `[N, C, …]` along the channels into parts of stored sizes. Slimming updates the sizes, so
+/// each part can lose other channels. `chunk` cuts into equal parts, which must all lose the same
+/// channels.
 ///
 /// Its flow is a tuple: `split.0`, `split.1`, … in the derive's expressions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,13 +15,13 @@ pub struct Split {
     sizes: Vec<i64>,
 }
 
-/// A split into parts of these sizes.
+/// A split into parts of these sizes, in channels.
 pub fn split(sizes: impl Into<Vec<i64>>) -> Split {
     Split { sizes: sizes.into() }
 }
 
 impl Split {
-    /// Channels of each part.
+    /// Number of channels of each part.
     pub fn sizes(&self) -> &[i64] {
         &self.sizes
     }
@@ -28,7 +29,7 @@ impl Split {
     /// The parts of `xs`, `[N, size, …]` each.
     ///
     /// # Panics
-    /// As tch's: when the sizes are not those of `xs`.
+    /// As in tch: when the sizes do not sum to the channels of `xs`.
     pub fn forward(&self, xs: &Tensor) -> Vec<Tensor> {
         xs.split_with_sizes(self.sizes.as_slice(), 1)
     }

@@ -1,18 +1,19 @@
-//! A clock that waits for the device.
+//! A clock that waits for the device to finish its work.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use tch::{Cuda, Device, Kind, Tensor};
 
+use crate::error::CheckError;
 use crate::panics::caught;
 use crate::{Error, Result};
 
-/// A run that is faster than the best before it by more than this says that things are still
+/// A run that takes less than this share of the shortest time so far shows that the device is still
 /// warming up.
 const STILL_WARMING: f64 = 0.98;
 
-/// So many runs in a row that are not say that they are warm.
+/// Warm-up ends after this many runs in a row that are not faster.
 const WARM: u32 = 3;
 
 pub(crate) struct Clock {
@@ -27,7 +28,7 @@ impl Clock {
     /// How long one run takes.
     ///
     /// # Errors
-    /// [`Error::Benchmark`] when it panics.
+    /// [`CheckError::Benchmark`](crate::error::CheckError::Benchmark) when `run` panics.
     pub(crate) fn time<T>(&self, run: &mut impl FnMut() -> T) -> Result<Duration> {
         let timed = caught(|| {
             self.wait();
@@ -38,14 +39,16 @@ impl Clock {
             drop(result);
             time
         });
-        timed.map_err(|message| Error::Benchmark { reason: format!("it panics: {message}") })
+        timed.map_err(|message| {
+            Error::Check(CheckError::Benchmark { reason: format!("it panics: {message}") })
+        })
     }
 
-    /// Runs until caches are filled, kernels are chosen and clocks are up, at most about as long as
-    /// `most`.
+    /// Repeats `run` until caches are filled, kernels are chosen and clocks are up, but for about
+    /// `most` at the longest.
     ///
     /// # Errors
-    /// Those of [`time`](Self::time).
+    /// The errors of [`time`](Self::time).
     pub(crate) fn warm_up<T>(&self, run: &mut impl FnMut() -> T, most: Duration) -> Result<()> {
         let begun = Instant::now();
         let mut best = self.time(run)?.as_secs_f64();
@@ -58,13 +61,13 @@ impl Clock {
         Ok(())
     }
 
-    /// Returns when the device has done what it was given.
+    /// Waits until the device has finished the work that it was given.
     fn wait(&self) {
         match self.device {
             Device::Cpu => {}
             Device::Cuda(index) => Cuda::synchronize(index as i64),
-            // tch has no call for these; work is done in order, so a value that is fetched waits
-            // for all before it.
+            // tch has no call for these devices. They work in order, so fetching a value waits for
+            // all earlier work.
             Device::Mps | Device::Vulkan => {
                 let _ = Tensor::zeros([1], (Kind::Float, self.device)).double_value(&[0]);
             }

@@ -1,25 +1,28 @@
-//! Whether two outputs are the same up to rounding.
+//! Comparison of two outputs up to rounding.
 
 use std::fmt;
 
 use tch::{Device, Kind, Tensor};
 
+use crate::error::CheckError;
 use crate::{Error, Result};
 
-/// How far a slimmed network is from the masked one, where rounding explains it. Prints as such.
+/// The difference between the outputs of a slimmed network and the masked one, where rounding
+/// explains it. `Display` writes it as a sentence.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct OutputError {
-    /// The largest difference between an output of the masked network and of the slimmed one.
+    /// The largest difference between an element of the masked network's output and of the slimmed
+    /// one's.
     pub difference: f64,
-    /// The largest magnitude of an output of the masked network.
+    /// The largest magnitude in the masked network's output.
     pub magnitude: f64,
 }
 
 impl fmt::Display for OutputError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { difference, magnitude } = self;
-        // A small one would be rounded to nothing.
+        // One decimal would show a small magnitude as 0.0.
         let magnitude =
             if *magnitude >= 0.1 { format!("{magnitude:.1}") } else { format!("{magnitude:.1e}") };
         write!(
@@ -29,7 +32,8 @@ impl fmt::Display for OutputError {
     }
 }
 
-/// How two outputs differ that are not the same.
+/// How the output of a slimmed network differs from the masked one's by more than rounding
+/// explains.
 #[derive(Debug, Clone)]
 pub(crate) enum Divergence {
     Values { difference: f64, magnitude: f64, tolerance: f64 },
@@ -57,13 +61,14 @@ impl fmt::Display for Divergence {
     }
 }
 
-/// An output of the network that an error calls `whose`, in double precision, which can be
-/// compared.
+/// Converts a network's output to double precision, if the output can be compared. Errors call the
+/// network `whose`.
 ///
 /// # Errors
-/// [`Error::Unverified`] with what is wrong with it.
+/// [`CheckError::Unverified`](crate::error::CheckError::Unverified) when the output is no float
+/// tensor, or is empty, not finite or zero everywhere; [`Error::Torch`].
 pub(crate) fn usable(output: &Tensor, whose: &str) -> Result<Tensor> {
-    let unverified = |reason: String| Err(Error::Unverified { reason });
+    let unverified = |reason: String| Err(Error::Check(CheckError::Unverified { reason }));
     let kind = output.f_kind().map_err(torch)?;
     if !is_float(kind) {
         return unverified(format!(
@@ -90,7 +95,7 @@ pub(crate) fn usable(output: &Tensor, whose: &str) -> Result<Tensor> {
     Ok(output)
 }
 
-/// Compares with what [`usable`] returned.
+/// Compares a slimmed network's output with the masked one's, which [`usable`] has returned.
 ///
 /// # Errors
 /// [`Error::Torch`].
@@ -115,22 +120,23 @@ pub(crate) fn compare(
     })
 }
 
-/// What rounding may do, relative to the largest output: that of the coarsest kind among these
-/// tensors, which are the network's and its output.
+/// The error that rounding may cause, as a share of the largest output. `tensors` are the network's
+/// tensors and its output; the coarsest kind among them counts.
 ///
 /// Full-size networks of up to 164 layers were measured on a CPU: the largest difference was 72
 /// unit roundoffs in `f64`, 27 in `f32`, 9 in `bf16` (which rounds every layer's output, but sums
-/// in `f32`). These are a thousand times as much and more where a kind is fine enough to afford it,
-/// and five times as much and more where it is not. TF32 rounds as `f16` does.
+/// in `f32`). The tolerance is more than a thousand times that difference for `f64`, and at least
+/// five times for coarser kinds. TF32 rounds as `f16` does.
 pub(crate) fn tolerance<'t>(tensors: impl IntoIterator<Item = &'t Tensor>) -> f64 {
     tensors.into_iter().map(tolerance_of).fold(0.0, f64::max)
 }
 
-/// What rounding may do to what is computed in the kind of this tensor.
+/// The error that rounding may cause in a computation with this tensor's kind on its device, as a
+/// share of the largest output.
 pub(crate) fn tolerance_of(tensor: &Tensor) -> f64 {
     match (tensor.f_kind().unwrap_or(Kind::Float), tensor.device()) {
         (Kind::Double, _) => 1e-10,
-        // Convolutions are computed in TF32 there, with 10 bits behind the point.
+        // CUDA computes convolutions in TF32, whose mantissa has 10 bits.
         (Kind::Float, Device::Cuda(_)) => 2e-2,
         (Kind::Half, _) => 5e-2,
         (Kind::BFloat16, _) => 2e-1,

@@ -1,4 +1,4 @@
-//! Weights as oneDNN's kernels read them.
+//! Convolution weights in the layout of oneDNN's kernels.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -6,14 +6,13 @@ use std::sync::OnceLock;
 use tch::{CModule, IValue, Kind, TchError, Tensor};
 
 thread_local! {
-    /// Whether layers of this thread leave their packed weights alone.
+    /// Whether layers on this thread ignore their packed weights.
     static PLAIN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What a convolution of two dimensions computes with, next to its weight: the same weight and
-/// bias, packed.
+/// The packed weight and bias of a 2-D convolution, which keeps its plain weight as well.
 ///
-/// oneDNN packs a weight anew each time that it is used. Here that is done once. Images are
+/// oneDNN packs a plain weight again in each call. `Packed` packs it once. Images are
 /// channels-last, and ordinary tensors.
 #[derive(Debug)]
 pub(crate) struct Packed {
@@ -21,7 +20,7 @@ pub(crate) struct Packed {
     bias: Option<Tensor>,
 }
 
-/// How a convolution of two dimensions moves over its images, padded with zeros.
+/// Stride, zero padding, dilation and groups of a 2-D convolution.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Geometry {
     pub(crate) stride: [i64; 2],
@@ -30,8 +29,8 @@ pub(crate) struct Geometry {
     pub(crate) groups: i64,
 }
 
-/// libtorch has the operator, but it can be called by a script alone:
-/// `tests/fixtures/packed_conv.py` makes it.
+/// Loads a script that calls libtorch's operator for packed weights, which only scripts can call.
+/// `tests/fixtures/packed_conv.py` writes the script.
 fn operator() -> Result<&'static CModule, TchError> {
     static OPERATOR: OnceLock<Result<CModule, String>> = OnceLock::new();
     let load = || {
@@ -42,10 +41,10 @@ fn operator() -> Result<&'static CModule, TchError> {
 }
 
 impl Packed {
-    /// Of a weight `[out, in / groups, height, width]`, best for images of the size `given`.
+    /// Packs a weight `[out, in / groups, height, width]` for images of the shape `given`.
     ///
     /// # Errors
-    /// What oneDNN does not take: another kind than `f32`, another device than the CPU.
+    /// When the weight is not `f32` or not on the CPU: oneDNN does not take it.
     pub(crate) fn new(
         weight: &Tensor,
         bias: Option<&Tensor>,
@@ -61,7 +60,7 @@ impl Packed {
         Ok(Self { weight, bias: bias.map(Tensor::shallow_clone) })
     }
 
-    /// Another handle of the same tensors.
+    /// Another handle to the same tensors.
     pub(crate) fn shallow_clone(&self) -> Self {
         Self {
             weight: self.weight.shallow_clone(),
@@ -69,8 +68,8 @@ impl Packed {
         }
     }
 
-    /// What the convolution makes of a batch of images of single precision that no gradient is
-    /// asked for; `None` for anything else.
+    /// Convolves a batch of `f32` images that need no gradient. `None` for any other input, for an
+    /// input that the operator refuses, and in [`without_packing`].
     pub(crate) fn convolve(&self, xs: &Tensor, geometry: Geometry) -> Option<Tensor> {
         if PLAIN.get() || xs.dim() != 4 || xs.kind() != Kind::Float || xs.requires_grad() {
             return None;
@@ -87,8 +86,8 @@ impl Packed {
             list(dilation),
             IValue::Int(groups),
         ];
-        // What it does not take, an image that is smaller than the kernel for one, the layer itself
-        // refuses in its own words.
+        // The layer itself reports an input that the operator refuses, such as an image smaller
+        // than the kernel.
         match operator().and_then(|operator| operator.forward_is(&arguments)) {
             Ok(IValue::Tensor(ys)) => Some(ys),
             _ => None,
@@ -96,7 +95,7 @@ impl Packed {
     }
 }
 
-/// Runs `body` with all layers' weights as they are without packing.
+/// Runs `body` without packed weights: layers on this thread use their plain ones.
 pub(crate) fn without_packing<T>(body: impl FnOnce() -> T) -> T {
     struct Before(bool);
     impl Drop for Before {

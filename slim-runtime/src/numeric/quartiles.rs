@@ -1,21 +1,22 @@
-//! A median and its spread.
+//! The median and quartiles of measurements.
 
 use serde::Serialize;
 
-/// The median of some measurements, and the two quartiles around it: half of the measurements are
-/// between those.
+/// The median of some measurements, and the two quartiles around it: half of the measurements lie
+/// between the quartiles.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Quartiles {
-    /// A quarter of the measurements is below.
+    /// The lower quartile: a quarter of the measurements is smaller.
     pub lower: f64,
-    /// Half of them is below.
+    /// The median: half of the measurements are smaller.
     pub median: f64,
-    /// Three quarters of them are below.
+    /// The upper quartile: three quarters of the measurements are smaller.
     pub upper: f64,
 }
 
 impl Quartiles {
-    /// Those of at least one number, interpolated between neighbours, as NumPy's `percentile` does.
+    /// The quartiles of at least one number, interpolated between neighbours as by NumPy's
+    /// `percentile`.
     pub(crate) fn of(numbers: &[f64]) -> Self {
         let mut sorted = numbers.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -28,7 +29,7 @@ impl Quartiles {
         Self { lower: at(0.25), median: at(0.5), upper: at(0.75) }
     }
 
-    /// Whether the two spreads have something in common, so that the medians may differ by chance.
+    /// Whether the ranges between the quartiles overlap, so that the medians may differ by chance.
     pub(crate) fn overlap(&self, other: &Self) -> bool {
         self.lower <= other.upper && other.lower <= self.upper
     }

@@ -1,34 +1,34 @@
-//! What became of what removed channels sent on.
+//! The outcome of absorption: where the constants of removed channels went.
 
 use std::fmt;
 
-/// What became of what a layer was sent by channels that were removed.
+/// The outcome of absorption for one layer that read removed channels.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Absorbed {
-    /// Field path of the layer that read them.
+    /// Field path of the layer.
     pub path: String,
-    /// How many removed channels sent something other than zero, or something that is not known.
+    /// Number of removed channels whose constant is not zero, or not known.
     pub channels: usize,
-    /// Where it went.
+    /// Where the constants went.
     pub absorption: Absorption,
 }
 
-/// Where it went.
+/// Where the constants went.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Absorption {
-    /// Into a tensor.
+    /// They were added to a tensor.
     Into {
         /// Path of the tensor: the layer's bias, or the running mean of the batch norm behind it.
         tensor: String,
-        /// Whether nothing is lost but rounding; else the border differs, where the kernel meets
-        /// its padding.
+        /// Whether the absorption is exact up to rounding. If it is not, the output differs at the
+        /// border, where the kernel meets its padding.
         exact: bool,
     },
-    /// Nowhere: it is dropped, as without absorption.
+    /// They were dropped, as without absorption.
     Dropped {
-        /// Why.
+        /// Why they were not absorbed.
         reason: String,
     },
 }

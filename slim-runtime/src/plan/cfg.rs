@@ -1,4 +1,4 @@
-//! The cfg of Network Slimming: the widths of a network, by which it can be built again.
+//! The cfg of Network Slimming: the widths from which a network can be built again.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,11 +6,12 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Error;
+use crate::error::ArgumentError;
 
 /// The widths of a network: an integer for each batch norm, `'M'` for each max-pool, in the order
 /// of the data flow.
 ///
-/// Prints and parses exactly as the reference implementation's Python list does. Build one with
+/// Prints and parses exactly like the Python list of the reference implementation. Build one with
 /// [`channels!`](crate::channels).
 /// ```
 /// use slim_runtime::{Cfg, channels};
@@ -41,13 +42,14 @@ impl Cfg {
     }
 
     /// # Errors
-    /// [`Error::Cfg`] when a width is below 1.
+    /// [`ArgumentError::Cfg`](crate::error::ArgumentError::Cfg) when a width is below 1.
     pub(crate) fn check(&self) -> Result<(), Error> {
         match self.widths().find(|&width| width < 1) {
             None => Ok(()),
-            Some(width) => {
-                Err(Error::Cfg { text: self.to_string(), reason: format!("`{width}` is no width") })
-            }
+            Some(width) => Err(Error::Argument(ArgumentError::Cfg {
+                text: self.to_string(),
+                reason: format!("`{width}` is no width"),
+            })),
         }
     }
 
@@ -96,7 +98,8 @@ impl FromStr for Cfg {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let error = |reason: String| Error::Cfg { text: text.to_owned(), reason };
+        let error =
+            |reason: String| Error::Argument(ArgumentError::Cfg { text: text.to_owned(), reason });
         let list = text.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let list = list.ok_or_else(|| error("it is not in brackets".to_owned()))?.trim();
         let stage = |entry: &str| match entry.trim() {
@@ -122,7 +125,7 @@ impl<'de> Deserialize<'de> for Cfg {
     }
 }
 
-/// A [`Cfg`] as it is written in papers: widths, and `M` for a max-pool.
+/// Builds a [`Cfg`] in the notation of papers: widths, and `M` for a max-pool.
 ///
 /// ```
 /// use slim_runtime::channels;

@@ -1,8 +1,9 @@
-//! Plans one after the other: which channels of the original network are left.
+//! Composes successive plans: which channels of the original network are left.
 
 use serde::{Deserialize, Serialize};
 
 use super::{AxisPlan, LayerPlan, OWN, Plan, Scored, TensorPlan, outline};
+use crate::error::PlanError;
 use crate::graph::KeepList;
 use crate::slimming::Slimming;
 use crate::{Error, Result};
@@ -11,19 +12,20 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Pass {
-    /// What was asked for.
+    /// The slimming that was asked for.
     pub slimming: Slimming,
-    /// A channel stayed when its score was above this. `None` when nothing was to be removed.
+    /// A channel stayed when its score was above this threshold. `None` when nothing was to be
+    /// removed.
     pub threshold: Option<f64>,
 }
 
 impl Plan {
-    /// This plan and then a `later` one, in one: the plan from the network as it was to the network
+    /// Composes this plan with a `later` one: the plan from the original network to the network
     /// that was slimmed twice.
     ///
-    /// Applied to a replica of the original it leaves the very bits that the two leave one after
-    /// the other, unless one of them [absorbs](crate::Absorb): a composed plan does not. Positions
-    /// are those of the original channels:
+    /// Applied to a replica of the original network, the composed plan gives the same result, to
+    /// the bit, as the two plans one after the other, unless one of them [absorbs](crate::Absorb):
+    /// a composed plan does not absorb. Positions refer to the original channels:
     ///
     /// ```
     /// # use slim_runtime::{Prunable, Slimming};
@@ -51,17 +53,17 @@ impl Plan {
     /// ```
     ///
     /// [`slimming`](Self::slimming) and [`threshold`](Self::threshold) are the later plan's;
-    /// [`passes`](Self::passes) has those of the earlier.
+    /// [`passes`](Self::passes) has those of the earlier plan.
     ///
     /// # Errors
-    /// [`Error::PlanSequence`] with the first difference when the later plan was not made for what
-    /// this one leaves.
+    /// [`PlanError::Sequence`](crate::error::PlanError::Sequence) with the first difference when
+    /// the later plan was not made for the network that this plan leaves.
     pub fn then(&self, later: &Plan) -> Result<Plan> {
         let names = ["what the earlier plan leaves", "the later plan"];
         if let Some(difference) =
             outline::difference(&self.outlines_after(), &later.outlines_before(), names)
         {
-            return Err(Error::PlanSequence { difference });
+            return Err(Error::Plan(PlanError::Sequence { difference }));
         }
         let layers =
             self.layers.iter().zip(&later.layers).map(|(layer, later)| layer.then(later)).collect();
@@ -76,25 +78,25 @@ impl Plan {
         Ok(plan.warned(warnings).declared_by(declared))
     }
 
-    /// The slimmings before the last, the first of them first; empty unless the plan was composed
-    /// by [`then`](Self::then).
+    /// The slimmings before the last, in order; empty unless the plan was composed by
+    /// [`then`](Self::then).
     pub fn passes(&self) -> &[Pass] {
         &self.passes
     }
 
-    /// Which of its original channels a layer has in the slimmed network: its output channels,
-    /// where it makes any, or else those that pass through it.
+    /// The original channels that a layer keeps in the slimmed network: its output channels if it
+    /// makes any, or else the channels that pass through it.
     ///
-    /// After slimming several times, those of the original network are in the plan that
-    /// [`then`](Self::then) composes. Of each list of channels that the layer has,
-    /// [`LayerPlan::axis`] tells the same.
+    /// After several slimmings, only the plan that [`then`](Self::then) composes refers to the
+    /// original network. [`LayerPlan::axis`] gives the kept channels of any other axis of the
+    /// layer.
     pub fn original_channels(&self, path: &str) -> Option<&KeepList> {
         let layer = self.layer(path)?;
         let named = OWN.into_iter().find_map(|name| layer.axis(name));
         named.or(layer.axes.first()).map(|axis| &axis.keep)
     }
 
-    /// The plan that keeps all of what this one leaves: for a model that is slim already.
+    /// The plan for the slimmed network that removes nothing.
     pub(crate) fn keeping_what_is_left(&self) -> Plan {
         let mut plan = self.clone();
         for axis in plan.layers.iter_mut().flat_map(|layer| &mut layer.axes) {
@@ -106,8 +108,8 @@ impl Plan {
 }
 
 impl LayerPlan {
-    /// Two plans of one layer. What held channels back is said of the original network, where the
-    /// reasons are.
+    /// Composes two plans of one layer. The reasons for held channels are the earlier plan's, which
+    /// is about the original network.
     fn then(&self, later: &LayerPlan) -> LayerPlan {
         let axes = self
             .axes
@@ -120,7 +122,7 @@ impl LayerPlan {
         });
         let axes: Vec<_> = axes.collect();
         let scored = self.scored.clone().map(|scored| {
-            // The earlier pass may have kept what the later one did not.
+            // The later pass may have removed channels that the earlier pass held.
             let axis = axes.iter().find(|axis| axis.name == scored.axis);
             let removed = axis.map_or(0, |axis| axis.width - axis.keep.len());
             Scored {

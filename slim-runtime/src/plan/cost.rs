@@ -1,26 +1,28 @@
-//! What a slimmed network takes, from the plan alone.
+//! The cost of a slimmed network, computed from the plan.
 
 use crate::analysis::cost::{Cost, LayerCost, TensorCost};
+use crate::error::PlanError;
 use crate::plan::outline::{DimOutline, Outline, TensorOutline};
 use crate::plan::{LayerPlan, Plan, outline};
 use crate::{Error, Result};
 
 impl Cost {
-    /// What the network will take once `plan` is carried out: what
-    /// [`Prunable::cost`](crate::Prunable::cost) would say of it then.
+    /// The cost of the network after `plan` is applied, as
+    /// [`Prunable::cost`](crate::Prunable::cost) would count it then.
     ///
-    /// Tensors become smaller, and the number of positions at which they are used stays. (Not so
-    /// where `forward` transposes, and what is a position for one layer is a channel of another.)
+    /// Tensors shrink, and the number of positions at which they are used stays. (This does not
+    /// hold if `forward` transposes, so that one layer's positions are another layer's channels.)
     ///
     /// # Errors
-    /// [`Error::PlanMismatch`], with the first difference, when the plan is another network's.
+    /// [`PlanError::Mismatch`](crate::error::PlanError::Mismatch), with the first difference, when
+    /// the plan was made for another network.
     pub fn after(&self, plan: &Plan) -> Result<Cost> {
         let planned: Vec<_> = plan.layers().iter().map(planned_outline).collect();
         let measured: Vec<_> = self.layers().iter().map(LayerCost::outline).collect();
         if let Some(difference) =
             outline::difference(&measured, &planned, ["the model", "the plan"])
         {
-            return Err(Error::PlanMismatch { difference });
+            return Err(Error::Plan(PlanError::Mismatch { difference }));
         }
         let layers = self
             .layers()
@@ -53,7 +55,7 @@ impl LayerCost {
     }
 }
 
-/// Of a cost no more than sizes is known.
+/// The outline of a planned layer with sizes in place of axes, since a [`Cost`] knows no axes.
 fn planned_outline(layer: &LayerPlan) -> Outline<'_> {
     let tensors = layer
         .tensors

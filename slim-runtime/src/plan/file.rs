@@ -1,12 +1,13 @@
-//! Plans as text: what is read is checked, so that a `Plan` never points outside itself.
+//! Plans as JSON. Reading checks a plan, so that every axis and position that it names exists.
 
 use serde::Deserialize;
 
 use super::{AxisPlan, Dim, LayerPlan, Pass, Plan, Warning};
+use crate::error::PlanError;
 use crate::slimming::Slimming;
 use crate::{Error, Result};
 
-/// So that sums over tensors and layers cannot overflow.
+/// Limits on a plan that is read, so that sums over tensors and layers cannot overflow.
 const MOST_CHANNELS: usize = 1 << 32;
 const MOST_ELEMENTS: i64 = 1 << 42;
 const MOST_TENSORS: usize = 1 << 20;
@@ -19,23 +20,25 @@ impl Plan {
     )]
     pub const JSON_SCHEMA: &str = include_str!("../../docs/plan.schema.json");
 
-    /// The plan as JSON, indented. [`JSON_SCHEMA`](Self::JSON_SCHEMA) describes it. Any other
-    /// format of serde's will do too.
+    /// The plan as indented JSON, described by [`JSON_SCHEMA`](Self::JSON_SCHEMA). Plans also
+    /// serialise in other formats of serde.
     ///
     /// # Errors
-    /// None that is known: every value of a plan has a place in JSON.
+    /// None that is known: every value of a plan can be represented in JSON.
     pub fn to_json(&self) -> Result<String> {
         serde_json::to_string_pretty(self)
-            .map_err(|error| Error::PlanInvalid { reason: error.to_string() })
+            .map_err(|error| Error::Plan(PlanError::Invalid { reason: error.to_string() }))
     }
 
-    /// Reads what [`to_json`](Self::to_json) wrote: an equal plan, to the last bit of its
+    /// Parses the output of [`to_json`](Self::to_json). The plan is equal, to the last bit of its
     /// threshold.
     ///
     /// # Errors
-    /// [`Error::PlanInvalid`] when the text is no plan, or one that cannot be.
+    /// [`PlanError::Invalid`](crate::error::PlanError::Invalid) when the text is not a plan, or is
+    /// an inconsistent one.
     pub fn from_json(text: &str) -> Result<Self> {
-        serde_json::from_str(text).map_err(|error| Error::PlanInvalid { reason: error.to_string() })
+        serde_json::from_str(text)
+            .map_err(|error| Error::Plan(PlanError::Invalid { reason: error.to_string() }))
     }
 }
 

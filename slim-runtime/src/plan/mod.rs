@@ -1,4 +1,5 @@
-//! What stays of a network, as data: printed, saved, compared, applied to any replica.
+//! Plans: which channels of a network stay, as data that can be printed, saved, compared and
+//! applied to any replica.
 
 mod absorbed;
 mod cfg;
@@ -28,26 +29,26 @@ pub(crate) use slimmed::StoredPositions;
 pub(crate) use variables::Variables;
 pub use warning::Warning;
 
-/// Names of the axis that a person means by a layer's channels: what it makes, what passes through
-/// it, what it reads.
+/// Names of the axis that a user means by a layer's channels, by precedence: the channels that the
+/// layer makes, that pass through it, that it reads.
 pub(crate) const OWN: [&str; 3] = ["out", "channels", "in"];
 
 /// Which channels of a network stay.
 ///
-/// Made by [`Prunable::plan`](crate::Prunable::plan), carried out by
-/// [`Prunable::apply`](crate::Prunable::apply) on the model or any replica of it. It prints as a
-/// table, is equal for equal networks, and serialises with serde; fit for `insta` snapshots in your
-/// own tests.
+/// Made by [`Prunable::plan`](crate::Prunable::plan), applied by
+/// [`Prunable::apply`](crate::Prunable::apply) to the model or any replica of it. A plan prints as
+/// a table, is equal for equal networks and serialises with serde, so it can be an `insta` snapshot
+/// in your own tests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "file::PlanFile")]
 pub struct Plan {
-    /// Version of this format: 3 where something is said that version 2 does not know, else 2.
+    /// Version of the format: 3 if the plan has entries that version 2 does not know, else 2.
     pub(crate) format: u32,
     pub(crate) slimming: Slimming,
     pub(crate) threshold: Option<f64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<Warning>,
-    /// Types whose wiring is declared by their fields, and not read from `forward`, until a
+    /// Types whose wiring is declared by their fields and not read from `forward`; empty once a
     /// verification has passed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) declared: Vec<String>,
@@ -57,26 +58,26 @@ pub struct Plan {
     pub(crate) layers: Vec<LayerPlan>,
 }
 
-/// What stays of one layer.
+/// The plan of one layer: which of its channels stay.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LayerPlan {
     /// Field path: `layer2.0.conv1`.
     pub path: String,
-    /// What the layer does.
+    /// Kind of the layer.
     pub kind: LayerKind,
-    /// The lists of channels that its tensors follow: `out` and `in` of a conv, `channels` of a
-    /// batch norm.
+    /// The lists of channels that its tensors follow: `out` and `in` of a convolution, `channels`
+    /// of a batch norm.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub axes: Vec<AxisPlan>,
     /// Its tensors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tensors: Vec<TensorPlan>,
-    /// How its scores took part in the choice; `None` for a layer that scores nothing.
+    /// How the layer's scores entered the choice; `None` for a layer without scores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scored: Option<Scored>,
-    /// Channels that it makes and that stay, since nothing ranks them; not said of the model's
-    /// output.
+    /// Channels that the layer makes and that stay because nothing ranks them; not given for the
+    /// model's outputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unscored: Option<Unscored>,
 }
@@ -85,11 +86,11 @@ pub struct LayerPlan {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Unscored {
-    /// Name of the axis that they are of.
+    /// Name of the axis that has them.
     pub axis: String,
-    /// How many they are.
+    /// Number of these channels.
     pub channels: usize,
-    /// Who would miss the first of them, if it is known.
+    /// Why the first of them is held; [`KeepReason::Unscored`] if it has no other reason.
     pub held: KeepReason,
 }
 
@@ -99,13 +100,13 @@ pub struct Unscored {
 pub struct AxisPlan {
     /// `in`, `out`, `channels`, or the name that a hand-written `trace` gave it.
     pub name: String,
-    /// Its width before.
+    /// Number of channels before slimming.
     pub width: usize,
     /// The positions that stay.
     pub keep: KeepList,
 }
 
-/// A tensor of a layer. Two are equal whatever the store's names for them.
+/// A tensor of a layer. Equality ignores its name in the variable store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TensorPlan {
@@ -115,10 +116,10 @@ pub struct TensorPlan {
     pub dims: Vec<Dim>,
     /// Whether it is trained.
     pub role: Role,
-    /// Path of the tensor that this is, where it was met before in the network.
+    /// Path of the same tensor at its first use, if an earlier layer of the data flow shares it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tied: Option<String>,
-    /// Its name in the variable store, where that is known; see [`Plan::with_variables`].
+    /// Its name in the variable store, if known; see [`Plan::with_variables`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variable: Option<String>,
 }
@@ -133,7 +134,7 @@ pub enum Dim {
     Size(i64),
 }
 
-/// How a layer's scores took part in the choice.
+/// How a layer's scores entered the choice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Scored {
@@ -141,44 +142,44 @@ pub struct Scored {
     pub axis: String,
     /// How many of its channels may be removed.
     pub removable: usize,
-    /// Why the others may not: the reason of the first of them.
+    /// Why the other channels are held: the reason for the first of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<KeepReason>,
-    /// The threshold of the layer, where it is not the plan's.
+    /// The threshold of the layer, if it is not the plan's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
-    /// What the target alone would have left, where a bound said otherwise.
+    /// The number of channels that the target alone would have left, if a bound changed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bounded: Option<Bounded>,
 }
 
-/// A layer that does not keep as many channels as the target alone would have left.
+/// A layer in which a bound changed the number of channels that the target alone would have left.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Bounded {
-    /// How many the target alone would have left.
+    /// Number of channels that the target alone would have left.
     pub wanted: usize,
-    /// The bounds that said otherwise.
+    /// The bounds that changed this number.
     pub by: Vec<Rule>,
 }
 
 /// A number before and after slimming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
-    /// In the network as it was.
+    /// In the original network.
     pub before: i64,
     /// In the slimmed network.
     pub after: i64,
 }
 
 impl Plan {
-    /// The version of plans that this crate writes, and reads.
+    /// The newest version of the format that this crate writes and reads.
     pub(crate) const FORMAT: u32 = 3;
 
-    /// The version before, which knows no declared wirings and no warnings of sizes.
+    /// The version before, without declared wirings and without [`Warning::Sizes`].
     pub(crate) const FORMAT_BEFORE: u32 = 2;
 
-    /// The version that this plan needs.
+    /// The lowest version of the format that has these entries.
     fn format_of(declared: &[String], warnings: &[Warning]) -> u32 {
         let sizes = |warning: &Warning| matches!(warning, Warning::Sizes { .. });
         if declared.is_empty() && !warnings.iter().any(sizes) {
@@ -188,13 +189,14 @@ impl Plan {
         }
     }
 
-    /// With these warnings.
+    /// The plan with these warnings.
     pub(crate) fn warned(self, warnings: Vec<Warning>) -> Self {
         let format = Self::format_of(&self.declared, &warnings);
         Self { format, warnings, ..self }
     }
 
-    /// Of a wiring that is declared by the fields of these types, and not read from `forward`.
+    /// The plan of a wiring that the fields of these types declare, and that is not read from
+    /// `forward`.
     pub(crate) fn declared_by(self, declared: Vec<String>) -> Self {
         let format = Self::format_of(&declared, &self.warnings);
         Self { format, declared, ..self }
@@ -206,16 +208,16 @@ impl Plan {
         &self.declared
     }
 
-    /// What was asked for.
+    /// The slimming that was asked for.
     pub fn slimming(&self) -> &Slimming {
         &self.slimming
     }
 
-    /// A channel stays when its score is above this, unless a bound says otherwise. `None` when
-    /// nothing was to be removed, and where every layer has a threshold of its own.
+    /// A channel stays when its score is above this threshold, unless a bound decides otherwise.
+    /// `None` when nothing was to be removed, and when every layer has its own threshold.
     ///
-    /// Of a number of channels or a budget, it is the largest score that went, and of those equal
-    /// to it the first may have stayed.
+    /// For a target that is a number of channels or a budget, the threshold is the largest removed
+    /// score; of the channels with exactly this score, the first may have stayed.
     pub fn threshold(&self) -> Option<f64> {
         self.threshold
     }
@@ -243,15 +245,15 @@ impl Plan {
         entries.filter_map(stage).collect()
     }
 
-    /// Scored channels: the γ entries of the network's batch norms, or what another criterion
-    /// scores.
+    /// Number of scored channels: the γ entries of the network's batch norms, or the channels that
+    /// another criterion scores.
     pub fn channels(&self) -> Change {
         self.scored().fold(Change { before: 0, after: 0 }, |sum, (axis, _)| {
             sum.plus(axis.width as i64, axis.keep.len() as i64)
         })
     }
 
-    /// Trained values: weights, biases, scales and shifts. A shared tensor counts once.
+    /// Number of trained values: weights, biases, scales and shifts. A shared tensor counts once.
     pub fn parameters(&self) -> Change {
         self.layers
             .iter()
@@ -259,13 +261,13 @@ impl Plan {
             .fold(Change { before: 0, after: 0 }, |sum, it| sum.plus(it.before, it.after))
     }
 
-    /// What in the scores speaks against this plan.
+    /// Warnings about this plan.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
 
-    /// What is zero when a channel is gone: that of the pass, of this and those before, by which
-    /// the most may go.
+    /// Which parameters count as zero when a channel is removed. Of all passes of the plan, the
+    /// masking that allows the most removals.
     pub(crate) fn masking(&self) -> Masking {
         let passes = self.passes.iter().map(|pass| &pass.slimming).chain([&self.slimming]);
         passes
@@ -280,8 +282,8 @@ impl Plan {
             .layers
             .iter()
             .flat_map(|layer| layer.tensors.iter().map(move |tensor| (layer, tensor)));
-        // A shared tensor is used where it is met first. The numbers may be a file's, so they
-        // saturate.
+        // `uses` counts a shared tensor at its first use. The numbers may come from a file, so the
+        // arithmetic saturates.
         tensors.filter(|(_, tensor)| tensor.tied.is_none()).fold(
             Change { before: 0, after: 0 },
             |sum, (layer, tensor)| {
@@ -299,21 +301,22 @@ impl Plan {
         self.scored().map(|(_, scored)| scored.removable).sum()
     }
 
-    /// The share of the removable channels that is removed; the [target](Slimming::target) is what
-    /// was asked for.
+    /// The share of the removable channels that is removed; the [target](Slimming::target) is the
+    /// share that was asked for.
     pub fn reached(&self) -> f64 {
         let Change { before, after } = self.channels();
         (before - after) as f64 / self.removable().max(1) as f64
     }
 
-    /// The layers that do not keep as many channels as the target alone would have left, by path.
+    /// The layers, by path, in which a bound changed the number of channels that the target alone
+    /// would have left.
     pub fn bounded(&self) -> impl Iterator<Item = (&str, &Bounded)> {
         self.layers.iter().filter_map(|layer| {
             Some((layer.path.as_str(), layer.scored.as_ref()?.bounded.as_ref()?))
         })
     }
 
-    /// Each scored axis.
+    /// The scored axis of each layer that has one.
     fn scored(&self) -> impl Iterator<Item = (&AxisPlan, &Scored)> {
         self.layers.iter().filter_map(|layer| {
             layer.scored.as_ref().and_then(|scored| Some((layer.axis(&scored.axis)?, scored)))
@@ -322,7 +325,7 @@ impl Plan {
 }
 
 impl AxisPlan {
-    /// Whether it loses channels.
+    /// Whether the axis loses channels.
     pub(crate) fn removes(&self) -> bool {
         self.keep.len() < self.width
     }
@@ -334,7 +337,7 @@ impl LayerPlan {
         self.axes.iter().find(|axis| axis.name == name)
     }
 
-    /// Trained values of this layer. A shared tensor counts where it is met first.
+    /// Number of trained values of this layer. A shared tensor counts at its first use.
     pub fn parameters(&self) -> Change {
         let counted = self
             .tensors
@@ -348,7 +351,7 @@ impl LayerPlan {
         })
     }
 
-    /// The shape of one of this layer's tensors in the network as it was.
+    /// The shape of one of this layer's tensors in the original network.
     pub fn shape_before(&self, tensor: &TensorPlan) -> Vec<i64> {
         self.shape(tensor, |axis| axis.width)
     }
@@ -375,7 +378,7 @@ impl Change {
         }
     }
 
-    /// The share that is gone, in `[0, 1]`.
+    /// The removed share, in `[0, 1]`.
     pub fn removed(self) -> f64 {
         (self.before - self.after) as f64 / self.before.max(1) as f64
     }

@@ -1,14 +1,14 @@
-//! What two networks are compared by: their layers, and the names, widths and ties of their
-//! tensors.
+//! Outlines, by which two networks are compared: their layers, and the names, shapes and ties of
+//! their tensors.
 
 use super::{Dim, LayerPlan, Plan};
 use crate::graph::LayerKind;
 
-/// A layer without what a plan decides of it.
+/// A layer without the decisions of a plan.
 pub(crate) struct Outline<'a> {
     pub(crate) path: &'a str,
     pub(crate) kind: &'a LayerKind,
-    /// Names and widths.
+    /// Name and width of each axis.
     pub(crate) axes: Vec<(&'a str, usize)>,
     pub(crate) tensors: Vec<TensorOutline<'a>>,
 }
@@ -17,7 +17,7 @@ pub(crate) struct TensorOutline<'a> {
     pub(crate) name: &'a str,
     pub(crate) dims: Vec<DimOutline<'a>>,
     pub(crate) shape: Vec<i64>,
-    /// Path of the tensor that it is, where it was met before.
+    /// Path of the same tensor at its first use, if an earlier layer shares it.
     pub(crate) tied: Option<String>,
 }
 
@@ -29,7 +29,7 @@ pub(crate) enum DimOutline<'a> {
 }
 
 impl Plan {
-    /// The network that the plan was made for.
+    /// Outlines of the network that the plan was made for.
     pub(crate) fn outlines_before(&self) -> Vec<Outline<'_>> {
         self.layers
             .iter()
@@ -37,7 +37,7 @@ impl Plan {
             .collect()
     }
 
-    /// The network that the plan leaves.
+    /// Outlines of the network that the plan leaves.
     pub(crate) fn outlines_after(&self) -> Vec<Outline<'_>> {
         self.layers
             .iter()
@@ -76,7 +76,7 @@ impl Dim {
     }
 }
 
-/// The first difference between two networks, which `names` says what they are.
+/// The first difference between two networks, as a text that calls them by `names`.
 pub(crate) fn difference(a: &[Outline], b: &[Outline], names: [&str; 2]) -> Option<String> {
     let [name_a, name_b] = names;
     let in_layer = a.iter().zip(b).find_map(|(a, b)| layer_difference(a, b, names));
@@ -124,8 +124,8 @@ fn layer_difference(a: &Outline, b: &Outline, [name_a, name_b]: [&str; 2]) -> Op
     })
 }
 
-/// Of several dimensions of 1 a layer that was narrowed to one channel does not know which the
-/// channel's was.
+/// Whether two tensors have the same dimensions. Dimensions of size 1 are equal, since a layer that
+/// was narrowed to one channel cannot tell which dimension of size 1 was the channels'.
 fn same_dims(a: &TensorOutline, b: &TensorOutline) -> bool {
     let mut dims = a.dims.iter().zip(&b.dims).zip(a.shape.iter().zip(&b.shape));
     a.dims.len() == b.dims.len()

@@ -1,4 +1,4 @@
-//! The table that a person reads.
+//! Prints plans: a table of the layers and summary lines.
 
 use std::fmt;
 
@@ -31,7 +31,7 @@ impl fmt::Display for Plan {
             writeln!(f, "{label:<12}{line}")?;
         }
         let cfg = self.cfg();
-        // Widths without a batch norm are in the table alone.
+        // The table also has the widths of layers without a batch norm, the cfg does not.
         let cfg = if cfg.stages().is_empty() {
             "none: there is no batch norm".to_owned()
         } else {
@@ -87,7 +87,8 @@ impl fmt::Display for Slimmed {
 }
 
 impl Plan {
-    /// What was asked for, what was reached, and by which scores.
+    /// Summary lines: the target, the share that was reached, threshold and criterion. A label and
+    /// a text each.
     fn choice_lines(&self) -> Vec<(&'static str, String)> {
         let slimming = &self.slimming;
         if !self.passes.is_empty() {
@@ -202,7 +203,7 @@ impl LayerPlan {
         (self.axes.iter().find(is_input), self.axes.iter().find(|axis| !is_input(axis)))
     }
 
-    /// Which channels may not go, and why.
+    /// Summary line on the held channels of the layer: how many, and why.
     fn held(&self, masking: Masking) -> Option<String> {
         if let Some(Unscored { axis, channels, held }) = &self.unscored {
             let held = match (held, masking) {
@@ -218,7 +219,7 @@ impl LayerPlan {
         let scored = self.scored.as_ref()?;
         let (width, hold) = (self.axis(&scored.axis)?.width, scored.held.as_ref()?);
         if *hold == KeepReason::Output && self.kind != LayerKind::BatchNorm {
-            return None; // As everywhere.
+            return None; // the output is held in every model
         }
         Some(format!(
             "`{}`: {} of {width} channels stay: {hold}",

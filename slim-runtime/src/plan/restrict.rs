@@ -1,12 +1,12 @@
-//! A part of a plan: some of its channels go, the others stay after all.
+//! Plans derived from another plan: with fewer removals, or without absorption.
 
 use crate::analysis::Graph;
 use crate::graph::KeepList;
 use crate::plan::Plan;
 use crate::slimming::Slimming;
 
-/// The plan, as far as it removes channels of classes that `removes` names. More stays than before,
-/// so what was sound still is.
+/// The plan restricted to the channel groups for which `removes` is true; all other channels stay.
+/// A sound plan remains sound, since no further channel is removed.
 pub(crate) fn restricted(graph: &Graph, plan: &Plan, removes: impl Fn(usize) -> bool) -> Plan {
     let mut part = plan.clone();
     for (node, layer) in graph.layers.iter().zip(&mut part.layers) {
@@ -22,12 +22,12 @@ pub(crate) fn restricted(graph: &Graph, plan: &Plan, removes: impl Fn(usize) -> 
     part
 }
 
-/// The plan that drops what removed channels sent on.
+/// The plan without absorption, which drops the constants of removed channels.
 pub(crate) fn without_absorption(plan: &Plan) -> Plan {
     Plan { slimming: Slimming { absorb: None, ..plan.slimming.clone() }, ..plan.clone() }
 }
 
-/// The plan of the same network that removes nothing.
+/// The plan for the same network that removes nothing.
 pub(crate) fn without_removals(plan: &Plan) -> Plan {
     let mut dense =
         Plan { slimming: Slimming::ratio(0.), threshold: None, ..plan.clone() }.warned(Vec::new());
@@ -40,7 +40,7 @@ pub(crate) fn without_removals(plan: &Plan) -> Plan {
     dense
 }
 
-/// The positions that go.
+/// The positions below `width` that are not in `keep`.
 pub(crate) fn removed(keep: &KeepList, width: usize) -> impl Iterator<Item = usize> {
     let mut kept = keep.iter().peekable();
     (0..width).filter(move |position| kept.next_if_eq(position).is_none())

@@ -1,4 +1,4 @@
-//! What was done to a model, and to which.
+//! The result of slimming a model.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,16 +9,17 @@ use tch::nn::VarStore;
 
 use super::{Plan, Variables};
 use crate::analysis::Graph;
+use crate::error::PlanError;
 use crate::{Absorbed, Cfg, Error, Result};
 
 /// Stored positions of channels, by field path and name: `stage2.0.shuffle.order`.
 pub(crate) type StoredPositions = BTreeMap<String, Vec<i64>>;
 
-/// What [`Prunable::slim`](crate::Prunable::slim) did: the plan that was carried out. Prints as a
+/// The result of [`Prunable::slim`](crate::Prunable::slim): the plan that was applied. Prints as a
 /// table.
 ///
-/// It knows the tensors of the model that was slimmed, and so does
-/// [`checkpoint::save`](crate::checkpoint::save).
+/// It has handles of the slimmed model's tensors, by which
+/// [`checkpoint::save`](crate::checkpoint::save) finds their names in the variable store.
 #[derive(Debug, Clone)]
 pub struct Slimmed {
     pub(super) plan: Plan,
@@ -29,7 +30,7 @@ pub struct Slimmed {
 
 impl PartialEq for Slimmed {
     fn eq(&self, other: &Self) -> bool {
-        // What was absorbed is in the weights.
+        // `absorbed` is not compared: absorption changes weights, not what stays.
         self.plan == other.plan && self.positions == other.positions
     }
 }
@@ -44,30 +45,30 @@ impl Slimmed {
         Self { plan, positions, absorbed, tensors: Handles::of(graph) }
     }
 
-    /// The plan that was carried out.
+    /// The plan that was applied.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// What became of what removed channels sent on, by the layer that read them; empty if
-    /// [absorption](crate::Slimming::absorb) was not asked for, and where a file was loaded.
+    /// The outcome of absorption, for each layer that read removed channels; empty if
+    /// [absorption](crate::Slimming::absorb) was not asked for, and after loading a file.
     pub fn absorbed(&self) -> &[Absorbed] {
         &self.absorbed
     }
 
-    /// The widths of the network now.
+    /// The widths of the slimmed network.
     pub fn cfg(&self) -> Cfg {
         self.plan.cfg()
     }
 
-    /// The channels of their input that each shuffle and selection picks now, by field path and
-    /// name: `layer1.0.select.kept`.
+    /// The input channels that each shuffle and selection of the slimmed network picks, by field
+    /// path and name: `layer1.0.select.kept`.
     pub fn positions(&self) -> &BTreeMap<String, Vec<i64>> {
         &self.positions
     }
 
-    /// This slimming and then a `later` one of the same model, as one of the original network: see
-    /// [`Plan::then`].
+    /// Composes this slimming with a `later` one of the same model into one slimming of the
+    /// original network: see [`Plan::then`].
     ///
     /// # Errors
     /// Those of [`Plan::then`].
@@ -79,8 +80,9 @@ impl Slimmed {
     /// The plan with the names that `vs` has for the model's tensors.
     ///
     /// # Errors
-    /// [`Error::NotInStore`] when a tensor has none; [`Error::PlanMismatch`] when the model has
-    /// been slimmed again.
+    /// [`PlanError::NotInStore`](crate::error::PlanError::NotInStore) when a tensor has no name in
+    /// `vs`; [`PlanError::Mismatch`](crate::error::PlanError::Mismatch) when the model has been
+    /// slimmed again.
     pub(crate) fn named_plan(&self, vs: &VarStore) -> Result<Plan> {
         let mut plan = self.plan.clone();
         let variables = Variables::new(vs);
@@ -93,7 +95,7 @@ impl Slimmed {
                         let (path, name, now) = (&layer.path, &tensor.name, handle.size());
                         let fix = "a model that is slimmed again takes both slimmings, `first.then(&second)`";
                         let difference = format!("`{path}.{name}` has shape {now:?}, and the plan leaves {shape:?}; {fix}");
-                        return Err(Error::PlanMismatch { difference });
+                        return Err(Error::Plan(PlanError::Mismatch { difference }));
                     }
                 }
             }
@@ -103,8 +105,7 @@ impl Slimmed {
     }
 }
 
-/// A model's tensors, by layer, in the order of its plan. Handles share the model's memory and have
-/// none of their own.
+/// Handles of a model's tensors, by layer, in the order of its plan. They share the model's memory.
 #[derive(Clone)]
 struct Handles(Arc<Mutex<Vec<Vec<Tensor>>>>);
 
@@ -114,12 +115,12 @@ impl Handles {
             .layers
             .iter()
             .map(|layer| layer.tensors.iter().map(|bound| bound.tensor.shallow_clone()).collect());
-        // A tensor may be sent to another thread, but not shared with it: hence the lock.
+        // Tensors are `Send` but not `Sync`, hence the lock.
         Self(Arc::new(Mutex::new(tensors.collect())))
     }
 
     fn with<T>(&self, read: impl FnOnce(&[Vec<Tensor>]) -> T) -> T {
-        // Nothing is ever written here, so a thread that panicked has left it whole.
+        // Nothing is written under the lock, so the tensors are valid even if it is poisoned.
         read(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

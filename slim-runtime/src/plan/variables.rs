@@ -1,4 +1,4 @@
-//! Names: which variable of a store a layer's tensor is.
+//! Looks up the tensors of layers among the variables of a store.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,10 +6,11 @@ use tch::Tensor;
 use tch::nn::VarStore;
 
 use super::Plan;
+use crate::error::PlanError;
 use crate::graph::{Memory, memory};
 use crate::{Error, Result};
 
-/// The names of a store's variables, by where their values are.
+/// The names of a store's variables, by the memory of their values.
 pub(crate) struct Variables {
     names: HashMap<Memory, String>,
 }
@@ -17,7 +18,7 @@ pub(crate) struct Variables {
 impl Variables {
     pub(crate) fn new(vs: &VarStore) -> Self {
         let sorted: BTreeMap<_, _> = vs.variables().into_iter().collect();
-        // Of several names for one tensor, the first.
+        // In reverse order, so that of several names for one tensor the first is kept.
         let names = sorted
             .into_iter()
             .rev()
@@ -30,22 +31,23 @@ impl Variables {
         self.names.get(&memory(tensor)?).map(String::as_str)
     }
 
-    /// The name of a layer's tensor.
+    /// The name of a layer's tensor in the store.
     ///
     /// # Errors
-    /// [`Error::NotInStore`].
+    /// [`PlanError::NotInStore`](crate::error::PlanError::NotInStore).
     pub(crate) fn require(&self, path: &str, tensor: &str, handle: &Tensor) -> Result<&str> {
-        self.name(handle)
-            .ok_or_else(|| Error::NotInStore { path: path.to_owned(), tensor: tensor.to_owned() })
+        self.name(handle).ok_or_else(|| {
+            Error::Plan(PlanError::NotInStore { path: path.to_owned(), tensor: tensor.to_owned() })
+        })
     }
 }
 
 impl Plan {
-    /// Every tensor of the plan: its field path, and its name in the variable store, where the plan
-    /// carries names (see [`with_variables`](Self::with_variables)).
+    /// Every tensor of the plan: its field path, and its name in the variable store if the plan has
+    /// names (see [`with_variables`](Self::with_variables)).
     ///
-    /// The two are often alike; a network with PyTorch's names has a field `features[0].conv` whose
-    /// variable is `features.0.0.weight`.
+    /// The two are often equal, but not always: in a network with PyTorch's names, the variable of
+    /// a field `features[0].conv` is `features.0.0.weight`.
     pub fn tensors(&self) -> impl Iterator<Item = (String, Option<&str>)> {
         let tensors = self
             .layers

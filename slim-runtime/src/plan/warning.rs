@@ -1,4 +1,4 @@
-//! What speaks against a plan.
+//! Warnings about a plan.
 
 use std::fmt;
 
@@ -6,30 +6,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::table::number;
 
-/// What in the scores speaks against a plan. It is carried out all the same.
+/// A warning about a plan. The plan can be applied all the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Warning {
-    /// Channels go whose |γ| are not small beside those that stay: there is no gap between the two,
-    /// and they still send something.
+    /// The |γ| of removed channels are not small compared with those that stay: there is no gap
+    /// between the two, and the removed channels still contribute to the output.
     NoGap {
-        /// The largest |γ| that goes.
+        /// The largest |γ| of a removed channel.
         largest: f64,
-        /// The median |γ| of the channels that may go and stay.
+        /// The median |γ| of the channels that could be removed and stay.
         median: f64,
     },
-    /// All |γ| are small and none is zero, which L2 weight decay does and the L1 penalty does not.
+    /// All |γ| are small and none is near zero: the effect of L2 weight decay, not of the L1
+    /// penalty.
     WeightDecay {
         /// The smallest |γ|.
         smallest: f64,
-        /// The largest.
+        /// The largest |γ|.
         largest: f64,
     },
-    /// `forward` asks for sizes here that no view uses. What it does with them was the same for all
-    /// sizes that were tried, and may differ for others.
+    /// `forward` asks for sizes here that no view uses. It computed the same for all sizes that
+    /// were tried, but may compute something else for other sizes.
     Sizes {
-        /// File, line and column.
+        /// File, line and column of the call.
         at: String,
     },
 }

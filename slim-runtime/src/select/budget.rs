@@ -1,37 +1,38 @@
-//! What a network of given widths costs, from the shapes of its tensors alone.
+//! The cost of a network at given widths, computed from the shapes of its tensors alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::analysis::Graph;
+use crate::error::SelectionError;
 use crate::graph::{LayerKind, LayerNode, Role, TensorNode};
 use crate::{Error, Result};
 
 /// The cost of each layer as a function of its widths: a sum of products. A shared tensor counts
-/// where it is met first.
+/// only in the layer where it occurs first.
 pub(super) struct CostModel {
     layers: Vec<Vec<Term>>,
 }
 
-/// A tensor's number of elements, so many times.
+/// The cost of one tensor: uses × element count.
 struct Term {
-    /// Times the sizes of dimensions that follow no channels.
+    /// Uses × the product of the dimensions that follow no axis.
     factor: u64,
-    /// The axes that the others follow.
+    /// The axes, counted over the whole network, that the other dimensions follow.
     axes: Vec<usize>,
 }
 
 impl CostModel {
-    /// Trained values.
+    /// Counts parameters.
     pub(super) fn parameters(graph: &Graph) -> Self {
         Self::new(graph, |_| 1)
     }
 
-    /// Multiply-accumulates for one sample: weights, each as often as it is used. What `uses` does
-    /// not name costs nothing.
+    /// Counts multiply-accumulates for one sample: the elements of each weight, times its uses. A
+    /// tensor that `uses` does not list costs nothing.
     ///
     /// # Errors
-    /// [`Error::Slimming`] when `uses` names a tensor that the network has not, or not one that it
-    /// has.
+    /// [`SelectionError::Slimming`](crate::error::SelectionError::Slimming) when `uses` lists a
+    /// tensor that the network does not have, or lacks a weight that it has.
     pub(super) fn macs(graph: &Graph, uses: &BTreeMap<String, u64>) -> Result<Self> {
         let tensors = graph.layers.iter().flat_map(|layer| {
             layer.tensors.iter().map(|tensor| format!("{}.{}", layer.path, tensor.name))
@@ -51,13 +52,13 @@ impl CostModel {
             let reason = format!(
                 "the cost is another network's, which has no tensor `{missing}`; record it of this one, with `cost`"
             );
-            return Err(Error::Slimming { reason });
+            return Err(Error::Selection(SelectionError::Slimming { reason }));
         }
         if let Some(stranger) = uses.keys().find(|path| !known.contains(*path)) {
             let reason = format!(
                 "the cost is another network's, which has the tensor `{stranger}`; record it of this one, with `cost`"
             );
-            return Err(Error::Slimming { reason });
+            return Err(Error::Selection(SelectionError::Slimming { reason }));
         }
         Ok(Self::new(graph, |path| uses.get(path).copied().unwrap_or(0)))
     }
@@ -86,7 +87,7 @@ impl CostModel {
         Self { layers }
     }
 
-    /// What each layer costs when so many channels are left of each axis of the network.
+    /// The cost of each layer, given the number of channels left on each axis of the network.
     pub(super) fn of_layers(&self, left: &[usize]) -> Vec<u64> {
         (0..self.layers.len()).map(|layer| self.of_layer(layer, left)).collect()
     }

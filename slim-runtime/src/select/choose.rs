@@ -1,5 +1,5 @@
-//! Which classes of channels stay: group by group, in the order of their scores, as far as the
-//! bounds allow.
+//! Chooses which channel groups stay: within each ranking group in the order of their scores, as
+//! far as the bounds allow.
 
 use std::rc::Rc;
 
@@ -9,35 +9,40 @@ use super::ranking_groups::{self, RankingGroup};
 use super::round::round;
 use super::scores::Scores;
 use crate::analysis::{Graph, Masking};
+use crate::error::SelectionError;
 use crate::graph::KeepReason;
 use crate::slimming::{Rule, Slimming, Target};
 use crate::{Error, Result};
 
-/// What was chosen.
+/// The result of a selection. A class is a channel group.
 pub(super) struct Choice {
-    /// That of the channels that compete over the whole network.
+    /// The threshold of the channels that compete over the whole network.
     pub(super) threshold: Option<f64>,
-    /// By class: whether it stays.
+    /// Per class: whether it stays.
     pub(super) keep: Vec<bool>,
-    /// By class: whether the target alone would have it go.
+    /// Per class: whether the target alone would remove it.
     pub(super) unwanted: Vec<bool>,
-    /// By class: the bound that is why it stays although it is unwanted, or goes although it is
-    /// not.
+    /// Per class: the bound that keeps it although the target would remove it, or that removes it
+    /// although the target would keep it.
     pub(super) bound: Vec<Option<Rule>>,
-    /// By class: why it must stay.
+    /// Per class: why it must stay.
     pub(super) held: Vec<Option<Rc<KeepReason>>>,
-    /// By class: whether something ranks it.
+    /// Per class: whether any layer scores it.
     pub(super) scored: Vec<bool>,
-    /// By class: the threshold that it was compared with.
+    /// Per class: the threshold that it was compared with.
     pub(super) compared: Vec<Option<f64>>,
-    /// By layer: the axis that is ranked, and the threshold where it is not that of the whole
-    /// network.
+    /// Per layer: the axis that is ranked, and its threshold unless that is the threshold of the
+    /// whole network.
     pub(super) ranked: Vec<Option<(usize, Option<f64>)>>,
 }
 
 /// # Errors
-/// [`Error::NothingToPrune`], [`Error::NoRanking`], [`Error::NoLayer`], [`Error::OutOfReach`],
-/// [`Error::Slimming`] for the cost of another network.
+/// [`SelectionError::NothingToPrune`](crate::error::SelectionError::NothingToPrune),
+/// [`SelectionError::NoRanking`](crate::error::SelectionError::NoRanking),
+/// [`SelectionError::NoLayer`](crate::error::SelectionError::NoLayer),
+/// [`SelectionError::OutOfReach`](crate::error::SelectionError::OutOfReach),
+/// [`SelectionError::Slimming`](crate::error::SelectionError::Slimming) for the cost of another
+/// network.
 pub(super) fn choose(graph: &Graph, scores: &Scores, slimming: &Slimming) -> Result<Choice> {
     let held = ranking_groups::held(graph, slimming)?;
     let costs = match &slimming.target {
@@ -48,7 +53,9 @@ pub(super) fn choose(graph: &Graph, scores: &Scores, slimming: &Slimming) -> Res
     let constraints = ConstraintIndex::new(graph, &slimming.bounds, costs);
     let groups = ranking_groups::ranking_groups(&constraints, scores, &held, slimming)?;
     if groups.iter().all(|group| group.order.is_empty()) {
-        return Err(Error::NothingToPrune { reason: why_nothing(slimming, scores, &held) });
+        return Err(Error::Selection(SelectionError::NothingToPrune {
+            reason: why_nothing(slimming, scores, &held),
+        }));
     }
     refuse_level(graph, scores, &groups, slimming)?;
 
@@ -85,13 +92,13 @@ pub(super) fn choose(graph: &Graph, scores: &Scores, slimming: &Slimming) -> Res
     Ok(Choice { threshold, keep: walk.keep, unwanted, bound, held, scored, compared, ranked })
 }
 
-/// A selection under way.
+/// A selection in progress.
 struct Selection<'a, 'g> {
     constraints: &'a ConstraintIndex<'g>,
     scores: &'a Scores,
     slimming: &'a Slimming,
     may_go: Vec<bool>,
-    /// What the network costs before.
+    /// The cost of the whole network before anything is removed.
     whole: u64,
     walk: GreedyState,
     unwanted: Vec<bool>,
@@ -99,7 +106,8 @@ struct Selection<'a, 'g> {
 }
 
 impl Selection<'_, '_> {
-    /// Removes the channels of a group that its target does not want. Returns its threshold.
+    /// Removes the channel groups of a ranking group that its target does not want. Returns the
+    /// threshold.
     fn cut(&mut self, group: &RankingGroup) -> Result<Option<f64>> {
         let score = |class: &usize| self.scores.by_class[*class].unwrap_or_default();
         let not_above =
@@ -107,7 +115,8 @@ impl Selection<'_, '_> {
         let (count, threshold) = match *group.target {
             _ if group.order.is_empty() => return Ok(None),
             Target::Ratio(0.) => return Ok(None),
-            // The product is truncated as in the reference; just below 1 it can round up to N.
+            // The product is truncated as in the reference. For a ratio just below 1 it can round
+            // up to N.
             Target::Ratio(ratio) => {
                 let entries = group.ranked.len();
                 let threshold = group.ranked[((entries as f64 * ratio) as usize).min(entries - 1)];
@@ -128,8 +137,8 @@ impl Selection<'_, '_> {
         Ok(threshold)
     }
 
-    /// How many classes have to be unwanted, in their order, for a measure of what is left to come
-    /// down to `most`; and the score of the last.
+    /// Returns the least number of classes, taken in the ranking group's order, that must be
+    /// unwanted to bring `measure` down to `most`, and the score of the last of them.
     fn fewest(
         &self,
         group: &RankingGroup,
@@ -140,15 +149,17 @@ impl Selection<'_, '_> {
             None => self.fewest_by_steps(group, &measure, most),
             Some(_) => self.fewest_rounded(group, &measure, most),
         };
-        let count = count.map_err(|least| Error::OutOfReach {
-            target: group.target.to_string(),
-            most,
-            least,
+        let count = count.map_err(|least| {
+            Error::Selection(SelectionError::OutOfReach {
+                target: group.target.to_string(),
+                most,
+                least,
+            })
         })?;
         Ok((count, count.checked_sub(1).and_then(|last| self.scores.by_class[group.order[last]])))
     }
 
-    /// Step by step, with what is left updated by each.
+    /// Steps through the classes and updates the measure after each.
     fn fewest_by_steps(
         &self,
         group: &RankingGroup,
@@ -160,13 +171,13 @@ impl Selection<'_, '_> {
             if measure(&walk) <= most {
                 return Ok(count);
             }
-            // A class that a bound keeps is passed over.
+            // If a bound keeps the class, the next class is tried.
             let _ = walk.remove(self.constraints, class);
         }
         if measure(&walk) <= most { Ok(group.order.len()) } else { Err(measure(&walk)) }
     }
 
-    /// By bisection, since what rounding leaves is known only when it is done.
+    /// Bisects, because the measure after rounding is known only once rounding is done.
     fn fewest_rounded(
         &self,
         group: &RankingGroup,
@@ -196,8 +207,8 @@ impl Selection<'_, '_> {
         Ok(enough)
     }
 
-    /// How many scored channels are left: of the whole network, or else of the layer of the group
-    /// that has the most.
+    /// The number of scored channels left: in the whole network for the global ranking group,
+    /// otherwise in the group's layer that has the most.
     fn channels_of(&self, group: &RankingGroup, walk: &GreedyState) -> u64 {
         let layers = group.layers.iter().map(|&layer| &self.scores.layers[layer]);
         let left =
@@ -221,8 +232,9 @@ impl Selection<'_, '_> {
 }
 
 /// # Errors
-/// [`Error::NoRanking`] when the channels of a group cannot be told apart. A layer by itself may
-/// have nothing but zeros, which say that all of it can go.
+/// [`SelectionError::NoRanking`](crate::error::SelectionError::NoRanking) when all channels of a
+/// ranking group have the same score. A layer that is ranked by itself may score only zeros: then
+/// all of its channels can go.
 fn refuse_level(
     graph: &Graph,
     scores: &Scores,
@@ -238,7 +250,11 @@ fn refuse_level(
     let Some(group) = groups.iter().filter(asks).find(level) else { return Ok(()) };
     let layer =
         (!group.is_global).then(|| graph.layers[scores.layers[group.layers[0]].layer].path.clone());
-    Err(Error::NoRanking { score: group.ranked[0], criterion: slimming.criterion.name(), layer })
+    Err(Error::Selection(SelectionError::NoRanking {
+        score: group.ranked[0],
+        criterion: slimming.criterion.name(),
+        layer,
+    }))
 }
 
 fn why_nothing(slimming: &Slimming, scores: &Scores, held: &[Option<Rc<KeepReason>>]) -> String {

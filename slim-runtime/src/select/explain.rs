@@ -3,6 +3,7 @@
 use super::choose::{self, Choice};
 use super::scores::Scores;
 use crate::analysis::Graph;
+use crate::error::SelectionError;
 use crate::graph::{AxisRole, KeepReason, LayerNode};
 use crate::plan::OWN;
 use crate::select::{ChannelDecision, Explanation, Reason};
@@ -10,7 +11,7 @@ use crate::slimming::Slimming;
 use crate::{Error, Result};
 
 /// # Errors
-/// [`Error::NoLayer`], those of planning.
+/// [`SelectionError::NoLayer`](crate::error::SelectionError::NoLayer), and the errors of planning.
 pub(crate) fn explain(graph: &Graph, slimming: &Slimming, path: &str) -> Result<Explanation> {
     slimming.check()?;
     let Some(index) =
@@ -22,7 +23,7 @@ pub(crate) fn explain(graph: &Graph, slimming: &Slimming, path: &str) -> Result<
             .filter(|layer| !layer.axes.is_empty())
             .map(|layer| layer.path.clone())
             .collect();
-        return Err(Error::NoLayer { pattern: path.to_owned(), known });
+        return Err(Error::Selection(SelectionError::NoLayer { pattern: path.to_owned(), known }));
     };
     let scores = Scores::read(graph, slimming)?;
     let choice = choose::choose(graph, &scores, slimming)?;
@@ -48,7 +49,7 @@ pub(crate) fn explain(graph: &Graph, slimming: &Slimming, path: &str) -> Result<
     })
 }
 
-/// Where `forward` applies the layer that keeps channels.
+/// Where `forward` applies the layer that keeps the channels.
 fn source_of(graph: &Graph, hold: &KeepReason) -> Option<String> {
     let (KeepReason::Ungated { by }
     | KeepReason::Mixed { by }
@@ -60,7 +61,8 @@ fn source_of(graph: &Graph, hold: &KeepReason) -> Option<String> {
     graph.layers.iter().find(|layer| layer.path == *by)?.source()
 }
 
-/// What a layer gives or scales; of one that does neither, what it reads.
+/// The axis that the layer is ranked by; else its output, pass-through or input axis; else its
+/// first.
 fn own_axis(layer: &LayerNode) -> usize {
     let ranked = layer.ranked.as_ref().map(|ranked| ranked.axis);
     let named =
@@ -68,8 +70,8 @@ fn own_axis(layer: &LayerNode) -> usize {
     ranked.or_else(named).unwrap_or(0)
 }
 
-/// For each of the classes, the channels of other layers that stay or go with it: those that layers
-/// make or scale.
+/// For each class of `classes`, the channels of other layers in the same class, on axes that those
+/// layers make or scale.
 fn together(graph: &Graph, classes: &[usize], this: usize) -> Vec<Vec<String>> {
     let mut found = vec![Vec::new(); graph.class.len()];
     for layer in

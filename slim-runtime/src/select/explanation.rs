@@ -1,4 +1,4 @@
-//! Why each channel of a layer stays or goes, for a person to read.
+//! Why each channel of a layer stays or goes, as a report.
 
 use std::fmt;
 
@@ -16,11 +16,11 @@ use crate::table::{STYLE, number};
 pub struct Explanation {
     /// Field path of the layer.
     pub path: String,
-    /// Where `forward` applies it: file, line and column; `None` where the wiring is not read from
-    /// `forward`.
+    /// Where `forward` applies the layer: file, line and column; `None` if the wiring is not read
+    /// from `forward`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
-    /// Name of the axis whose channels these are: what the layer makes or scales.
+    /// Name of the axis that the channels are on: the one that the layer makes or scales.
     pub axis: String,
     /// Name of the [`Criterion`](crate::criterion::Criterion) that scores.
     pub criterion: String,
@@ -28,27 +28,27 @@ pub struct Explanation {
     pub channels: Vec<ChannelDecision>,
 }
 
-/// What becomes of a channel.
+/// The decision on one channel.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ChannelDecision {
-    /// Its position in the layer.
+    /// The position of the channel in the layer.
     pub position: usize,
-    /// Its score, joined with those of the channels that stay or go together with it; `None` where
-    /// nothing scores it.
+    /// The score of the channel, combined with the scores of the channels that stay or go together
+    /// with it; `None` if no layer scores it.
     pub score: Option<f64>,
-    /// The score above which it stays; `None` where nothing was to be removed of those that it
-    /// competes with.
+    /// The score above which the channel stays; `None` if the channel is held, or if the target
+    /// removes nothing from its ranking group.
     pub threshold: Option<f64>,
-    /// Whether it stays.
+    /// Whether the channel stays.
     pub stays: bool,
-    /// Why.
+    /// Why the channel stays or goes.
     pub reason: Reason,
-    /// Where `forward` does what keeps it: file, line and column; `None` where the wiring is not
-    /// read from `forward`.
+    /// Where `forward` applies the layer that keeps the channel: file, line and column; `None` if
+    /// no layer keeps it, or if the wiring is not read from `forward`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_at: Option<String>,
-    /// Channels of other layers that stay or go together with it: `layer1.0.bn2[3]`.
+    /// Channels of other layers that stay or go together with the channel: `layer1.0.bn2[3]`.
     pub together: Vec<String>,
 }
 
@@ -57,19 +57,19 @@ pub struct ChannelDecision {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Reason {
-    /// Its score is above the threshold, or not; of equal scores at the threshold of a number or a
-    /// budget, the first stay.
+    /// The score of the channel is above the threshold, or not. If several scores equal the
+    /// threshold of a top-k or a budget, the first channels stay.
     Score,
-    /// It may not go.
+    /// The channel must stay.
     Held(KeepReason),
-    /// A bound has it stay although the target would have it go, or has it go although the target
-    /// would have it stay.
+    /// A bound keeps the channel although the target would remove it, or removes it although the
+    /// target would keep it.
     Bound(Rule),
-    /// Nothing ranks it.
+    /// No layer ranks the channel.
     Unranked,
 }
 
-/// How many of the channels that stay or go together a line names.
+/// How many of the channels that stay or go together are named in a row.
 const MOST_NAMES: usize = 3;
 
 impl fmt::Display for Explanation {

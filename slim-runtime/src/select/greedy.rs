@@ -1,43 +1,43 @@
-//! A network that loses its channels one class after the other, with what is left of every layer,
-//! and what it costs, kept up to date.
+//! Greedy removal of one channel group after the other, with the widths of all layers and the cost
+//! of the network kept up to date.
 
 use super::budget::CostModel;
 use crate::analysis::Graph;
 use crate::graph::AxisRole;
 use crate::slimming::{Bounds, Rule};
 
-/// What never changes on the way.
+/// The constant inputs of the removal. A class is a channel group.
 pub(super) struct ConstraintIndex<'g> {
     pub(super) graph: &'g Graph,
     pub(super) axes: Vec<AxisBounds>,
-    /// By layer: its first axis among them.
+    /// Per layer: the position of its first axis in `axes`.
     first_axis: Vec<usize>,
-    /// The axis of each channel, class by class, those of one layer in a row.
+    /// The axis of each channel, sorted by class; the axes of one layer are contiguous.
     axis_of: Vec<u32>,
-    /// By class: where its channels begin among them; one more for the end.
+    /// Per class: where its channels begin in `axis_of`, with one more entry for the end.
     begin: Vec<usize>,
     costs: Option<CostModel>,
 }
 
-/// One list of channels of one layer.
+/// The bounds on one axis of one layer.
 pub(super) struct AxisBounds {
     pub(super) layer: usize,
     pub(super) axis: usize,
     pub(super) width: usize,
-    /// The fewest channels that stay, and why not fewer.
+    /// The least number of channels that stay, and the rule that demands it.
     pub(super) least: (usize, Rule),
-    /// Whether it is what the layer makes or scales, and so what bounds are said of.
+    /// Whether the layer makes or scales these channels, so that bounds apply to them.
     pub(super) is_layers: bool,
 }
 
-/// How far the walk has come.
+/// The current state of the removal.
 #[derive(Clone)]
 pub(super) struct GreedyState {
-    /// By class: whether it stays.
+    /// Per class: whether it stays.
     pub(super) keep: Vec<bool>,
-    /// By axis: how many channels are left.
+    /// Per axis: how many channels are left.
     pub(super) left: Vec<usize>,
-    /// What the layers cost, each and in total.
+    /// The cost of each layer; `cost` is their sum.
     layer_costs: Vec<u64>,
     pub(super) cost: u64,
 }
@@ -71,7 +71,7 @@ impl<'g> ConstraintIndex<'g> {
         &self.axis_of[self.begin[class]..self.begin[class + 1]]
     }
 
-    /// The start, where nothing is gone.
+    /// The initial state: nothing is removed.
     pub(super) fn start(&self) -> GreedyState {
         let left: Vec<_> = self.axes.iter().map(|axis| axis.width).collect();
         let layer_costs: Vec<_> =
@@ -84,19 +84,19 @@ impl<'g> ConstraintIndex<'g> {
         }
     }
 
-    /// An axis of a layer among those of the network.
+    /// The position in `axes` of an axis of a layer.
     pub(super) fn axis(&self, layer: usize, axis: usize) -> usize {
         self.first_axis[layer] + axis
     }
 
-    /// The classes of an axis's channels, in order.
+    /// The class of each channel of an axis, in order.
     pub(super) fn classes(&self, axis: usize) -> impl Iterator<Item = usize> {
         let AxisBounds { layer, axis, .. } = self.axes[axis];
         self.graph.layers[layer].axes[axis].ids.iter().map(|&id| self.graph.class(id))
     }
 }
 
-/// All channels of all axes, sorted by class: their axes, and where each class begins.
+/// All channels of all axes, sorted by class: the axis of each, and where each class begins.
 fn by_class(graph: &Graph) -> (Vec<u32>, Vec<usize>) {
     let lists = || graph.layers.iter().flat_map(|layer| &layer.axes).map(|axis| &axis.ids);
     let mut begin = vec![0; graph.class.len() + 1];
@@ -116,7 +116,7 @@ fn by_class(graph: &Graph) -> (Vec<u32>, Vec<usize>) {
 }
 
 impl GreedyState {
-    /// Removes a class, unless that would leave some layer with fewer channels than a bound allows.
+    /// Removes a class, unless a layer would have fewer channels than a bound allows.
     pub(super) fn remove(
         &mut self,
         constraints: &ConstraintIndex,
@@ -136,7 +136,7 @@ impl GreedyState {
         Ok(())
     }
 
-    /// Takes a class back.
+    /// Restores a class.
     pub(super) fn restore(&mut self, constraints: &ConstraintIndex, class: usize) {
         constraints.axes_of(class).iter().for_each(|&axis| self.left[axis as usize] += 1);
         self.keep[class] = true;
@@ -148,7 +148,7 @@ impl GreedyState {
         let mut layers =
             constraints.axes_of(class).iter().map(|&axis| constraints.axes[axis as usize].layer);
         let mut before = None;
-        // Those of one layer are in a row.
+        // The axes of one layer are contiguous.
         for layer in layers.by_ref().filter(|&layer| before.replace(layer) != Some(layer)) {
             let cost = costs.of_layer(layer, &self.left);
             self.cost = self.cost.saturating_sub(self.layer_costs[layer]).saturating_add(cost);

@@ -1,4 +1,4 @@
-//! From a model to a plan: trace, score, choose. Nothing here changes the model.
+//! From a model to a plan: trace, score, choose. The model does not change.
 
 mod budget;
 mod choose;
@@ -88,7 +88,7 @@ fn layer_plan(
     }
 }
 
-/// The dimensions of a layer's tensor, by the names of their axes.
+/// The dimensions of a layer's tensor, named by their axes.
 fn dims(layer: &LayerNode, tensor: &TensorNode) -> Vec<Dim> {
     let dim = |(size, axis): (i64, &Option<usize>)| {
         axis.map_or(Dim::Size(size), |axis| Dim::Axis(layer.axes[axis].name.to_string()))

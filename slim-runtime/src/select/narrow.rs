@@ -1,7 +1,8 @@
-//! From the widths of a slimmed network to a plan that makes a dense one as wide.
+//! Makes a plan that narrows a dense network to the widths of a slimmed one.
 
 use super::choose::Choice;
 use crate::analysis::{Graph, Masking};
+use crate::error::PlanError;
 use crate::graph::{LayerKind, LayerNode, State};
 use crate::plan::{Cfg, Plan, Stage};
 use crate::slimming::Slimming;
@@ -10,11 +11,14 @@ use crate::{Error, Result};
 /// Keeps the first channels of each batch norm.
 ///
 /// # Errors
-/// [`Error::Cfg`] when a width is below 1; [`Error::CfgMismatch`] when the cfg has other entries
-/// than the network, when one stream would keep two widths, or when a split, a shuffle or a
-/// selection is among what is narrowed.
+/// [`ArgumentError::Cfg`](crate::error::ArgumentError::Cfg) when a width is below 1;
+/// [`PlanError::CfgMismatch`](crate::error::PlanError::CfgMismatch) when the entries of the cfg do
+/// not match the network, when one stream would keep two widths, or when a split, a shuffle or a
+/// selection would be narrowed.
 pub(crate) fn plan_for(graph: &Graph, cfg: &Cfg) -> Result<Plan> {
-    let error = |difference: String| Error::CfgMismatch { cfg: cfg.to_string(), difference };
+    let error = |difference: String| {
+        Error::Plan(PlanError::CfgMismatch { cfg: cfg.to_string(), difference })
+    };
     cfg.check()?;
     let mut stages = cfg.stages().iter();
     let mut keep: Vec<Option<bool>> = vec![None; graph.class.len()];
@@ -59,11 +63,13 @@ pub(crate) fn plan_for(graph: &Graph, cfg: &Cfg) -> Result<Plan> {
         compared: vec![None; graph.class.len()],
         ranked: ranked.map(|ranked| Some((ranked?.axis, None))).collect(),
     };
-    // By weights more may have gone than by γ, and a cfg does not say by which it was.
+    // Ranked by weights, more channels may have been removed than by γ, and a cfg does not record
+    // which criterion was used. So the plan uses the masking that allows more.
     Ok(super::plan_of(graph, Slimming::ratio(0.).masking(Masking::Parameters), &choice))
 }
 
-/// Whether what a layer does to channels that are removed is neither in its tensors nor in widths.
+/// Whether a layer knows removed channels by number, which neither its tensors nor the widths
+/// record.
 fn goes_by_number(graph: &Graph, layer: &LayerNode, keep: &[bool]) -> bool {
     let loses = |axis: usize| layer.axes[axis].ids.iter().any(|&id| !keep[graph.class(id)]);
     let numbers = layer
@@ -77,7 +83,7 @@ fn is_entry(layer: &LayerNode) -> bool {
     layer.kind.is_cfg_entry(layer.tensors.iter().map(|tensor| tensor.tied.is_some()))
 }
 
-/// Channels that must stay count first; of the others, those in front.
+/// Counts the channels that must stay first, then keeps the foremost of the others.
 fn narrow(
     graph: &Graph,
     layer: &LayerNode,
@@ -91,7 +97,7 @@ fn narrow(
         .unwrap_or_default();
     let known = |class: &usize| keep[*class].or(graph.held[*class].as_ref().map(|_| true));
     let staying = classes.iter().filter(|class| known(class) == Some(true)).count() as i64;
-    // A class may be there several times: in each group, or at each position of a flatten.
+    // A class can occur several times: in each group, or at each position of a flatten.
     let mut open: Vec<(usize, i64)> = Vec::new();
     for &class in classes.iter().filter(|class| known(class).is_none()) {
         match open.iter_mut().find(|(found, _)| *found == class) {

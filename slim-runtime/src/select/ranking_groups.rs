@@ -1,4 +1,4 @@
-//! Which channels compete with each other, and for what.
+//! Ranking groups: which channels compete with each other, and for which target.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -8,25 +8,26 @@ use std::rc::Rc;
 use super::greedy::ConstraintIndex;
 use super::scores::Scores;
 use crate::analysis::{Graph, UnionFind};
+use crate::error::SelectionError;
 use crate::graph::{AxisRole, KeepReason, LayerNode};
 use crate::slimming::{Scope, Slimming, Target, check};
 use crate::{Error, Result};
 
-/// Channels of which the least important go until a target is met.
+/// A ranking group: the least important of its channels go until its target is met.
 pub(super) struct RankingGroup<'s> {
     pub(super) target: &'s Target,
-    /// Whether it is what no other group has, of the whole network.
+    /// Whether it spans the whole network, less the layers that have a target of their own.
     pub(super) is_global: bool,
     /// The scored layers, as positions in [`Scores::layers`].
     pub(super) layers: Vec<usize>,
-    /// The classes that may go, those with the smallest scores first and of equal ones the last in
-    /// the data flow.
+    /// The classes (channel groups) that may go, in ascending order of score. Of equal scores, the
+    /// last in the data flow comes first.
     pub(super) order: Vec<usize>,
-    /// The scores of all entries of these classes, ascending.
+    /// The scores of all channels of these classes, ascending.
     pub(super) ranked: Vec<f64>,
 }
 
-/// By class: why it must stay, be it for the network's sake or because `keep` says so.
+/// Per class: why it must stay, because of the network itself or because of `keep`.
 pub(super) fn held(graph: &Graph, slimming: &Slimming) -> Result<Vec<Option<Rc<KeepReason>>>> {
     let mut held = graph.held.clone();
     for pattern in &slimming.keep {
@@ -40,28 +41,31 @@ pub(super) fn held(graph: &Graph, slimming: &Slimming) -> Result<Vec<Option<Rc<K
     Ok(held)
 }
 
-/// The layers that a pattern means.
+/// The layers that a pattern matches.
 ///
 /// # Errors
-/// [`Error::NoLayer`] when there are none.
+/// [`SelectionError::NoLayer`](crate::error::SelectionError::NoLayer) when it matches none.
 fn matching<'g>(graph: &'g Graph, pattern: &str) -> Result<Vec<&'g LayerNode>> {
     let parsed = check::parse(pattern)?;
     let layers: Vec<_> = graph.layers.iter().filter(|layer| parsed.matches(&layer.path)).collect();
     if layers.is_empty() {
         let known = graph.layers.iter().map(|layer| layer.path.clone()).collect();
-        return Err(Error::NoLayer { pattern: pattern.to_owned(), known });
+        return Err(Error::Selection(SelectionError::NoLayer {
+            pattern: pattern.to_owned(),
+            known,
+        }));
     }
     Ok(layers)
 }
 
-/// The classes of what a layer gives or scales.
+/// The classes on the axes that a layer makes or passes on.
 fn given<'g>(graph: &'g Graph, layer: &'g LayerNode) -> impl Iterator<Item = usize> + 'g {
     let axes = layer.axes.iter().filter(|axis| axis.role != AxisRole::Read);
     axes.flat_map(|axis| axis.ids.iter().map(|&id| graph.class(id)))
 }
 
 /// # Errors
-/// [`Error::NoLayer`].
+/// [`SelectionError::NoLayer`](crate::error::SelectionError::NoLayer).
 pub(super) fn ranking_groups<'s>(
     constraints: &ConstraintIndex,
     scores: &Scores,
@@ -75,7 +79,7 @@ pub(super) fn ranking_groups<'s>(
     if slimming.layers.is_empty() && slimming.scope == Scope::Global {
         return Ok(vec![group(&slimming.target, true, (0..scores.layers.len()).collect())]);
     }
-    // By class: which target of its own it has.
+    // Per class: the index of its own target in `slimming.layers`.
     let mut own: HashMap<usize, usize> = HashMap::new();
     for (index, (pattern, _)) in slimming.layers.iter().enumerate() {
         for layer in matching(constraints.graph, pattern)? {
@@ -102,7 +106,7 @@ pub(super) fn ranking_groups<'s>(
     Ok(groups)
 }
 
-/// Scored layers whose channels stay or go together, in the order of the data flow.
+/// Sets of scored layers whose channels stay or go together, in the order of the data flow.
 fn coupled_layers(scores: &Scores, held: &[Option<Rc<KeepReason>>]) -> Vec<Vec<usize>> {
     let mut together = UnionFind::new(scores.layers.len());
     let mut first: Vec<Option<u32>> = vec![None; held.len()];
@@ -121,8 +125,8 @@ fn coupled_layers(scores: &Scores, held: &[Option<Rc<KeepReason>>]) -> Vec<Vec<u
     groups
 }
 
-/// How many scored channels of a group each class has: zero between
-/// calls, so that many groups are made as fast as one.
+/// Per class: the number of its scored channels in the current ranking group. All zero between
+/// calls, so that it is allocated only once for all groups.
 struct Tally(Vec<u32>);
 
 impl<'s> RankingGroup<'s> {
@@ -135,8 +139,8 @@ impl<'s> RankingGroup<'s> {
         tally: &mut Tally,
     ) -> Self {
         let Tally(members) = tally;
-        // The score of each class, as an integer of the same order, and how far in front in the
-        // data flow it is.
+        // Per class: its score as an order-preserving integer, and its position in the data flow,
+        // reversed.
         let mut ascending = Vec::new();
         for &class in layers.iter().flat_map(|&layer| &scores.layers[layer].classes) {
             let Some(score) = scores.by_class[class].filter(|_| held[class].is_none()) else {
@@ -157,13 +161,14 @@ impl<'s> RankingGroup<'s> {
         Self { target, is_global, layers, order, ranked }
     }
 
-    /// Whether nothing tells its channels apart.
+    /// Whether all of its channels have the same score.
     pub(super) fn is_level(&self) -> bool {
         self.order.len() > 1 && self.ranked.first() == self.ranked.last()
     }
 }
 
-/// Integers compare as [`f64::total_cmp`] does, and faster where there are many.
+/// Maps a score to an integer with the order of [`f64::total_cmp`]. Sorting many integers is
+/// faster.
 fn in_total_order(score: f64) -> i64 {
     let bits = score.to_bits().cast_signed();
     bits ^ ((bits >> 63).cast_unsigned() >> 1).cast_signed()

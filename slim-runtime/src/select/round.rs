@@ -1,11 +1,11 @@
-//! Numbers of channels that are multiples.
+//! Rounds the widths of layers to multiples.
 
 use super::greedy::{ConstraintIndex, GreedyState};
 use super::scores::Scores;
 use crate::slimming::{Direction, Rounding};
 
-/// Makes the number of channels of every layer that has lost some a multiple. Returns the classes
-/// whose fate that changed.
+/// Rounds the width of every layer that has lost channels to a multiple. Returns the classes
+/// (channel groups) that this removed or restored.
 pub(super) fn round(
     constraints: &ConstraintIndex,
     walk: &mut GreedyState,
@@ -27,7 +27,8 @@ pub(super) fn round(
             }
         }
     }
-    // Raising one layer may raise another with it, and nothing is ever lowered again, so this ends.
+    // Raising one layer may raise another one too, but no layer is lowered from here on, so this
+    // ends.
     while let Some(&axis) = axes.iter().find(|&&axis| !is_round(walk, axis)) {
         while !is_round(walk, axis) {
             let removed = constraints.classes(axis).filter(|&class| !walk.keep[class]);
@@ -42,7 +43,8 @@ pub(super) fn round(
     (0..before.len()).filter(|&class| before[class] != walk.keep[class]).collect()
 }
 
-/// Removes the least important channels of an axis until it is round, or none.
+/// Removes the least important channels of an axis until its width is round. If that fails,
+/// restores all of them.
 fn lower(
     constraints: &ConstraintIndex,
     walk: &mut GreedyState,

@@ -1,18 +1,20 @@
-//! The score of every channel, read from the device in one go.
+//! The score of every channel, read from the device in one transfer.
 
 use tch::{Kind, Tensor};
 
 use crate::analysis::Graph;
+use crate::error::SelectionError;
 use crate::graph::{KeepReason, LayerNode, Ranked};
 use crate::slimming::criterion::{Candidate, LayerScores, Normalisation};
 use crate::slimming::{Coupling, Slimming};
 use crate::{Error, Result};
 
-/// How important the channels are.
+/// The scores of all channels.
 pub(super) struct Scores {
-    /// By class: its score, made of those of its channels; `None` where nothing scores it.
+    /// Per class (channel group): its score, combined from the scores of its channels; `None` if no
+    /// layer scores it.
     pub(super) by_class: Vec<Option<f64>>,
-    /// What is scored, in the order of the data flow.
+    /// The scored layers, in the order of the data flow.
     pub(super) layers: Vec<ScoredLayer>,
 }
 
@@ -28,7 +30,7 @@ pub(super) struct ScoredLayer {
 
 impl Scores {
     /// # Errors
-    /// [`Error::NonFinite`], [`Error::Scores`], [`Error::Torch`], those of the criterion.
+    /// [`SelectionError::NonFinite`](crate::error::SelectionError::NonFinite), [`SelectionError::Scores`](crate::error::SelectionError::Scores), [`Error::Torch`], and the errors of the criterion.
     pub(super) fn read(graph: &Graph, slimming: &Slimming) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
         let mut scored = Vec::new();
@@ -36,7 +38,7 @@ impl Scores {
             let Some(ranked) = layer.ranked.as_ref().filter(|ranked| ranked.first) else {
                 continue;
             };
-            // What makes the model's output has nothing to choose.
+            // All channels of a layer that makes the model's output must stay.
             let is_output = |&id: &u32| {
                 matches!(graph.held[graph.class(id)].as_deref(), Some(KeepReason::Output))
             };
@@ -48,12 +50,12 @@ impl Scores {
             if scores.size() != [candidate.channels() as i64] {
                 let (path, channels, found) =
                     (layer.path.clone(), candidate.channels(), scores.size());
-                return Err(Error::Scores {
+                return Err(Error::Selection(SelectionError::Scores {
                     criterion: slimming.criterion.name(),
                     path,
                     channels,
                     found,
-                });
+                }));
             }
             scored.push((index, ranked, scores));
         }
@@ -82,7 +84,7 @@ impl Scores {
     }
 }
 
-/// What the criterion says of each channel by itself.
+/// The criterion's score of each channel by itself.
 ///
 /// # Errors
 /// Those of [`Scores::read`].
@@ -99,11 +101,12 @@ pub(crate) fn of_layers(graph: &Graph, slimming: &Slimming) -> Result<Vec<LayerS
     Ok(Scores::read(graph, slimming)?.layers.into_iter().map(layer).collect())
 }
 
-/// All scores one after the other, exactly: every float kind fits into a double.
+/// All scores in one list, without loss: every float kind fits into a double.
 fn fetch<'a>(scores: impl Iterator<Item = &'a Tensor>) -> Result<Vec<f64>, tch::TchError> {
     let scores: Vec<_> = scores.collect();
     let Some(first) = scores.first() else { return Ok(Vec::new()) };
-    // One transfer for a model of one kind on one device, the usual case; the others come to it.
+    // One transfer if the whole model has one kind and one device, as is usual. Otherwise all
+    // scores move to the device of the first.
     let options = (first.kind(), first.device());
     let gathered = match scores.iter().all(|scores| (scores.kind(), scores.device()) == options) {
         true => Tensor::f_cat(&scores, 0)?,
@@ -121,10 +124,15 @@ fn finite(layer: &LayerNode, ranked: &Ranked, channel: usize, value: f64) -> Res
         return Ok(value);
     }
     let tensor = layer.tensors[ranked.tensor].name.to_owned();
-    Err(Error::NonFinite { path: layer.path.clone(), tensor, channel, value })
+    Err(Error::Selection(SelectionError::NonFinite {
+        path: layer.path.clone(),
+        tensor,
+        channel,
+        value,
+    }))
 }
 
-/// A layer whose scores are all zero stays as it is.
+/// Divides the scores of a layer by their norm. Scores that are all zero stay as they are.
 fn normalised(scores: Vec<f64>, normalisation: Normalisation) -> Vec<f64> {
     let by = match normalisation {
         Normalisation::None => return scores,

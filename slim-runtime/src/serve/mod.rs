@@ -1,4 +1,4 @@
-//! Running a slimmed network: deploying it, exporting it, measuring how fast it is.
+//! Serving: deploying a slimmed network, exporting it, and measuring how fast it is.
 
 pub(crate) mod benchmark;
 pub(crate) mod deploy;

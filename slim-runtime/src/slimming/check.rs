@@ -1,17 +1,20 @@
-//! Which slimmings cannot be.
+//! Validates a slimming.
 
 use super::{Pattern, Rounding, Scope, Slimming, Target};
+use crate::error::{ArgumentError, SelectionError};
 use crate::{Activation, Error, Result};
 
 impl Slimming {
     /// # Errors
-    /// [`Error::Ratio`], [`Error::Activation`], [`Error::Slimming`].
+    /// [`ArgumentError::Ratio`](crate::error::ArgumentError::Ratio),
+    /// [`ArgumentError::Activation`](crate::error::ArgumentError::Activation),
+    /// [`SelectionError::Slimming`](crate::error::SelectionError::Slimming).
     pub(crate) fn check(&self) -> Result<()> {
         self.target.check()?;
         if let Some(Err(parameter)) =
             self.absorb.and_then(|absorb| absorb.after).map(Activation::check)
         {
-            return Err(Error::Activation(parameter));
+            return Err(Error::Argument(ArgumentError::Activation(parameter)));
         }
         let budget = |target: &Target| matches!(target, Target::Params(_) | Target::Macs { .. });
         if self.scope == Scope::Local && budget(&self.target) {
@@ -44,7 +47,8 @@ impl Slimming {
 }
 
 /// # Errors
-/// [`Error::Slimming`] when it is no pattern.
+/// [`SelectionError::Slimming`](crate::error::SelectionError::Slimming) when the pattern does not
+/// parse.
 pub(crate) fn parse(pattern: &str) -> Result<Pattern> {
     pattern.parse().map_err(|reason| {
         refused(
@@ -55,13 +59,15 @@ pub(crate) fn parse(pattern: &str) -> Result<Pattern> {
 }
 
 fn refused(rule: impl Into<String>, fix: &str) -> Error {
-    Error::Slimming { reason: format!("{}; {fix}", rule.into()) }
+    Error::Selection(SelectionError::Slimming { reason: format!("{}; {fix}", rule.into()) })
 }
 
 impl Target {
     fn check(&self) -> Result<()> {
         match *self {
-            Target::Ratio(ratio) if !(0.0..1.0).contains(&ratio) => Err(Error::Ratio(ratio)),
+            Target::Ratio(ratio) if !(0.0..1.0).contains(&ratio) => {
+                Err(Error::Argument(ArgumentError::Ratio(ratio)))
+            }
             Target::Threshold(threshold) if !threshold.is_finite() => {
                 Err(refused(format!("threshold {threshold} is no number"), "give a finite one"))
             }

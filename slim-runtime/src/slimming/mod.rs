@@ -18,11 +18,11 @@ pub(crate) use pattern::Pattern;
 pub use target::{Scope, Target};
 
 /// Which channels to remove: how many, by which criterion, within which bounds. Every
-/// [`Plan`](crate::Plan) keeps it.
+/// [`Plan`](crate::Plan) records its slimming.
 ///
-/// One of [`ratio`](Self::ratio), [`threshold`](Self::threshold), [`top_k`](Self::top_k),
-/// [`params`](Self::params) and [`macs`](Self::macs) starts it; what else is said is in addition.
-/// All of it is explained in [choosing what to remove](crate::guide::choosing).
+/// Start with one of [`ratio`](Self::ratio), [`threshold`](Self::threshold),
+/// [`top_k`](Self::top_k), [`params`](Self::params) and [`macs`](Self::macs), then add options.
+/// [Choosing what to remove](crate::guide::choosing) explains all of them.
 ///
 /// ```
 /// use slim_runtime::{Slimming, Target, criterion::L2};
@@ -37,51 +37,51 @@ pub use target::{Scope, Target};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Slimming {
-    /// How much is to go.
+    /// How much to remove.
     pub target: Target,
-    /// Among which channels the least important are looked for.
+    /// Which channels compete with each other.
     #[serde(default, skip_serializing_if = "is_default")]
     pub scope: Scope,
-    /// How important a channel is.
+    /// How channels are scored.
     #[serde(default, skip_serializing_if = "Ranking::is_default")]
     pub criterion: Ranking,
-    /// What is zero when a channel is gone; `None` for what the criterion
-    /// [asks for](Criterion::masking).
+    /// What is zero when a channel is removed; `None` for what the criterion [asks
+    /// for](Criterion::masking).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub masking: Option<Masking>,
     /// How the scores of different layers are made comparable.
     #[serde(default, skip_serializing_if = "is_default")]
     pub normalisation: Normalisation,
-    /// The score of channels that stay or go together.
+    /// How the scores of channels that stay or go together become one score.
     #[serde(default)]
     pub coupling: Coupling,
-    /// What every layer keeps, whatever the target.
+    /// Bounds on the number of channels that every layer keeps, whatever the target.
     #[serde(default, skip_serializing_if = "Bounds::is_default")]
     pub bounds: Bounds,
-    /// Layers with a target of their own, by pattern of field paths. Of several that match a layer,
-    /// the last counts.
+    /// Layers with a target of their own, by pattern of field paths. If several patterns match a
+    /// layer, the last one counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<(String, Target)>,
     /// Layers that keep all channels, by pattern of field paths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<String>,
-    /// Whether what removed channels still sent on is added to what reads them.
+    /// Whether what removed channels still send on is added to the layers that read them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absorb: Option<Absorb>,
 }
 
-/// What channels that stay or go together, as in a residual stream, have for a score, given the
-/// scores of each of them.
+/// The score of channels that stay or go together, as in a residual stream, given the score of each
+/// of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Coupling {
-    /// The largest: they stay if one of them is important.
+    /// The largest score: they stay if one of them is important.
     #[default]
     Max,
-    /// The mean.
+    /// The mean of the scores.
     Mean,
-    /// The sum, which favours channels that many layers write.
+    /// The sum of the scores, which favours channels that many layers write.
     Sum,
 }
 
@@ -89,22 +89,22 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// How much is to go.
+/// How much to remove.
 impl Slimming {
     /// The rule of Network Slimming (Liu et al., ICCV 2017, <https://arxiv.org/abs/1708.06519>).
     ///
     /// Let `y` be the |γ| of all batch norms' channels that may be removed, ascending, and `N`
-    /// their number. The threshold is `y[⌊N · ratio⌋]`, and a channel stays when its |γ| is above
-    /// it, strictly: without ties `N − ⌊N · ratio⌋ − 1` stay, and ties at the threshold all go.
-    /// Channels that must stay or go together, such as those of a residual stream, have the largest
-    /// |γ| among them for a score, unless [`coupling`](Self::coupling) says otherwise. Another
-    /// [`criterion`](Self::criterion) has its scores in place of |γ|.
+    /// their number. The threshold is `y[⌊N · ratio⌋]`, and a channel stays if its |γ| is strictly
+    /// above it: without ties `N − ⌊N · ratio⌋ − 1` stay, and ties at the threshold all go.
+    /// Channels that stay or go together, such as those of a residual stream, are scored by the
+    /// largest |γ| among them, unless [`coupling`](Self::coupling) says otherwise. Another
+    /// [`criterion`](Self::criterion) replaces |γ| by its scores.
     ///
-    /// Two repairs: a layer that would be left with fewer channels than it needs (one; two in each
-    /// group of tch's own grouped convolutions) keeps those with the largest scores, of equal ones
-    /// the first, and the report says so; and `ratio` 0 removes nothing, where the rule to the
-    /// letter would remove the smallest. Where all |γ| are equal, as before training, nothing ranks
-    /// the channels and planning is an error.
+    /// This deviates from the paper in two places. A layer that would be left with fewer channels
+    /// than it needs (one; two in each group of tch's own grouped convolutions) keeps those with
+    /// the largest scores, the first of equal ones, and the report says so. And `ratio` 0 removes
+    /// nothing, where the rule to the letter would remove the smallest. If all |γ| are equal, as
+    /// before training, they do not rank the channels, and planning is an error.
     ///
     /// ```
     /// # use slim_runtime::{Slimming, Target};
@@ -115,27 +115,28 @@ impl Slimming {
         Self::new(Target::Ratio(ratio + 0.0))
     }
 
-    /// Channels go whose score is not above `threshold`, however many they are: |γ| ≤ `threshold`,
-    /// unless another [`criterion`](Self::criterion) scores.
+    /// Removes every channel whose score is at most `threshold`: |γ| ≤ `threshold`, unless another
+    /// [`criterion`](Self::criterion) scores.
     pub fn threshold(threshold: f64) -> Self {
         Self::new(Target::Threshold(threshold))
     }
 
-    /// At most `k` channels stay, of all that are scored: those with the largest scores, of equal
-    /// ones the first in the data flow.
+    /// Keeps at most `k` of all scored channels: those with the largest scores, of equal scores the
+    /// first in the data flow.
     ///
-    /// Exactly `k` where no channels are coupled: coupled ones go together, so fewer may stay. With
-    /// [`local`](Self::local), `k` in each layer. That more have to stay, since they may not go or
-    /// a bound keeps them, is an error.
+    /// Exactly `k` stay if no channels are coupled. Coupled channels go together, so fewer may
+    /// stay. With [`local`](Self::local), at most `k` stay in each layer. It is an error if more
+    /// than `k` channels have to stay because they may not go or a bound keeps them.
     pub fn top_k(k: usize) -> Self {
         Self::new(Target::TopK(k))
     }
 
-    /// At most the share `share` of the trained values stays: channels go in the order of their
-    /// scores until that is so, and no more.
+    /// Keeps at most the share `share` of the parameters: channels go in the order of their scores
+    /// until that is reached, and no more.
     ///
-    /// Counted are the weights of the layers in the data flow, as in
-    /// [`Plan::parameters`](crate::Plan::parameters). That it cannot be reached is an error.
+    /// This counts the weights of the layers in the data flow, as
+    /// [`Plan::parameters`](crate::Plan::parameters) does. It is an error if the share cannot be
+    /// reached.
     ///
     /// ```
     /// # use slim_runtime::Slimming;
@@ -145,15 +146,15 @@ impl Slimming {
         Self::new(Target::Params(share))
     }
 
-    /// At most the share `share` of the multiply-accumulates stays: channels go in the order of
-    /// their scores until that is so, and no more.
+    /// Keeps at most the share `share` of the multiply-accumulates: channels go in the order of
+    /// their scores until that is reached, and no more.
     ///
     /// `cost` is what [`cost`](crate::Prunable::cost) recorded of this network, on samples of the
-    /// size that it will see.
+    /// size that it will be given.
     ///
     /// # Errors
-    /// [`Error::Uncounted`](crate::Error::Uncounted) when `cost` has a layer that could not be
-    /// counted.
+    /// [`CheckError::Uncounted`](crate::error::CheckError::Uncounted) when `cost` has a layer that
+    /// could not be counted.
     pub fn macs(share: f64, cost: &Cost) -> Result<Self> {
         Ok(Self::new(Target::Macs { share, uses: cost.uses()? }))
     }
@@ -176,37 +177,38 @@ impl Slimming {
 
 /// Which channels go first.
 impl Slimming {
-    /// Ranks channels by this, and takes a channel to be gone when what the criterion
-    /// [asks for](Criterion::masking) is zero.
+    /// Ranks channels by this criterion. A channel counts as removed when what the criterion [asks
+    /// for](Criterion::masking) is zero.
     #[must_use]
     pub fn criterion(self, criterion: impl Criterion + 'static) -> Self {
         Self { criterion: Ranking::new(criterion), ..self }
     }
 
-    /// Takes a channel to be gone when this is zero, whatever the criterion.
+    /// Sets what is zero when a channel is removed, whatever the criterion.
     #[must_use]
     pub fn masking(self, masking: Masking) -> Self {
         Self { masking: Some(masking), ..self }
     }
 
-    /// What is zero when a channel is gone.
+    /// What is zero when a channel is removed.
     pub(crate) fn zeroed(&self) -> Masking {
         self.masking.unwrap_or_else(|| self.criterion.masking())
     }
 
-    /// As a plan keeps it: what a criterion of a user's own asks for is not in its name.
+    /// The slimming as a plan records it, with the masking stated: a user's own criterion is stored
+    /// by name, and the name does not tell the masking.
     pub(crate) fn recorded(&self) -> Self {
         let masking = if self.criterion.is_default() { self.masking } else { Some(self.zeroed()) };
         Self { masking, ..self.clone() }
     }
 
-    /// Makes the scores of different layers comparable in this way.
+    /// Sets how the scores of different layers are made comparable.
     #[must_use]
     pub fn normalisation(self, normalisation: Normalisation) -> Self {
         Self { normalisation, ..self }
     }
 
-    /// Scores channels that stay or go together in this way.
+    /// Sets how channels that stay or go together are scored.
     ///
     /// ```
     /// # use slim_runtime::{Coupling, Slimming};
@@ -218,8 +220,8 @@ impl Slimming {
         Self { coupling, ..self }
     }
 
-    /// Applies the target to each layer by itself; layers whose channels stay or go together are
-    /// one.
+    /// Applies the target to each layer by itself. Layers whose channels stay or go together count
+    /// as one layer.
     #[must_use]
     pub fn local(self) -> Self {
         Self { scope: Scope::Local, ..self }
@@ -228,7 +230,7 @@ impl Slimming {
 
 /// What stays whatever the target.
 impl Slimming {
-    /// Every layer keeps at least `channels` channels, or all where it has fewer.
+    /// Every layer keeps at least `channels` channels; a layer with fewer keeps all.
     #[must_use]
     pub fn at_least(self, channels: usize) -> Self {
         Self { bounds: Bounds { at_least: Some(channels), ..self.bounds }, ..self }
@@ -240,15 +242,15 @@ impl Slimming {
         Self { bounds: Bounds { max_removed: Some(share), ..self.bounds }, ..self }
     }
 
-    /// Every layer that loses channels is left with a multiple of `multiple`: as many as the target
+    /// Every layer that loses channels keeps a multiple of `multiple`: the number that the target
     /// asks for, rounded up, or all.
     #[must_use]
     pub fn round_to(self, multiple: usize) -> Self {
         self.rounding(Rounding { multiple, direction: Direction::Up })
     }
 
-    /// Like [`round_to`](Self::round_to), rounded down; up where down would be none, or another
-    /// bound is in the way.
+    /// Like [`round_to`](Self::round_to), but rounds down, or up if rounding down would leave none
+    /// or break another bound.
     #[must_use]
     pub fn round_down_to(self, multiple: usize) -> Self {
         self.rounding(Rounding { multiple, direction: Direction::Down })
@@ -258,22 +260,22 @@ impl Slimming {
         Self { bounds: Bounds { round_to: Some(rounding), ..self.bounds }, ..self }
     }
 
-    /// Gives the layers that match `pattern` a target of their own, which may be a ratio, a
-    /// threshold or a top-k of each of them; of several patterns that match, the last counts.
-    /// Layers whose channels stay or go together with a matching one are meant too.
+    /// Gives the layers that match `pattern` a target of their own: a ratio, a threshold or a top-k
+    /// for each of them. If several patterns match, the last one counts. The target also applies to
+    /// layers whose channels stay or go together with those of a matching layer.
     ///
-    /// A pattern is a field path, in which `*` is any text within one name, `**` any number of
-    /// names, `?` a character and `[0-3]` one of those: `layer1.0.conv1`, `layer*.*.conv1`. A
-    /// block's path means all layers in it: `layer4`. One that matches nothing is an error of
-    /// planning.
+    /// A pattern is a field path in which `*` is any text within one name, `**` any number of
+    /// names, `?` one character and `[0-3]` one of these characters: `layer1.0.conv1`,
+    /// `layer*.*.conv1`. The path of a block matches all layers in it: `layer4`. If a pattern
+    /// matches no layer, planning is an error.
     #[must_use]
     pub fn layers(mut self, pattern: impl Into<String>, target: Target) -> Self {
         self.layers.push((pattern.into(), target));
         self
     }
 
-    /// Never removes what the layers that match `pattern` give, as `#[prune(keep)]` on their fields
-    /// would. For patterns see [`layers`](Self::layers).
+    /// Never removes the channels that the layers matching `pattern` make or pass on, as
+    /// `#[prune(keep)]` on their fields would. For patterns see [`layers`](Self::layers).
     #[must_use]
     pub fn keep(mut self, pattern: impl Into<String>) -> Self {
         self.keep.push(pattern.into());
@@ -281,11 +283,11 @@ impl Slimming {
     }
 }
 
-/// What removed channels leave behind.
+/// What happens to the constants that removed channels send on.
 impl Slimming {
-    /// Adds what removed channels still send on to what reads them: see [`Absorb`].
+    /// Adds what removed channels still send on to the layers that read them: see [`Absorb`].
     ///
-    /// What passes an activation of which nothing is said is not absorbed, and
+    /// A channel that passes an activation which is not stated is not absorbed, and
     /// [`Slimmed`](crate::Slimmed) says so.
     ///
     /// ```
@@ -297,9 +299,9 @@ impl Slimming {
         Self { absorb: Some(Absorb { after: None }), ..self }
     }
 
-    /// Like [`absorb`](Self::absorb), and a channel that comes out of a batch norm is taken to pass
-    /// this activation on its way to each reader, unless something is said of it: enough for a
-    /// chain such as VGG.
+    /// Like [`absorb`](Self::absorb), but assumes this activation between a batch norm and each
+    /// consumer of its channels, unless another one is stated. That is enough for a chain such as
+    /// VGG.
     ///
     /// ```
     /// # use slim_runtime::{Activation, Slimming};

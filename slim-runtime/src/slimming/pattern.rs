@@ -1,33 +1,33 @@
-//! Field paths by pattern.
+//! Patterns of field paths.
 
 use std::str::FromStr;
 
-/// A field path, or a pattern of them: `layer1.0.conv1`, `layer*.*.conv1`, `layer4.**`.
+/// A field path, or a pattern of field paths: `layer1.0.conv1`, `layer*.*.conv1`, `layer4.**`.
 ///
 /// `*` is any text within one name, `**` any number of names, `?` one character, `[0-3]` one of
-/// those. A block's path means all layers in it: `layer4` is `layer4.**`.
+/// these characters. The path of a block matches all layers in it: `layer4` is `layer4.**`.
 #[derive(Debug)]
 pub(crate) struct Pattern(glob::Pattern);
 
 impl Pattern {
-    /// Whether a layer is meant, by its own path or that of a block it is in.
+    /// Whether the pattern matches a layer, by the path of the layer or of a block around it.
     pub(crate) fn matches(&self, path: &str) -> bool {
         let blocks = path.match_indices('.').map(|(end, _)| &path[..end]);
         blocks.chain([path]).any(|path| self.0.matches_with(&as_file(path), OPTIONS))
     }
 }
 
-/// Each more multiplies the time that it takes to see that a path does not match.
+/// Each further `*` multiplies the time that it takes to find that a path does not match.
 const MOST_STARS: usize = 4;
 
-/// A `*` stays within a name.
+/// With these options, `*` matches only within one name.
 const OPTIONS: glob::MatchOptions = glob::MatchOptions {
     case_sensitive: true,
     require_literal_separator: true,
     require_literal_leading_dot: false,
 };
 
-/// Names are to a field path what folders are to a file's.
+/// Rewrites a field path as a file path, the form that `glob` matches.
 fn as_file(path: &str) -> String {
     path.replace('.', "/")
 }

@@ -1,25 +1,25 @@
-//! How much is to go.
+//! How much to remove.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How much is to go.
+/// How much to remove.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Target {
-    /// This share of the channels that may go, in `[0, 1)`; the rule of
+    /// Removes this share of the channels that may go, in `[0, 1)`, by the rule of
     /// [`Slimming::ratio`](crate::Slimming::ratio).
     Ratio(f64),
-    /// Channels whose score is not above this.
+    /// Removes channels whose score is at most this.
     Threshold(f64),
-    /// All but this many channels.
+    /// Removes all but this many channels.
     TopK(usize),
-    /// As few channels as it takes to have at most this share of the parameters left, in `(0, 1]`.
+    /// Removes as few channels as leave at most this share of the parameters, in `(0, 1]`.
     Params(f64),
-    /// As few channels as it takes to have at most this share of the multiply-accumulates left, in
+    /// Removes as few channels as leave at most this share of the multiply-accumulates, in
     /// `(0, 1]`.
     Macs {
         /// The share.
@@ -29,15 +29,15 @@ pub enum Target {
     },
 }
 
-/// Among which channels the least important are looked for.
+/// Which channels compete with each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Scope {
-    /// All of the network.
+    /// All channels of the network.
     #[default]
     Global,
-    /// Those of one layer, or of layers whose channels stay or go together.
+    /// The channels of one layer, or of layers whose channels stay or go together.
     Local,
 }
 

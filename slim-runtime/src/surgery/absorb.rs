@@ -1,4 +1,4 @@
-//! What is added to biases and running means.
+//! Absorption: computes the shifts of biases and running means.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -11,24 +11,24 @@ use crate::plan::{Absorbed, Absorption, LayerPlan, Plan};
 use crate::slimming::Absorb;
 use crate::{Error, Result};
 
-/// A tensor of a layer.
+/// Layer and tensor, by index.
 type TensorId = (usize, usize);
 
-/// What is added to which tensor, before anything of it is selected.
+/// The shift of each tensor that absorbs, before positions of it are selected.
 #[derive(Default)]
 pub(crate) struct Shifts {
     by_tensor: HashMap<TensorId, Tensor>,
     pub(crate) absorbed: Vec<Absorbed>,
 }
 
-/// What passes over the graph have found.
+/// Results of the analysis passes that absorption uses.
 struct Passes {
-    /// By value.
+    /// Per value, per channel.
     constants: Vec<Rc<[ConstValue]>>,
     neighbours: Neighbours,
 }
 
-/// What a reader that has lost channels makes of what they sent.
+/// What a consumer that loses inputs computes from the constants that these send.
 struct Reader {
     layer: usize,
     channels: usize,
@@ -36,19 +36,20 @@ struct Reader {
 }
 
 struct Found {
-    /// The layer that binds the tensor that absorbs it, and that tensor.
+    /// The tensor that absorbs the shift, in the layer that binds it.
     into: TensorId,
     shift: Tensor,
     exact: bool,
 }
 
-/// Computes, and changes nothing. A plan that does not ask for it shifts nothing, nor does one that
-/// was composed.
+/// Computes the shifts without changing the model. There are none if the plan does not ask for
+/// absorption, or if it is composed.
 ///
 /// # Errors
-/// [`Error::NonFinite`], [`Error::Torch`].
+/// [`SelectionError::NonFinite`](crate::error::SelectionError::NonFinite), [`Error::Torch`].
 pub(crate) fn shifts(graph: &Graph, plan: &Plan) -> Result<Shifts> {
-    // What the passes of a composed plan absorbed was in the weights that the next of them found.
+    // What each pass of a composed plan absorbed was already in the weights that the next pass
+    // found.
     let Some(absorb) = plan.slimming.absorb.filter(|_| plan.passes.is_empty()) else {
         return Ok(Shifts::default());
     };
@@ -88,13 +89,13 @@ impl Shifts {
     }
 }
 
-/// A tensor with a shift added to it: in double precision, so that it is rounded once.
+/// The tensor with the shift added, in double precision, so that the sum is rounded only once.
 pub(crate) fn shifted(tensor: &Tensor, shift: &Tensor) -> Result<Tensor, TchError> {
     let sum = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_add(shift)?;
     sum.f_to_kind(tensor.kind())?.f_to_device(tensor.device())
 }
 
-/// `None` where nothing that the layer reads is removed.
+/// `None` if the layer reads no removed channel.
 fn reader(
     graph: &Graph,
     passes: &Passes,
@@ -108,8 +109,7 @@ fn reader(
     }
     let mut removed = vec![true; axis.width];
     axis.keep.iter().for_each(|position| removed[position] = false);
-    // The axis of a grouped layer is that of one group, and each group is sent something of its
-    // own.
+    // A grouped layer has the axis of one group, but each group reads channels of its own.
     let sent = passes.constants[read.value]
         .iter()
         .enumerate()
@@ -120,7 +120,7 @@ fn reader(
             return Ok(Some(Reader { layer: index, channels, found: Err(reason) }));
         }
     };
-    // Around a border that `forward` has padded there is something else.
+    // Where `forward` pads, the border of the image carries another value.
     let is_interior =
         passes.constants[read.value].iter().enumerate().any(|(position, constant)| {
             removed[position % axis.width] && matches!(constant, ConstValue::Interior(_))
@@ -133,7 +133,7 @@ fn reader(
         Ok((mix, into)) => {
             let shift =
                 what_it_makes(node, mix, read, &values).map_err(Error::torch(&node.path))?;
-            // A running mean is subtracted.
+            // A batch norm subtracts its running mean.
             let shift = if into.0 == index {
                 shift
             } else {
@@ -148,8 +148,8 @@ fn reader(
 }
 
 impl Absorb {
-    /// The number that each removed position carries, zero for those that stay; or how many carry
-    /// something that is not known, and why the first of them does.
+    /// The constant that each removed position carries, and zero for positions that stay. If some
+    /// constants are unknown: how many, and the reason for the first of them.
     #[allow(clippy::type_complexity)]
     fn values<'a>(
         self,
@@ -192,7 +192,7 @@ impl Absorb {
     }
 }
 
-/// How a layer mixes what it reads, and the tensor that absorbs it.
+/// How a layer mixes what it reads, and the tensor that absorbs its shift.
 fn destination<'g>(
     graph: &'g Graph,
     neighbours: &Neighbours,
@@ -221,8 +221,8 @@ fn destination<'g>(
     })
 }
 
-/// What the layer adds to each of its outputs: the sums of its kernels times `values`, in double
-/// precision.
+/// The amount that `values` add to each output of the layer: its kernels, summed over their
+/// positions, times `values`, in double precision.
 fn what_it_makes(
     node: &LayerNode,
     mix: &MixNode,
@@ -250,12 +250,12 @@ fn tensor(node: &LayerNode, name: &str) -> Option<usize> {
     node.tensors.iter().position(|tensor| tensor.name == name)
 }
 
-/// Where a tensor was bound first.
+/// The place where a tensor was bound first.
 fn owner(graph: &Graph, (layer, tensor): TensorId) -> TensorId {
     graph.layers[layer].tensors[tensor].tied.unwrap_or((layer, tensor))
 }
 
-/// A tensor that is used in several places can absorb only what is the same in all of them.
+/// Refuses a tensor that is used in several places, unless all places need the same shift.
 fn refuse_contradictions(graph: &Graph, readers: &mut [Reader]) {
     let mut places: HashMap<TensorId, usize> = HashMap::new();
     for (index, node) in graph.layers.iter().enumerate() {
@@ -286,7 +286,7 @@ fn refuse_contradictions(graph: &Graph, readers: &mut [Reader]) {
     }
 }
 
-/// To rounding.
+/// Whether two shifts agree up to rounding.
 fn same(a: &Tensor, b: &Tensor) -> bool {
     a.size() == b.size() && a.f_allclose(b, 1e-9, 1e-12, false).unwrap_or(false)
 }

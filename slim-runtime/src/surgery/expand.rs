@@ -1,4 +1,4 @@
-//! The inverse of selecting: values at the positions that stay, zeros elsewhere.
+//! The inverse of selection: puts values at the positions that stay, and zeros elsewhere.
 
 use tch::{TchError, Tensor};
 
@@ -6,6 +6,7 @@ use super::fit::slim_difference;
 use super::matching;
 use super::swap::{Value, replace};
 use crate::analysis::{self, Graph};
+use crate::error::PlanError;
 use crate::graph::KeepList;
 use crate::plan::Plan;
 use crate::{Error, Prunable, Result};
@@ -14,7 +15,7 @@ pub(crate) fn expand(slim: &Graph, dense: &Graph, plan: &Plan) -> Result<()> {
     let difference = slim_difference(slim, plan, "the slim model")
         .or_else(|| matching::difference(dense, plan, "the dense model"));
     if let Some(difference) = difference {
-        return Err(Error::PlanMismatch { difference });
+        return Err(Error::Plan(PlanError::Mismatch { difference }));
     }
     let _no_grad = tch::no_grad_guard();
     let mut values = Vec::new();
@@ -31,14 +32,14 @@ pub(crate) fn expand(slim: &Graph, dense: &Graph, plan: &Plan) -> Result<()> {
     replace(values)
 }
 
-/// The values of `narrow`, by dimension at the positions that `kept` has, in a tensor like `wide`
-/// of zeros.
+/// A tensor of the size of `wide` with the values of `narrow` at the positions that `kept` lists
+/// per dimension, and zeros elsewhere.
 fn spread<'k>(
     narrow: &Tensor,
     wide: &Tensor,
     kept: impl Iterator<Item = Option<&'k KeepList>>,
 ) -> Result<Tensor, TchError> {
-    // Has memory of its own, whatever the slim model does to its tensors later.
+    // A copy, so that later changes of the slim model's tensors do not affect it.
     let mut value = narrow
         .f_detach()?
         .f_to_device(wide.device())?
@@ -57,16 +58,16 @@ fn spread<'k>(
 }
 
 impl Plan {
-    /// Gives a model that is as wide as the original the values of the slimmed one, at the
-    /// positions that stay, and zeros elsewhere.
+    /// Copies the values of the slimmed model into a model as wide as the original: at the
+    /// positions that stay, with zeros elsewhere.
     ///
-    /// In evaluation mode `dense` then computes what `slim` does, for activations that map zero to
-    /// zero: it is the masked network, with the slimmed one's weights of today. So a network that
-    /// was slimmed and fine-tuned runs where the original's shapes are asked for, or grows on from
-    /// there. Applied to it, the plan gives `slim` back, to the bit.
+    /// In evaluation mode `dense` then computes what `slim` computes, for activations that map zero
+    /// to zero: it is the masked network with the current weights of the slimmed one. So a network
+    /// that was slimmed and fine-tuned can run where the original shapes are required, or can be
+    /// trained further at full width. Applying the plan to it gives `slim` back, to the bit.
     ///
-    /// Values are converted to the kind and device of `dense`. Variables that no layer binds, and
-    /// gradients, are left alone, and so is the stored order of a shuffle.
+    /// Values are converted to the kind and device of `dense`. Variables that no layer binds,
+    /// gradients, and the stored order of a shuffle are left alone.
     ///
     /// ```
     /// # use slim_runtime::Prunable;
@@ -86,9 +87,9 @@ impl Plan {
     /// ```
     ///
     /// # Errors
-    /// [`Error::PlanMismatch`](crate::Error::PlanMismatch) with the first difference when `slim` is
-    /// not what the plan leaves or `dense` not what it was made for;
-    /// [`Error::Torch`](crate::Error::Torch) when memory runs out. `dense` is then as it was.
+    /// [`PlanError::Mismatch`](crate::error::PlanError::Mismatch) with the first difference when
+    /// `slim` does not match what the plan leaves, or `dense` does not match what the plan was made
+    /// for; [`Error::Torch`](crate::Error::Torch) when memory runs out. `dense` is unchanged then.
     pub fn expand<S: Prunable + ?Sized, D: Prunable + ?Sized>(
         &self,
         slim: &S,

@@ -1,32 +1,32 @@
-//! Which of a plan's two networks a model is: the one that it was made for, or the one that it
-//! leaves.
+//! Whether a model is the dense network that a plan was made for, or the slim one that it leaves.
 
 use tch::nn::VarStore;
 
 use super::matching;
 use crate::analysis::{self, Graph};
+use crate::error::PlanError;
 use crate::plan::{Plan, Variables, outline};
 use crate::{Error, Prunable, Result};
 
-/// Where a model stands.
+/// Whether the plan has been applied to a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fit {
-    /// As the plan found it.
+    /// The network that the plan was made for.
     Dense,
-    /// As the plan leaves it.
+    /// The network that the plan leaves.
     Slim,
 }
 
-/// The first difference from each of the two networks.
+/// The first difference of a model from each of the two networks.
 pub(crate) struct Misfit {
     pub(crate) dense: String,
     pub(crate) slim: String,
 }
 
 /// # Errors
-/// Where it is neither.
+/// When the model is neither.
 pub(crate) fn fit(graph: &Graph, plan: &Plan) -> std::result::Result<Fit, Misfit> {
-    // Of a plan that removes nothing the two are one, and there is nothing to do.
+    // If a plan removes nothing, the two networks are the same, and there is nothing to do.
     let Some(slim) = slim_difference(graph, plan, "the model") else { return Ok(Fit::Slim) };
     match matching::difference(graph, plan, "the model") {
         None => Ok(Fit::Dense),
@@ -34,7 +34,7 @@ pub(crate) fn fit(graph: &Graph, plan: &Plan) -> std::result::Result<Fit, Misfit
     }
 }
 
-/// What keeps a model from being what a plan leaves.
+/// The first difference of a model from the network that a plan leaves.
 pub(super) fn slim_difference(graph: &Graph, plan: &Plan, model: &str) -> Option<String> {
     outline::difference(
         &matching::outlines(graph),
@@ -45,9 +45,9 @@ pub(super) fn slim_difference(graph: &Graph, plan: &Plan, model: &str) -> Option
 
 impl Plan {
     /// The plan with the names that the store has for the model's tensors, for
-    /// [`tensors`](Self::tensors) and for `plan.json`. The model may be slimmed yet or not.
+    /// [`tensors`](Self::tensors) and for `plan.json`. The model may be dense or slimmed.
     ///
-    /// Names say nothing of what stays: plans are equal, and apply, whatever names they carry.
+    /// Names do not affect what stays: plans are equal, and apply, whatever names they carry.
     ///
     /// ```
     /// # use slim_runtime::{Prunable, Slimming};
@@ -68,10 +68,12 @@ impl Plan {
     /// ```
     ///
     /// # Errors
-    /// [`Error::PlanMismatch`] when the plan is another network's; those of [`Prunable::trace`].
+    /// [`PlanError::Mismatch`](crate::error::PlanError::Mismatch) when the plan is for another
+    /// network; those of [`Prunable::trace`].
     pub fn with_variables<M: Prunable + ?Sized>(&self, model: &M, vs: &VarStore) -> Result<Plan> {
         let graph = analysis::trace(model, self.masking())?;
-        fit(&graph, self).map_err(|misfit| Error::PlanMismatch { difference: misfit.dense })?;
+        fit(&graph, self)
+            .map_err(|misfit| Error::Plan(PlanError::Mismatch { difference: misfit.dense }))?;
         let variables = Variables::new(vs);
         let mut plan = self.clone();
         for (layer, node) in plan.layers.iter_mut().zip(&graph.layers) {

@@ -1,9 +1,9 @@
-//! How a tensor's values lie in memory.
+//! The memory order of a tensor's dimensions.
 
 use tch::Tensor;
 
-/// The dimensions by falling stride; where two have the same, one has a single position, and they
-/// stay as they are.
+/// The dimensions by descending stride. Of two with the same stride, one has a single position;
+/// they keep their order.
 pub(super) fn order(tensor: &Tensor) -> Vec<usize> {
     let stride = tensor.stride();
     let mut dims: Vec<_> = (0..stride.len()).collect();
@@ -11,7 +11,7 @@ pub(super) fn order(tensor: &Tensor) -> Vec<usize> {
     dims
 }
 
-/// Where each dimension is in an order: permuting by it undoes a permutation by the order.
+/// The inverse of a permutation of dimensions.
 pub(super) fn inverse(order: &[usize]) -> Vec<i64> {
     let mut inverse = vec![0; order.len()];
     order.iter().zip(0..).for_each(|(&dim, position)| inverse[dim] = position);

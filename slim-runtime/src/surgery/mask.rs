@@ -1,4 +1,5 @@
-//! The masked network: what the slimmed one must compute.
+//! Masking: sets removed channels to zero. The slimmed network must compute what the masked one
+//! does.
 
 use std::collections::BTreeMap;
 
@@ -10,19 +11,19 @@ use crate::analysis::{Graph, Masking};
 use crate::graph::{AxisRole, Role};
 use crate::plan::{AxisPlan, Plan};
 
-/// What is set to zero.
+/// Which tensors are set to zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
-    /// All that the masking of the plan names.
+    /// All tensors that the masking of the plan names.
     All,
-    /// The scales of batch norms alone.
+    /// Only the scales of batch norms.
     Scales,
 }
 
-/// Zero for what the masking of the plan names, in the removed channels.
+/// Sets the tensors that the masking of the plan names to zero in the removed channels.
 ///
 /// # Errors
-/// [`Error::Torch`](crate::Error::Torch), with the tensor at hand.
+/// [`Error::Torch`](crate::Error::Torch), with the tensor.
 pub(super) fn swaps(graph: &Graph, plan: &Plan, what: What) -> Result<Swaps> {
     let _no_grad = tch::no_grad_guard();
     let mut swaps = Swaps::default();
@@ -33,8 +34,8 @@ pub(super) fn swaps(graph: &Graph, plan: &Plan, what: What) -> Result<Swaps> {
     Ok(swaps)
 }
 
-/// By tensor, where it is met first: the dimensions along which it belongs to removed channels, as
-/// against reading them, in all places that share it.
+/// Per tensor, by the place where it is bound first: the dimensions on which it makes or scales
+/// removed channels instead of reading them, from all places that share it.
 fn masked_dims<'p>(
     graph: &Graph,
     plan: &'p Plan,
@@ -44,7 +45,7 @@ fn masked_dims<'p>(
     for (index, (node, layer)) in graph.layers.iter().zip(&plan.layers).enumerate() {
         let scale = node.ranked.as_ref().filter(|ranked| ranked.is_scale).map(|ranked| ranked.axis);
         let belongs = |axis: usize| match plan.masking() {
-            // γ, and β beside it.
+            // γ, and β, which follows the same axis.
             Masking::BatchNorm => scale == Some(axis),
             Masking::Parameters => node.axes[axis].role != AxisRole::Read,
         };

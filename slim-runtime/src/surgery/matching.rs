@@ -1,13 +1,15 @@
-//! Whether a plan is this network's, and sound.
+//! Checks that a plan fits a network and is consistent.
 
 use crate::analysis::Graph;
+use crate::error::PlanError;
 use crate::graph::{LayerNode, TensorNode};
 use crate::plan::outline::{DimOutline, Outline, TensorOutline};
 use crate::plan::{Plan, outline};
 use crate::{Error, Result};
 
 /// # Errors
-/// [`Error::PlanMismatch`] with the first difference, [`Error::PlanInvalid`].
+/// [`PlanError::Mismatch`](crate::error::PlanError::Mismatch) with the first difference,
+/// [`PlanError::Invalid`](crate::error::PlanError::Invalid).
 pub(super) fn check(graph: &Graph, plan: &Plan) -> Result<()> {
     if let Some(difference) = difference(graph, plan, "the model") {
         let applied =
@@ -17,12 +19,12 @@ pub(super) fn check(graph: &Graph, plan: &Plan) -> Result<()> {
         } else {
             ""
         };
-        return Err(Error::PlanMismatch { difference: difference + hint });
+        return Err(Error::Plan(PlanError::Mismatch { difference: difference + hint }));
     }
-    check_keep(graph, plan).map_err(|reason| Error::PlanInvalid { reason })
+    check_keep(graph, plan).map_err(|reason| Error::Plan(PlanError::Invalid { reason }))
 }
 
-/// What keeps a model from being the one that a plan was made for.
+/// The first difference of a model from the network that a plan was made for.
 pub(super) fn difference(graph: &Graph, plan: &Plan, model: &str) -> Option<String> {
     outline::difference(&outlines(graph), &plan.outlines_before(), [model, "the plan"]).or_else(
         || {
@@ -68,7 +70,8 @@ fn tensor_outline<'g>(graph: &Graph, node: &'g LayerNode, bound: &TensorNode) ->
     }
 }
 
-/// One channel has one fate, held channels stay, and nothing ends up empty.
+/// Checks that channels of one group stay or go together, that held channels stay, and that every
+/// layer keeps the channels that it needs.
 fn check_keep(graph: &Graph, plan: &Plan) -> Result<(), String> {
     let mut fate: Vec<Option<(bool, &str)>> = vec![None; graph.class.len()];
     for (node, layer) in graph.layers.iter().zip(&plan.layers) {

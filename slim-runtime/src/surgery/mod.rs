@@ -1,5 +1,5 @@
-//! Carrying out a plan: every new tensor first, then the commit, and back again if anything
-//! disagrees.
+//! Surgery: carries out a plan. All new tensors are computed before the commit, and everything is
+//! rolled back if a check fails.
 
 pub(crate) mod absorb;
 mod expand;
@@ -27,7 +27,7 @@ pub(crate) use swap::{Value, replace};
 use transaction::Transaction;
 pub(crate) use trial::{ModelState, observe, temporarily};
 
-/// Selects, in every bound dimension of every tensor, the positions that stay.
+/// Selects the positions that stay, in every bound dimension of every tensor.
 pub(crate) fn apply<M: Prunable + ?Sized>(
     model: &mut M,
     graph: &Graph,
@@ -36,8 +36,8 @@ pub(crate) fn apply<M: Prunable + ?Sized>(
     apply_with(model, graph, plan, Vec::new())
 }
 
-/// Like [`apply`], and gives tensors new values in the same transaction. Those of a tensor that
-/// shrinks have its shape of afterwards.
+/// Like [`apply`], and gives tensors new values in the same transaction. If a tensor shrinks, its
+/// new values have the shape that it has afterwards.
 pub(crate) fn apply_with<M: Prunable + ?Sized>(
     model: &mut M,
     graph: &Graph,
@@ -50,7 +50,7 @@ pub(crate) fn apply_with<M: Prunable + ?Sized>(
     Ok(Slimmed::new(plan.clone(), graph, positions, absorbed))
 }
 
-/// The positions that a model stores once a plan is carried out. Nothing changes.
+/// The positions that a model will store once the plan is carried out. Changes nothing.
 ///
 /// # Errors
 /// Those of [`LayerVisitor`].
@@ -64,14 +64,14 @@ pub(crate) fn positions<M: Prunable + ?Sized>(
     Ok(states.positions())
 }
 
-/// Takes what the removed channels carry to zero, and keeps every shape.
+/// Sets what the removed channels carry to zero and keeps every shape.
 pub(crate) fn mask<M: Prunable + ?Sized>(model: &mut M, graph: &Graph, plan: &Plan) -> Result<()> {
     Transaction::masking(graph, plan, mask::What::All)?.commit(model)
 }
 
 impl Plan {
-    /// A model that is as wide as the one that was planned for, narrowed: to build a slimmed
-    /// network again, and then load its weights.
+    /// Narrows a model that is as wide as the one that was planned for: to rebuild a slimmed
+    /// network, and then load its weights.
     ///
     /// # Errors
     /// Those of [`Prunable::apply`](crate::Prunable::apply).
@@ -82,20 +82,21 @@ impl Plan {
 }
 
 impl Cfg {
-    /// A model narrowed to these widths, in place of the weights that are then loaded: the first
-    /// channels of each batch norm stay.
+    /// Narrows a model to these widths, to load weights afterwards: the first channels of each
+    /// batch norm stay.
     ///
-    /// A cfg has no more than the widths of batch norms: what has none behind it, and was slimmed
-    /// by its weights, is in the plan alone. Where they do not say what a split, a shuffle or a
-    /// selection does, that is an error, and the network is built again from its plan, by
-    /// [`Plan::narrowed`](crate::Plan::narrowed). Which of the parts of a concatenation that one
-    /// batch norm reads have become narrower is a guess: where it is wrong,
-    /// [`checkpoint::load`](crate::checkpoint::load) says what differs.
+    /// A cfg has only the widths of batch norms. Channels that have no batch norm behind them, and
+    /// were removed by their weights, are recorded in the plan alone. If the widths do not
+    /// determine what a split, a shuffle or a selection does, that is an error; rebuild the network
+    /// from its plan with [`Plan::narrowed`](crate::Plan::narrowed). If one batch norm reads a
+    /// concatenation, which of its parts became narrower is a guess. If the guess is wrong,
+    /// [`checkpoint::load`](crate::checkpoint::load) reports the difference.
     ///
     /// # Errors
-    /// [`Error::CfgMismatch`](crate::Error::CfgMismatch) when it is not this model's, would have
-    /// one stream keep two widths, or narrows what a split, a shuffle or a selection knows by
-    /// number; [`Error::Cfg`](crate::Error::Cfg) when a width is below 1; those of
+    /// [`PlanError::CfgMismatch`](crate::error::PlanError::CfgMismatch) when the cfg is not this
+    /// model's, when one stream would keep two widths, or when channels would go that a split, a
+    /// shuffle or a selection knows by number;
+    /// [`ArgumentError::Cfg`](crate::error::ArgumentError::Cfg) when a width is below 1; those of
     /// [`Prunable::apply`].
     pub fn narrowed<M: Prunable>(&self, model: M) -> Result<M> {
         select::plan_for(&analysis::trace(&model, Masking::Parameters)?, self)?.narrowed(model)

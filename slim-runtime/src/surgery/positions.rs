@@ -1,4 +1,4 @@
-//! The positions that stay, as index tensors: sent to each device once, all in one.
+//! The positions that stay, as index tensors: sent to each device once, in one tensor.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -8,21 +8,21 @@ use tch::{Device, TchError, Tensor};
 use crate::analysis::Graph;
 use crate::plan::Plan;
 
-/// One list of positions for each list of channels that loses some, however many dimensions follow
-/// it.
+/// The lists of positions that stay: one for each list of channels that loses some, shared by all
+/// dimensions that follow these channels.
 pub(super) struct KeptPositions {
-    /// By layer and axis: its list.
+    /// Per layer and axis: the number of its list; `None` if the axis loses no channel.
     lists: Vec<Vec<Option<usize>>>,
-    /// Where each list begins in `all`, and how long it is.
+    /// Per list: where it begins in `all`, and its length.
     places: Vec<(i64, i64)>,
     all: Tensor,
-    /// The lists on the devices that asked for them.
+    /// The lists on each device that asked for them.
     sent: Vec<(Device, Vec<Tensor>)>,
 }
 
 impl KeptPositions {
     /// # Errors
-    /// libtorch's, for want of memory.
+    /// Those of libtorch, when memory runs out.
     pub(super) fn staying(graph: &Graph, plan: &Plan) -> Result<Self, TchError> {
         let (mut lists, mut places, mut all) =
             (Vec::with_capacity(graph.layers.len()), Vec::new(), Vec::new());
@@ -43,8 +43,8 @@ impl KeptPositions {
         Ok(Self { lists, places, all: Tensor::f_from_slice(&all)?, sent: Vec::new() })
     }
 
-    /// The dimensions that lose channels, each with the list of what stays, of a tensor whose
-    /// dimensions follow these axes of a layer.
+    /// The dimensions of a tensor that lose channels, each with its list. `axes` are the axes of
+    /// the layer that the dimensions follow.
     pub(super) fn cut(&self, layer: usize, axes: &[Option<usize>]) -> Vec<(usize, usize)> {
         axes.iter()
             .enumerate()
@@ -55,7 +55,7 @@ impl KeptPositions {
     /// All lists, on a device.
     ///
     /// # Errors
-    /// libtorch's, for want of memory.
+    /// Those of libtorch, when memory runs out.
     pub(super) fn on(&mut self, device: Device) -> Result<&[Tensor], TchError> {
         let known = self.sent.iter().position(|(sent, _)| *sent == device);
         let index = known.map_or_else(|| self.send(device), Ok)?;

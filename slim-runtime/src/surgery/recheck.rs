@@ -1,16 +1,16 @@
-//! The check after surgery: the symbolic pass on the slimmed network must give the dense graph
+//! The recheck after surgery: the symbolic pass on the slimmed network must give the dense graph
 //! without the removed channels.
 //!
-//! It finds what no plan can see, without a sample: a branch that flips at the new width, a number
-//! that is computed from a width, an index into channels that moved.
+//! It needs no sample, and finds what a plan cannot show: a branch that flips at the new width, a
+//! number that is computed from a width, an index into channels that moved.
 
 use crate::analysis::Graph;
 use crate::graph::{Operation, Recording, Sources, Step, ValueId};
 use crate::plan::Plan;
 use crate::{Error, Prunable, Result, symbolic};
 
-/// Compares the graph of a model that has been slimmed with the one that it was planned on. A
-/// wiring that is declared says nothing new.
+/// Compares the graph of a slimmed model with the graph that it was planned on. A declared wiring
+/// is not compared, because surgery does not change it.
 ///
 /// # Errors
 /// [`Error::Undone`] with the first difference.
@@ -24,7 +24,7 @@ pub(super) fn recheck<M: Prunable + ?Sized>(
         return Ok(());
     }
     let slim = symbolic::record(model, dense.shapes.as_deref(), true)
-        .map_err(|error| Error::Undone { difference: error.to_string() })?;
+        .map_err(|error| Error::Undone { difference: error.full_text() })?;
     let kept = Kept { has_new_values, ..Kept::of(dense, plan) };
     let Some((at, difference)) = difference(dense, &slim, &kept) else {
         if dense.outputs == slim.outputs {
@@ -34,7 +34,7 @@ pub(super) fn recheck<M: Prunable + ?Sized>(
         return Err(Error::Undone { difference });
     };
     let in_training = dense.evaluation == slim.evaluation && at >= dense.evaluation;
-    // A draw behind the difference does not explain it.
+    // Random numbers drawn after the difference do not explain it.
     let repeats = || {
         let again = || symbolic::record(model, dense.shapes.as_deref(), true);
         let differs_before = |again: Recording| {
@@ -43,8 +43,7 @@ pub(super) fn recheck<M: Prunable + ?Sized>(
         !(0..REPEATS).any(|_| again().is_ok_and(differs_before))
     };
     match (in_training, repeats()) {
-        // What is drawn at random in training, such as whether a block is skipped, is no
-        // difference.
+        // Random choices in training, such as skipping a block, are not a difference.
         (true, false) => Ok(()),
         (_, true) => Err(Error::Undone { difference }),
         (false, false) => {
@@ -56,16 +55,16 @@ pub(super) fn recheck<M: Prunable + ?Sized>(
     }
 }
 
-/// How often a `forward` is run again to see whether it draws random numbers: what it does in one
-/// of three runs is missed once in 600 times.
+/// How often `forward` runs again to find out whether it draws random numbers. A choice that is
+/// made in one of three runs is missed once in 600 times.
 const REPEATS: usize = 16;
 
 /// Which channels of each value stay.
 struct Kept<'g> {
     graph: &'g Graph,
-    /// By class.
+    /// Per class (channel group).
     stays: Vec<bool>,
-    /// Whether tensors have other values than those that were recorded, as those of a file.
+    /// Whether tensors have other values than when they were recorded, such as values from a file.
     has_new_values: bool,
 }
 
@@ -84,7 +83,7 @@ impl<'g> Kept<'g> {
         Self { graph, stays, has_new_values: false }
     }
 
-    /// For each channel of a value, its position among those that stay, if it does.
+    /// Per channel of a value: its position among the channels that stay; `None` if it goes.
     fn positions(&self, value: ValueId) -> Vec<Option<u32>> {
         let mut next = 0;
         let place = |&id: &u32| {
@@ -102,7 +101,7 @@ impl<'g> Kept<'g> {
     }
 }
 
-/// The first difference, and which step it is in.
+/// The first difference, and the index of its step.
 fn difference(dense: &Graph, slim: &Recording, kept: &Kept) -> Option<(usize, String)> {
     let count = dense.steps.len().max(slim.steps.len());
     (0..count).find_map(|index| {
@@ -127,7 +126,8 @@ fn difference(dense: &Graph, slim: &Recording, kept: &Kept) -> Option<(usize, St
     })
 }
 
-/// How a step of the dense graph and one of the slimmed graph differ.
+/// How a step of the slimmed graph differs from the same step of the dense graph; `None` if they
+/// agree.
 fn step(
     dense: &Graph,
     slim: &Recording,
@@ -167,7 +167,8 @@ fn operation(
     before: &Operation,
     after: &Operation,
 ) -> Option<String> {
-    // A gate of one channel over all others, of which one is left.
+    // A gate of one channel over all others becomes an elementwise product when one channel is
+    // left.
     let sources = (&before.operator.sources, &after.operator.sources);
     let is_single = matches!(sources, (Sources::Broadcast, Sources::Zip))
         && slim.values[after.result].len() == 1;
@@ -179,7 +180,7 @@ fn operation(
     if !same {
         return Some(String::new());
     }
-    // A constant or a function that is computed from tensors follows their values.
+    // A constant or function that is computed from tensors changes with their values.
     let follows_values =
         kept.has_new_values && (!before.contents.is_empty() || before.operator.name == "map");
     if !follows_values && !before.has_numbers_of(after) {

@@ -1,18 +1,19 @@
-//! The one rule of surgery: in every dimension that follows channels, the positions that stay.
+//! Selection: takes the positions that stay, in every dimension that follows channels.
 
 use tch::{TchError, Tensor};
 
 use super::layout;
 
-/// A dimension, and its positions that stay: an index tensor on the tensor's device.
+/// A dimension and the positions of it that stay: an index tensor on the tensor's device.
 pub(super) type Cut<'i> = (usize, &'i Tensor);
 
-/// Values in a block of rows: one megabyte of single precision, which fits the second-level cache.
+/// Number of values in a block of rows: one megabyte in single precision, which fits the
+/// second-level cache.
 const BLOCK: i64 = 1 << 18;
 
-/// Memory for what is needed between two steps, kept from tensor to tensor: fresh memory costs more
-/// than the values that are written to it, since the system maps it page by page. It grows to what
-/// the largest tensor needs: a block of its rows, or the index of its kernels.
+/// Scratch memory, reused from tensor to tensor: fresh memory costs more than writing to it, since
+/// the system maps it page by page. It grows to what the largest tensor needs: a block of its rows,
+/// or the index of its kernels.
 #[derive(Default)]
 pub(super) struct Workspace {
     values: Buffer,
@@ -23,13 +24,13 @@ pub(super) struct Workspace {
 struct Buffer(Option<Tensor>);
 
 impl Workspace {
-    /// The values at positions that stay, in memory of their own and laid out as `tensor` is:
-    /// channels-last weights stay so. Without a cut it is the tensor itself.
+    /// Copies the values at the positions that stay, in the memory order of `tensor`: channels-last
+    /// weights stay channels-last. Without cuts it returns the tensor itself.
     pub(super) fn select(&mut self, tensor: &Tensor, cuts: &[Cut]) -> Result<Tensor, TchError> {
         if cuts.is_empty() {
             return Ok(tensor.shallow_clone());
         }
-        // These have no strides.
+        // Such tensors have no strides.
         if tensor.is_sparse() || tensor.is_mkldnn() {
             return one_by_one(tensor, cuts);
         }
@@ -46,8 +47,8 @@ impl Workspace {
             .f_permute(layout::inverse(&order))
     }
 
-    /// Of a tensor whose first dimension is the outermost in memory. The cuts are in the order of
-    /// their dimensions.
+    /// Selects from a tensor whose first dimension is the outermost in memory. The cuts are sorted
+    /// by dimension.
     fn select_in_order(&mut self, tensor: &Tensor, cuts: &[Cut]) -> Result<Tensor, TchError> {
         let size = tensor.size();
         let mut selected = size.clone();
@@ -69,8 +70,8 @@ impl Workspace {
         values.f_view(&selected[..])
     }
 
-    /// Of `[rows, …, columns]`: some rows at a time, which are then still in the processor's cache
-    /// when their columns are picked.
+    /// Selects from `[rows, …, columns]` in blocks of rows, so that a block is still in the
+    /// processor's cache when its columns are picked.
     fn rows_and_columns(
         &mut self,
         tensor: &Tensor,
@@ -97,7 +98,8 @@ impl Workspace {
         Ok(selected)
     }
 
-    /// Of `[rows · columns, values of a kernel]`: the kernels whose row and column stay, at once.
+    /// Selects from `[rows · columns, values of a kernel]`: the kernels whose row and column stay,
+    /// in one call.
     fn kernels(
         &mut self,
         kernels: &Tensor,
@@ -111,7 +113,7 @@ impl Workspace {
 }
 
 impl Buffer {
-    /// Memory of this size, of the kind and on the device of `like`.
+    /// Scratch memory of this size, of the kind and on the device of `like`.
     fn of_size(&mut self, size: &[i64], like: &Tensor) -> Result<Tensor, TchError> {
         let (len, options) = (size.iter().product::<i64>(), (like.kind(), like.device()));
         let fitting = self.0.take().filter(|buffer| {
@@ -124,7 +126,7 @@ impl Buffer {
     }
 }
 
-/// Columns of a matrix. `gather` picks them with all threads, `index_select` with one.
+/// Picks columns of a matrix. `gather` uses all threads, `index_select` only one.
 fn pick(matrix: &Tensor, columns: &Tensor) -> Result<Tensor, TchError> {
     matrix.f_gather(1, &columns.f_expand([matrix.size()[0], -1], false)?, false)
 }
@@ -142,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    /// One `index_select` after the other.
+    /// The reference: one `index_select` after the other.
     fn expected(tensor: &Tensor, cuts: &[Cut]) -> Tensor {
         cuts.iter().fold(tensor.copy(), |values, (dim, positions)| {
             values.index_select(*dim as i64, positions)

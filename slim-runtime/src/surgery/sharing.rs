@@ -1,4 +1,4 @@
-//! Fields that hold a `detach` of a variable: the same memory, until one of the two is given other.
+//! Fields that hold a `detach` of a variable: both share memory until one of them gets new data.
 
 use std::collections::HashMap;
 
@@ -6,10 +6,11 @@ use tch::Tensor;
 
 use super::swap::Value;
 use crate::analysis::Graph;
+use crate::error::WiringError;
 use crate::graph::memory;
 use crate::{Error, Result};
 
-/// The variables that fields share their memory with, before anything changes.
+/// Pairs of a field and the variable that it shares memory with, found before anything changes.
 #[derive(Default)]
 pub(super) struct Sharing<'g> {
     pairs: Vec<Pair<'g>>,
@@ -40,15 +41,16 @@ impl<'g> Sharing<'g> {
     }
 
     /// # Errors
-    /// [`Error::NotShared`] when a field has not followed its variable.
+    /// [`WiringError::NotShared`](crate::error::WiringError::NotShared) when a field does not share
+    /// memory with its variable any more.
     pub(super) fn check(&self) -> Result<()> {
         match self.pairs.iter().find(|pair| memory(pair.field) != memory(&pair.variable)) {
             None => Ok(()),
-            Some(Pair { path, name, owner, .. }) => Err(Error::NotShared {
+            Some(Pair { path, name, owner, .. }) => Err(Error::Wiring(WiringError::NotShared {
                 path: (*path).to_owned(),
                 tensor: (*name).to_owned(),
                 owner: owner.clone(),
-            }),
+            })),
         }
     }
 }

@@ -1,24 +1,25 @@
-//! State of a model that depends on channels and is no tensor: numbers that count them, positions
-//! among them.
+//! State of a model that depends on channels and is not a tensor: numbers of channels, and
+//! positions of channels.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::analysis::Graph;
+use crate::error::WiringError;
 use crate::graph::{KeepList, LayerMut, LayerSink, State, visit_with};
 use crate::plan::{LayerPlan, Plan};
 use crate::{Error, Prunable, Result, fault};
 
-/// What becomes of a piece of state.
+/// The change of one piece of state.
 struct StateChange {
     kind: Kind,
     reached: bool,
 }
 
 enum Kind {
-    /// Numbers before and after.
+    /// Numbers of channels, before and after.
     Sizes { before: Vec<i64>, after: Vec<i64> },
-    /// Positions in a dimension that keeps `from`, one for each of the `width` positions of another
-    /// that keeps `to`.
+    /// Positions in a dimension that keeps `from`, one for each of the `width` positions of a
+    /// dimension that keeps `to`.
     Indices { from: KeepList, to: KeepList, width: usize, old: Vec<i64> },
 }
 
@@ -29,7 +30,7 @@ enum Mode {
     Restore,
 }
 
-/// Reaches the state that a plan changes, in a model's layers.
+/// Visits the layers of a model and checks, writes or restores the state that a plan changes.
 struct StateWriter<'s> {
     states: &'s mut HashMap<(String, &'static str), StateChange>,
     mode: Mode,
@@ -42,12 +43,12 @@ impl LayerSink for StateWriter<'_> {
         match &mut self.known(path, name)?.kind {
             Kind::Sizes { before, after } => match mode {
                 Mode::Check | Mode::Write if sizes != before => {
-                    return Err(Error::State {
+                    return Err(Error::Wiring(WiringError::State {
                         path: path.to_owned(),
                         name: name.to_owned(),
                         expected: list(before),
                         found: list(sizes),
-                    });
+                    }));
                 }
                 Mode::Check => {}
                 Mode::Write => sizes.copy_from_slice(after),
@@ -68,7 +69,7 @@ impl LayerSink for StateWriter<'_> {
                     let (expected, found) =
                         (format!("{width} positions"), format!("{} of them", indices.len()));
                     let (path, name) = (path.to_owned(), name.to_owned());
-                    return Err(Error::State { path, name, expected, found });
+                    return Err(Error::Wiring(WiringError::State { path, name, expected, found }));
                 }
                 Mode::Check => old.clone_from(indices),
                 Mode::Write => *indices = renumbered(old, from, to),
@@ -89,7 +90,8 @@ impl LayerSink for StateWriter<'_> {
 }
 
 impl StateWriter<'_> {
-    /// A user's code runs before and after a state is written, and may fail.
+    /// Failure point before and after a state is written, because a user's code runs there and may
+    /// fail.
     fn step(&self, path: &str) -> Result<()> {
         match self.mode {
             Mode::Check | Mode::Write => fault::point().map_err(|cause| Error::torch(path)(cause)),
@@ -103,7 +105,7 @@ impl StateWriter<'_> {
                 let reason = format!(
                     "two layers have `{name}` here; give each a name of its own with `field`"
                 );
-                Err(Error::Layer { path: path.to_owned(), reason })
+                Err(Error::Wiring(WiringError::Layer { path: path.to_owned(), reason }))
             }
             Some(change) => {
                 change.reached = true;
@@ -119,7 +121,7 @@ fn list(numbers: &[i64]) -> String {
     if let [number] = numbers { number.to_string() } else { format!("{numbers:?}") }
 }
 
-/// The positions that stay, counted among those that stay in the dimension that they point into.
+/// Selects the positions that `to` keeps and renumbers them by their rank in `from`.
 fn renumbered(old: &[i64], from: &KeepList, to: &KeepList) -> Vec<i64> {
     let rank: HashMap<i64, i64> =
         from.iter().enumerate().map(|(rank, position)| (position as i64, rank as i64)).collect();
@@ -127,10 +129,15 @@ fn renumbered(old: &[i64], from: &KeepList, to: &KeepList) -> Vec<i64> {
 }
 
 fn unreached(path: &str, name: &str, declared: &'static str, missing: &'static str) -> Error {
-    Error::UnreachedState { path: path.to_owned(), name: name.to_owned(), declared, missing }
+    Error::Wiring(WiringError::UnreachedState {
+        path: path.to_owned(),
+        name: name.to_owned(),
+        declared,
+        missing,
+    })
 }
 
-/// The state that a plan changes.
+/// All state that a plan changes.
 #[derive(Default)]
 pub(super) struct States {
     states: HashMap<(String, &'static str), StateChange>,
@@ -147,14 +154,14 @@ impl States {
     }
 
     /// # Errors
-    /// Those of [`LayerVisitor`], and [`Error::UnreachedState`] when `layers_mut` leaves something
-    /// out.
+    /// Those of [`LayerVisitor`], and [`WiringError::UnreachedState`](crate::error::WiringError::UnreachedState) when `layers_mut` leaves out a
+    /// state.
     pub(super) fn check<M: Prunable + ?Sized>(&mut self, model: &mut M) -> Result<()> {
         self.visit_all(model, Mode::Check)
     }
 
     /// # Errors
-    /// As for [`check`](Self::check). Some of the state may be written then.
+    /// Those of [`check`](Self::check). Some of the state may be written then.
     pub(super) fn write<M: Prunable + ?Sized>(&mut self, model: &mut M) -> Result<()> {
         self.visit_all(model, Mode::Write)
     }
@@ -174,8 +181,8 @@ impl States {
         }
     }
 
-    /// The positions that are stored once the plan is carried out, by path and name. Known when
-    /// [`check`](Self::check) has been there.
+    /// The positions that are stored once the plan is carried out, by path and name. Known after
+    /// [`check`](Self::check).
     pub(super) fn positions(&self) -> BTreeMap<String, Vec<i64>> {
         let indices = self.states.iter().filter_map(|((path, name), change)| match &change.kind {
             Kind::Indices { from, to, old, .. } => {
@@ -187,7 +194,8 @@ impl States {
     }
 
     fn visit<M: Prunable + ?Sized>(&mut self, model: &mut M, mode: Mode) -> Result<()> {
-        // A mask changes none, and what `layers_mut` says would then be unknown.
+        // A mask changes no state. Without this return, every state that `layers_mut` visits would
+        // be reported as undeclared.
         if self.states.is_empty() && !matches!(mode, Mode::Check) {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! New data for a tensor, in place: every handle of it sees the change.
+//! Swaps: new data for a tensor, in place, so that every handle of the tensor sees the change.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
@@ -13,17 +13,17 @@ use crate::surgery::absorb;
 use crate::surgery::absorb::Shifts;
 use crate::{Error, Result, fault};
 
-/// The tensors that change, computed before any of them does.
+/// The new data of all tensors that change, computed before the first tensor changes.
 #[derive(Default)]
 pub(super) struct Swaps {
     swaps: Vec<Swap>,
-    /// How many of them have begun.
+    /// The number of swaps that have begun.
     begun: usize,
-    /// Empty tensors of some kinds on some devices.
+    /// Empty tensors of another kind, by kind and device, shared by all swaps that need one.
     resets: Vec<Rc<Tensor>>,
 }
 
-/// What a tensor is to hold. Where the shape stays, so does its memory.
+/// New values for a tensor. If the shape stays, the tensor keeps its memory.
 pub(crate) struct Value {
     pub(crate) name: String,
     pub(crate) target: Tensor,
@@ -31,10 +31,10 @@ pub(crate) struct Value {
     pub(crate) value: Tensor,
 }
 
-/// Gives tensors new values, all or none.
+/// Gives tensors new values: all of them or none.
 ///
 /// # Errors
-/// [`Error::Torch`], with the tensor at hand. All are then as they were.
+/// [`Error::Torch`], with the tensor. All tensors are unchanged then.
 pub(crate) fn replace(values: Vec<Value>) -> Result<()> {
     let mut swaps = Swaps::default();
     swaps.add_values(values)?;
@@ -53,23 +53,23 @@ struct Swap {
     way: WriteStrategy,
 }
 
-/// How a tensor gets its values.
+/// How a tensor gets its new values.
 enum WriteStrategy {
-    /// By other memory, of any shape, and by way of an empty tensor of another kind. A loss that is
-    /// still alive keeps the tensor's gradient accumulator, which remembers the old shape and would
-    /// make the next backward pass fail; libtorch renews it when the data change kind, but not when
-    /// they change shape.
+    /// Exchanges the memory, for data of any shape, by way of an empty tensor of another kind. A
+    /// loss that is still alive keeps the tensor's gradient accumulator, which remembers the old
+    /// shape and would make the next backward pass fail. libtorch renews the accumulator when the
+    /// data change kind, but not when they change shape.
     Exchange { reset: Rc<Tensor> },
-    /// In the memory that it has, so that views and a `detach` of it follow.
+    /// Writes into the existing memory, so that views and a `detach` of the tensor follow.
     Copy,
 }
 
 impl Swaps {
-    /// Selects, in every bound dimension of every tensor and its gradient, the positions that stay;
-    /// of a tensor that absorbs, shifted.
+    /// Selects the positions that stay, in every bound dimension of every tensor and its gradient.
+    /// A tensor that absorbs is shifted first.
     ///
     /// # Errors
-    /// [`Error::Torch`], with the tensor at hand.
+    /// [`Error::Torch`], with the tensor.
     pub(super) fn selecting(graph: &Graph, plan: &Plan, shifts: &Shifts) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
         let mut positions =
@@ -102,7 +102,7 @@ impl Swaps {
         Ok(swaps)
     }
 
-    /// Adds a tensor that is to hold what `new` makes of it.
+    /// Adds a tensor and computes its new data with `new`.
     ///
     /// # Errors
     /// [`Error::Torch`], with the tensor's name.
@@ -120,7 +120,7 @@ impl Swaps {
         Ok(())
     }
 
-    /// An empty tensor of another kind than this one.
+    /// An empty tensor of another kind than `target`, on the same device.
     fn reset(&mut self, target: &Tensor) -> Result<Rc<Tensor>, TchError> {
         let kind = if target.kind() == Kind::Float { Kind::Double } else { Kind::Float };
         let options: (Kind, Device) = (kind, target.device());
@@ -134,7 +134,8 @@ impl Swaps {
         Ok(reset)
     }
 
-    /// Adds tensors and what they are to hold, whatever swaps were added for them before.
+    /// Adds tensors and their new values, which take effect after swaps that were added for the
+    /// same tensors before.
     ///
     /// # Errors
     /// [`Error::Torch`], with the tensor's name.
@@ -152,11 +153,11 @@ impl Swaps {
         })
     }
 
-    /// Puts the new data in place. What panics or fails in between leaves a part of it done, for
+    /// Puts the new data in place. If a swap panics or fails, the swaps before it are done, for
     /// [`roll_back`](Self::roll_back) to undo.
     ///
     /// # Errors
-    /// [`Error::Torch`], with the tensor at hand.
+    /// [`Error::Torch`], with the tensor.
     pub(super) fn commit(&mut self) -> Result<()> {
         for swap in &mut self.swaps {
             self.begun += 1;
@@ -165,18 +166,18 @@ impl Swaps {
         Ok(())
     }
 
-    /// Gives every tensor that [`commit`](Self::commit) has touched its old data back: the same
-    /// memory, and the same bits.
+    /// Gives every tensor that [`commit`](Self::commit) touched its old data back: the same memory
+    /// and the same bits.
     pub(super) fn roll_back(&mut self) {
         for swap in self.swaps[..std::mem::take(&mut self.begun)].iter_mut().rev() {
             swap.put_old();
         }
     }
 
-    /// The first of the tensors whose present values are not the old ones.
+    /// The first tensor whose current values differ from the old ones.
     ///
     /// # Errors
-    /// [`Error::Torch`], with the tensor at hand.
+    /// [`Error::Torch`], with the tensor.
     pub(super) fn first_changed(&self) -> Result<Option<&str>> {
         for swap in &self.swaps {
             if swap.changed().map_err(Error::torch(&swap.name))? {
@@ -217,13 +218,13 @@ impl Swap {
         self.way.put(&mut self.target, &self.new, fault::point)
     }
 
-    /// Pointers are exchanged or values copied and nothing is allocated, so this does not fail; nor
-    /// would there be anything left to do about it.
+    /// Exchanges pointers or copies values and allocates nothing, so it does not fail. If it did,
+    /// nothing could be done about it.
     fn put_old(&mut self) {
         let _ = self.way.put(&mut self.target, &self.old, || Ok(()));
     }
 
-    /// A NaN that stays one is no change.
+    /// A NaN that is still a NaN is not a change.
     fn changed(&self) -> Result<bool, TchError> {
         let same = self.target.size() == self.old.size()
             && self.target.f_allclose(&self.old, 0., 0., true)?;
@@ -232,7 +233,7 @@ impl Swap {
 }
 
 impl WriteStrategy {
-    /// `step` is asked between the steps, and may stop.
+    /// Calls `step` before, between and after the steps; an error of `step` stops it.
     fn put(
         &self,
         target: &mut Tensor,

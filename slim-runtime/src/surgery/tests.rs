@@ -1,5 +1,5 @@
-//! A failure at every step of surgery, as an error and as a panic: each leaves the model as it was,
-//! to the bit.
+//! Injects a failure at every step of surgery, as an error and as a panic. Each leaves the model
+//! unchanged, to the bit.
 
 use tch::nn::{self, Module, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
@@ -10,7 +10,7 @@ use crate::fault::{self, Failure};
 use crate::nn as slim_nn;
 use crate::{Flow, LayerKind, LayerVisitor, Plan, Prunable, Result, Slimming, Tracer, recalibrate};
 
-/// A layer of a user's own, that counts its channels twice.
+/// A user-defined layer that stores its number of channels twice.
 #[derive(Debug)]
 struct Counter {
     channels: i64,
@@ -32,7 +32,7 @@ impl Prunable for Counter {
     }
 }
 
-/// Two paths behind a split that share a convolution's weights, shuffled.
+/// Two paths behind a split that share a convolution's weights, then a shuffle.
 #[derive(Debug, Prunable)]
 #[prune(sequential)]
 #[prune(input = 3)]
@@ -73,7 +73,7 @@ impl Net {
             counters: (0..2).map(|_| Counter { channels: 12, again: 12 }).collect(),
             fc: nn::linear(&p / "fc", 12, 5, Default::default()),
         };
-        // Strides and a frozen variable have to come back, too.
+        // Rollback has to restore strides and a frozen variable, too.
         let channels_last =
             net.conv.ws.detach().permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
         net.conv.ws.set_data(&channels_last);
@@ -92,7 +92,7 @@ impl ModuleT for Net {
     }
 }
 
-/// What must not change: where a tensor's values are, how they lie, and what they are.
+/// What must not change of a tensor: address, memory order, and bytes.
 #[derive(Debug, PartialEq)]
 struct Bits {
     address: usize,
@@ -119,7 +119,7 @@ impl Bits {
     }
 }
 
-/// All of a network: each tensor with its gradient, and what is no tensor.
+/// The whole state of a network: each tensor with its gradient, and the state that is not a tensor.
 #[derive(Debug, PartialEq)]
 struct Snapshot {
     tensors: Vec<(String, Bits, Option<Bits>)>,
@@ -162,7 +162,7 @@ fn loss(net: &Net) -> Tensor {
     net.forward_t(&images(), true).square().mean(Kind::Float)
 }
 
-/// A failure at each step of `operation`, until it gets through; how many steps that takes.
+/// Injects a failure at each step of `operation` until it succeeds. Returns the number of steps.
 fn fails_at_every_step<T>(
     net: &mut Net,
     operation: impl Fn(&mut Net, &Plan) -> Result<T>,
@@ -176,7 +176,7 @@ fn fails_at_every_step<T>(
             let (done, failed) = fault::inject(step, failure, || operation(net, &plan));
             match (failed, failure, done) {
                 (true, Failure::Error, Ok(Err(error))) => {
-                    assert!(error.to_string().contains("injected"), "{error}");
+                    assert!(format!("{error:?}").contains("injected"), "{error:?}");
                 }
                 (true, Failure::Panic, Err(panic)) => {
                     assert_eq!(panic.downcast_ref(), Some(&"injected"));
@@ -205,10 +205,10 @@ fn a_failure_at_any_step_of_slimming_changes_nothing() {
     let plan = net.plan(&Slimming::ratio(0.4)).unwrap();
 
     let steps = fails_at_every_step(&mut net, Prunable::apply);
-    // 20 tensors and 11 gradients or so, computed, exchanged in two halves; checks; states.
+    // About 20 tensors and 11 gradients, each computed and exchanged in two halves; checks; states.
     assert!(steps > 100, "{steps} steps");
 
-    // After all these failures the plan does what it does to a replica that never failed, and
+    // After all these failures the plan has the same effect as on a replica that never failed, and
     // training goes on.
     loss(&other).backward();
     other.apply(&plan).unwrap();
@@ -228,7 +228,7 @@ fn a_failure_at_any_step_of_slimming_changes_nothing() {
 fn a_failure_at_any_step_of_masking_changes_nothing() {
     let (mut net, _vs) = Net::new();
     let steps = fails_at_every_step(&mut net, Prunable::mask);
-    // γ and β of at least one layer, computed and exchanged; checks.
+    // γ and β of at least one layer, each computed and exchanged; checks.
     assert!(steps > 30, "{steps} steps");
     assert_eq!(net.split.sizes(), [4, 4]);
 }
@@ -239,7 +239,7 @@ fn a_failure_at_any_step_of_loading_changes_nothing() {
     let (mut slim, mut slim_vs) = Net::new();
     slim_vs.copy(&vs).unwrap();
     slim.apply(&net.plan(&Slimming::ratio(0.4)).unwrap()).unwrap();
-    // Every variable gets a value: those that shrink of another shape, the others in place.
+    // Every variable gets a value: with another shape if the variable shrinks, otherwise in place.
     let load = |net: &mut Net, plan: &Plan| {
         let values = vs.variables().into_iter().map(|(name, target)| {
             let value = slim_vs.variables()[&name].detach().copy();
@@ -262,7 +262,8 @@ fn a_failure_at_any_step_of_expanding_changes_nothing() {
     slim_vs.copy(&vs).unwrap();
     slim.apply(&net.plan(&Slimming::ratio(0.4)).unwrap()).unwrap();
     let steps = fails_at_every_step(&mut net, |net, plan| plan.expand(&slim, net));
-    // Each of 18 tensors is computed, and its values are replaced.
+    // For each of 18 tensors: the new values are computed, then copied, with a step before and
+    // after.
     assert_eq!(steps, 18 * 3);
 }
 
@@ -273,7 +274,7 @@ fn a_failure_at_any_step_of_recalibration_changes_nothing() {
         recalibrate(net, [images(), images()], |net, images| Ok(net.forward_t(&images, true)))
     };
     let steps = fails_at_every_step(&mut net, recalibrate);
-    // Three norms: two batches, before and behind each; the average; the write.
+    // Three batch norms: two batches, with a step before and after each; the average; the write.
     assert_eq!(steps, 3 * 6);
 }
 
@@ -288,7 +289,7 @@ fn a_failure_at_any_step_of_a_trial_changes_nothing() {
         let _ = loss(&net);
         let statistics = Bits::of(&net.bn.running_mean);
         let steps = fails_at_every_step(&mut net, trial);
-        // How many layers lose channels depends on the values that they start with.
+        // The random initial values decide how many layers lose channels.
         assert!(steps > 45, "{steps} steps");
         assert_eq!(net.split.sizes(), [4, 4]);
         assert_eq!(Bits::of(&net.bn.running_mean).address, statistics.address);
@@ -324,7 +325,7 @@ fn a_trial_is_taken_back_whatever_the_closure_does() {
         assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"of the closure"));
         assert_eq!(Snapshot::of(&net), before);
 
-        // A graph of the trial that outlives it.
+        // An autograd graph of the trial that outlives the trial.
         let leaked = temporarily(&mut net, &graph, &plan, form, |net| {
             tch::with_grad(|| net.forward_t(&images(), false))
         })
@@ -333,8 +334,8 @@ fn a_trial_is_taken_back_whatever_the_closure_does() {
         leaks.push(leaked);
         assert_eq!(Snapshot::of(&net), before);
     }
-    // A graph from before reaches the gradients, and a new one does, while those of the trials are
-    // alive.
+    // Backward passes through a graph from before and through a new one reach the gradients, while
+    // the graphs of the trials are alive.
     let grad = || net.fc.ws.grad().copy();
     let mut last = grad();
     for loss in [alive, loss(&net)] {

@@ -1,5 +1,5 @@
-//! All or nothing: every new value is computed before the first is put in place, and whatever fails
-//! then is undone.
+//! All or nothing: every new value is computed before the first one is put in place, and a failure
+//! after that is rolled back.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -9,30 +9,31 @@ use super::states::States;
 use super::swap::{Swaps, Value};
 use super::{mask, matching};
 use crate::analysis::Graph;
+use crate::error::WiringError;
 use crate::graph::memory;
 use crate::plan::{Plan, StoredPositions};
 use crate::surgery::absorb;
 use crate::{Absorbed, Error, Prunable, Result, fault};
 
-/// What a plan changes in a model, computed.
+/// The changes that a plan makes to a model, computed and ready to commit.
 pub(super) struct Transaction<'g> {
     graph: &'g Graph,
     swaps: Swaps,
     states: States,
-    /// What has to have followed when the tensors are changed.
+    /// Fields that have to share memory with their variables after the commit.
     sharing: Sharing<'g>,
     absorbed: Vec<Absorbed>,
-    /// The plan whose channels go, which the forward pass must follow.
+    /// The plan that is rechecked against the forward pass, and whether tensors get other values;
+    /// `None` for masking.
     slims: Option<(&'g Plan, bool)>,
 }
 
 impl<'g> Transaction<'g> {
-    /// Removes the channels that do not stay, absorbs what they sent on if the plan asks for it,
-    /// and then gives tensors other values. Those of a tensor that shrinks have its shape of
-    /// afterwards.
+    /// Removes channels, absorbs what they send on if the plan asks for it, then gives tensors new
+    /// values. If a tensor shrinks, its new values have the shape that it has afterwards.
     ///
     /// # Errors
-    /// A plan or a state that does not fit, [`Error::Torch`].
+    /// When the plan or a state does not fit; [`Error::Torch`].
     pub(super) fn slimming<M: Prunable + ?Sized>(
         model: &mut M,
         graph: &'g Graph,
@@ -50,10 +51,10 @@ impl<'g> Transaction<'g> {
         Ok(Self { graph, swaps, states, sharing, absorbed: shifts.absorbed, slims })
     }
 
-    /// Takes what the channels that do not stay carry to zero.
+    /// Sets what the removed channels carry to zero.
     ///
     /// # Errors
-    /// A plan that does not fit, [`Error::Torch`].
+    /// When the plan does not fit; [`Error::Torch`].
     pub(super) fn masking(graph: &'g Graph, plan: &Plan, what: mask::What) -> Result<Self> {
         matching::check(graph, plan)?;
         Ok(Self {
@@ -69,11 +70,11 @@ impl<'g> Transaction<'g> {
     /// Changes the model.
     ///
     /// # Errors
-    /// [`Error::Torch`], [`Error::NotShared`], those of a hand-written `layers_mut`. The model is
-    /// then as it was.
+    /// [`Error::Torch`], [`WiringError::NotShared`](crate::error::WiringError::NotShared),
+    /// [`Error::Undone`], those of a hand-written `layers_mut`. The model is rolled back.
     ///
     /// # Panics
-    /// When a hand-written `layers_mut` does. The model is then as it was, too.
+    /// When a hand-written `layers_mut` panics. The model is rolled back here, too.
     pub(super) fn commit<M: Prunable + ?Sized>(&mut self, model: &mut M) -> Result<()> {
         let committed = catch_unwind(AssertUnwindSafe(|| {
             self.swaps.commit()?;
@@ -91,26 +92,26 @@ impl<'g> Transaction<'g> {
         committed.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    /// The positions that the model stores when this is done.
+    /// The positions that the model stores after the commit.
     pub(super) fn positions(&self) -> StoredPositions {
         self.states.positions()
     }
 
-    /// What becomes of what removed channels sent on.
+    /// The outcome of absorption.
     pub(super) fn absorbed(self) -> Vec<Absorbed> {
         self.absorbed
     }
 
-    /// Puts everything back that [`commit`](Self::commit) has changed.
+    /// Undoes everything that [`commit`](Self::commit) changed.
     pub(super) fn roll_back<M: Prunable + ?Sized>(&mut self, model: &mut M) {
-        // Whatever stopped `write` may stop this, in the same place: behind the last state that was
-        // written.
+        // Whatever stopped `write` may stop `restore` at the same place, but every state written
+        // before it is restored by then.
         let _ = catch_unwind(AssertUnwindSafe(|| self.states.restore(model)));
         self.swaps.roll_back();
     }
 }
 
-/// Every handle of a tensor must have followed it.
+/// Checks that every handle of a tensor has followed its change.
 fn check_shared(graph: &Graph) -> Result<()> {
     for node in &graph.layers {
         for bound in &node.tensors {
@@ -120,11 +121,11 @@ fn check_shared(graph: &Graph) -> Result<()> {
             let (layer, tensor) = owner;
             if memory(&bound.tensor) != memory(&graph.layers[layer].tensors[tensor].tensor) {
                 let owner = graph.tensor_path(owner);
-                return Err(Error::NotShared {
+                return Err(Error::Wiring(WiringError::NotShared {
                     path: node.path.clone(),
                     tensor: bound.name.to_owned(),
                     owner,
-                });
+                }));
             }
         }
     }

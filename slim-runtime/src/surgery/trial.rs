@@ -1,4 +1,4 @@
-//! Surgery on trial: a closure sees the model as a plan makes it, and everything is put back.
+//! Trials: a closure runs on the model as a plan leaves it, and then everything is put back.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -8,29 +8,31 @@ use super::mask;
 use super::swap::Swaps;
 use super::transaction::Transaction;
 use crate::analysis::{self, Graph};
+use crate::error::CheckError;
 use crate::graph::Role;
 use crate::plan::Plan;
 use crate::{Error, Prunable, Result};
 
-/// What a plan makes of a model.
+/// The form of a model during a trial.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ModelState {
     /// γ and β of the removed channels are zero.
     Masked,
-    /// γ of the removed channels are zero, and β are kept: what absorption must compute.
+    /// γ of the removed channels are zero, and β are kept: with absorption, the slimmed network
+    /// must compute the same.
     Scaled,
     /// The removed channels are gone.
     Slimmed,
 }
 
-/// Runs `body` on the model in this form, without gradients. Whatever happens, the model is then as
-/// it was.
+/// Runs `body` on the model in this form, without gradients. The model is restored afterwards, also
+/// after an error or a panic.
 ///
 /// # Errors
 /// Those of [`apply`](super::apply) and [`observe`].
 ///
 /// # Panics
-/// When `body` does.
+/// When `body` panics.
 pub(crate) fn temporarily<M: Prunable + ?Sized, T>(
     model: &mut M,
     graph: &Graph,
@@ -49,14 +51,15 @@ pub(crate) fn temporarily<M: Prunable + ?Sized, T>(
     seen.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// Runs `body` on the model as it is, without gradients and on copies of its running statistics,
-/// which a forward pass in training mode would change.
+/// Runs `body` on the model, without gradients and on copies of its running statistics, because a
+/// forward pass in training mode would change them.
 ///
 /// # Errors
-/// [`Error::TrainingMode`] when it did, [`Error::Torch`].
+/// [`CheckError::TrainingMode`](crate::error::CheckError::TrainingMode) when `body` changed the
+/// statistics; [`Error::Torch`].
 ///
 /// # Panics
-/// When `body` does.
+/// When `body` panics.
 pub(crate) fn observe<M: ?Sized, T>(
     model: &M,
     graph: &Graph,
@@ -76,7 +79,9 @@ pub(crate) fn observe<M: ?Sized, T>(
         let seen = body(model);
         match copies.first_changed()? {
             None => Ok(seen),
-            Some(tensor) => Err(Error::TrainingMode { tensor: tensor.to_owned() }),
+            Some(tensor) => {
+                Err(Error::Check(CheckError::TrainingMode { tensor: tensor.to_owned() }))
+            }
         }
     }));
     copies.roll_back();
@@ -90,11 +95,12 @@ fn copy(tensor: &Tensor) -> Result<Tensor, TchError> {
 }
 
 impl Plan {
-    /// What `look` says of the model while the channels that this plan removes are
-    /// [masked](Prunable::mask), to measure what slimming costs before fine-tuning.
+    /// Runs `look` on the model while the channels that this plan removes are
+    /// [masked](Prunable::mask), to measure what slimming costs before fine-tuning. Returns what
+    /// `look` returns.
     ///
-    /// `look` runs the model in evaluation mode, without gradients. Whatever happens, the model is
-    /// then as it was, to the bit.
+    /// `look` runs the model in evaluation mode, without gradients. The model is restored
+    /// afterwards, to the bit, also after an error or a panic.
     ///
     /// ```
     /// # use slim_runtime::{Prunable, Slimming};
@@ -123,11 +129,11 @@ impl Plan {
     /// ```
     ///
     /// # Errors
-    /// [`Error::TrainingMode`](crate::Error::TrainingMode) when `look` runs the model in training
-    /// mode; those of [`Prunable::mask`].
+    /// [`CheckError::TrainingMode`](crate::error::CheckError::TrainingMode) when `look` runs the
+    /// model in training mode; those of [`Prunable::mask`].
     ///
     /// # Panics
-    /// When `look` does.
+    /// When `look` panics.
     pub fn masked<M: Prunable + ?Sized, T>(
         &self,
         model: &mut M,

@@ -22,8 +22,8 @@ operations! {
     }
 }
 
-/// `layer.forward_t(&xs, train)` and `layer.forward(&xs)` in a symbolic pass, to which `#[forward]`
-/// renames them.
+/// `layer.forward_t(&xs, train)` and `layer.forward(&xs)` in a symbolic pass. `#[forward]` renames
+/// them to these methods.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no channel semantics",
     label = "not prunable",
@@ -33,11 +33,11 @@ operations! {
 )]
 #[doc(hidden)]
 pub trait SymbolicModule {
-    /// `forward_t`.
+    /// The symbolic pass of `forward_t`.
     #[track_caller]
     fn symbolic_forward_t_(&self, xs: &Traced, train: bool) -> Traced;
 
-    /// `forward`.
+    /// The symbolic pass of `forward`.
     #[track_caller]
     fn symbolic_forward_(&self, xs: &Traced) -> Traced;
 }
@@ -68,11 +68,11 @@ impl Traced {
                 Ok(given)
             })
         });
-        // A selection of all channels gives the stream itself.
+        // A `ChannelSelect` that keeps all channels returns its input itself.
         if selects.get() { self.viewed(given, ViewOf::Some) } else { given }
     }
 
-    /// Applies a layer that tells training from evaluation.
+    /// Applies a layer that behaves differently in training and in evaluation.
     #[track_caller]
     pub fn apply_t<M: Prunable + ?Sized>(&self, layer: &M, _train: bool) -> Traced {
         self.apply(layer)
@@ -87,13 +87,14 @@ impl Traced {
         }
     }
 
-    /// Applies a layer that tells training from evaluation, if there is one.
+    /// Applies a layer that behaves differently in training and in evaluation, if there is one.
     #[track_caller]
     pub fn apply_opt_t<M: Prunable>(&self, layer: &Option<M>, _train: bool) -> Traced {
         self.apply_opt(layer)
     }
 
-    /// Applies a layer that gives several tensors.
+    /// Applies a layer that returns several tensors. After an error, failed tensors fill the list
+    /// up to `count`.
     #[track_caller]
     pub(crate) fn apply_to_several<M: Prunable + ?Sized>(
         &self,
@@ -119,8 +120,8 @@ fn apply<M: Prunable + ?Sized>(cx: &mut Tracer, layer: &M, flow: &Flow) -> Resul
     })
 }
 
-/// A layer that is no part of the model may be made by `forward` as long as it has no tensors, such
-/// as a pool.
+/// Applies a layer that is no field of the model, such as a pool that `forward` makes. The layer
+/// must have no tensors.
 fn apply_local<M: Prunable + ?Sized>(cx: &mut Tracer, layer: &M, flow: &Flow) -> Result<Flow> {
     let before = cx.recording.layers.len();
     let given = layer.trace(cx, flow.clone())?;
@@ -146,7 +147,7 @@ pub fn symbolic_map(xs: &Traced, operation: impl Fn(&Tensor) -> Tensor) -> Trace
         let at_zero = mapped.first().copied().unwrap_or(f64::NAN);
         cx.numbers = mapped;
         let operator = if at_zero == 0.0 {
-            // Which function it is can be said when it is absorbed.
+            // Absorption may be told which activation this is: see `Slimming::absorb_after`.
             let layers = cx.recording.layers.len();
             Operator::each("map", Effect::Unnamed { layers })
         } else if at_zero.is_finite() {
@@ -158,10 +159,11 @@ pub fn symbolic_map(xs: &Traced, operation: impl Fn(&Tensor) -> Tensor) -> Trace
     })
 }
 
-/// What an element-wise operation makes of zero and of some other numbers.
+/// The results of an element-wise operation for zero and some other numbers.
 ///
 /// # Errors
-/// [`Error::Layer`] for an operation that is not element-wise.
+/// [`WiringError::Layer`](crate::error::WiringError::Layer) for an operation that is not
+/// element-wise.
 fn mapped(cx: &Tracer, operation: &impl Fn(&Tensor) -> Tensor) -> Result<Vec<f64>> {
     const NUMBERS: [f32; 8] = [0.0, 1.0, -1.0, 0.5, -0.25, 2.0, 3.0, -4.0];
     let path = cx.path();
@@ -190,8 +192,8 @@ fn mapped(cx: &Tracer, operation: &impl Fn(&Tensor) -> Tensor) -> Result<Vec<f64
     }
 }
 
-/// `functional::opaque(&xs, operation)` in a symbolic pass: anything. Its input stays whole, and
-/// its output is what `operation` makes of an image of zeros.
+/// `functional::opaque(&xs, operation)` in a symbolic pass: an arbitrary operation. All channels of
+/// its input are kept, and its output has the shape that `operation` gives for an image of zeros.
 #[doc(hidden)]
 #[track_caller]
 pub fn symbolic_opaque(xs: &Traced, operation: impl Fn(&Tensor) -> Tensor) -> Traced {

@@ -1,8 +1,8 @@
-//! What tch's methods take where they take lists of numbers.
+//! Types that tch's methods take as lists of numbers.
 
 use tch::Scalar;
 
-/// What tch takes as a list of sizes or dimensions.
+/// A list of sizes or dimensions, of any type that tch takes.
 pub trait Ints {
     /// The numbers.
     fn ints(&self) -> Vec<i64>;
@@ -38,7 +38,7 @@ impl<T: Ints + ?Sized> Ints for &T {
     }
 }
 
-/// What tch takes as a list of dimensions that may be missing.
+/// A list of dimensions that may be missing, of any type that tch takes.
 pub trait IntsOption {
     /// The numbers, if there are any.
     fn ints_option(&self) -> Option<Vec<i64>>;
@@ -56,7 +56,7 @@ impl<T: Ints> IntsOption for Option<T> {
     }
 }
 
-/// What tch takes as a list of factors.
+/// A list of factors, of any type that tch takes.
 pub trait Doubles {
     /// The numbers.
     fn doubles(&self) -> Vec<f64>;
@@ -86,7 +86,7 @@ impl<T: Doubles + ?Sized> Doubles for &T {
     }
 }
 
-/// A number of either kind.
+/// An integer or a float, as `f64`.
 pub(super) fn number<S: Into<Scalar>>(scalar: S) -> f64 {
     f64::from(scalar.into())
 }

@@ -1,6 +1,5 @@
-//! Sums, products and the like, of two tensors or of a tensor and a number.
+//! Element-wise arithmetic of two tensors, or of a tensor and a number.
 
-use std::ops;
 use std::panic::Location;
 use std::rc::Rc;
 
@@ -11,6 +10,7 @@ use super::lift::{self, Join};
 use super::table::operations;
 use super::traced::{refused, shaped};
 use super::{Lift, Traced, pass};
+use crate::error::WiringError;
 use crate::graph::shape::{Dim, Shape, answer, holds_channels, is_assumed};
 use crate::graph::{Effect, Form, Gate, Operator, Tracer, Value};
 use crate::{Error, Flow, Result};
@@ -35,13 +35,13 @@ operations! {
     }
 }
 
-/// What can stand on the right of an operator, or where tch takes a tensor.
+/// The right operand of an operator, or an argument where tch takes a tensor.
 pub trait Operand {
-    /// Joins it with a symbolic tensor.
+    /// Joins the operand with a symbolic tensor.
     #[doc(hidden)]
     fn join(&self, cx: &mut Tracer, left: &Flow, how: &Joint) -> Result<Flow>;
 
-    /// Whether it is symbolic and an operation on it has failed.
+    /// Whether the operand is a symbolic tensor that a failed operation returned.
     #[doc(hidden)]
     fn has_failed(&self) -> bool {
         false
@@ -51,29 +51,29 @@ pub trait Operand {
 /// How two tensors are joined.
 #[doc(hidden)]
 pub struct Joint {
-    name: &'static str,
-    symbol: &'static str,
-    /// Of channels at one position.
-    operator: fn(&'static str) -> Operator,
-    /// With a real tensor.
-    real: Join,
-    /// The sides on which zero stays zero, whatever is on the other.
-    zero: Zero,
+    pub(super) name: &'static str,
+    pub(super) symbol: &'static str,
+    /// The operator for channels at one position.
+    pub(super) operator: fn(&'static str) -> Operator,
+    /// How a symbolic tensor is joined with a real one.
+    pub(super) real: Join,
+    /// The sides whose zeros give zero, whatever the other side holds.
+    pub(super) zero: Zero,
     /// Whether the symbolic tensor is on the right.
-    reversed: bool,
-    /// With a number.
-    number: fn(f64, f64) -> f64,
+    pub(super) reversed: bool,
+    /// The function of an element and a number.
+    pub(super) number: fn(f64, f64) -> f64,
 }
 
-/// A side of an operation on two tensors.
+/// The sides of an operation whose zeros give zero.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Zero {
+pub(super) enum Zero {
     Neither,
     Left,
     Either,
 }
 
-const SUM: Joint = Joint {
+pub(super) const SUM: Joint = Joint {
     name: "add",
     symbol: "+",
     operator: Operator::sum,
@@ -82,9 +82,9 @@ const SUM: Joint = Joint {
     reversed: false,
     number: |x, s| x + s,
 };
-const DIFFERENCE: Joint =
+pub(super) const DIFFERENCE: Joint =
     Joint { name: "sub", symbol: "-", operator: Operator::difference, number: |x, s| x - s, ..SUM };
-const PRODUCT: Joint = Joint {
+pub(super) const PRODUCT: Joint = Joint {
     name: "mul",
     symbol: "*",
     operator: Operator::product,
@@ -93,7 +93,7 @@ const PRODUCT: Joint = Joint {
     number: |x, s| x * s,
     ..SUM
 };
-const QUOTIENT: Joint = Joint {
+pub(super) const QUOTIENT: Joint = Joint {
     name: "div",
     symbol: "/",
     operator: |name| Operator::zip(name, Gate::Dividend),
@@ -109,7 +109,7 @@ const EXTREME: Joint = Joint {
     ..SUM
 };
 
-/// Of two zeros something that is not zero.
+/// A comparison that holds for two zeros, so that its result is not zero.
 const COMPARISON: Joint = Joint { operator: |name| Operator::zip(name, Gate::Never), ..EXTREME };
 
 impl Operand for Traced {
@@ -155,12 +155,13 @@ impl<T: Operand + ?Sized> Operand for &T {
     }
 }
 
-/// Two symbolic tensors, joined element by element.
+/// Joins two symbolic tensors element by element.
 fn join(cx: &mut Tracer, a: &Flow, b: &Flow, how: &Joint) -> Result<Flow> {
     let known = cx.known_width(a).filter(|&width| width > 0).or_else(|| cx.known_width(b));
     let known = known.and_then(|width| usize::try_from(width).ok());
     if known == Some(0) {
-        // A constant, and an input that nothing has read and that is kept whole anyway.
+        // A constant meets a model input that no layer has read, which keeps all of its channels
+        // anyway.
         if a.value().is_none() || b.value().is_none() {
             return Ok(if a.value().is_none() { a.clone() } else { b.clone() });
         }
@@ -181,7 +182,7 @@ fn join(cx: &mut Tracer, a: &Flow, b: &Flow, how: &Joint) -> Result<Flow> {
     let form = Form::Dims(shape);
     let operator = (how.operator)(how.name);
     if b.len() == 0 || a.len() == 0 {
-        // A constant.
+        // One operand is a constant.
         let (value, stays) = if b.len() == 0 {
             (&a, how.zero != Zero::Neither)
         } else {
@@ -221,13 +222,14 @@ fn join(cx: &mut Tracer, a: &Flow, b: &Flow, how: &Joint) -> Result<Flow> {
     Ok(cx.operate(operator, &[wide, one], form).into())
 }
 
-/// The channel factors of a tensor, by dimensions counted from the end.
+/// The channel factors of a tensor: the dimension of each after broadcasting with `other`, and its
+/// count.
 fn aligned(shape: &Shape, other: &Shape) -> Vec<(usize, usize)> {
     let rank = shape.rank().max(other.rank());
     shape.digits().iter().map(|&(dim, count)| (dim + rank - shape.rank(), count)).collect()
 }
 
-/// The dimensions of what two tensors give that are broadcast with each other.
+/// The dimensions of the result when two tensors are broadcast with each other.
 pub(super) fn broadcast(
     cx: &Tracer,
     (a, left): (&Value, &Shape),
@@ -254,7 +256,7 @@ pub(super) fn broadcast(
             ((s, t), (true, true)) if s != t => {
                 let named = |value: &Value| (value.source.to_string(), value.len());
                 let (left, right) = (named(a), named(b));
-                return Err(Error::Union { path: cx.path(), operator: how.symbol, left, right });
+                return Err(Error::Wiring(WiringError::Union { path: cx.path(), operator: how.symbol, left, right }));
             }
             _ => {
                 let (left, right) = (left.describe(), right.describe());
@@ -267,7 +269,7 @@ pub(super) fn broadcast(
     Ok(Shape::new(dims))
 }
 
-/// An operation with a number, element by element.
+/// Applies an operation with a number to each element.
 fn with_number(
     cx: &mut Tracer,
     flow: &Flow,
@@ -285,14 +287,14 @@ fn with_number(
 
 impl Traced {
     #[track_caller]
-    fn joined(&self, other: &(impl Operand + ?Sized), how: &Joint) -> Traced {
+    pub(super) fn joined(&self, other: &(impl Operand + ?Sized), how: &Joint) -> Traced {
         if other.has_failed() {
             return Traced::failed();
         }
         self.on_flow(Location::caller(), |cx, flow| other.join(cx, flow, how))
     }
 
-    /// An operation with a number, element by element.
+    /// Applies an operation with a number to each element.
     #[track_caller]
     pub(super) fn with_number(
         &self,
@@ -305,12 +307,12 @@ impl Traced {
 
     /// Changes the elements in place, by an operation that takes another tensor.
     #[track_caller]
-    fn join_in_place(&mut self, other: &(impl Operand + ?Sized), how: &Joint) -> Traced {
+    pub(super) fn join_in_place(&mut self, other: &(impl Operand + ?Sized), how: &Joint) -> Traced {
         let done = self.joined(other, how);
         self.put(done, how.name, Location::caller())
     }
 
-    /// Puts the result of an operation in the place of this tensor's elements.
+    /// Replaces this tensor's elements by the result of an operation.
     pub(super) fn put(
         &mut self,
         done: Traced,
@@ -388,19 +390,19 @@ macro_rules! named_joins {
 }
 
 named_joins! {
-    /// Whether each element is greater.
+    /// Whether each element is greater than the other tensor's.
     gt_tensor gt_tensor_ EXTREME;
-    /// Whether each element is less.
+    /// Whether each element is less than the other tensor's.
     lt_tensor lt_tensor_ EXTREME;
     /// Whether the elements differ.
     ne_tensor ne_tensor_ EXTREME;
-    /// The angle of a point.
+    /// The angle of the point `(other, self)`.
     atan2 atan2_ EXTREME;
-    /// The length of the hypotenuse.
+    /// The length of the hypotenuse over `self` and `other`.
     hypot hypot_ EXTREME;
-    /// Whether each element is at least the other.
+    /// Whether each element is at least the other tensor's.
     ge_tensor ge_tensor_ COMPARISON;
-    /// Whether each element is at most the other.
+    /// Whether each element is at most the other tensor's.
     le_tensor le_tensor_ COMPARISON;
     /// Whether the elements are the same.
     eq_tensor eq_tensor_ COMPARISON;
@@ -442,148 +444,8 @@ impl Traced {
         let joint =
             Joint { name: "masked_fill", symbol: "masked_fill", zero: Zero::Left, ..EXTREME };
         let filled = self.joined(&mask.lift(), &joint);
-        // Only whether the number is zero counts: -inf is no pole here.
+        // Only whether `value` is zero matters: -inf is no pole here.
         let fill = |_, value| if value == 0.0 { 0.0 } else { 1.0 };
         filled.with_number("masked_fill", number(value), fill)
     }
-}
-
-macro_rules! numbers {
-    ($($(#[$doc:meta])* $name:ident $in_place:ident |$value:ident, $number:ident| $result:expr;)+) => {
-        impl Traced {$(
-            $(#[$doc])*
-            #[track_caller]
-            pub fn $name<S: Into<Scalar>>(&self, other: S) -> Traced {
-                self.with_number(stringify!($name), number(other), |$value, $number| $result)
-            }
-
-            /// The same, in place.
-            #[track_caller]
-            pub fn $in_place<S: Into<Scalar>>(&mut self, other: S) -> Traced {
-                let other = number(other);
-                let at = Location::caller();
-                self.in_place(stringify!($name), at, |xs| {
-                    xs.with_number(stringify!($name), other, |$value, $number| $result)
-                })
-            }
-        )+}
-    };
-}
-
-numbers! {
-    /// `self + other`
-    g_add_scalar g_add_scalar_ |x, s| x + s;
-    /// `self - other`
-    g_sub_scalar g_sub_scalar_ |x, s| x - s;
-    /// `self * other`
-    g_mul_scalar g_mul_scalar_ |x, s| x * s;
-    /// `self / other`
-    g_div_scalar g_div_scalar_ |x, s| x / s;
-    /// `other - self`
-    rsub_scalar rsub_scalar_ |x, s| s - x;
-    /// `self` to the power of `other`
-    pow_tensor_scalar pow_tensor_scalar_ |x, s| x.powf(s);
-    /// `self` to the power of `other`
-    pow pow_ |x, s| x.powf(s);
-}
-
-macro_rules! operators {
-    ($($trait:ident $method:ident $assign:ident $assign_method:ident $joint:expr;)+) => {$(
-        impl<T: Operand> ops::$trait<T> for Traced {
-            type Output = Traced;
-            #[track_caller]
-            fn $method(self, other: T) -> Traced {
-                self.joined(&other, &$joint)
-            }
-        }
-
-        impl<T: Operand> ops::$trait<T> for &Traced {
-            type Output = Traced;
-            #[track_caller]
-            fn $method(self, other: T) -> Traced {
-                self.joined(&other, &$joint)
-            }
-        }
-
-        impl<T: Operand> ops::$assign<T> for Traced {
-            #[track_caller]
-            fn $assign_method(&mut self, other: T) {
-                self.join_in_place(&other, &$joint);
-            }
-        }
-    )+};
-}
-
-operators! {
-    Add add AddAssign add_assign SUM;
-    Sub sub SubAssign sub_assign DIFFERENCE;
-    Mul mul MulAssign mul_assign PRODUCT;
-    Div div DivAssign div_assign QUOTIENT;
-}
-
-impl ops::Neg for Traced {
-    type Output = Traced;
-    #[track_caller]
-    fn neg(self) -> Traced {
-        self.g_mul_scalar(-1.0)
-    }
-}
-
-impl ops::Neg for &Traced {
-    type Output = Traced;
-    #[track_caller]
-    fn neg(self) -> Traced {
-        self.g_mul_scalar(-1.0)
-    }
-}
-
-macro_rules! reversed {
-    ($($trait:ident $method:ident |$number:ident, $xs:ident| $result:expr;)+) => {$(
-        reversed!(@ $trait $method |$number, $xs| $result; i64 i32 f64 f32);
-    )+};
-    (@ $trait:ident $method:ident |$number:ident, $xs:ident| $result:expr; $($s:ty)+) => {$(
-        impl ops::$trait<Traced> for $s {
-            type Output = Traced;
-            #[track_caller]
-            fn $method(self, $xs: Traced) -> Traced {
-                let $number = self as f64;
-                $result
-            }
-        }
-        impl ops::$trait<&Traced> for $s {
-            type Output = Traced;
-            #[track_caller]
-            fn $method(self, $xs: &Traced) -> Traced {
-                let $number = self as f64;
-                $result
-            }
-        }
-    )+};
-}
-
-reversed! {
-    Add add |number, xs| xs.g_add_scalar(number);
-    Sub sub |number, xs| xs.rsub_scalar(number);
-    Mul mul |number, xs| xs.g_mul_scalar(number);
-    Div div |number, xs| xs.with_number("div", number, |x, s| s / x);
-}
-
-macro_rules! real_left {
-    ($($trait:ident $method:ident $joint:expr;)+) => {$(
-        real_left!(@ $trait $method $joint; [Tensor, Traced] [Tensor, &Traced] [&Tensor, Traced] [&Tensor, &Traced]);
-    )+};
-    (@ $trait:ident $method:ident $joint:expr; $([$a:ty, $b:ty])+) => {$(
-        impl ops::$trait<$b> for $a {
-            type Output = Traced;
-            #[track_caller]
-            fn $method(self, other: $b) -> Traced { other.joined(&self, &$joint) }
-        }
-    )+};
-}
-
-real_left! {
-    Add add SUM;
-    Sub sub Joint { name: "rsub", reversed: true, ..DIFFERENCE };
-    Mul mul PRODUCT;
-    Div div Joint { reversed: true, ..QUOTIENT };
 }

@@ -1,4 +1,4 @@
-//! Tensors one after the other along a dimension.
+//! Concatenation of tensors along a dimension.
 
 use std::borrow::Borrow;
 use std::panic::Location;
@@ -27,7 +27,7 @@ fn all(cx: &mut Tracer, flows: &[Flow]) -> Result<Vec<(Value, Shape)>> {
     Ok(values.iter().map(|value| shaped(cx, value, rank)).collect())
 }
 
-/// Flows of several tensors; `None` if an operation has failed.
+/// The flows of several tensors; `None` if an operation has failed.
 fn flows<T: Borrow<Traced>>(tensors: &[T]) -> Option<Vec<Flow>> {
     tensors.iter().map(|tensor| tensor.borrow().flow()).collect()
 }
@@ -62,7 +62,7 @@ fn concatenated(cx: &mut Tracer, name: &'static str, flows: &[Flow], dim: i64) -
     Ok(cx.operate(Operator::concat(name), &operands, form).into())
 }
 
-/// Sizes must agree but for one dimension.
+/// Checks that all sizes agree, except in dimension `at`.
 fn check_fit(cx: &Tracer, name: &str, values: &[(Value, Shape)], at: usize) -> Result<()> {
     let scale = cx.probe.scale;
     let others = |shape: &Shape| -> Vec<i64> {
@@ -84,8 +84,8 @@ fn check_fit(cx: &Tracer, name: &str, values: &[(Value, Shape)], at: usize) -> R
     }
 }
 
-/// Tensors one after the other over a dimension that holds no channels: those of one position
-/// become one.
+/// Concatenates tensors along a dimension that holds no channels. The channels at one position
+/// become one channel group.
 fn side_by_side(
     cx: &mut Tracer,
     name: &'static str,
@@ -104,7 +104,7 @@ fn side_by_side(
             ),
         ));
     }
-    // A constant beside them is not zero where a channel is gone.
+    // A constant is not zero where a channel is removed.
     let constant = with.len() < values.len();
     let gate = if constant { Gate::Never } else { Gate::All };
     let form = Form::Dims(shape);
@@ -115,8 +115,8 @@ fn side_by_side(
     })
 }
 
-/// A value as a list of what stands in one of its dimensions: each channel as often as it is there,
-/// and channels for a constant.
+/// The channels along one dimension of a value, as a list: each channel as often as it occurs
+/// there, and new channels for a constant.
 fn listed(
     cx: &mut Tracer,
     name: &'static str,
@@ -161,7 +161,7 @@ fn listed(
     Ok(cx.operate(Operator::select("flatten", channels), &[value], form))
 }
 
-/// The channels of a constant, which all stay: their number is written out.
+/// New channels for a constant. All of them are held, because `forward` writes out their number.
 fn constant_channels(
     cx: &mut Tracer,
     name: &'static str,
@@ -186,7 +186,7 @@ fn constant_channels(
 }
 
 impl Traced {
-    /// Tensors one after the other.
+    /// Concatenates tensors along a dimension.
     #[track_caller]
     pub fn cat<T: Borrow<Traced>>(tensors: &[T], dim: i64) -> Traced {
         let Some(flows) = flows(tensors) else { return Traced::failed() };
@@ -194,31 +194,31 @@ impl Traced {
         done.map_or_else(Traced::failed, Traced::new)
     }
 
-    /// Tensors one after the other.
+    /// Concatenates tensors along a dimension.
     #[track_caller]
     pub fn concat<T: Borrow<Traced>>(tensors: &[T], dim: i64) -> Traced {
         Self::cat(tensors, dim)
     }
 
-    /// Tensors one after the other.
+    /// Concatenates tensors along a dimension.
     #[track_caller]
     pub fn concatenate<T: Borrow<Traced>>(tensors: &[T], dim: i64) -> Traced {
         Self::cat(tensors, dim)
     }
 
-    /// Tensors one after the other over dimension 1.
+    /// Concatenates tensors along dimension 1.
     #[track_caller]
     pub fn hstack<T: Borrow<Traced>>(tensors: &[T]) -> Traced {
         Self::cat(tensors, 1)
     }
 
-    /// Tensors one after the other over dimension 0.
+    /// Concatenates tensors along dimension 0.
     #[track_caller]
     pub fn vstack<T: Borrow<Traced>>(tensors: &[T]) -> Traced {
         Self::cat(tensors, 0)
     }
 
-    /// Tensors in a dimension of their own.
+    /// Stacks tensors along a new dimension.
     #[track_caller]
     pub fn stack<T: Borrow<Traced>>(tensors: &[T], dim: i64) -> Traced {
         let Some(flows) = flows(tensors) else { return Traced::failed() };

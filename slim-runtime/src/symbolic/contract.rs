@@ -10,7 +10,7 @@ use tch::Tensor;
 use super::arguments::IntsOption;
 use super::arithmetic::Operand;
 use super::lift::{self, Join};
-use super::reduce::{AffineTensor, real};
+use super::norms::{AffineTensor, real};
 use super::table::operations;
 use super::traced::{refused, shaped};
 use super::{Traced, pass};
@@ -27,9 +27,9 @@ operations! {
     }
 }
 
-/// What can be the second factor of a matrix product.
+/// The second factor of a matrix product.
 pub trait Factor2 {
-    /// Multiplies a symbolic tensor by it.
+    /// Multiplies a symbolic tensor by this factor.
     #[doc(hidden)]
     fn multiplied(&self, cx: &mut Tracer, left: &Flow) -> Result<Flow>;
 }
@@ -55,7 +55,8 @@ impl<T: Factor2 + ?Sized> Factor2 for &T {
     }
 }
 
-/// A product by a matrix of the model `[in, out]`: a linear layer; or by a constant.
+/// Multiplies by a real matrix `[in, out]`: a tensor of the model, which makes a linear layer, or a
+/// constant.
 fn by_matrix(cx: &mut Tracer, left: &Flow, matrix: &Tensor) -> Result<Flow> {
     let parts = cx.parts.clone().unwrap_or_default();
     let sizes = matrix.size();
@@ -136,7 +137,8 @@ fn product(cx: &mut Tracer, name: &'static str, left: &Flow, right: &Flow) -> Re
                 (0, 0) => Ok(cx.constant_of(name, form).into()),
                 (0, _) => Ok(cx.operate(each(), &[&b], form).into()),
                 (_, 0) => Ok(cx.operate(each(), &[&a], form).into()),
-                // Sums of values, weighted for each head: a head's weights go with its values.
+                // Sums of values with weights for each head: the weights of a head are removed with
+                // its values.
                 _ if in_columns && !in_rows && are_heads(&left, &right) => {
                     let times = b.len() / a.len();
                     let each = (0..a.len()).flat_map(|head| std::iter::repeat_n(head, times));
@@ -144,7 +146,7 @@ fn product(cx: &mut Tracer, name: &'static str, left: &Flow, right: &Flow) -> Re
                     let product = Operator::zip(name, Gate::Any);
                     Ok(cx.operate(product, &[&b, &weights], form).into())
                 }
-                // A number for each pair of channels, as of a Gram matrix: all of them stay.
+                // A number for each pair of channels, as in a Gram matrix: all channels are held.
                 _ => {
                     for value in [&a, &b] {
                         let hold = cx.mixed(&format!("`{name}` pairs them with each other"));
@@ -155,8 +157,7 @@ fn product(cx: &mut Tracer, name: &'static str, left: &Flow, right: &Flow) -> Re
             }
         }
         _ => {
-            // Channels of one side, weighted by numbers that are none: each sum depends on all of
-            // them.
+            // Only one side has channels in the summed dimension: each sum depends on all of them.
             let (value, other) = if summed.0 { (&a, &b) } else { (&b, &a) };
             let hold = cx.mixed(&format!("`{name}` sums over them"));
             cx.hold_ids(Rc::clone(&value.ids), hold);
@@ -181,7 +182,8 @@ fn are_heads(weights: &Shape, values: &Shape) -> bool {
     heads.len() < all.len() && all.starts_with(&heads)
 }
 
-/// The same dimensions without channels: sizes as `forward` is told them.
+/// The same dimensions without channels: each channel factor becomes the size that `forward` is
+/// told.
 fn plain(form: Form, scale: i64) -> Form {
     let Form::Dims(shape) = form else { return form };
     let size = |factor: &Factor| match factor {
@@ -191,10 +193,10 @@ fn plain(form: Form, scale: i64) -> Form {
     Form::Dims(Shape::new(shape.dims().iter().map(|dim| dim.iter().map(size).collect())))
 }
 
-/// Products of two lists of channels, summed over: one number for each pair of positions, or for
-/// each head where heads may go.
+/// Sums over the products of both tensors' channels: one number for each pair of positions, or for
+/// each head where heads can be removed.
 ///
-/// `None` where the channels are not in the same order in both.
+/// `None` if the channels are not laid out alike in both tensors.
 fn scores(
     cx: &mut Tracer,
     name: &'static str,
@@ -216,12 +218,12 @@ fn scores(
     let product = Operator::zip(name, Gate::Any);
     let products = cx.operate(product, &[a, b], a.form.clone());
     match heads_may_go {
-        // The summed channels may go, those of one position in all heads at once.
+        // The summed channels can be removed, at the same position of all heads at once.
         (false, false) => {
             cx.sums_over(&products);
             Some(cx.constant_of(name, plain(form, cx.probe.scale)).into())
         }
-        // Whole heads may go, whose channels are one already.
+        // Whole heads can be removed: the channels of a head are one group already.
         (true, true) => {
             let size = left.dims().last().map(|dim| size(dim))?;
             let heads = Operator::blocks(name, usize::try_from(size).ok()?);
@@ -244,7 +246,7 @@ impl Traced {
         self.matmul(other)
     }
 
-    /// The product by a matrix `[out, in]` of the model, and a bias.
+    /// The product with a matrix `[out, in]` of the model, plus a bias.
     #[track_caller]
     pub fn linear<T: AffineTensor>(&self, weight: &Tensor, bias: Option<T>) -> Traced {
         let at = Location::caller();
@@ -281,7 +283,7 @@ impl Traced {
             Some(scale) => scores.g_mul_scalar(scale),
             None => scores.scaled_by_width(query),
         };
-        // A mask that hides and one that is added: neither leaves zeros where a head is gone.
+        // A mask leaves no zeros where a head is removed, whether it hides elements or is added.
         let scores = match attn_mask {
             Some(mask) => scores.g_add(mask),
             None => scores,
@@ -289,7 +291,8 @@ impl Traced {
         scores.softmax(-1, None).matmul(value)
     }
 
-    /// Divided by the square root of the last dimension of `query`, which must not change.
+    /// Divides by the square root of the last dimension of `query`. Channels in that dimension are
+    /// held, because its size must not change.
     #[track_caller]
     fn scaled_by_width(&self, query: &Traced) -> Traced {
         let scores = self.shallow_clone();
@@ -303,7 +306,7 @@ impl Traced {
         scores
     }
 
-    /// A sum of products, as an equation says it: of two tensors that are multiplied as matrices.
+    /// The sum of products that `equation` states, if it is a matrix product of two tensors.
     #[track_caller]
     pub fn einsum<T: Borrow<Traced>>(
         equation: &str,

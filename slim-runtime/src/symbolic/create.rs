@@ -20,7 +20,7 @@ operations! {
     }
 }
 
-/// A constant of these sizes.
+/// A constant tensor of these sizes.
 #[track_caller]
 fn constant(name: &'static str, sizes: Vec<i64>, fill: Option<f64>) -> Traced {
     let made = pass::record(Location::caller(), |cx| {
@@ -57,15 +57,15 @@ macro_rules! constants {
 }
 
 constants! {
-    /// Zeros.
+    /// A tensor of zeros.
     zeros Some(0.0);
-    /// Ones.
+    /// A tensor of ones.
     ones Some(1.0);
-    /// Anything.
+    /// A tensor of arbitrary values.
     empty None;
-    /// Random numbers between zero and one.
+    /// A tensor of random numbers between zero and one.
     rand None;
-    /// Normally distributed random numbers.
+    /// A tensor of normally distributed random numbers.
     randn None;
 }
 
@@ -83,17 +83,17 @@ macro_rules! likes {
 }
 
 likes! {
-    /// Zeros in place of the elements.
+    /// Zeros in the shape of this tensor.
     zeros_like true ();
-    /// Ones in place of the elements.
+    /// Ones in the shape of this tensor.
     ones_like false ();
-    /// Anything in place of the elements.
+    /// Arbitrary values in the shape of this tensor.
     empty_like false ();
-    /// Random numbers in place of the elements.
+    /// Random numbers in the shape of this tensor.
     rand_like false ();
-    /// Random numbers in place of the elements.
+    /// Random numbers in the shape of this tensor.
     randn_like false ();
-    /// Ones here and there, in place of the elements.
+    /// Random zeros and ones in the shape of this tensor.
     bernoulli_p false (_p: f64);
 }
 
@@ -111,34 +111,34 @@ impl Traced {
         })
     }
 
-    /// A number in place of the elements.
+    /// One number in the shape of this tensor.
     #[track_caller]
     pub fn full_like<S: Into<Scalar>>(&self, fill_value: S) -> Traced {
         let fill = number(fill_value);
         self.like("full_like", fill == 0.0, Some(fill))
     }
 
-    /// A number in place of the elements.
+    /// One number in the shape of this tensor.
     #[track_caller]
     pub fn fill<S: Into<Scalar>>(&self, value: S) -> Traced {
         let fill = number(value);
         self.like("fill", fill == 0.0, Some(fill))
     }
 
-    /// A number in place of the elements, in place.
+    /// Sets each element to a number, in place.
     #[track_caller]
     pub fn fill_<S: Into<Scalar>>(&mut self, value: S) -> Traced {
         let fill = number(value);
         self.in_place("fill", Location::caller(), |xs| xs.like("fill", fill == 0.0, Some(fill)))
     }
 
-    /// Zeros in place of the elements, in place.
+    /// Sets each element to zero, in place.
     #[track_caller]
     pub fn zero_(&mut self) -> Traced {
         self.in_place("zero", Location::caller(), |xs| xs.like("zero", true, None))
     }
 
-    /// A number.
+    /// A tensor filled with one number.
     #[track_caller]
     pub fn full<S: Into<Scalar>>(
         size: impl Ints,
@@ -148,43 +148,43 @@ impl Traced {
         constant("full", size.ints(), Some(number(fill_value)))
     }
 
-    /// Zeros.
+    /// A tensor of zeros.
     #[track_caller]
     pub fn new_zeros(&self, size: impl Ints, _options: (Kind, Device)) -> Traced {
         constant("new_zeros", size.ints(), Some(0.0))
     }
 
-    /// Ones.
+    /// A tensor of ones.
     #[track_caller]
     pub fn new_ones(&self, size: impl Ints, _options: (Kind, Device)) -> Traced {
         constant("new_ones", size.ints(), Some(1.0))
     }
 
-    /// Numbers that `forward` has.
+    /// A constant tensor of these numbers.
     #[track_caller]
     pub fn from_slice<T: tch::kind::Element>(data: &[T]) -> Traced {
         Lift::lift(Tensor::from_slice(data))
     }
 
-    /// Rows of numbers that `forward` has.
+    /// A constant matrix of these rows.
     #[track_caller]
     pub fn from_slice2<T: tch::kind::Element, U: AsRef<[T]>>(data: &[U]) -> Traced {
         Lift::lift(Tensor::from_slice2(data))
     }
 
-    /// Ones on a diagonal.
+    /// The identity matrix with `n` rows.
     #[track_caller]
     pub fn eye(n: i64, _options: (Kind, Device)) -> Traced {
         constant("eye", vec![n, n], None)
     }
 
-    /// Random integers.
+    /// A tensor of random integers.
     #[track_caller]
     pub fn randint(_high: i64, size: impl Ints, _options: (Kind, Device)) -> Traced {
         constant("randint", size.ints(), None)
     }
 
-    /// Numbers at equal distances.
+    /// Evenly spaced numbers from `start` to `end`.
     #[track_caller]
     pub fn linspace<S: Into<Scalar>>(
         start: S,
@@ -204,7 +204,7 @@ impl Traced {
         }
     }
 
-    /// Numbers from zero.
+    /// The numbers 0, 1, 2, … below `end`.
     #[track_caller]
     pub fn arange<S: Into<Scalar>>(end: S, _options: (Kind, Device)) -> Traced {
         constant("arange", vec![number(end).ceil() as i64], None)
@@ -224,7 +224,7 @@ macro_rules! from_numbers {
 
 from_numbers!(f64 f32 i64 i32 bool);
 
-/// A field or a constant where its type has to be that of what is computed.
+/// Lifts a field or a constant where `forward` needs the type of a computed tensor.
 impl From<Tensor> for Traced {
     #[track_caller]
     fn from(tensor: Tensor) -> Self {

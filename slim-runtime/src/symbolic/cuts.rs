@@ -1,10 +1,8 @@
 //! Cuts and reordering along a dimension.
 
-use std::ops::{Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
 use std::panic::Location;
 
 use smallvec::smallvec;
-use tch::{NewAxis, Tensor, TensorIndexer};
 
 use super::arguments::Ints;
 use super::memory::ViewOf;
@@ -30,10 +28,11 @@ operations! {
     }
 }
 
-/// What an index of a cut is when channels are gone.
+/// Advice for a cut by written-out numbers, which are wrong once channels are removed.
 const STORE_IT: &str = "use `slim_runtime::nn::Split`, `Shuffle` or `ChannelSelect`, which store sizes and positions that follow the channels, or `chunk`";
 
-/// The digit that counts the channels of a dimension, if they are alone in it.
+/// The index in [`Shape::digits`] of a dimension's channel factor, if the dimension has no other
+/// factor.
 pub(super) fn only_digit(shape: &Shape, dim: usize) -> Option<usize> {
     let digits = shape.digits();
     let mut here = digits.iter().enumerate().filter(|(_, digit)| digit.0 == dim);
@@ -47,7 +46,7 @@ pub(super) fn counts(shape: &Shape) -> Vec<usize> {
     shape.digits().iter().map(|&(_, count)| count).collect()
 }
 
-/// A range of a dimension.
+/// Cuts the range of `length` indices from `start` out of dimension `dim`.
 fn cut(
     cx: &mut Tracer,
     name: &'static str,
@@ -96,7 +95,7 @@ fn cut(
     let operator = if *literal {
         operator
     } else {
-        // Cut by a share of the width: equal parts, which lose the same channels.
+        // A cut at shares of the width makes equal parts, which lose the same channels.
         let part = gcd(gcd(start, length), *count);
         operator.tied_to(same_position(&counts, digit, part))
     };
@@ -118,7 +117,7 @@ fn moved(cx: &Tracer, name: &str, shape: &Shape) -> crate::Error {
     )
 }
 
-/// One index of a dimension, which goes.
+/// Selects one index of a dimension, and drops the dimension.
 fn selected(
     cx: &mut Tracer,
     name: &'static str,
@@ -150,7 +149,7 @@ fn selected(
     }
 }
 
-/// Equal parts of a dimension, as many as `chunk` makes.
+/// Splits a dimension into equal parts, as `chunk` does.
 fn chunks(
     cx: &mut Tracer,
     name: &'static str,
@@ -201,7 +200,7 @@ impl Traced {
         }
     }
 
-    /// So many parts, as equal as can be.
+    /// At most `parts` parts of a dimension, of equal size; the last may be smaller.
     #[track_caller]
     pub fn chunk(&self, parts: i64, dim: i64) -> Vec<Traced> {
         self.several(parts.clamp(0, 1_000) as usize, |cx, value, shape| {
@@ -210,7 +209,7 @@ impl Traced {
         })
     }
 
-    /// Parts of a size, and what is left.
+    /// Parts of a dimension, of `split_size` each; the last may be smaller.
     #[track_caller]
     pub fn split(&self, split_size: i64, dim: i64) -> Vec<Traced> {
         self.several(64, |cx, value, shape| {
@@ -228,7 +227,7 @@ impl Traced {
         })
     }
 
-    /// Parts of these sizes.
+    /// Parts of a dimension, of these sizes.
     #[track_caller]
     pub fn split_with_sizes(&self, sizes: impl Ints, dim: i64) -> Vec<Traced> {
         let sizes = sizes.ints();
@@ -244,7 +243,7 @@ impl Traced {
         })
     }
 
-    /// Each index of a dimension, which goes.
+    /// One tensor for each index of a dimension, without that dimension.
     #[track_caller]
     pub fn unbind(&self, dim: i64) -> Vec<Traced> {
         self.several(64, |cx, value, shape| {
@@ -302,7 +301,7 @@ impl Traced {
         })
     }
 
-    /// One index of a dimension, which goes.
+    /// One index of a dimension, without that dimension.
     #[track_caller]
     pub fn select(&self, dim: i64, index: i64) -> Traced {
         self.part(|cx, value, shape| {
@@ -311,7 +310,7 @@ impl Traced {
         })
     }
 
-    /// One index of the first dimension, which goes.
+    /// One index of the first dimension, without that dimension.
     #[track_caller]
     pub fn get(&self, index: i64) -> Traced {
         self.select(0, index)
@@ -332,7 +331,7 @@ impl Traced {
         })
     }
 
-    /// Elements in reverse order.
+    /// Elements in reverse order along dimensions.
     #[track_caller]
     pub fn flip(&self, dims: impl Ints) -> Traced {
         let dims = dims.ints();
@@ -357,7 +356,7 @@ impl Traced {
         })
     }
 
-    /// Elements moved on, from the end to the start.
+    /// Elements shifted along dimensions; those past the end return at the start.
     #[track_caller]
     pub fn roll(&self, shifts: impl Ints, dims: impl Ints) -> Traced {
         let (shifts, dims) = (shifts.ints(), dims.ints());
@@ -417,93 +416,4 @@ impl Traced {
             Ok(Value { form: Form::Dims(shape.clone()), ..shuffled })
         })
     }
-
-    /// Indexing: an index, ranges, a tensor of indices, [`NewAxis`](tch::NewAxis), or a tuple of
-    /// these.
-    #[track_caller]
-    pub fn i<I: Indices>(&self, indices: I) -> Traced {
-        let mut xs = self.shallow_clone();
-        let mut dim = 0;
-        for index in indices.indexers() {
-            xs = match index {
-                TensorIndexer::Select(index) => xs.select(dim, index),
-                TensorIndexer::InsertNewAxis => {
-                    dim += 1;
-                    xs.unsqueeze(dim - 1)
-                }
-                TensorIndexer::IndexSelect(index) => {
-                    dim += 1;
-                    xs.index_select(dim - 1, &index)
-                }
-                TensorIndexer::Narrow(from, to) => {
-                    use std::ops::Bound::{Excluded, Included, Unbounded};
-                    let start = match from {
-                        Included(start) => Some(start),
-                        Excluded(start) => Some(start + 1),
-                        Unbounded => None,
-                    };
-                    let end = match to {
-                        Included(end) => Some(end + 1),
-                        Excluded(end) => Some(end),
-                        Unbounded => None,
-                    };
-                    dim += 1;
-                    match (start, end) {
-                        (None, None) => xs,
-                        _ => xs.slice(dim - 1, start, end, 1),
-                    }
-                }
-            };
-        }
-        xs
-    }
-}
-
-/// What [`Traced::i`] is given.
-pub trait Indices {
-    /// One for each dimension.
-    fn indexers(self) -> Vec<TensorIndexer>;
-}
-
-macro_rules! single_indices {
-    ($($index:ty)+) => {
-        $(impl Indices for $index {
-            fn indexers(self) -> Vec<TensorIndexer> {
-                vec![self.into()]
-            }
-        })+
-    };
-}
-
-single_indices! {
-    i64
-    Range<i64>
-    RangeFrom<i64>
-    RangeFull
-    RangeInclusive<i64>
-    RangeTo<i64>
-    RangeToInclusive<i64>
-    NewAxis
-    &[i64]
-    Vec<i64>
-    &Tensor
-}
-
-macro_rules! tuples_of_indices {
-    ($(($($part:ident $index:tt),+))+) => {
-        $(impl<$($part: Into<TensorIndexer>),+> Indices for ($($part,)+) {
-            fn indexers(self) -> Vec<TensorIndexer> {
-                vec![$(self.$index.into()),+]
-            }
-        })+
-    };
-}
-
-tuples_of_indices! {
-    (A 0)
-    (A 0, B 1)
-    (A 0, B 1, C 2)
-    (A 0, B 1, C 2, D 3)
-    (A 0, B 1, C 2, D 3, E 4)
-    (A 0, B 1, C 2, D 3, E 4, F 5)
 }

@@ -1,5 +1,5 @@
-//! Functions that take real and symbolic tensors: what `#[forward]` makes of inherent methods and
-//! free functions is built on these traits.
+//! Traits for functions that take real and symbolic tensors. `#[forward]` makes such functions of
+//! inherent methods and free functions.
 #![doc(hidden)]
 
 use std::ops::Deref;
@@ -18,7 +18,7 @@ use crate::Result;
     label = "not a tensor"
 )]
 pub trait TensorLike {
-    /// The common type with another: symbolic if either is.
+    /// The common type with the tensor type `T`: symbolic if either is.
     type With<T>;
 }
 
@@ -33,12 +33,12 @@ impl TensorLike for Traced {
 /// The common type of two tensors.
 pub type Common<X, T> = <X as TensorLike>::With<T>;
 
-/// A tensor that is borrowed, or was lifted.
+/// A borrowed tensor, or a real tensor that was lifted to a symbolic one.
 #[derive(Debug)]
 pub enum Held<'a, T> {
-    /// As it was.
+    /// The tensor itself.
     Borrowed(&'a T),
-    /// A real tensor as a symbolic one.
+    /// The symbolic tensor of a real one.
     Lifted(T),
 }
 
@@ -53,13 +53,13 @@ impl<T> Deref for Held<'_, T> {
     }
 }
 
-/// `&Tensor` as the common type.
+/// Converts `&Tensor` to the common type `T`.
 #[diagnostic::on_unimplemented(
     message = "expected a tensor, found `{Self}`",
     label = "not a tensor"
 )]
 pub trait BorrowTensor<T> {
-    /// Borrows or lifts it.
+    /// Borrows the tensor, or lifts it to a symbolic one.
     #[track_caller]
     fn borrow_tensor(&self) -> Held<'_, T>;
 }
@@ -102,14 +102,14 @@ macro_rules! pointers {
 
 pointers!(&X, &mut X, Box<X>, Rc<X>, Arc<X>);
 
-/// `Tensor` as the common type.
+/// Converts `Tensor` to the common type `T`.
 #[diagnostic::on_unimplemented(
     message = "expected a tensor by value, found `{Self}`",
     label = "not a `Tensor`",
     note = "of a reference to a tensor, write `xs.shallow_clone()`"
 )]
 pub trait IntoTensor<T> {
-    /// Lifts it where that is needed.
+    /// Lifts a real tensor if the common type is symbolic.
     #[track_caller]
     fn into_tensor(self) -> T;
 }
@@ -133,7 +133,8 @@ impl IntoTensor<Traced> for Traced {
     }
 }
 
-/// What a forward pass gives that takes an argument nothing has a value for.
+/// The outputs of a forward pass with an argument for which a symbolic pass has no value: none.
+/// Records an error.
 #[track_caller]
 pub fn needs_argument(method: &'static str, argument: &'static str) -> Vec<Traced> {
     pass::record(std::panic::Location::caller(), |cx| -> Result<()> {

@@ -1,4 +1,4 @@
-//! Operations on each element by itself.
+//! Element-wise operations.
 
 use std::panic::Location;
 use std::rc::Rc;
@@ -31,11 +31,12 @@ operations! {
     }
 }
 
-/// What a function of each element makes of a tensor.
+/// An element-wise function of real tensors.
 type Function = Rc<dyn Fn(&Tensor) -> Result<Tensor, TchError>>;
 
 impl Traced {
-    /// A function of each element.
+    /// Applies an element-wise function. Its value at zero is computed, unless `zero_stays` says
+    /// that it is zero.
     fn map_each(
         &self,
         name: &'static str,
@@ -59,7 +60,7 @@ impl Traced {
         })
     }
 
-    /// An operation that changes no element, and may give the tensor itself.
+    /// An operation that changes no element, and may return the tensor itself.
     #[track_caller]
     pub(super) fn same(&self, name: &'static str) -> Traced {
         let at = Location::caller();
@@ -67,7 +68,7 @@ impl Traced {
         self.viewed(same, ViewOf::Some)
     }
 
-    /// A function of each element, in place: on all views of the same elements.
+    /// Applies an element-wise function in place: to all views of the same elements.
     pub(super) fn in_place(
         &mut self,
         name: &str,
@@ -124,7 +125,7 @@ macro_rules! functions {
             }
         )+)+}
 
-        /// The names of the functions by whether zero stays zero.
+        /// The name of each function, and whether it maps zero to zero.
         #[cfg(test)]
         pub(super) const FUNCTIONS: &[(&str, Option<bool>)] =
             &[$($((stringify!($name), functions!(@ $zero)),)+)+];
@@ -139,11 +140,11 @@ functions! {
         relu relu_ f_relu();
         /// `min(max(0, x), 6)`
         relu6 relu6_ f_relu6();
-        /// `x`, or below zero a hundredth of it.
+        /// `x`, or below zero `0.01 · x`.
         leaky_relu leaky_relu_ f_leaky_relu();
         /// `x`, or below zero `eˣ − 1`.
         elu elu_ f_elu();
-        /// As [`elu`](Self::elu), for a tensor of one α.
+        /// As [`elu`](Self::elu), since tch's α is 1.
         celu celu_ f_celu();
         /// A scaled [`elu`](Self::elu).
         selu selu_ f_selu();
@@ -157,9 +158,9 @@ functions! {
         hardswish hardswish_ f_hardswish();
         /// `min(max(-1, x), 1)`
         hardtanh hardtanh_ f_hardtanh();
-        /// Zero near zero.
+        /// `x`, or zero near zero.
         hardshrink hardshrink_ f_hardshrink();
-        /// Zero near zero, and nearer to it elsewhere.
+        /// Zero near zero, and `x` moved towards zero elsewhere.
         softshrink softshrink_ f_softshrink();
         /// The hyperbolic tangent.
         tanh tanh_ f_tanh();
@@ -183,7 +184,7 @@ functions! {
         asinh asinh_ f_asinh();
         /// The inverse hyperbolic tangent.
         atanh atanh_ f_atanh();
-        /// The inverse of the error function.
+        /// The inverse error function.
         erfinv erfinv_ f_erfinv();
         /// The error function.
         erf erf_ f_erf();
@@ -203,7 +204,7 @@ functions! {
         ceil ceil_ f_ceil();
         /// The next integer towards zero.
         trunc trunc_ f_trunc();
-        /// What is behind the point.
+        /// The fractional part.
         frac frac_ f_frac();
         /// `-x`
         neg neg_ f_neg();
@@ -271,25 +272,25 @@ macro_rules! with_numbers {
 }
 
 with_numbers! {
-    /// Between two numbers.
+    /// `x`, but at least `min` and at most `max`.
     clamp clamp_ f_clamp(min, max);
-    /// At least a number.
+    /// `x`, but at least `min`.
     clamp_min clamp_min_ f_clamp_min(min);
-    /// At most a number.
+    /// `x`, but at most `max`.
     clamp_max clamp_max_ f_clamp_max(max);
-    /// A number where it is not above another.
+    /// `x` where it is above `threshold`, else `value`.
     threshold threshold_ f_threshold(threshold, value);
-    /// Whether it is greater than a number.
+    /// Whether each element is greater than a number.
     gt gt_ f_gt(other);
-    /// Whether it is at least a number.
+    /// Whether each element is at least a number.
     ge ge_ f_ge(other);
-    /// Whether it is less than a number.
+    /// Whether each element is less than a number.
     lt lt_ f_lt(other);
-    /// Whether it is at most a number.
+    /// Whether each element is at most a number.
     le le_ f_le(other);
-    /// Whether it is a number.
+    /// Whether each element equals a number.
     eq eq_ f_eq(other);
-    /// Whether it is not a number.
+    /// Whether each element differs from a number.
     ne ne_ f_ne(other);
     /// The remainder of a division by a number, with the sign of the element.
     fmod fmod_ f_fmod(other);
@@ -311,59 +312,59 @@ macro_rules! unchanged {
 }
 
 unchanged! {
-    /// A copy in the usual layout, where it has another.
+    /// The tensor in contiguous layout, copied if it has another layout.
     contiguous();
-    /// A view of all of it.
+    /// A view of the whole tensor.
     alias();
-    /// Zeros here and there, in training.
+    /// Sets random elements to zero, in training.
     dropout(_p: f64, _train: bool);
-    /// Zero channels here and there, in training.
+    /// Sets random channels to zero, in training.
     feature_dropout(_p: f64, _train: bool);
-    /// Another kind.
+    /// The tensor converted to another kind.
     to_kind(_kind: Kind);
-    /// Another kind.
+    /// The tensor converted to another kind.
     totype(_kind: Kind);
-    /// Another device.
+    /// The tensor on another device.
     to_device(_device: Device);
 }
 
 impl Traced {
-    /// A copy.
+    /// A copy of the tensor.
     #[track_caller]
     pub fn copy(&self) -> Traced {
         let at = Location::caller();
         self.on_flow(at, |cx, flow| cx.each_of(flow, &Operator::identity("copy")))
     }
 
-    /// Zeros here and there, in training, in place.
+    /// Sets random elements to zero, in training, in place.
     #[track_caller]
     pub fn dropout_(&mut self, p: f64, train: bool) -> Traced {
         self.in_place("dropout", Location::caller(), |xs| xs.dropout(p, train))
     }
 
-    /// Zero channels here and there, in training, in place.
+    /// Sets random channels to zero, in training, in place.
     #[track_caller]
     pub fn feature_dropout_(&mut self, p: f64, train: bool) -> Traced {
         self.in_place("feature_dropout", Location::caller(), |xs| xs.feature_dropout(p, train))
     }
 
-    /// Without gradient.
+    /// The tensor without gradient.
     pub fn detach(&self) -> Traced {
         self.shallow_clone()
     }
 
-    /// The kind of another tensor.
+    /// The tensor converted to the kind of another one.
     #[track_caller]
     pub fn type_as<T>(&self, _other: &T) -> Traced {
         self.same("type_as")
     }
 
-    /// Whether a gradient is computed.
+    /// Says whether a gradient is computed, which has no effect in a symbolic pass.
     pub fn set_requires_grad(&self, _requires_grad: bool) -> Traced {
         self.shallow_clone()
     }
 
-    /// Numbers in place of what is none.
+    /// Numbers in place of NaN and infinities.
     #[track_caller]
     pub fn nan_to_num(
         &self,
@@ -377,11 +378,12 @@ impl Traced {
         self.map_each("nan_to_num", Location::caller(), numbers, None, function)
     }
 
-    /// `x`, or below zero a slope times it, which is a tensor of the model.
+    /// `x`, or below zero `weight · x`. The slopes `weight` are a tensor of the model.
     #[track_caller]
     pub fn prelu(&self, weight: &Tensor) -> Traced {
         let at = Location::caller();
-        // One slope for all channels, or one for each, in dimension 1.
+        // `weight` has one slope for all channels, or one for each channel, which is in dimension
+        // 1.
         let rank = self.on_shape(at, |_, value, _| Ok(value.clone())).dim().max(2);
         let mut sizes = vec![1; rank - 1];
         sizes[0] = -1;

@@ -13,8 +13,8 @@ use crate::graph::shape::{Dim, Factor, Shape, size};
 use crate::graph::{Effect, Form, LayerKind, Operator, Role, Tracer};
 use crate::{Error, Flow, Result};
 
-/// A symbolic tensor of what may be a real one: what `#[forward]` writes around the elements of a
-/// list.
+/// Converts a real or symbolic tensor to a symbolic one. `#[forward]` writes the conversion around
+/// the elements of a list.
 #[doc(hidden)]
 pub trait Lift {
     /// The symbolic tensor.
@@ -61,7 +61,7 @@ impl Lift for Tensor {
     }
 }
 
-/// What a forward pass returns.
+/// A return value of a forward pass.
 #[diagnostic::on_unimplemented(
     message = "a forward pass gives tensors, and this one gives `{Self}`",
     label = "not made of tensors",
@@ -69,7 +69,7 @@ impl Lift for Tensor {
 )]
 #[doc(hidden)]
 pub trait Outputs {
-    /// Its tensors.
+    /// The tensors in the return value.
     fn outputs(self) -> Vec<Traced>;
 }
 
@@ -142,8 +142,8 @@ tuples! {
     (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7)
 }
 
-/// A real tensor by itself: a constant, or a parameter that makes channels of its own, as a class
-/// token does.
+/// Lifts a real tensor: a constant, or a parameter that makes channels of its own, such as a class
+/// token.
 #[track_caller]
 fn lifted(tensor: &Tensor) -> Traced {
     let made = pass::record(Location::caller(), |cx| {
@@ -164,7 +164,7 @@ fn lifted(tensor: &Tensor) -> Traced {
     made.map_or_else(Traced::failed, Traced::new)
 }
 
-/// The channels that a parameter makes: its last dimension that is not 1.
+/// The channels that a parameter makes, in its last dimension that is not 1.
 fn made_by(cx: &mut Tracer, field: &FieldTensor, view: &Tensor) -> Result<Flow> {
     let sizes = view.size();
     let dim = sizes.iter().rposition(|&size| size != 1).unwrap_or(0);
@@ -197,7 +197,7 @@ fn role(tensor: &Tensor) -> Role {
     if tensor.requires_grad() { Role::Parameter } else { Role::Buffer }
 }
 
-/// The dimension of a field that a dimension of a view of it is.
+/// The dimension of a field that a view shows with this size and stride.
 fn base_dim(field: &FieldTensor, size: i64, stride: i64) -> Option<usize> {
     let (sizes, strides) = (field.tensor.size(), field.tensor.stride());
     (0..sizes.len()).find(|&dim| sizes[dim] == size && (strides[dim] == stride || size == 1))
@@ -226,7 +226,7 @@ fn unclear(cx: &Tracer, field: &FieldTensor) -> Error {
     )
 }
 
-/// A tensor that is no field is a constant, unless it is computed from parameters.
+/// Checks that a tensor that is no field is a constant: that it is not computed from parameters.
 fn check_constant(cx: &Tracer, tensor: &Tensor) -> Result<()> {
     let path = cx.path();
     let trained = tensor.requires_grad() || !tensor.f_is_leaf().map_err(Error::torch(&path))?;
@@ -239,8 +239,8 @@ fn check_constant(cx: &Tracer, tensor: &Tensor) -> Result<()> {
     ))
 }
 
-/// Notes the elements of a constant, so that one that depends on widths or weights is found when it
-/// changes.
+/// Records the elements of a constant, so that a constant that depends on widths or weights is
+/// detected when it changes.
 pub(super) fn note_contents(cx: &mut Tracer, tensor: &Tensor) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     let elements = || {
@@ -263,14 +263,14 @@ pub(super) enum Join {
     Scale,
     /// Zero stays zero, unless the real tensor is zero there: a quotient.
     Divide,
-    /// Zero becomes what the real tensor holds: a sum, a difference.
+    /// Zero becomes the real tensor's value: a sum, a difference.
     Shift,
-    /// Zero becomes infinite: the real tensor is divided by it.
+    /// Zero becomes infinite: the real tensor is divided by the symbolic one.
     DivideBy,
 }
 
-/// A symbolic tensor joined with a real one element by element: with a constant, or with a tensor
-/// of the model, whose dimensions follow the channels that they meet.
+/// Joins a symbolic tensor element by element with a real one: a constant, or a tensor of the
+/// model, whose dimensions follow the channels that they are aligned with.
 pub(super) fn joined(
     cx: &mut Tracer,
     name: &'static str,
@@ -288,7 +288,7 @@ pub(super) fn joined(
     let Some((field, whole)) = field else {
         check_constant(cx, tensor)?;
         note_contents(cx, tensor)?;
-        // An input that nothing has read is kept whole anyway.
+        // A model input that no layer has read yet keeps all of its channels anyway.
         if tensor.numel() == 1 || flow.value().is_none() {
             return cx.each_of(flow, &operator);
         }
@@ -324,7 +324,7 @@ pub(super) fn joined(
         let axes: Vec<_> = own.map(|own| (own, channels)).into_iter().collect();
         bind(&mut layer, field, &axes)?;
         layer.frame_of(dims, dim.or(shape.channel_dim()).unwrap_or(1));
-        // A tensor that has one value for all channels is not zero when one of them is gone.
+        // A tensor with one value for all channels is not set to zero when one channel is removed.
         let is_masked = own.is_some() && role(&field.tensor) == Role::Parameter;
         match join {
             Join::Divide if is_masked => layer.divide(channels),
@@ -336,8 +336,8 @@ pub(super) fn joined(
     })
 }
 
-/// The dimensions of a symbolic tensor and a real one that is broadcast with it, and whether the
-/// real one has a value for each channel.
+/// The dimensions of a symbolic tensor broadcast with a real one, and whether the real tensor has a
+/// value for each channel.
 fn aligned(cx: &Tracer, name: &str, shape: &Shape, tensor: &Tensor) -> Result<(Shape, bool)> {
     let real = tensor.size();
     let misfit = || {
@@ -370,8 +370,8 @@ fn aligned(cx: &Tracer, name: &str, shape: &Shape, tensor: &Tensor) -> Result<(S
     Ok((Shape::new(dims), meets))
 }
 
-/// The value of a parameter that is used as the second factor of a matrix product, and the
-/// dimension of it that is summed over.
+/// The field that is the second factor of a matrix product, and the field's dimensions for the
+/// rows, which are summed over, and the columns. `None` for a constant.
 pub(super) fn matrix<'p>(
     cx: &Tracer,
     parts: &'p crate::graph::parts::Parts,

@@ -5,9 +5,9 @@ use std::rc::{Rc, Weak};
 
 use crate::Flow;
 
-/// What a handle of a tensor refers to.
+/// The memory that handles of one tensor share.
 pub(super) struct Memory {
-    /// `None` after an error.
+    /// The tensor's flow; `None` after an error.
     flow: RefCell<Option<Flow>>,
     storage: Rc<Storage>,
 }
@@ -16,26 +16,26 @@ pub(super) struct Memory {
 #[derive(Default)]
 struct Storage {
     views: RefCell<Vec<Weak<Memory>>>,
-    /// Whether a view has some of the elements only.
+    /// Whether a view covers only some of the elements.
     has_parts: Cell<bool>,
 }
 
-/// How a view sees the tensor that it is a view of.
+/// Which elements of a tensor a view covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ViewOf {
-    /// All of its elements.
+    /// All elements.
     All,
-    /// Some of them, or a copy where that is the layout that is asked for.
+    /// Some elements; or all, possibly as a copy, depending on the layout that is asked for.
     Some,
 }
 
 impl Memory {
-    /// Of a new tensor.
+    /// The memory of a new tensor.
     pub(super) fn new(flow: Option<Flow>) -> Rc<Self> {
         Self::on(Rc::default(), flow)
     }
 
-    /// Of a view.
+    /// The memory of a view of this tensor.
     pub(super) fn view(&self, flow: Option<Flow>, of: ViewOf) -> Rc<Self> {
         if of == ViewOf::Some {
             self.storage.has_parts.set(true);
@@ -57,12 +57,12 @@ impl Memory {
         *self.flow.borrow_mut() = flow;
     }
 
-    /// The views that share these elements and are still alive, this one among them.
+    /// The live views of these elements, this one included.
     pub(super) fn views(&self) -> Vec<Rc<Memory>> {
         self.storage.views.borrow().iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Whether some view that shares elements has not all of them.
+    /// Whether a view of these elements covers only some of them.
     pub(super) fn has_parts(&self) -> bool {
         self.storage.has_parts.get()
     }

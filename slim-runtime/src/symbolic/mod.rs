@@ -1,5 +1,5 @@
-//! A user's own `forward`, run symbolically: values that have a tensor's methods, and record what
-//! happens to channels.
+//! Symbolic runs of a user's own `forward`, over values that have a tensor's methods and record
+//! what each operation does to channels.
 //!
 //! `#[forward]` emits a copy of a `forward` in which `Tensor` means [`Traced`]. [`trace_forward`]
 //! runs that copy.
@@ -13,9 +13,12 @@ mod create;
 mod cuts;
 pub mod dispatch;
 mod elementwise;
+mod index;
 mod lift;
 mod memory;
 mod native;
+mod norms;
+mod operators;
 mod pass;
 mod reduce;
 mod runs;

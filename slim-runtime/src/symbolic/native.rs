@@ -1,4 +1,4 @@
-//! Functions whose symbolic pass differs from what they do to real tensors.
+//! Functions that do something else in a symbolic pass than with real tensors.
 
 use std::panic::Location;
 
@@ -9,8 +9,8 @@ use super::traced::refused;
 use crate::graph::shape::{Factor, Shape, is_assumed, size};
 use crate::graph::{Effect, Form, Operator};
 
-/// A real or a symbolic tensor, for the functions of [`functional`](crate::functional) that use a
-/// real tensor's memory, or say what its size is.
+/// A real or a symbolic tensor, for the functions of [`functional`](crate::functional) that reuse a
+/// real tensor's memory, or that state its size.
 #[diagnostic::on_unimplemented(
     message = "expected a tensor, found `{Self}`",
     label = "not a tensor"

@@ -6,12 +6,13 @@ use std::rc::Rc;
 
 use super::Traced;
 use super::memory::ViewOf;
+use crate::error::WiringError;
 use crate::graph::parts::Parts;
 use crate::graph::{FlowKind, Form, Tracer, Value};
 use crate::panics;
 use crate::{Error, Flow, Prunable, Result};
 
-/// A forward pass that can be run symbolically: what [`#[forward]`](crate::forward) implements.
+/// A forward pass that can be run symbolically. [`#[forward]`](crate::forward) implements it.
 #[diagnostic::on_unimplemented(
     message = "nothing says how data flows through `{Self}`",
     label = "its wiring is not known",
@@ -19,16 +20,16 @@ use crate::{Error, Flow, Prunable, Result};
     note = "to declare it by the order of the fields, write `#[prune(sequential)]` on `{Self}`"
 )]
 pub trait Forward: ReadsForward {
-    /// How many tensors it takes.
+    /// The number of input tensors.
     const INPUTS: usize;
 
-    /// Runs it.
+    /// Runs the forward pass on symbolic tensors.
     #[doc(hidden)]
     fn symbolic_forward(&self, inputs: &[Traced], train: bool) -> Vec<Traced>;
 }
 
-/// A type whose `Prunable` reads its [`Forward`]: what `#[derive(Prunable)]` implements where it
-/// does not declare the wiring.
+/// A type whose `Prunable` reads its [`Forward`]. `#[derive(Prunable)]` implements this trait
+/// unless the wiring is declared.
 #[diagnostic::on_unimplemented(
     message = "`Prunable` of `{Self}` does not read this forward pass",
     label = "`#[forward]` is read by nothing",
@@ -37,7 +38,7 @@ pub trait Forward: ReadsForward {
 pub trait ReadsForward {}
 
 thread_local! {
-    /// The runs that are under way, the innermost last.
+    /// The symbolic runs in progress, the innermost last.
     static RUNS: RefCell<Vec<Rc<Run>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -48,17 +49,17 @@ struct Run {
     handed: RefCell<Handed>,
 }
 
-/// The tensors on both sides of a layer that is being applied, so that its `forward` works on the
-/// same memory.
+/// The input and output tensors of the layer that is being applied, so that the layer's `forward`
+/// works on the same memory.
 #[derive(Default)]
 struct Handed {
     given: Option<Traced>,
-    /// What the last `forward` in the layer has given that is read.
+    /// The tensor that the last traced `forward` inside the layer returned.
     returned: Option<Traced>,
 }
 
-/// Applies a layer to a tensor. A `forward` in it that is read sees the tensor's memory; where one
-/// gives a view of it, or the tensor itself, so does this.
+/// Applies a layer to a tensor. A traced `forward` inside the layer sees the tensor's memory: if it
+/// returns the tensor or a view of it, so does this function.
 pub(super) fn handing(given: &Traced, apply: impl FnOnce() -> Traced) -> Traced {
     let Some(run) = RUNS.with_borrow(|runs| runs.last().map(Rc::clone)) else { return apply() };
     run.handed.replace(Handed { given: Some(given.shallow_clone()), returned: None });
@@ -70,13 +71,14 @@ pub(super) fn handing(given: &Traced, apply: impl FnOnce() -> Traced) -> Traced 
             returned.memory.set(Some(flow));
             returned
         }
-        // The layer may give what it is given, or a copy.
+        // The layer may return its input itself, or a copy.
         None if given.is(&flow) => given.viewed(result, ViewOf::Some),
         None => result,
     }
 }
 
-/// The tensor of a layer's input, where it has a memory.
+/// The tensor that holds a layer's input, if the layer around it was given that tensor or has
+/// returned it.
 fn handed(input: &Flow) -> Option<Traced> {
     let run = RUNS.with_borrow(|runs| runs.last().map(Rc::clone))?;
     let handed = run.handed.borrow();
@@ -84,11 +86,12 @@ fn handed(input: &Flow) -> Option<Traced> {
     known.filter(|known| known.is(input)).map(Traced::shallow_clone).next()
 }
 
-/// After so many operations behind an error, a loop that waits for a size is given up.
+/// The most operations after an error. A loop that waits for a size may never end then, so the run
+/// is stopped.
 const MOST_OPERATIONS_BEHIND_AN_ERROR: usize = 100_000;
 
-/// Runs part of a pass at a place of a `forward`. `None` where there was an error before, or is one
-/// now.
+/// Runs part of a pass for the operation at a source location of a `forward`. `None` after an
+/// earlier error, or if `run` fails.
 pub(super) fn record<T>(
     at: &'static Location<'static>,
     run: impl FnOnce(&mut Tracer) -> Result<T>,
@@ -117,7 +120,8 @@ pub(super) fn record<T>(
     }
 }
 
-/// An error with the place in `forward` where it came up; the innermost place is kept.
+/// Adds the source location in `forward` to an error. An error that has a location keeps it: the
+/// innermost one is reported.
 fn located(error: Error, at: &Location) -> Error {
     match error {
         error @ Error::Forward { .. } => error,
@@ -128,10 +132,12 @@ fn located(error: Error, at: &Location) -> Error {
     }
 }
 
-/// The symbolic pass of a type whose wiring is its `forward`: what `#[derive(Prunable)]` calls.
+/// Runs the symbolic pass of a type whose wiring is read from its `forward`. `#[derive(Prunable)]`
+/// calls it.
 ///
 /// # Errors
-/// Whatever the `forward` cannot do to channels, with its line.
+/// Any operation of the `forward` that channels do not allow, with its source location; a panic of
+/// the `forward`; another number of inputs.
 #[doc(hidden)]
 pub fn trace_forward<M: Forward + Prunable>(
     model: &M,
@@ -144,7 +150,7 @@ pub fn trace_forward<M: Forward + Prunable>(
         count => cx.inputs(&input, count)?.into_parts(),
     };
     if inputs.len() != M::INPUTS {
-        return Err(Error::Tuple { path: cx.path(), found: inputs.len() });
+        return Err(Error::Wiring(WiringError::Tuple { path: cx.path(), found: inputs.len() }));
     }
     cx.enter_forward();
     let outer = match &cx.parts {
@@ -171,7 +177,7 @@ pub fn trace_forward<M: Forward + Prunable>(
         handed: RefCell::default(),
     });
     RUNS.with_borrow_mut(|runs| runs.push(Rc::clone(&run)));
-    // What is computed from parameters is known by its gradient.
+    // With gradients on, a tensor that is computed from parameters can be told from a constant.
     let done = panics::caught_at(|| tch::with_grad(|| model.symbolic_forward(&inputs, train)));
     RUNS.with_borrow_mut(Vec::pop);
     *cx = run.tracer.take();
@@ -181,7 +187,7 @@ pub fn trace_forward<M: Forward + Prunable>(
         cx.recording.unused.extend(unused);
         cx.parts = outer;
     }
-    // What panics behind an error does so because of it.
+    // A panic after an error is a consequence of the error.
     if let Some(error) = run.error.take() {
         return Err(error);
     }
@@ -213,7 +219,7 @@ pub fn trace_forward<M: Forward + Prunable>(
     })
 }
 
-/// A flow as a trace sees it that knows no dimensions.
+/// The flow without its dimensions, as a part with declared wiring sees it.
 fn loosened(cx: &Tracer, flow: Flow) -> Result<Flow> {
     let FlowKind::Value(Value { form: Form::Dims(shape), .. }) = &flow.0 else { return Ok(flow) };
     if shape.channel_dim() != Some(1) && !shape.digits().is_empty() {
@@ -227,11 +233,12 @@ fn loosened(cx: &Tracer, flow: Flow) -> Result<Flow> {
     Ok(Value { form, ..value }.into())
 }
 
-/// Says that a part's wiring is declared by its fields, and returns its input as such a part sees
-/// it: what `#[prune(sequential)]` calls.
+/// Records that a part's wiring is declared by its fields, and returns the part's input without
+/// dimensions. `#[prune(sequential)]` calls it.
 ///
 /// # Errors
-/// [`Error::Layer`] when the channels are not in dimension 1.
+/// [`WiringError::Layer`](crate::error::WiringError::Layer) when the channels are not in dimension
+/// 1.
 #[doc(hidden)]
 pub fn declared(
     cx: &mut Tracer,
@@ -251,11 +258,12 @@ pub fn declared(
     }
 }
 
-/// Says the shapes of a model's inputs for one sample: what `#[prune(input = [3, 224, 224])]`
-/// calls.
+/// Sets the shapes of a model's inputs for one sample. `#[prune(input = [3, 224, 224])]` calls it.
 ///
 /// # Errors
-/// [`Error::Part`] when there are not as many inputs, [`Error::Width`], [`Error::Layer`].
+/// [`WiringError::Part`](crate::error::WiringError::Part) when the number of inputs differs,
+/// [`WiringError::Width`](crate::error::WiringError::Width),
+/// [`WiringError::Layer`](crate::error::WiringError::Layer).
 #[doc(hidden)]
 pub fn expect_shapes(cx: &mut Tracer, input: &Flow, shapes: &[&[i64]]) -> Result<Flow> {
     let inputs = match shapes.len() {

@@ -3,17 +3,16 @@
 use std::panic::Location;
 
 use smallvec::smallvec;
-use tch::{Kind, Scalar, Tensor};
+use tch::{Kind, Scalar};
 
 use super::Traced;
 use super::arguments::{Ints, IntsOption, number};
 use super::cuts::{counts, only_digit};
-use super::lift::{self, Join};
 use super::table::operations;
 use super::traced::{dimension, refused};
+use crate::Result;
 use crate::graph::shape::{Dim, Factor, Shape, answer, holds_channels, same_position};
 use crate::graph::{Effect, Form, Gate, Operator, Tracer, Value};
-use crate::{Flow, Result};
 
 operations! {
     "Reductions and norms" {
@@ -24,19 +23,18 @@ operations! {
         "softmax", "log_softmax": "over positions: un-gate; over channels: these stay; over parts that stay (branches): the parts' channels at one position become one";
         "tril", "triu": "over positions: keep channels as they are; over channels: refused";
         "topk": "over positions: keeps channels as they are; over channels: refused";
-        "layer_norm", "group_norm", "instance_norm": "the channels whose statistics are taken together stay; weights follow the channels";
         "glu": "over channels: halves, which lose the same channels";
     }
 }
 
-/// What is left of zeros.
+/// Whether an operation maps zeros to zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Zeros {
     Stay,
     Move,
 }
 
-/// The dimensions of a reduction; all of them where none is named.
+/// The dimensions of a reduction: all dimensions if none is named.
 fn dimensions(cx: &Tracer, name: &str, shape: &Shape, dims: Option<&[i64]>) -> Result<Vec<usize>> {
     match dims {
         None | Some([]) => Ok((0..shape.rank()).collect()),
@@ -44,22 +42,22 @@ fn dimensions(cx: &Tracer, name: &str, shape: &Shape, dims: Option<&[i64]>) -> R
     }
 }
 
-/// Channels of which something is computed together stay.
-fn hold_together(cx: &mut Tracer, name: &str, value: &Value, dims: &[usize]) {
+/// Holds all channels of a value, because the operation computes a result from several of them.
+pub(super) fn hold_together(cx: &mut Tracer, name: &str, value: &Value, dims: &[usize]) {
     let over = dims.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let hold = cx.mixed(&format!("`{name}` over dimension {over}"));
     cx.hold_ids(std::rc::Rc::clone(&value.ids), hold);
 }
 
-/// The channels of a tensor in an order in which those that are reduced together stand in a row.
+/// An order of a tensor's channels in which channels that are reduced together are neighbours.
 struct Parts {
     order: Vec<usize>,
-    /// How many are reduced together.
+    /// The number of channels that are reduced together.
     parts: usize,
 }
 
-/// The order for a reduction over parts that stay, such as the two of a maxout; `None` where
-/// channels that may go are reduced, or nothing else is left.
+/// The order for a reduction over a fixed number of parts, such as the two of a maxout. `None` if a
+/// reduced dimension holds channels that can be removed, or no other dimension holds channels.
 fn parts_first(shape: &Shape, over: &[usize]) -> Option<Parts> {
     let is_part = |dim: &Dim| {
         dim.iter().all(|factor| !matches!(factor, Factor::Channels { literal: false, .. }))
@@ -114,7 +112,8 @@ impl Traced {
                 return Ok(cx.operate(operator, &[value], form));
             }
             if let Some(positions) = parts_first(shape, &over) {
-                // Parts that stay, as in maxout: each result depends on one channel of each part.
+                // A fixed number of parts, as in maxout: each result depends on one channel of each
+                // part.
                 let order = Operator::select(name, positions.order);
                 let ordered = cx.operate(order, &[value], value.form.clone());
                 let blocks = Operator::blocks(name, positions.parts);
@@ -202,48 +201,49 @@ impl Traced {
         self.reduced("norm", None, false, (Effect::ZeroOnly, Zeros::Stay))
     }
 
-    /// Where the largest is over a dimension.
+    /// The index of the largest element over a dimension.
     #[track_caller]
     pub fn argmax(&self, dim: impl Into<Option<i64>>, keepdim: bool) -> Traced {
         let dims = dim.into().map(|dim| vec![dim]);
         self.reduced("argmax", dims, keepdim, (Effect::ZeroOnly, Zeros::Move))
     }
 
-    /// Where the smallest is over a dimension.
+    /// The index of the smallest element over a dimension.
     #[track_caller]
     pub fn argmin(&self, dim: impl Into<Option<i64>>, keepdim: bool) -> Traced {
         let dims = dim.into().map(|dim| vec![dim]);
         self.reduced("argmin", dims, keepdim, (Effect::ZeroOnly, Zeros::Move))
     }
 
-    /// The largest over dimensions.
+    /// The largest element over dimensions.
     #[track_caller]
     pub fn amax(&self, dim: impl Ints, keepdim: bool) -> Traced {
         self.reduced("amax", Some(dim.ints()), keepdim, (Effect::Pooled, Zeros::Stay))
     }
 
-    /// The smallest over dimensions.
+    /// The smallest element over dimensions.
     #[track_caller]
     pub fn amin(&self, dim: impl Ints, keepdim: bool) -> Traced {
         self.reduced("amin", Some(dim.ints()), keepdim, (Effect::Pooled, Zeros::Stay))
     }
 
-    /// The largest over a dimension, and where it is.
+    /// The largest element over a dimension, and its index.
     #[track_caller]
     pub fn max_dim(&self, dim: i64, keepdim: bool) -> (Traced, Traced) {
         self.with_places("max_dim", dim, keepdim)
     }
 
-    /// The smallest over a dimension, and where it is.
+    /// The smallest element over a dimension, and its index.
     #[track_caller]
     pub fn min_dim(&self, dim: i64, keepdim: bool) -> (Traced, Traced) {
         self.with_places("min_dim", dim, keepdim)
     }
 
-    /// An extreme over a dimension, and where it is, which says nothing of zero.
+    /// The largest or smallest element over a dimension, and its index, which need not be zero
+    /// where the elements are zero.
     #[track_caller]
     fn with_places(&self, name: &'static str, dim: i64, keepdim: bool) -> (Traced, Traced) {
-        // No closure: it would not hand the caller's place on.
+        // No closure: `#[track_caller]` would not pass the caller's location through it.
         let largest = self.reduced(name, Some(vec![dim]), keepdim, (Effect::Pooled, Zeros::Stay));
         let places = self.reduced(name, Some(vec![dim]), keepdim, (Effect::Pooled, Zeros::Move));
         (largest, places)
@@ -269,7 +269,8 @@ impl Traced {
         dim: impl Ints,
         keepdim: bool,
     ) -> Traced {
-        // The zeroth power of zero is one.
+        // A negative power of zero is infinite. Of zeros, the zeroth norm is taken for one of
+        // those.
         let zeros = if number(p) > 0.0 { Zeros::Stay } else { Zeros::Move };
         self.reduced("norm_scalaropt_dim", Some(dim.ints()), keepdim, (Effect::ZeroOnly, zeros))
     }
@@ -280,7 +281,7 @@ impl Traced {
         self.reduced("logsumexp", Some(dim.ints()), keepdim, (Effect::ZeroOnly, Zeros::Move))
     }
 
-    /// What depends, at each position of a dimension, on all others.
+    /// An operation whose result at each position of a dimension depends on all positions.
     #[track_caller]
     fn along(&self, name: &'static str, dim: i64, zeros: Zeros) -> Traced {
         self.on_shape(Location::caller(), |cx, value, shape| {
@@ -291,7 +292,7 @@ impl Traced {
             };
             let operator = match (parts_first(shape, &[dim]), only_digit(shape, dim)) {
                 _ if !holds_channels(&shape.dims()[dim]) => operator,
-                // Over parts that stay, as over the branches of a selective kernel.
+                // A fixed number of parts, such as the branches of a selective kernel.
                 (Some(_), Some(digit)) => operator.tied_to(same_position(&counts(shape), digit, 1)),
                 _ => {
                     hold_together(cx, name, value, &[dim]);
@@ -314,19 +315,19 @@ impl Traced {
         self.along("log_softmax", dim, Zeros::Move)
     }
 
-    /// Sums of what is in front, over a dimension.
+    /// Cumulative sums over a dimension.
     #[track_caller]
     pub fn cumsum(&self, dim: i64, _dtype: impl Into<Option<Kind>>) -> Traced {
         self.along("cumsum", dim, Zeros::Stay)
     }
 
-    /// Products of what is in front, over a dimension.
+    /// Cumulative products over a dimension.
     #[track_caller]
     pub fn cumprod(&self, dim: i64, _dtype: impl Into<Option<Kind>>) -> Traced {
         self.along("cumprod", dim, Zeros::Stay)
     }
 
-    /// Elements in order of size over a dimension, and where they were.
+    /// Elements sorted over a dimension, and their former indices.
     #[track_caller]
     pub fn sort(&self, dim: i64, _descending: bool) -> (Traced, Traced) {
         let sorted = self.along("sort", dim, Zeros::Stay);
@@ -334,7 +335,7 @@ impl Traced {
         (sorted, places)
     }
 
-    /// The largest over a dimension, and where they are.
+    /// The `k` largest or smallest elements over a dimension, and their indices.
     #[track_caller]
     pub fn topk(&self, k: i64, dim: i64, _largest: bool, _sorted: bool) -> (Traced, Traced) {
         (self.largest(k, dim, Zeros::Stay), self.largest(k, dim, Zeros::Move))
@@ -369,13 +370,13 @@ impl Traced {
         })
     }
 
-    /// Zeros above a diagonal of the last two dimensions.
+    /// The last two dimensions, with zeros above a diagonal.
     #[track_caller]
     pub fn tril(&self, diagonal: i64) -> Traced {
         self.triangle("tril", diagonal)
     }
 
-    /// Zeros below a diagonal of the last two dimensions.
+    /// The last two dimensions, with zeros below a diagonal.
     #[track_caller]
     pub fn triu(&self, diagonal: i64) -> Traced {
         self.triangle("triu", diagonal)
@@ -398,7 +399,7 @@ impl Traced {
         })
     }
 
-    /// The first half times the sigmoid of the second.
+    /// The first half of a dimension times the sigmoid of the second half.
     #[track_caller]
     pub fn glu(&self, dim: i64) -> Traced {
         let mut halves = self.chunk(2, dim);
@@ -407,150 +408,9 @@ impl Traced {
             _ => Traced::failed(),
         }
     }
-
-    /// Normalised over the last dimensions, then scaled and shifted by tensors of the model.
-    #[track_caller]
-    pub fn layer_norm<W: AffineTensor>(
-        &self,
-        normalized_shape: impl Ints,
-        weight: Option<W>,
-        bias: Option<W>,
-        _eps: f64,
-        _cudnn_enable: bool,
-    ) -> Traced {
-        let count = normalized_shape.ints().len();
-        let normed = self.on_shape(Location::caller(), |cx, value, shape| {
-            let dims: Vec<usize> = (shape.rank().saturating_sub(count)..shape.rank()).collect();
-            if dims.iter().any(|&dim| holds_channels(&shape.dims()[dim])) {
-                hold_together(cx, "layer_norm", value, &dims);
-            }
-            Ok(cx.operate(Operator::ungated("layer_norm"), &[value], Form::Dims(shape.clone())))
-        });
-        normed.scaled_and_shifted("layer_norm", weight, bias, None)
-    }
-
-    /// Normalised over groups of channels and all positions, then scaled and shifted by tensors of
-    /// the model.
-    #[track_caller]
-    pub fn group_norm<W: AffineTensor>(
-        &self,
-        num_groups: i64,
-        weight: Option<W>,
-        bias: Option<W>,
-        _eps: f64,
-        _cudnn_enabled: bool,
-    ) -> Traced {
-        let normed = self.on_shape(Location::caller(), |cx, value, shape| {
-            cx.numbers = vec![num_groups as f64];
-            hold_together(cx, "group_norm", value, &[1]);
-            Ok(cx.operate(Operator::ungated("group_norm"), &[value], Form::Dims(shape.clone())))
-        });
-        normed.scaled_and_shifted("group_norm", weight, bias, Some(1))
-    }
-
-    /// Each channel of each sample normalised over its positions, then scaled and shifted by
-    /// tensors of the model.
-    #[track_caller]
-    #[allow(clippy::too_many_arguments)]
-    pub fn instance_norm<W: AffineTensor>(
-        &self,
-        weight: Option<W>,
-        bias: Option<W>,
-        running_mean: Option<W>,
-        running_var: Option<W>,
-        _use_input_stats: bool,
-        _momentum: f64,
-        _eps: f64,
-        _cudnn_enabled: bool,
-    ) -> Traced {
-        let normed = self.on_shape(Location::caller(), |cx, value, shape| {
-            if running_mean.is_some() || running_var.is_some() {
-                return Err(refused(cx, "`instance_norm` with running statistics, which are not zero where a channel is gone; give it none".to_owned()));
-            }
-            let operator = Operator::each("instance_norm", Effect::ZeroOnly);
-            Ok(cx.operate(operator, &[value], Form::Dims(shape.clone())))
-        });
-        normed.scaled_and_shifted("instance_norm", weight, bias, Some(1))
-    }
-
-    /// A scale and a shift by tensors whose dimensions are the last ones, or one dimension of the
-    /// tensor.
-    #[track_caller]
-    fn scaled_and_shifted<W: AffineTensor>(
-        &self,
-        name: &'static str,
-        weight: Option<W>,
-        bias: Option<W>,
-        dim: Option<usize>,
-    ) -> Traced {
-        let at = Location::caller();
-        let placed = |tensor: &Tensor, rank: usize| -> Result<Tensor> {
-            let Some(dim) = dim else { return Ok(tensor.shallow_clone()) };
-            let mut sizes = vec![1; rank - dim];
-            sizes[0] = -1;
-            tensor.f_view(&sizes[..]).map_err(crate::Error::torch(name))
-        };
-        let mut xs = self.shallow_clone();
-        for (tensor, join) in [(weight, Join::Scale), (bias, Join::Shift)] {
-            let Some(tensor) = tensor else { continue };
-            xs = xs.on_flow(at, |cx, flow: &Flow| {
-                let tensor = real(cx, name, &tensor)?;
-                let value = cx.channels(flow, None)?;
-                let (_, shape) = super::traced::shaped(cx, &value, None);
-                let tensor = placed(&tensor, shape.rank())?;
-                lift::joined(cx, name, flow, &tensor, join)
-            });
-        }
-        xs
-    }
 }
 
-/// A tensor that scales or shifts a norm's output: a real one.
-pub trait AffineTensor {
-    /// The tensor; `None` for a symbolic one.
-    fn real(&self) -> Option<Tensor>;
-}
-
-/// A real tensor that scales or shifts.
-///
-/// # Errors
-/// [`Error::Layer`](crate::Error::Layer) for a symbolic one.
-pub(super) fn real(cx: &Tracer, name: &str, tensor: &impl AffineTensor) -> Result<Tensor> {
-    tensor.real().ok_or_else(|| {
-        refused(
-            cx,
-            format!(
-                "`{name}` by a tensor that `forward` computes; multiply and add it behind `{name}`"
-            ),
-        )
-    })
-}
-
-impl AffineTensor for Tensor {
-    fn real(&self) -> Option<Tensor> {
-        Some(self.shallow_clone())
-    }
-}
-
-impl AffineTensor for &Tensor {
-    fn real(&self) -> Option<Tensor> {
-        Some(self.shallow_clone())
-    }
-}
-
-impl AffineTensor for Traced {
-    fn real(&self) -> Option<Tensor> {
-        None
-    }
-}
-
-impl AffineTensor for &Traced {
-    fn real(&self) -> Option<Tensor> {
-        None
-    }
-}
-
-/// A size that is written out.
+/// A dimension whose size `forward` writes out.
 pub(super) fn exact(size: i64) -> Dim {
     smallvec![Factor::exact(size)]
 }

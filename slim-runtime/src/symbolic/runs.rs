@@ -1,37 +1,40 @@
-//! The runs of a symbolic pass that make sure that it does not depend on what it was told of sizes.
+//! Repeated runs of a symbolic pass, which check that its result does not depend on the sizes that
+//! `forward` is told.
 
 use std::collections::{HashMap, HashSet};
 
-use crate::graph::shape::{Decider, Decisions};
+use crate::error::WiringError;
+use crate::graph::view::{Decider, Decisions};
 use crate::graph::{LayerNode, Probe, Recording, Sources, Step, Tracer};
 use crate::{Error, Prunable, Result};
 
-/// Factors by which numbers of channels are multiplied, so that they differ from numbers that are
-/// written out: primes, of which hardly any number that is written out is a multiple. They are
-/// small, so that a list with a number for each channel and position fits in memory.
+/// Factors that multiply numbers of channels, so that these differ from numbers that `forward`
+/// writes out: primes, because hardly any written-out number is a multiple of them. They are small,
+/// so that a list with a number for each channel and position fits in memory.
 const SCALES: [i64; 2] = [109, 113];
 
-/// Positions of an input whose shape is not given: even; odd; high; wide. There are few of them in
-/// all, for lists with a number for each pair of them.
+/// Sizes of the position dimensions of an input whose shape is not given: even; odd; high; wide.
+/// They are small, for lists with a number for each pair of positions.
 const POSITIONS: [[i64; 3]; 4] = [[96, 80, 48], [97, 81, 49], [320, 32, 32], [32, 320, 32]];
 
-/// Where forward passes that take no other sizes get square images.
+/// Sizes for forward passes that take only square images.
 const SQUARE: [i64; 3] = [256, 256, 256];
 
-/// The size of square images of another run.
+/// Sizes for another run on square images.
 const OTHER_SQUARE: [i64; 3] = [320, 320, 320];
 
 const SAMPLES: i64 = 3;
 
-/// The symbolic pass of a whole model. `shapes` are those of its inputs, where a sample says them;
-/// `is_slimmed` whether it has been slimmed just now.
+/// Runs the symbolic pass of a whole model. `shapes` are the shapes of its inputs, if a sample
+/// gives them; `is_slimmed` says whether the model has just been slimmed.
 ///
-/// A `forward` that asks for no sizes is run once for evaluation and once for training. One that
-/// does is also told other sizes, and numbers of channels as they are; all runs must do the same.
+/// A `forward` that asks for no sizes is run once for evaluation and once for training. A `forward`
+/// that asks for sizes is also run with other sizes, and with the true numbers of channels; all
+/// runs must do the same.
 ///
 /// # Errors
-/// Those of [`Prunable::trace`]; [`Error::Layer`] for layers that no run applies, and where runs
-/// differ.
+/// The errors of [`Prunable::trace`]; [`WiringError::Layer`](crate::error::WiringError::Layer) for
+/// layers that no run applies, and when runs differ.
 pub(crate) fn record<M: Prunable + ?Sized>(
     model: &M,
     shapes: Option<&[Vec<i64>]>,
@@ -48,7 +51,7 @@ pub(crate) fn record<M: Prunable + ?Sized>(
         recording.evaluation = evaluation;
         Ok(recording)
     };
-    // Both modes in one recording.
+    // Records evaluation and training in one recording.
     let run_both = |probe: Probe, known: Option<Decisions>| {
         let mut cx = Tracer::with_probe(probe);
         cx.decider = Decider::new(known, is_slimmed);
@@ -70,7 +73,7 @@ pub(crate) fn record<M: Prunable + ?Sized>(
     let (mut recording, mut probe) = match run(probe, None) {
         Ok(recording) => (recording, probe),
         // A `forward` may take square images only.
-        Err(error @ Error::Forward { .. } | error @ Error::Layer { .. }) => {
+        Err(error @ Error::Forward { .. } | error @ Error::Wiring(WiringError::Layer { .. })) => {
             let square = Probe { positions: SQUARE, ..probe };
             (run(square, None).map_err(|_| error)?, square)
         }
@@ -87,7 +90,7 @@ pub(crate) fn record<M: Prunable + ?Sized>(
     }
     let asks_sizes = !recording.asked.sizes.is_empty();
     if asks_sizes {
-        // Numbers of channels as they are: for the numbers that `forward` computes from them.
+        // The true numbers of channels, for the numbers that `forward` computes from them.
         let known = std::mem::take(&mut recording.decisions);
         let numbers = run(Probe { scale: 1, ..probe }, Some(known))?;
         if let Some(difference) = difference(&recording, &numbers, false) {
@@ -103,7 +106,7 @@ pub(crate) fn record<M: Prunable + ?Sized>(
         let others = if is_square { &[OTHER_SQUARE][..] } else { &POSITIONS[2..] };
         for positions in others {
             let resized = Probe { batch: SAMPLES + 2, positions: *positions, ..probe };
-            // Sizes that the network cannot take say nothing.
+            // Sizes that the network cannot take show nothing.
             let Ok(resized) = run(resized, None) else { continue };
             if let Some(difference) = difference(&recording, &resized, true) {
                 return Err(on_size(&difference));
@@ -115,7 +118,7 @@ pub(crate) fn record<M: Prunable + ?Sized>(
             let reason = format!(
                 "its `forward` does {many}, and for one sample {one}; do the same for any number of samples"
             );
-            return Err(Error::Layer { path: "model".to_owned(), reason });
+            return Err(Error::Wiring(WiringError::Layer { path: "model".to_owned(), reason }));
         }
         recording.take_numbers(&numbers, probe.scale);
     }
@@ -130,7 +133,7 @@ pub(crate) fn record<M: Prunable + ?Sized>(
         let reason = format!(
             "its `forward` never applies {names}; apply it, or write `#[prune(skip)]` on the field if it is not part of the network"
         );
-        return Err(Error::Layer { path: "model".to_owned(), reason });
+        return Err(Error::Wiring(WiringError::Layer { path: "model".to_owned(), reason }));
     }
     if difference(&recording, &training, false).is_some() {
         let mut both = run_both(probe, None)?;
@@ -145,11 +148,11 @@ pub(crate) fn record<M: Prunable + ?Sized>(
     Ok(recording)
 }
 
-/// Two runs at the first point where they differ.
+/// The first difference between two runs.
 struct Difference {
-    /// The first step that differs; behind the last one where the outputs do.
+    /// The first step that differs, or the number of steps if only the outputs differ.
     step: usize,
-    /// What the one does, and the other.
+    /// What each run does at the difference.
     does: [String; 2],
 }
 
@@ -158,7 +161,7 @@ impl Difference {
         let Self { does: [a, b], .. } = self;
         let reason =
             format!("its `forward` depends on {why}: it does {a}, and for others {b}; {fix}");
-        Error::Layer { path: "model".to_owned(), reason }
+        Error::Wiring(WiringError::Layer { path: "model".to_owned(), reason })
     }
 }
 
@@ -176,8 +179,8 @@ fn on_width(difference: &Difference) -> Error {
     )
 }
 
-/// The first difference of two runs; `numbers` says whether the numbers that operations are given
-/// count.
+/// The first difference between two runs; `numbers` says whether the numbers that operations are
+/// given are compared.
 fn difference(a: &Recording, b: &Recording, numbers: bool) -> Option<Difference> {
     let steps = a.steps.len().max(b.steps.len());
     (0..steps)
@@ -208,8 +211,8 @@ fn difference(a: &Recording, b: &Recording, numbers: bool) -> Option<Difference>
         })
 }
 
-/// Where two runs first do operations of other names or at other places. Of a run for one sample
-/// no more can be compared: a dimension of one is read in several ways.
+/// The first operations of two runs that differ in name or source location. A run with one sample
+/// cannot be compared any further: a dimension of size one can be read in several ways.
 fn other_operation(a: &Recording, b: &Recording) -> Option<(String, String)> {
     let what = |recording: &Recording| -> Vec<String> {
         let is_done = |step: &&Step| !matches!(step, Step::Hold(..) | Step::Sum(..));
@@ -222,7 +225,7 @@ fn other_operation(a: &Recording, b: &Recording) -> Option<(String, String)> {
     Some((of(&a), of(&b)))
 }
 
-/// The first step at which two recordings of one model, told the same, differ: there is none,
+/// The first step at which two recordings of one model with the same sizes differ. There is none,
 /// unless `forward` draws random numbers.
 pub(crate) fn first_difference(a: &Recording, b: &Recording) -> Option<usize> {
     let contents = |step: Option<&Step>| match step {
@@ -236,7 +239,7 @@ pub(crate) fn first_difference(a: &Recording, b: &Recording) -> Option<usize> {
 }
 
 impl Recording {
-    /// What a step does, and where.
+    /// Describes a step and its source location.
     pub(crate) fn describe(&self, step: &Step) -> String {
         match step {
             Step::Operation(operation) => {
@@ -276,9 +279,9 @@ impl Recording {
         }
     }
 
-    /// Takes over the numbers and sizes that operations are given from a run that was told numbers
-    /// of channels as they are. A size of a result that is multiplied by `scale` in this run
-    /// follows channels, and is dropped: it changes with them.
+    /// Copies the numbers and sizes that operations are given from a run with the true numbers of
+    /// channels. A result size that differs there and is a multiple of `scale` here follows
+    /// channels, and is dropped, because it changes with them.
     fn take_numbers(&mut self, other: &Recording, scale: i64) {
         for (step, twin) in self.steps.iter_mut().zip(&other.steps) {
             if let (Step::Operation(own), Step::Operation(twin)) = (step, twin) {
@@ -292,8 +295,8 @@ impl Recording {
         }
     }
 
-    /// Hides the layers from `count` on that stand among the first ones too: those of a second run.
-    /// What they say of channels stays.
+    /// Hides the layers of a second run, from index `count` on, that the first run has too. Their
+    /// dependencies between channels stay.
     fn hide_repeated(&mut self, count: usize) {
         let known: HashSet<(String, String)> = self.layers[..count].iter().map(identity).collect();
         let mut place: HashMap<usize, usize> = (0..count).map(|index| (index, index)).collect();

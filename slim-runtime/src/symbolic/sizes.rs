@@ -1,4 +1,4 @@
-//! Sizes, as a `forward` is told them.
+//! The sizes that a `forward` is told.
 
 use std::panic::Location;
 
@@ -18,7 +18,7 @@ operations! {
 }
 
 impl Traced {
-    /// The sizes of a tensor of this rank, where nothing else is known of it.
+    /// The sizes of the tensor. If its dimensions are unknown, it is assumed to have this rank.
     #[track_caller]
     fn sizes(&self, rank: Option<usize>) -> Option<Vec<i64>> {
         let flow = self.flow()?;
@@ -36,7 +36,7 @@ impl Traced {
         })
     }
 
-    /// Where a rank was assumed, all handles keep to it.
+    /// Stores the dimensions, so that all handles of the tensor keep an assumed rank.
     fn know(&self, shape: &Shape) {
         let Some(flow) = self.flow() else { return };
         let Some(value) = flow.value() else { return };
@@ -45,14 +45,14 @@ impl Traced {
         self.memory.set(Some(value.into()));
     }
 
-    /// Sizes.
+    /// The size of each dimension.
     #[track_caller]
     pub fn size(&self) -> Vec<i64> {
-        // Behind an error every size is one, so that loops end.
+        // After an error every size is one, so that loops end.
         self.sizes(None).unwrap_or_else(|| vec![1; 4])
     }
 
-    /// The number of dimensions. Where nothing is known of them it is that of an image, or of
+    /// The number of dimensions. If it is unknown, the tensor is assumed to be an image, or
     /// features, and the report names the line.
     #[track_caller]
     pub fn dim(&self) -> usize {
@@ -96,12 +96,12 @@ impl Traced {
         options.unwrap_or(tch::kind::FLOAT_CPU)
     }
 
-    /// Whether a gradient is computed.
+    /// Whether a gradient is computed: never in a symbolic pass.
     pub fn requires_grad(&self) -> bool {
         false
     }
 
-    /// Whether there is a tensor.
+    /// Whether the tensor is defined: always in a symbolic pass.
     pub fn defined(&self) -> bool {
         true
     }
@@ -110,10 +110,10 @@ impl Traced {
 macro_rules! sizes {
     ($($name:ident $rank:literal ($($part:ident),+) -> $ty:ty;)+) => {
         impl Traced {$(
-            /// Sizes of so many dimensions.
+            /// The sizes of a tensor with this number of dimensions.
             ///
             /// # Errors
-            /// When there are others.
+            /// When the tensor has another number of dimensions.
             #[track_caller]
             pub fn $name(&self) -> Result<$ty, TchError> {
                 match self.sizes(Some($rank)).as_deref() {

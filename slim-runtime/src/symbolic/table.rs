@@ -1,17 +1,17 @@
-//! What each operation does to channels, as the guide lists it.
+//! The guide's list of operations: what each one does to channels.
 
 /// A row of the guide's list of operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Operation {
-    /// The heading that it stands under.
+    /// The heading above the row.
     pub group: &'static str,
-    /// What `forward` calls: methods of `Tensor`, or operators.
+    /// The methods of `Tensor`, or the operators, that `forward` calls.
     pub names: &'static [&'static str],
-    /// What it does to channels.
+    /// What the operation does to channels.
     pub effect: &'static str,
 }
 
-/// Writes the rows of one file: groups of names, with their effect.
+/// Defines the rows of one file: groups of names, with their effect.
 macro_rules! operations {
     ($($group:literal { $($($name:literal),+ : $effect:literal;)+ })+) => {
         pub(super) const OPERATIONS: &[super::Operation] = &[$($(
@@ -31,6 +31,7 @@ pub const OPERATIONS: &[&[Operation]] = &[
     super::view::OPERATIONS,
     super::window::OPERATIONS,
     super::reduce::OPERATIONS,
+    super::norms::OPERATIONS,
     super::contract::OPERATIONS,
     super::create::OPERATIONS,
     super::sizes::OPERATIONS,

@@ -1,4 +1,4 @@
-//! The symbolic value.
+//! The symbolic tensor.
 
 use std::fmt;
 use std::panic::Location;
@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::memory::{Memory, ViewOf};
 use super::pass;
+use crate::error::WiringError;
 use crate::graph::shape::Shape;
 use crate::graph::{ElementCount, Form, Tracer, Value};
 use crate::{Error, Flow, Result};
@@ -14,8 +15,8 @@ use crate::{Error, Flow, Result};
 /// methods of a [`Tensor`](tch::Tensor).
 ///
 /// In the copy of a `forward` that [`#[forward]`](crate::forward) makes, `Tensor` is the name of
-/// this type. Each method is described by what it does to channels: see
-/// [`guide::operations`](crate::guide::operations).
+/// this type. [`guide::operations`](crate::guide::operations) lists what each method does to
+/// channels.
 pub struct Traced {
     /// Shared by `shallow_clone`, as a tensor's memory is.
     pub(super) memory: Rc<Memory>,
@@ -42,25 +43,25 @@ impl Traced {
         Traced { memory: Memory::new(Some(flow)) }
     }
 
-    /// What an operation gives that failed. Whatever is done with it does nothing: the first error
-    /// is the one that counts.
+    /// The result of a failed operation. Operations on it do nothing: only the first error is
+    /// reported.
     pub(super) fn failed() -> Self {
         Traced { memory: Memory::new(None) }
     }
 
-    /// What is in the tensor; `None` after an error.
+    /// The flow that the tensor holds; `None` after an error.
     pub(super) fn flow(&self) -> Option<Flow> {
         self.memory.flow()
     }
 
-    /// Whether it holds this value.
+    /// Whether the tensor holds the value of `flow`.
     pub(super) fn is(&self, flow: &Flow) -> bool {
         let own = self.flow();
         let id = |flow: &Flow| flow.value().map(|value| value.id);
         own.is_some_and(|own| id(&own).is_some() && id(&own) == id(flow))
     }
 
-    /// Runs an operation on flows.
+    /// Runs an operation on the tensor's flow.
     pub(super) fn on_flow(
         &self,
         at: &'static Location<'static>,
@@ -86,7 +87,7 @@ impl Traced {
         })
     }
 
-    /// Runs an operation that needs to know dimensions.
+    /// Runs an operation that needs the tensor's dimensions.
     pub(super) fn on_shape(
         &self,
         at: &'static Location<'static>,
@@ -98,7 +99,7 @@ impl Traced {
         })
     }
 
-    /// Runs an operation that gives several tensors.
+    /// Runs an operation that returns several tensors.
     pub(super) fn on_shape_to_several(
         &self,
         at: &'static Location<'static>,
@@ -113,22 +114,23 @@ impl Traced {
         Some(values.into_iter().map(|value| Traced::new(value.into())).collect())
     }
 
-    /// The result of an operation that gives a view of this tensor.
+    /// Makes the result of an operation a view of this tensor.
     pub(crate) fn viewed(&self, result: Traced, of: ViewOf) -> Traced {
         Traced { memory: self.memory.view(result.flow(), of) }
     }
 
-    /// Another handle of the same tensor.
+    /// Another handle to the same tensor.
     pub fn shallow_clone(&self) -> Traced {
         Traced { memory: Rc::clone(&self.memory) }
     }
 }
 
-/// A value and its dimensions. Where nothing is known of them they are an image's, or of this rank.
+/// A value and its dimensions. Unknown dimensions are assumed: as many as `rank`, or those of an
+/// image or of features.
 pub(super) fn shaped(cx: &Tracer, value: &Value, rank: Option<usize>) -> (Value, Shape) {
     let shape = match &value.form {
         Form::Dims(shape) => return (value.clone(), shape.clone()),
-        // Features, which are the last dimension.
+        // Features are the last dimension.
         Form::Loose(ElementCount::One) => {
             let rank = rank.unwrap_or(2);
             let order: Vec<usize> = (0..rank).filter(|&dim| dim != 1).chain([1]).collect();
@@ -140,10 +142,10 @@ pub(super) fn shaped(cx: &Tracer, value: &Value, rank: Option<usize>) -> (Value,
     (Value { form: Form::Dims(shape.clone()), ..value.clone() }, shape)
 }
 
-/// The position of a dimension that may be counted from the end.
+/// The index of dimension `dim`, which counts from the end if it is negative.
 ///
 /// # Errors
-/// [`Error::Layer`] when there is none.
+/// [`WiringError::Layer`](crate::error::WiringError::Layer) when the tensor has no such dimension.
 pub(super) fn dimension(cx: &Tracer, name: &str, shape: &Shape, dim: i64) -> Result<usize> {
     shape.index(dim).ok_or_else(|| {
         refused(
@@ -155,5 +157,5 @@ pub(super) fn dimension(cx: &Tracer, name: &str, shape: &Shape, dim: i64) -> Res
 
 /// An error of the part whose `forward` is being read.
 pub(super) fn refused(cx: &Tracer, reason: String) -> Error {
-    Error::Layer { path: cx.path(), reason }
+    Error::Wiring(WiringError::Layer { path: cx.path(), reason })
 }

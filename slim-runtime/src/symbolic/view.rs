@@ -10,7 +10,8 @@ use super::memory::ViewOf;
 use super::table::operations;
 use super::traced::{dimension, refused};
 use crate::Result;
-use crate::graph::shape::{Dim, Factor, Misfit, Shape, answer, reordered};
+use crate::graph::shape::{Dim, Factor, Shape, answer, reordered};
+use crate::graph::view::{Cut, Misfit};
 use crate::graph::{Effect, Form, Operator, Tracer, Value};
 
 operations! {
@@ -22,10 +23,10 @@ operations! {
     }
 }
 
-/// The advice for numbers that would be wrong once channels are gone.
+/// Advice for a written-out number that is wrong once channels are removed.
 const COMPUTE_IT: &str = "compute it from `size()`, as in `let (n, c, h, w) = xs.size4()?; xs.view([n, 2, c / 2, h, w])`, or write -1";
 
-/// The elements of a value in dimensions of these sizes.
+/// Regroups a value's elements into dimensions of these sizes.
 pub(super) fn regrouped(
     cx: &mut Tracer,
     name: &'static str,
@@ -52,7 +53,7 @@ pub(super) fn regrouped(
     let mut cuts = viewed.cuts.iter();
     let tied = |cut: Option<&_>| match cut {
         None => keep(),
-        Some(cut) => keep().tied_to(crate::graph::shape::Cut::representatives(cut, &counts)),
+        Some(cut) => keep().tied_to(Cut::representatives(cut, &counts)),
     };
     let mut result = cx.operate(tied(cuts.next()), &[value], form.clone());
     for cut in cuts {
@@ -61,7 +62,7 @@ pub(super) fn regrouped(
     Ok(result)
 }
 
-/// Dimensions in another order: `order` names the old ones.
+/// Permutes dimensions: `order` names the old dimension at each new position.
 pub(super) fn permuted(
     cx: &mut Tracer,
     name: &'static str,
@@ -84,7 +85,7 @@ pub(super) fn permuted(
     cx.operate(operator, &[value], form)
 }
 
-/// Other dimensions that hold the same channels in the same order.
+/// Replaces the dimensions of a value by others that hold the same channels in the same order.
 fn kept(cx: &mut Tracer, name: &'static str, value: &Value, dims: Vec<Dim>) -> Value {
     let form = Form::Dims(Shape::new(dims));
     cx.operate(Operator::each(name, Effect::Keep), &[value], form)
@@ -112,7 +113,7 @@ impl Traced {
         self.viewed_as("view", ViewOf::All, |_, _| Ok(sizes.to_vec()))
     }
 
-    /// The elements in dimensions of these sizes, copied where no view of them is one.
+    /// The elements in dimensions of these sizes, copied where a view cannot have them.
     #[track_caller]
     pub fn reshape(&self, sizes: impl Ints) -> Traced {
         let sizes = sizes.ints();
@@ -126,7 +127,7 @@ impl Traced {
         self.viewed_as("view_as", ViewOf::All, |_, _| Ok(sizes))
     }
 
-    /// The elements in the dimensions of another tensor, copied where no view of them is one.
+    /// The elements in the dimensions of another tensor, copied where a view cannot have them.
     #[track_caller]
     pub fn reshape_as(&self, other: &Traced) -> Traced {
         let sizes = other.size();
@@ -142,7 +143,7 @@ impl Traced {
         })
     }
 
-    /// Dimensions `start` to `end` as one.
+    /// Dimensions `start` to `end` joined into one.
     #[track_caller]
     pub fn flatten(&self, start: i64, end: i64) -> Traced {
         let result = self.on_shape(Location::caller(), |cx, value, shape| {
@@ -158,7 +159,7 @@ impl Traced {
         self.viewed(result, ViewOf::Some)
     }
 
-    /// One dimension as several of these sizes.
+    /// One dimension split into several of these sizes.
     #[track_caller]
     pub fn unflatten(&self, dim: i64, sizes: impl Ints) -> Traced {
         let sizes = sizes.ints();
@@ -213,19 +214,19 @@ impl Traced {
         })
     }
 
-    /// Two dimensions in each other's place.
+    /// Two dimensions swapped.
     #[track_caller]
     pub fn transpose(&self, a: i64, b: i64) -> Traced {
         self.swapped("transpose", a, b)
     }
 
-    /// Two dimensions in each other's place.
+    /// Two dimensions swapped.
     #[track_caller]
     pub fn swapaxes(&self, a: i64, b: i64) -> Traced {
         self.swapped("swapaxes", a, b)
     }
 
-    /// Two dimensions in each other's place.
+    /// Two dimensions swapped.
     #[track_caller]
     pub fn swapdims(&self, a: i64, b: i64) -> Traced {
         self.swapped("swapdims", a, b)
@@ -237,7 +238,7 @@ impl Traced {
         self.swapped("tr", -2, -1)
     }
 
-    /// Dimensions moved to other places.
+    /// Dimensions moved to other positions.
     #[track_caller]
     pub fn movedim(&self, source: impl Ints, destination: impl Ints) -> Traced {
         let (source, destination) = (source.ints(), destination.ints());
@@ -255,7 +256,7 @@ impl Traced {
         })
     }
 
-    /// Dimensions moved to other places.
+    /// Dimensions moved to other positions.
     #[track_caller]
     pub fn moveaxis(&self, source: impl Ints, destination: impl Ints) -> Traced {
         self.movedim(source, destination)
@@ -274,7 +275,7 @@ impl Traced {
         self.viewed(result, ViewOf::All)
     }
 
-    /// Without dimensions of size 1.
+    /// The tensor without dimensions of size 1.
     #[track_caller]
     pub fn squeeze(&self) -> Traced {
         self.redimensioned("squeeze", |cx, shape| {
@@ -284,7 +285,7 @@ impl Traced {
         })
     }
 
-    /// Without this dimension, if its size is 1.
+    /// The tensor without dimension `dim`, if its size is 1.
     #[track_caller]
     pub fn squeeze_dim(&self, dim: i64) -> Traced {
         self.redimensioned("squeeze_dim", |cx, shape| {
@@ -294,7 +295,7 @@ impl Traced {
         })
     }
 
-    /// With a dimension of size 1.
+    /// The tensor with a new dimension of size 1.
     #[track_caller]
     pub fn unsqueeze(&self, dim: i64) -> Traced {
         self.redimensioned("unsqueeze", |cx, shape| {
@@ -361,7 +362,7 @@ impl Traced {
         self.expanded("expand_as", other.size())
     }
 
-    /// The tensor repeated so many times over each dimension.
+    /// The tensor repeated along each dimension, as often as `repeats` says.
     #[track_caller]
     pub fn repeat(&self, repeats: impl Ints) -> Traced {
         let repeats = repeats.ints();
@@ -399,7 +400,7 @@ impl Traced {
         })
     }
 
-    /// The tensor repeated so many times over each dimension.
+    /// The tensor repeated along each dimension, as often as `repeats` says.
     #[track_caller]
     pub fn tile(&self, repeats: impl Ints) -> Traced {
         let mut repeats = repeats.ints();

@@ -1,4 +1,4 @@
-//! Windows over positions: pools, pads and resizing.
+//! Pooling, padding and resizing over positions.
 
 use std::panic::Location;
 
@@ -21,7 +21,8 @@ operations! {
     }
 }
 
-/// The numbers of each side of a kernel; one number is for all.
+/// A number for each side of a kernel. A single number is for all sides; `default` replaces an
+/// empty list.
 fn sides(numbers: &[i64], count: usize, default: &[i64]) -> Vec<i64> {
     let numbers = if numbers.is_empty() { default } else { numbers };
     match numbers {
@@ -30,7 +31,7 @@ fn sides(numbers: &[i64], count: usize, default: &[i64]) -> Vec<i64> {
     }
 }
 
-/// A window that slides over an image of so many sides.
+/// A window that slides over an image with this number of sides.
 struct Window {
     sides: usize,
     kernel: Vec<i64>,
@@ -70,7 +71,7 @@ impl Window {
     }
 }
 
-/// An image's positions, resized: the last dimensions.
+/// Resizes the positions of an image: its last `sides` dimensions.
 fn resized(
     cx: &Tracer,
     name: &str,
@@ -106,7 +107,7 @@ impl Traced {
         self.on_value(Location::caller(), |cx, value| {
             let (value, shape) = super::traced::shaped(cx, value, Some(sides + 2));
             let form = Form::Dims(resized(cx, operator.name, &shape, sides, resize)?);
-            // An entry of a cfg, as a max-pool that is a field.
+            // The pool is an entry of a cfg, like a max-pool that is a field.
             if let Some(entry) = entry {
                 cx.layer(entry);
             }
@@ -119,7 +120,7 @@ impl Traced {
 macro_rules! pools {
     ($($sides:literal $max:ident $avg:ident $adaptive_avg:ident $adaptive_max:ident;)+) => {
         impl Traced {$(
-            /// The largest of each window.
+            /// The largest element of each window.
             #[track_caller]
             pub fn $max(
                 &self,
@@ -136,7 +137,7 @@ macro_rules! pools {
                 self.pooled(operator, Some(LayerKind::MaxPool), given, |side, size| window.size(side, size))
             }
 
-            /// The mean of as many windows as the output is to have positions.
+            /// The mean of each window, with one window for each position of the output.
             #[track_caller]
             pub fn $adaptive_avg(&self, output_size: impl Ints) -> Traced {
                 let output = sides(&output_size.ints(), $sides, &[1]);
@@ -144,7 +145,8 @@ macro_rules! pools {
                 self.pooled(operator, None, ($sides, Vec::new()), |side, _| output.get(side).copied())
             }
 
-            /// The largest of as many windows as the output is to have positions, and where it is.
+            /// The largest element of each window and its index, with one window for each position
+            /// of the output.
             #[track_caller]
             pub fn $adaptive_max(&self, output_size: impl Ints) -> (Traced, Traced) {
                 let output = sides(&output_size.ints(), $sides, &[1]);
@@ -177,7 +179,8 @@ impl Traced {
         divisor: Option<i64>,
     ) -> Traced {
         let padded = count_include_pad && padding.iter().any(|&side| side != 0);
-        // The sum of a window by another number is no mean: of a constant it is another constant.
+        // A window's sum divided by another number than its size is no mean: it turns a constant
+        // into another constant.
         let no_mean = padded || divisor.is_some();
         let window = Window::new(sides, [kernel, stride, padding, Vec::new()], ceil_mode);
         let divisor = divisor.map(|divisor| divisor as f64);
@@ -243,19 +246,19 @@ impl Traced {
         )
     }
 
-    /// The sum of windows side by side, as tch has it: it divides by one.
+    /// The sum of each window, without overlap: tch's method divides by one.
     #[track_caller]
     pub fn avg_pool2d_default(&self, ksize: i64) -> Traced {
         self.avg_pool2d([ksize, ksize], [ksize, ksize], [0, 0], false, true, 1)
     }
 
-    /// The largest of windows side by side.
+    /// The largest element of each window, without overlap.
     #[track_caller]
     pub fn max_pool2d_default(&self, ksize: i64) -> Traced {
         self.max_pool2d([ksize, ksize], [ksize, ksize], [0, 0], [1, 1], false)
     }
 
-    /// An image of other sizes: given, or the old ones times a factor.
+    /// Resizes an image to the sizes `output`, or by `factors` if there are none.
     #[track_caller]
     fn interpolated(
         &self,
@@ -330,7 +333,7 @@ upsamplings! {
     upsample_trilinear3d upsample_trilinear3d_vec 3 (_align_corners: bool) (scales_d, scales_h, scales_w);
 }
 
-/// A tensor with its dimensions padded, from the last to the first, by numbers before and behind.
+/// Pads dimensions, from the last to the first, by pairs of numbers: before and behind.
 fn padded(
     cx: &mut Tracer,
     name: &'static str,
@@ -369,14 +372,16 @@ fn padded(
         }
         shape = shape.with(dim, smallvec![Factor::Size { size: padded, assumed }]);
         cx.numbers = vec![*before as f64, *behind as f64];
-        // A border of zeros, or of other numbers, around what is one number.
+        // Zeros around a constant channel are a border; a border made of the image keeps it
+        // constant.
         let effect = if of_zeros { Effect::Border } else { Effect::Keep };
         value = cx.operate(Operator::each(name, effect), &[&value], Form::Dims(shape.clone()));
     }
     Ok(value)
 }
 
-/// Zeros before and behind the channels: as many as written out, so they stay.
+/// Adds channels of zeros before and behind the channels. The added channels are held, because
+/// `forward` writes out their number.
 fn more_channels(
     cx: &mut Tracer,
     name: &'static str,
@@ -429,25 +434,25 @@ impl Traced {
         })
     }
 
-    /// Zeros around, from the last dimension to the first.
+    /// Pads with zeros, from the last dimension to the first.
     #[track_caller]
     pub fn constant_pad_nd(&self, padding: impl Ints) -> Traced {
         self.with_border("constant_pad_nd", padding.ints(), Border::Number(0.0))
     }
 
-    /// Zeros left and right.
+    /// Pads with zeros left and right.
     #[track_caller]
     pub fn zero_pad1d(&self, left: i64, right: i64) -> Traced {
         self.with_border("zero_pad1d", vec![left, right], Border::Number(0.0))
     }
 
-    /// Zeros around an image.
+    /// Pads an image with zeros.
     #[track_caller]
     pub fn zero_pad2d(&self, left: i64, right: i64, top: i64, bottom: i64) -> Traced {
         self.with_border("zero_pad2d", vec![left, right, top, bottom], Border::Number(0.0))
     }
 
-    /// A border of a number, or made of the image.
+    /// Pads with a number, or with a border made of the image.
     #[track_caller]
     pub fn pad(&self, padding: impl Ints, mode: &str, value: impl Into<Option<f64>>) -> Traced {
         let number = value.into().unwrap_or(0.0);
@@ -456,7 +461,7 @@ impl Traced {
     }
 }
 
-/// What a border is made of.
+/// The values of a border: one number, or elements of the image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Border {
     Number(f64),
@@ -466,7 +471,7 @@ enum Border {
 macro_rules! image_pads {
     ($($name:ident)+) => {
         impl Traced {$(
-            /// A border made of the image.
+            /// Pads with a border made of the image.
             #[track_caller]
             pub fn $name(&self, padding: impl Ints) -> Traced {
                 self.with_border(stringify!($name), padding.ints(), Border::Image)

@@ -1,4 +1,4 @@
-//! What is done to a network while it is trained, before and after it is slimmed.
+//! Training steps before and after slimming: sparsity and batch-norm statistics.
 
 pub(crate) mod recalibrate;
 pub(crate) mod sparsity;

@@ -1,21 +1,24 @@
-//! Running statistics estimated anew, from data.
+//! Re-estimates the running statistics of batch norms from data.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::analysis::{self, Graph, Masking};
-use crate::graph::LayerKind;
+use crate::error::CheckError;
+use crate::graph::{LayerKind, LayerMut, NormMut, visit_layers};
 use crate::{Error, Prunable, Result, fault};
 
-/// Estimates the running mean and variance of every batch norm anew, as plain averages over
-/// batches: what slimming has changed of them is made good without training.
+/// Re-estimates the running mean and variance of every batch norm, as plain averages over batches.
+/// This corrects batch-norm statistics after slimming without training.
 ///
-/// `forward` runs the model on a batch **in training mode**, once for each. The result is what
-/// PyTorch's `torch.optim.swa_utils.update_bn` gives (a momentum of `None`), whatever the momentum
-/// of the layers: the mean over the batches of each batch's mean and unbiased variance. A batch
-/// norm that is applied several times in a pass weighs its uses by its momentum. As in any training
-/// pass, dropout is at work. No gradient is computed.
+/// `forward` runs the model on a batch **in training mode**; it is called once for each batch. The
+/// result is that of PyTorch's `torch.optim.swa_utils.update_bn` (a momentum of `None`), whatever
+/// the momentum of the layers: the mean over the batches of each batch's mean and unbiased
+/// variance. If a batch norm is applied several times in a pass, its momentum weights the uses. A
+/// batch norm of [`nn`](crate::nn) whose momentum would not move the statistics, such as 0, uses
+/// 0.1 during the call. Dropout is active, as in any training pass. No gradients are computed.
 ///
 /// ```
 /// use slim_runtime::{Prunable, recalibrate};
@@ -45,12 +48,62 @@ use crate::{Error, Prunable, Result, fault};
 /// ```
 ///
 /// # Errors
-/// [`Error::Recalibration`] where there is no batch, where a batch norm's statistics have not moved
-/// (`forward` does not reach it, or not in training mode), are not finite, or move by an unknown
-/// momentum; whatever `forward` returns. After an error, and when `forward` panics, all statistics
-/// are what they were, to the bit.
+/// [`CheckError::Recalibration`](crate::error::CheckError::Recalibration) when there is no batch, or when a batch norm's statistics have not
+/// moved (`forward` does not reach it, or not in training mode), are not finite, or move by an
+/// unknown momentum; any error of `forward`. After an error, and when `forward` panics, all
+/// statistics are unchanged, to the bit.
 pub fn recalibrate<M: Prunable, B, T>(
     model: &mut M,
+    batches: impl IntoIterator<Item = B>,
+    forward: impl FnMut(&M, B) -> Result<T>,
+) -> Result<()> {
+    let momentums = Momentums::set(model)?;
+    let done = catch_unwind(AssertUnwindSafe(|| estimate(model, batches, forward)));
+    momentums.put_back(model)?;
+    done.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// The original momentum, by path, of batch norms whose momentum is replaced during the call.
+struct Momentums(HashMap<String, f64>);
+
+/// tch's default momentum.
+const MOMENTUM: f64 = 0.1;
+
+fn moves(momentum: f64) -> bool {
+    momentum > 0.0 && momentum <= 1.0
+}
+
+impl Momentums {
+    fn set<M: Prunable>(model: &mut M) -> Result<Self> {
+        let mut old = HashMap::new();
+        visit_layers(model, &mut |path, layer| {
+            if let LayerMut::Norm(NormMut { momentum: Some(momentum), .. }) = layer
+                && !moves(*momentum)
+            {
+                old.insert(path.to_owned(), std::mem::replace(momentum, MOMENTUM));
+            }
+            Ok(())
+        })?;
+        Ok(Self(old))
+    }
+
+    fn put_back<M: Prunable>(mut self, model: &mut M) -> Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        visit_layers(model, &mut |path, layer| {
+            if let LayerMut::Norm(NormMut { momentum: Some(momentum), .. }) = layer
+                && let Some(old) = self.0.remove(path)
+            {
+                *momentum = old;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn estimate<M: Prunable, B, T>(
+    model: &M,
     batches: impl IntoIterator<Item = B>,
     mut forward: impl FnMut(&M, B) -> Result<T>,
 ) -> Result<()> {
@@ -61,20 +114,20 @@ pub fn recalibrate<M: Prunable, B, T>(
     for batch in batches {
         norms.each(Norm::reset)?;
         forward(model, batch)?;
-        // A closure may have been asked for gradients.
+        // `forward` may have enabled gradients.
         let _no_grad = tch::no_grad_guard();
         norms.each(Norm::add)?;
         empty = false;
     }
     if empty {
         let reason = "there is no batch to estimate its statistics from".to_owned();
-        return Err(Error::Recalibration { path: "model".to_owned(), reason });
+        return Err(Error::Check(CheckError::Recalibration { path: "model".to_owned(), reason }));
     }
     norms.finish()
 }
 
-/// Every batch norm of a model, once. Dropped before it is finished, it gives all of them their
-/// statistics back.
+/// Every batch norm of a model, once. Dropped before [`finish`](Self::finish) succeeds, it restores
+/// all statistics.
 struct Norms {
     norms: Vec<Norm>,
     finished: bool,
@@ -82,16 +135,16 @@ struct Norms {
 
 struct Norm {
     path: String,
-    /// Running mean and variance.
+    /// The layer's running mean and variance.
     live: [Tensor; 2],
     old: [Tensor; 2],
     sums: [Tensor; 2],
-    /// How many batches have moved them; stochastic depth may leave some out.
+    /// Number of batches that moved the statistics; stochastic depth may skip the layer.
     batches: u32,
-    /// How much of what was there before is left after a pass.
+    /// Weight of the start value in the statistics after a pass: (1 − momentum)^uses.
     left: f64,
-    /// What is there before a pass: almost zero, so that nothing is rounded away, and no variance
-    /// can be.
+    /// Running variance before a pass. It is negative, which no variance is, so that an unmoved one
+    /// is recognised, and almost zero, so that adding it rounds nothing away.
     start: f64,
 }
 
@@ -118,16 +171,16 @@ impl Norms {
             let Some(&uses) = uses.get(&(index, mean)) else { continue };
             let momentum = layer
                 .momentum
-                .filter(|momentum| *momentum > 0.0 && *momentum <= 1.0)
+                .filter(|momentum| moves(*momentum))
                 .ok_or_else(|| {
                     let momentum = layer.momentum.map_or_else(
                         || "that cannot be read".to_owned(),
                         |momentum| format!("of {momentum}"),
                     );
                     let reason = format!(
-                        "it has a momentum {momentum}; build it with one in (0, 1], as 0.1"
+                        "it has a momentum {momentum}; build it with one in (0, 1], as 0.1, or by `slim_runtime::nn`, whose batch norms have another one meanwhile"
                     );
-                    Error::Recalibration { path: layer.path.clone(), reason }
+                    Error::Check(CheckError::Recalibration { path: layer.path.clone(), reason })
                 })?;
             let live = [&layer.tensors[mean].tensor, &layer.tensors[var].tensor];
             found.norms.push(
@@ -136,10 +189,10 @@ impl Norms {
             );
         }
         match found.norms.is_empty() {
-            true => Err(Error::Recalibration {
+            true => Err(Error::Check(CheckError::Recalibration {
                 path: "model".to_owned(),
                 reason: "its data flow has no batch norm".to_owned(),
-            }),
+            })),
             false => Ok(found),
         }
     }
@@ -150,12 +203,15 @@ impl Norms {
         })
     }
 
-    /// Checks all, and writes only then.
+    /// Checks all averages before it writes the first.
     fn finish(mut self) -> Result<()> {
         self.each(Norm::average)?;
         for norm in &self.norms {
             let refuse = |reason: &str| {
-                Err(Error::Recalibration { path: norm.path.clone(), reason: reason.to_owned() })
+                Err(Error::Check(CheckError::Recalibration {
+                    path: norm.path.clone(),
+                    reason: reason.to_owned(),
+                }))
             };
             let finite = || {
                 norm.sums.iter().try_fold(true, |finite, sum| {
@@ -193,8 +249,8 @@ impl Drop for Norms {
             let _no_grad = tch::no_grad_guard();
             for norm in &mut self.norms {
                 for (live, old) in norm.live.iter_mut().zip(&norm.old) {
-                    // The same copy has gone well in the other direction, and there is nothing left
-                    // to do about a failure.
+                    // The copy in the other direction succeeded before, and a failure could not be
+                    // handled here.
                     let _ = live.f_copy_(old);
                 }
             }
@@ -208,7 +264,7 @@ impl Norm {
         let old = |tensor: &Tensor| {
             Tensor::f_empty_like(tensor).and_then(|mut old| old.f_copy_(tensor).map(|()| old))
         };
-        // Of halves, sixteen times the smallest.
+        // For half precision, sixteen times its smallest positive value.
         let start = if var.kind() == Kind::Half { -(0.5_f64.powi(20)) } else { -1e-30 };
         Ok(Norm {
             path,
@@ -228,7 +284,7 @@ impl Norm {
         Ok(())
     }
 
-    /// A pass leaves `left · start + (1 − left) · batch`.
+    /// Adds a batch's statistics to the sums. A pass leaves `left · start + (1 − left) · batch`.
     fn add(&mut self) -> Result<(), TchError> {
         let (left, start) = (self.left, self.start);
         let unmoved = Tensor::f_full_like(&self.live[1], start)?;
@@ -251,7 +307,7 @@ impl Norm {
         for sum in &mut self.sums {
             let _ = sum.f_div_scalar_(f64::from(self.batches.max(1)))?;
         }
-        // A variance that is zero may have been rounded to less.
+        // Rounding may have made a variance of zero negative.
         let _ = self.sums[1].f_clamp_min_(0.0)?;
         Ok(())
     }

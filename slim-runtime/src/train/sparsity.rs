@@ -1,12 +1,14 @@
-//! Training with channel sparsity.
+//! The sparsity penalty on γ during training.
 
+use crate::error::{ArgumentError, SelectionError};
 use crate::graph::parts::Scale;
 use crate::{Error, Result};
 
-/// `γ.grad += s · sign(γ)` for every scale that has a gradient.
+/// Adds the subgradient of the L1 penalty: `γ.grad += s · sign(γ)` for every scale that has a
+/// gradient.
 pub(crate) fn add_l1_subgradient(scales: &[Scale], s: f64) -> Result<()> {
     if !s.is_finite() || s < 0.0 {
-        return Err(Error::SparsityFactor(s));
+        return Err(Error::Argument(ArgumentError::SparsityFactor(s)));
     }
     let _no_grad = tch::no_grad_guard();
     let mut reached = false;
@@ -23,10 +25,10 @@ pub(crate) fn add_l1_subgradient(scales: &[Scale], s: f64) -> Result<()> {
     }
     if scales.is_empty() {
         let reason = "the model has no batch norm with a scale (γ) to make sparse".to_owned();
-        return Err(Error::NothingToPrune { reason });
+        return Err(Error::Selection(SelectionError::NothingToPrune { reason }));
     }
     if !reached && scales.iter().any(|scale| scale.tensor.requires_grad()) {
-        return Err(Error::NoGradient);
+        return Err(Error::Selection(SelectionError::NoGradient));
     }
     Ok(())
 }

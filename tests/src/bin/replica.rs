@@ -1,5 +1,5 @@
-//! Slims a network by a plan that another process made, and prints what its weights are then:
-//! `replica FOLDER`, which has `dense.safetensors` and `plan.json`.
+//! Slims a network by a plan from another process, and prints a hash of its weights:
+//! `replica FOLDER`, where the folder has `dense.safetensors` and `plan.json`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! Writes versions 1, 2, 3, … of a file, until it is killed or has written as many as it was asked
-//! for: `writer FILE ELEMENTS TIMES`.
+//! Writes versions 1, 2, 3, … of a file, until it is killed or has written `TIMES` versions:
+//! `writer FILE ELEMENTS TIMES`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ fn main() {
     for version in 1..=times.parse::<u32>().unwrap() {
         match write(&file, elements, f64::from(version)) {
             Ok(()) => println!("written {version}"),
-            Err(error) => println!("refused: {error}"),
+            Err(error) => println!("refused: {error:?}"),
         }
     }
 }

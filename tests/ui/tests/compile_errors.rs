@@ -1,12 +1,11 @@
-//! What the compiler says about a wrong struct: each case in `cases/`, next to the text that a user
+//! The compiler's errors for a wrong struct: each case in `cases/`, next to the text that a user
 //! reads.
 //!
-//! The texts are exact. Lines that are rustc's own, and not the derive's, differ from version to
-//! version, so cases that have some are compared on the rustc that they were written with. The
-//! derive's own messages and their places are compared on any rustc, here and in `slim-derive`'s
-//! tests.
+//! The texts are exact. Lines of rustc, unlike those of the derive, differ from version to version,
+//! so cases with such lines are compared only on the rustc in `rustc-version`. The derive's own
+//! messages and their places are compared on any rustc, here and in `slim-derive`'s tests.
 //!
-//! To write them again: `TRYBUILD=overwrite cargo test -p slim-ui-tests`, and the version into
+//! To write the texts again, run `TRYBUILD=overwrite cargo test -p slim-ui-tests` and update
 //! `rustc-version`.
 
 #![allow(clippy::expect_used)]
@@ -32,7 +31,7 @@ fn no_text_is_left_without_its_case() {
     }
 }
 
-/// Whether every error of a case is the derive's own, which have no code.
+/// Whether every error of a case is the derive's own: such errors have no code.
 fn is_ours(case: &Path) -> bool {
     let text = std::fs::read_to_string(case.with_extension("stderr")).unwrap_or_default();
     !text.contains("error[E")
@@ -51,7 +50,7 @@ fn files(extension: &str) -> Vec<PathBuf> {
     files
 }
 
-/// `1.95.0`
+/// The version of rustc, such as `1.95.0`.
 fn rustc_version() -> String {
     let output = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
         .arg("--version")

@@ -21,12 +21,13 @@ pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
     setup::run(cuda, Report::IfNews)?;
     let mut compare =
         cargo(["run", "--quiet", "--release", "--package", "slim-bench", "--bin", "compare", "--"]);
-    // Both sides compute in single precision, on a GPU, too. Rust has no other way to say so.
+    // Both sides compute in single precision, on a GPU, too. From Rust, only this variable turns
+    // TF32 off.
     compare.env("NVIDIA_TF32_OVERRIDE", "0").args(args);
     let asks_for_help = args.iter().any(|arg| arg == "--help" || arg == "-h");
     if values(args, "--python").next().is_none() && !asks_for_help {
         let packages = packages::ready()?;
-        // In front of the user's own, which may be of other versions.
+        // In front of the user's own packages, which may have other versions.
         let others = env::var_os("PYTHONPATH").unwrap_or_default();
         compare.env(
             "PYTHONPATH",

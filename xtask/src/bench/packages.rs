@@ -1,4 +1,4 @@
-//! PyTorch and what else the other side needs, in a folder of its own.
+//! Installs PyTorch and the other packages of the Python side in a folder of their own.
 
 use crate::{
     host,
@@ -14,16 +14,16 @@ use std::{
     time::Instant,
 };
 
-/// Beside torch, of libtorch's version. What is compared with is named to the last digit, so that
-/// figures of two machines are of the same.
+/// The packages beside torch, which has libtorch's version. The versions that slim is compared with
+/// are exact, so that figures of two machines can be compared.
 const PACKAGES: [&str; 4] =
     ["torchvision==0.26.0", "torch-pruning==1.6.1", "safetensors==0.8.0", "numpy<3"];
 
-/// Written last, so an install without it was interrupted. It says what was installed, and for
-/// which Python.
+/// The name of the stamp. It is written last, so an install without it was interrupted. It says
+/// which packages were installed, and for which Python.
 const STAMP: &str = "slim-bench";
 
-/// The folder with the packages, for `PYTHONPATH`. They are installed where they are missing.
+/// The folder with the packages, for `PYTHONPATH`. Installs the packages if they are missing.
 pub(crate) fn ready() -> Result<PathBuf> {
     let home = root().join(".bench");
     let wanted = wanted()?;
@@ -33,14 +33,14 @@ pub(crate) fn ready() -> Result<PathBuf> {
     host::pip()?;
     let _lock = lock::wait(root(), || println!("another setup is at work here: waiting for it"))
         .context("cannot lock the workspace")?;
-    // Once more: another setup may have done it meanwhile.
+    // Checked again: another setup may have installed the packages meanwhile.
     if !is_whole(&home, &wanted) {
         install(&home, &wanted)?;
     }
     Ok(home)
 }
 
-/// What a stamp has to say.
+/// The text that the stamp must have.
 fn wanted() -> Result<String> {
     let script = "import sys; print(sys.implementation.cache_tag)";
     let output = Command::new("python3")
@@ -49,7 +49,7 @@ fn wanted() -> Result<String> {
         .stderr(Stdio::inherit())
         .output();
     let output = output.context("python3 does not run: `apt install python3 python3-pip`")?;
-    // Wheels are for one version of Python: with another, they are installed again.
+    // Wheels are for one version of Python: for another version, they are installed again.
     Ok(format!(
         "{}torch=={} {}",
         String::from_utf8_lossy(&output.stdout),
@@ -92,7 +92,7 @@ fn install(home: &Path, wanted: &str) -> Result<()> {
     Ok(())
 }
 
-/// Imports all of them, which no driver is needed for.
+/// Checks that all packages can be imported, for which no driver is needed.
 fn check(packages: &Path) -> Result<()> {
     let script = "import torch, torchvision, torch_pruning, safetensors.torch, numpy";
     let output = Command::new("python3")

@@ -1,4 +1,4 @@
-//! Finds Chromium, or installs it, and has it show a file.
+//! Finds or installs Chromium, and renders a file with it.
 
 use crate::host::runs;
 use anyhow::{Context, Result, bail};
@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What it is called, by who made the package.
+/// The names of the program in different packages.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
 /// A page is shown within seconds; a browser that takes longer is stuck.
@@ -20,17 +20,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct Chromium(OsString);
 
-/// What a browser has made of a file.
+/// The result of rendering a file.
 pub(super) struct Shown {
-    /// The document at its end.
+    /// The document at the end, as HTML.
     pub(super) dom: String,
-    /// What it has said, the pages' consoles among it.
+    /// The log of the browser, which includes the pages' console messages.
     pub(super) log: String,
 }
 
 impl Chromium {
-    /// The one that `CHROME` names, or the first that is installed, or else Debian's, which is
-    /// installed where that is possible. `None` where it is not.
+    /// The browser that `CHROME` names, or else the first in `NAMES` that is installed, or else
+    /// Debian's, which is installed if possible. `None` if there is no browser.
     pub(super) fn find() -> Result<Option<Self>> {
         if let Some(chosen) = env::var_os("CHROME").filter(|chosen| !chosen.is_empty()) {
             if !runs(&chosen, &["--version"]) {
@@ -47,7 +47,7 @@ impl Chromium {
         Ok(installed().or_else(|| if install() { installed() } else { None }))
     }
 
-    /// Shows a file to nobody. `folder` is for its files.
+    /// Renders a file without a window. The browser writes its own files to `folder`.
     pub(super) fn show(&self, file: &Path, folder: &Path, dark: bool) -> Result<Shown> {
         let [dom, log, profile] = ["dom.html", "log.txt", "profile"].map(|name| folder.join(name));
         let output = |path: &Path| {
@@ -109,7 +109,7 @@ impl Chromium {
     }
 }
 
-/// Debian's package, where this process may install one.
+/// Installs Debian's package, if this process may. Returns whether it is installed.
 fn install() -> bool {
     let is_root = Command::new("id")
         .arg("-u")

@@ -1,5 +1,5 @@
-//! Looks at HTML pages in a headless browser: at the width of a phone, a tablet and a desk, in
-//! light and in dark.
+//! Checks HTML pages in a headless browser: at the width of a phone, a tablet and a desktop, in a
+//! light and a dark scheme.
 
 mod chromium;
 
@@ -12,14 +12,14 @@ use std::{
     process::ExitCode,
 };
 
-/// What a page is shown in, in pixels. A browser's window cannot be as narrow as the first, a frame
-/// can.
+/// The widths in pixels at which a page is shown. A browser's window cannot be as narrow as the
+/// first width, but a frame can.
 const WIDTHS: [u32; 3] = [360, 800, 1600];
 
-/// Finds in frames what is wrong, and says it line by line.
+/// The script that looks for faults in the frames, and writes one line for each.
 const INSPECT: &str = include_str!("inspect.js");
 
-/// A page on which everything is wrong, and what of it the check must find, or it is worth nothing.
+/// A page with every kind of fault. The check is only trusted if it finds the faults in `KNOWN`.
 const BAD: &str = include_str!("bad.html");
 const KNOWN: [&str; 8] = [
     "the page is wider than the window",
@@ -47,9 +47,9 @@ impl Scheme {
     }
 }
 
-/// Fails when one of the pages has an error in a script or on the console, is wider than its
-/// window, cuts something off, or has text that is too pale. Without a browser, and where none can
-/// be installed, it says so and passes.
+/// Checks pages. Fails if a page has an error in a script or on the console, is wider than its
+/// window, cuts something off, or has text that is too pale. If there is no browser, and none can
+/// be installed, it prints a warning and passes.
 pub(crate) fn check(pages: &[PathBuf]) -> Result<ExitCode> {
     let Some(chromium) = Chromium::find()? else {
         eprintln!(
@@ -77,7 +77,7 @@ pub(crate) fn check(pages: &[PathBuf]) -> Result<ExitCode> {
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// That the check finds what it is for.
+/// Makes sure that the check finds the faults of a bad page, in both schemes.
 fn prove(chromium: &Chromium, folder: &Path) -> Result<()> {
     for scheme in [Scheme::Light, Scheme::Dark] {
         let faults = look(chromium, folder, BAD, scheme)?;
@@ -88,7 +88,7 @@ fn prove(chromium: &Chromium, folder: &Path) -> Result<()> {
                 "the check of pages does not work: of a page on which it is so it does not say \"{missed}\", but {faults:#?}"
             );
         }
-        // The page knows no dark scheme.
+        // The page has no dark scheme, which is a fault in the dark.
         if faults.iter().any(|fault| fault.contains("is light in the dark"))
             != (scheme == Scheme::Dark)
         {
@@ -98,7 +98,7 @@ fn prove(chromium: &Chromium, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What is wrong with a page in one scheme, at all widths.
+/// The faults of a page in one scheme, at all widths.
 fn look(chromium: &Chromium, folder: &Path, html: &str, scheme: Scheme) -> Result<Vec<String>> {
     let file = folder.join("page.html");
     fs::write(&file, wrapper(html)).with_context(|| format!("cannot write {}", file.display()))?;
@@ -112,7 +112,7 @@ fn look(chromium: &Chromium, folder: &Path, html: &str, scheme: Scheme) -> Resul
     Ok(faults.into_iter().map(|fault| format!("{scheme}, {fault}")).collect())
 }
 
-/// The page in a frame of each width, and the script that looks into them.
+/// A page with the given page in a frame of each width, and the script that inspects the frames.
 fn wrapper(html: &str) -> String {
     let frames = WIDTHS.map(|width| {
         format!(
@@ -126,7 +126,7 @@ fn wrapper(html: &str) -> String {
     )
 }
 
-/// The lines that the script has left; `None` if it has not come to its end.
+/// The lines that the script has written; `None` if it has not finished.
 fn found(dom: &str) -> Option<Vec<String>> {
     let (_, rest) = dom.split_once("<pre id=\"found\">")?;
     let (text, _) = rest.split_once("</pre>")?;
@@ -134,7 +134,7 @@ fn found(dom: &str) -> Option<Vec<String>> {
     (lines.pop()? == "done").then_some(lines)
 }
 
-/// What pages have said on the console, each once:
+/// The console messages of pages, each once. They are in lines such as
 /// `[…:INFO:CONSOLE:7] "text", source: about:srcdoc (7)`.
 fn console(log: &str) -> Vec<String> {
     let said = log.lines().filter_map(|line| line.split_once("CONSOLE")?.1.split_once("] "));

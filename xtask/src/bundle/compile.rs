@@ -1,4 +1,4 @@
-//! Which programs there are, as cargo says it.
+//! Compiles the programs of a bundle, and reads from cargo's messages which there are.
 
 use crate::source::cargo;
 use crate::workspace::root;
@@ -14,25 +14,25 @@ use std::{
 /// the one they are linked with.
 const VARIABLE: &str = "SLIM_BUNDLE";
 
-/// Packages whose unit tests compute something. Not bundled are slim-derive, slim-ui-tests and
-/// xtask, which know nothing of libtorch, and doctests, of which no program is left.
-const UNIT_TESTS: [&str; 4] = ["--package", "slim-runtime", "--package", "slim-examples"];
+/// The packages whose unit tests are bundled. Not bundled are slim-derive, slim-ui-tests and xtask,
+/// which do not use libtorch, and doctests, since cargo keeps no programs of them.
+const UNIT_TESTS: [&str; 4] = ["--package", "slim-runtime", "--package", "slim-cli"];
 const INTEGRATION_TESTS: [&str; 6] =
-    ["--package", "slim-examples", "--package", "slim-tests", "--package", "slim-hostile-tests"];
+    ["--package", "slim-cli", "--package", "slim-tests", "--package", "slim-hostile-tests"];
 
-/// What a program is for.
+/// The role of a program.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Role {
-    /// Run in a folder of the workspace, that of its package.
+    /// A test, which runs in the folder of its package in the workspace.
     Test { package: PathBuf },
-    /// Run by tests.
+    /// A program that tests run.
     Helper,
-    /// Run by hand.
+    /// A program that is run by hand.
     Bench,
 }
 
 impl Role {
-    /// Where in a bundle such programs are.
+    /// The folder in a bundle for programs of this role.
     pub(super) fn folder(&self) -> &'static str {
         match self {
             Self::Test { .. } => "tests",
@@ -43,25 +43,23 @@ impl Role {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Program {
-    /// No other program of a folder has it.
+    /// The name, unique in the program's folder.
     pub(super) name: String,
     pub(super) role: Role,
     pub(super) file: PathBuf,
 }
 
-/// Tests, and the programs that they run.
+/// Compiles the tests, and the programs that they run.
 pub(super) fn tests() -> Result<Vec<Program>> {
     let profile = ["test", "--no-run", "--profile", "bundle"];
     let mut programs = programs(cargo(profile.iter().chain(&UNIT_TESTS).chain(&["--lib"])))?;
     programs.extend(self::programs(cargo(
         profile.iter().chain(&INTEGRATION_TESTS).chain(&["--test", "*"]),
     ))?);
-    // Cargo compiles all programs of a package whose tests might run them.
-    programs.retain(|program| program.name != "demo");
     distinct(programs)
 }
 
-/// The programs of the bench, optimised.
+/// Compiles the programs of slim-bench, optimised.
 pub(super) fn benches() -> Result<Vec<Program>> {
     let programs = programs(cargo(["build", "--release", "--package", "slim-bench", "--bins"]))?;
     distinct(programs.into_iter().map(|program| Program { role: Role::Bench, ..program }).collect())
@@ -79,7 +77,8 @@ fn programs(mut command: Command) -> Result<Vec<Program>> {
     text.lines().filter_map(|line| program(line, root()).transpose()).collect()
 }
 
-/// By name; one that is built for several packages' sake is named once.
+/// Sorts programs by folder and name, and removes duplicates, which come from programs that are
+/// built for several packages. Two different programs of one name in a folder are an error.
 fn distinct(programs: Vec<Program>) -> Result<Vec<Program>> {
     let mut by_name = BTreeMap::new();
     for program in programs {
@@ -99,7 +98,7 @@ fn distinct(programs: Vec<Program>) -> Result<Vec<Program>> {
     Ok(by_name.into_values().collect())
 }
 
-/// A line of cargo's, of which only those about artifacts are of interest here.
+/// A message of cargo, one line each. Only messages about artifacts are used.
 #[derive(Deserialize)]
 struct Message {
     reason: String,
@@ -120,7 +119,7 @@ struct Profile {
     test: bool,
 }
 
-/// The program that a message of cargo's is about, if it is about one.
+/// The program that a message of cargo reports; `None` if the message reports no program.
 fn program(line: &str, root: &Path) -> Result<Option<Program>> {
     let message: Message = serde_json::from_str(line)
         .with_context(|| format!("cargo says what is no message: {line}"))?;

@@ -1,4 +1,4 @@
-//! What is in a bundle, and where:
+//! The files of a bundle:
 //!
 //! ```text
 //! run.sh       runs the tests
@@ -20,18 +20,18 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// By which a bundle is known, so that no other folder is emptied.
+/// The file by which a bundle is recognised, so that no other folder is emptied.
 const MARK: &str = "tests.txt";
 
-/// Where tests have files that they read when they run: whole folders of them, and among sources
-/// those that snapshots are in.
-const READ: [&str; 2] = ["tests/fixtures", "tests/tests/fuzz/corpus"];
-const SNAPSHOTS_BELOW: [&str; 3] = ["slim-runtime/src", "examples", "tests/tests"];
+/// The folders with files that tests read when they run. From `READ`, all files except Python
+/// scripts are copied; from `SNAPSHOTS_BELOW`, only snapshots.
+const READ: [&str; 2] = ["tests/fixtures", "tests/properties/fuzz/corpus"];
+const SNAPSHOTS_BELOW: [&str; 3] = ["slim-runtime/src", "slim-cli", "tests"];
 
-/// Removes a bundle that is there.
+/// Removes an earlier bundle at `out`.
 ///
 /// # Errors
-/// Something else is there.
+/// There is something at `out` that is not a bundle.
 pub(super) fn clear(out: &Path) -> Result<()> {
     let empty = match fs::read_dir(out) {
         Ok(mut entries) => entries.next().is_none(),
@@ -46,7 +46,7 @@ pub(super) fn clear(out: &Path) -> Result<()> {
     fs::remove_dir_all(out).with_context(|| format!("cannot remove {}", out.display()))
 }
 
-/// Makes the bundle, and says how large it is.
+/// Writes the bundle to `out`. Returns its size in bytes.
 pub(super) fn fill(out: &Path, programs: &[Program]) -> Result<u64> {
     for folder in ["tests", "bin", "workspace"] {
         fs::create_dir_all(out.join(folder))?;
@@ -55,7 +55,7 @@ pub(super) fn fill(out: &Path, programs: &[Program]) -> Result<u64> {
     for Program { name, role, file } in programs {
         if let Role::Test { package } = role {
             list += &format!("{name} {}\n", package.display());
-            // Tests are run in it, whatever they read.
+            // The test runs in this folder, even if it reads no files.
             fs::create_dir_all(out.join("workspace").join(package))?;
         }
         let copy = out.join(role.folder()).join(name);
@@ -76,7 +76,7 @@ pub(super) fn fill(out: &Path, programs: &[Program]) -> Result<u64> {
     let script = out.join("run.sh");
     fs::write(&script, RUN)?;
     executable(&script)?;
-    // Last, so that without it nothing is taken for a bundle.
+    // Written last, so that an unfinished folder is not taken for a bundle.
     fs::write(out.join(MARK), list)?;
     Ok(size_of(out)?)
 }
@@ -96,7 +96,7 @@ fn copy(from: &Path, to: &Path, wanted: &dyn Fn(&Path) -> bool) -> io::Result<()
     Ok(())
 }
 
-/// Runs a program of the `package` of that name on a file.
+/// Runs the program `name`, which `apt` installs with `package`, on a file.
 fn tool(name: &str, option: &str, package: &str, file: &Path) -> Result<()> {
     let done = Command::new(name).arg(option).arg(file).stdin(Stdio::null()).output();
     let done = done.with_context(|| format!("`{name}` does not run: `apt install {package}`"))?;

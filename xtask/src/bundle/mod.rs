@@ -1,5 +1,5 @@
-//! Compiled tests for a machine that has libtorch and no Rust: a folder of stripped programs, of
-//! what they read, and of a script that runs them.
+//! Compiled tests for a machine that has libtorch and no Rust: a folder with stripped programs, the
+//! files that they read, and a script that runs them.
 
 mod compile;
 mod folder;
@@ -13,13 +13,13 @@ use crate::{
 use anyhow::{Context, Result, ensure};
 use std::{path::PathBuf, time::Instant};
 
-/// What may be sent about.
+/// The largest size of a bundle in bytes, so that it can be sent to other machines.
 const LIMIT: u64 = 50_000_000;
 
-/// Runs the programs; a part of every bundle.
+/// The script that runs the programs; every bundle has it.
 const RUN: &str = include_str!("run.sh");
 
-/// Compiles the tests and puts them into `out`, in place of a bundle that is there.
+/// Compiles the tests and puts them into `out`, in place of an earlier bundle.
 pub(crate) fn run(out: Option<PathBuf>) -> Result<()> {
     let begun = Instant::now();
     let out = out.unwrap_or_else(|| target().join("bundle-cuda"));

@@ -1,4 +1,4 @@
-//! The script and the folder, with shell scripts in the place of compiled tests.
+//! Tests of the script and the folder, with shell scripts in place of compiled tests.
 
 use super::{RUN, folder};
 use anyhow::{Context, Result};
@@ -9,7 +9,7 @@ use std::{
     process::{Command, Output},
 };
 
-/// A bundle and a libtorch, gone when dropped.
+/// A temporary bundle with a libtorch, removed when dropped.
 struct Bundle(PathBuf);
 
 impl Bundle {
@@ -23,7 +23,7 @@ impl Bundle {
         fs::write(bundle.0.join("tests.txt"), "good tests\nbad tests\n")?;
         bundle.program("run.sh", RUN)?;
         bundle.program("bin/train", "#!/bin/sh\n")?;
-        // As a bundle is before the script has run.
+        // In a bundle, programs are packed until the script runs.
         assert!(Command::new("gzip").arg(bundle.0.join("bin/train")).status()?.success());
         let said = "test result: ok. 3 passed; 0 failed; 0 ignored";
         bundle.program(
@@ -42,7 +42,7 @@ impl Bundle {
 
     fn run(&self, args: &[&str]) -> Result<Output> {
         let mut run = Command::new(self.0.join("run.sh"));
-        // From a folder that is not its own.
+        // Run from a folder other than the bundle.
         run.args(args)
             .current_dir("/")
             .env("LIBTORCH", self.0.join("libtorch"))

@@ -3,7 +3,7 @@
 use crate::workspace::root;
 use std::{fmt::Write, fs, io, path::Path};
 
-/// How many fields a struct has.
+/// The numbers of fields of the structs.
 pub(super) const SIZES: [usize; 3] = [10, 100, 1000];
 
 /// What is in a crate.
@@ -11,21 +11,21 @@ pub(super) const SIZES: [usize; 3] = [10, 100, 1000];
 pub(super) enum Form {
     /// Layers in a struct.
     Layers,
-    /// The same with `#[derive(Prunable)]` and `#[prune(sequential)]`.
+    /// `Layers` with `#[derive(Prunable)]` and `#[prune(sequential)]`.
     Derive,
     /// Layers in a struct, and a forward pass that applies one after the other.
     Forward,
-    /// The same with `#[derive(Prunable)]` and `#[forward]`.
+    /// `Forward` with `#[derive(Prunable)]` and `#[forward]`.
     Read,
-    /// The same, with a constructor and a forward pass, as a `model!`.
+    /// The same layers, with a constructor and a forward pass, as a `model!`.
     Model,
     /// Numbers and texts in a struct.
     Plain,
-    /// The same with serde's `#[derive(Serialize)]`.
+    /// `Plain` with serde's `#[derive(Serialize)]`.
     Serde,
 }
 
-/// Each form, and what is subtracted from it.
+/// Each form, and the form whose figures are subtracted from it.
 pub(super) const ALL: [(Form, Option<Form>); 7] = [
     (Form::Layers, None),
     (Form::Derive, Some(Form::Layers)),
@@ -58,7 +58,7 @@ impl Form {
             Self::Plain | Self::Serde => {
                 "serde = { version = \"1.0\", features = [\"derive\"] }".into()
             }
-            // libtorch is neither needed nor linked.
+            // With `doc-only`, libtorch is neither needed nor linked.
             _ => format!(
                 "slim-runtime = {{ path = {:?}, features = [\"doc-only\"] }}\ntch = {{ version = \"=0.24.0\", features = [\"doc-only\"] }}",
                 root().join("slim-runtime")
@@ -66,7 +66,7 @@ impl Form {
         }
     }
 
-    /// The source; where it is `renamed`, the field in the middle has another name.
+    /// The source of the crate. If `renamed`, the field in the middle has another name.
     pub(super) fn source(self, fields: usize, renamed: bool) -> String {
         let (derives, types) = match self {
             Self::Layers | Self::Forward => ("Debug", LAYERS),
@@ -79,7 +79,7 @@ impl Form {
         for (field, of) in types.iter().cycle().take(fields).enumerate() {
             let name = if renamed && field == fields / 2 { "renamed" } else { "field" };
             let _ = writeln!(body, "        let xs = xs.apply_t(&self.{name}{field}, train);");
-            // Into a text, which takes all.
+            // Writing into a `String` cannot fail.
             let _ = match self {
                 Self::Model => writeln!(text, "        {name}{field} = {of};"),
                 _ => writeln!(text, "    pub {name}{field}: {of},"),
@@ -105,7 +105,8 @@ impl Form {
 
 const LAYERS: [&str; 2] = ["slim_runtime::nn::Conv2D", "slim_runtime::nn::BatchNorm"];
 
-/// Makes a workspace of all of them in `folder`, with the versions that this one has.
+/// Writes a workspace with all crates into `folder`, with the dependency versions of this
+/// workspace.
 pub(super) fn write(folder: &Path) -> io::Result<()> {
     let crates = || SIZES.iter().flat_map(|&fields| ALL.map(|(form, _)| (form, fields)));
     let members: Vec<_> = crates().map(|(form, fields)| form.package(fields)).collect();
@@ -140,7 +141,7 @@ mod tests {
         for (form, _) in ALL {
             for fields in SIZES {
                 let (before, after) = (form.source(fields, false), form.source(fields, true));
-                // A forward pass applies each field once.
+                // A forward pass mentions each field once more.
                 let mentions = if matches!(form, Form::Forward | Form::Read) { 2 } else { 1 };
                 assert_eq!(before.matches("field").count(), mentions * fields);
                 let changed: Vec<_> = before

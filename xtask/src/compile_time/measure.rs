@@ -1,4 +1,4 @@
-//! Runs the compiler on each crate, one after the other, several times over.
+//! Runs the compiler on each crate in turn, in several rounds.
 
 use super::crates::{ALL, Form, SIZES};
 use anyhow::{Context, Result, bail};
@@ -9,12 +9,12 @@ use std::{
     time::Instant,
 };
 
-/// What is there of a crate when it is compiled. Its dependencies always are.
+/// What earlier runs left of a crate before it is compiled. Its dependencies are always compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// Nothing, and nothing is kept for the next time.
+    /// Nothing is reused, and nothing is kept for the next run.
     Cold,
-    /// All that the compiler kept when one field had another name.
+    /// The incremental data of a run in which one field had another name.
     Incremental,
 }
 
@@ -31,16 +31,16 @@ fn crates() -> impl Iterator<Item = (Form, usize)> {
     SIZES.iter().flat_map(|&fields| ALL.map(|(form, _)| (form, fields)))
 }
 
-/// Median seconds of `cargo check`, by crate. All take turns, so that what else the machine does is
-/// shared by all.
+/// Median seconds of `cargo check`, by crate. The crates take turns, so that other load on the
+/// machine affects all of them.
 pub(super) fn seconds(folder: &Path, mode: Mode, runs: usize) -> Result<Vec<f64>> {
     let mut times = vec![Vec::new(); crates().count()];
-    // The first round is for the dependencies.
+    // Round 0 compiles the dependencies, and is not counted.
     for run in 0..=runs {
         println!("{}, round {run} of {runs}", mode.name());
         for (times, (form, fields)) in times.iter_mut().zip(crates()) {
             let package = form.package(fields);
-            // Written anew, so that cargo takes it for changed.
+            // Written again, so that cargo takes the file for changed.
             fs::write(
                 folder.join(&package).join("src/lib.rs"),
                 form.source(fields, mode == Mode::Incremental && run % 2 == 1),
@@ -57,7 +57,7 @@ pub(super) fn seconds(folder: &Path, mode: Mode, runs: usize) -> Result<Vec<f64>
     Ok(times.into_iter().map(median).collect())
 }
 
-/// Lines that are not empty once macros are expanded, by crate.
+/// The number of lines that are not empty after macro expansion, by crate.
 pub(super) fn lines(folder: &Path) -> Result<Vec<usize>> {
     println!("lines of expanded code");
     let count = |(form, fields): (Form, usize)| {
@@ -67,8 +67,8 @@ pub(super) fn lines(folder: &Path) -> Result<Vec<usize>> {
             "expanded",
             &["rustc", "--profile", "check", "--package", &package, "--", "-Zunpretty=expanded"],
         );
-        // The stable compiler shows it to no one else. Crates that look for this variable are
-        // compiled in a folder of their own.
+        // Without this variable, the stable compiler refuses `-Zunpretty`. Some dependencies look
+        // for the variable, so they are compiled in a target folder of their own.
         let text = output(expand.env("RUSTC_BOOTSTRAP", "1"))?;
         Ok(text.lines().filter(|line| !line.trim().is_empty()).count())
     };
@@ -85,7 +85,7 @@ fn cargo(folder: &Path, target: &str, args: &[&str]) -> Command {
     cargo
 }
 
-/// What a command prints, which must succeed.
+/// The standard output of a command, which must succeed.
 fn output(command: &mut Command) -> Result<String> {
     let done = command.stdin(Stdio::null()).output().context("cargo does not run")?;
     if !done.status.success() {

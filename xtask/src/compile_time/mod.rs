@@ -1,5 +1,5 @@
-//! What the macros cost at compile time, next to serde's `Serialize`: seconds and lines of code,
-//! cold and incremental, by the number of fields.
+//! Measures what the macros cost at compile time, next to serde's `Serialize`: seconds, cold and
+//! incremental, and lines of code, by the number of fields.
 
 mod crates;
 mod measure;
@@ -11,23 +11,24 @@ use crates::{ALL, SIZES};
 use serde::Serialize;
 use std::{fs, path::Path};
 
-/// A macro on a struct of so many fields.
+/// The measurements of one form of crate, whose struct has this number of fields.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Row {
-    /// `derive`, `model`, `serde`; or, without any of them, `layers` and `plain`.
+    /// The form: `derive`, `read`, `model` and `serde` have macros; `layers`, `forward` and `plain`
+    /// have none.
     name: &'static str,
     fields: usize,
-    /// Seconds of `cargo check` of the whole crate, when nothing of it was compiled before.
+    /// Seconds of `cargo check` of the whole crate, with nothing of it compiled before.
     cold: f64,
-    /// Seconds of `cargo check` of the whole crate, when one field was renamed.
+    /// Seconds of `cargo check` of the whole crate, after one field was renamed.
     incremental: f64,
     /// Lines of the crate that are not empty, with its macros expanded.
     lines: usize,
-    /// The row of the same struct without the macro, to be subtracted.
+    /// The name of the row of the same struct without the macro, which is subtracted.
     without: Option<&'static str>,
 }
 
-/// Measures, prints a table, and writes it as JSON where that is asked for.
+/// Measures, prints a table, and writes the rows as JSON to the file `json`, if given.
 pub(crate) fn run(runs: usize, json: Option<&Path>) -> Result<()> {
     ensure!(runs > 0, "--runs 0: there is no median of nothing");
     let folder = target().join("compile-time");

@@ -3,8 +3,9 @@
 use super::Row;
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 
-/// Seconds of the whole crate, what the macro adds to them and how many times what serde's adds
-/// that is; and lines for each field.
+/// For cold and for incremental runs: seconds of the whole crate, seconds that the macro adds, and
+/// these as a multiple of the seconds that serde's macro adds. Then lines per field that the macro
+/// adds.
 pub(super) fn spell(rows: &[Row]) -> String {
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN);
@@ -28,7 +29,7 @@ pub(super) fn spell(rows: &[Row]) -> String {
         };
         let times = |value| {
             let (ours, serdes) = (added(row, value)?, added(of(Some("serde"))?, value)?);
-            // A few milliseconds are as good as nothing.
+            // There is no ratio to a difference of a few milliseconds, which may be noise.
             (serdes > 0.005).then(|| format!("{:.2}", ours / serdes))
         };
         let seconds = |seconds: Option<f64>| {

@@ -1,4 +1,4 @@
-//! Forms of `#[forward]` items. They are expanded by the tests of this crate, and compiled by none.
+//! Items for the tests of `#[forward]`, which expand these items but do not compile them.
 
 #[forward]
 impl nn::ModuleT for Block {

@@ -1,33 +1,41 @@
-//! From what layers reported to what each tensor of the graph is used for.
+//! Computes how often each tensor of the graph is used, from what layers reported or from known
+//! shapes.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Cost, LayerCost, TensorCost};
 use crate::analysis::Graph;
+use crate::error::{ArgumentError, WiringError};
 use crate::graph::{LayerKind, LayerNode, Layout, Maker, TensorNode, memory};
 use crate::nn::recorder::Record;
 use crate::{Error, Result};
 
-/// A tensor of the graph: positions of the layer and of the tensor in it.
+/// A tensor of the graph: position of the layer, and of the tensor in that layer.
 type Place = (usize, usize);
 
+/// Checks that every layer ran on a batch of one sample.
+///
 /// # Errors
-/// [`Error::Batch`] when a layer was given a batch that is not of one.
+/// [`ArgumentError::Batch`](crate::error::ArgumentError::Batch) when a layer ran on a batch of
+/// another size than one.
 pub(super) fn check_batch(graph: &Graph, records: &[Record]) -> Result<()> {
     let found =
         records.iter().find_map(|record| Some((record, record.batch.filter(|&batch| batch != 1)?)));
     let Some((record, batch)) = found else { return Ok(()) };
     let place = Places::of(graph).find(record);
-    Err(Error::Batch {
+    Err(Error::Argument(ArgumentError::Batch {
         path: place
             .map_or_else(|| "model".to_owned(), |(layer, _)| graph.layers[layer].path.clone()),
         batch,
-    })
+    }))
 }
 
+/// The cost for one of `samples` samples, computed from the reports of a forward pass.
+///
 /// # Errors
-/// [`Error::Samples`] when a number of uses is no multiple of `samples`, [`Error::Layer`] when a
-/// layer reports what cannot be.
+/// [`ArgumentError::Samples`](crate::error::ArgumentError::Samples) when a number of uses is no
+/// multiple of `samples`, [`WiringError::Layer`](crate::error::WiringError::Layer) when a layer
+/// reports an impossible number of uses.
 pub(super) fn count(graph: &Graph, records: &[Record], samples: i64) -> Result<Cost> {
     let places = Places::of(graph);
     let mut reports: BTreeMap<Place, Reports> = BTreeMap::new();
@@ -35,7 +43,7 @@ pub(super) fn count(graph: &Graph, records: &[Record], samples: i64) -> Result<C
     for record in records {
         match places.find(record) {
             Some(place) => reports.entry(place).or_default().add(graph, place, record)?,
-            // Without values it multiplies nothing, and has no memory to know it by.
+            // A weight without elements costs no MACs, and has no memory to identify it by.
             None if record.weight.numel() == 0 => {}
             None => outside.push(&record.weight),
         }
@@ -54,10 +62,11 @@ pub(super) fn count(graph: &Graph, records: &[Record], samples: i64) -> Result<C
     Ok(Cost { layers, outside })
 }
 
-/// The same, as the graph says it: nothing is run.
+/// The cost computed from the shapes in the graph, without running the model.
 ///
 /// # Errors
-/// [`Error::Layer`] where that is more than can be counted.
+/// [`WiringError::Layer`](crate::error::WiringError::Layer) when a number of uses overflows an
+/// `i64`.
 pub(super) fn read(graph: &Graph) -> Result<Cost> {
     let mut reports: BTreeMap<Place, Reports> = BTreeMap::new();
     for (place, tensor) in tensors(graph) {
@@ -73,7 +82,7 @@ pub(super) fn read(graph: &Graph) -> Result<Cost> {
     Ok(Cost { layers, outside: None })
 }
 
-/// Where in the graph the tensor with this memory was met first.
+/// By address: the first tensor of the graph that is stored there, and its sizes and strides.
 struct Places(HashMap<usize, (Layout, Place)>);
 
 impl Places {
@@ -101,12 +110,12 @@ fn tensors(graph: &Graph) -> impl Iterator<Item = (Place, &TensorNode)> {
     })
 }
 
-/// What was reported of one tensor.
+/// The uses that were reported for one tensor.
 #[derive(Default)]
 struct Reports {
-    /// How many.
+    /// Number of reports.
     calls: usize,
-    /// How often each of its values was multiplied in all of them.
+    /// Multiplications per element, summed over all reports.
     uses: i64,
 }
 
@@ -118,20 +127,20 @@ impl Reports {
                 "it reports {} uses of `{}`, which cannot be",
                 record.times, graph.layers[place.0].tensors[place.1].name
             );
-            Error::Layer { path: graph.layers[place.0].path.clone(), reason }
+            Error::Wiring(WiringError::Layer { path: graph.layers[place.0].path.clone(), reason })
         })?;
         self.calls += 1;
         Ok(())
     }
 
-    /// From all samples to one.
+    /// Divides the uses by the number of samples.
     fn divide(&mut self, graph: &Graph, place: Place, samples: i64) -> Result<()> {
         if self.uses % samples != 0 {
             let (tensor, uses) = (graph.tensor_path(place), self.uses);
             let reason = format!(
                 "`{tensor}` is used {uses} times, which is no multiple of them; say how many samples `forward` runs"
             );
-            return Err(Error::Samples { samples, reason });
+            return Err(Error::Argument(ArgumentError::Samples { samples, reason }));
         }
         self.uses /= samples;
         Ok(())
@@ -153,8 +162,8 @@ fn users(graph: &Graph) -> HashMap<Place, Vec<&str>> {
     users
 }
 
-/// Whether a tensor may cost MACs: all but values per channel, single values, and those of layers
-/// that count none by convention.
+/// Whether a tensor may cost MACs: all tensors except those with one value per channel, scalars,
+/// empty tensors, and those of layers whose MACs are not counted by convention.
 fn must_report(layer: &LayerNode, tensor: &TensorNode) -> bool {
     let has_weights = matches!(
         layer.kind,
@@ -165,7 +174,7 @@ fn must_report(layer: &LayerNode, tensor: &TensorNode) -> bool {
 
 struct Counter<'g> {
     graph: &'g Graph,
-    /// Whether the uses are read from the graph, which knows those of tch's layers too.
+    /// Whether the uses are read from the graph. The graph also knows the uses of tch's own layers.
     is_read: bool,
     reports: BTreeMap<Place, Reports>,
     users: HashMap<Place, Vec<&'g str>>,
@@ -189,7 +198,7 @@ impl Counter<'_> {
         LayerCost::new(node.path.clone(), node.kind.clone(), tensors.collect(), uncounted)
     }
 
-    /// Why the uses of a tensor are not known.
+    /// The reason why the uses of a tensor are not known; `None` if they are known.
     fn uncounted(&self, place: Place) -> Option<String> {
         let (layer, tensor) =
             (&self.graph.layers[place.0], &self.graph.layers[place.0].tensors[place.1]);
@@ -200,7 +209,7 @@ impl Counter<'_> {
         let users = self.users.get(&owner).map(Vec::as_slice).unwrap_or_default();
         let (path, name) = (&layer.path, tensor.name);
         match self.reports.get(&owner) {
-            // Somebody reported it, and it was not this one.
+            // Another layer reported the shared tensor: tch's layers report nothing.
             Some(_) if layer.maker == Maker::Tch && users.len() > 1 && !self.is_read => {
                 Some(tchs_own(layer, tensor))
             }

@@ -1,4 +1,4 @@
-//! What one forward pass of a network takes: parameters and multiply-accumulate operations.
+//! The cost of one forward pass: parameters and multiply-accumulate operations.
 
 mod count;
 mod report;
@@ -8,34 +8,36 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::analysis::{self, Masking};
+use crate::error::{ArgumentError, CheckError, WiringError};
 use crate::graph::{LayerKind, Role};
 use crate::nn::recorder;
 use crate::{Error, Prunable, Result};
 
-/// Parameters and multiply-accumulate operations (MACs) of a network, by layer and in total. Made
-/// by [`Prunable::cost`](crate::Prunable::cost).
+/// Parameters and multiply-accumulate operations (MACs) of a network, by layer and in total.
+/// Returned by [`Prunable::cost`](crate::Prunable::cost).
 ///
-/// MACs are counted as papers and torchvision count them (one MAC is two FLOPs): the products of
-/// convolutions and linear layers, those with padding included. Biases, batch norms, activations,
-/// pools, values per channel and embeddings count none, and neither do products of activations with
-/// each other. A convolution uses each value of its weight once for each position of its output, a
-/// transposed one for each of its input, a linear layer for each row; these numbers are recorded
-/// while the layers run. What cannot be counted is named, with the reason, and no total is given.
+/// MACs are counted as in papers and torchvision (one MAC is two FLOPs): the products of
+/// convolutions and linear layers, products with padding included. Biases, batch norms,
+/// activations, pools, values per channel and embeddings count as zero, and so do products of
+/// activations with each other. A convolution uses each element of its weight once for each
+/// position of its output, a transposed convolution once for each position of its input, a linear
+/// layer once for each row; these numbers are recorded while the layers run. If a layer cannot be
+/// counted, the report names it with the reason, and gives no total.
 ///
-/// It is that of the data flow: what fields hold that are marked `#[prune(skip)]` is in neither
-/// figure, and neither is what `forward` computes with tensors that are in no layer.
+/// Only the data flow counts. Fields marked `#[prune(skip)]`, and operations in `forward` on
+/// tensors that belong to no layer, are in neither figure.
 ///
-/// It prints as a table, serialises with serde, and is equal for equal networks on inputs of equal
-/// size.
+/// The cost prints as a table and serialises with serde. Equal networks on inputs of equal size
+/// have equal costs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cost {
     layers: Vec<LayerCost>,
-    /// Why there is no total, where that is no layer's.
+    /// Why there is no total, where the reason lies outside all layers.
     #[serde(skip_serializing_if = "Option::is_none")]
     outside: Option<String>,
 }
 
-/// What one layer takes.
+/// The cost of one layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LayerCost {
@@ -43,14 +45,14 @@ pub struct LayerCost {
     pub path: String,
     /// What the layer does.
     pub kind: LayerKind,
-    /// Its trained values. A shared tensor counts where it is met first.
+    /// Number of trained values. A shared tensor counts in the first layer that uses it.
     pub parameters: i64,
-    /// Its MACs for one sample, over all uses; `None` where they are not counted.
+    /// MACs for one sample, over all uses; `None` where they are not counted.
     pub macs: Option<i64>,
-    /// Why they are not counted, and the fix.
+    /// Why the MACs are not counted, and the fix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uncounted: Option<String>,
-    /// Its tensors.
+    /// The layer's tensors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tensors: Vec<TensorCost>,
 }
@@ -59,24 +61,24 @@ pub struct LayerCost {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct TensorCost {
-    /// Its name in the layer: `weight`, `running_mean`.
+    /// Name in the layer: `weight`, `running_mean`.
     pub name: String,
-    /// Its shape.
+    /// Shape of the tensor.
     pub shape: Vec<i64>,
-    /// Whether it is trained.
+    /// Whether the tensor is trained.
     pub role: Role,
-    /// How often each of its values is multiplied for one sample: MACs per element. It does not
-    /// depend on the number of channels.
+    /// How often each element is multiplied for one sample: MACs per element. Does not depend on
+    /// the number of channels.
     pub uses: i64,
-    /// Path of the tensor that this is, where it was met before in the network; that one has the
-    /// uses of both.
+    /// For a shared tensor, the path of its first use in the network; that entry has the uses of
+    /// both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tied: Option<String>,
 }
 
 impl Cost {
-    /// The layers, in the order of the data flow: one for each time that a layer is applied, as in
-    /// [`Plan::layers`](crate::Plan::layers).
+    /// The layers in the order of the data flow. A layer that is applied several times has one
+    /// entry for each time, as in [`Plan::layers`](crate::Plan::layers).
     pub fn layers(&self) -> &[LayerCost] {
         &self.layers
     }
@@ -86,13 +88,13 @@ impl Cost {
         Self { layers, outside: self.outside.clone() }
     }
 
-    /// A layer by its field path.
+    /// The layer at this field path.
     pub fn layer(&self, path: &str) -> Option<&LayerCost> {
         self.layers.iter().find(|layer| layer.path == path)
     }
 
-    /// Trained values of the network: weights, biases, scales and shifts. A shared tensor counts
-    /// once.
+    /// Number of trained values in the network: weights, biases, scales and shifts. A shared tensor
+    /// counts once.
     pub fn parameters(&self) -> i64 {
         self.layers.iter().map(|layer| layer.parameters).sum()
     }
@@ -100,22 +102,25 @@ impl Cost {
     /// MACs of the network for one sample.
     ///
     /// # Errors
-    /// [`Error::Uncounted`], with every layer that is not counted and why.
+    /// [`CheckError::Uncounted`](crate::error::CheckError::Uncounted), with every uncounted layer
+    /// and the reason.
     pub fn macs(&self) -> Result<i64> {
         let reasons: Vec<String> = self.uncounted().map(str::to_owned).collect();
         if !reasons.is_empty() {
-            return Err(Error::Uncounted { reasons });
+            return Err(Error::Check(CheckError::Uncounted { reasons }));
         }
         let sum = self.layers.iter().filter_map(|layer| layer.macs).try_fold(0, i64::checked_add);
         sum.ok_or_else(|| {
-            Error::Custom("the network has more MACs than an `i64` can count".to_owned())
+            Error::Check(CheckError::Uncounted {
+                reasons: vec!["the network has more MACs than an `i64` can count".to_owned()],
+            })
         })
     }
 
     /// How often each weight is used for one sample, by field path and tensor.
     ///
     /// # Errors
-    /// [`Error::Uncounted`].
+    /// [`CheckError::Uncounted`](crate::error::CheckError::Uncounted).
     pub(crate) fn uses(&self) -> Result<BTreeMap<String, u64>> {
         self.macs()?;
         let tensors = self
@@ -128,7 +133,7 @@ impl Cost {
         Ok(used.map(|(path, tensor, uses)| (format!("{path}.{}", tensor.name), uses)).collect())
     }
 
-    /// Why the MACs are not all counted: a sentence for each layer that is not.
+    /// Why the MACs are not all counted: one sentence for each uncounted layer.
     pub fn uncounted(&self) -> impl Iterator<Item = &str> {
         self.layers
             .iter()
@@ -164,7 +169,7 @@ impl TensorCost {
     }
 }
 
-/// What the forward pass of a batch of one takes.
+/// The cost of `forward` on a batch of one sample, recorded while it runs.
 pub(crate) fn of_one<M: Prunable, T>(model: &M, forward: impl FnOnce(&M) -> T) -> Result<Cost> {
     let graph = analysis::trace(model, Masking::BatchNorm)?;
     let records = recorder::record(|| tch::no_grad(|| forward(model)));
@@ -172,7 +177,7 @@ pub(crate) fn of_one<M: Prunable, T>(model: &M, forward: impl FnOnce(&M) -> T) -
     count::count(&graph, &records, 1)
 }
 
-/// What a forward pass takes for one sample of inputs of these shapes, without running it.
+/// The cost for one sample of inputs of these shapes, computed without running `forward`.
 pub(crate) fn by_shape<M: Prunable + ?Sized>(model: &M, shapes: &[Vec<i64>]) -> Result<Cost> {
     let shapes = (!shapes.is_empty()).then_some(shapes);
     let graph = analysis::trace_on(model, shapes, Masking::BatchNorm)?;
@@ -184,17 +189,20 @@ pub(crate) fn by_shape<M: Prunable + ?Sized>(model: &M, shapes: &[Vec<i64>]) -> 
     } else {
         "its wiring is not read from `forward`, so the sizes of images are not known; run it, with `cost`, or read it with `#[forward]`"
     };
-    Err(Error::Layer { path: "model".to_owned(), reason: reason.to_owned() })
+    Err(Error::Wiring(WiringError::Layer { path: "model".to_owned(), reason: reason.to_owned() }))
 }
 
-/// What each of the `samples` of a forward pass takes.
+/// The cost for one of the `samples` of `forward`, recorded while it runs.
 pub(crate) fn of_each<M: Prunable, T>(
     model: &M,
     samples: i64,
     forward: impl FnOnce(&M) -> T,
 ) -> Result<Cost> {
     if samples < 1 {
-        return Err(Error::Samples { samples, reason: "there must be at least one".to_owned() });
+        return Err(Error::Argument(ArgumentError::Samples {
+            samples,
+            reason: "there must be at least one".to_owned(),
+        }));
     }
     let graph = analysis::trace(model, Masking::BatchNorm)?;
     count::count(&graph, &recorder::record(|| tch::no_grad(|| forward(model))), samples)

@@ -1,4 +1,4 @@
-//! The table that a person reads.
+//! The cost as a table.
 
 use std::fmt;
 
@@ -46,7 +46,8 @@ impl Cost {
 }
 
 impl LayerCost {
-    /// Not so of a pool, and of a layer that is applied once more.
+    /// `false` for a pool, and for another application of the same layer: neither has a row in the
+    /// table.
     fn has_tensors_of_its_own(&self) -> bool {
         self.tensors.iter().any(|tensor| tensor.tied.is_none())
     }

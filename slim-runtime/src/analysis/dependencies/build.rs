@@ -1,4 +1,4 @@
-//! From a graph to dependencies.
+//! Builds [`Dependencies`] from a graph.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use crate::analysis::{Graph, Producers, producers};
 use crate::graph::{AxisNode, AxisRole, KeepReason, LayerKind, LayerNode};
 
 pub(crate) fn of(graph: &Graph) -> Dependencies {
-    // By layer of the graph: its position among those that have channels.
+    // By position in the graph: the layer's position among those that have channels.
     let with_channels =
         || graph.layers.iter().enumerate().filter(|(_, layer)| !layer.axes.is_empty());
     let position: HashMap<usize, usize> =
@@ -24,7 +24,7 @@ pub(crate) fn of(graph: &Graph) -> Dependencies {
     Dependencies { groups: groups(&layers, &parts, &units), layers, edges }
 }
 
-/// A layer's lists of channels, but for those that are a part of another.
+/// The axes of a layer, without those that are a part of another axis.
 fn axes(node: &LayerNode) -> impl Iterator<Item = usize> {
     (0..node.axes.len()).filter(|&axis| node.axes[axis].role != AxisRole::MadePart)
 }
@@ -36,7 +36,7 @@ fn layer(graph: &Graph, units: &Units, node: &LayerNode) -> Layer {
         Axis {
             width: ids.len(),
             units: ids.iter().filter_map(|&id| units.of_class[graph.class(id)]).collect(),
-            // A layer that moves channels says first what it is given.
+            // The first axis of a layer that moves channels is its input.
             is_given_on: !matches!(
                 (part(node, index), index),
                 (ChannelRole::Reads, _) | (ChannelRole::Moves, 0)
@@ -73,7 +73,7 @@ fn part(node: &LayerNode, axis: usize) -> ChannelRole {
     }
 }
 
-/// What a layer is given, by whom.
+/// The edges that end at layer `to`, by the producers of the channels that it receives.
 fn edges(
     graph: &Graph,
     producers: &[Producers],
@@ -92,10 +92,10 @@ fn edges(
         .collect()
 }
 
-/// The classes of channels that some layer has, in the order in which the data flow meets them.
+/// Numbers the classes of channels that some layer has as units, in the order of the data flow.
 struct Units {
     of_class: Vec<Option<usize>>,
-    /// By unit.
+    /// By unit: why the unit is held.
     held: Vec<Option<Rc<KeepReason>>>,
 }
 
@@ -124,9 +124,9 @@ impl Units {
     }
 }
 
-/// Units that are in the same lists of the same layers, and held for the same reason.
+/// Groups units that are in the same axes of the same layers, and held for the same reason.
 fn groups(layers: &[Layer], parts: &[Vec<ChannelRole>], units: &Units) -> Vec<Group> {
-    // By unit: the lists that it is in.
+    // By unit: the axes that have it, as layer and axis.
     let mut lists = vec![Vec::new(); units.held.len()];
     for (index, layer) in layers.iter().enumerate() {
         for (axis, list) in layer.axes.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Text for Graphviz.
+//! Dependencies as text for Graphviz.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,9 +10,10 @@ impl Dependencies {
     /// The graph as text in Graphviz's DOT language: `dot -Tsvg net.dot`. The same network gives
     /// the same text.
     ///
-    /// A node is a layer, with its widths. Layers whose channels several layers make are coloured
-    /// and say which [group](Dependencies::groups) it is; what may not go is in dashes. Where many
-    /// layers are given the same channels, their lines meet in a point.
+    /// Each node is a layer with its widths. Layers in a coupled group, whose channels several
+    /// layers make, are coloured and show the [group](Dependencies::groups)'s number. A layer with
+    /// a dashed border makes or scales only held channels. Where many layers receive the same
+    /// channels, their lines meet in a point.
     pub fn to_dot(&self) -> String {
         let mut text = String::from("digraph dependencies {\n");
         text += "  node [shape=box, style=\"rounded,filled\", fillcolor=\"#ffffff\", fontname=\"sans-serif\", fontsize=11];\n";
@@ -40,23 +41,23 @@ impl Dependencies {
             let _ = writeln!(text, "  j{joint} [shape=point, width=0.06];");
         }
         for (from, to) in lines {
-            // No arrow into a point: the line goes on.
+            // A line into a point has no arrowhead, because it continues behind the point.
             let head = if matches!(to, End::Joint(_)) { " [arrowhead=none]" } else { "" };
             let _ = writeln!(text, "  {} -> {}{head};", from.name(), to.name());
         }
         text + "}\n"
     }
 
-    /// By number of a coupled group: its colour.
+    /// The fill colour of each coupled group, by its number.
     pub(super) fn colours(&self) -> BTreeMap<usize, &'static str> {
         let coupled = self.groups.iter().filter(|group| group.is_coupled());
         coupled.enumerate().map(|(index, group)| (group.number, palette::fill(index))).collect()
     }
 
-    /// Whether none of what a layer makes or scales may go.
+    /// Whether all channels that a layer makes or scales are held.
     pub(super) fn is_held(&self, layer: usize) -> bool {
         let own =
-            |group: &&Group| group.makers().chain(group.scalers()).any(|member| member == layer);
+            |group: &&Group| group.producers().chain(group.scalers()).any(|member| member == layer);
         let mut own = self.groups.iter().filter(own).peekable();
         own.peek().is_some() && own.all(|group| group.held.is_some())
     }
@@ -71,7 +72,7 @@ impl End {
     }
 }
 
-/// In quotes, Graphviz reads escapes and HTML's entities.
+/// Escapes a label in quotes, where Graphviz reads backslash escapes and HTML entities.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('&', "&amp;").replace(['\n', '\r'], " ")
 }

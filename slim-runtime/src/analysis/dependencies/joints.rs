@@ -1,9 +1,9 @@
-//! The edges of a picture, where layers that are given the same channels share the lines.
+//! The edges of a picture, where layers that receive the same channels share lines.
 //!
-//! In a dense block every layer reads all layers in front of it, and in a residual stage the sum of
-//! them: as many edges as pairs of layers. A joint is a point where the lines of several layers
-//! come together, and the next joint starts from there, so a picture has about as many lines as
-//! layers.
+//! In a dense block every layer reads all layers before it, and in a residual stage every layer
+//! reads their sum. Both have as many edges as pairs of layers. A joint is a point where the lines
+//! of several layers meet. Later joints continue from earlier ones, so a picture has about as many
+//! lines as layers.
 
 use std::collections::BTreeSet;
 
@@ -18,15 +18,15 @@ pub(super) enum End {
 
 /// A point where lines come together.
 struct Joint {
-    /// The layers that it stands for.
+    /// The layers whose lines meet here, directly or through other joints.
     layers: BTreeSet<usize>,
-    /// Where its lines come from.
+    /// Starts of the lines that end here.
     from: Vec<End>,
-    /// How many lines start from it.
+    /// How many lines start here.
     uses: usize,
 }
 
-/// Lines, in the order of the data flow, and the number of joints.
+/// The number of joints, and the lines in the order of the data flow.
 pub(super) fn lines(layers: usize, edges: &[Edge]) -> (usize, Vec<(End, End)>) {
     let mut given = vec![BTreeSet::new(); layers];
     for edge in edges {
@@ -37,7 +37,8 @@ pub(super) fn lines(layers: usize, edges: &[Edge]) -> (usize, Vec<(End, End)>) {
     number(&joints, from)
 }
 
-/// Where the lines of something come from that is given channels by these layers.
+/// The starts of the lines for a layer that receives channels from `layers`: a single layer itself,
+/// or the joint for several layers, which is created if it does not exist.
 fn sources(joints: &mut Vec<Joint>, layers: &BTreeSet<usize>) -> Vec<End> {
     if layers.len() < 2 {
         return layers.iter().map(|&layer| End::Layer(layer)).collect();
@@ -52,8 +53,8 @@ fn sources(joints: &mut Vec<Joint>, layers: &BTreeSet<usize>) -> Vec<End> {
     vec![End::Joint(joint)]
 }
 
-/// The largest joints that stand for some of these layers and no other, and the layers that are
-/// left.
+/// Covers `layers` with the largest existing joints that contain no other layer; the layers that no
+/// joint covers follow one by one.
 fn covered(joints: &mut [Joint], layers: &BTreeSet<usize>) -> Vec<End> {
     let (mut left, mut from) = (layers.clone(), Vec::new());
     let mut by_size: Vec<_> = (0..joints.len()).collect();
@@ -69,7 +70,7 @@ fn covered(joints: &mut [Joint], layers: &BTreeSet<usize>) -> Vec<End> {
     from
 }
 
-/// The lines, without joints from which only one starts.
+/// Numbers the joints and lists the lines. A joint from which only one line starts is left out.
 fn number(joints: &[Joint], from: Vec<Vec<End>>) -> (usize, Vec<(End, End)>) {
     let mut numbers = vec![None; joints.len()];
     let (mut count, mut lines) = (0, Vec::new());
@@ -80,8 +81,8 @@ fn number(joints: &[Joint], from: Vec<Vec<End>>) -> (usize, Vec<(End, End)>) {
     (count, lines)
 }
 
-/// The ends as they are drawn; a joint that is met for the first time is given a number, and its
-/// own lines.
+/// The ends as drawn: a joint that is left out is replaced by the starts of its lines. A joint that
+/// is met for the first time receives a number, and its lines are added to `lines`.
 fn drawn(
     joints: &[Joint],
     numbers: &mut [Option<usize>],
@@ -151,7 +152,7 @@ mod tests {
         let (joints, lines) = lines(40, &edges);
         assert_eq!((dense.len(), joints), (780, 37));
         assert!(lines.len() <= 3 * 40, "{} lines", lines.len());
-        // Whoever is behind a line is behind the same layers as before.
+        // Following the lines back through joints leads to the same layers as the edges.
         let mut behind = vec![BTreeSet::new(); joints];
         let mut given = vec![BTreeSet::new(); 40];
         for (from, to) in lines {

@@ -1,4 +1,4 @@
-//! Text for Mermaid.
+//! Dependencies as text for Mermaid.
 
 use std::fmt::Write;
 
@@ -6,8 +6,8 @@ use super::Dependencies;
 use super::joints::{End, lines};
 
 impl Dependencies {
-    /// The graph as a Mermaid flowchart, which GitHub draws in a block of code that says `mermaid`.
-    /// It shows what [`to_dot`](Self::to_dot) shows, and the same network gives the same text.
+    /// The graph as a Mermaid flowchart, which GitHub draws in a code block marked `mermaid`. It
+    /// shows the same as [`to_dot`](Self::to_dot), and the same network gives the same text.
     pub fn to_mermaid(&self) -> String {
         let mut text = String::from("flowchart TB\n");
         for (index, layer) in self.layers.iter().enumerate() {
@@ -53,7 +53,7 @@ impl Dependencies {
     }
 }
 
-/// In quotes, Mermaid reads HTML and entities of its own that start with `#`.
+/// Escapes a label in quotes, where Mermaid reads HTML and its own entities that start with `#`.
 fn escaped(text: &str) -> String {
     let escape = |character: char| match character {
         '#' | '&' | '<' | '>' | '"' | '`' | '\\' => format!("#{};", u32::from(character)),

@@ -1,8 +1,8 @@
 //! Which layers make, scale and read which channels, and which channels stay or go together.
 //!
-//! [`Prunable::dependencies`](crate::Prunable::dependencies) finds them. Print them as a table of
-//! groups, or draw them: [`Dependencies::to_dot`] is text for Graphviz,
-//! [`Dependencies::to_mermaid`] for Mermaid, which GitHub draws.
+//! Returned by [`Prunable::dependencies`](crate::Prunable::dependencies). They print as a table of
+//! groups. To draw them, [`Dependencies::to_dot`] writes text for Graphviz, and
+//! [`Dependencies::to_mermaid`] text for Mermaid, which GitHub draws.
 
 mod build;
 mod dot;
@@ -18,23 +18,23 @@ pub(crate) use build::of;
 
 /// How channels of a network depend on each other.
 ///
-/// Channels that stay or go as one are a *unit*: those at one position of a sum, a channel with its
-/// batch norm and its readers. Units of the same layers are a [`Group`]. What
-/// [`Slimming::keep`](crate::Slimming::keep) asks for is not in it, and what is held since nothing
-/// ranks it is so for batch norms: by weights, more may go.
+/// Channels that stay or go together form a *unit*: the channels at one position of a sum, or a
+/// channel with its batch norm and the layers that read it. Units of the same layers form a
+/// [`Group`]. [`Slimming::keep`](crate::Slimming::keep) is not considered. Channels that no batch
+/// norm ranks are held here; a criterion that ranks by weights may remove more channels.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Dependencies {
-    /// The layers, in the order of the data flow; one that is applied twice is there twice. A layer
-    /// that leaves channels alone, such as a pool, is not.
+    /// The layers, in the order of the data flow. A layer that is applied twice is listed twice.
+    /// Layers that leave channels alone, such as pools, are not listed.
     pub layers: Vec<Layer>,
-    /// Who gives whom channels, in the order of the layers that are given some.
+    /// Which layer passes channels to which, in the order of the receiving layers.
     pub edges: Vec<Edge>,
     /// The groups, in the order of the data flow. Every channel of every layer is in one of them.
     pub groups: Vec<Group>,
 }
 
-/// A layer, by its lists of channels.
+/// A layer and its lists of channels.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Layer {
@@ -42,11 +42,11 @@ pub struct Layer {
     pub path: String,
     /// What the layer does.
     pub kind: LayerKind,
-    /// Where `forward` applies it: file, line and column; `None` where the wiring is not read from
-    /// `forward`.
+    /// File, line and column where `forward` applies the layer; `None` where the wiring is not read
+    /// from `forward`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
-    /// Its lists of channels: what it reads and makes, or what passes through it.
+    /// The layer's lists of channels: those that it reads and makes, or those that pass through it.
     pub axes: Vec<Axis>,
 }
 
@@ -56,55 +56,55 @@ pub struct Layer {
 pub struct Axis {
     /// `in`, `out`, `channels`, or the name that a hand-written `trace` gave it.
     pub name: String,
-    /// How many channels it has. Of a grouped convolution's `in`, those of one group.
+    /// Number of channels. For a grouped convolution's `in`, the channels of one group.
     pub width: usize,
-    /// By position.
+    /// Unit of each channel, by position.
     #[serde(skip)]
     units: Vec<usize>,
-    /// Whether it is what the layer gives, and not what it is given.
+    /// Whether the list is an output of the layer, and not its input.
     #[serde(skip)]
     is_given_on: bool,
 }
 
-/// One layer gives channels to another, with no layer in between.
+/// Channels that pass from one layer to another, with no layer in between.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Edge {
-    /// Who gives them, as a position in [`Dependencies::layers`].
+    /// The layer that passes them on, as a position in [`Dependencies::layers`].
     pub from: usize,
-    /// Who is given them, as a position in [`Dependencies::layers`].
+    /// The layer that receives them, as a position in [`Dependencies::layers`].
     pub to: usize,
-    /// How many channels.
+    /// Number of channels.
     pub channels: usize,
 }
 
-/// Channels of the same layers: each of its units stays or goes by itself, in all of these layers
-/// at once, and in no other.
+/// Units that are in the same lists of the same layers. Each unit stays or goes by itself, in all
+/// of these layers at once and in no other.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Group {
-    /// The number that texts and pictures give it, from 1.
+    /// The group's number in tables and drawings, from 1.
     pub number: usize,
-    /// How many units it has: as many as each layer has channels of it, unless the layer has
-    /// several that are one.
+    /// Number of units. A layer has as many of the group's channels, or more where several of its
+    /// channels are one unit.
     pub channels: usize,
-    /// The layers, and what they do with the channels; in the order of the data flow.
+    /// The layers and what they do with the channels, in the order of the data flow.
     pub members: Vec<Member>,
-    /// Why none of it may go, if none may.
+    /// Why the channels are held; `None` if they may be removed.
     pub held: Option<KeepReason>,
 }
 
-/// Channels of a group, as one layer has them.
+/// The channels of a group in one layer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Member {
     /// The layer, as a position in [`Dependencies::layers`].
     pub layer: usize,
-    /// Name of the layer's list that has them.
+    /// Name of the layer's list that has the channels.
     pub axis: String,
-    /// What it does with them.
+    /// What the layer does with the channels.
     pub role: ChannelRole,
-    /// Where in the list they are.
+    /// Positions of the channels in the list.
     pub positions: KeepList,
 }
 
@@ -113,42 +113,42 @@ pub struct Member {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ChannelRole {
-    /// Its weights make them. Those of a depthwise convolution are the ones that it reads, so it
-    /// stays or goes with who makes these.
+    /// The layer's weights make the channels. The channels of a depthwise convolution are those
+    /// that it reads, so they stay or go together with those of the layer that makes its input.
     Makes,
-    /// It scales them by a γ, which ranks them: a batch norm.
+    /// The layer scales the channels by γ, which ranks them: a batch norm.
     Scales,
-    /// It has values for each of them, and treats it by itself.
+    /// The layer has values for each channel, and treats each channel by itself.
     Follows,
-    /// It sends them on, in stored order or number: a split, a shuffle, a selection.
+    /// The layer passes channels on, in stored order or number: a split, a shuffle, a selection.
     Moves,
-    /// It mixes them into others.
+    /// The layer mixes the channels into others.
     Reads,
 }
 
 impl Group {
-    /// Whether several layers make the same channels, and so lose the same ones: those of a
-    /// residual stream, or of a depthwise convolution and the one in front.
+    /// Whether several layers make the same channels, and so lose the same ones: the layers of a
+    /// residual stream, or a depthwise convolution and the layer before it.
     pub fn is_coupled(&self) -> bool {
-        self.makers().nth(1).is_some()
+        self.producers().nth(1).is_some()
     }
 
-    /// The layers that make its channels, as positions in [`Dependencies::layers`].
-    pub fn makers(&self) -> impl Iterator<Item = usize> {
+    /// The layers that make the group's channels, as positions in [`Dependencies::layers`].
+    pub fn producers(&self) -> impl Iterator<Item = usize> {
         self.layers(|role| role == ChannelRole::Makes)
     }
 
-    /// The layers whose γ rank its channels.
+    /// The layers whose γ ranks the group's channels.
     pub fn scalers(&self) -> impl Iterator<Item = usize> {
         self.layers(|role| role == ChannelRole::Scales)
     }
 
-    /// The layers that read its channels.
-    pub fn readers(&self) -> impl Iterator<Item = usize> {
+    /// The layers that read the group's channels.
+    pub fn consumers(&self) -> impl Iterator<Item = usize> {
         self.layers(|role| role == ChannelRole::Reads)
     }
 
-    /// The layers that do one of these things with its channels, each once.
+    /// The layers that have one of these roles for the group's channels, each once.
     fn layers(&self, is_one: impl Fn(ChannelRole) -> bool) -> impl Iterator<Item = usize> {
         let mut last = None;
         let layers = self
@@ -161,20 +161,20 @@ impl Group {
 }
 
 impl Axis {
-    /// The unit of each channel, by position. Channels of one unit, here and in other layers, stay
-    /// or go as one.
+    /// The unit of each channel, by position. Channels of one unit, in this and in other layers,
+    /// stay or go together.
     pub fn units(&self) -> &[usize] {
         &self.units
     }
 }
 
 impl Layer {
-    /// A list of channels by its name.
+    /// The list of channels of this name.
     pub fn axis(&self, name: &str) -> Option<&Axis> {
         self.axes.iter().find(|axis| axis.name == name)
     }
 
-    /// `3 → 32`, or `32` where they pass through.
+    /// Input and output widths, `3 → 32`; one width, `32`, where channels pass through.
     pub fn widths(&self) -> String {
         let width = |given_on: bool| {
             let axes = self.axes.iter().filter(|axis| axis.is_given_on == given_on);
@@ -189,8 +189,8 @@ impl Layer {
 }
 
 impl Dependencies {
-    /// The coupled group that has most of what a layer makes, scales or passes on, and so the
-    /// colour that it is drawn in.
+    /// The coupled group with the largest number of the channels that a layer makes, scales or
+    /// passes on. It gives the layer its colour in drawings.
     pub fn coupled_group_of(&self, layer: usize) -> Option<&Group> {
         let channels = |group: &Group| -> usize {
             let own = group

@@ -1,4 +1,4 @@
-//! The table of groups that a person reads.
+//! The groups as a table.
 
 use std::fmt;
 
@@ -7,12 +7,12 @@ use comfy_table::{CellAlignment, Table};
 use super::{ChannelRole, Dependencies, Group};
 use crate::table::{STYLE, grouped};
 
-/// How many layers of a sort are named, where there are at least two more.
+/// Number of layers that a cell names when it leaves out at least two others.
 const MOST_NAMES: usize = 2;
 
 impl fmt::Display for Dependencies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A column that would be empty is left out.
+        // Columns without any entry are left out.
         let columns: Vec<_> = COLUMNS
             .into_iter()
             .filter(|column| self.groups.iter().any(|group| !column.of(self, group).is_empty()))

@@ -1,4 +1,4 @@
-//! How accurate a network still is, by how much of it is gone.
+//! Sweeps: the accuracy of a network at several amounts of slimming.
 
 mod report;
 
@@ -6,12 +6,13 @@ use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use serde::Serialize;
 
 use crate::analysis;
+use crate::error::SelectionError;
 use crate::plan::{self, Plan};
 use crate::slimming::Slimming;
 use crate::surgery::{ModelState, temporarily};
 use crate::{Error, Prunable, Result};
 
-/// Measures a network slimmed in several ways, and keeps none of them.
+/// Measures the accuracy of a network slimmed in several ways. The network itself does not change.
 ///
 /// ```
 /// # use slim_runtime::{Prunable, Sweep};
@@ -33,7 +34,7 @@ use crate::{Error, Prunable, Result};
 /// # };
 /// # let (images, labels) = (Tensor::randn([32, 3, 8, 8], (Kind::Float, Device::Cpu)), Tensor::randint(4, [32], (Kind::Int64, Device::Cpu)));
 /// let accuracy = |net: &Net| 100. * net.forward_t(&images, false).accuracy_for_logits(&labels).double_value(&[]);
-/// let swept = Sweep::over([0.2, 0.4, 0.6, 0.8]).progress().run(&mut net, accuracy)?;
+/// let swept = Sweep::ratios([0.2, 0.4, 0.6, 0.8]).progress().run(&mut net, accuracy)?;
 /// println!("{swept}");
 ///
 /// // The smallest network that is at most half a point less accurate than the dense one.
@@ -44,7 +45,7 @@ use crate::{Error, Prunable, Result};
 /// ```
 #[must_use = "nothing is measured before `run`"]
 pub struct Sweep<'a> {
-    ways: Vec<(String, Slimming)>,
+    slimmings: Vec<(String, Slimming)>,
     macs: Option<Box<CountMacs<'a>>>,
     progress: bool,
 }
@@ -53,37 +54,43 @@ type CountMacs<'a> = dyn Fn(&Plan) -> Result<i64> + 'a;
 
 impl<'a> Sweep<'a> {
     /// [`Slimming::ratio`] at each of these ratios.
-    pub fn over(ratios: impl IntoIterator<Item = f64>) -> Self {
-        Self::with(ratios, Slimming::ratio)
+    pub fn ratios(ratios: impl IntoIterator<Item = f64>) -> Self {
+        Self::ratios_with(ratios, Slimming::ratio)
     }
 
-    /// What `slimming` makes of each of these ratios.
+    /// The slimming that `slimming` returns for each of these ratios.
     ///
     /// ```
     /// # use slim_runtime::{Coupling, Slimming, Sweep};
-    /// let sweep = Sweep::with([0.3, 0.5], |ratio| Slimming::ratio(ratio).coupling(Coupling::Mean));
+    /// let sweep = Sweep::ratios_with([0.3, 0.5], |ratio| Slimming::ratio(ratio).coupling(Coupling::Mean));
     /// ```
-    pub fn with(ratios: impl IntoIterator<Item = f64>, slimming: impl Fn(f64) -> Slimming) -> Self {
-        Self::of(ratios.into_iter().map(|ratio| (percent(ratio), slimming(ratio))))
+    pub fn ratios_with(
+        ratios: impl IntoIterator<Item = f64>,
+        slimming: impl Fn(f64) -> Slimming,
+    ) -> Self {
+        Self::slimmings(ratios.into_iter().map(|ratio| (percent(ratio), slimming(ratio))))
     }
 
-    /// These ways to slim, by the names that the report is to have for them.
-    pub fn of<N: Into<String>>(ways: impl IntoIterator<Item = (N, Slimming)>) -> Self {
+    /// Several slimmings, each with its name in the report.
+    pub fn slimmings<N: Into<String>>(slimmings: impl IntoIterator<Item = (N, Slimming)>) -> Self {
         Self {
-            ways: ways.into_iter().map(|(name, slimming)| (name.into(), slimming)).collect(),
+            slimmings: slimmings
+                .into_iter()
+                .map(|(name, slimming)| (name.into(), slimming))
+                .collect(),
             macs: None,
             progress: false,
         }
     }
 
-    /// Counts multiply-accumulates, too: `count` says how many are left by a plan, as a
+    /// Also counts multiply-accumulates: `count` returns how many a plan leaves, as a
     /// [`Cost`](crate::Cost) of the dense network does.
     ///
     /// ```
     /// # use slim_runtime::{Prunable, Result, Sweep};
     /// # fn f<M: Prunable + tch::nn::ModuleT>(net: &M, image: &tch::Tensor) -> Result<()> {
     /// let cost = net.cost(|net| net.forward_t(image, false))?;
-    /// let sweep = Sweep::over([0.3, 0.5]).macs(|plan| cost.after(plan)?.macs());
+    /// let sweep = Sweep::ratios([0.3, 0.5]).macs(|plan| cost.after(plan)?.macs());
     /// # Ok(())
     /// # }
     /// ```
@@ -91,39 +98,40 @@ impl<'a> Sweep<'a> {
         Self { macs: Some(Box::new(count)), ..self }
     }
 
-    /// Shows a progress bar on standard error, where that is a terminal.
+    /// Shows a progress bar on standard error if that is a terminal.
     pub fn progress(self) -> Self {
         Self { progress: true, ..self }
     }
 
     /// Measures the dense network, then each slimmed one. `evaluate` returns the accuracy in a unit
-    /// of its choice, as an `f64` or as a `Result` of one whose error can be made from this
-    /// crate's, such as `anyhow`'s.
+    /// of its choice, as an `f64`, or as a `Result<f64, E>` whose error converts from this crate's,
+    /// such as `anyhow`'s.
     ///
-    /// All plans are made before anything is measured. `evaluate` runs without gradients, and its
-    /// forward passes in evaluation mode, with `train = false`. The model is afterwards what it
-    /// was, to the bit.
+    /// All plans are made before anything is measured. `evaluate` runs without gradients, and has
+    /// to run forward passes in evaluation mode, with `train = false`. The model is restored
+    /// afterwards, to the bit.
     ///
     /// # Errors
-    /// Those of [`plan`](Prunable::plan) and [`apply`](Prunable::apply), [`Error::TrainingMode`],
-    /// and those of `evaluate`. The model is then as it was, too.
+    /// Those of [`plan`](Prunable::plan) and [`apply`](Prunable::apply),
+    /// [`CheckError::TrainingMode`](crate::error::CheckError::TrainingMode), and those of
+    /// `evaluate`. The model is restored here, too.
     ///
     /// # Panics
-    /// When `evaluate` does. The model is then as it was, too.
+    /// When `evaluate` panics. The model is restored here, too.
     pub fn run<M: Prunable + ?Sized, E: Evaluation>(
         self,
         model: &mut M,
         mut evaluate: impl FnMut(&M) -> E,
     ) -> Result<Swept, E::Error> {
         let points = self
-            .ways
+            .slimmings
             .into_iter()
             .map(|(name, slimming)| Point::new(name, model.plan(&slimming)?, self.macs.as_deref()));
         let points = points.collect::<Result<Vec<_>>>()?;
         let Some(first) = points.first() else {
-            return Err(Error::NothingToPrune {
+            return Err(Error::Selection(SelectionError::NothingToPrune {
                 reason: "the sweep has no ratio to try".to_owned(),
-            }
+            })
             .into());
         };
         let dense = Point::new(
@@ -149,15 +157,15 @@ impl<'a> Sweep<'a> {
     }
 }
 
-/// What a network's accuracy is given as: an `f64`, or a `Result` of one.
+/// A measured accuracy: an `f64`, or a `Result` of one.
 pub trait Evaluation {
-    /// What may go wrong, this crate's errors included.
+    /// The error of a measurement, which can hold this crate's errors.
     type Error: From<Error>;
 
     /// The accuracy.
     ///
     /// # Errors
-    /// Where it could not be measured.
+    /// When the accuracy could not be measured.
     fn into_accuracy(self) -> Result<f64, Self::Error>;
 }
 
@@ -177,13 +185,13 @@ impl<E: From<Error>> Evaluation for Result<f64, E> {
     }
 }
 
-/// What a [`Sweep`] has measured. Prints as a table; serialises without the plans.
+/// The result of a [`Sweep`]. Prints as a table; serialises without the plans.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Swept {
-    /// The network as it is.
+    /// The dense network.
     pub dense: Point,
-    /// The slimmed ones, in the order that was asked for.
+    /// The slimmed networks, in the order of the slimmings.
     pub points: Vec<Point>,
 }
 
@@ -191,26 +199,26 @@ pub struct Swept {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Point {
-    /// `50 %`, or the name that was given.
+    /// `50 %`, or the name that was given to the slimming.
     pub name: String,
-    /// As measured, in the unit of the closure that did.
+    /// The measured accuracy, in the unit of `evaluate`.
     pub accuracy: f64,
     /// Channels that the criterion scores.
     pub channels: i64,
-    /// Trained values.
+    /// Number of parameters.
     pub parameters: i64,
     /// Multiply-accumulates, if [`Sweep::macs`] counts them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub macs: Option<i64>,
-    /// What makes this network of the dense one.
+    /// The plan that makes this network from the dense one.
     #[serde(skip)]
     pub plan: Plan,
 }
 
 impl Swept {
-    /// The most that keeps the accuracy: of the points that are at most `delta` less accurate than
-    /// the dense network, in the unit of their accuracies, the one with the fewest parameters, the
-    /// first of equals. `None` where none is.
+    /// The smallest network that keeps the accuracy: of the points that are at most `delta` less
+    /// accurate than the dense network, in the unit of their accuracies, the one with the fewest
+    /// parameters, the first of equal ones. `None` if every point loses more.
     pub fn most_within(&self, delta: f64) -> Option<&Point> {
         let within =
             self.points.iter().filter(|point| point.accuracy >= self.dense.accuracy - delta);
@@ -233,12 +241,12 @@ impl Point {
 
 /// `50 %`, `62.5 %`
 fn percent(ratio: f64) -> String {
-    // Rounded, since 100 · 0.07 is 7.000000000000001.
+    // Rounded, because 100 · 0.07 is 7.000000000000001.
     format!("{} %", (1e4 * ratio).round() / 1e2)
 }
 
 fn progress_bar(steps: usize) -> ProgressBar {
-    // The template is a constant, and the fallback a bar all the same.
+    // The template is a constant. If it did not parse, the default bar would do.
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} networks, {msg}, {eta} left")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(steps as u64).with_style(style).with_finish(ProgressFinish::AndClear)

@@ -1,4 +1,4 @@
-//! The table that a person reads.
+//! Prints a sweep as a table.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ impl fmt::Display for Swept {
     }
 }
 
-/// `201,856 (24.2 %)`: what is left, and how much of what was there that is.
+/// `201,856 (24.2 %)`: the number that is left, and its share of the number before.
 fn share(before: i64, after: i64) -> String {
     let left = Change { before: after, after };
     format!("{left} ({:5.1} %)", 100.0 * after as f64 / before.max(1) as f64)

@@ -1,18 +1,18 @@
-//! The smallest parts of a set that fail, by few tests: delta debugging (Zeller and Hildebrandt,
-//! TSE 2002).
+//! Delta debugging: finds the smallest failing parts of a set with few tests (Zeller and
+//! Hildebrandt, TSE 2002).
 
 use crate::Result;
 
-/// Each test is two forward passes. A single culprit among 1,000 takes at most 20; beyond these the
-/// sets found so far will do.
+/// Each test is two forward passes. A single culprit among 1,000 takes at most 20 tests. After this
+/// many, the search returns the sets found so far.
 const MOST_TESTS: usize = 64;
 
-/// Parts of `0..count`, which fails as `whole` says, that fail by themselves. As small as they
-/// come: without any of its members, or any half of them, such a part no longer fails, as long as
-/// the number of tests allows. What is left when all of them are taken out does not fail.
+/// Finds parts of `0..count` that fail by themselves; the whole fails with `whole`. Each part is
+/// minimal as far as the number of tests allows: without any one of its members, or any half of
+/// them, it no longer fails. Without all of the parts, the rest does not fail.
 ///
 /// # Errors
-/// Those of `test`, which says how a part fails.
+/// Those of `test`, which returns how a part fails.
 pub(crate) fn culprits<D>(
     count: usize,
     whole: D,
@@ -46,8 +46,8 @@ impl<D, T: FnMut(&[usize]) -> Result<Option<D>>> Search<T> {
         (self.test)(part)
     }
 
-    /// A part of `set`, which fails, that fails as well and has no smaller one: first among
-    /// `pieces` pieces of it, then without one of them.
+    /// A minimal failing part of `set`, which fails with `how`: tries `pieces` pieces of it first,
+    /// then the set without one of them.
     fn smallest(&mut self, mut set: Vec<usize>, mut how: D) -> Result<(Vec<usize>, D)> {
         let mut pieces = 2;
         while set.len() > 1 {
@@ -56,7 +56,7 @@ impl<D, T: FnMut(&[usize]) -> Result<Option<D>>> Search<T> {
             let without = |chunk: &Vec<usize>| {
                 set.iter().copied().filter(|member| !chunk.contains(member)).collect()
             };
-            // Of two pieces, one is what is left without the other.
+            // With two pieces, each is the complement of the other.
             let complements: Vec<_> =
                 if chunks.len() > 2 { chunks.iter().map(without).collect() } else { Vec::new() };
             let last = chunks.len() == set.len();
@@ -87,8 +87,8 @@ impl<D, T: FnMut(&[usize]) -> Result<Option<D>>> Search<T> {
 mod tests {
     use super::*;
 
-    /// What is found among `count` members when a part fails that has all of one of `causes`, and
-    /// in how many tests.
+    /// The parts found among `count` members if a part fails that contains all of one of `causes`,
+    /// and the number of tests.
     fn found(count: usize, causes: &[&[usize]]) -> (Vec<Vec<usize>>, usize) {
         let mut tests = 0;
         let fails = |part: &[usize]| {
@@ -107,7 +107,7 @@ mod tests {
         for culprit in 0..100 {
             let (parts, tests) = found(100, &[&[culprit]]);
             assert_eq!(parts, [[culprit]]);
-            // Seven halvings, and one test of what is left.
+            // Seven halvings, and one test of the rest.
             assert!(tests <= 15, "{tests}");
         }
         assert_eq!(found(1, &[&[0]]), (vec![vec![0]], 0));

@@ -1,5 +1,5 @@
-//! Channels whose fates are one in a person's mind: those that a layer makes, with all that are
-//! added to them.
+//! Groups removed channels by producer, for error messages: the channels that a layer makes, with
+//! all channels that are coupled with them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -8,19 +8,19 @@ use crate::analysis::{Graph, UnionFind};
 use crate::graph::{AxisNode, AxisRole, LayerNode};
 use crate::plan::{self, Plan};
 
-/// Channels that a plan removes, and the layers that know them.
+/// Channels that a plan removes, and the layers that make, scale and read them.
 pub(super) struct Group {
     pub(super) classes: HashSet<usize>,
-    /// Paths of the batch norms that rank them; of the layers that make them, where every such norm
-    /// ranks others, too.
+    /// Paths of the batch norms that rank these channels and no other removed ones; if there is
+    /// none, paths of the producers.
     pub(super) names: Vec<String>,
-    /// Paths of the layers that make them, if they are not the names.
+    /// Paths of the producers, unless they are in `names`.
     pub(super) makers: Vec<String>,
-    /// Paths of the layers that take them in.
+    /// Paths of the consumers.
     pub(super) readers: Vec<String>,
 }
 
-/// The channels that a plan removes, in the order of the data flow.
+/// The groups of channels that a plan removes, in the order of the data flow.
 pub(super) fn coupled(graph: &Graph, plan: &Plan) -> Vec<Group> {
     let mut union = UnionFind::new(graph.class.len());
     let mut removed = vec![false; graph.class.len()];
@@ -85,12 +85,12 @@ impl Group {
     }
 }
 
-/// Whether the layer makes the channels of an axis, which may be a part of those that it makes.
+/// Whether the layer makes the channels of an axis, or a part of the channels that it makes.
 fn is_made(axis: &AxisNode) -> bool {
     matches!(axis.role, AxisRole::Made | AxisRole::MadePart)
 }
 
-/// Each path once, in order: a layer may be used several times.
+/// Each path once, in order, because a layer may be used several times.
 fn once(paths: Vec<String>) -> Vec<String> {
     let mut seen = HashSet::new();
     paths.into_iter().filter(|path| seen.insert(path.clone())).collect()
@@ -111,7 +111,7 @@ impl fmt::Display for Group {
     }
 }
 
-/// How many layers are named.
+/// How many layers an error names.
 const MOST_NAMES: usize = 4;
 
 /// `a`, `b` and 3 more

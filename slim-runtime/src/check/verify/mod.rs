@@ -1,15 +1,17 @@
-//! Whether the slimmed network is the masked one: the wiring against `forward`, before the surgery
-//! stays.
+//! Verification: whether the slimmed network computes what the masked one does, as a check of the
+//! wiring against `forward` before surgery takes effect.
 
 pub(crate) mod bisect;
 mod groups;
 mod order;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use tch::Tensor;
 
 use crate::analysis::{self, Graph, Masking};
+use crate::error::{ArgumentError, CheckError};
 use crate::numeric::OutputError;
 use crate::numeric::compare::{self, Divergence};
 use crate::panics::caught;
@@ -19,20 +21,20 @@ use crate::surgery::{ModelState, absorb, temporarily};
 use crate::{Absorbed, Absorption, Error, Prunable, Result, surgery};
 
 impl Slimming {
-    /// Slims only what a sample shows to compute what the masked network does.
+    /// Slims a model only if, on a sample, the slimmed network computes what the masked one does.
     ///
-    /// What the fields of a model say and what its `forward` does are two texts, and no compiler
-    /// compares them. This does: `forward` runs once with γ and β of the channels that are to be
-    /// removed set to zero, and once without these channels. When the outputs agree, the slimmed
-    /// network stays. When they do not, or the slimmed network panics, everything is put back, and
-    /// the error names the channels whose removal alone makes the difference, found by bisection,
-    /// with the layers that should know them.
+    /// The fields of a model and its `forward` are two texts, and no compiler compares them.
+    /// Verification does: `forward` runs once with γ and β of the removed channels set to zero, and
+    /// once without these channels. If the outputs agree, the model stays slimmed. If they do not,
+    /// or if the slimmed network panics, the model is restored, and the error names the channels
+    /// whose removal alone makes the difference, found by bisection, and the layers that make and
+    /// read them.
     ///
     /// `forward` runs the network in evaluation mode on `sample`, without gradients, and returns
     /// floats: logits, say, but not classes. A network with several outputs returns them
-    /// concatenated. A few real images will do. What does not reach the output on them is not seen:
-    /// behind a ReLU that lets nothing through, a mistake makes no difference. A sample on which
-    /// the output is zero or not finite shows nothing at all, and is an error.
+    /// concatenated. A few real images are enough. Differences that do not reach the output on them
+    /// are not seen: behind a ReLU that lets nothing through, a mistake makes no difference. A
+    /// sample on which the output is zero or not finite shows nothing, and is an error.
     ///
     /// ```
     /// # use slim_runtime::{Prunable, Slimming};
@@ -62,44 +64,51 @@ impl Slimming {
     /// assert!(verified.closeness.difference <= 1e-4 * verified.closeness.magnitude);
     /// # Ok::<(), slim_runtime::Error>(())
     /// ```
-    pub fn verify<M, X, F>(self, sample: &X, forward: F) -> Verify<'_, Self, X, F>
+    pub fn verify<M, X, F>(self, sample: &X, forward: F) -> Verify<'_, X, F>
     where
         M: ?Sized,
         X: ?Sized,
         F: Fn(&M, &X) -> Tensor,
     {
-        Verify { wanted: self, sample, forward, tolerance: None }
+        Verify { subject: Subject::Slimming(self), sample, forward, tolerance: None }
     }
 }
 
 impl Plan {
-    /// Carries out this plan only where a sample shows that the slimmed network computes what the
-    /// masked one does; see [`Slimming::verify`].
-    pub fn verify<'x, M, X, F>(&'x self, sample: &'x X, forward: F) -> Verify<'x, &'x Self, X, F>
+    /// Carries out this plan only if, on a sample, the slimmed network computes what the masked one
+    /// does; see [`Slimming::verify`].
+    pub fn verify<'x, M, X, F>(&'x self, sample: &'x X, forward: F) -> Verify<'x, X, F>
     where
         M: ?Sized,
         X: ?Sized,
         F: Fn(&M, &X) -> Tensor,
     {
-        Verify { wanted: self, sample, forward, tolerance: None }
+        Verify { subject: Subject::Plan(self), sample, forward, tolerance: None }
     }
 }
 
-/// Surgery that stays only if the network is then the masked one; made by [`Slimming::verify`] and
-/// [`Plan::verify`].
-#[must_use = "nothing is slimmed before `slim` or `apply`"]
-pub struct Verify<'x, W, X: ?Sized, F> {
-    wanted: W,
+/// Surgery that takes effect only if the slimmed network computes what the masked one does; made by
+/// [`Slimming::verify`] and [`Plan::verify`].
+#[must_use = "nothing is verified before `slim`, `apply` or `check`"]
+pub struct Verify<'x, X: ?Sized, F> {
+    subject: Subject<'x>,
     sample: &'x X,
     forward: F,
     tolerance: Option<f64>,
 }
 
-impl<W, X: ?Sized, F> Verify<'_, W, X, F> {
-    /// How far an output may be off, relative to the largest output of the masked network.
+/// The slimming or plan to verify.
+enum Subject<'x> {
+    /// Planned on the model first.
+    Slimming(Slimming),
+    Plan(&'x Plan),
+}
+
+impl<X: ?Sized, F> Verify<'_, X, F> {
+    /// Sets how far an output may be off, relative to the largest output of the masked network.
     ///
-    /// The default is what sums in another order may make of it, by the coarsest kind among the
-    /// network's tensors and its output:
+    /// The default allows for sums in another order, by the coarsest kind among the network's
+    /// tensors and its output:
     ///
     /// | kind | default |
     /// | --- | --- |
@@ -109,91 +118,87 @@ impl<W, X: ?Sized, F> Verify<'_, W, X, F> {
     /// | `f16` | 5e-2 |
     /// | `bf16` | 2e-1 |
     ///
-    /// A wrong channel that changes less is not found, so a network of half precision is best
-    /// verified as one of `f32`.
+    /// A wrong channel that changes the output by less than this is not found, so a half-precision
+    /// network is best verified as `f32`.
     pub fn tolerance(self, relative: f64) -> Self {
         Self { tolerance: Some(relative), ..self }
     }
 }
 
-impl<X: ?Sized, F> Verify<'_, Slimming, X, F> {
-    /// Slims the model.
+impl<'x, X: ?Sized, F> Verify<'x, X, F> {
+    /// Slims the model, as [`apply`](Self::apply) does.
     ///
     /// # Errors
-    /// [`Error::Diverged`] when the slimmed network is not the masked one; [`Error::TrainingMode`]
-    /// and [`Error::Unverified`] when the closure does not allow to tell; [`Error::Tolerance`];
-    /// those of [`plan`](Prunable::plan) and [`apply`](Prunable::apply). The model is then as it
-    /// was, to the bit.
+    /// As for [`apply`](Self::apply).
     ///
     /// # Panics
-    /// When the closure does while all channels are there. The model is then as it was, too.
+    /// As for [`apply`](Self::apply).
     pub fn slim<M: Prunable + ?Sized>(self, model: &mut M) -> Result<Verified>
     where
         F: Fn(&M, &X) -> Tensor,
     {
-        let plan = model.plan(&self.wanted)?;
-        Comparison {
-            graph: &analysis::trace(model, plan.masking())?,
-            sample: self.sample,
-            forward: &self.forward,
-            tolerance: self.tolerance,
-        }
-        .carry_out(model, &plan)
+        self.apply(model)
     }
-}
 
-impl<X: ?Sized, F> Verify<'_, &Plan, X, F> {
-    /// Carries the plan out.
+    /// Carries out the slimming or the plan.
     ///
     /// # Errors
-    /// As for [`slim`](Verify::slim).
+    /// [`CheckError::Diverged`](crate::error::CheckError::Diverged) when the slimmed network
+    /// computes something else than the masked one;
+    /// [`CheckError::TrainingMode`](crate::error::CheckError::TrainingMode) and
+    /// [`CheckError::Unverified`](crate::error::CheckError::Unverified) when the closure does not
+    /// allow a comparison; [`ArgumentError::Tolerance`](crate::error::ArgumentError::Tolerance);
+    /// those of [`plan`](Prunable::plan) and [`apply`](Prunable::apply). The model is restored, to
+    /// the bit.
     ///
     /// # Panics
-    /// As [`slim`](Verify::slim) does.
+    /// When the closure panics while the model has all channels. The model is restored here, too.
     pub fn apply<M: Prunable + ?Sized>(self, model: &mut M) -> Result<Verified>
     where
         F: Fn(&M, &X) -> Tensor,
     {
-        let graph = analysis::trace(model, self.wanted.masking())?;
-        Comparison {
-            graph: &graph,
-            sample: self.sample,
-            forward: &self.forward,
-            tolerance: self.tolerance,
-        }
-        .carry_out(model, self.wanted)
+        let (comparison, plan) = self.prepared(model)?;
+        comparison.carry_out(model, &plan)
     }
 
-    /// Says how far the slimmed network would be from the masked one, and leaves the model as it
-    /// is.
+    /// Measures how far the slimmed network would be from the masked one, and leaves the model
+    /// unchanged.
     ///
     /// # Errors
-    /// As for [`slim`](Verify::slim).
+    /// As for [`apply`](Self::apply).
     ///
     /// # Panics
-    /// As [`slim`](Verify::slim) does.
+    /// As for [`apply`](Self::apply).
     pub fn check<M: Prunable + ?Sized>(self, model: &mut M) -> Result<OutputError>
     where
         F: Fn(&M, &X) -> Tensor,
     {
-        let graph = analysis::trace(model, self.wanted.masking())?;
-        Comparison {
-            graph: &graph,
-            sample: self.sample,
-            forward: &self.forward,
-            tolerance: self.tolerance,
-        }
-        .verify(model, self.wanted)
+        let (comparison, plan) = self.prepared(model)?;
+        comparison.verify(model, &plan)
+    }
+
+    /// The comparison and its plan; a slimming is planned on the model first.
+    fn prepared<M: Prunable + ?Sized>(
+        self,
+        model: &M,
+    ) -> Result<(Comparison<'x, X, F>, Cow<'x, Plan>)> {
+        let Self { subject, sample, forward, tolerance } = self;
+        let plan = match subject {
+            Subject::Slimming(slimming) => Cow::Owned(model.plan(&slimming)?),
+            Subject::Plan(plan) => Cow::Borrowed(plan),
+        };
+        let graph = analysis::trace(model, plan.masking())?;
+        Ok((Comparison { graph, sample, forward, tolerance }, plan))
     }
 }
 
-/// A model that was slimmed and is the masked one. Prints as how close the two are.
+/// A slimmed model that computes what the masked one does. Prints how close the two are.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Verified {
     /// What was carried out.
     pub slimmed: Slimmed,
-    /// How far it is from the masked network.
+    /// How far the slimmed network is from the masked one.
     pub closeness: OutputError,
 }
 
@@ -203,14 +208,14 @@ impl fmt::Display for Verified {
     }
 }
 
-/// How many sets of channels are named that make a difference only together.
+/// How many groups of channels an error names that make a difference only together.
 const MOST_GROUPS: usize = 4;
 
-/// Masked against slimmed, for one plan or parts of it.
+/// Compares the masked with the slimmed network, for one plan or parts of it.
 struct Comparison<'t, X: ?Sized, F> {
-    graph: &'t Graph,
+    graph: Graph,
     sample: &'t X,
-    forward: &'t F,
+    forward: F,
     tolerance: Option<f64>,
 }
 
@@ -220,9 +225,9 @@ impl<X: ?Sized, F> Comparison<'_, X, F> {
         F: Fn(&M, &X) -> Tensor,
     {
         let closeness = self.verify(model, plan)?;
-        // What was declared has been compared with what runs.
+        // The declared wiring has been compared with `forward`.
         let verified = plan.clone().declared_by(Vec::new());
-        Ok(Verified { slimmed: surgery::apply(model, self.graph, &verified)?, closeness })
+        Ok(Verified { slimmed: surgery::apply(model, &self.graph, &verified)?, closeness })
     }
 
     fn verify<M: Prunable + ?Sized>(&self, model: &mut M, plan: &Plan) -> Result<OutputError>
@@ -232,9 +237,10 @@ impl<X: ?Sized, F> Comparison<'_, X, F> {
         if let Some(tolerance) =
             self.tolerance.filter(|tolerance| !tolerance.is_finite() || *tolerance < 0.0)
         {
-            return Err(Error::Tolerance(tolerance));
+            return Err(Error::Argument(ArgumentError::Tolerance(tolerance)));
         }
-        // A network that absorbs is not the masked one; which channels go is verified without.
+        // With absorption, the network does not compute what the masked one does. So the removed
+        // channels are verified without absorption.
         let plain = &plan::without_absorption(plan);
         let closeness = match self.compare(model, plain)? {
             Ok(closeness) => closeness,
@@ -246,8 +252,8 @@ impl<X: ?Sized, F> Comparison<'_, X, F> {
         Ok(closeness)
     }
 
-    /// Where all that removed channels send is absorbed, and exactly, the slimmed network is the
-    /// one whose γ are zero and whose β are kept.
+    /// If all that removed channels send is absorbed exactly, the slimmed network computes what the
+    /// network does whose γ are zero and whose β are kept.
     fn verify_absorption<M: Prunable + ?Sized>(&self, model: &mut M, plan: &Plan) -> Result<()>
     where
         F: Fn(&M, &X) -> Tensor,
@@ -255,7 +261,7 @@ impl<X: ?Sized, F> Comparison<'_, X, F> {
         let exact = |absorbed: &Absorbed| {
             matches!(absorbed.absorption, Absorption::Into { exact: true, .. })
         };
-        let absorbed = absorb::shifts(self.graph, plan)?.absorbed;
+        let absorbed = absorb::shifts(&self.graph, plan)?.absorbed;
         if plan.masking() != Masking::BatchNorm
             || absorbed.is_empty()
             || !absorbed.iter().all(exact)
@@ -263,20 +269,20 @@ impl<X: ?Sized, F> Comparison<'_, X, F> {
             return Ok(());
         }
         let run = |model: &M| (self.forward)(model, self.sample).f_detach();
-        let scaled = temporarily(model, self.graph, plan, ModelState::Scaled, run)?
+        let scaled = temporarily(model, &self.graph, plan, ModelState::Scaled, run)?
             .map_err(Error::torch("the output with β kept"))?;
-        let slimmed = temporarily(model, self.graph, plan, ModelState::Slimmed, run)?
+        let slimmed = temporarily(model, &self.graph, plan, ModelState::Slimmed, run)?
             .map_err(Error::torch("the output with absorption"))?;
         let tolerance = self
             .tolerance
             .unwrap_or_else(|| compare::tolerance(self.graph.tensors().chain([&scaled])));
         match compare::compare(&scaled, &slimmed, tolerance)? {
             Ok(_) => Ok(()),
-            Err(divergence) => Err(Error::Diverged {
+            Err(divergence) => Err(Error::Check(CheckError::Diverged {
                 places: vec![format!(
                     "with absorption, which reports that it is exact: {divergence}; leave absorption out, and tell the maintainers of slim"
                 )],
-            }),
+            })),
         }
     }
 
@@ -290,7 +296,7 @@ impl<X: ?Sized, F> Comparison<'_, X, F> {
     {
         let (masked, tolerance) = self.masked(model, plan)?;
         let run = |model: &M| caught(|| (self.forward)(model, self.sample).f_detach());
-        match temporarily(model, self.graph, plan, ModelState::Slimmed, run)? {
+        match temporarily(model, &self.graph, plan, ModelState::Slimmed, run)? {
             Ok(slimmed) => compare::compare(
                 &masked,
                 &slimmed.map_err(Error::torch("the slimmed output"))?,
@@ -300,14 +306,14 @@ impl<X: ?Sized, F> Comparison<'_, X, F> {
         }
     }
 
-    /// What the masked network computes, and how far another output may be off.
+    /// The output of the masked network, and how far another output may be off.
     fn masked<M: Prunable + ?Sized>(&self, model: &mut M, plan: &Plan) -> Result<(Tensor, f64)>
     where
         F: Fn(&M, &X) -> Tensor,
     {
         // Detached while the network is masked: an output that is a tensor of the network itself is
-        // put back with it.
-        let masked = temporarily(model, self.graph, plan, ModelState::Masked, |model| {
+        // restored with the network.
+        let masked = temporarily(model, &self.graph, plan, ModelState::Masked, |model| {
             (self.forward)(model, self.sample).f_detach()
         })?;
         let masked = masked.map_err(Error::torch("the masked output"))?;
@@ -317,7 +323,7 @@ impl<X: ?Sized, F> Comparison<'_, X, F> {
         Ok((compare::usable(&masked, "masked network")?, tolerance))
     }
 
-    /// Where the two differ.
+    /// The error that names the groups of channels whose removal makes the difference.
     fn explain<M: Prunable + ?Sized>(
         &self,
         model: &mut M,
@@ -327,20 +333,20 @@ impl<X: ?Sized, F> Comparison<'_, X, F> {
     where
         F: Fn(&M, &X) -> Tensor,
     {
-        let groups = groups::coupled(self.graph, plan);
-        // A dropout that is on would make any two passes differ.
+        let groups = groups::coupled(&self.graph, plan);
+        // Dropout in training mode would make any two passes differ.
         let (once, tolerance) = self.masked(model, plan)?;
         let (again, _) = self.masked(model, plan)?;
         if groups.is_empty() || compare::compare(&once, &again, tolerance)?.is_err() {
             let reason = "the same network gives another output each time; call its forward pass with `train = false`".to_owned();
-            return Ok(Error::Unverified { reason });
+            return Ok(Error::Check(CheckError::Unverified { reason }));
         }
         let culprits = bisect::culprits(groups.len(), divergence, |part| {
             let removes = |class| part.iter().any(|&group| groups[group].classes.contains(&class));
-            match self.compare(model, &plan::restricted(self.graph, plan, removes)) {
+            match self.compare(model, &plan::restricted(&self.graph, plan, removes)) {
                 Ok(compared) => Ok(compared.err()),
-                // A part of the channels may leave nothing to compare.
-                Err(Error::Unverified { .. }) => Ok(None),
+                // A part of the channels may leave an output that cannot be compared.
+                Err(Error::Check(CheckError::Unverified { .. })) => Ok(None),
                 Err(error) => Err(error),
             }
         })?;
@@ -352,7 +358,9 @@ impl<X: ?Sized, F> Comparison<'_, X, F> {
             }
             format!("without {}: {how}", names.join(", and without "))
         };
-        let order = order::difference(self.graph, || drop((self.forward)(model, self.sample)));
-        Ok(Error::Diverged { places: culprits.into_iter().map(place).chain(order).collect() })
+        let order = order::difference(&self.graph, || drop((self.forward)(model, self.sample)));
+        Ok(Error::Check(CheckError::Diverged {
+            places: culprits.into_iter().map(place).chain(order).collect(),
+        }))
     }
 }

@@ -1,13 +1,13 @@
-//! The order in which layers really run, beside the one that their fields declare.
+//! Compares the order in which layers run with the order that their fields declare.
 
 use crate::analysis::Graph;
 use crate::graph::memory;
 use crate::nn::recorder;
 
-/// The first layer that `forward` runs where the fields of a declared wiring say another; `None`
-/// where they agree, and where no layer reports that it runs.
+/// Describes the first layer that `forward` runs where a declared wiring has another one; `None` if
+/// they agree, or if no layer reports that it runs.
 ///
-/// tch's own layers do not report, so they are left out on both sides.
+/// tch's own layers do not report, so both orders leave them out.
 pub(super) fn difference(graph: &Graph, forward: impl FnOnce()) -> Option<String> {
     if graph.declared.is_empty() {
         return None;

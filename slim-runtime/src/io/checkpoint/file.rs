@@ -1,4 +1,4 @@
-//! A file that is read once, and asked for whatever is in it.
+//! A safetensors file that is read once, to take several things from it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,14 +12,15 @@ use super::metadata::Metadata;
 use super::tensors::{self, Source};
 use super::{format_error, values};
 use crate::analysis;
+use crate::error::FileError;
 use crate::plan::{self, Plan, Slimmed, Variables};
 use crate::surgery::{self, Fit};
 use crate::{Cfg, Error, Prunable, Result};
 
-/// A safetensors file in memory: what it says, and what it holds.
+/// A safetensors file in memory: its metadata and its tensors.
 ///
-/// It is read and checked once, by [`open`](Self::open); all that is taken from it is of that one
-/// state, whatever becomes of the file on the disk.
+/// [`open`](Self::open) reads and checks the file once; later changes of the file on the disk have
+/// no effect.
 ///
 /// ```
 /// # #[derive(Debug, slim_runtime::Prunable)]
@@ -57,8 +58,8 @@ impl File {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`Error::Format`] when it is no sound safetensors file, or was written by a later version of
-    /// this crate; [`Error::Io`].
+    /// [`FileError::Format`](crate::error::FileError::Format) when it is not a valid safetensors
+    /// file, or was written by a later version of this crate; [`Error::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let bytes = std::fs::read(&path).map_err(|cause| Error::Io {
@@ -71,13 +72,13 @@ impl File {
         Ok(Self { path, bytes, header, metadata })
     }
 
-    /// An entry of its metadata, of [`Writer::metadata`](super::Writer::metadata) or of another
-    /// program; `None` when there is no such.
+    /// An entry of the metadata, written by [`Writer::metadata`](super::Writer::metadata) or by
+    /// another program; `None` when there is no such entry.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.metadata.get(key)
     }
 
-    /// Whether it has what [`save`](super::save) writes about a network, so that
+    /// Whether the file has a plan, as [`save`](super::save) writes it, so that
     /// [`load`](Self::load) can read it.
     pub fn is_slimmed(&self) -> bool {
         self.metadata.has_plan()
@@ -86,7 +87,8 @@ impl File {
     /// The cfg that [`save`](super::save) wrote; see [`cfg()`](super::cfg()).
     ///
     /// # Errors
-    /// [`Error::Format`] when there is none, [`Error::Cfg`].
+    /// [`FileError::Format`](crate::error::FileError::Format) when the file has no cfg,
+    /// [`ArgumentError::Cfg`](crate::error::ArgumentError::Cfg).
     pub fn cfg(&self) -> Result<Cfg> {
         self.metadata.cfg()
     }
@@ -94,20 +96,24 @@ impl File {
     /// The plan that [`save`](super::save) wrote; see [`plan`](super::plan).
     ///
     /// # Errors
-    /// [`Error::Format`] when there is none, or one that cannot be.
+    /// [`FileError::Format`](crate::error::FileError::Format) when the file has no plan, or an
+    /// invalid one.
     pub fn plan(&self) -> Result<Plan> {
         self.metadata.plan()
     }
 
-    /// All its tensors by name, as they are: variables, and those of
-    /// [`Writer::tensors`](super::Writer::tensors). On the CPU.
+    /// All tensors of the file by name, unconverted and on the CPU: variables, and those of
+    /// [`Writer::tensors`](super::Writer::tensors).
     ///
     /// # Errors
-    /// [`Error::Format`] for a type that libtorch has not, [`Error::Torch`].
+    /// [`FileError::Format`](crate::error::FileError::Format) for a type that libtorch does not
+    /// have, [`Error::Torch`].
     pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>> {
-        let unsupported = |name: &str, view: &TensorView| Error::Format {
-            file: self.path.clone(),
-            reason: format!("`{name}` is of type {:?}, which is not supported", view.dtype()),
+        let unsupported = |name: &str, view: &TensorView| {
+            Error::File(FileError::Format {
+                file: self.path.clone(),
+                reason: format!("`{name}` is of type {:?}, which is not supported", view.dtype()),
+            })
         };
         let tensor = |name: String| {
             let view = self.view(&name)?;
@@ -120,19 +126,21 @@ impl File {
         self.names().into_iter().filter_map(tensor).collect()
     }
 
-    /// Reads a slimmed network into a model of the same definition, whose variables `vs` has; see
-    /// [`load`](super::load).
+    /// Reads a slimmed network into a model of the same definition, whose variables are in `vs`;
+    /// see [`load`](super::load).
     ///
     /// # Errors
-    /// Those of [`load`](super::load). Model and store are then as they were, to the bit.
+    /// Those of [`load`](super::load). Model and store are then unchanged, to the bit.
     pub fn load<M: Prunable + ?Sized>(&self, vs: &mut VarStore, model: &mut M) -> Result<Slimmed> {
         let plan = self.metadata.plan()?;
         let graph = analysis::trace(model, plan.masking())?;
         let fit = surgery::fit(&graph, &plan);
-        let fit = fit.map_err(|misfit| Error::CheckpointModel {
-            file: self.path.clone(),
-            dense: misfit.dense,
-            slim: misfit.slim,
+        let fit = fit.map_err(|misfit| {
+            Error::File(FileError::Model {
+                file: self.path.clone(),
+                dense: misfit.dense,
+                slim: misfit.slim,
+            })
         })?;
         let step = match fit {
             Fit::Dense => plan.clone(),
@@ -145,10 +153,10 @@ impl File {
             .chain(stored.keys())
             .find(|state| positions.get(*state) != stored.get(*state))
         {
-            return Err(Error::CheckpointPositions {
+            return Err(Error::File(FileError::Positions {
                 file: self.path.clone(),
                 state: state.clone(),
-            });
+            }));
         }
         let misnamed = values::misnamed(&graph, &plan, &Variables::new(vs))?;
         let variables = values::after(vs, &graph, &step);
@@ -161,7 +169,7 @@ impl File {
         )?;
 
         match fit {
-            // What was absorbed is in the file's weights.
+            // The file's weights already contain the absorbed constants.
             Fit::Dense => {
                 surgery::apply_with(model, &graph, &plan::without_absorption(&plan), values)
                     .map(drop)?;
@@ -174,19 +182,19 @@ impl File {
     /// Reads all variables of `vs`; see [`load_weights`](super::load_weights).
     ///
     /// # Errors
-    /// Those of [`load_weights`](super::load_weights). The store is then as it was, to the bit.
+    /// Those of [`load_weights`](super::load_weights). The store is then unchanged, to the bit.
     pub fn load_weights(&self, vs: &mut VarStore) -> Result<()> {
         values::assign(&self.path, Source::File(self), &self.metadata.beside()?, vs)
     }
 
-    /// Names of the tensors, ascending.
+    /// Names of the tensors, sorted.
     pub(super) fn names(&self) -> Vec<String> {
         let mut names = self.header.offset_keys();
         names.sort_unstable();
         names
     }
 
-    /// A tensor as it lies in the file; `None` when there is none of this name.
+    /// A view of a tensor in the file; `None` when the file has no tensor of this name.
     pub(super) fn view(&self, name: &str) -> Option<TensorView<'_>> {
         let info = self.header.info(name)?;
         let data = self.bytes.get(self.bytes.len() - self.header.data_len()..)?;

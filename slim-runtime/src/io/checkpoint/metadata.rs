@@ -1,4 +1,4 @@
-//! What a file says besides its tensors.
+//! The metadata of a checkpoint: everything in the file but the tensors.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::error::FileError;
 use crate::plan::{Plan, Slimmed, StoredPositions};
 use crate::{Cfg, Error, Result};
 
-/// Version of what [`save`](super::save) and [`save_weights`](super::save_weights) write.
+/// Version of the format that [`save`](super::save) and [`save_weights`](super::save_weights)
+/// write.
 const FORMAT: u32 = 1;
 
-/// Keys of the metadata. Their values are text, as safetensors has it.
+/// Keys of the metadata. Their values are text, as safetensors requires.
 mod key {
-    /// Not `format`, by which Python's libraries tell frameworks apart.
+    /// Not `format`, which Python's libraries use to tell frameworks apart.
     pub(super) const FORMAT: &str = "slim_format";
     pub(super) const CFG: &str = "cfg";
     pub(super) const PLAN: &str = "plan";
@@ -29,11 +31,12 @@ pub(super) struct Metadata {
     entries: HashMap<String, String>,
 }
 
-/// What a file is written with: its version, what was slimmed and the plan of that with the names
-/// of the variables, the names of the tensors that are no variables, and the user's own.
+/// The metadata to write: the format version; for a slimmed network its cfg, its plan with the
+/// names of the variables, and its stored positions; the names of the tensors that are not
+/// variables; the user's entries.
 ///
 /// # Errors
-/// In words: a key that is this crate's own, or that libraries know.
+/// The reason as text, when a user's key is one that this crate or other libraries use.
 pub(super) fn of<'b>(
     slimmed: Option<(&Slimmed, &Plan)>,
     beside: impl Iterator<Item = &'b String>,
@@ -58,18 +61,20 @@ pub(super) fn of<'b>(
     Ok(entries)
 }
 
-/// No failure is known: all that is written has a place in JSON.
+/// Serialises a value as JSON. No failure is known, since every value written here can be
+/// represented in JSON.
 fn json<T: Serialize + ?Sized>(value: &T) -> std::result::Result<String, String> {
     serde_json::to_string(value).map_err(|error| error.to_string())
 }
 
 impl Metadata {
     /// # Errors
-    /// [`Error::Format`] when the file was written by a later version of this crate.
+    /// [`FileError::Format`](crate::error::FileError::Format) when the file was written by a later
+    /// version of this crate.
     pub(super) fn new(file: &Path, entries: Option<HashMap<String, String>>) -> Result<Self> {
         let metadata = Self { file: file.to_owned(), entries: entries.unwrap_or_default() };
         match metadata.entries.get(key::FORMAT).map(|format| format.parse::<u32>()) {
-            // A plain file.
+            // A file of another program.
             None => Ok(metadata),
             Some(Ok(1..=FORMAT)) => Ok(metadata),
             Some(Ok(format @ 1..)) => Err(metadata.error(format!(
@@ -91,14 +96,14 @@ impl Metadata {
         self.parsed(key::PLAN, self.entry(key::PLAN)?)
     }
 
-    /// Empty where the network stores none.
+    /// The stored positions; empty when the network has none.
     pub(super) fn positions(&self) -> Result<StoredPositions> {
         self.entries
             .get(key::POSITIONS)
             .map_or_else(|| Ok(StoredPositions::new()), |text| self.parsed(key::POSITIONS, text))
     }
 
-    /// Names of the tensors that are no variables.
+    /// Names of the tensors that are not variables.
     pub(super) fn beside(&self) -> Result<BTreeSet<String>> {
         self.entries
             .get(key::BESIDE)
@@ -123,6 +128,6 @@ impl Metadata {
     }
 
     fn error(&self, reason: String) -> Error {
-        Error::Format { file: self.file.clone(), reason }
+        Error::File(FileError::Format { file: self.file.clone(), reason })
     }
 }

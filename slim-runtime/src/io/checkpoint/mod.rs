@@ -1,4 +1,4 @@
-//! Networks in safetensors files: their weights, and what was slimmed of them.
+//! Networks in safetensors files: their weights, and the plan by which they were slimmed.
 //!
 //! ```
 //! # #[derive(Debug, slim_runtime::Prunable)]
@@ -29,38 +29,38 @@
 //!
 //! | | |
 //! | --- | --- |
-//! | [`save`], [`load`] | a slimmed network: the file carries all that a dense network of the same definition needs to become it |
-//! | [`save_weights`], [`load_weights`] | weights alone: of a dense network, or of PyTorch |
-//! | [`load_tensors`] | the same from tensors that were read from another kind of file |
-//! | [`cfg()`], [`plan`] | what a file of `save` says, to build the network from, or to read |
-//! | [`Writer`], [`metadata()`], [`tensors()`] | all of that, with metadata and tensors of your own beside it: an optimizer's, say |
-//! | [`File`] | a file that is read once, to ask it for several of these: each function here that reads takes one of its own |
+//! | [`save`], [`load`] | a slimmed network: the file contains everything that turns a dense network of the same definition into it |
+//! | [`save_weights`], [`load_weights`] | only weights: of a dense network, or from PyTorch |
+//! | [`load_tensors`] | like [`load_weights`], from tensors in memory that were read from another kind of file |
+//! | [`cfg()`], [`plan`] | the cfg and the plan in a file of `save`, to build the network from or to inspect |
+//! | [`Writer`], [`metadata()`], [`tensors()`] | any of these files with your own metadata and tensors added, for example an optimizer's |
+//! | [`File`] | a file that is read once, to take several things from it: each reading function of this module reads the file anew |
 //!
 //! # The file
 //!
-//! Tensors have the names of the variable store, which are PyTorch's when the store's paths are.
-//! They are plain safetensors: Python's library reads the file (`safetensors.torch.load_file`), and
-//! a `state_dict` saved from Python loads here. They are written row by row, whatever their
-//! strides.
+//! Tensors have the names of the variable store, which equal PyTorch's when the store's paths do.
+//! The file is plain safetensors: Python's library reads it (`safetensors.torch.load_file`), and a
+//! `state_dict` saved from Python loads here. Tensors are written in row-major order, whatever
+//! their strides.
 //!
 //! | metadata | |
 //! | --- | --- |
-//! | `slim_format` | version of this table: 1. A file of a later version is refused |
+//! | `slim_format` | version of this format: 1. A file of a later version is refused |
 //! | `cfg` | the widths, as [`Cfg`] prints them |
 //! | `plan` | the [`Plan`] as JSON, from the original network, with the names of the variables ([`Plan::tensors`]) and earlier slimmings ([`Plan::passes`]) |
-//! | `positions` | a JSON object: the channels that each shuffle and selection picks, by field path; absent where there are none |
-//! | `beside` | a JSON array: the names of the tensors that are no variables; absent where there are none |
+//! | `positions` | a JSON object: the input channels of each shuffle and selection, by field path; absent if there are none |
+//! | `beside` | a JSON array: the names of the tensors that are not variables; absent if there are none |
 //!
 //! # Whole or not at all
 //!
-//! A file is written beside `path`, flushed to the disk and then renamed, so that whatever happens,
-//! be it a loss of power, a whole file is there: the old one or the new. A symbolic link is
-//! followed. Where the process is killed while it writes, the temporary file stays behind,
-//! `.slim-*.tmp`, and can be removed; nothing else is left.
+//! A file is written to a temporary file in the folder of `path`, flushed to the disk and then
+//! renamed, so that even after a loss of power `path` holds a complete file: the old one or the new
+//! one. A symbolic link is followed. If the process is killed while it writes, only the temporary
+//! file `.slim-*.tmp` remains, and can be removed.
 //!
 //! Loading checks names, shapes, types and the plan before the first write. (tch's `VarStore::load`
-//! does not: it broadcasts a tensor of one channel into one of 64 without a word.) Then model and
-//! store change together or not at all. A variable whose shape stays keeps its memory and strides.
+//! does not: it silently broadcasts a tensor of one channel into one of 64.) Then model and store
+//! change together or not at all. A variable whose shape stays keeps its memory and strides.
 
 mod file;
 mod metadata;
@@ -75,48 +75,54 @@ use safetensors::tensor::SafeTensorError;
 use tch::Tensor;
 use tch::nn::VarStore;
 
+use crate::error::FileError;
 use crate::plan::{Plan, Slimmed};
 use crate::{Cfg, Error, Prunable, Result};
 pub use file::File;
 use tensors::Source;
 pub use write::Writer;
 
-/// PyTorch's count of batches, which no float network needs and tch does not keep.
+/// Last part of the name of PyTorch's batch counter, an integer that tch's batch norms do not have.
 const BATCH_COUNT: &str = "num_batches_tracked";
 
-/// Writes all variables of `vs`, and what was done to the network: cfg, plan, names. [`load`] reads
-/// it.
+/// Writes a slimmed network: all variables of `vs`, its cfg, and its plan with the variables'
+/// names. [`load`] reads the file.
 ///
-/// `slimmed` is of the model whose variables `vs` has; a replica that took the same plan has its
-/// own, from [`Prunable::apply`]. **Slimmed several times, it is all of it,
-/// [`first.then(&second)`](Slimmed::then)**: with the second alone, the file is one for a network
-/// as the first left it, and a dense one does not load it. A model whose variables are in several
-/// stores is saved as weights, [`save_weights`] for each, and its plan as JSON.
+/// `slimmed` must be of the model whose variables are in `vs`; a replica to which the same plan was
+/// applied has its own, from [`Prunable::apply`]. **After several slimmings, pass all of them,
+/// [`first.then(&second)`](Slimmed::then)**: with the second alone, only a network that the first
+/// slimming left can load the file, not a dense one. If a model's variables are in several stores,
+/// save the weights of each with [`save_weights`], and the plan as JSON.
 ///
 /// # Errors
-/// [`Error::NotInStore`] when a layer's tensor is not among the variables, [`Error::PlanMismatch`]
-/// when the model was slimmed again in the meantime; [`Error::Io`], [`Error::Format`] for a kind of
-/// tensor that is no float, [`Error::Torch`]. What `path` held is then still there.
+/// [`PlanError::NotInStore`](crate::error::PlanError::NotInStore) when a layer's tensor is not
+/// among the variables, [`PlanError::Mismatch`](crate::error::PlanError::Mismatch) when the model
+/// was slimmed again in the meantime; [`Error::Io`],
+/// [`FileError::Format`](crate::error::FileError::Format) for a variable that is not of a float
+/// kind, [`Error::Torch`]. A file at `path` is then unchanged.
 pub fn save(path: impl AsRef<Path>, vs: &VarStore, slimmed: &Slimmed) -> Result<()> {
     Writer::new(vs).slimmed(slimmed).write(path)
 }
 
 /// Reads a slimmed network that [`save`] wrote into a model of the same definition, whose variables
-/// `vs` has.
+/// are in `vs`.
 ///
-/// A dense model is slimmed by the file's plan and takes its weights in one step; one that is as
-/// narrow as the file's already, as one built from its [`cfg()`] or [`plan`], takes the weights.
-/// Values are converted to the store's float kind and device. Returned is what [`Prunable::apply`]
-/// would: print it, or slim further and [compose](Slimmed::then).
+/// A dense model is slimmed by the file's plan and gets its weights in one step. A model that
+/// already has the widths of the file, such as one built from its [`cfg()`] or [`plan`], gets only
+/// the weights. Values are converted to the store's float kind and device. The result is that of
+/// [`Prunable::apply`]: print it, or slim further and [compose](Slimmed::then).
 ///
-/// PyTorch's `num_batches_tracked` may be there and is not read.
+/// PyTorch's `num_batches_tracked` is ignored.
 ///
 /// # Errors
-/// [`Error::CheckpointModel`] when the model is neither of the two, with the first difference from
-/// each; [`Error::Checkpoint`] with every tensor that is missing, surplus or of another shape or
-/// name; [`Error::CheckpointPositions`] when a shuffle or a selection picks others;
-/// [`Error::NotInStore`]; [`Error::Format`], [`Error::Io`]; those of [`Prunable::apply`]. Model and
-/// store are then as they were, to the bit.
+/// [`FileError::Model`](crate::error::FileError::Model) when the model is neither dense nor as
+/// narrow as the file's network, with the first difference from each;
+/// [`FileError::Checkpoint`](crate::error::FileError::Checkpoint) with every tensor that is
+/// missing, surplus or of another shape or name;
+/// [`FileError::Positions`](crate::error::FileError::Positions) when a shuffle or a selection has
+/// other positions; [`PlanError::NotInStore`](crate::error::PlanError::NotInStore);
+/// [`FileError::Format`](crate::error::FileError::Format), [`Error::Io`]; those of
+/// [`Prunable::apply`]. Model and store are then unchanged, to the bit.
 pub fn load<M: Prunable + ?Sized>(
     path: impl AsRef<Path>,
     vs: &mut VarStore,
@@ -125,38 +131,41 @@ pub fn load<M: Prunable + ?Sized>(
     File::open(path)?.load(vs, model)
 }
 
-/// Writes all variables of `vs`, and nothing about the network: of a dense one, or of one whose
-/// `forward` no derive knows.
+/// Writes all variables of `vs` without a plan: for a dense network, or one that does not implement
+/// [`Prunable`](trait@Prunable).
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Format`] for a kind of tensor that is no float, [`Error::Torch`]. What
-/// `path` held is then still there.
+/// [`Error::Io`], [`FileError::Format`](crate::error::FileError::Format) for a variable that is not
+/// of a float kind, [`Error::Torch`]. A file at `path` is then unchanged.
 pub fn save_weights(path: impl AsRef<Path>, vs: &VarStore) -> Result<()> {
     Writer::new(vs).write(path)
 }
 
-/// Reads all variables of `vs` from a file with exactly these names and shapes: of
-/// [`save_weights`], of [`save`] where the network is as narrow already, or of PyTorch. Values are
-/// converted to the store's float kind and device.
+/// Reads all variables of `vs` from a file with exactly these names and shapes: from
+/// [`save_weights`], from [`save`] if the network already has the widths of the file, or from
+/// PyTorch. Values are converted to the store's float kind and device.
 ///
-/// PyTorch's `num_batches_tracked` may be there and is not read.
+/// PyTorch's `num_batches_tracked` is ignored.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] with every tensor that is missing, surplus or of another shape;
-/// [`Error::Format`], [`Error::Io`], [`Error::Torch`]. The store is then as it was, to the bit.
+/// [`FileError::Checkpoint`](crate::error::FileError::Checkpoint) with every tensor that is
+/// missing, surplus or of another shape; [`FileError::Format`](crate::error::FileError::Format),
+/// [`Error::Io`], [`Error::Torch`]. The store is then unchanged, to the bit.
 pub fn load_weights(path: impl AsRef<Path>, vs: &mut VarStore) -> Result<()> {
     File::open(path)?.load_weights(vs)
 }
 
-/// Gives all variables of `vs` the values of tensors with exactly these names and shapes, by the
-/// checks of [`load_weights`] and in one step as it does: for files that are none of safetensors.
-/// Values are converted to the store's float kind and device, and copied.
+/// Gives all variables of `vs` the values of tensors with exactly these names and shapes: for files
+/// in another format than safetensors. Like [`load_weights`], it checks all tensors first, and
+/// changes all variables or none. Values are copied and converted to the store's float kind and
+/// device.
 ///
-/// PyTorch's `num_batches_tracked` may be there and is not read. `file` is what errors name.
+/// PyTorch's `num_batches_tracked` is ignored. Errors name `file`.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] with every tensor that is missing, surplus, of another shape or no float;
-/// [`Error::Torch`]. The store is then as it was, to the bit.
+/// [`FileError::Checkpoint`](crate::error::FileError::Checkpoint) with every tensor that is
+/// missing, surplus, of another shape or not of a float kind; [`Error::Torch`]. The store is then
+/// unchanged, to the bit.
 pub fn load_tensors(
     tensors: &BTreeMap<String, Tensor>,
     file: impl AsRef<Path>,
@@ -165,38 +174,40 @@ pub fn load_tensors(
     values::assign(file.as_ref(), Source::Memory(tensors), &BTreeSet::new(), vs)
 }
 
-/// The cfg of a file that [`save`] wrote, to build a network from that is made from widths; then
-/// [`load`].
+/// The cfg of a file that [`save`] wrote: build a network from its widths, then [`load`].
 ///
 /// # Errors
-/// [`Error::Format`] when the file has none, [`Error::Cfg`], [`Error::Io`].
+/// [`FileError::Format`](crate::error::FileError::Format) when the file has no cfg,
+/// [`ArgumentError::Cfg`](crate::error::ArgumentError::Cfg), [`Error::Io`].
 pub fn cfg(path: impl AsRef<Path>) -> Result<Cfg> {
     File::open(path)?.cfg()
 }
 
-/// The plan of a file that [`save`] wrote: which of the original's channels are left, and under
-/// which names.
+/// The plan of a file that [`save`] wrote: which channels of the original network stayed, and the
+/// names of the variables.
 ///
 /// # Errors
-/// [`Error::Format`] when the file has none, or one that cannot be; [`Error::Io`].
+/// [`FileError::Format`](crate::error::FileError::Format) when the file has no plan, or an invalid
+/// one; [`Error::Io`].
 pub fn plan(path: impl AsRef<Path>) -> Result<Plan> {
     File::open(path)?.plan()
 }
 
-/// An entry of a file's metadata, of [`Writer::metadata`] or of another program; `None` when there
-/// is no such.
+/// An entry of a file's metadata, written by [`Writer::metadata`] or by another program; `None`
+/// when there is no such entry.
 ///
 /// # Errors
-/// [`Error::Format`], [`Error::Io`].
+/// [`FileError::Format`](crate::error::FileError::Format), [`Error::Io`].
 pub fn metadata(path: impl AsRef<Path>, key: &str) -> Result<Option<String>> {
     Ok(File::open(path)?.metadata(key).map(str::to_owned))
 }
 
-/// All tensors of a safetensors file by name, as they are: variables, and those of
-/// [`Writer::tensors`]. On the CPU.
+/// All tensors of a safetensors file by name, unconverted and on the CPU: variables, and those of
+/// [`Writer::tensors`].
 ///
 /// # Errors
-/// [`Error::Format`] also for a type that libtorch has not, [`Error::Io`], [`Error::Torch`].
+/// [`FileError::Format`](crate::error::FileError::Format), also for a type that libtorch does not
+/// have; [`Error::Io`], [`Error::Torch`].
 pub fn tensors(path: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor>> {
     File::open(path)?.tensors()
 }
@@ -207,5 +218,10 @@ fn sorted_variables(vs: &VarStore) -> BTreeMap<String, Tensor> {
 
 fn format_error(path: &Path) -> impl FnOnce(SafeTensorError) -> Error {
     let file = path.to_owned();
-    move |error| Error::Format { file, reason: format!("no sound safetensors file ({error})") }
+    move |error| {
+        Error::File(FileError::Format {
+            file,
+            reason: format!("no sound safetensors file ({error})"),
+        })
+    }
 }

@@ -1,4 +1,4 @@
-//! Tensors as a file has them, and as a store has them.
+//! Compares and converts between tensors of a file and variables of a store.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,27 +10,27 @@ use super::{BATCH_COUNT, File};
 /// A variable of a store.
 pub(super) struct Variable {
     pub(super) tensor: Tensor,
-    /// Its shape when the file's values are in it.
+    /// The variable's shape after loading.
     pub(super) shape: Vec<i64>,
 }
 
-/// Where values come from.
+/// Where loaded values come from.
 #[derive(Clone, Copy)]
 pub(super) enum Source<'s> {
     File(&'s File),
-    /// Tensors that are in memory already, of whatever file they were read from.
+    /// Tensors in memory, read from any kind of file.
     Memory(&'s BTreeMap<String, Tensor>),
 }
 
-/// What a source says of a tensor before its values are read.
+/// Shape and type of a source's tensor, known before its values are read.
 struct Found {
     shape: Vec<i64>,
-    /// The name of its type, where that is none of a float.
+    /// The name of its type, if that is not a float type.
     no_float: Option<String>,
 }
 
 impl Source<'_> {
-    /// Ascending.
+    /// Names of the tensors, sorted.
     fn names(&self) -> Vec<String> {
         match self {
             Source::File(file) => file.names(),
@@ -62,8 +62,8 @@ impl Source<'_> {
         }
     }
 
-    /// The values in the kind and on the device of the variable, in memory of their own; `None`
-    /// when there are none of this name.
+    /// A copy of the values, in the kind and on the device of `variable`; `None` when the source
+    /// has no tensor of this name.
     pub(super) fn value(&self, name: &str, variable: &Tensor) -> Option<Result<Tensor, TchError>> {
         match self {
             Source::File(file) => Some(value(&file.view(name)?, variable)),
@@ -72,9 +72,9 @@ impl Source<'_> {
     }
 }
 
-/// Every tensor that keeps the source from fitting, by name.
+/// Every difference between the source and the variables, as a text that names the tensor.
 ///
-/// `beside` are the names of the source's tensors that are no variables.
+/// `beside` has the names of the source's tensors that are not variables.
 pub(super) fn differences(
     source: Source,
     beside: &BTreeSet<String>,
@@ -123,7 +123,7 @@ fn size(value: &TensorView) -> Vec<i64> {
     value.shape().iter().map(|&size| size as i64).collect()
 }
 
-/// The types that both safetensors and libtorch have, the floats first.
+/// The types that both safetensors and libtorch have; the first [`FLOATS`] are floats.
 const TYPES: [(Dtype, Kind); 10] = [
     (Dtype::F16, Kind::Half),
     (Dtype::BF16, Kind::BFloat16),
@@ -138,12 +138,12 @@ const TYPES: [(Dtype, Kind); 10] = [
 ];
 const FLOATS: usize = 4;
 
-/// What a variable may be read from.
+/// The kind of a file type that a variable may be read from.
 fn float_kind(dtype: Dtype) -> Option<Kind> {
     TYPES[..FLOATS].iter().find(|(known, _)| *known == dtype).map(|(_, kind)| *kind)
 }
 
-/// What a variable may be written as.
+/// The file type of a kind that a variable may be written as.
 pub(super) fn float_dtype(kind: Kind) -> Option<Dtype> {
     dtype(kind).filter(|&dtype| float_kind(dtype).is_some())
 }
@@ -152,14 +152,14 @@ pub(super) fn dtype(kind: Kind) -> Option<Dtype> {
     TYPES.iter().find(|(_, known)| *known == kind).map(|(dtype, _)| *dtype)
 }
 
-/// A tensor as the file has it.
+/// A tensor of the file, unconverted; `None` for a type that libtorch does not have.
 pub(super) fn plain(value: &TensorView) -> Option<Result<Tensor, TchError>> {
     let (_, kind) = TYPES.iter().find(|(dtype, _)| *dtype == value.dtype())?;
     Some(Tensor::f_from_data_size(value.data(), &size(value), *kind))
 }
 
 fn value(value: &TensorView, variable: &Tensor) -> Result<Tensor, TchError> {
-    // `differences` has found a kind.
+    // `differences` has refused all other types.
     let kind = float_kind(value.dtype()).unwrap_or(Kind::Float);
     Tensor::f_from_data_size(value.data(), &size(value), kind)?
         .f_to_kind(variable.f_kind()?)?
@@ -172,7 +172,7 @@ fn copied(tensor: &Tensor, variable: &Tensor) -> Result<Tensor, TchError> {
     Ok(copy)
 }
 
-/// A tensor's values in row-major order, whatever its strides.
+/// A tensor's values as bytes in row-major order, whatever its strides.
 pub(super) fn bytes(tensor: &Tensor) -> Result<Vec<u8>, TchError> {
     let mut bytes = vec![0; tensor.numel() * tensor.f_kind()?.elt_size_in_bytes()];
     tensor

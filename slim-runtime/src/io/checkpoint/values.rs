@@ -1,4 +1,4 @@
-//! What the variables of a store are to hold.
+//! The values that loading gives the variables of a store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,12 +9,13 @@ use tch::nn::VarStore;
 use super::sorted_variables;
 use super::tensors::{self, Source, Variable};
 use crate::analysis::Graph;
+use crate::error::FileError;
 use crate::graph::memory;
 use crate::plan::{Plan, Variables};
 use crate::surgery::{self, Value};
 use crate::{Error, Result};
 
-/// Gives the variables, whose shapes stay, the values of a source.
+/// Gives the variables the values of a source. Shapes stay.
 pub(super) fn assign(
     path: &Path,
     source: Source,
@@ -27,8 +28,8 @@ pub(super) fn assign(
     surgery::replace(of(path, source, beside, &variables, Vec::new())?)
 }
 
-/// The variables of a store, with their shapes once `plan` is carried out. One that no layer binds
-/// keeps its own.
+/// The variables of a store, with their shapes after `plan` is applied. A variable that no layer
+/// binds keeps its shape.
 pub(super) fn after(vs: &VarStore, graph: &Graph, plan: &Plan) -> BTreeMap<String, Variable> {
     let layers = graph.layers.iter().zip(&plan.layers);
     let shapes = layers.flat_map(|(node, layer)| {
@@ -45,11 +46,11 @@ pub(super) fn after(vs: &VarStore, graph: &Graph, plan: &Plan) -> BTreeMap<Strin
     vs.variables().into_iter().map(variable).collect()
 }
 
-/// Tensors that the store has under another name than the file, which might be that of another
-/// layer with the same shapes.
+/// Errors for tensors whose name in the store is not that in the file, since that name might belong
+/// to another layer with the same shapes.
 ///
 /// # Errors
-/// [`Error::NotInStore`].
+/// [`PlanError::NotInStore`](crate::error::PlanError::NotInStore).
 pub(super) fn misnamed(graph: &Graph, plan: &Plan, variables: &Variables) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     for (node, layer) in graph.layers.iter().zip(&plan.layers) {
@@ -66,10 +67,11 @@ pub(super) fn misnamed(graph: &Graph, plan: &Plan, variables: &Variables) -> Res
     Ok(problems)
 }
 
-/// What each variable is to hold, by the source; `problems` are those that are known already.
+/// The new value of each variable, from the source. `problems` are errors found before.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] when there are any; [`Error::Torch`].
+/// [`FileError::Checkpoint`](crate::error::FileError::Checkpoint) when there is any problem;
+/// [`Error::Torch`].
 pub(super) fn of(
     path: &Path,
     source: Source,
@@ -79,13 +81,17 @@ pub(super) fn of(
 ) -> Result<Vec<Value>> {
     problems.extend(tensors::differences(source, beside, variables));
     if !problems.is_empty() {
-        return Err(Error::Checkpoint { file: path.to_owned(), problems });
+        return Err(Error::File(FileError::Checkpoint { file: path.to_owned(), problems }));
     }
     let _no_grad = tch::no_grad_guard();
     let value = |(name, variable): (&String, &Variable)| {
-        // None is missing by now.
-        let missing =
-            || Error::Checkpoint { file: path.to_owned(), problems: vec![tensors::missing(name)] };
+        // `differences` has reported missing tensors already.
+        let missing = || {
+            Error::File(FileError::Checkpoint {
+                file: path.to_owned(),
+                problems: vec![tensors::missing(name)],
+            })
+        };
         let value = source
             .value(name, &variable.tensor)
             .ok_or_else(missing)?

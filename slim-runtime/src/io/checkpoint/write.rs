@@ -1,4 +1,4 @@
-//! The safetensors format, written one tensor at a time, so that no more than one is in memory
+//! Writes the safetensors format one tensor at a time, so that at most one tensor is in memory
 //! twice.
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,15 +11,16 @@ use tch::nn::VarStore;
 
 use super::tensors::{bytes, dtype, float_dtype};
 use super::{format_error, metadata, sorted_variables};
+use crate::error::FileError;
 use crate::io::atomic;
 use crate::plan::Slimmed;
 use crate::{Error, Result};
 
-/// The name under which a file has its metadata, among those of its tensors.
+/// Key of the metadata in the header, where the other keys are names of tensors.
 const METADATA: &str = "__metadata__";
 
-/// Writes a file with what [`save`](super::save) and [`save_weights`](super::save_weights) write,
-/// and with more: tensors that are no variables, and metadata of your own.
+/// Writes what [`save`](super::save) and [`save_weights`](super::save_weights) write, plus tensors
+/// that are not variables and your own metadata.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -37,8 +38,8 @@ const METADATA: &str = "__metadata__";
 /// # Ok::<(), slim_runtime::Error>(())
 /// ```
 ///
-/// The file names its tensors that are no variables, so [`load`](super::load) and
-/// [`load_weights`](super::load_weights) know that they belong to something else.
+/// The file lists the tensors that are not variables, so [`load`](super::load) and
+/// [`load_weights`](super::load_weights) ignore them.
 #[derive(Debug)]
 #[must_use = "nothing is written before `write`"]
 pub struct Writer<'w> {
@@ -49,18 +50,18 @@ pub struct Writer<'w> {
 }
 
 impl<'w> Writer<'w> {
-    /// All variables of a store.
+    /// A writer of all variables of a store.
     pub fn new(vs: &'w VarStore) -> Self {
         Self { vs, slimmed: None, beside: BTreeMap::new(), entries: BTreeMap::new() }
     }
 
-    /// What was done to the network, as [`save`](super::save) writes it: cfg, plan, names.
+    /// Adds cfg and plan of a slimmed network, as [`save`](super::save) writes them.
     pub fn slimmed(mut self, slimmed: &'w Slimmed) -> Self {
         self.slimmed = Some(slimmed);
         self
     }
 
-    /// Tensors that are no variables, of any kind that safetensors has.
+    /// Adds tensors that are not variables, of any kind that safetensors supports.
     pub fn tensors<N: Into<String>>(
         mut self,
         tensors: impl IntoIterator<Item = (N, Tensor)>,
@@ -69,17 +70,18 @@ impl<'w> Writer<'w> {
         self
     }
 
-    /// An entry of the metadata, which [`metadata`](super::metadata()) reads.
+    /// Adds an entry of the metadata, which [`metadata`](super::metadata()) reads.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.entries.insert(key.into(), value.into());
         self
     }
 
-    /// Writes the file, whole or not at all.
+    /// Writes the file, completely or not at all.
     ///
     /// # Errors
-    /// Those of [`save`](super::save); [`Error::Format`] for a name that a variable or the format
-    /// itself has, and for a key that this crate uses itself. What `path` held is then still there.
+    /// Those of [`save`](super::save); [`FileError::Format`](crate::error::FileError::Format) for a
+    /// tensor name that a variable or the format itself uses, and for a metadata key that this
+    /// crate uses. A file at `path` is then unchanged.
     pub fn write(self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let plan =
@@ -89,21 +91,21 @@ impl<'w> Writer<'w> {
             self.beside.keys(),
             self.entries,
         )
-        .map_err(|reason| Error::Format { file: path.to_owned(), reason })?;
+        .map_err(|reason| Error::File(FileError::Format { file: path.to_owned(), reason }))?;
         let mut tensors = sorted_variables(self.vs);
         for (name, tensor) in &tensors {
             let kind = tensor.f_kind().map_err(Error::torch(name))?;
             if float_dtype(kind).is_none() {
                 let reason = format!("`{name}` is of kind {kind:?}; variables must be floats");
-                return Err(Error::Format { file: path.to_owned(), reason });
+                return Err(Error::File(FileError::Format { file: path.to_owned(), reason }));
             }
         }
         for (name, tensor) in self.beside {
             if tensors.contains_key(&name) {
-                return Err(Error::Format {
+                return Err(Error::File(FileError::Format {
                     file: path.to_owned(),
                     reason: format!("`{name}` is a variable of the store already"),
-                });
+                }));
             }
             tensors.insert(name, tensor);
         }
@@ -138,24 +140,25 @@ fn write(
     }
 }
 
-/// Wide elements first, as the format asks for, so that each tensor is aligned; then by name.
+/// Sorts tensors by element width, widest first, as the format requires for alignment; then by
+/// name.
 fn in_order(
     path: &Path,
     tensors: BTreeMap<String, Tensor>,
 ) -> Result<Vec<(String, Tensor, safetensors::Dtype)>> {
     let typed = tensors.into_iter().map(|(name, tensor)| {
         if name == METADATA {
-            return Err(Error::Format {
+            return Err(Error::File(FileError::Format {
                 file: path.to_owned(),
                 reason: format!("`{METADATA}` is no name for a tensor; choose another"),
-            });
+            }));
         }
         let kind = tensor.f_kind().map_err(Error::torch(&name))?;
         let Some(dtype) = dtype(kind) else {
-            return Err(Error::Format {
+            return Err(Error::File(FileError::Format {
                 file: path.to_owned(),
                 reason: format!("`{name}` is of kind {kind:?}, which safetensors has not"),
-            });
+            }));
         };
         Ok((name, tensor, dtype))
     });
@@ -164,7 +167,7 @@ fn in_order(
     Ok(tensors)
 }
 
-/// Padded to whole words of 8 bytes.
+/// The header, padded with spaces to a multiple of 8 bytes.
 fn header(
     path: &Path,
     tensors: &[(String, Tensor, safetensors::Dtype)],
@@ -179,7 +182,7 @@ fn header(
     });
     let infos = infos.collect();
     let metadata = Metadata::new(Some(metadata), infos).map_err(format_error(path))?;
-    // By way of a `Value`, which sorts the keys: the same network gives the same bytes.
+    // A `Value` sorts the keys, so the same network gives the same bytes.
     let sorted = serde_json::to_value(&metadata).and_then(|header| serde_json::to_vec(&header));
     let mut header = sorted.map_err(|error| format_error(path)(error.into()))?;
     header.resize(header.len().next_multiple_of(8), b' ');

@@ -1,15 +1,16 @@
-//! Batch norms: everything `[channels]`.
+//! `Prunable` for tch's batch norms. All tensors have the shape `[channels]`.
 
 use tch::Tensor;
 use tch::nn::BatchNorm;
 
 use super::conv::printed;
+use crate::error::WiringError;
 use crate::graph::{LayerMut, NormMut};
 use crate::{Error, Flow, LayerKind, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
 impl Prunable for BatchNorm {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-        // tch keeps it private, but prints it.
+        // tch keeps the momentum private, but prints it.
         let momentum = printed(self, "momentum").parse().ok();
         trace_batch_norm(
             cx,
@@ -33,13 +34,15 @@ impl Prunable for BatchNorm {
                 statistics,
                 affine: [&mut self.ws, &mut self.bs],
                 eps,
+                momentum: None,
                 folded: None,
             }))
         })
     }
 }
 
-/// With γ and β it scores its channels and gates them; without, nothing takes its output to zero.
+/// Traces a batch norm. With γ its channels are scored and gated; without γ they are ungated, since
+/// no parameter can set the output to zero.
 pub(crate) fn trace_batch_norm(
     cx: &mut Tracer,
     input: &Flow,
@@ -56,12 +59,12 @@ pub(crate) fn trace_batch_norm(
     ];
     for (name, tensor) in named {
         if let Some(shape) = tensor.map(Tensor::size).filter(|shape| *shape != [width]) {
-            return Err(Error::Shape {
+            return Err(Error::Wiring(WiringError::Shape {
                 path: cx.path(),
                 tensor: name.to_owned(),
                 shape,
                 rule: format!("is not [{width}], one value per channel"),
-            });
+            }));
         }
     }
     let mut layer = cx.layer(LayerKind::BatchNorm);

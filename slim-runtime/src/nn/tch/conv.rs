@@ -1,17 +1,18 @@
-//! Convolutions: weight `[out, in / groups, …]`, bias `[out]`.
+//! `Prunable` for tch's convolutions: weight `[out, in / groups, …]`, bias `[out]`.
 
 use std::fmt::Debug;
 
 use tch::Tensor;
 use tch::nn::Conv;
 
+use crate::error::WiringError;
 use crate::graph::shape::slid;
-use crate::graph::{BiasExactness, LayerMut, Maker, WeightsMut};
+use crate::graph::{BiasExactness, Maker};
 use crate::{
     Error, Flow, LayerKind, LayerTracer, LayerVisitor, PartVisitor, Prunable, Result, Tracer,
 };
 
-/// How a kernel moves over an image: for each side.
+/// How a kernel moves over an image: one value for each dimension of the kernel.
 pub(crate) struct Sliding {
     pub(crate) stride: Vec<i64>,
     pub(crate) padding: Vec<i64>,
@@ -19,8 +20,8 @@ pub(crate) struct Sliding {
 }
 
 impl Sliding {
-    /// The layer's output has as many positions as the kernel can be put in; `None` in place of the
-    /// way it moves leaves them as they are.
+    /// Sets the sizes of the layer's output: the number of kernel placements in each dimension. If
+    /// `sliding` returns `None`, the input's sizes stay.
     pub(crate) fn resize(
         layer: &mut LayerTracer,
         weight: &Tensor,
@@ -44,21 +45,21 @@ impl Sliding {
     }
 }
 
-/// What becomes of a convolution's groups.
+/// How a convolution's groups shrink.
 #[derive(Clone, Copy)]
 pub(crate) enum Groups {
-    /// Their number stays what it is: all lose the same number of channels, and at least so many
-    /// inputs of each stay.
+    /// The number of groups stays: all groups lose the same number of channels, and each keeps at
+    /// least `least` inputs.
     Equal { groups: i64, least: usize },
-    /// Whole groups go; each has this many output channels.
+    /// Whole groups are removed; each has `per_group` output channels.
     Whole { per_group: i64 },
 }
 
-/// The number of groups of a tch layer, which keeps it private but prints it. A wrong number would
-/// prune the wrong channels without a word, so what is printed is read.
+/// The number of groups of a tch layer, read from its `Debug` output, since tch keeps the number
+/// private. A wrong number would silently remove the wrong channels.
 ///
 /// # Errors
-/// [`Error::Layer`] when it is not printed.
+/// [`WiringError::Layer`](crate::error::WiringError::Layer) when the number is not printed.
 pub(crate) fn tch_groups(cx: &Tracer, layer: &impl Debug) -> Result<i64> {
     printed(layer, "groups").parse().map_err(|_| {
         cx.layer_error(
@@ -67,8 +68,8 @@ pub(crate) fn tch_groups(cx: &Tracer, layer: &impl Debug) -> Result<i64> {
     })
 }
 
-/// The value of a field that a layer prints, `2` or `1, 1` of `[1, 1]`; empty when it is not
-/// printed.
+/// The value of a field in a layer's `Debug` output: `2`, or `1, 1` for `[1, 1]`. Empty when the
+/// field is not printed.
 pub(super) fn printed(layer: &impl Debug, field: &str) -> String {
     let printed = format!("{layer:?}");
     let Some((_, value)) = printed.split_once(&format!(" {field}: ")) else { return String::new() };
@@ -78,14 +79,15 @@ pub(super) fn printed(layer: &impl Debug, field: &str) -> String {
     list.split(end).next().unwrap_or_default().to_owned()
 }
 
-/// Numbers that a layer prints, one for each dimension of its kernel.
+/// The numbers of a list in a layer's `Debug` output, one for each dimension of its kernel.
 pub(super) fn printed_list(layer: &impl Debug, field: &str) -> Option<Vec<i64>> {
     printed(layer, field).split(", ").map(|number| number.parse().ok()).collect()
 }
 
 impl BiasExactness {
-    /// Of a convolution: what is added around an image is not what is in it, unless it is made of
-    /// that.
+    /// Where a convolution maps a constant image to a constant. Zero padding differs from the
+    /// constant, so the border is not exact; reflected, replicated or circular padding repeats the
+    /// constant.
     pub(crate) fn of_conv(padding: Option<&[i64]>, zeros: bool) -> Self {
         let unpadded = padding.is_some_and(|padding| padding.iter().all(|&side| side == 0));
         if unpadded || !zeros { BiasExactness::Everywhere } else { BiasExactness::Interior }
@@ -96,9 +98,9 @@ impl<ND: Debug> Prunable for Conv<ND> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         let groups = tch_groups(cx, self)?;
         if groups > 1 && self.ws.size().get(1) == Some(&1) {
-            return Err(Error::PrivateGroups { path: cx.path() });
+            return Err(Error::Wiring(WiringError::PrivateGroups { path: cx.path() }));
         }
-        // With one channel left in each group it would look depthwise the next time.
+        // With one channel left per group, a later trace would take the layer for a depthwise one.
         let least = if groups > 1 { 2 } else { 1 };
         let zeros = printed(self, "padding_mode") == "Zeros";
         let reach = BiasExactness::of_conv(printed_list(self, "padding").as_deref(), zeros);
@@ -118,14 +120,7 @@ impl<ND: Debug> Prunable for Conv<ND> {
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
-        visit.layer(|| {
-            Some(LayerMut::Weights(WeightsMut {
-                weight: &mut self.ws,
-                bias: &mut self.bs,
-                transposed: None,
-                packed: None,
-            }))
-        })
+        visit.weights(&mut self.ws, &mut self.bs, None)
     }
 }
 
@@ -140,7 +135,12 @@ pub(crate) fn trace_conv(
     let shape = weight.size();
     let [outputs, group_inputs, ..] = shape[..] else {
         let rule = "has fewer than the two dimensions [out, in, …]".to_owned();
-        return Err(Error::Shape { path: cx.path(), tensor: "weight".to_owned(), shape, rule });
+        return Err(Error::Wiring(WiringError::Shape {
+            path: cx.path(),
+            tensor: "weight".to_owned(),
+            shape,
+            rule,
+        }));
     };
     let (groups, least) = match groups {
         Groups::Whole { per_group } => {
@@ -162,8 +162,8 @@ pub(crate) fn trace_conv(
     layer.pass(written)
 }
 
-/// Channels pass through their group, and what arrives as zero leaves as zero unless a bias is
-/// added. Only the drop-in has such groups.
+/// Traces a convolution that loses whole groups. An output channel is zero where all inputs of its
+/// group are, unless a bias is added. Only the drop-in layer has such groups.
 fn trace_whole(
     cx: &mut Tracer,
     input: &Flow,

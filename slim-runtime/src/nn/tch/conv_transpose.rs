@@ -1,9 +1,10 @@
-//! Transposed convolutions: weight `[in, out / groups, …]`, bias `[out]`.
+//! `Prunable` for tch's transposed convolutions: weight `[in, out / groups, …]`, bias `[out]`.
 
 use tch::Tensor;
 use tch::nn::{ConvTranspose1D, ConvTranspose2D, ConvTranspose3D};
 
 use super::conv::{Groups, Sliding, printed, printed_list, tch_groups};
+use crate::error::WiringError;
 use crate::graph::{BiasExactness, LayerMut, Maker, WeightsMut};
 use crate::{
     Error, Flow, LayerKind, LayerTracer, LayerVisitor, PartVisitor, Prunable, Result, Tracer,
@@ -14,9 +15,9 @@ macro_rules! tch_layers {
         $(impl Prunable for $layer {
             fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
                 let groups = tch_groups(cx, self)?;
-                // One input channel in each.
+                // One input channel per group: a depthwise layer.
                 if groups > 1 && self.ws.size().first() == Some(&groups) {
-                    return Err(Error::PrivateGroups { path: cx.path() });
+                    return Err(Error::Wiring(WiringError::PrivateGroups { path: cx.path() }));
                 }
                 let least = if groups > 1 { 2 } else { 1 };
                 let groups = Groups::Equal { groups, least };
@@ -60,8 +61,9 @@ macro_rules! tch_layers {
 tch_layers!(ConvTranspose1D, ConvTranspose2D, ConvTranspose3D);
 
 impl BiasExactness {
-    /// Of a transposed convolution: with a stride of 1 it is a convolution that is padded by what
-    /// `padding` leaves of the kernel.
+    /// Where a transposed convolution maps a constant image to a constant. With a stride of 1 it is
+    /// a convolution with zero padding of `dilation · (kernel − 1) − padding`; with another stride,
+    /// neighbouring output positions sum different kernel values.
     pub(crate) fn of_conv_transpose(
         weight: &Tensor,
         stride: &[i64],
@@ -92,7 +94,12 @@ pub(crate) fn trace_conv_transpose(
     let shape = weight.size();
     let [inputs, group_outputs, ..] = shape[..] else {
         let rule = "has fewer than the two dimensions [in, out / groups, …]".to_owned();
-        return Err(Error::Shape { path: cx.path(), tensor: "weight".to_owned(), shape, rule });
+        return Err(Error::Wiring(WiringError::Shape {
+            path: cx.path(),
+            tensor: "weight".to_owned(),
+            shape,
+            rule,
+        }));
     };
     let (groups, least) = match groups {
         Groups::Whole { per_group } => {
@@ -116,7 +123,8 @@ pub(crate) fn trace_conv_transpose(
     layer.pass(written)
 }
 
-/// Each input channel makes `per_group` outputs of its own. Only the drop-in has such groups.
+/// Traces a depthwise transposed convolution: each input channel makes `per_group` output channels.
+/// Only the drop-in layer has such groups.
 fn trace_depthwise(
     cx: &mut Tracer,
     input: &Flow,
@@ -135,8 +143,8 @@ fn trace_depthwise(
     layer.pass_whole(written, bias.is_some())
 }
 
-/// The output has as many positions as the kernel covers; `None` in place of the way it moves
-/// leaves them as they are. Beside it stands the output padding.
+/// Sets the sizes of the layer's output: the positions that the moving kernel covers. `sliding`
+/// also returns the output padding; if it returns `None`, the input's sizes stay.
 fn resize(
     layer: &mut LayerTracer,
     weight: &Tensor,

@@ -1,14 +1,20 @@
 use tch::nn::Embedding;
 
+use crate::error::WiringError;
 use crate::{Error, Flow, LayerKind, Prunable, Result, Tracer};
 
-/// Weight `[entries, out]`. New channels; its input is indices, which are no channels.
+/// Weight `[entries, out]`. The layer makes new channels; its input is indices and has no channels.
 impl Prunable for Embedding {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         let shape = self.ws.size();
         let [_, width] = shape[..] else {
             let rule = "has not the two dimensions [entries, out]".to_owned();
-            return Err(Error::Shape { path: cx.path(), tensor: "weight".to_owned(), shape, rule });
+            return Err(Error::Wiring(WiringError::Shape {
+                path: cx.path(),
+                tensor: "weight".to_owned(),
+                shape,
+                rule,
+            }));
         };
         let mut layer = cx.layer(LayerKind::Embedding);
         layer.looks_up(&input);

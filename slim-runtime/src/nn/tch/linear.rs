@@ -1,8 +1,9 @@
 use tch::Tensor;
 use tch::nn::Linear;
 
+use crate::error::WiringError;
 use crate::graph::shape::holds_channels;
-use crate::graph::{BiasExactness, LayerMut, Maker, WeightsMut};
+use crate::graph::{BiasExactness, Maker};
 use crate::{Error, Flow, LayerKind, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
 impl Prunable for Linear {
@@ -16,19 +17,12 @@ impl Prunable for Linear {
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
-        visit.layer(|| {
-            Some(LayerMut::Weights(WeightsMut {
-                weight: &mut self.ws,
-                bias: &mut self.bs,
-                transposed: None,
-                packed: None,
-            }))
-        })
+        visit.weights(&mut self.ws, &mut self.bs, None)
     }
 }
 
-/// Weight `[out, in]`, bias `[out]`. Behind a flatten, each channel is `in / channels` columns in a
-/// row.
+/// Traces a linear layer: weight `[out, in]`, bias `[out]`. Behind a flatten, each channel is
+/// `in / channels` consecutive columns.
 pub(crate) fn trace_linear(
     cx: &mut Tracer,
     input: &Flow,
@@ -39,7 +33,12 @@ pub(crate) fn trace_linear(
     let shape = weight.size();
     let [out_features, in_features] = shape[..] else {
         let rule = "has not the two dimensions [out, in]".to_owned();
-        return Err(Error::Shape { path: cx.path(), tensor: "weight".to_owned(), shape, rule });
+        return Err(Error::Wiring(WiringError::Shape {
+            path: cx.path(),
+            tensor: "weight".to_owned(),
+            shape,
+            rule,
+        }));
     };
     if mixes_positions(input) {
         return trace_over_positions(cx, input, (weight, bias), maker);
@@ -55,7 +54,7 @@ pub(crate) fn trace_linear(
     layer.pass(written)
 }
 
-/// Whether the last dimension, which a linear layer reads, holds no channels, and another one does.
+/// Whether the channels are in another dimension than the last, which a linear layer reads.
 fn mixes_positions(input: &Flow) -> bool {
     let shape = input.value().and_then(|value| value.form.shape());
     shape.is_some_and(|shape| {
@@ -63,8 +62,8 @@ fn mixes_positions(input: &Flow) -> bool {
     })
 }
 
-/// A linear layer over positions, as in MLP-Mixer: each channel by itself, so nothing of it follows
-/// the channels.
+/// Traces a linear layer over positions, as in MLP-Mixer. It treats each channel by itself, so no
+/// dimension of its tensors follows the channels.
 fn trace_over_positions(
     cx: &mut Tracer,
     input: &Flow,

@@ -1,4 +1,5 @@
-//! Norms whose statistics mix channels: removing one would change the others, so all stay.
+//! Norms whose statistics mix channels. Removing one channel would change the others, so all are
+//! kept.
 
 use tch::Tensor;
 use tch::nn::{GroupNorm, LayerNorm};
@@ -19,11 +20,13 @@ impl Prunable for GroupNorm {
     }
 }
 
-/// γ and β `[…normalized shape]`, whose first dimension is the channels', or the only one.
+/// γ and β `[…normalized shape]`, whose first or only dimension is the channels unless the norm is
+/// over positions alone.
 impl Prunable for LayerNorm {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         let width = self.normalized_shape.first().copied().unwrap_or(0);
-        // Over the positions of an image alone it says nothing of the number of channels.
+        // A norm over positions alone does not have the channels in its shape, so a known width of
+        // the input takes precedence.
         let width = cx.known_width(&input).unwrap_or(width);
         trace_mixing(cx, LayerKind::LayerNorm, &input, width, [self.ws.as_ref(), self.bs.as_ref()])
     }

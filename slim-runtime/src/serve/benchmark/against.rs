@@ -1,13 +1,13 @@
-//! One latency against another.
+//! Speedups: compares two latencies.
 
 use std::fmt;
 
 use super::Latency;
 use super::latency::time;
 
-/// What was won: made by [`Latency::against`]. Prints as `61.0 ms → 21.0 ms, 2.9 times as fast`;
-/// where the quartiles overlap, so that it may be chance, it says so, and what else was not the
-/// same.
+/// The speedup of one latency over another; made by [`Latency::against`]. Prints as
+/// `61.0 ms → 21.0 ms, 2.9 times as fast`. The text also says if the quartiles overlap, so that the
+/// speedup may be chance, and what else differed between the measurements.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Speedup<'l> {
     after: &'l Latency,
@@ -19,7 +19,7 @@ impl<'l> Speedup<'l> {
         Self { after, before }
     }
 
-    /// How many times as fast it has become: the ratio of the medians.
+    /// How many times as fast the network has become: the ratio of the medians.
     pub fn times(&self) -> f64 {
         self.before.seconds.median / self.after.seconds.median
     }
@@ -29,7 +29,7 @@ impl<'l> Speedup<'l> {
         self.before.seconds.overlap(&self.after.seconds)
     }
 
-    /// What was not the same in both measurements.
+    /// The conditions that differ between the two measurements.
     fn differences(&self) -> Vec<String> {
         let Self { after, before } = self;
         let batch = |latency: &Latency| {
@@ -67,7 +67,7 @@ impl fmt::Display for Speedup<'_> {
     }
 }
 
-/// `2.9`, `0.83`: two digits.
+/// `2.9`, `0.83`: two significant digits.
 pub(crate) fn times(ratio: f64) -> String {
     match ratio {
         ..0.995 => format!("{ratio:.2}"),

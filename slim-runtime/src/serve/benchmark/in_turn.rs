@@ -1,4 +1,4 @@
-//! Several things measured in turn.
+//! Interleaved measurement of several cases.
 
 use std::any::Any;
 use std::fmt;
@@ -13,14 +13,14 @@ use crate::Result;
 use crate::numeric::{Clock, Quartiles};
 use crate::table::table;
 
-/// What is to be measured in turn; made by [`Benchmark::in_turn`].
+/// Cases to be measured in turn; made by [`Benchmark::in_turn`].
 #[must_use = "nothing is measured before `run`"]
 pub struct Interleaved<'c> {
     benchmark: Benchmark,
     cases: Vec<(String, Pass<'c>)>,
 }
 
-/// Gives back what is to be dropped when the clock has stopped.
+/// Returns the value that is dropped after the clock has stopped.
 type Pass<'c> = Box<dyn FnMut() -> Box<dyn Any> + 'c>;
 
 impl<'c> Interleaved<'c> {
@@ -28,7 +28,7 @@ impl<'c> Interleaved<'c> {
         Self { benchmark, cases: Vec::new() }
     }
 
-    /// Another one, under this name.
+    /// Adds a case under this name.
     pub fn case<T: 'static>(
         mut self,
         name: impl Into<String>,
@@ -38,8 +38,8 @@ impl<'c> Interleaved<'c> {
         self
     }
 
-    /// Measures: in each round every case once, and in each another one first. The time of the
-    /// benchmark is that of each case.
+    /// Measures every case once per round, starting each round with another case. The time of the
+    /// benchmark applies to each case.
     ///
     /// # Errors
     /// Those of [`Benchmark::measure`].
@@ -68,25 +68,26 @@ impl<'c> Interleaved<'c> {
     }
 }
 
-/// What was measured in turn. Prints as a table, in which every case is compared with the first.
+/// The result of an interleaved measurement. Prints as a table that compares every case with the
+/// first.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Compared {
-    /// Each case by name, in the order in which they were given.
+    /// Each case by name, in the order in which they were added.
     pub cases: Vec<(String, Latency)>,
-    /// By case: the seconds of each round.
+    /// Per case: the seconds of each round.
     pub rounds: Vec<Vec<f64>>,
 }
 
 impl Compared {
-    /// The latency of a case.
+    /// The latency of a case; `None` if there is no case of this name.
     pub fn case(&self, name: &str) -> Option<&Latency> {
         self.cases.iter().find(|(case, _)| case == name).map(|(_, latency)| latency)
     }
 
-    /// How many times as fast as `other` a case is: of the ratios in each round, the median and the
-    /// quartiles. A disturbance that outlasts a round is in both of its times, so this is closer
-    /// than the ratio of two medians.
+    /// How many times as fast as `other` a case is: the median and the quartiles of the ratio in
+    /// each round. A disturbance that lasts longer than a round affects both times of the round, so
+    /// this is more accurate than the ratio of two medians.
     pub fn times_as_fast(&self, name: &str, other: &str) -> Option<Quartiles> {
         let index = |name| self.cases.iter().position(|(case, _)| case == name);
         Some(self.ratio(index(name)?, index(other)?))

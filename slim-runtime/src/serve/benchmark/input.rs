@@ -1,25 +1,29 @@
-//! Something for a network to look at.
+//! Input for measurements.
 
 use tch::{Device, Kind, Tensor};
 
+use crate::error::CheckError;
 use crate::{Error, Result};
 
-/// Numbers in [-1, 1), the same every time. libtorch's own generators are what training draws from,
-/// so they are left alone.
+/// Numbers in [-1, 1), the same every time. libtorch's own generators are left alone, because
+/// training draws from them.
 ///
 /// # Errors
-/// [`Error::Benchmark`] for a shape that is none, [`Error::Torch`].
+/// [`CheckError::Benchmark`](crate::error::CheckError::Benchmark) for an invalid shape;
+/// [`Error::Torch`].
 pub(crate) fn uniform(shape: &[i64], device: Device, kind: Kind) -> Result<Tensor> {
     let count = shape.iter().try_fold(1_usize, |count, &side| {
         usize::try_from(side).ok().filter(|&side| side > 0)?.checked_mul(count)
     });
     let count = count.filter(|_| !shape.is_empty()).ok_or_else(|| {
         let reason = format!("an input cannot have the shape {shape:?}; give the batch first and at least 1 of each, as [1, 3, 224, 224]");
-        Error::Benchmark { reason }
+        Error::Check(CheckError::Benchmark { reason })
     })?;
     let mut numbers: Vec<f32> = Vec::new();
-    numbers.try_reserve_exact(count).map_err(|_| Error::Benchmark {
-        reason: format!("there is no memory for an input of shape {shape:?}"),
+    numbers.try_reserve_exact(count).map_err(|_| {
+        Error::Check(CheckError::Benchmark {
+            reason: format!("there is no memory for an input of shape {shape:?}"),
+        })
     })?;
     let mut generator = fastrand::Rng::with_seed(0);
     numbers.extend(std::iter::repeat_with(|| 2. * generator.f32() - 1.).take(count));

@@ -1,4 +1,4 @@
-//! What a measurement says.
+//! Latencies: the result of a measurement.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,31 +9,31 @@ use tch::Device;
 use super::Speedup;
 use crate::numeric::Quartiles;
 
-/// How long a forward pass takes. Prints as
+/// The latency of a forward pass. Prints as
 /// `61.0 ms (59.8–63.1), 41 runs, batch 1, cpu, 2 threads`: the median, the quartiles around it,
-/// and what was measured where.
+/// and the conditions of the measurement.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Latency {
-    /// Of one run, in seconds.
+    /// Time of one run, in seconds.
     pub seconds: Quartiles,
-    /// How many were measured.
+    /// Number of measured runs.
     pub runs: usize,
-    /// How many samples a run takes at once, where that is known.
+    /// Number of samples per run, if known.
     pub batch: Option<i64>,
     /// `cpu`, or `cuda:0`.
     pub device: String,
-    /// How many threads libtorch computes on.
+    /// Number of threads that libtorch computes on.
     pub threads: i32,
 }
 
 impl Latency {
-    /// The median.
+    /// The median time of one run.
     pub fn median(&self) -> Duration {
         Duration::try_from_secs_f64(self.seconds.median).unwrap_or_default()
     }
 
-    /// How much faster this is than what was before.
+    /// The speedup of this latency over the latency `before`.
     pub fn against<'l>(&'l self, before: &'l Latency) -> Speedup<'l> {
         Speedup::new(self, before)
     }
@@ -50,7 +50,7 @@ impl fmt::Display for Latency {
     }
 }
 
-/// As PyTorch writes it.
+/// The name of a device as PyTorch writes it.
 pub(crate) fn device_name(device: Device) -> String {
     match device {
         Device::Cpu => "cpu".to_owned(),
@@ -78,7 +78,7 @@ pub(crate) fn with_spread(seconds: &Quartiles) -> String {
     )
 }
 
-/// In what, and how exactly, times are written that are about as long as one of them.
+/// The unit and the number of decimals for times of about the same length.
 struct Unit {
     name: &'static str,
     per_second: f64,
@@ -92,7 +92,7 @@ impl Unit {
             ..1. => ("ms", 1e3),
             _ => ("s", 1.),
         };
-        // Three digits.
+        // Three significant digits.
         let decimals = match seconds * per_second {
             ..9.995 => 2,
             ..99.95 => 1,

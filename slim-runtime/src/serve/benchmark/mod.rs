@@ -1,4 +1,5 @@
-//! How long a forward pass takes: one call for a network, and what it is made of for anything else.
+//! Measures how long a forward pass takes: one function for a network, and its parts for anything
+//! else.
 
 mod against;
 mod in_turn;
@@ -11,6 +12,7 @@ use tch::nn::ModuleT;
 use tch::{Device, Kind};
 
 use crate::analysis;
+use crate::error::CheckError;
 use crate::numeric::compare::is_float;
 use crate::numeric::{Clock, Quartiles};
 use crate::{Error, Prunable, Result};
@@ -21,13 +23,12 @@ pub(crate) use input::uniform;
 pub use latency::Latency;
 pub(crate) use latency::{device_name, with_spread};
 
-/// Measures a forward pass on random input of this shape, batch first: its median and its
-/// quartiles.
+/// Measures the latency of a forward pass on random input of this shape, batch first.
 ///
-/// In evaluation mode and without gradients, on the device of the network's first tensor and in its
-/// kind. Passes that warm up come first, then as many as fit into a second and a half, but at least
-/// 15. On a GPU each waits for the device. The input is the same every time, and the generators
-/// that training draws from are left alone.
+/// The network runs in evaluation mode and without gradients, on the device of its first tensor and
+/// in its kind. After a warm-up, it runs for a second and a half, but at least 15 times. On a GPU,
+/// each run waits for the device. The input is the same every time, and the generators that
+/// training draws from are left alone.
 ///
 /// ```
 /// use slim_runtime::{Prunable, benchmark, model, nn};
@@ -59,12 +60,13 @@ pub(crate) use latency::{device_name, with_spread};
 /// # Ok::<(), slim_runtime::Error>(())
 /// ```
 ///
-/// A network of several inputs, or another pass than `forward_t`, is measured with a [`Benchmark`];
-/// two networks that are alive at once are best measured [in turn](Benchmark::in_turn).
+/// Use a [`Benchmark`] for a network with several inputs, or for another pass than `forward_t`. Two
+/// networks that are alive at once are best measured [in turn](Benchmark::in_turn).
 ///
 /// # Errors
-/// [`Error::Benchmark`] for a shape that is none, a network without a tensor of floats, and when
-/// `forward_t` panics, with what it says; [`Error::Torch`].
+/// [`CheckError::Benchmark`](crate::error::CheckError::Benchmark) for an invalid shape, for a
+/// network without a tensor of floats, and when `forward_t` panics, with its message;
+/// [`Error::Torch`].
 pub fn benchmark<M: ModuleT + Prunable + ?Sized>(
     net: &M,
     shape: impl AsRef<[i64]>,
@@ -76,7 +78,7 @@ pub fn benchmark<M: ModuleT + Prunable + ?Sized>(
         .measure(|| net.forward_t(&input, false))
 }
 
-/// Where a network is, and in which kind it computes: those of its first tensor of floats.
+/// The device and kind that a network computes on: those of its first tensor of floats.
 fn place<M: Prunable + ?Sized>(net: &M) -> Result<(Device, Kind)> {
     let (tensors, traced) = analysis::tensors(net);
     let first = tensors.iter().find(|(_, tensor)| is_float(tensor.kind()));
@@ -85,12 +87,12 @@ fn place<M: Prunable + ?Sized>(net: &M) -> Result<(Device, Kind)> {
         None => {
             traced?;
             let reason = "the network has no tensor of floats, so nothing says where it runs; use `Benchmark::new().measure(…)`";
-            Err(Error::Benchmark { reason: reason.to_owned() })
+            Err(Error::Check(CheckError::Benchmark { reason: reason.to_owned() }))
         }
     }
 }
 
-/// How something is measured: how often, how long, and where.
+/// The settings of a measurement: how often, how long, and on which device.
 ///
 /// ```
 /// use std::time::Duration;
@@ -123,13 +125,13 @@ impl Default for Benchmark {
 }
 
 impl Benchmark {
-    /// However fast it is, the median becomes no better.
+    /// More runs do not make the median more accurate.
     const MOST_RUNS: usize = 10_000;
-    /// However slow it is, quartiles need some.
+    /// Quartiles need this many runs, however slow they are.
     const LEAST_RUNS: usize = 15;
 
-    /// On the CPU, for a second and a half but at least 15 runs, after a warm-up of at most a
-    /// second.
+    /// A measurement on the CPU, for a second and a half but at least 15 runs, after a warm-up of
+    /// at most a second.
     pub fn new() -> Self {
         Self {
             device: Device::Cpu,
@@ -140,26 +142,27 @@ impl Benchmark {
         }
     }
 
-    /// Where the work is done: the clock starts and stops when this device has nothing left to do.
+    /// Sets the device that does the work: the clock starts and stops when it has nothing left to
+    /// do.
     #[must_use]
     pub fn device(self, device: Device) -> Self {
         Self { device, ..self }
     }
 
-    /// How many samples a run takes at once, for the report.
+    /// Sets the number of samples per run, for the report.
     #[must_use]
     pub fn batch(self, samples: i64) -> Self {
         Self { batch: Some(samples), ..self }
     }
 
-    /// How long it warms up at most. It ends before when three runs in a row are not faster, by 2
-    /// %, than the best before them; there is always one.
+    /// Sets the longest warm-up. It ends earlier when three runs in a row are not faster, by 2 %,
+    /// than the best run before them. There is always at least one run.
     #[must_use]
     pub fn warm_up(self, most: Duration) -> Self {
         Self { warm_up: most, ..self }
     }
 
-    /// How long it measures each of what is measured: at least 15 runs.
+    /// Sets how long each case is measured: at least 15 runs.
     #[must_use]
     pub fn time(self, time: Duration) -> Self {
         Self { time, ..self }
@@ -171,10 +174,11 @@ impl Benchmark {
         Self { runs: Some(runs), ..self }
     }
 
-    /// Measures `pass`, without gradients. What it returns is dropped when the clock has stopped.
+    /// Measures `pass`, without gradients. Its result is dropped after the clock has stopped.
     ///
     /// # Errors
-    /// [`Error::Benchmark`] when `pass` panics, with what it says, and for no runs.
+    /// [`CheckError::Benchmark`](crate::error::CheckError::Benchmark) when `pass` panics, with its
+    /// message, and when the number of runs is 0.
     pub fn measure<T>(&self, mut pass: impl FnMut() -> T) -> Result<Latency> {
         self.check()?;
         let _no_grad = tch::no_grad_guard();
@@ -190,8 +194,8 @@ impl Benchmark {
         Ok(self.latency(&times))
     }
 
-    /// Several things, which are measured in turn, round by round, so that whatever else the
-    /// machine does meets all of them alike.
+    /// Measures several cases in turn, round by round, so that other load on the machine affects
+    /// all of them alike.
     ///
     /// ```
     /// use slim_runtime::Benchmark;
@@ -215,15 +219,15 @@ impl Benchmark {
 
     fn check(&self) -> Result<()> {
         match self.runs {
-            Some(0) => Err(Error::Benchmark {
+            Some(0) => Err(Error::Check(CheckError::Benchmark {
                 reason: "0 runs have no median; ask for at least 1".to_owned(),
-            }),
+            })),
             _ => Ok(()),
         }
     }
 
-    /// Whether `cases` cases, which have had so many runs each and have taken so long together,
-    /// want another.
+    /// Whether `cases` cases that have had this many runs each and have taken `spent` together need
+    /// another run each.
     fn wants_more(&self, runs: usize, spent: Duration, cases: u32) -> bool {
         match self.runs {
             Some(wanted) => runs < wanted,

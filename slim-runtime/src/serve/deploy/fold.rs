@@ -1,15 +1,16 @@
-//! A batch norm as a part of the layer in front of it: W' = W · γ / √(σ² + ε), b' = β + (b − μ) · γ
-//! / √(σ² + ε).
+//! Folding: computes a batch norm as a part of the layer in front of it.
+//!
+//! `W' = W · γ / √(σ² + ε)` and `b' = β + (b − μ) · γ / √(σ² + ε)`.
 
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::form::{Norm, Weights};
 use crate::fault;
 
-/// The layer with the batch norm in it, computed in double precision.
+/// The layer with the batch norm folded into it, computed in double precision.
 ///
 /// # Errors
-/// libtorch's.
+/// Those of libtorch.
 pub(super) fn folded(
     layer: &Weights,
     transposed: Option<i64>,
@@ -25,7 +26,7 @@ pub(super) fn folded(
         .as_ref()
         .map_or_else(|| Ok(scale.shallow_clone()), |gamma| scale.f_mul(&double(gamma)?))?;
     let mean = double(mean)?;
-    // What the layer gives, around the mean.
+    // The layer's bias, relative to the running mean.
     let shift =
         layer.bias.as_ref().map_or_else(|| mean.f_neg(), |bias| double(bias)?.f_sub(&mean))?;
     let bias = shift.f_mul(&scale)?;
@@ -36,7 +37,7 @@ pub(super) fn folded(
     let weight = double(&layer.weight)?;
     let scaled = match transposed {
         None => weight.f_mul(&scale.f_view(by_output(&weight).as_slice())?)?,
-        // `[in, out / groups, …]`: each group of inputs has outputs of its own.
+        // `[in, out / groups, …]`: each group of inputs has its own outputs.
         Some(groups) => {
             let size = weight.size();
             let by_group = weight.f_reshape([groups, size[0] / groups, size[1], -1])?;
@@ -49,10 +50,10 @@ pub(super) fn folded(
     Ok(Weights { weight: like(scaled)?, bias: Some(like(bias)?), packed: None })
 }
 
-/// A batch norm that changes nothing, for one that cannot be told to do nothing.
+/// A batch norm that changes nothing, for a batch norm that cannot be skipped.
 ///
 /// # Errors
-/// libtorch's.
+/// Those of libtorch.
 pub(super) fn identity(norm: &Norm, eps: f64) -> Result<Norm, TchError> {
     fault::point()?;
     let [mean, var] = &norm.statistics;
@@ -69,14 +70,14 @@ pub(super) fn identity(norm: &Norm, eps: f64) -> Result<Norm, TchError> {
     })
 }
 
-/// One value for each output, whatever the other dimensions are.
+/// The shape of one value per output, for broadcasting over the other dimensions.
 fn by_output(weight: &Tensor) -> Vec<i64> {
     (0..weight.dim()).map(|dim| if dim == 0 { -1 } else { 1 }).collect()
 }
 
 fn double(tensor: &Tensor) -> Result<Tensor, TchError> {
     let tensor = tensor.f_detach()?;
-    // Not every device has doubles.
+    // Some devices have no doubles.
     match tensor.device() {
         Device::Cpu | Device::Cuda(_) => tensor.f_to_kind(Kind::Double),
         _ => tensor.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double),

@@ -1,7 +1,7 @@
-//! What a model's layers hold, as handles that can be exchanged for others.
+//! Snapshots of the tensors of a model's layers, as handles that can be exchanged.
 //!
-//! Nothing here changes a tensor. A network that is deployed holds tensors of its own, so taking it
-//! back, or trying another form of it, is handing out other handles.
+//! Nothing here changes a tensor. A deployed network holds tensors of its own, so restoring it, or
+//! trying another form of it, only exchanges handles.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::graph::{LayerMut, NormMut, WeightsMut, visit_layers};
 use crate::numeric::packed::{Geometry, Packed};
 use crate::{Error, Prunable, Result, fault};
 
-/// What a layer holds.
+/// The tensors of a layer.
 #[derive(Debug)]
 pub(super) enum LayerTensors {
     Weights(Weights),
@@ -32,14 +32,14 @@ pub(super) struct Norm {
     pub(super) folded: bool,
 }
 
-/// What a layer is, which never changes.
+/// Properties of a layer that never change.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum LayerInfo {
     Weights { transposed: Option<i64>, geometry: Option<Geometry> },
     Norm { eps: f64, folds: bool },
 }
 
-/// What all layers hold, by field path.
+/// The tensors of all layers, by field path.
 #[derive(Debug, Default)]
 pub(super) struct ModelSnapshot(HashMap<String, LayerTensors>);
 
@@ -69,14 +69,14 @@ impl ModelSnapshot {
         self.0.keys().filter_map(|path| Some((path.as_str(), self.weights(path)?)))
     }
 
-    /// Further handles of the same tensors.
+    /// Copies the handles; the tensors are shared.
     pub(super) fn shallow_clone(&self) -> Self {
         ModelSnapshot(
             self.0.iter().map(|(path, held)| (path.clone(), held.shallow_clone())).collect(),
         )
     }
 
-    /// Handles of the same tensors that no gradient reaches.
+    /// Handles of the same tensors, detached from the autograd graph.
     ///
     /// # Errors
     /// [`Error::Torch`].
@@ -87,10 +87,10 @@ impl ModelSnapshot {
         self.0.iter().map(detached).collect::<Result<_>>().map(ModelSnapshot)
     }
 
-    /// Gives every layer what it holds in this form.
+    /// Gives every layer its tensors from this snapshot.
     ///
     /// # Errors
-    /// Those of a hand-written `layers_mut`. Some layers have it then.
+    /// Those of a hand-written `layers_mut`. Some layers have been changed then.
     pub(super) fn put<M: Prunable + ?Sized>(&self, model: &mut M) -> Result<()> {
         visit_layers(model, &mut |path, layer| {
             fault::point().map_err(Error::torch(path))?;
@@ -99,8 +99,8 @@ impl ModelSnapshot {
         })
     }
 
-    /// Like [`put`](Self::put), when something has failed already and there is nothing left to do
-    /// about another failure.
+    /// Like [`put`](Self::put), for use after a failure: a second failure cannot be handled any
+    /// more and is ignored.
     pub(super) fn put_back<M: Prunable + ?Sized>(&self, model: &mut M) {
         let _ = visit_layers(model, &mut |path, layer| {
             self.hand_out(path, layer);
@@ -117,8 +117,8 @@ impl ModelSnapshot {
     }
 }
 
-/// What the layers of a model hold, and what they are. Layers at a path that is another's, too, are
-/// left out: nothing could tell them apart.
+/// The tensors and the properties of a model's layers. Leaves out layers that share their path with
+/// another layer, because nothing could tell them apart.
 ///
 /// # Errors
 /// Those of a hand-written `layers_mut`.

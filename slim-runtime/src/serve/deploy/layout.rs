@@ -1,4 +1,4 @@
-//! How weights can lie in memory.
+//! Memory layouts of weights.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,18 +10,18 @@ use super::form::{LayerInfo, LayerTensors, ModelSnapshot, Weights};
 use crate::numeric::packed::{Geometry, Packed};
 use crate::{Error, Result, fault};
 
-/// How the weights of convolutions lie in memory, and with them the images that they make.
+/// The memory layout of the weights of convolutions, and with it that of the images that they make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Layout {
-    /// As they did before; unless they were laid out otherwise, as PyTorch's and tch's do:
-    /// `[out, in, height, width]`, the last dimension in a row.
+    /// The layout before deploying. Unless it was changed, that is the default of PyTorch and tch:
+    /// `[out, in, height, width]`, with the last dimension contiguous.
     Contiguous,
-    /// The values of all channels at one position in a row.
+    /// The values of all channels at one position are contiguous.
     ChannelsLast,
-    /// Channels-last, and weights packed as oneDNN's kernels read them, on a CPU. Weights are there
-    /// twice.
+    /// Channels-last, and weights packed as oneDNN's kernels read them, on a CPU. The weights are
+    /// in memory twice.
     Packed,
 }
 
@@ -35,7 +35,8 @@ impl fmt::Display for Layout {
     }
 }
 
-/// The form with all images channels-last; why not, where there are none.
+/// The snapshot with channels-last weights for every convolution of images, or the reason why it
+/// would change nothing.
 ///
 /// # Errors
 /// [`Error::Torch`].
@@ -57,8 +58,7 @@ pub(super) fn channels_last(form: &ModelSnapshot) -> Result<Result<ModelSnapshot
     Ok(if any { Ok(changed) } else { Err("there is no convolution of images".to_owned()) })
 }
 
-/// A copy that says by its strides that it is channels-last also where a dimension has a single
-/// position.
+/// A channels-last copy. Its strides show the layout even if a dimension has a single position.
 fn permuted(weight: &Tensor) -> Result<Tensor, TchError> {
     fault::point()?;
     let size = weight.size();
@@ -70,16 +70,16 @@ fn permuted(weight: &Tensor) -> Result<Tensor, TchError> {
     Ok(copy)
 }
 
-/// What packing has to know of a model.
+/// What packing needs to know about a model.
 pub(super) struct Packing<'p> {
     pub(super) traits: &'p HashMap<String, LayerInfo>,
-    /// Of what size images are that each convolution is given.
+    /// The shape of the images that each convolution is given.
     pub(super) given: HashMap<String, Vec<i64>>,
 }
 
 impl Packing<'_> {
-    /// The form with packed weights beside the others, where oneDNN can use them; why not, where
-    /// that is nowhere.
+    /// The snapshot with packed weights beside the others wherever oneDNN can use them, or the
+    /// reason why it can use them nowhere.
     ///
     /// # Errors
     /// [`Error::Torch`].
@@ -92,7 +92,7 @@ impl Packing<'_> {
             let packed = match Packed::new(&weights.weight, weights.bias.as_ref(), geometry, given)
             {
                 Ok(packed) => Some(packed),
-                Err(cause) => return Ok(Err(Error::torch(path)(cause).to_string())),
+                Err(cause) => return Ok(Err(Error::torch(path)(cause).full_text())),
             };
             let (weight, bias) =
                 (weights.weight.shallow_clone(), weights.bias.as_ref().map(Tensor::shallow_clone));

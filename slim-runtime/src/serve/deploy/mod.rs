@@ -1,5 +1,5 @@
-//! Making a network ready for inference: batch norms into the layers in front of them, weights as
-//! they are read fastest.
+//! Deployment: makes a network ready for inference. Folds batch norms into the layers in front of
+//! them, and lays out weights as they are read fastest.
 
 mod fold;
 mod form;
@@ -17,6 +17,7 @@ use tch::Tensor;
 
 use crate::analysis::{self, Graph, Masking};
 use crate::check::verify::bisect;
+use crate::error::CheckError;
 use crate::numeric::compare;
 use crate::surgery::observe;
 use crate::{Error, Prunable, Result, fault};
@@ -26,31 +27,32 @@ use layout::Packing;
 pub use report::{Deployed, DeployedNorm, LayoutTrial, NormOutcome};
 use trial::{LayoutCandidate, UnchangedForward};
 
-/// Makes a network ready for inference, as fast as its layers can be, and keeps its `forward`.
+/// Makes a network ready for inference, as fast as its layers allow, and keeps its `forward`.
 ///
 /// 1. Every batch norm that is directly and alone behind a convolution, transposed convolution or
-///    linear layer goes into that layer's weight and bias. The drop-in
-///    [`nn::BatchNorm`](crate::nn::BatchNorm) is then skipped and costs nothing; tch's own becomes
+///    linear layer is folded into that layer's weight and bias. The drop-in
+///    [`nn::BatchNorm`](crate::nn::BatchNorm) is then skipped and costs nothing. tch's own becomes
 ///    an identity that is still computed, and the report says so.
-/// 2. `forward` runs on `sample` before and after. Where the outputs differ by more than rounding
-///    explains (as for [`Verify::tolerance`](crate::Verify::tolerance)), something is between a
-///    layer and its batch norm that the fields do not say, a ReLU perhaps; the error names the
+/// 2. `forward` runs on `sample` before and after. If the outputs differ by more than rounding
+///    explains (as for [`Verify::tolerance`](crate::Verify::tolerance)), there is something between
+///    a layer and its batch norm that the fields do not state, such as a ReLU. The error names the
 ///    pairs.
-/// 3. The weights are laid out as `forward` is fastest on `sample`: as they are,
-///    [channels-last or packed](Layout). Each is measured, in turn with the others, and one that
-///    `forward` cannot use, or that gives something else, is out, with the reason in the report. So
-///    let the sample be of the size that is served.
+/// 3. The weights get the layout in which `forward` is fastest on `sample`: as they are, or
+///    [channels-last or packed](Layout). The layouts are measured in turn. A layout that `forward`
+///    cannot use, or that changes its output, is out, and the report gives the reason. So choose a
+///    sample of the size that is served.
 ///
-/// What is deployed is for inference. Deploy last: a network with a folded batch norm or packed
-/// weights cannot be planned, slimmed, recalibrated or deployed again ([`Error::Deployed`]), and
-/// its forward pass panics in training mode. Only where tch's batch norms became identities is it
-/// an ordinary network, which a second call leaves as it is.
+/// A deployed network is for inference. Deploy last: a network with a folded batch norm or packed
+/// weights cannot be planned, slimmed, recalibrated or deployed again
+/// ([`CheckError::Deployed`](crate::error::CheckError::Deployed)), and its forward pass panics in
+/// training mode. If only tch's batch norms were folded, as identities, and no weights were packed,
+/// it is an ordinary network, and a second call leaves it as it is.
 ///
-/// The layers get tensors of their own, without gradients, and the variable store is left alone: it
-/// still holds the network as it was, to be saved, and nothing that is done to it reaches the
-/// deployed layers (a device, a kind, a `load`). Drop it to free its memory. Parameters of layers
-/// that are neither tch's nor this crate's, and of tch's group and layer norms and embeddings, stay
-/// where they are, and are frozen (`requires_grad` is false).
+/// The layers get tensors of their own, without gradients. The variable store is left alone: it
+/// still holds the network as it was, to be saved, and changes to it (a device, a kind, a `load`)
+/// do not reach the deployed layers. Drop it to free its memory. Parameters of layers that are
+/// neither tch's nor this crate's, and of tch's group norms, layer norms and embeddings, stay where
+/// they are, and are frozen (`requires_grad` is false).
 ///
 /// `forward` runs the network in evaluation mode and returns floats: logits, say. A network with
 /// several outputs returns them concatenated.
@@ -83,14 +85,16 @@ use trial::{LayoutCandidate, UnchangedForward};
 /// ```
 ///
 /// # Errors
-/// [`Error::Folding`] when the folded network differs; [`Error::Unverified`] and
-/// [`Error::TrainingMode`] when the closure does not allow to tell; [`Error::Deployed`]; those of
+/// [`CheckError::Folding`](crate::error::CheckError::Folding) when the folded network computes
+/// something else; [`CheckError::Unverified`](crate::error::CheckError::Unverified) and
+/// [`CheckError::TrainingMode`](crate::error::CheckError::TrainingMode) when the closure does not
+/// allow a comparison; [`CheckError::Deployed`](crate::error::CheckError::Deployed); those of
 /// [`trace`](Prunable::trace) and of a hand-written [`layers_mut`](Prunable::layers_mut). The model
-/// is then as it was, to the bit.
+/// is restored, to the bit.
 ///
 /// # Panics
-/// When the closure does on the network as it is, or a hand-written `layers_mut`. The model is then
-/// as it was, too.
+/// When the closure panics on the network as it was, or a hand-written `layers_mut` panics. The
+/// model is restored here, too.
 pub fn deploy<M, X, F>(model: &mut M, sample: &X, forward: F) -> Result<Deployed>
 where
     M: Prunable + ?Sized,
@@ -111,8 +115,8 @@ where
     let deployment = Deployment { graph: &graph, original: &original, traits: &traits, trial };
     let done = catch_unwind(AssertUnwindSafe(|| deployment.carry_out(model)));
     if !matches!(done, Ok(Ok(_))) {
-        // Whatever stopped `layers_mut` may stop this, in the same place: behind the last layer
-        // that was reached.
+        // Whatever stopped `layers_mut` may stop this at the same place, but every layer that was
+        // reached before it is restored by then.
         let _ = catch_unwind(AssertUnwindSafe(|| original.put_back(model)));
     }
     done.unwrap_or_else(|panic| resume_unwind(panic))
@@ -125,7 +129,7 @@ struct Deployment<'d, X: ?Sized, F> {
     trial: UnchangedForward<'d, X, F>,
 }
 
-/// A batch norm and the layer that does its work, computed.
+/// A batch norm and the layer that it is folded into, computed.
 struct Fold<'f> {
     into: &'f str,
     weights: Weights,
@@ -135,7 +139,7 @@ struct Fold<'f> {
 
 impl<X: ?Sized, F> Deployment<'_, X, F> {
     /// # Errors
-    /// As for [`deploy`]. Some of the model is changed then.
+    /// As for [`deploy`]. Some of the model may be changed then.
     fn carry_out<M: Prunable + ?Sized>(&self, model: &mut M) -> Result<Deployed>
     where
         F: Fn(&M, &X) -> Tensor,
@@ -205,7 +209,7 @@ impl<X: ?Sized, F> Deployment<'_, X, F> {
         fold().map(Some).map_err(Error::torch(&norm.path))
     }
 
-    /// Which pairs make the difference.
+    /// The error that names the pairs of layer and batch norm that make the difference.
     fn explain<M: Prunable + ?Sized>(
         &self,
         model: &mut M,
@@ -219,7 +223,7 @@ impl<X: ?Sized, F> Deployment<'_, X, F> {
         self.original.put(model)?;
         if folds.is_empty() || self.trial.compare(model)?.is_err() {
             let reason = "the same network gives another output each time; call its forward pass with `train = false`".to_owned();
-            return Ok(Error::Unverified { reason });
+            return Ok(Error::Check(CheckError::Unverified { reason }));
         }
         let culprits = bisect::culprits(folds.len(), difference, |part| {
             form_of(frozen, folds, part).put(model)?;
@@ -232,11 +236,11 @@ impl<X: ?Sized, F> Deployment<'_, X, F> {
                 .collect();
             format!("with {}: {how}", pairs.join(" and "))
         };
-        Ok(Error::Folding { places: culprits.into_iter().map(place).collect() })
+        Ok(Error::Check(CheckError::Folding { places: culprits.into_iter().map(place).collect() }))
     }
 }
 
-/// The form in which some of the batch norms are folded.
+/// The snapshot in which some of the batch norms are folded.
 fn form_of(frozen: &ModelSnapshot, folds: &[Fold], part: &[usize]) -> ModelSnapshot {
     let mut form = frozen.shallow_clone();
     for fold in part.iter().map(|&fold| &folds[fold]) {
@@ -252,8 +256,8 @@ fn form_of(frozen: &ModelSnapshot, folds: &[Fold], part: &[usize]) -> ModelSnaps
     form
 }
 
-/// Takes gradients from the parameters of layers that could not be given tensors of their own; from
-/// all or none.
+/// Freezes the parameters of layers that could not be given tensors of their own: all of them or
+/// none.
 fn freeze(graph: &Graph, reached: &ModelSnapshot) -> Result<()> {
     let layers = graph.layers.iter().filter(|layer| !reached.has(&layer.path));
     let parameters =

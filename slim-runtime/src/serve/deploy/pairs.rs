@@ -1,12 +1,12 @@
-//! Which batch norm goes into which layer, as far as the wiring says.
+//! Pairs each batch norm with the layer that it can be folded into, according to the wiring.
 
 use super::form::ModelSnapshot;
 use super::report::{DeployedNorm, NormOutcome};
 use crate::analysis::{Graph, neighbours};
 use crate::graph::{LayerKind, LayerNode, memory};
 
-/// What becomes of each batch norm, in the order of the data flow: whether it goes into a layer,
-/// and which; why not, where it does not.
+/// The outcome for each batch norm, in the order of the data flow: the layer that it is folded
+/// into, or the reason why it is not.
 pub(super) fn fates(
     graph: &Graph,
     form: &ModelSnapshot,
@@ -27,8 +27,9 @@ pub(super) fn fates(
     norms
 }
 
-/// The layer that can do a batch norm's work: each use of one is directly and alone behind a use of
-/// the other, however often they are used.
+/// The layer that a batch norm can be folded into. Each use of the batch norm has to be directly
+/// and alone behind a use of the layer, and each use of the layer in front of a use of the batch
+/// norm.
 fn maker(graph: &Graph, form: &ModelSnapshot, norm: &str) -> Result<String, String> {
     let (layers, neighbours) = (&graph.layers, neighbours(graph));
     let mut maker: Option<&LayerNode> = None;
@@ -44,7 +45,7 @@ fn maker(graph: &Graph, form: &ModelSnapshot, norm: &str) -> Result<String, Stri
         if neighbours.norm[behind_index] != Some(index) {
             return Err(format!("`{}`, in front of it, is read by others too", behind.path));
         }
-        // A scale that is negative makes the largest value the smallest.
+        // A negative scale makes the largest value the smallest.
         if neighbours.maximum[behind_index] {
             return Err(format!("a max-pool is between it and `{}`", behind.path));
         }

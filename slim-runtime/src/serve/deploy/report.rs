@@ -1,4 +1,4 @@
-//! What became of a network that was deployed.
+//! The report of a deployment.
 
 use std::fmt;
 
@@ -6,66 +6,68 @@ use serde::Serialize;
 
 use super::layout::Layout;
 use super::trial::LayoutCandidate;
+use crate::error::CheckError;
 use crate::table::{MOST_LINES, table};
 use crate::{Error, Result};
 
-/// So much faster another layout has to be: less is noise.
+/// Another layout is chosen only if its latency is below this share of the contiguous one's: a
+/// smaller gain is noise.
 const WORTH_IT: f64 = 0.97;
 
-/// What [`deploy`](crate::deploy()) did. Prints as a report.
+/// The result of [`deploy`](crate::deploy()). Prints as a report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Deployed {
     /// Every batch norm, in the order of the data flow.
     pub norms: Vec<DeployedNorm>,
-    /// How the weights lie now.
+    /// The layout of the weights now.
     pub layout: Layout,
-    /// Every layout, and how fast it is.
+    /// Every layout that was considered, with its latency.
     pub layouts: Vec<LayoutTrial>,
-    /// Median latency of the forward pass on the sample before, in seconds.
+    /// Median latency of the forward pass on the sample before deploying, in seconds.
     pub before: f64,
-    /// The same, as the network is now.
+    /// Median latency after deploying, in seconds.
     pub after: f64,
-    /// The largest difference of an output from what it was.
+    /// The largest difference of an output from the output before.
     pub difference: f64,
-    /// The largest magnitude of an output.
+    /// The largest magnitude of an output before.
     pub magnitude: f64,
 }
 
-/// What became of a batch norm.
+/// The outcome for one batch norm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DeployedNorm {
-    /// Field path.
+    /// Field path of the batch norm.
     pub path: String,
-    /// What became of it.
+    /// The outcome.
     pub fate: NormOutcome,
 }
 
-/// What can become of a batch norm.
+/// The outcome of folding a batch norm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum NormOutcome {
-    /// A layer in front of it does its work, and it costs nothing.
+    /// It is folded into a layer in front of it, and costs nothing.
     Folded {
         /// Field path of the layer.
         into: String,
     },
-    /// A layer in front of it does its work, but tch computes it still. Build it with
-    /// [`nn`](crate::nn), and it costs nothing.
+    /// It is folded into a layer in front of it, but tch still computes it as an identity. Built
+    /// with [`nn`](crate::nn), it would cost nothing.
     Identity {
         /// Field path of the layer.
         into: String,
     },
-    /// It is what it was.
+    /// It stays as it was.
     Left {
         /// Why.
         reason: String,
     },
 }
 
-/// How fast a layout is.
+/// The measurement of one layout.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct LayoutTrial {
@@ -80,28 +82,31 @@ pub struct LayoutTrial {
 }
 
 impl Deployed {
-    /// How many batch norms cost nothing any more.
+    /// Number of batch norms that cost nothing any more.
     pub fn folded(&self) -> usize {
         self.norms.iter().filter(|norm| matches!(norm.fate, NormOutcome::Folded { .. })).count()
     }
 
-    /// How many times as fast the network is.
+    /// How many times as fast the network has become.
     pub fn speedup(&self) -> f64 {
         self.before / self.after
     }
 }
 
-/// Chooses the fastest.
+/// Chooses the fastest layout.
 ///
 /// # Errors
-/// [`Error::Unverified`] when not even the layout that the network had could be measured.
+/// [`CheckError::Unverified`](crate::error::CheckError::Unverified) when the network could not be
+/// measured even in its old layout.
 pub(super) fn report(norms: Vec<DeployedNorm>, candidates: &[LayoutCandidate]) -> Result<Deployed> {
     let of =
         |layout: Option<Layout>| candidates.iter().find(|candidate| candidate.layout == layout);
     let measured = |layout| of(layout).and_then(|candidate| Some((candidate, candidate.median()?)));
-    let unstable = || Error::Unverified {
-        reason: "the same network fails now and then; look for a panic in its forward pass"
-            .to_owned(),
+    let unstable = || {
+        Error::Check(CheckError::Unverified {
+            reason: "the same network fails now and then; look for a panic in its forward pass"
+                .to_owned(),
+        })
     };
     let ((_, before), (contiguous, plain)) =
         measured(None).zip(measured(Some(Layout::Contiguous))).ok_or_else(unstable)?;

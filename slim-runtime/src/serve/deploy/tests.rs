@@ -1,4 +1,5 @@
-//! A failure at every step, as an error and as a panic, leaves the model as it was, to the bit.
+//! Injects a failure at every step, as an error and as a panic. Each leaves the model unchanged, to
+//! the bit.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,11 +13,11 @@ use crate::fault::{self, Failure};
 use crate::nn as slim_nn;
 use crate::{Error, Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
 
-/// A scale of a user's own, which fails now and then.
+/// A user-defined scale whose `layers_mut` can fail.
 #[derive(Debug)]
 struct Scale {
     value: Tensor,
-    /// How often its `layers_mut` goes well before it panics, or fails.
+    /// How many calls of its `layers_mut` succeed before one panics or fails.
     visits: Cell<Option<(usize, Failure)>>,
 }
 
@@ -41,7 +42,7 @@ impl Prunable for Scale {
     }
 }
 
-/// Layers of this crate's, of tch's and of a user's.
+/// Layers of this crate, of tch and of a user.
 #[derive(Debug, Prunable)]
 #[prune(sequential)]
 #[prune(input = 3)]
@@ -89,7 +90,7 @@ fn images() -> Tensor {
     Tensor::randn([2, 3, 8, 8], (Kind::Float, Device::Cpu))
 }
 
-/// Where each tensor of the network is, how it lies, what it is, and whether it is trained.
+/// Per tensor of the network: path, address, shape, strides, `requires_grad`, values.
 type Everything = Vec<(String, usize, Vec<i64>, Vec<i64>, bool, Vec<f32>)>;
 
 fn everything(net: &Net) -> Everything {
@@ -125,14 +126,14 @@ fn a_failure_at_any_step_changes_nothing() {
             });
             match (failed, failure, done) {
                 (true, Failure::Error, Ok(Err(error))) => {
-                    assert!(error.to_string().contains("injected"), "{error}");
+                    assert!(format!("{error:?}").contains("injected"), "{error:?}");
                 }
                 (true, Failure::Panic, Err(panic)) => {
                     assert_eq!(panic.downcast_ref(), Some(&"injected"));
                 }
                 (false, _, Ok(Ok(deployed))) => {
-                    // The original, three layouts, each put for a look and for the clock; seven
-                    // layers each.
+                    // The original and three layouts, each put for the comparison and for the
+                    // measurement; seven layers each.
                     assert!(step > 60, "{step} steps");
                     assert_eq!((deployed.folded(), deployed.norms.len()), (2, 3), "{deployed}");
                     assert!(!net.scale.value.requires_grad());
@@ -153,8 +154,9 @@ fn a_failure_of_a_users_layer_changes_nothing() {
     let (mut net, _vs) = Net::new();
     let (images, before) = (images(), everything(&net));
     for failure in [Failure::Error, Failure::Panic] {
-        // It is asked once for each form that is tried, and once more to take it back; the last
-        // layer, so all others are back then.
+        // `layers_mut` of the scale is called once for each form that is tried, and once more for
+        // the rollback. It belongs to the last layer, so all other layers have been restored by
+        // then.
         for visits in 0..8 {
             net.scale.visits.set(Some((visits, failure)));
             let done = catch_unwind(AssertUnwindSafe(|| {

@@ -1,4 +1,4 @@
-//! What a form of the network computes, and how long that takes.
+//! Trials: the output and the latency of a form of the network.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -15,25 +15,25 @@ use crate::numeric::compare::{Divergence, OutputError};
 use crate::panics::caught;
 use crate::{Error, Prunable, Result};
 
-/// Forms are measured in turn, so often at least and at most, and in between as long as they take
-/// no longer than this together.
+/// Least and most number of rounds in which the forms are measured in turn. In between, no new
+/// round begins after `LONG_ENOUGH` in total.
 const ROUNDS: std::ops::Range<usize> = if cfg!(test) { 1..1 } else { 5..25 };
 const LONG_ENOUGH: Duration = Duration::from_millis(1500);
 
-/// A forward pass that must not change.
+/// A forward pass whose output must not change.
 pub(super) struct UnchangedForward<'t, X: ?Sized, F> {
     pub(super) sample: &'t X,
     pub(super) forward: &'t F,
-    /// What the network gave, in double precision.
+    /// The output of the network before deploying, in double precision.
     pub(super) expected: Tensor,
     pub(super) tolerance: f64,
 }
 
-/// A form that may stay.
+/// A form of the network that may be chosen.
 pub(super) struct LayoutCandidate {
-    /// `None` for the network as it was.
+    /// `None` for the network before deploying.
     pub(super) layout: Option<Layout>,
-    /// Or why it is out.
+    /// The form, or the reason why it is out.
     pub(super) form: Result<ModelSnapshot, String>,
     pub(super) closeness: Option<OutputError>,
     pub(super) times: Vec<Duration>,
@@ -44,7 +44,7 @@ impl LayoutCandidate {
         LayoutCandidate { layout: None, form: Ok(original), closeness: None, times: Vec::new() }
     }
 
-    /// In seconds; `None` where it is out.
+    /// The median time in seconds; `None` if the form is out.
     pub(super) fn median(&self) -> Option<f64> {
         let mut times = self.form.as_ref().ok().map(|_| self.times.clone())?;
         times.sort_unstable();
@@ -61,7 +61,8 @@ impl<X: ?Sized, F> UnchangedForward<'_, X, F> {
         output.map_err(|message| Divergence::Panic { message }.to_string())
     }
 
-    /// How close the model as it is now is to the network; or how it differs.
+    /// How close the output of the model in its current form is to the expected one, or how it
+    /// differs.
     ///
     /// # Errors
     /// [`Error::Torch`].
@@ -76,8 +77,8 @@ impl<X: ?Sized, F> UnchangedForward<'_, X, F> {
         }
     }
 
-    /// Like [`compare`](Self::compare), of a model that has this form, and of what size images are
-    /// that each layer is given, by field path.
+    /// Like [`compare`](Self::compare), for a model that has this form. Also returns the shape of
+    /// the images that each layer is given, by field path.
     ///
     /// # Errors
     /// [`Error::Torch`].
@@ -98,7 +99,7 @@ impl<X: ?Sized, F> UnchangedForward<'_, X, F> {
         Ok(compared.map(|closeness| (closeness, given(form, records))))
     }
 
-    /// A form of this layout, if the network is the same in it.
+    /// The candidate for a layout. It is out if the form is missing or changes the output.
     ///
     /// # Errors
     /// [`Error::Torch`], those of a hand-written `layers_mut`.
@@ -124,8 +125,8 @@ impl<X: ?Sized, F> UnchangedForward<'_, X, F> {
         Ok(LayoutCandidate { layout: Some(layout), form, closeness, times: Vec::new() })
     }
 
-    /// Measures all candidates that are not out, in turn, so that what else the machine does
-    /// disturbs them alike.
+    /// Measures all candidates that are not out, in turn, so that other load on the machine affects
+    /// them alike.
     ///
     /// # Errors
     /// [`Error::Torch`], those of a hand-written `layers_mut`.
@@ -154,7 +155,7 @@ impl<X: ?Sized, F> UnchangedForward<'_, X, F> {
         Ok(())
     }
 
-    /// The second of two passes: the first finds caches and memory of another form.
+    /// Times the second of two passes, because the first finds caches and memory of another form.
     fn time<M: ?Sized>(&self, model: &M) -> Result<Result<Duration, String>>
     where
         F: Fn(&M, &X) -> Tensor,
@@ -173,7 +174,7 @@ impl<X: ?Sized, F> UnchangedForward<'_, X, F> {
     }
 }
 
-/// Waits for a device that works on while its tensors are handed out already.
+/// Waits for a device that still computes after its tensors have been returned.
 fn finished(output: &Tensor) -> Result<(), TchError> {
     if output.device() != Device::Cpu {
         output.f_flatten(0, -1)?.f_narrow(0, 0, 1)?.f_double_value(&[0])?;
@@ -181,7 +182,7 @@ fn finished(output: &Tensor) -> Result<(), TchError> {
     Ok(())
 }
 
-/// Of what size images are that layers were given, by field path.
+/// The shape of the images that layers were given, by field path.
 fn given(form: &ModelSnapshot, records: Vec<Record>) -> HashMap<String, Vec<i64>> {
     let mut given = HashMap::new();
     for (path, weights) in form.all_weights() {

@@ -1,4 +1,4 @@
-//! Whether a file computes what the network does.
+//! Checks that a file computes what the network does.
 
 use tch::{CModule, TchError, Tensor};
 
@@ -7,8 +7,8 @@ use crate::Error;
 use crate::numeric::compare::{all_finite, double, is_float, largest};
 use crate::panics::caught;
 
-/// How often the sample is run: libtorch optimises a module in its first runs, and what it then
-/// runs is what is served.
+/// How often the sample is run. libtorch optimises a module in its first runs, and the optimised
+/// module is what is served.
 const RUNS: usize = 3;
 
 /// How close two outputs are: the largest difference, and the largest magnitude.
@@ -27,16 +27,16 @@ impl Closest {
     }
 }
 
-/// What the network computes.
+/// The output of the network.
 ///
 /// # Errors
-/// It panics, or there is nothing to compare with.
+/// When the network panics, or its output cannot be compared, in words.
 pub(super) fn run(inputs: &[Tensor], run: &impl Fn(&[Tensor]) -> Tensor) -> Result<Tensor, String> {
     let output =
         caught(|| run(inputs)).map_err(|message| format!("its forward pass panics: {message}"))?;
     let finite = double(&output)
         .and_then(|output| all_finite(&output))
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| error.full_text())?;
     if finite {
         Ok(output)
     } else {
@@ -44,10 +44,11 @@ pub(super) fn run(inputs: &[Tensor], run: &impl Fn(&[Tensor]) -> Tensor) -> Resu
     }
 }
 
-/// Compares a module with the network, on the sample and on what is made of it.
+/// Compares a module with the network, on the sample and on its values in reversed order, and tries
+/// twice the batch.
 ///
 /// # Errors
-/// How they differ.
+/// How the module differs, in words.
 pub(super) fn check(
     served: &CModule,
     samples: &[Tensor],
@@ -80,7 +81,7 @@ pub(super) fn check(
     Ok((closest, batch(served, samples, run, tolerance)))
 }
 
-/// Whether a module takes twice the batch.
+/// Tries the module on twice the batch.
 fn batch(
     served: &CModule,
     samples: &[Tensor],
@@ -104,7 +105,7 @@ fn batch(
     }
 }
 
-/// The same values from the last to the first: valid input if the sample is.
+/// The values of the sample from last to first: valid input if the sample is.
 fn reversed(sample: &Tensor) -> Result<Tensor, TchError> {
     sample.f_flip((0..sample.dim() as i64).collect::<Vec<_>>())
 }
@@ -113,7 +114,7 @@ fn output(served: &CModule, inputs: &[Tensor]) -> Result<Tensor, String> {
     served.forward_ts(inputs).map_err(interpreters_words)
 }
 
-/// The last line: before it stands where in the file's code it was.
+/// The last line of the error. The lines before it give the position in the file's code.
 fn interpreters_words(error: TchError) -> String {
     let words = trace::words(error);
     words.lines().last().unwrap_or_default().trim().to_owned()
@@ -128,7 +129,7 @@ fn compare(expected: &Tensor, found: &Tensor, tolerance: f64) -> Result<Closest,
         return Ok(Closest::default());
     }
     let tolerance = if is_float(expected.kind()) { tolerance } else { 0. };
-    let closest = distance(expected, found).map_err(|error| error.to_string())?;
+    let closest = distance(expected, found).map_err(|error| error.full_text())?;
     match closest {
         Closest { difference, magnitude } if difference <= tolerance * magnitude => Ok(closest),
         Closest { difference, magnitude } => {

@@ -1,13 +1,14 @@
-//! Weights that a trace can hold.
+//! Freezes weights, so that a trace can hold them.
 
 use tch::{TchError, Tensor};
 
-/// Tensors that require no gradient while this is alive: libtorch takes no others for constants.
+/// Tensors that require no gradient while this is alive, because libtorch accepts no others as
+/// constants.
 pub(super) struct Frozen(Vec<Tensor>);
 
 impl Frozen {
     /// # Errors
-    /// libtorch refused. All are then as they were.
+    /// When libtorch refuses. All tensors are unchanged then.
     pub(super) fn all<'t>(tensors: impl Iterator<Item = &'t Tensor>) -> Result<Self, TchError> {
         let mut frozen = Frozen(Vec::new());
         for tensor in tensors.filter(|tensor| tensor.requires_grad()) {
@@ -21,7 +22,7 @@ impl Frozen {
 impl Drop for Frozen {
     fn drop(&mut self) {
         for tensor in &self.0 {
-            // It did before, so it can.
+            // The tensor required a gradient before, so this does not fail.
             let _ = tensor.f_set_requires_grad(true);
         }
     }

@@ -1,9 +1,9 @@
-//! Networks for serving: TorchScript, and from there ONNX.
+//! Export for serving: TorchScript, and from there ONNX.
 //!
-//! [`torch_script`] writes a network, its weights and what its `forward` does with them, into one
-//! file that libtorch runs without this crate and without the network's definition: from Rust
-//! (`tch::CModule::load`), C++ (`torch::jit::load`) and Python (`torch.jit.load`). It is what it
-//! was slimmed to, so nothing of slimming is in the file.
+//! [`torch_script`] writes a network, its weights and the operations of its `forward`, into one
+//! file. libtorch runs this file without this crate and without the network's definition: from Rust
+//! (`tch::CModule::load`), C++ (`torch::jit::load`) and Python (`torch.jit.load`). A slimmed
+//! network is written as it is, so the file contains nothing about slimming.
 //!
 //! ```
 //! use slim_runtime::{Prunable, export, model, nn};
@@ -39,47 +39,38 @@
 //!
 //! # What a trace holds
 //!
-//! `forward` runs once on the sample, and the operations that libtorch sees are written down. What
-//! Rust does in between is not seen, and its results are fixed as they were:
+//! `forward` runs once on the sample, and the trace records the operations of libtorch. Anything
+//! that Rust does in between is not recorded, and its results are fixed:
 //!
-//! * **Sizes** that `forward` reads, `xs.size()[0]`, and passes on, as to a `view`.
+//! * **Sizes** that `forward` reads, `xs.size()[0]`, and passes on, for instance to a `view`.
 //!   `flatten(1, -1)` and `view([-1, 512])` leave the batch free. [`TorchScript::batch`] says
-//!   whether it is: the file is tried on twice the batch. Sides of images are free in the same way,
-//!   by what `forward` does, and are not tried.
+//!   whether it is free: the file is tried on twice the batch. Whether the sides of images are free
+//!   depends on `forward` in the same way, but is not tried.
 //! * **Tensors made of numbers** that `forward` gets from Rust, by `Tensor::from_slice`: the trace
-//!   has zeros in their place, so the file computes something else, and is refused. Make them
-//!   before, as a field of the network.
-//! * **Branches** and loops: what was taken on the sample is in the file. One that depends on the
-//!   values of the input is found where the same values in reversed order give another output, and
-//!   refused.
+//!   has zeros in their place, so the file would compute something else, and the export is refused.
+//!   Make such tensors before, as a field of the network.
+//! * **Branches** and loops: the file has the path that was taken on the sample. A branch that
+//!   depends on the values of the input is found if the same values in reversed order give another
+//!   output, and the export is refused.
 //! * **The mode**: a pass in training mode is an error. `eval()` and `train()` of the loaded module
 //!   change nothing.
-//! * **The device and the kind** of the weights and of what `forward` makes. A network on a GPU
-//!   loads onto a GPU; export it on the CPU for a file that loads anywhere.
+//! * **The device and the kind** of the weights and of the tensors that `forward` makes. A network
+//!   on a GPU loads onto a GPU; export it on the CPU for a file that loads anywhere.
 //!
 //! Weights are constants of the file: they are not among the loaded module's parameters, and need
 //! no gradient.
 //!
 //! # ONNX
 //!
-//! No crate writes ONNX soundly enough to build on; as of now there are
-//!
-//! | crates | |
-//! | --- | --- |
-//! | `onnx-protobuf` 0.2.3, `onnx-pb` 0.1.4 | bindings to the file format: no operators, no shapes, no checks |
-//! | `onnx-helpers` 2.2.1, `onnx` 0.1.0 | helpers that build a graph; last released in 2020 and 2018 |
-//! | `onnx-std` 0.1.0-dev.6 | input, output and validation; a pre-release |
-//! | `burn-onnx` 0.23.0-pre.1 | imports and exports networks of Burn |
-//! | `ort`, `tract-onnx`, `rten`, `candle-onnx`, `wonnx`, `onnx-ir` | read and run |
-//!
-//! PyTorch converts instead, what [`torch_script`] has written, and its batch stays free:
+//! This crate does not write ONNX itself. PyTorch converts the file that [`torch_script`] has
+//! written, and the batch stays free:
 //!
 //! ```python
 //! torch.onnx.export(torch.jit.load("net.pt"), (images,), "net.onnx", dynamo=False, input_names=["input"], dynamic_axes={"input": {0: "batch"}})
 //! ```
 //!
-//! `dynamo=False`, since the newer exporter takes Python modules alone.
-//! `examples/python/to_onnx.py FILE.pt` does so, and compares the outputs of ONNX Runtime with
+//! `dynamo=False`, because the newer exporter takes only Python modules.
+//! `examples/python/to_onnx.py FILE.pt` does this, and compares the outputs of ONNX Runtime with
 //! those of Rust.
 
 mod check;
@@ -94,6 +85,7 @@ use serde::Serialize;
 use tch::{CModule, Tensor};
 
 use crate::analysis::{self, Masking};
+use crate::error::FileError;
 use crate::io::atomic::Draft;
 use crate::nn::functional::without_packing;
 use crate::numeric::compare::tolerance_of;
@@ -101,18 +93,21 @@ use crate::{Error, Prunable, Result, surgery};
 use check::Closest;
 use freeze::Frozen;
 
-/// Writes a network as TorchScript, once it has been read back and computes the same.
+/// Writes a network as TorchScript, after reading the file back and checking that it computes the
+/// same.
 ///
-/// `forward` runs the network in evaluation mode. It runs on `sample`, on its values in reversed
-/// order and on twice the batch, so real values show more than zeros. Gradients are off and weights
-/// are frozen meanwhile; afterwards each requires a gradient that did before. The file appears
-/// whole, or what was there stays.
+/// `forward` runs the network in evaluation mode. It runs on `sample`, on the values of `sample` in
+/// reversed order and on twice the batch, so real values show more than zeros. Meanwhile gradients
+/// are off and weights are frozen; afterwards, `requires_grad` is restored. The file is replaced as
+/// a whole: on an error, an existing file stays.
 ///
-/// An example is in the [module's documentation](self), and so is what a trace holds.
+/// An example and a description of what a trace holds are in the [module's documentation](self).
 ///
 /// # Errors
-/// [`Error::Export`] when `forward` panics, when it cannot be traced, or when what was read back
-/// computes something else; [`Error::TrainingMode`]; [`Error::Io`]; [`Error::Torch`].
+/// [`FileError::Export`](crate::error::FileError::Export) when `forward` panics, when it cannot be
+/// traced, or when what was read back computes something else;
+/// [`CheckError::TrainingMode`](crate::error::CheckError::TrainingMode); [`Error::Io`];
+/// [`Error::Torch`].
 pub fn torch_script<M: Prunable + ?Sized>(
     path: impl AsRef<Path>,
     net: &M,
@@ -124,9 +119,9 @@ pub fn torch_script<M: Prunable + ?Sized>(
     })
 }
 
-/// Like [`torch_script`], for a network of several inputs: the loaded module takes them one by one.
-/// There is one output, since tch ends a trace without making a tuple; several have to be put into
-/// one tensor, by `Tensor::cat` or `stack`.
+/// Like [`torch_script`], for a network with several inputs: the loaded module takes them one by
+/// one. There is only one output, because tch cannot end a trace with a tuple. Combine several
+/// outputs into one tensor, by `Tensor::cat` or `stack`.
 ///
 /// # Errors
 /// Those of [`torch_script`].
@@ -140,20 +135,20 @@ pub fn torch_script_of_several<M: Prunable + ?Sized>(
     let io = |action: &'static str| move |cause| Error::Io { file: file.to_owned(), action, cause };
     let draft = Draft::new(file).map_err(io("write"))?;
     let written = in_evaluation(net, |net| write(draft.path(), net, samples, &forward))?;
-    let (Closest { difference, magnitude }, batch) =
-        written.map_err(|reason| Error::Export { file: file.to_owned(), reason })?;
+    let (Closest { difference, magnitude }, batch) = written
+        .map_err(|reason| Error::File(FileError::Export { file: file.to_owned(), reason }))?;
     let bytes = draft.file().metadata().map_err(io("write"))?.len();
     draft.publish().map_err(io("write"))?;
     Ok(TorchScript { file: file.to_owned(), bytes, batch, difference, magnitude })
 }
 
-/// What was written. Prints as such.
+/// The result of an export. Prints as a report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct TorchScript {
-    /// The file.
+    /// The path of the file.
     pub file: PathBuf,
-    /// Its size.
+    /// The size of the file.
     pub bytes: u64,
     /// How many samples it takes at once.
     pub batch: Batch,
@@ -168,35 +163,35 @@ pub struct TorchScript {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Batch {
-    /// Any number: it was tried on twice the sample.
+    /// Any number; twice the sample was tried.
     Any,
-    /// As many as the sample has.
+    /// Only as many as the sample has.
     Only {
-        /// How many.
+        /// The number of samples.
         size: i64,
         /// What happened with twice as many.
         why: String,
     },
-    /// It could not be tried: the network itself does not take twice the sample, or its inputs have
-    /// no common batch.
+    /// Not known: the network itself does not take twice the sample, or its inputs have no common
+    /// batch.
     Unknown,
 }
 
-/// Runs `body` where a batch norm that updates its statistics is found, and gets them back.
+/// Runs `body`, reports a batch norm that updates its statistics, and restores the statistics.
 ///
 /// # Errors
-/// [`Error::TrainingMode`], [`Error::Torch`].
+/// [`CheckError::TrainingMode`](crate::error::CheckError::TrainingMode), [`Error::Torch`].
 fn in_evaluation<M: Prunable + ?Sized, T>(net: &M, body: impl FnOnce(&M) -> T) -> Result<T> {
     match analysis::trace(net, Masking::default()) {
         Ok(graph) => surgery::observe(net, &graph, body),
-        // Whatever is wrong with its wiring, it may compute. A statistic that then changes makes
-        // the file compute something else, which is found.
+        // The network may run even if its wiring is wrong. If a statistic changes then, the file
+        // computes something else, which the check finds.
         Err(_) => Ok(body(net)),
     }
 }
 
 /// # Errors
-/// Why it cannot be.
+/// The reason why the network cannot be written, in words.
 fn write<M: Prunable + ?Sized>(
     file: &Path,
     net: &M,
@@ -210,8 +205,8 @@ fn write<M: Prunable + ?Sized>(
     // A trace holds no packed weights.
     let run = |inputs: &[Tensor]| without_packing(|| forward(net, inputs));
 
-    // Before it is traced: what layers make in their first pass and keep, as indices, is then
-    // there, and a trace holds it.
+    // Runs before the trace, because tensors that layers make in their first pass and keep, such as
+    // indices, then exist, and the trace can hold them.
     let expected = check::run(samples, &run)?;
     let traced = trace::trace(samples, &run).map_err(|reason| match all {
         Ok(()) => reason,

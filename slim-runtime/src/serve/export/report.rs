@@ -1,4 +1,4 @@
-//! What a person reads.
+//! Prints the result of an export.
 
 use std::fmt;
 

@@ -1,21 +1,22 @@
-//! Writing down what `forward` does.
+//! Tracing: records the operations of `forward`.
 
 use tch::{CModule, TchError, Tensor};
 
-use crate::error::without_backtrace;
+use crate::error::LibtorchError;
 use crate::panics::caught;
 
-/// Traces `run`. Whatever happens, nothing is being traced afterwards.
+/// Traces `run`. Afterwards, also after an error, no trace is in progress.
 ///
 /// # Errors
-/// It panics, or cannot be traced, in words.
+/// When `run` panics or cannot be traced, in words.
 pub(super) fn trace(
     inputs: &[Tensor],
     run: &impl Fn(&[Tensor]) -> Tensor,
 ) -> Result<CModule, String> {
     let mut panic = None;
     let traced = CModule::create_by_tracing("Network", "forward", inputs, &mut |inputs| {
-        // A panic must not leave the thread in the middle of a trace: it ends without outputs.
+        // A panic must not leave the thread in the middle of a trace, so the trace ends without
+        // outputs.
         match caught(|| run(inputs)) {
             Ok(output) => vec![output],
             Err(message) => {
@@ -34,14 +35,14 @@ pub(super) fn trace(
     }
 }
 
-/// Takes the thread out of a trace that could not be ended: libtorch refuses to begin a second one,
-/// and gives the first one up.
+/// Takes the thread out of a trace that could not be ended: libtorch refuses to begin a second
+/// trace, and gives up the first one.
 fn abandon() {
     let _ = CModule::create_by_tracing("Nothing", "forward", &[], &mut |_| Vec::new());
 }
 
-/// Why a pass that went well does not when it is traced. Where libtorch would print whole tensors,
-/// in other words.
+/// Why a pass that runs cannot be traced. Rephrases messages in which libtorch would print whole
+/// tensors.
 fn untraceable(words: &str) -> String {
     let reason = if words.contains("did not have observable data dependence") {
         "no operation of libtorch's gives its output, which is a tensor that was there before"
@@ -55,7 +56,7 @@ fn untraceable(words: &str) -> String {
     format!("its forward pass cannot be traced: {reason}")
 }
 
-/// What libtorch says, without where in its own code it was.
+/// The message of libtorch, without the position in its own code.
 pub(super) fn words(error: TchError) -> String {
-    without_backtrace(&error).trim().to_owned()
+    LibtorchError(error).to_string().trim().to_owned()
 }

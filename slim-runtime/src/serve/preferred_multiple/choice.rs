@@ -1,14 +1,14 @@
-//! Which of the measured ones is best.
+//! Chooses the best of the measured multiples.
 
 use crate::numeric::Quartiles;
 
-/// A gain below this is none: the convolutions stand for a network, and are not the network.
+/// A gain below this does not count: the convolutions only stand in for a network.
 const LEAST_GAIN: f64 = 1.02;
 
-/// Of `count` cases in ascending order, the fastest; a later one only if it is faster than the best
-/// before it by 2 % and, round by round, in three of four rounds.
+/// The fastest of `count` cases in ascending order. A later case replaces the best before it only
+/// if it is faster by 2 %, and faster in three of four rounds.
 ///
-/// `ratio(a, b)` says how many times as fast as `b` a case is.
+/// `ratio(a, b)` returns how many times as fast as `b` case `a` is.
 pub(super) fn choose(count: usize, ratio: impl Fn(usize, usize) -> Quartiles) -> usize {
     (1..count).fold(0, |best, case| {
         let gain = ratio(case, best);
@@ -20,7 +20,7 @@ pub(super) fn choose(count: usize, ratio: impl Fn(usize, usize) -> Quartiles) ->
 mod tests {
     use super::*;
 
-    /// Cases that take so long, each give or take a share of it.
+    /// Chooses among cases with these times, each with a relative spread of `spread`.
     fn chosen(times: &[f64], spread: f64) -> usize {
         choose(times.len(), |case, other| {
             let median = times[other] / times[case];

@@ -1,4 +1,4 @@
-//! Convolutions as a slimmed network has them.
+//! Convolutions with the widths of a slimmed network.
 
 use tch::{Device, Kind, Tensor};
 
@@ -6,8 +6,8 @@ use crate::serve::benchmark::uniform;
 use crate::{Error, Result};
 
 /// Kernel, input channels, output channels, side of the image: what slimming by half leaves of the
-/// four stages of a residual network for 224×224, where the widths are even, odd, just below and
-/// just above a multiple, as they come.
+/// four stages of a residual network for 224×224. The widths are a mix: even, odd, just below and
+/// just above a multiple.
 const LAYERS: [(usize, usize, usize, usize); 8] = [
     (3, 29, 35, 56),
     (1, 35, 123, 56),
@@ -19,12 +19,12 @@ const LAYERS: [(usize, usize, usize, usize); 8] = [
     (1, 262, 1029, 7),
 ];
 
-/// One is what latency is asked of; a GPU is not filled by it.
+/// Latency is measured with a batch of 1, which does not fill a GPU.
 fn batch(device: Device) -> usize {
     if device == Device::Cpu { 1 } else { 32 }
 }
 
-/// Layers with their inputs.
+/// Layers and their inputs.
 pub(super) struct Convolutions(Vec<Layer>);
 
 struct Layer {
@@ -35,7 +35,7 @@ struct Layer {
 }
 
 impl Convolutions {
-    /// Those of the list with all widths rounded up.
+    /// The convolutions of `LAYERS` with all widths rounded up to `multiple`.
     ///
     /// # Errors
     /// [`Error::Torch`].

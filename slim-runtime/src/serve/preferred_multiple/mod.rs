@@ -1,4 +1,4 @@
-//! Which numbers of channels a device is fast at: measured, not guessed.
+//! Measures which widths a device is fast at.
 
 mod choice;
 mod convolutions;
@@ -14,24 +14,24 @@ use crate::serve::benchmark::{Benchmark, device_name};
 use crate::{Bounds, Result, Slimming};
 use convolutions::Convolutions;
 
-/// What is tried: no larger one is an alignment of a vector unit, a tensor core or a cache line.
+/// The multiples to try. No vector unit, tensor core or cache line has a larger alignment.
 const MULTIPLES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 
-/// How long each is measured: with the warm-up, all of them take about a second and a half.
+/// Time per multiple: with the warm-up, all of them take about a second and a half.
 const TIME: Duration = Duration::from_millis(180);
 
 /// Measures to which multiple of channels a slimmed network is best rounded on this device.
 ///
-/// What slimming leaves of a layer is any number of channels, and kernels are fast at some. To
-/// round up costs arithmetic and memory, and may still be faster. So convolutions of 1×1 and 3×3
-/// are timed whose widths are awkward, as what is left of 64 to 512 channels is, and rounded up to
-/// each of 1, 2, 4, … 64, in turn, for about a second and a half. Of these the multiple is chosen
-/// whose convolutions take the least time together, with what rounding adds to them; a larger one
-/// than 1 only where it is faster by more than the noise.
+/// Slimming leaves any number of channels in a layer, and kernels are fast only at some numbers.
+/// Rounding up costs arithmetic and memory, and may still be faster. So this function times 1×1 and
+/// 3×3 convolutions of awkward widths, such as slimming leaves of 64 to 512 channels, rounded up to
+/// each of 1, 2, 4, … 64, in turn, for about a second and a half. It chooses the multiple whose
+/// convolutions take the least time in total, including the work that rounding adds; a multiple
+/// above 1 only if it is faster by more than the noise.
 ///
-/// It depends on the machine, on libtorch's [number of threads](tch::set_num_threads), and a little
-/// on what else runs, so a plan keeps the number that came out, not the question.
-/// [`Slimming::round_for`] is both in one. The batch is 1 on the CPU and 32 on a GPU.
+/// The result depends on the machine, on libtorch's [number of threads](tch::set_num_threads), and
+/// a little on what else runs, so a plan stores the resulting number. [`Slimming::round_for`]
+/// measures and rounds in one call. The batch is 1 on the CPU and 32 on a GPU.
 ///
 /// ```
 /// use slim_runtime::preferred_multiple;
@@ -45,7 +45,7 @@ const TIME: Duration = Duration::from_millis(180);
 /// ```
 ///
 /// # Errors
-/// [`Error::Torch`](crate::Error::Torch) when there is no such device, or it has no convolutions of
+/// [`Error::Torch`](crate::Error::Torch) when the device does not exist, or has no convolutions of
 /// this kind.
 pub fn preferred_multiple(device: Device, kind: Kind) -> Result<PreferredMultiple> {
     let mut turns = Benchmark::new().device(device).warm_up(TIME / 8).time(TIME).in_turn();
@@ -53,7 +53,7 @@ pub fn preferred_multiple(device: Device, kind: Kind) -> Result<PreferredMultipl
     for multiple in MULTIPLES {
         let convolutions = Convolutions::rounded_to(multiple, device, kind)?;
         works.push(convolutions.macs());
-        // The first pass shows whether it can be done at all.
+        // The first pass shows whether the device can run them at all.
         convolutions.run()?;
         turns = turns.case(multiple.to_string(), move || convolutions.run());
     }
@@ -74,44 +74,43 @@ pub fn preferred_multiple(device: Device, kind: Kind) -> Result<PreferredMultipl
     })
 }
 
-/// To which multiple of channels a slimmed network is best rounded on a device, and what shows it;
-/// made by [`preferred_multiple`]. Prints as a table.
+/// The multiple of channels that a slimmed network is best rounded to on a device, with the
+/// measurements; made by [`preferred_multiple`]. Prints as a table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PreferredMultiple {
-    /// The one that was chosen.
+    /// The chosen multiple.
     pub multiple: usize,
-    /// What was measured, by multiple.
+    /// The measurements, by multiple.
     pub tried: Vec<Measurement>,
     /// `cpu`, or `cuda:0`.
     pub device: String,
     /// `float`, or `half`.
     pub kind: String,
-    /// How many threads libtorch computes on.
+    /// Number of threads that libtorch computes on.
     pub threads: i32,
 }
 
-/// Convolutions whose widths are rounded up to a multiple.
+/// The measurement of the convolutions whose widths are rounded up to one multiple.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Measurement {
-    /// Of how many channels.
+    /// The multiple.
     pub multiple: usize,
-    /// How many times as many multiply-accumulates they take as those that are not rounded.
+    /// Multiply-accumulates, relative to the convolutions that are not rounded.
     pub work: f64,
-    /// What they take together, in seconds.
+    /// Time of all convolutions together, in seconds.
     pub seconds: Quartiles,
-    /// How many times as fast as those that are not rounded, round by round.
+    /// How many times as fast as the convolutions that are not rounded: the ratio in each round.
     pub times_as_fast: Quartiles,
 }
 
 impl Slimming {
-    /// Rounds up, as [`round_to`](Self::round_to) does, to the multiple that is measured to be the
-    /// best for this device: see [`preferred_multiple`], which this calls.
+    /// Rounds up, as [`round_to`](Self::round_to) does, to the multiple that [`preferred_multiple`]
+    /// measures to be the best for this device.
     ///
-    /// What the slimming and its plan keep is the number, so a plan is the same wherever it is
-    /// carried out. Where rounding does not pay, nothing is rounded. (It is not `round_to_device`:
-    /// what is rounded to is a number of channels, and the device is whom it is for.)
+    /// The slimming and its plan store the number, so a plan is the same wherever it is carried
+    /// out. If rounding does not pay, nothing is rounded.
     ///
     /// ```
     /// use slim_runtime::Slimming;

@@ -1,4 +1,4 @@
-//! The table that a person reads.
+//! Prints the measurements as a table.
 
 use std::fmt;
 

@@ -21,23 +21,23 @@ impl<'g> Candidate<'g> {
         &self.layer.path
     }
 
-    /// What the layer does.
+    /// The kind of the layer.
     pub fn kind(&self) -> &'g LayerKind {
         &self.layer.kind
     }
 
-    /// How many channels there are to score.
+    /// The number of channels to score.
     pub fn channels(&self) -> usize {
         self.layer.axes[self.ranked.axis].ids.len()
     }
 
-    /// Scale `[channels]`: γ of a batch norm; `None` for a layer that has none.
+    /// The scale `[channels]`, γ of a batch norm; `None` for a layer that has no scale.
     pub fn scale(&self) -> Option<&'g Tensor> {
         self.ranked.is_scale.then(|| &self.layer.tensors[self.ranked.tensor].tensor)
     }
 
-    /// Weights `[channels, values of each]` of a layer that makes channels, those of one output
-    /// channel in each row; `None` for a layer that makes none.
+    /// The weights `[channels, values per channel]` of a layer that makes channels, one row per
+    /// output channel; `None` for a layer that has a scale instead.
     ///
     /// # Errors
     /// [`Error::Torch`].
@@ -49,7 +49,7 @@ impl<'g> Candidate<'g> {
     }
 
     /// The gradient of the [scale](Self::scale) `[channels]`, or of the [filters](Self::filters)
-    /// `[channels, values of each]`; `None` where there is none.
+    /// `[channels, values per channel]`; `None` if there is no gradient.
     ///
     /// # Errors
     /// [`Error::Torch`].
@@ -63,12 +63,12 @@ impl<'g> Candidate<'g> {
         }
     }
 
-    /// Any tensor of the layer by its name: `weight`, `bias`, `running_mean`.
+    /// A tensor of the layer by name: `weight`, `bias`, `running_mean`.
     pub fn tensor(&self, name: &str) -> Option<&'g Tensor> {
         self.layer.tensors.iter().find(|tensor| tensor.name == name).map(|tensor| &tensor.tensor)
     }
 
-    /// The channel dimension first, all others in one.
+    /// Moves the channel dimension to the front and flattens all others into one.
     fn rows(&self, tensor: &Tensor) -> Result<Tensor> {
         let rows = || {
             tensor
@@ -79,7 +79,7 @@ impl<'g> Candidate<'g> {
         rows().map_err(self.error())
     }
 
-    /// For `map_err`: libtorch's error with the tensor that is ranked by.
+    /// For `map_err`: wraps libtorch's error with the path of the ranked tensor.
     pub(super) fn error(&self) -> impl FnOnce(tch::TchError) -> Error {
         Error::torch(format!("{}.{}", self.layer.path, self.layer.tensors[self.ranked.tensor].name))
     }

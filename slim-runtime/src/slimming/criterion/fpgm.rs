@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use super::{Candidate, Criterion};
 use crate::Result;
 
-/// Sum of the Euclidean distances of a filter from all others of its layer: those near the
+/// Sum of the Euclidean distances of a filter from all other filters of its layer. Filters near the
 /// geometric median are replaceable by the rest and go first (He et al., "Filter Pruning via
 /// Geometric Median", CVPR 2019).
 #[derive(Debug, Clone, Copy, Default)]

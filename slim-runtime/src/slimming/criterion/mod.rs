@@ -1,7 +1,9 @@
-//! How important a channel is: one trait, the field's criteria, and a user's own.
+//! Criteria: how important a channel is. One trait, the criteria of the literature, and room for a
+//! user's own.
 
 mod candidate;
 mod fpgm;
+mod gap;
 mod norm;
 mod random;
 mod ranking;
@@ -17,19 +19,20 @@ use crate::Result;
 pub use crate::analysis::Masking;
 pub use candidate::Candidate;
 pub use fpgm::Fpgm;
+pub use gap::Gap;
 pub use norm::{L1, L2};
 pub use random::Random;
 pub use ranking::Ranking;
 pub use scale::BatchNormScale;
 pub use taylor::Taylor;
 
-/// Says how important the channels of a layer are; the least important go first.
+/// Scores the channels of a layer by importance. The least important go first.
 ///
-/// slim asks it for each layer that has a scale (a batch norm) or makes channels (a convolution, a
-/// linear layer). Scores are made comparable between layers by [`Normalisation`], and channels that
-/// stay or go together get one score by [`Coupling`](crate::Coupling).
+/// slim asks the criterion about each layer that has a scale (a batch norm) or makes channels (a
+/// convolution, a linear layer). [`Normalisation`] makes scores comparable between layers, and
+/// [`Coupling`](crate::Coupling) gives channels that stay or go together one score.
 ///
-/// One of your own takes a few lines. This one ranks filters by their largest weight:
+/// A criterion of your own takes a few lines. This one ranks filters by their largest weight:
 ///
 /// ```
 /// use slim_runtime::criterion::{Candidate, Criterion};
@@ -60,53 +63,54 @@ pub use taylor::Taylor;
 /// # Ok::<(), slim_runtime::Error>(())
 /// ```
 pub trait Criterion: Debug + Send + Sync {
-    /// What plans and files call it. Two criteria of one name count as equal.
+    /// Name of the criterion in plans and files. Two criteria of the same name count as equal.
     fn name(&self) -> String;
 
-    /// Scores `[channels]` of any float kind, finite and the larger the more important; `None`
-    /// where this criterion has no say, so that other layers rank the channels or nothing does.
+    /// Scores `[channels]` of any float kind, finite, larger for more important channels; `None` if
+    /// the criterion does not score this layer. Then other layers rank its channels, or none does.
     ///
     /// # Errors
-    /// What it cannot do, with the layer's [path](Candidate::path).
+    /// Whatever the criterion cannot do, with the layer's [path](Candidate::path).
     fn scores(&self, layer: &Candidate<'_>) -> Result<Option<Tensor>>;
 
-    /// What to see to when no layer has scores; the end of a sentence.
+    /// What the user has to provide if the criterion scores no layer, as the end of a sentence.
     fn requirement(&self) -> Option<&'static str> {
         None
     }
 
-    /// What has to be zero for a channel to be gone, and thus which channels may go at all.
+    /// What has to be zero for a channel to count as removed, and thus which channels may go at
+    /// all.
     fn masking(&self) -> Masking {
         Masking::Parameters
     }
 }
 
-/// What a criterion says of the channels of a layer, each by itself. Made by
+/// The scores of a layer's channels, each by itself. Made by
 /// [`Prunable::scores`](crate::Prunable::scores).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct LayerScores {
     /// Field path of the layer: `layer2.0.bn1`.
     pub path: String,
-    /// Name of the axis whose channels these are.
+    /// Name of the axis that the channels are on.
     pub axis: String,
-    /// By channel: its score, normalised as the slimming asks for.
+    /// Per channel: its score, normalised as the slimming asks for.
     pub scores: Vec<f64>,
 }
 
 /// How the scores of different layers are made comparable, before the scores of coupled channels
-/// become one.
+/// are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Normalisation {
-    /// They are taken as they are, as in Network Slimming.
+    /// Scores as they are, as in Network Slimming.
     #[default]
     None,
-    /// Divided by the largest of the layer.
+    /// Scores divided by the largest of the layer.
     Max,
-    /// Divided by the mean of the layer.
+    /// Scores divided by the mean of the layer.
     Mean,
-    /// Divided by the L2 norm of the layer's scores (Molchanov et al., ICLR 2017).
+    /// Scores divided by the L2 norm of the layer's scores (Molchanov et al., ICLR 2017).
     L2,
 }

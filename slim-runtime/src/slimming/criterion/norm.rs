@@ -34,7 +34,7 @@ impl Criterion for L2 {
     }
 }
 
-/// In double precision, so that half-precision weights neither overflow nor tie.
+/// Computes the norm in double precision, so that half-precision weights neither overflow nor tie.
 fn norm(layer: &Candidate<'_>, p: f64) -> Result<Option<Tensor>> {
     let norm = |filters: Tensor| {
         filters.f_norm_scalaropt_dim_dtype(p, [1], false, Kind::Double).map_err(layer.error())

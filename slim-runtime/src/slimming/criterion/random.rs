@@ -1,4 +1,4 @@
-//! No criterion at all: what others are compared with.
+//! Random scores: the baseline for other criteria.
 
 use tch::Tensor;
 
@@ -9,7 +9,7 @@ use crate::Result;
 /// paths. The baseline that any criterion has to beat.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Random {
-    /// Where the random numbers start.
+    /// Seed of the random numbers.
     pub seed: u64,
 }
 
@@ -22,14 +22,14 @@ impl Criterion for Random {
         if layer.scale().is_some() {
             return Ok(None);
         }
-        // By path, so that a layer keeps its scores when others come or go.
+        // Seeded by path, so that a layer keeps its scores when other layers come or go.
         let mut random = fastrand::Rng::with_seed(fnv1a(self.seed, layer.path()));
         let scores: Vec<f64> = (0..layer.channels()).map(|_| random.f64()).collect();
         Tensor::f_from_slice(&scores).map(Some).map_err(layer.error())
     }
 }
 
-/// The hash of Fowler, Noll and Vo, which no release of Rust changes.
+/// The Fowler–Noll–Vo hash, which stays the same in every release of Rust.
 fn fnv1a(seed: u64, text: &str) -> u64 {
     text.bytes().fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

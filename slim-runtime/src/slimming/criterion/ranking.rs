@@ -1,4 +1,4 @@
-//! A criterion as a plan keeps it: by name.
+//! A criterion as a plan stores it: by name.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -7,9 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tch::Tensor;
 
 use super::{BatchNormScale, Candidate, Criterion, Fpgm, L1, L2, Random, Taylor};
+use crate::error::SelectionError;
 use crate::{Error, Result};
 
-/// The [`Criterion`] of a [`Slimming`](crate::Slimming). In files it is its name; criteria of one
+/// The [`Criterion`] of a [`Slimming`](crate::Slimming). Files store its name. Criteria of the same
 /// name are equal.
 #[derive(Debug, Clone)]
 pub struct Ranking(Arc<dyn Criterion>);
@@ -73,7 +74,7 @@ impl<'de> Deserialize<'de> for Ranking {
     }
 }
 
-/// A criterion that a file names and this crate does not have.
+/// A criterion that a file names and that this crate does not have.
 #[derive(Debug)]
 struct Named(String);
 
@@ -83,6 +84,6 @@ impl Criterion for Named {
     }
 
     fn scores(&self, _: &Candidate<'_>) -> Result<Option<Tensor>> {
-        Err(Error::UnknownCriterion { name: self.0.clone() })
+        Err(Error::Selection(SelectionError::UnknownCriterion { name: self.0.clone() }))
     }
 }

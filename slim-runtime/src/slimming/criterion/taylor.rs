@@ -1,15 +1,16 @@
-//! What the loss would feel.
+//! How much the loss changes when a channel goes.
 
 use tch::{Kind, Tensor};
 
 use super::{Candidate, Criterion};
 use crate::Result;
 
-/// First-order Taylor expansion of the loss when a filter goes: `(Σ weight · gradient)²` (Molchanov
-/// et al., "Importance Estimation for Neural Network Pruning", CVPR 2019, equation 8).
+/// First-order Taylor expansion of the loss when a filter is removed: `(Σ weight · gradient)²`
+/// (Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019, equation 8).
 ///
-/// It reads the gradients that `backward` has left: call it on a loss over a batch (or several,
-/// which add up) before [`plan`](crate::Prunable::plan). A layer without gradient has no scores.
+/// It reads the gradients that `backward` left: call `backward` on a loss over a batch (or several
+/// batches, whose gradients add up) before [`plan`](crate::Prunable::plan). A layer without
+/// gradient has no scores.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Taylor;
 

@@ -1,0 +1,70 @@
+//! The commands of `slim`, one module each: its options, and a `run` function.
+
+mod demo;
+mod iterate;
+mod prune;
+mod report;
+mod train;
+
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::program;
+
+/// Train a network with channel sparsity, prune it, fine-tune it (Network Slimming, ICCV 2017).
+#[derive(Debug, Parser)]
+#[command(name = "slim", version, max_term_width = 110, disable_help_subcommand = true)]
+struct Slim {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Train(train::Options),
+    Prune(prune::Options),
+    Iterate(iterate::Options),
+    Demo(demo::Options),
+    Report(report::Options),
+    Completions(CompletionsOptions),
+}
+
+/// Print a script that completes the commands and options of `slim` in a shell
+#[derive(Debug, clap::Args)]
+struct CompletionsOptions {
+    /// The shell
+    shell: Shell,
+}
+
+/// Runs `slim` with the arguments of the process.
+pub fn main() -> ExitCode {
+    let Slim { command } = Slim::parse_from(arguments(std::env::args_os()));
+    program::main(|| match &command {
+        Command::Train(options) => train::run(options),
+        Command::Prune(options) => prune::run(options),
+        Command::Iterate(options) => iterate::run(options),
+        Command::Demo(options) => demo::run(options),
+        Command::Report(options) => report::run(options),
+        Command::Completions(CompletionsOptions { shell }) => {
+            clap_complete::generate(*shell, &mut Slim::command(), "slim", &mut io::stdout());
+            Ok(())
+        }
+    })
+}
+
+const SPARSITY: &str = "--sparsity-regularization";
+
+/// Rewrites arguments for clap. The reference's `-sr`, which clap would read as `-s` and `-r`,
+/// becomes the long option; `iterate` always trains with sparsity.
+fn arguments(given: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let long = |argument| if argument == "-sr" { SPARSITY.into() } else { argument };
+    let mut arguments: Vec<_> = given.into_iter().map(long).collect();
+    if arguments.get(1).is_some_and(|command| command == "iterate") {
+        arguments.push(SPARSITY.into());
+    }
+    arguments
+}

@@ -1,0 +1,209 @@
+//! Trains a network with channel sparsity, or fine-tunes a pruned one.
+
+use std::path::{Path, PathBuf};
+
+use crate::data::DataSet;
+use crate::device::DeviceOptions;
+use crate::model::Model;
+use crate::numbers::grouped;
+use crate::options::{DataOptions, NetworkOptions};
+use crate::terminal::say;
+use crate::train::{
+    FileOptions, Interrupt, Interrupted, Output, Recipe, RecipeOptions, Resume, train,
+};
+use anyhow::{Error, Result, ensure};
+use tch::{Device, Tensor};
+
+/// Train a network with channel sparsity, or fine-tune a pruned one.
+///
+/// After each epoch, --save has checkpoint.safetensors (all that --resume needs),
+/// model_best.safetensors (weights, for prune) and metrics.jsonl (a JSON object an epoch: losses,
+/// accuracies, and how |γ| is distributed).
+///
+/// Ctrl-C finishes the step, saves, and says how to go on. A run that was stopped or killed and
+/// goes on from its checkpoint ends with the weights of one that ran through.
+#[derive(Debug, clap::Args)]
+#[command(args_override_self = true, after_long_help = EXAMPLES, after_help = "The manual, with examples: slim train --help")]
+pub(super) struct Options {
+    #[command(flatten)]
+    network: NetworkOptions,
+    #[command(flatten)]
+    data: DataOptions,
+    #[command(flatten)]
+    recipe: RecipeOptions,
+    #[command(flatten)]
+    files: FileOptions,
+    #[command(flatten)]
+    watch: WatchOptions,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  The reference's commands, on CIFAR-10 in ./data:
+    slim train -sr --s 1e-4 --dataset cifar10 --arch vgg --depth 19 --save logs/sparse
+    slim prune --percent 0.7 --dataset cifar10 --model logs/sparse/checkpoint.safetensors --save logs/pruned
+    slim train --refine logs/pruned/pruned.safetensors --dataset cifar10 --epochs 40 --lr 0.01 --save logs/refined
+
+  A minute on the digits that come with the project:
+    slim train -sr --s 5e-3 --dataset digits --arch vgg --cfg \"[32, 'M', 64, 'M', 128, 128]\" --epochs 10
+
+  Go on after Ctrl-C, a crash, or a night; the file says the rest:
+    slim train --resume logs/sparse/checkpoint.safetensors
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or no data set, 130 interrupted";
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Watching")]
+struct WatchOptions {
+    /// Share of channels that will be pruned: each epoch's line says if γ show a gap there, and the
+    /// end warns where they show none [default: 0.5 with -sr]
+    #[arg(long, value_name = "SHARE")]
+    percent: Option<f64>,
+    /// Batches between two lines, where there is no terminal for a progress bar
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    log_interval: usize,
+}
+
+/// Everything that a training run starts from.
+struct Start {
+    model: Model,
+    data: DataSet,
+    recipe: Recipe,
+    resume: Option<Resume>,
+    /// Folder for the run's files.
+    folder: PathBuf,
+    /// Description for the first line of output.
+    text: String,
+}
+
+pub(super) fn run(options: &Options) -> Result<()> {
+    let device = options.device.set_up()?;
+    let Start { mut model, data, recipe, resume, folder, text } = start(options, device)?;
+    let output = Output {
+        folder: Some(folder.clone()),
+        quiet: false,
+        log_interval: options.watch.log_interval,
+        percent: options.watch.percent.or((recipe.sparsity > 0.).then_some(0.5)),
+        interrupt: Interrupt::on_signals()?,
+    };
+
+    let parameters: usize = model.vs.trainable_variables().iter().map(Tensor::numel).sum();
+    say(format_args!(
+        "{text}: {}, {} parameters, on {device:?}",
+        model.spec,
+        grouped(parameters as i64)
+    ));
+    let name = model.dataset.map(|name| name.to_string()).unwrap_or_default();
+    say(format_args!(
+        "{name}: {} images for training, {} for testing",
+        data.train.len(),
+        data.test.len()
+    ));
+    say(said(&recipe));
+    let outcome = train(&mut model, &data, &recipe, &output, resume).map_err(with_the_way_on)?;
+    say(format_args!(
+        "trained {} epochs in {:.0} s: accuracy {:.2} %, at best {:.2} %; wrote {}",
+        outcome.epochs,
+        outcome.time.as_secs_f64(),
+        outcome.score.accuracy(),
+        outcome.best,
+        folder.display()
+    ));
+    for warning in outcome.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(())
+}
+
+/// Adds the option that resumes training to the error of an interrupted run.
+fn with_the_way_on(error: Error) -> Error {
+    match error.downcast_ref().and_then(|Interrupted { checkpoint, .. }| checkpoint.as_deref()) {
+        Some(file) => {
+            let way = format!("`--resume {}` goes on from here", file.display());
+            error.context(way)
+        }
+        None => error,
+    }
+}
+
+/// Loads the network and the data set. The network is read first, since its file may name the data
+/// set that it was trained on.
+fn start(options: &Options, device: Device) -> Result<Start> {
+    // A data set that the options name is looked up before any other work.
+    options.data.dataset.map(|said| options.data.name(Some(said))).transpose()?;
+    let wanted = options.network.wanted();
+    let (model, resume) = match (&options.files.resume, &options.files.refine) {
+        (Some(file), _) => Resume::read(file, &wanted, device)
+            .map(|(model, resume)| (Some(model), Some(resume)))?,
+        (None, Some(file)) => (Some(Model::read(file, &wanted, device)?), None),
+        (None, None) => (None, None),
+    };
+    let folder = options.files.folder()?;
+    let noted = model.as_ref().and_then(|model| model.dataset);
+    let name = options.data.name(noted)?;
+    if let (Some(noted), Some(_)) = (noted, &resume) {
+        ensure!(
+            noted == name,
+            "training goes on as it began: on {noted}, and not on {name}; leave out --dataset"
+        );
+    }
+    let data = options.data.load(name, device)?;
+
+    let default = Recipe::default();
+    let before = resume.as_ref().map_or(&default, Resume::recipe);
+    let mut model = match model {
+        Some(model) => model,
+        None => options.network.fresh(
+            data.classes,
+            options.recipe.seed.unwrap_or(before.seed),
+            device,
+        )?,
+    };
+    model.dataset = Some(name);
+    let recipe = options.recipe.applied_to(before, model.spec.arch);
+    let text = match (&options.files.resume, &resume, &options.files.refine) {
+        (Some(file), Some(resume), _) => resumed(file, resume, &recipe),
+        (.., Some(file)) => refined(file, &model),
+        _ => "a new network".to_owned(),
+    };
+    Ok(Start { model, data, recipe, resume, folder, text })
+}
+
+fn resumed(file: &Path, resume: &Resume, recipe: &Recipe) -> String {
+    let (epoch, step) = resume.place();
+    let before = resume.recipe().epochs;
+    let mut text = format!("going on with epoch {epoch}, step {step}, of {}", file.display());
+    if before != recipe.epochs {
+        text += &format!(
+            " ({} epochs in place of {before}: by these the learning rate falls from here on)",
+            recipe.epochs
+        );
+    }
+    text
+}
+
+fn refined(file: &Path, model: &Model) -> String {
+    match &model.slimmed {
+        Some(slimmed) => format!("fine-tuning {}, pruned to {}", file.display(), slimmed.cfg()),
+        None => format!("fine-tuning {}, which is not pruned", file.display()),
+    }
+}
+
+fn said(recipe: &Recipe) -> String {
+    let sparsity = match recipe.sparsity {
+        0. => "without sparsity".to_owned(),
+        sparsity => format!("with sparsity {sparsity}"),
+    };
+    let decay = if recipe.decay_bn { "" } else { " but of γ and β" };
+    format!(
+        "{} epochs {sparsity}, lr {}, batch {}, momentum {}, weight decay {}{decay}, seed {}",
+        recipe.epochs,
+        recipe.lr,
+        recipe.batch_size,
+        recipe.momentum,
+        recipe.weight_decay,
+        recipe.seed
+    )
+}

@@ -1,0 +1,108 @@
+//! Data sets: images and their classes, in batches.
+
+mod augment;
+mod cifar;
+pub mod digits;
+mod folder;
+mod memory;
+mod missing;
+mod name;
+mod normal;
+mod order;
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use tch::{Device, Tensor};
+
+use crate::network::{Arch, Spec};
+pub use missing::Missing;
+pub use name::Name;
+
+/// Images and their classes.
+#[derive(Debug)]
+pub struct Batch {
+    /// `[N, 3, H, W]`, float, normalised, on the device that the set was loaded for.
+    pub images: Tensor,
+    /// `[N]`, `Int64`.
+    pub labels: Tensor,
+}
+
+/// Iterator over batches. A damaged image gives an error and ends the batches.
+pub type Batches<'p> = Box<dyn Iterator<Item = Result<Batch>> + 'p>;
+
+/// The training images or the test images of a data set.
+pub trait Part {
+    /// Number of images.
+    fn len(&self) -> usize;
+
+    /// Whether there are no images.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All images in their order, without augmentation; the last batch may be smaller.
+    fn batches(&self, size: usize) -> Batches<'_>;
+
+    /// All images, shuffled and augmented, from batch `first` on; the last batch may be smaller.
+    ///
+    /// The same `seed` gives the same batches for every `first`, so that an interrupted epoch
+    /// resumes with the batches that it would have had.
+    fn shuffled(&self, size: usize, seed: u64, first: usize) -> Batches<'_>;
+}
+
+/// A data set.
+pub struct DataSet {
+    /// Number of classes.
+    pub classes: i64,
+    /// Shape of an image: channels, height, width.
+    pub image: [i64; 3],
+    /// Training images.
+    pub train: Box<dyn Part>,
+    /// Test images.
+    pub test: Box<dyn Part>,
+}
+
+impl DataSet {
+    /// Checks that a network takes these images and has the same number of classes.
+    ///
+    /// # Errors
+    /// The network makes images (U-Net), or the image shapes or the numbers of classes differ.
+    pub fn ensure_fits(&self, spec: &Spec) -> Result<()> {
+        ensure!(
+            spec.arch != Arch::Unet,
+            "unet makes an image, and the labels here are classes: choose another --arch"
+        );
+        let size = |[channels, height, width]: [i64; 3]| format!("{channels}×{height}×{width}");
+        ensure!(
+            spec.image() == self.image,
+            "{} takes images of {}, and those of the data set are {}: choose another --arch or --dataset",
+            spec.arch,
+            size(spec.image()),
+            size(self.image)
+        );
+        ensure!(
+            spec.classes == self.classes,
+            "the network tells {} classes, and the data set has {}",
+            spec.classes,
+            self.classes
+        );
+        Ok(())
+    }
+}
+
+/// Loads a data set from the folder `dir`, with batches on `device`.
+///
+/// Images of 32×32 pixels are held in memory. Those of an image folder are read on demand.
+///
+/// # Errors
+/// [`Missing`] if files are missing. For a damaged file, the error names the file and the place in
+/// it.
+pub fn load(name: Name, dir: &Path, device: Device) -> Result<DataSet> {
+    match name {
+        Name::Digits => Ok(digits::load(device)?.into()),
+        Name::Cifar10 => cifar::TEN.load(dir, device),
+        Name::Cifar100 => cifar::HUNDRED.load(dir, device),
+        Name::Imagefolder => folder::load(dir, device, folder::SIDE),
+    }
+}

@@ -1,0 +1,7 @@
+//! The program `slim`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    slim_cli::commands::main()
+}

@@ -1,0 +1,67 @@
+//! The zip archive that PyTorch and tch write, checked before its contents are used.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use zip::ZipArchive;
+
+/// Largest ratio of unpacked size to file size. PyTorch does not compress, and weights hardly
+/// shrink when compressed; a file far beyond this ratio would fill the memory.
+pub(super) const MOST_PER_BYTE: u64 = 16;
+
+/// An archive without duplicate names, whose unpacked size is limited by its file size.
+pub(super) struct Archive {
+    pub(super) zip: ZipArchive<BufReader<File>>,
+    /// Whether it is TorchScript, as tch's `VarStore::save` and `torch.jit.save` write it.
+    pub(super) is_torch_script: bool,
+}
+
+/// Opens and checks a zip archive.
+///
+/// # Errors
+/// A damaged zip, a duplicate name, or an unpacked size far above the file size.
+pub(super) fn checked(path: &Path) -> Result<Archive> {
+    let file = File::open(path).context("cannot read")?;
+    let most = file.metadata().context("cannot read")?.len().saturating_mul(MOST_PER_BYTE);
+    let mut zip = ZipArchive::new(BufReader::new(file)).context("no sound zip file")?;
+    ensure!(!zip.has_duplicate_names(), "no sound zip file: it has two entries of one name");
+    let mut unpacked = 0_u64;
+    for index in 0..zip.len() {
+        unpacked =
+            unpacked.saturating_add(zip.by_index_raw(index).context("no sound zip file")?.size());
+    }
+    ensure!(
+        unpacked <= most,
+        "it would unpack to {unpacked} bytes, more than {MOST_PER_BYTE} times its size"
+    );
+    let is_torch_script = names(&zip)?.iter().any(|name| is_at_root(name, "constants.pkl"));
+    Ok(Archive { zip, is_torch_script })
+}
+
+impl Archive {
+    /// The bytes of an entry.
+    pub(super) fn read(&mut self, name: &str) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        // `checked` has limited the unpacked size.
+        self.zip
+            .by_name(name)
+            .and_then(|mut entry| Ok(entry.read_to_end(&mut bytes)?))
+            .context("no sound zip file")?;
+        Ok(bytes)
+    }
+
+    pub(super) fn names(&self) -> Result<Vec<String>> {
+        names(&self.zip)
+    }
+}
+
+fn names(zip: &ZipArchive<BufReader<File>>) -> Result<Vec<String>> {
+    zip.file_names().map(|name| Ok(name.context("no sound zip file")?.into_owned())).collect()
+}
+
+/// Whether `name` is `entry` inside the root folder that PyTorch adds.
+pub(super) fn is_at_root(name: &str, entry: &str) -> bool {
+    name.split_once('/').map_or(name, |(_, rest)| rest) == entry
+}

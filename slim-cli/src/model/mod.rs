@@ -1,0 +1,216 @@
+//! A network with its weights, and the files that it is read from and written to.
+//!
+//! [`Model::read`] takes a file of any of these kinds, and detects the kind from its contents:
+//!
+//! | file | |
+//! | --- | --- |
+//! | safetensors | files of this program, which name their network and the removed channels; files of PyTorch |
+//! | PyTorch: `.pth`, `.pt`, `.pth.tar` | today's zip, the formats before 1.6 and plain pickles; a state dict, or one under `state_dict`, `model`, `model_state_dict` or `net` |
+//! | the reference's | `{'cfg', 'state_dict'}` of a VGG, a pre-activation ResNet or a DenseNet that was slimmed |
+//! | `.ot` | tch's `VarStore::save` |
+//!
+//! Nothing in a file is executed. Memory use is proportional to the tensors in the file: a network
+//! that is far larger than these tensors is not built. The exception is the dense network that a
+//! slimmed network in a file of this program is cut from; its size follows from the network's name.
+//! A VGG is built with its slimmed widths.
+
+mod archive;
+mod contents;
+mod format;
+mod names;
+mod ot;
+mod own;
+mod pytorch;
+mod reference;
+mod room;
+mod tensors;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Result, anyhow, ensure};
+use slim_runtime::checkpoint::{self, File, Writer};
+use slim_runtime::error::FileError;
+use slim_runtime::{Cfg, Error, Slimmed};
+use tch::nn::VarStore;
+use tch::{Device, Tensor};
+
+use crate::data::Name;
+use crate::network::{Arch, Net, Spec};
+use contents::Contents;
+use format::Format;
+
+/// Metadata key of a file's [`Spec`].
+const SPEC: &str = "network";
+/// Metadata key of the data set that the network was trained on.
+const DATASET: &str = "dataset";
+
+/// Advice if a file does not name its network, and does not hold the network that was assumed.
+const AS_TRAINED: &str = "say --arch, --depth, --cfg as it was trained";
+
+/// A network of the zoo with its weights, dense or slimmed.
+#[derive(Debug)]
+pub struct Model {
+    /// The dense network before slimming. For a file that the reference slimmed, the slimmed
+    /// network in that file.
+    pub spec: Spec,
+    /// The network.
+    pub net: Net,
+    /// The network's variables.
+    pub vs: VarStore,
+    /// Everything that was removed from the dense network.
+    pub slimmed: Option<Slimmed>,
+    /// Tensors in the file that are not variables of the network and are carried through: PyTorch's
+    /// `num_batches_tracked`, and the reference's `select.indexes`, which [`writer`](Self::writer)
+    /// updates.
+    pub beside: BTreeMap<String, Tensor>,
+    /// The data set that the network was trained on, if the file names it.
+    pub dataset: Option<Name>,
+    /// Further information in the file, as text: `epoch 160, accuracy 93.77`.
+    pub note: Option<String>,
+}
+
+/// The user's options for the network in a file. An option that is not given is taken from the
+/// file, or else from the reference's defaults.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// The network.
+    pub arch: Option<Arch>,
+    /// The depth.
+    pub depth: Option<u32>,
+    /// Widths that differ from those of the depth.
+    pub cfg: Option<Cfg>,
+}
+
+impl Model {
+    /// A dense network with initial weights. All γ are equal, as in the reference.
+    ///
+    /// # Errors
+    /// Errors of [`Spec::build`].
+    pub fn new(spec: Spec, device: Device) -> Result<Self> {
+        let vs = VarStore::new(device);
+        let net = spec.build(&vs.root())?;
+        Ok(Self {
+            spec,
+            net,
+            vs,
+            slimmed: None,
+            beside: BTreeMap::new(),
+            dataset: None,
+            note: None,
+        })
+    }
+
+    /// Reads the network in a file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, holds no network, or holds another network than the wanted one.
+    /// The error names the file and every tensor that does not fit.
+    pub fn read(path: &Path, wanted: &Wanted, device: Device) -> Result<Self> {
+        let read = || match Format::of(path)? {
+            Format::Safetensors => own::read(&File::open(path)?, path, wanted, device),
+            Format::Ot => Self::holding(ot::read(path)?, path, wanted, device),
+            Format::Pytorch => Self::holding(pytorch::read(path)?, path, wanted, device),
+        };
+        read().map_err(naming(path))
+    }
+
+    /// Reads the network in an open safetensors file, whose name is `path`.
+    ///
+    /// # Errors
+    /// Errors of [`read`](Self::read).
+    pub(crate) fn of(file: &File, path: &Path, wanted: &Wanted, device: Device) -> Result<Self> {
+        own::read(file, path, wanted, device).map_err(naming(path))
+    }
+
+    /// Builds the network for the contents of a file without a [`Spec`].
+    fn holding(contents: Contents, path: &Path, wanted: &Wanted, device: Device) -> Result<Self> {
+        let spec = contents.spec(wanted)?;
+        room::check(&spec, contents.values()).map_err(|error| anyhow!("{error}; {AS_TRAINED}"))?;
+        let Contents { mut tensors, note, .. } = contents;
+        let before = tensors.len();
+        tensors.retain(|name, _| !names::is_auxiliary(spec.arch, name));
+        let left_out = (tensors.len() < before)
+            .then(|| "left out: the auxiliary heads of training".to_owned());
+        let note = note.into_iter().chain(left_out).reduce(|note, more| format!("{note}; {more}"));
+        let (beside, variables) =
+            tensors.into_iter().partition(|(name, _)| names::is_beside(spec.arch, name));
+        let variables = reference::gathered(variables, &spec.selections)?;
+        let mut model = Self::new(spec, device)?;
+        checkpoint::load_tensors(&variables, path, &mut model.vs).map_err(|error| match error {
+            Error::File(FileError::Checkpoint { problems, .. }) => {
+                anyhow!(
+                    "it does not hold {}; {AS_TRAINED}:\n  {}",
+                    model.spec,
+                    problems.join("\n  ")
+                )
+            }
+            other => other.into(),
+        })?;
+        Ok(Self { beside, note, ..model })
+    }
+
+    /// A writer of the network: its variables, the removed channels, the carried tensors, its
+    /// [`Spec`] and its data set.
+    ///
+    /// The reference's `select.indexes` have the stream's full width, with ones where a channel is
+    /// picked now. The batch norm after such a selection has only the picked channels, whereas the
+    /// reference's has the stream's full width.
+    ///
+    /// # Errors
+    /// None are expected: every spec can be written as JSON.
+    pub fn writer(&self) -> Result<Writer<'_>> {
+        let spec = serde_json::to_string(&self.spec)?;
+        let picked = self.slimmed.as_ref().map(Slimmed::positions);
+        let beside = self
+            .beside
+            .iter()
+            .map(|(name, tensor)| Ok((name, reference::indexes_now(name, tensor, picked)?)));
+        let writer =
+            Writer::new(&self.vs).tensors(beside.collect::<Result<Vec<_>>>()?).metadata(SPEC, spec);
+        let writer = self
+            .dataset
+            .iter()
+            .fold(writer, |writer, dataset| writer.metadata(DATASET, dataset.to_string()));
+        Ok(self.slimmed.iter().fold(writer, Writer::slimmed))
+    }
+
+    /// Draws γ from U(0, 1), so that the channels of an untrained network have different scores.
+    pub fn draw_scales(&self) {
+        let _no_grad = tch::no_grad_guard();
+        for (name, mut variable) in self.vs.variables().into_iter().collect::<BTreeMap<_, _>>() {
+            if name.ends_with("weight") && variable.dim() == 1 {
+                let _ = variable.uniform_(0., 1.);
+            }
+        }
+    }
+}
+
+/// Prefixes an error with the file's name, unless it begins with the name.
+fn naming(path: &Path) -> impl FnOnce(anyhow::Error) -> anyhow::Error + '_ {
+    move |error| if names_file(&error) { error } else { anyhow!("{}: {error:#}", path.display()) }
+}
+
+/// Whether the text of an error begins with the file's name.
+fn names_file(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Error::File(_) | Error::Io { .. }))
+}
+
+impl Wanted {
+    /// Checks that the network of a file is the wanted one.
+    fn agree(&self, spec: &Spec) -> Result<()> {
+        let says = |option: &str, value: &dyn std::fmt::Display| {
+            format!("it holds {spec}, and --{option} says {value}; leave that out")
+        };
+        if let Some(arch) = self.arch {
+            ensure!(arch == spec.arch, says("arch", &arch));
+        }
+        if let Some(depth) = self.depth {
+            ensure!(Some(depth) == spec.depth(), says("depth", &depth));
+        }
+        if let Some(cfg) = &self.cfg {
+            ensure!(Some(cfg) == spec.widths()?.as_ref(), says("cfg", cfg));
+        }
+        Ok(())
+    }
+}

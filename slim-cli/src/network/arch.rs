@@ -1,0 +1,104 @@
+//! The networks of the zoo by their names.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// The networks of the zoo. Their names are the reference's and torchvision's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Arch {
+    /// VGG with batch norm for 32×32 images, of depth 11, 13, 16 or 19
+    Vgg,
+    /// Pre-activation ResNet for 32×32 images, of depth 9n + 2 (164)
+    #[value(alias = "resnet")]
+    Preresnet,
+    /// DenseNet for 32×32 images, of depth 3n + 4 (40)
+    Densenet,
+    /// torchvision's VGG-16 with batch norm
+    Vgg16Bn,
+    /// torchvision's ResNet-18
+    Resnet18,
+    /// torchvision's ResNet-50
+    Resnet50,
+    /// torchvision's ResNet-152
+    Resnet152,
+    /// torchvision's ResNeXt-50, 32 groups of 4 channels
+    #[serde(rename = "resnext50_32x4d")]
+    #[value(name = "resnext50_32x4d")]
+    Resnext50,
+    /// torchvision's DenseNet-121
+    Densenet121,
+    /// torchvision's GoogLeNet
+    Googlenet,
+    /// torchvision's MobileNetV2
+    MobilenetV2,
+    /// torchvision's MobileNetV3, large
+    MobilenetV3Large,
+    /// torchvision's ShuffleNetV2, of width 1.0
+    #[serde(rename = "shufflenet_v2_x1_0")]
+    #[value(name = "shufflenet_v2_x1_0")]
+    ShufflenetV2,
+    /// U-Net, which makes an image: no data set here has labels for it
+    Unet,
+}
+
+impl Arch {
+    /// Side of CIFAR's images, in pixels.
+    pub const CIFAR_SIDE: i64 = 32;
+    /// Side of the images that networks for ImageNet take, in pixels.
+    pub const IMAGENET_SIDE: i64 = 224;
+
+    /// The reference's depth, for a network that comes in several depths.
+    pub fn default_depth(self) -> Option<u32> {
+        match self {
+            Arch::Vgg => Some(19),
+            Arch::Preresnet => Some(164),
+            Arch::Densenet => Some(40),
+            _ => None,
+        }
+    }
+
+    /// The factor of the sparsity penalty that the paper uses for this network.
+    pub fn default_sparsity(self) -> f64 {
+        if self == Arch::Vgg { 1e-4 } else { 1e-5 }
+    }
+
+    /// Whether the network has selections, which pick channels of its stream for the batch norms.
+    pub fn selects(self) -> bool {
+        matches!(self, Arch::Preresnet | Arch::Densenet)
+    }
+
+    /// The weight whose rows are the classes.
+    pub fn classifier(self) -> &'static str {
+        match self {
+            Arch::Vgg | Arch::Densenet121 => "classifier.weight",
+            Arch::Vgg16Bn => "classifier.6.weight",
+            Arch::MobilenetV2 => "classifier.1.weight",
+            Arch::MobilenetV3Large => "classifier.3.weight",
+            Arch::Unet => "head.weight",
+            _ => "fc.weight",
+        }
+    }
+
+    /// Side of the images that the network was made for, in pixels.
+    pub fn side(self) -> i64 {
+        if self.default_depth().is_some() || self == Arch::Unet {
+            Self::CIFAR_SIDE
+        } else {
+            Self::IMAGENET_SIDE
+        }
+    }
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to_possible_value() {
+            Some(value) => f.write_str(value.get_name()),
+            None => write!(f, "{self:?}"),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! A pruning job, as the command line specifies it.
+
+use anyhow::{Context, Result};
+use slim_runtime::criterion::L1;
+use slim_runtime::{Prunable, Slimming, Target};
+use tch::nn::ModuleT;
+use tch::{Device, Kind, Tensor};
+
+use super::{Pruning, prune, taylor};
+use crate::data::{DataSet, Part};
+use crate::model::Model;
+use crate::network::Spec;
+use crate::slimming::{CriterionName, SlimmingOptions};
+use crate::train;
+
+/// Options and data of a pruning.
+pub struct Job<'j> {
+    /// Which channels to remove.
+    pub slimming: &'j SlimmingOptions,
+    /// The data set, if accuracy is measured.
+    pub data: Option<&'j DataSet>,
+    /// Batch size of test passes.
+    pub test_batch_size: usize,
+    /// Seed of the random criterion, and of the order of training images.
+    pub seed: u64,
+    /// Device of the network.
+    pub device: Device,
+}
+
+/// Number of images on which the slimmed network is compared with the masked one.
+const SAMPLE: usize = 8;
+
+impl Job<'_> {
+    /// Prunes a network, by the share `ratio` of its channels if given, else by the options.
+    ///
+    /// # Errors
+    /// Errors of [`prune`]; a criterion that needs images, without a data set.
+    pub fn prune(&self, model: &mut Model, ratio: Option<f64>) -> Result<Pruning> {
+        let sample = self.sample(model)?;
+        if self.slimming.criterion == CriterionName::Taylor {
+            taylor::compute_gradients(
+                model,
+                self.training_images()?,
+                self.slimming.taylor_batches,
+                self.seed,
+            )?;
+        }
+        let slimming = self.slimming(model, &sample, ratio)?;
+        let measure = |net: &_| {
+            self.data
+                .map(|data| train::evaluate(net, &*data.test, self.test_batch_size))
+                .transpose()
+        };
+        prune(model, &slimming, &sample, measure)
+    }
+
+    /// Makes a plan and discards it, so that impossible requests fail before any work.
+    ///
+    /// # Errors
+    /// Errors of planning; a criterion that needs images, without a data set.
+    pub fn check(&self, model: &Model, ratio: Option<f64>) -> Result<()> {
+        let mut slimming = self.slimming(model, &self.sample(model)?, ratio)?;
+        if self.slimming.criterion == CriterionName::Taylor {
+            self.training_images()?;
+            // Gradients take time to compute, and do not decide whether a plan is possible.
+            slimming = slimming.criterion(L1);
+        }
+        model.net.plan(&slimming)?;
+        Ok(())
+    }
+
+    /// The same check for a network that is not trained yet, so that impossible requests fail
+    /// before training.
+    ///
+    /// # Errors
+    /// Errors of [`check`](Self::check).
+    pub fn rehearse(&self, spec: &Spec, ratio: Option<f64>) -> Result<()> {
+        let model = Model::new(spec.clone(), self.device)?;
+        model.draw_scales();
+        self.check(&model, ratio)
+    }
+
+    fn slimming(&self, model: &Model, sample: &Tensor, ratio: Option<f64>) -> Result<Slimming> {
+        let one = sample.narrow(0, 0, 1);
+        let slimming = self
+            .slimming
+            .slimming(self.seed, || Ok(model.net.cost(|net| net.forward_t(&one, false))?))?;
+        Ok(match ratio {
+            Some(ratio) => with_ratio(slimming, ratio),
+            None => slimming,
+        })
+    }
+
+    fn training_images(&self) -> Result<&dyn Part> {
+        let data = self.data.context("`--criterion taylor` reads gradients on training images, so it does not go without a data set")?;
+        Ok(&*data.train)
+    }
+
+    /// Test images, or noise without a data set.
+    fn sample(&self, model: &Model) -> Result<Tensor> {
+        match self.data {
+            Some(data) => Ok(data
+                .test
+                .batches(SAMPLE)
+                .next()
+                .context("the data set has no test image")??
+                .images),
+            None => {
+                let [channels, height, width] = model.spec.image();
+                Ok(Tensor::f_randn(
+                    [SAMPLE as i64, channels, height, width],
+                    (Kind::Float, self.device),
+                )?)
+            }
+        }
+    }
+}
+
+fn with_ratio(mut slimming: Slimming, ratio: f64) -> Slimming {
+    slimming.target = Target::Ratio(ratio);
+    slimming
+}

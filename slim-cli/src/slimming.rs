@@ -1,0 +1,315 @@
+//! [`Slimming`] as command-line options.
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use slim_runtime::criterion::{Fpgm, L1, L2, Masking, Normalisation, Random, Taylor};
+use slim_runtime::{Activation, Cost, Coupling, Slimming, Target};
+
+/// How many channels go, which, and within which bounds.
+#[derive(Debug, Clone, Args)]
+pub struct SlimmingOptions {
+    #[command(flatten)]
+    target: TargetOptions,
+
+    /// Apply the target to each layer by itself
+    #[arg(long, help_heading = "Which channels go")]
+    pub local: bool,
+
+    /// A target of their own for the layers that match PATTERN: a ratio, `layer4=0.7`, or
+    /// `layer4=threshold=0.01`, `layer4=top_k=16`
+    #[arg(long, value_name = "PATTERN=TARGET", help_heading = "Which channels go")]
+    pub layer: Vec<String>,
+
+    /// Remove nothing of what the layers that match PATTERN make
+    #[arg(long, value_name = "PATTERN", help_heading = "Which channels go")]
+    pub keep: Vec<String>,
+
+    /// What ranks the channels
+    #[arg(long, value_enum, default_value_t = CriterionName::Scale, help_heading = "Which channels go")]
+    pub criterion: CriterionName,
+
+    /// Batches of 64 training images for the gradients of `--criterion taylor`
+    #[arg(long, value_name = "BATCHES", default_value_t = 16, help_heading = "Which channels go")]
+    pub taylor_batches: usize,
+
+    /// How scores of different layers are made comparable: none, or by the layer's max, mean or l2
+    #[arg(long, value_parser = named::<Normalisation>, default_value = "none", help_heading = "Which channels go")]
+    pub normalisation: Normalisation,
+
+    /// The score of channels that stay or go together, as in a residual stream: the max, mean or
+    /// sum of theirs
+    #[arg(long, value_parser = named::<Coupling>, default_value = "max", help_heading = "Which channels go")]
+    pub coupling: Coupling,
+
+    /// What is zero when a channel is gone: batch_norm (γ and β), or parameters (all that make it)
+    /// [default: what the criterion asks for]
+    #[arg(long, value_parser = named::<Masking>, help_heading = "Which channels go")]
+    pub masking: Option<Masking>,
+
+    /// Every layer keeps at least so many channels
+    #[arg(long, value_name = "CHANNELS", help_heading = "Bounds")]
+    pub at_least: Option<usize>,
+
+    /// No layer loses more than this share of its channels
+    #[arg(long, allow_negative_numbers = true, value_name = "SHARE", help_heading = "Bounds")]
+    pub max_removed: Option<f64>,
+
+    /// Layers are left with a multiple of so many channels, rounded up
+    #[arg(
+        long,
+        value_name = "MULTIPLE",
+        conflicts_with = "round_down_to",
+        help_heading = "Bounds"
+    )]
+    pub round_to: Option<usize>,
+
+    /// The same, rounded down
+    #[arg(long, value_name = "MULTIPLE", help_heading = "Bounds")]
+    pub round_down_to: Option<usize>,
+
+    /// Add what removed channels still send on to what reads them
+    #[arg(long, help_heading = "Repair")]
+    pub absorb: bool,
+
+    /// The same, where channels pass this activation wherever nothing else is said of it: relu,
+    /// hardswish, leaky_relu=0.01 …
+    #[arg(long, value_name = "ACTIVATION", value_parser = named::<Activation>, conflicts_with = "absorb", help_heading = "Repair")]
+    pub absorb_after: Option<Activation>,
+}
+
+/// How much is to go: one of these.
+#[derive(Debug, Clone, Args)]
+#[group(multiple = false)]
+struct TargetOptions {
+    /// Share of channels to remove, in [0, 1): the reference's rule [default: 0.5]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "SHARE",
+        help_heading = "How much goes (one of these)"
+    )]
+    percent: Option<f64>,
+
+    /// Remove the channels whose score is not above this
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "SCORE",
+        help_heading = "How much goes (one of these)"
+    )]
+    threshold: Option<f64>,
+
+    /// Leave at most so many channels
+    #[arg(long, value_name = "CHANNELS", help_heading = "How much goes (one of these)")]
+    top_k: Option<usize>,
+
+    /// Leave at most this share of the parameters
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "SHARE",
+        help_heading = "How much goes (one of these)"
+    )]
+    params: Option<f64>,
+
+    /// Leave at most this share of the multiply-accumulates
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "SHARE",
+        help_heading = "How much goes (one of these)"
+    )]
+    macs: Option<f64>,
+}
+
+/// The criteria, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CriterionName {
+    /// |γ| of the batch norms (Network Slimming)
+    Scale,
+    /// L1 norm of the filters
+    L1,
+    /// L2 norm of the filters
+    L2,
+    /// Distance to the other filters of the layer (FPGM)
+    Fpgm,
+    /// What the loss would feel, from gradients on training data
+    Taylor,
+    /// Nothing: a baseline
+    Random,
+}
+
+/// The reference's default ratio.
+const PERCENT: f64 = 0.5;
+
+impl SlimmingOptions {
+    /// The share of channels to remove, if the target is a ratio.
+    pub fn ratio(&self) -> Option<f64> {
+        match self.target {
+            TargetOptions { threshold: None, top_k: None, params: None, macs: None, percent } => {
+                Some(percent.unwrap_or(PERCENT))
+            }
+            _ => None,
+        }
+    }
+
+    /// The [`Slimming`] for these options. `cost` counts the network if the target is in MACs;
+    /// `seed` is that of the random criterion.
+    ///
+    /// # Errors
+    /// A `--layer` that is not `PATTERN=TARGET`; errors of `cost`. Values that a [`Slimming`]
+    /// cannot have are errors of planning.
+    pub fn slimming(&self, seed: u64, cost: impl FnOnce() -> Result<Cost>) -> Result<Slimming> {
+        let mut slimming = self.target.slimming(cost)?;
+        slimming = match self.criterion {
+            CriterionName::Scale => slimming,
+            CriterionName::L1 => slimming.criterion(L1),
+            CriterionName::L2 => slimming.criterion(L2),
+            CriterionName::Fpgm => slimming.criterion(Fpgm),
+            CriterionName::Taylor => slimming.criterion(Taylor),
+            CriterionName::Random => slimming.criterion(Random { seed }),
+        };
+        slimming = slimming.normalisation(self.normalisation).coupling(self.coupling);
+        slimming = self.masking.into_iter().fold(slimming, Slimming::masking);
+        if self.local {
+            slimming = slimming.local();
+        }
+        for layer in &self.layer {
+            let (pattern, target) = layer_target(layer)?;
+            slimming = slimming.layers(pattern, target);
+        }
+        slimming = self.keep.iter().fold(slimming, Slimming::keep);
+        slimming = self.at_least.into_iter().fold(slimming, Slimming::at_least);
+        slimming = self.max_removed.into_iter().fold(slimming, Slimming::max_removed);
+        slimming = self.round_to.into_iter().fold(slimming, Slimming::round_to);
+        slimming = self.round_down_to.into_iter().fold(slimming, Slimming::round_down_to);
+        slimming = self.absorb_after.into_iter().fold(slimming, Slimming::absorb_after);
+        Ok(if self.absorb { slimming.absorb() } else { slimming })
+    }
+}
+
+impl TargetOptions {
+    fn slimming(&self, cost: impl FnOnce() -> Result<Cost>) -> Result<Slimming> {
+        Ok(match self {
+            TargetOptions { threshold: Some(threshold), .. } => Slimming::threshold(*threshold),
+            TargetOptions { top_k: Some(k), .. } => Slimming::top_k(*k),
+            TargetOptions { params: Some(share), .. } => Slimming::params(*share),
+            TargetOptions { macs: Some(share), .. } => Slimming::macs(*share, &cost()?)?,
+            TargetOptions { percent, .. } => Slimming::ratio(percent.unwrap_or(PERCENT)),
+        })
+    }
+}
+
+/// Parses a choice of the library by its name in files; with a parameter, `leaky_relu=0.01`.
+fn named<T: DeserializeOwned>(text: &str) -> Result<T> {
+    let value = match text.split_once('=') {
+        None => json!(text),
+        Some((name, parameter)) => json!({ name: parameter.parse::<f64>()? }),
+    };
+    Ok(serde_json::from_value(value)?)
+}
+
+/// Parses `layer4=0.7`, `layer4=threshold=0.01`, `layer4=top_k=16`.
+fn layer_target(text: &str) -> Result<(&str, Target)> {
+    let wrong = || {
+        format!(
+            "--layer {text}: it is a pattern of layers and a target, as in `--layer layer4=0.7`"
+        )
+    };
+    let (pattern, number) = text.rsplit_once('=').with_context(wrong)?;
+    let (pattern, target) = if let Some(pattern) = pattern.strip_suffix("=threshold") {
+        (pattern, Target::Threshold(number.parse().with_context(wrong)?))
+    } else if let Some(pattern) = pattern.strip_suffix("=top_k") {
+        (pattern, Target::TopK(number.parse().with_context(wrong)?))
+    } else {
+        (pattern, Target::Ratio(number.parse().with_context(wrong)?))
+    };
+    ensure!(!pattern.is_empty(), wrong());
+    Ok((pattern, target))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::bail;
+    use clap::Parser;
+    use slim_runtime::Direction;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        slimming: SlimmingOptions,
+    }
+
+    fn asked(options: &str) -> Result<Slimming> {
+        let program =
+            Program::try_parse_from(["program"].into_iter().chain(options.split_whitespace()))?;
+        program.slimming.slimming(7, || bail!("no cost"))
+    }
+
+    #[test]
+    fn options_are_the_librarys_choices() -> Result<()> {
+        assert_eq!(asked("")?, Slimming::ratio(0.5));
+        assert_eq!(asked("--percent 0.7")?, Slimming::ratio(0.7));
+        assert_eq!(asked("--threshold 0.01 --local")?, Slimming::threshold(0.01).local());
+        assert_eq!(
+            asked("--params 0.4 --criterion random")?,
+            Slimming::params(0.4).criterion(Random { seed: 7 })
+        );
+        assert_eq!(
+            asked("--top-k 9 --coupling sum --normalisation l2")?,
+            Slimming::top_k(9).coupling(Coupling::Sum).normalisation(Normalisation::L2)
+        );
+        let bounded = Slimming::ratio(0.5).at_least(2).max_removed(0.8).round_down_to(8).absorb();
+        assert_eq!(asked("--at-least 2 --max-removed 0.8 --round-down-to 8 --absorb")?, bounded);
+        assert_eq!(
+            bounded.bounds.round_to.map(|rounding| rounding.direction),
+            Some(Direction::Down)
+        );
+        let layers = Slimming::ratio(0.5)
+            .layers("layer4", Target::Ratio(0.7))
+            .layers("a=b", Target::Ratio(0.1))
+            .keep("stem")
+            .keep("fc*");
+        assert_eq!(asked("--layer layer4=0.7 --layer a=b=0.1 --keep stem --keep fc*")?, layers);
+        let layers = Slimming::ratio(0.5)
+            .layers("a", Target::Threshold(0.01))
+            .layers("b.*", Target::TopK(16));
+        assert_eq!(asked("--layer a=threshold=0.01 --layer b.*=top_k=16")?, layers);
+        let repaired = Slimming::ratio(0.5)
+            .masking(Masking::Parameters)
+            .absorb_after(Activation::LeakyRelu(0.01));
+        assert_eq!(asked("--masking parameters --absorb-after leaky_relu=0.01")?, repaired);
+        assert_eq!(
+            asked("--absorb-after relu")?,
+            Slimming::ratio(0.5).absorb_after(Activation::Relu)
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn what_cannot_be_is_said() {
+        let refused = |options: &str| {
+            asked(options).err().map(|error| format!("{error:#}")).unwrap_or_default()
+        };
+        assert!(refused("--percent 0.5 --top-k 3").contains("cannot be used with"));
+        assert!(refused("--round-to 8 --round-down-to 8").contains("cannot be used with"));
+        assert!(refused("--layer layer4").contains("as in `--layer layer4=0.7`"));
+        assert!(
+            refused("--layer layer4=most").contains("as in `--layer layer4=0.7`: invalid float")
+        );
+        assert!(
+            refused("--layer layer4=top_k=0.5")
+                .contains("as in `--layer layer4=0.7`: invalid digit")
+        );
+        assert!(
+            refused("--coupling most")
+                .contains("unknown variant `most`, expected one of `max`, `mean`, `sum`")
+        );
+        assert!(refused("--absorb --absorb-after relu").contains("cannot be used with"));
+        assert_eq!(refused("--macs 0.5"), "no cost");
+    }
+}

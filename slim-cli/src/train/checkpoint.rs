@@ -1,0 +1,152 @@
+//! Checkpoints of training: the network, the optimizer's momentum, and the place in training.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::{Deserialize, Serialize};
+use slim_runtime::Error;
+use slim_runtime::checkpoint::File;
+use slim_runtime::error::FileError;
+use tch::{Device, Tensor};
+
+use super::epoch::Place;
+use super::metrics::{Metrics, Record};
+use super::sgd::Sgd;
+use super::{Output, Recipe};
+use crate::model::{Model, Wanted};
+
+/// Metadata key of a file's [`State`].
+const TRAINING: &str = "training";
+/// Prefix of the optimizer's tensors, which are not the network's.
+const MOMENTUM: &str = "optimizer.momentum.";
+/// The file that training resumes from.
+pub const CHECKPOINT: &str = "checkpoint.safetensors";
+/// The file of the best network.
+pub(super) const BEST: &str = "model_best.safetensors";
+
+/// State of training, without its tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct State {
+    pub(super) recipe: Recipe,
+    pub(super) place: Place,
+    /// The best accuracy, in percent; `None` before the first epoch has ended.
+    pub(super) best: Option<f64>,
+    /// Number of training images. The place is meaningless with another number.
+    pub(super) images: usize,
+}
+
+/// Training that resumes from a file.
+#[derive(Debug)]
+pub struct Resume {
+    pub(super) state: State,
+    pub(super) momentum: BTreeMap<String, Tensor>,
+}
+
+impl Resume {
+    /// Reads the network and the state of training from a checkpoint.
+    ///
+    /// # Errors
+    /// Errors of [`Model::read`], and a file that is not a checkpoint of training, such as any file
+    /// of another program.
+    pub fn read(path: &Path, wanted: &Wanted, device: Device) -> Result<(Model, Self)> {
+        let named =
+            path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"));
+        // Open the file once, so that network, momentum and place are of one state of the file.
+        let file = File::open(path).map_err(|error| match error {
+            Error::File(FileError::Format { file, reason }) if !named => {
+                let file = file.display();
+                anyhow!("{file}: {reason}; a file of PyTorch or tch has no training that could go on: fine-tune its network (--refine)")
+            }
+            other => other.into(),
+        })?;
+        let Some(text) = file.metadata(TRAINING) else {
+            bail!(
+                "{} is a network without training that could go on: fine-tune it (--refine)",
+                path.display()
+            );
+        };
+        let state = serde_json::from_str(text)
+            .with_context(|| format!("{}, {TRAINING}", path.display()))?;
+        let model = Model::of(&file, path, wanted, device)?;
+        let tensors = file.tensors()?.into_iter();
+        let momentum = tensors
+            .filter_map(|(name, tensor)| Some((name.strip_prefix(MOMENTUM)?.to_owned(), tensor)))
+            .collect();
+        Ok((model, Self { state, momentum }))
+    }
+
+    /// The recipe of the training so far.
+    pub fn recipe(&self) -> &Recipe {
+        &self.state.recipe
+    }
+
+    /// The epoch to resume, and the number of its steps that are done; both from 0.
+    pub fn place(&self) -> (usize, usize) {
+        (self.state.place.epoch, self.state.place.step)
+    }
+}
+
+/// Output files of training.
+pub(super) struct Files {
+    folder: PathBuf,
+    metrics: Metrics,
+}
+
+impl Files {
+    /// Opens the files, if an output folder is given. Records of epoch `first` and later epochs are
+    /// removed.
+    ///
+    /// # Errors
+    /// A folder that cannot be made, and errors of [`Metrics::open`].
+    pub(super) fn open(output: &Output, first: usize) -> Result<Option<Self>> {
+        let Some(folder) = output.folder.clone() else { return Ok(None) };
+        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        let metrics = Metrics::open(folder.join("metrics.jsonl"), first)?;
+        Ok(Some(Self { folder, metrics }))
+    }
+
+    /// Writes the results of an epoch.
+    ///
+    /// # Errors
+    /// Errors of the disk.
+    pub(super) fn write(
+        &mut self,
+        model: &Model,
+        state: &State,
+        sgd: &Sgd,
+        record: &Record,
+        is_best: bool,
+    ) -> Result<()> {
+        // Write the checkpoint last. If the process is killed before that, the epoch is repeated,
+        // and the other two files are written again.
+        self.metrics.add(record)?;
+        if is_best {
+            model.writer()?.write(self.folder.join(BEST))?;
+        }
+        self.write_checkpoint(model, state, sgd).map(drop)
+    }
+
+    /// Writes the checkpoint that training resumes from.
+    ///
+    /// # Errors
+    /// Errors of the disk.
+    pub(super) fn write_checkpoint(
+        &self,
+        model: &Model,
+        state: &State,
+        sgd: &Sgd,
+    ) -> Result<PathBuf> {
+        let momentum = sgd
+            .velocities()
+            .map(|(name, velocity)| (format!("{MOMENTUM}{name}"), velocity.shallow_clone()));
+        let file = self.folder.join(CHECKPOINT);
+        model
+            .writer()?
+            .tensors(momentum)
+            .metadata(TRAINING, serde_json::to_string(state)?)
+            .write(&file)?;
+        Ok(file)
+    }
+}

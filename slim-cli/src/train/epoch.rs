@@ -1,0 +1,217 @@
+//! The steps of one epoch.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+use slim_runtime::Prunable;
+use tch::nn::ModuleT;
+use tch::{Device, Kind, Reduction, Tensor};
+
+use super::evaluate::{Score, correct, evaluate_until, loss, percent};
+use super::progress::{Progress, Size};
+use super::sgd::Sgd;
+use super::{Output, Recipe};
+use crate::data::{Batch, DataSet};
+use crate::network::Net;
+
+const DIVERGED: &str =
+    "training has diverged; take a lower learning rate (what was saved before is still there)";
+
+/// Sums over the images that an epoch has trained on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sums {
+    loss: f64,
+    correct: usize,
+    pub(super) images: usize,
+    pub(super) seconds: f64,
+}
+
+impl Sums {
+    pub(super) fn loss(&self) -> f64 {
+        self.loss / self.images.max(1) as f64
+    }
+
+    pub(super) fn accuracy(&self) -> f64 {
+        percent(self.correct, self.images)
+    }
+
+    pub(super) fn images_per_second(&self) -> f64 {
+        self.images as f64 / self.seconds.max(f64::MIN_POSITIVE)
+    }
+}
+
+/// Place in training. Epochs and steps count from 0.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Place {
+    /// The current epoch.
+    pub(super) epoch: usize,
+    /// Number of its steps that are done.
+    pub(super) step: usize,
+    /// Sums over these steps.
+    pub(super) sums: Sums,
+}
+
+impl Place {
+    /// The place before the first step of an epoch.
+    pub(super) fn at(epoch: usize) -> Self {
+        Self { epoch, step: 0, sums: Sums::default() }
+    }
+
+    /// Checks a place, which may come from a file.
+    ///
+    /// # Errors
+    /// A place that training of this size cannot reach.
+    pub(super) fn check(&self, size: &Size) -> Result<()> {
+        let Self { epoch, step, sums } = self;
+        let images = step.saturating_mul(size.batch).min(size.images);
+        ensure!(
+            *step <= size.steps && sums.images == images && sums.correct <= images,
+            "the checkpoint is not sound: it says that {step} steps of epoch {epoch} are done on {} images, and an epoch has {} steps on {} images",
+            sums.images,
+            size.steps,
+            size.images
+        );
+        let begun = if *step > 0 { format!(" and {step} steps") } else { String::new() };
+        let is_wanted = *epoch < size.epochs || (*epoch == size.epochs && *step == 0);
+        ensure!(
+            is_wanted,
+            "{epoch} epochs{begun} are done already, and not more than {} are wanted",
+            size.epochs
+        );
+        Ok(())
+    }
+}
+
+/// Everything that an epoch is trained with.
+pub(super) struct Trainer<'t> {
+    pub(super) net: &'t Net,
+    pub(super) data: &'t DataSet,
+    pub(super) recipe: &'t Recipe,
+    pub(super) output: &'t Output,
+}
+
+impl Trainer<'_> {
+    /// Trains the rest of an epoch, then scores the network. `None` if the end of training was
+    /// requested meanwhile.
+    ///
+    /// # Errors
+    /// A loss that is not finite, a damaged image, errors of libtorch.
+    pub(super) fn epoch(
+        &self,
+        sgd: &mut Sgd,
+        place: &mut Place,
+        progress: &Progress,
+    ) -> Result<Option<Score>> {
+        let asked = || self.output.interrupt.asked();
+        if !asked() {
+            self.steps(sgd, place, progress)?;
+        }
+        if asked() {
+            return Ok(None);
+        }
+        let score =
+            evaluate_until(self.net, &*self.data.test, self.recipe.test_batch_size, &asked)?;
+        if let Some(score) = &score {
+            ensure!(
+                score.loss.is_finite(),
+                "the loss of the test images is {} after epoch {}: {DIVERGED}",
+                score.loss,
+                place.epoch
+            );
+        }
+        Ok(score)
+    }
+
+    fn steps(&self, sgd: &mut Sgd, place: &mut Place, progress: &Progress) -> Result<()> {
+        let begun = Instant::now();
+        let before = place.sums.seconds;
+        let mut waiting = Waiting::default();
+        let batches = self.data.train.shuffled(
+            self.recipe.batch_size,
+            self.recipe.epoch_seed(place.epoch),
+            place.step,
+        );
+        for batch in batches {
+            let batch = batch?;
+            // Values on the CPU can be read without waiting for a device.
+            let interval = if batch.images.device() == Device::Cpu {
+                1
+            } else {
+                self.output.log_interval.max(1)
+            };
+            waiting.0.push(self.step(batch, sgd, place)?);
+            let loss =
+                if place.step.is_multiple_of(interval) { waiting.fetch(place)? } else { None };
+            place.sums.seconds = before + begun.elapsed().as_secs_f64();
+            progress.step(place, loss);
+            place.step += 1;
+            if self.output.interrupt.asked() {
+                break;
+            }
+        }
+        waiting.fetch(place)?;
+        place.sums.seconds = before + begun.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// Trains one step. Its results stay on the device.
+    fn step(&self, Batch { images, labels }: Batch, sgd: &mut Sgd, place: &Place) -> Result<Step> {
+        let recipe = self.recipe;
+        tch::manual_seed(recipe.step_seed(place.epoch, place.step));
+        let outputs = self.net.forward_t(&images, true);
+        let loss = loss(&outputs, &labels, Reduction::Mean)?;
+        sgd.zero_grad()?;
+        loss.f_backward()?;
+        if recipe.sparsity > 0. {
+            self.net.add_l1_subgradient(recipe.sparsity)?;
+        }
+        sgd.step(recipe.rate(place.epoch))?;
+        let values = [
+            loss.f_detach()?.f_to_kind(Kind::Double)?,
+            correct(&outputs, &labels)?.f_to_kind(Kind::Double)?,
+        ];
+        Ok(Step { number: place.step, values, images: labels.numel() })
+    }
+}
+
+/// Results of a step: mean loss and number of correct images, on the device.
+struct Step {
+    number: usize,
+    values: [Tensor; 2],
+    images: usize,
+}
+
+/// Steps whose results are not fetched yet. Fetching them after each step would wait for the
+/// device.
+#[derive(Default)]
+struct Waiting(Vec<Step>);
+
+impl Waiting {
+    /// Adds the waiting results to the sums, step by step, so that the sums do not depend on when
+    /// results are fetched. Returns the last loss.
+    fn fetch(&mut self, place: &mut Place) -> Result<Option<f64>> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        let values: Vec<_> = self.0.iter().flat_map(|step| &step.values).collect();
+        let values = Vec::<f64>::try_from(&Tensor::f_stack(&values, 0)?)?;
+        let mut last = None;
+        for (step, values) in self.0.drain(..).zip(values.chunks(2)) {
+            let &[loss, correct] = values else { continue };
+            ensure!(
+                loss.is_finite(),
+                "the loss is {loss} at epoch {}, step {}: {DIVERGED}",
+                place.epoch,
+                step.number
+            );
+            place.sums.loss += loss * step.images as f64;
+            place.sums.correct += correct as usize;
+            place.sums.images += step.images;
+            last = Some(loss);
+        }
+        Ok(last)
+    }
+}

@@ -1,0 +1,216 @@
+//! Training with channel sparsity and fine-tuning, as the reference does them: SGD with momentum,
+//! two steps of the learning rate, `γ.grad += s · sign(γ)`.
+//!
+//! [`train`] is the training loop. It writes three files if it is given a folder:
+//!
+//! | file | |
+//! | --- | --- |
+//! | `checkpoint.safetensors` | after each epoch, and when training is interrupted: network, momentum, place in training. [`Resume::read`] reads all of it, [`Model::read`] only the network |
+//! | `model_best.safetensors` | the network alone, after the epoch with the best test accuracy |
+//! | `metrics.jsonl` | a [`Record`] per epoch |
+//!
+//! A run that was killed or interrupted and resumes from its checkpoint ends with the weights of an
+//! uninterrupted run. Shuffling, augmentation and dropout draw by the seed, the epoch and the step,
+//! and do not depend on earlier draws (libtorch's seed is set before each step). The weights are
+//! bit-identical where libtorch's sums do not depend on threads: on the CPU with one thread.
+
+mod checkpoint;
+mod epoch;
+mod evaluate;
+mod folder;
+mod health;
+mod interrupt;
+mod metrics;
+mod options;
+mod progress;
+mod recipe;
+mod sgd;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use slim_runtime::Warning;
+
+use crate::data::DataSet;
+use crate::model::Model;
+pub use checkpoint::{CHECKPOINT, Resume};
+use checkpoint::{Files, State};
+use epoch::{Place, Trainer};
+pub(crate) use evaluate::loss;
+pub use evaluate::{Score, evaluate};
+pub use folder::FileOptions;
+pub use health::{GammaStats, Gap};
+pub(crate) use interrupt::INTERRUPTED;
+pub use interrupt::{Interrupt, Interrupted};
+pub use metrics::{Record, read_metrics};
+pub use options::RecipeOptions;
+use progress::{Progress, Size};
+pub use recipe::Recipe;
+use sgd::Sgd;
+
+/// Files and display of training, and requests to end it. These options do not change the weights.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Folder for the files, which replace those of an earlier run. `None` writes no files.
+    pub folder: Option<PathBuf>,
+    /// Prints no lines. The progress bar is still shown if standard error is a terminal.
+    pub quiet: bool,
+    /// Steps between two lines, and between fetching losses from a GPU.
+    pub log_interval: usize,
+    /// The ratio at which the network will be pruned, in [0, 1). Training watches γ for a gap
+    /// there.
+    pub percent: Option<f64>,
+    /// Request to end training.
+    pub interrupt: Interrupt,
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self {
+            folder: None,
+            quiet: false,
+            log_interval: 100,
+            percent: None,
+            interrupt: Interrupt::default(),
+        }
+    }
+}
+
+/// Result of training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Score of the network on the test images.
+    pub score: Score,
+    /// The best accuracy after an epoch, in percent.
+    pub best: f64,
+    /// Number of epochs that were trained here; fewer than the recipe's if training resumed from a
+    /// file.
+    pub epochs: usize,
+    /// Duration, including testing and writing.
+    pub time: Duration,
+    /// Warnings about pruning at [`Output::percent`].
+    pub warnings: Vec<Warning>,
+}
+
+/// Trains a network, from its current weights or from the state in a checkpoint.
+///
+/// With `resume`, the recipe must be the checkpoint's, except for the number of epochs and the
+/// batch size of test passes.
+///
+/// # Errors
+/// [`Interrupted`], after everything is written; a recipe, a data set or a file that does not fit;
+/// a loss that is not finite; a damaged image; errors of the disk and of libtorch. Files that were
+/// written before stay as they are.
+pub fn train(
+    model: &mut Model,
+    data: &DataSet,
+    recipe: &Recipe,
+    output: &Output,
+    resume: Option<Resume>,
+) -> Result<Outcome> {
+    check(model, data, recipe, output)?;
+    let begun = Instant::now();
+    let mut sgd = Sgd::new(&model.vs, recipe);
+    let size = Size::new(data, recipe);
+    let mut state = start(&size, recipe, &mut sgd, resume)?;
+    let first = state.place.epoch;
+    let mut files = Files::open(output, first)?;
+    let progress = Progress::new(size, &state.place, output);
+
+    let trainer = Trainer { net: &model.net, data, recipe, output };
+    let mut last = None;
+    while state.place.epoch < recipe.epochs {
+        let Some(score) = trainer.epoch(&mut sgd, &mut state.place, &progress)? else {
+            let checkpoint =
+                files.map(|files| files.write_checkpoint(model, &state, &sgd)).transpose()?;
+            return Err(Interrupted {
+                epoch: state.place.epoch,
+                step: state.place.step,
+                steps: size.steps,
+                checkpoint,
+            }
+            .into());
+        };
+        let (health, warnings) = health::health(&model.net, output.percent)?;
+        progress.score(&score, health::has_gap(health.as_ref(), &warnings));
+        let record = record(recipe, &state.place, &score, health);
+        let is_best = state.best.is_none_or(|best| score.accuracy() > best);
+        if is_best {
+            state.best = Some(score.accuracy());
+        }
+        state.place = Place::at(state.place.epoch + 1);
+        if let Some(files) = &mut files {
+            files.write(model, &state, &sgd, &record, is_best)?;
+        }
+        last = Some((score, warnings));
+    }
+
+    let (score, warnings) = match last {
+        Some(last) => last,
+        // All epochs were done before.
+        None => (
+            evaluate(&model.net, &*data.test, recipe.test_batch_size)?,
+            health::health(&model.net, output.percent)?.1,
+        ),
+    };
+    let best = state.best.unwrap_or_else(|| score.accuracy());
+    Ok(Outcome { score, best, epochs: recipe.epochs - first, time: begun.elapsed(), warnings })
+}
+
+/// Checks all inputs, before anything is written.
+///
+/// # Errors
+/// A recipe, a data set or a ratio that training cannot use.
+fn check(model: &Model, data: &DataSet, recipe: &Recipe, output: &Output) -> Result<()> {
+    recipe.check()?;
+    data.ensure_fits(&model.spec)?;
+    ensure!(
+        !data.train.is_empty() && !data.test.is_empty(),
+        "the data set has no images for training or none for testing"
+    );
+    if let Some(percent) = output.percent {
+        ensure!(
+            (0.0..1.0).contains(&percent),
+            slim_runtime::Error::Argument(slim_runtime::error::ArgumentError::Ratio(percent))
+        );
+    }
+    Ok(())
+}
+
+fn start(size: &Size, recipe: &Recipe, sgd: &mut Sgd, resume: Option<Resume>) -> Result<State> {
+    let images = size.images;
+    let Some(Resume { state, momentum }) = resume else {
+        return Ok(State {
+            recipe: recipe.clone(),
+            place: Place::at(recipe.start_epoch),
+            best: None,
+            images,
+        });
+    };
+    state.recipe.check_goes_on_by(recipe)?;
+    ensure!(
+        state.images == images,
+        "the checkpoint is of training on {} images, and the data set has {images}",
+        state.images
+    );
+    state.place.check(size)?;
+    sgd.set_velocities(momentum)?;
+    Ok(State { recipe: recipe.clone(), ..state })
+}
+
+fn record(recipe: &Recipe, place: &Place, score: &Score, gamma: Option<GammaStats>) -> Record {
+    Record {
+        epoch: place.epoch,
+        lr: recipe.rate(place.epoch),
+        train_loss: place.sums.loss(),
+        train_accuracy: place.sums.accuracy(),
+        test_loss: score.loss,
+        test_accuracy: score.accuracy(),
+        seconds: place.sums.seconds,
+        images_per_second: place.sums.images_per_second(),
+        gamma,
+    }
+}

@@ -1,0 +1,59 @@
+//! Values that are out of their range.
+
+/// A number or text that is given is out of its range.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum ArgumentError {
+    /// The share to remove is not in `[0, 1)`, or is NaN.
+    #[error(
+        "ratio {0}: the share of channels to remove must be in [0, 1), for instance 0.5 for half of them"
+    )]
+    Ratio(f64),
+
+    /// The parameter of an activation is infinite or NaN.
+    #[error(
+        "an activation with the parameter {0}: it must be finite, for instance `Activation::LeakyRelu(0.01)`"
+    )]
+    Activation(f64),
+
+    /// The factor of the sparsity penalty is negative, infinite or NaN.
+    #[error("sparsity factor {0}: it must be finite and not negative, for instance 1e-4")]
+    SparsityFactor(f64),
+
+    /// The tolerance of a comparison is negative, infinite or NaN.
+    #[error(
+        "tolerance {0}: it must be finite and not negative, for instance 1e-4 of the largest output"
+    )]
+    Tolerance(f64),
+
+    /// A cfg is not of the form `[64, 'M', 128]`.
+    #[error(
+        "cfg `{text}`: {reason}; write `[64, 'M', 128]`: widths of at least 1, and 'M' for a max-pool"
+    )]
+    Cfg {
+        /// The text as given.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A layer was given a batch where the cost of one sample is asked for.
+    #[error(
+        "`{path}` is given a batch of {batch}, and a cost is that of one sample: run `forward` on a batch of one, or say with `cost_of_batch` how many samples it runs (one, if the batch is made of parts of a sample)"
+    )]
+    Batch {
+        /// Field path of the layer.
+        path: String,
+        /// Size of the first dimension of its input.
+        batch: i64,
+    },
+
+    /// A forward pass cannot be one of so many samples.
+    #[error("{samples} samples: {reason}")]
+    Samples {
+        /// How many they are said to be.
+        samples: i64,
+        /// Why they cannot be, and the fix.
+        reason: String,
+    },
+}

@@ -1,1 +1,0 @@
-//! Nothing but a build script, which writes random networks, and the test that slims them.

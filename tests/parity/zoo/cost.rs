@@ -1,0 +1,126 @@
+//! Costs of the networks, recorded and read from `forward`. They equal PyTorch's to the last MAC,
+//! layer by layer, and the published ones. `tests/fixtures/cost.py` is the oracle.
+
+use slim_runtime::{Cost, Prunable, Slimming};
+use slim_tests::device;
+use slim_zoo::{
+    densenet, densenet_cifar, googlenet, mobilenet_v2, mobilenet_v3, preresnet, resnet,
+    shufflenet_v2, unet, vgg, vgg_imagenet,
+};
+use tch::nn::{self, ModuleT, VarStore};
+use tch::{Kind, Tensor};
+
+/// The fixture's entry for one network.
+fn oracle(name: &str) -> serde_json::Value {
+    let file = slim_tests::place::path("fixtures/zoo/cost.json");
+    let all: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    all[name].clone()
+}
+
+/// Asserts that the counts equal PyTorch's, and that the slimmed network has the cost that was
+/// computed from the plan alone.
+fn assert_counted<M: ModuleT + Prunable>(name: &str, build: impl Fn(&nn::Path) -> M) -> Cost {
+    tch::set_num_threads(1);
+    let vs = VarStore::new(device());
+    let mut net = build(&vs.root());
+    let oracle = oracle(name);
+    let side = oracle["image"].as_i64().unwrap();
+    let sample = Tensor::zeros([1, 3, side, side], (Kind::Float, device()));
+    let count = |net: &M| net.cost(|net| net.forward_t(&sample, false)).unwrap();
+    let cost = count(&net);
+    // The same cost without running anything.
+    let read = |net: &M| net.cost_by_shape(&[&[3, side, side]]).unwrap();
+    assert_eq!(read(&net), cost);
+
+    assert_eq!(cost.parameters(), oracle["parameters"].as_i64().unwrap());
+    assert_eq!(cost.macs().unwrap(), oracle["macs"].as_i64().unwrap());
+    let layers = cost.layers().iter().filter(|layer| layer.macs != Some(0));
+    let mut layers: Vec<_> =
+        layers.map(|layer| (layer.tensors[0].shape.clone(), layer.macs.unwrap())).collect();
+    layers.sort();
+    assert_eq!(serde_json::to_value(&layers).unwrap(), oracle["layers"]);
+
+    let mut random = fastrand::Rng::with_seed(0);
+    for (_, mut scale) in vs
+        .variables()
+        .into_iter()
+        .filter(|(name, variable)| name.ends_with("weight") && variable.dim() == 1)
+    {
+        let scores: Vec<f32> = (0..scale.numel()).map(|_| random.f32()).collect();
+        tch::no_grad(|| scale.copy_(&Tensor::from_slice(&scores)));
+    }
+    let plan = net.plan(&Slimming::ratio(0.5)).unwrap();
+    let after = cost.after(&plan).unwrap();
+    assert_eq!(after.parameters(), plan.parameters().after);
+    assert!(after.macs().unwrap() < cost.macs().unwrap() * 3 / 4);
+    net.apply(&plan).unwrap();
+    assert_eq!(after, count(&net));
+    assert_eq!(after, read(&net));
+    cost
+}
+
+/// `published` is in GMACs, rounded to three decimal places.
+fn assert_torchvisions<M: ModuleT + Prunable>(
+    name: &str,
+    published: f64,
+    build: impl Fn(&nn::Path) -> M,
+) {
+    let macs = assert_counted(name, build).macs().unwrap() as f64;
+    assert_eq!((macs / 1e6).round() / 1e3, published);
+}
+
+#[test]
+fn the_papers_networks() {
+    let vgg =
+        assert_counted("vgg19_cifar", |p| vgg::Vgg::new(p, &vgg::cfg(19).unwrap(), 10).unwrap());
+    assert_eq!((vgg.parameters(), vgg.macs().unwrap()), (20_035_018, 398_136_320));
+    let resnet = assert_counted("preresnet164", |p| preresnet::PreResNet::new(p, 164, 10).unwrap());
+    assert_eq!(resnet.parameters(), 1_703_258);
+    // The paper's FLOPs, two for each MAC, count slightly more than convolutions and linear layers.
+    for (cost, flops) in [(&vgg, 7.97e8), (&resnet, 4.99e8)] {
+        let macs = cost.macs().unwrap() as f64;
+        assert!((0.99..1.).contains(&(2. * macs / flops)), "{macs}");
+    }
+    // The network of the authors' repository. The paper's has 1.02 million parameters, with 16
+    // channels in the stem.
+    let densenet =
+        assert_counted("densenet40", |p| densenet_cifar::DenseNet::new(p, 40, 10).unwrap());
+    assert_eq!(densenet.parameters(), 1_059_298);
+}
+
+#[test]
+fn a_unet() {
+    assert_counted("unet", |p| unet::UNet::new(p, 8, 2));
+}
+
+#[test]
+fn torchvisions_vgg() {
+    assert_torchvisions("vgg16_bn", 15.470, |p| vgg_imagenet::vgg16_bn(p, 1000));
+}
+
+#[test]
+fn torchvisions_resnets() {
+    assert_torchvisions("resnet18", 1.814, |p| resnet::resnet18(p, 1000));
+    assert_torchvisions("resnet50", 4.089, |p| resnet::resnet50(p, 1000));
+    assert_torchvisions("resnext50_32x4d", 4.230, |p| resnet::resnext50_32x4d(p, 1000));
+}
+
+#[test]
+fn torchvisions_deep_resnet() {
+    assert_torchvisions("resnet152", 11.514, |p| resnet::resnet152(p, 1000));
+}
+
+#[test]
+fn torchvisions_concatenating_networks() {
+    assert_torchvisions("densenet121", 2.834, |p| densenet::densenet121(p, 1000));
+    assert_torchvisions("googlenet", 1.498, |p| googlenet::googlenet(p, 1000));
+}
+
+#[test]
+fn torchvisions_mobile_networks() {
+    assert_torchvisions("mobilenet_v2", 0.301, |p| mobilenet_v2::MobileNetV2::new(p, 1000));
+    assert_torchvisions("mobilenet_v3_large", 0.217, |p| mobilenet_v3::MobileNetV3::large(p, 1000));
+    assert_torchvisions("shufflenet_v2_x1_0", 0.145, |p| {
+        shufflenet_v2::ShuffleNetV2::x1_0(p, 1000)
+    });
+}

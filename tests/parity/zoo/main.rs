@@ -1,0 +1,14 @@
+//! The networks of the zoo: equality with PyTorch's, slimmed = masked, and the effect of a plan on
+//! each.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
+
+mod cifar;
+mod cost;
+mod coupling;
+mod dependencies;
+mod deploy;
+mod imagenet;
+mod mobile;
+mod oracle;
+mod provenance;
+mod verify;

@@ -1,0 +1,108 @@
+//! Random networks, written as Rust code by the build script: slimmed = masked.
+
+// Generated code does not satisfy the lints, and all of this is a test.
+#![allow(clippy::all, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(dead_code, unused_variables, unused_mut, unused_imports, unused_parens)]
+
+mod blocks;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use slim_runtime::criterion::L2;
+use slim_runtime::{Error, Prunable, Slimming, forward, functional, nn as own};
+use tch::nn::{self, Module, ModuleT, VarStore};
+use tch::{Device, IndexOp, Kind, Tensor};
+
+use blocks::*;
+
+include!(concat!(env!("OUT_DIR"), "/networks.rs"));
+
+trait Network: ModuleT + Prunable {
+    fn new(root: &nn::Path) -> Self;
+}
+
+/// The outcomes of slimming a network.
+#[derive(Debug, Default)]
+struct Tally {
+    slimmed: usize,
+    refused: Vec<String>,
+    /// Slimmings that the check of the slimmed network undid.
+    undone: Vec<String>,
+}
+
+fn built<N: Network>() -> (N, VarStore) {
+    let mut vs = VarStore::new(Device::Cpu);
+    let net = N::new(&vs.root());
+    vs.double();
+    slim_tests::fill::fill(&vs);
+    (net, vs)
+}
+
+fn check<N: Network>() -> Tally {
+    let mut tally = Tally::default();
+    let ratio = Slimming::ratio;
+    let slimmings = [
+        ratio(0.3),
+        ratio(0.5),
+        ratio(0.7).local(),
+        ratio(0.5).criterion(L2).local(),
+        ratio(0.7).criterion(L2),
+    ];
+    for slimming in slimmings {
+        let (mut masked, _masked) = built::<N>();
+        let plan = match masked.plan(&slimming) {
+            Ok(plan) => plan,
+            Err(error) => {
+                tally.refused.push(error.to_string());
+                continue;
+            }
+        };
+        masked.mask(&plan).unwrap_or_else(|error| panic!("masking: {error}"));
+        let (mut slimmed, _slimmed) = built::<N>();
+        if let Err(error) = slimmed.apply(&plan) {
+            tally.undone.push(error.to_string());
+            continue;
+        }
+        let _no_grad = tch::no_grad_guard();
+        tch::manual_seed(3);
+        let images = Tensor::randn([2, 3, 8, 8], (Kind::Double, Device::Cpu));
+        for train in [false, true] {
+            let expected = masked.forward_t(&images, train);
+            let found = slimmed.forward_t(&images, train);
+            let scale = expected.abs().max().double_value(&[]);
+            let difference = (found - expected).abs().max().double_value(&[]);
+            assert!(
+                difference <= 1e-9 * scale && scale.is_finite(),
+                "{slimming:?}: train {train}: off by {difference:e} of {scale:e}\n{plan}"
+            );
+        }
+        tally.slimmed += 1;
+    }
+    tally
+}
+
+#[test]
+fn slimmed_is_masked() {
+    tch::set_num_threads(1);
+    let (mut wrong, mut refused, mut undone) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, check) in NETWORKS {
+        match catch_unwind(AssertUnwindSafe(check)) {
+            Ok(tally) if tally.slimmed > 0 => {
+                undone.extend(tally.undone.into_iter().map(|error| format!("{name}: {error}")));
+            }
+            Ok(mut tally) => {
+                tally.refused.append(&mut tally.undone);
+                refused.push(format!("{name}: {}", tally.refused[0]));
+            }
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().cloned();
+                wrong.push(format!("{name}: {}", text.unwrap_or_default()));
+            }
+        }
+    }
+    let file = concat!(env!("OUT_DIR"), "/networks.rs");
+    println!("refused {} of {}:\n{}", refused.len(), NETWORKS.len(), refused.join("\n"));
+    println!("undone:\n{}", undone.join("\n"));
+    assert!(wrong.is_empty(), "in {file}:\n{}", wrong.join("\n"));
+    assert!(refused.len() * 5 <= NETWORKS.len(), "too many are refused:\n{}", refused.join("\n"));
+}
