@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
-use slim_cli::table;
+use slim_cli::terminal;
 
 use crate::timing::{Times, ratio};
 
@@ -126,9 +126,8 @@ pub fn spell_seconds(seconds: f64) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = table::with_header([
-            "slim", "it takes", "against", "it takes", "ratio", "target", "met",
-        ]);
+        let mut table =
+            terminal::table(["slim", "it takes", "against", "it takes", "ratio", "target", "met"]);
         for row in &self.rows {
             let target =
                 row.target.map(|target| row.measure.spell_target(target)).unwrap_or_default();

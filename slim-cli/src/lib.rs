@@ -14,6 +14,5 @@ pub mod program;
 pub mod prune;
 pub mod report;
 pub mod slimming;
-pub mod table;
 pub mod terminal;
 pub mod train;

@@ -1,11 +1,6 @@
 //! Numbers formatted for people.
 
-use indicatif::HumanCount;
-
-/// Groups digits: `20,035,018`. For numbers that are not negative.
-pub fn grouped(number: i64) -> String {
-    HumanCount(number.unsigned_abs()).to_string()
-}
+pub use slim_runtime::__private::grouped;
 
 /// Abbreviates a number: `20.0 M`.
 pub fn short(number: i64) -> String {

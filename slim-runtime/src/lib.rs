@@ -137,7 +137,8 @@ pub use slimming::{Absorb, Bounds, Coupling, Direction, Rounding, Rule, Scope, S
 pub use symbolic::{Forward, Traced};
 pub use train::recalibrate::recalibrate;
 
-/// Items that generated code uses, so that a user's crate needs no dependency but this one.
+/// Items that generated code uses, so that a user's crate needs no dependency but this one; and the
+/// style of tables, for the programs of this workspace.
 #[doc(hidden)]
 pub mod __private {
     pub use slim_derive::model;
@@ -153,4 +154,5 @@ pub mod __private {
         Lift, Outputs, ReadsForward, SymbolicModule, declared, expect_shapes, symbolic_map,
         symbolic_opaque, trace_forward,
     };
+    pub use crate::table::{STYLE as TABLE_STYLE, grouped};
 }

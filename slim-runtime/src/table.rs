@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, LineStyle, Row, Table, TableStyle};
 use indicatif::HumanCount;
 
 /// Table style: horizontal rules above the table, below the header and below the table.
-pub(crate) const STYLE: TableStyle = {
+pub const STYLE: TableStyle = {
     let rule = LineStyle::none().fill('─').junction('─');
     TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule)
 };
@@ -28,7 +28,7 @@ pub(crate) fn table<Header: Into<Row>, Line: Into<Row>>(
 }
 
 /// A non-negative number with grouped digits: `20,035,018`.
-pub(crate) fn grouped(number: i64) -> String {
+pub fn grouped(number: i64) -> String {
     HumanCount(number.unsigned_abs()).to_string()
 }
 

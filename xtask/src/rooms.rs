@@ -77,8 +77,8 @@ const CRATES: [Crate; 5] = [
     Crate {
         folder: "slim-cli/src",
         order: &[
-            "numbers", "table", "terminal", "passes", "slimming", "device", "network", "data",
-            "model", "files", "options", "report", "train", "prune", "program", "commands",
+            "numbers", "terminal", "passes", "slimming", "device", "network", "data", "model",
+            "files", "options", "report", "train", "prune", "program", "commands",
         ],
         exempt: &[],
     },

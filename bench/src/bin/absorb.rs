@@ -7,7 +7,7 @@ use comfy_table::Table;
 use slim_cli::data::{Batch, DataSet, digits};
 use slim_cli::model::Model;
 use slim_cli::network::{Arch, Net, Spec};
-use slim_cli::table;
+use slim_cli::terminal;
 use slim_cli::train::{Output, Recipe, evaluate, train};
 use slim_runtime::{Prunable, Slimming, channels, recalibrate};
 use tch::Device;
@@ -116,7 +116,7 @@ fn repaired_accuracy(model: &Model, data: &DataSet, ratio: f64, repair: Repair) 
 }
 
 fn table(ratios: &[f64], sums: &[[f64; REPAIRS.len()]], seeds: f64) -> Table {
-    let mut table = table::with_header(["removed", "slimmed", "absorbed", "recalibrated", "both"]);
+    let mut table = terminal::table(["removed", "slimmed", "absorbed", "recalibrated", "both"]);
     for (ratio, sums) in ratios.iter().zip(sums) {
         let accuracies = sums.iter().map(|sum| format!("{:.2} %", sum / seeds));
         table.add_row([format!("{:.0} %", 100. * ratio)].into_iter().chain(accuracies));

@@ -12,8 +12,7 @@ use slim_bench::subject::{RATIO, Subject};
 use slim_bench::timing::{in_turn, median, passes, timed};
 use slim_cli::numbers::grouped;
 use slim_cli::program;
-use slim_cli::table;
-use slim_cli::terminal::say;
+use slim_cli::terminal::{self, say};
 use slim_runtime::{LayerPlan, Plan, Prunable};
 use tch::Device;
 
@@ -63,7 +62,7 @@ fn run(cli: &Cli) -> Result<()> {
         "peak",
         "bound",
     ];
-    let mut table = table::with_header(header);
+    let mut table = terminal::table(header);
     for &network in networks {
         eprintln!("{network}");
         table.add_row(row(network, cli.rounds.into())?);

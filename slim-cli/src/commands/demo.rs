@@ -11,7 +11,7 @@ use crate::files::Folder;
 use crate::model::{Model, Wanted};
 use crate::network::{Arch, Net, Spec};
 use crate::prune::{PRUNED, prune_txt};
-use crate::table;
+use crate::terminal;
 use crate::train::{Output, Recipe, evaluate, train};
 use anyhow::{Context, Result, ensure};
 use comfy_table::Table;
@@ -174,7 +174,7 @@ struct Stages<'a> {
 
 impl<'a> Stages<'a> {
     fn new(data: &'a DataSet, images: &'a Tensor, out: &'a Path) -> Self {
-        let table = table::with_header([
+        let table = terminal::table([
             "network",
             "accuracy",
             "parameters",

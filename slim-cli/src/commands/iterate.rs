@@ -12,8 +12,7 @@ use crate::passes::PruningSchedule;
 use crate::prune::{Job, Pruning, Stage};
 use crate::report::{Report, Stage as Shown};
 use crate::slimming::SlimmingOptions;
-use crate::table;
-use crate::terminal::say;
+use crate::terminal::{self, say};
 use crate::train::{
     self, Interrupt, Interrupted, Outcome, Output, Recipe, RecipeOptions, Resume, Score, train,
 };
@@ -89,7 +88,7 @@ struct Passes<'o> {
 }
 
 /// A network from a checkpoint, and the state of its training.
-type Place = (Model, Resume);
+type Progress = (Model, Resume);
 
 /// Results of one pass.
 struct Pass {
@@ -180,7 +179,7 @@ impl Passes<'_> {
     ///
     /// # Errors
     /// The checkpoint is of another network, another pruning or another number of epochs.
-    fn place(&self, model: &Model, folder: &Path, recipe: &Recipe) -> Result<Option<Place>> {
+    fn place(&self, model: &Model, folder: &Path, recipe: &Recipe) -> Result<Option<Progress>> {
         let file = folder.join(train::CHECKPOINT);
         if !file.exists() {
             return Ok(None);
@@ -206,7 +205,7 @@ impl Passes<'_> {
         model: &mut Model,
         folder: &Path,
         recipe: &Recipe,
-        place: Option<Place>,
+        place: Option<Progress>,
         watched: Option<f64>,
     ) -> Result<Outcome> {
         let output = Output {
@@ -266,7 +265,7 @@ fn report(model: &Model, done: &[Pass]) -> Result<String> {
 
 /// Table with one row per pass: accuracies, and the channels, parameters and MACs that are left.
 fn table(done: &[Pass]) -> Table {
-    let mut table = table::with_header([
+    let mut table = terminal::table([
         "pass",
         "trained",
         "slimmed",

@@ -6,7 +6,7 @@ use flate2::read::GzDecoder;
 use tch::{Device, Kind, Tensor};
 
 use super::memory::SIDE;
-use super::{Batch, Batches, DataSet, Part, order};
+use super::{Batch, Batches, DataSet, Split, order};
 
 /// Number of classes, the digits 0 to 9.
 const CLASSES: i64 = 10;
@@ -19,7 +19,7 @@ const TEST: usize = 360;
 
 /// Images and their classes.
 #[derive(Debug)]
-pub struct Split {
+pub struct Labelled {
     /// `[N, 3, 32, 32]`, float, mean about 0 and deviation about 1.
     pub images: Tensor,
     /// `[N]`, 0 to 9.
@@ -30,12 +30,12 @@ pub struct Split {
 #[derive(Debug)]
 pub struct Digits {
     /// 1,437 digits.
-    pub train: Split,
+    pub train: Labelled,
     /// 360 digits. Each class has the same share as in the whole set.
-    pub test: Split,
+    pub test: Labelled,
 }
 
-impl Split {
+impl Labelled {
     fn batch(&self, numbers: &[i64]) -> Result<Batch> {
         let index = Tensor::f_from_slice(numbers)?.f_to_device(self.images.device())?;
         Ok(Batch {
@@ -45,7 +45,7 @@ impl Split {
     }
 }
 
-impl Part for Split {
+impl Split for Labelled {
     fn len(&self) -> usize {
         self.labels.numel()
     }
@@ -129,7 +129,7 @@ fn split(mut rows: Vec<Row>) -> (Vec<Row>, Vec<Row>) {
     (rows(places), rows(train))
 }
 
-fn tensors(rows: &[Row], device: Device) -> Result<Split> {
+fn tensors(rows: &[Row], device: Device) -> Result<Labelled> {
     let pixels: Vec<f32> = rows.iter().flat_map(|row| row.pixels.iter().copied()).collect();
     let labels: Vec<i64> = rows.iter().map(|row| row.label).collect();
     let gray = Tensor::f_from_slice(&pixels)?.f_view([-1, 1, 8, 8])? / WHITE;
@@ -139,7 +139,7 @@ fn tensors(rows: &[Row], device: Device) -> Result<Split> {
         .f_upsample_bilinear2d([SIDE, SIDE], false, None, None)?
         .f_expand([-1, 3, -1, -1], false)?
         .f_contiguous()?;
-    Ok(Split {
+    Ok(Labelled {
         images: images.f_to_kind(Kind::Float)?.f_to_device(device)?,
         labels: Tensor::f_from_slice(&labels)?.f_to_device(device)?,
     })
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(digits.train.images.size(), [1437, 3, 32, 32]);
         assert_eq!(digits.test.images.size(), [360, 3, 32, 32]);
         let counts =
-            |split: &Split| Vec::<i64>::try_from(split.labels.bincount::<Tensor>(None, 10));
+            |split: &Labelled| Vec::<i64>::try_from(split.labels.bincount::<Tensor>(None, 10));
         let (train, test) = (counts(&digits.train)?, counts(&digits.test)?);
         for (train, test) in train.into_iter().zip(test) {
             let share = test as f64 / (train + test) as f64;

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::augment::Augment;
 use super::normal::Normal;
-use super::{Batch, Batches, Part, order};
+use super::{Batch, Batches, Split, order};
 use crate::network::Arch;
 
 /// Side of the small images, in pixels.
@@ -57,7 +57,7 @@ impl Memory {
     }
 }
 
-impl Part for Memory {
+impl Split for Memory {
     fn len(&self) -> usize {
         self.labels.numel()
     }

@@ -32,7 +32,7 @@ pub struct Batch {
 pub type Batches<'p> = Box<dyn Iterator<Item = Result<Batch>> + 'p>;
 
 /// The training images or the test images of a data set.
-pub trait Part {
+pub trait Split {
     /// Number of images.
     fn len(&self) -> usize;
 
@@ -58,9 +58,9 @@ pub struct DataSet {
     /// Shape of an image: channels, height, width.
     pub image: [i64; 3],
     /// Training images.
-    pub train: Box<dyn Part>,
+    pub train: Box<dyn Split>,
     /// Test images.
-    pub test: Box<dyn Part>,
+    pub test: Box<dyn Split>,
 }
 
 impl DataSet {

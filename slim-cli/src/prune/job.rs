@@ -7,7 +7,7 @@ use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
 
 use super::{Pruning, prune, taylor};
-use crate::data::{DataSet, Part};
+use crate::data::{DataSet, Split};
 use crate::model::Model;
 use crate::network::Spec;
 use crate::slimming::{CriterionName, SlimmingOptions};
@@ -91,7 +91,7 @@ impl Job<'_> {
         })
     }
 
-    fn training_images(&self) -> Result<&dyn Part> {
+    fn training_images(&self) -> Result<&dyn Split> {
         let data = self.data.context("`--criterion taylor` reads gradients on training images, so it does not go without a data set")?;
         Ok(&*data.train)
     }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use tch::Reduction;
 use tch::nn::ModuleT;
 
-use crate::data::Part;
+use crate::data::Split;
 use crate::model::Model;
 use crate::train::loss;
 
@@ -18,13 +18,13 @@ const BATCH: usize = 64;
 /// A damaged image, no image at all, no memory.
 pub(super) fn compute_gradients(
     model: &Model,
-    part: &dyn Part,
+    split: &dyn Split,
     batches: usize,
     seed: u64,
 ) -> Result<()> {
     forget_gradients(model)?;
     let mut any = false;
-    for batch in part.shuffled(BATCH, seed, 0).take(batches) {
+    for batch in split.shuffled(BATCH, seed, 0).take(batches) {
         let batch = batch?;
         let outputs = model.net.forward_t(&batch.images, false);
         loss(&outputs, &batch.labels, Reduction::Mean)?.f_backward()?;

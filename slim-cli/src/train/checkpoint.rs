@@ -10,7 +10,7 @@ use slim_runtime::checkpoint::File;
 use slim_runtime::error::FileError;
 use tch::{Device, Tensor};
 
-use super::epoch::Place;
+use super::epoch::Progress;
 use super::metrics::{Metrics, Record};
 use super::sgd::Sgd;
 use super::{Output, Recipe};
@@ -30,7 +30,7 @@ pub(super) const BEST: &str = "model_best.safetensors";
 #[serde(deny_unknown_fields)]
 pub(super) struct State {
     pub(super) recipe: Recipe,
-    pub(super) place: Place,
+    pub(super) place: Progress,
     /// The best accuracy, in percent; `None` before the first epoch has ended.
     pub(super) best: Option<f64>,
     /// Number of training images. The place is meaningless with another number.

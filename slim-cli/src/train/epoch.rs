@@ -9,7 +9,7 @@ use tch::nn::ModuleT;
 use tch::{Device, Kind, Reduction, Tensor};
 
 use super::evaluate::{Score, correct, evaluate_until, loss, percent};
-use super::progress::{Progress, Size};
+use super::progress::{ProgressDisplay, Size};
 use super::sgd::Sgd;
 use super::{Output, Recipe};
 use crate::data::{Batch, DataSet};
@@ -42,10 +42,10 @@ impl Sums {
     }
 }
 
-/// Place in training. Epochs and steps count from 0.
+/// Progress in training. Epochs and steps count from 0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Place {
+pub(super) struct Progress {
     /// The current epoch.
     pub(super) epoch: usize,
     /// Number of its steps that are done.
@@ -54,7 +54,7 @@ pub(super) struct Place {
     pub(super) sums: Sums,
 }
 
-impl Place {
+impl Progress {
     /// The place before the first step of an epoch.
     pub(super) fn at(epoch: usize) -> Self {
         Self { epoch, step: 0, sums: Sums::default() }
@@ -102,12 +102,12 @@ impl Trainer<'_> {
     pub(super) fn epoch(
         &self,
         sgd: &mut Sgd,
-        place: &mut Place,
-        progress: &Progress,
+        place: &mut Progress,
+        display: &ProgressDisplay,
     ) -> Result<Option<Score>> {
         let asked = || self.output.interrupt.asked();
         if !asked() {
-            self.steps(sgd, place, progress)?;
+            self.steps(sgd, place, display)?;
         }
         if asked() {
             return Ok(None);
@@ -125,7 +125,7 @@ impl Trainer<'_> {
         Ok(score)
     }
 
-    fn steps(&self, sgd: &mut Sgd, place: &mut Place, progress: &Progress) -> Result<()> {
+    fn steps(&self, sgd: &mut Sgd, place: &mut Progress, display: &ProgressDisplay) -> Result<()> {
         let begun = Instant::now();
         let before = place.sums.seconds;
         let mut waiting = Waiting::default();
@@ -146,7 +146,7 @@ impl Trainer<'_> {
             let loss =
                 if place.step.is_multiple_of(interval) { waiting.fetch(place)? } else { None };
             place.sums.seconds = before + begun.elapsed().as_secs_f64();
-            progress.step(place, loss);
+            display.step(place, loss);
             place.step += 1;
             if self.output.interrupt.asked() {
                 break;
@@ -158,7 +158,12 @@ impl Trainer<'_> {
     }
 
     /// Trains one step. Its results stay on the device.
-    fn step(&self, Batch { images, labels }: Batch, sgd: &mut Sgd, place: &Place) -> Result<Step> {
+    fn step(
+        &self,
+        Batch { images, labels }: Batch,
+        sgd: &mut Sgd,
+        place: &Progress,
+    ) -> Result<Step> {
         let recipe = self.recipe;
         tch::manual_seed(recipe.step_seed(place.epoch, place.step));
         let outputs = self.net.forward_t(&images, true);
@@ -192,7 +197,7 @@ struct Waiting(Vec<Step>);
 impl Waiting {
     /// Adds the waiting results to the sums, step by step, so that the sums do not depend on when
     /// results are fetched. Returns the last loss.
-    fn fetch(&mut self, place: &mut Place) -> Result<Option<f64>> {
+    fn fetch(&mut self, place: &mut Progress) -> Result<Option<f64>> {
         if self.0.is_empty() {
             return Ok(None);
         }

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use tch::nn::ModuleT;
 use tch::{Kind, Reduction, Tensor};
 
-use crate::data::{Batch, Part};
+use crate::data::{Batch, Split};
 
 /// Score of a network on some images.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,21 +32,21 @@ pub(super) fn percent(correct: usize, total: usize) -> f64 {
 ///
 /// # Errors
 /// A damaged image, no image at all, errors of libtorch.
-pub fn evaluate<M: ModuleT + ?Sized>(net: &M, part: &dyn Part, batch: usize) -> Result<Score> {
+pub fn evaluate<M: ModuleT + ?Sized>(net: &M, split: &dyn Split, batch: usize) -> Result<Score> {
     let mut tally = Tally::default();
-    part.batches(batch).try_for_each(|batch| tally.add(net, batch?))?;
+    split.batches(batch).try_for_each(|batch| tally.add(net, batch?))?;
     tally.score()
 }
 
 /// As [`evaluate`]; `None` if `stop` returns true before the end.
 pub(super) fn evaluate_until<M: ModuleT + ?Sized>(
     net: &M,
-    part: &dyn Part,
+    split: &dyn Split,
     batch: usize,
     stop: &dyn Fn() -> bool,
 ) -> Result<Option<Score>> {
     let mut tally = Tally::default();
-    for batch in part.batches(batch) {
+    for batch in split.batches(batch) {
         if stop() {
             return Ok(None);
         }

@@ -38,7 +38,7 @@ use crate::data::DataSet;
 use crate::model::Model;
 pub use checkpoint::{CHECKPOINT, Resume};
 use checkpoint::{Files, State};
-use epoch::{Place, Trainer};
+use epoch::{Progress, Trainer};
 pub(crate) use evaluate::loss;
 pub use evaluate::{Score, evaluate};
 pub use folder::FileOptions;
@@ -47,7 +47,7 @@ pub(crate) use interrupt::INTERRUPTED;
 pub use interrupt::{Interrupt, Interrupted};
 pub use metrics::{Record, read_metrics};
 pub use options::RecipeOptions;
-use progress::{Progress, Size};
+use progress::{ProgressDisplay, Size};
 pub use recipe::Recipe;
 use sgd::Sgd;
 
@@ -118,12 +118,12 @@ pub fn train(
     let mut state = start(&size, recipe, &mut sgd, resume)?;
     let first = state.place.epoch;
     let mut files = Files::open(output, first)?;
-    let progress = Progress::new(size, &state.place, output);
+    let display = ProgressDisplay::new(size, &state.place, output);
 
     let trainer = Trainer { net: &model.net, data, recipe, output };
     let mut last = None;
     while state.place.epoch < recipe.epochs {
-        let Some(score) = trainer.epoch(&mut sgd, &mut state.place, &progress)? else {
+        let Some(score) = trainer.epoch(&mut sgd, &mut state.place, &display)? else {
             let checkpoint =
                 files.map(|files| files.write_checkpoint(model, &state, &sgd)).transpose()?;
             return Err(Interrupted {
@@ -135,13 +135,13 @@ pub fn train(
             .into());
         };
         let (health, warnings) = health::health(&model.net, output.percent)?;
-        progress.score(&score, health::has_gap(health.as_ref(), &warnings));
+        display.score(&score, health::has_gap(health.as_ref(), &warnings));
         let record = record(recipe, &state.place, &score, health);
         let is_best = state.best.is_none_or(|best| score.accuracy() > best);
         if is_best {
             state.best = Some(score.accuracy());
         }
-        state.place = Place::at(state.place.epoch + 1);
+        state.place = Progress::at(state.place.epoch + 1);
         if let Some(files) = &mut files {
             files.write(model, &state, &sgd, &record, is_best)?;
         }
@@ -185,7 +185,7 @@ fn start(size: &Size, recipe: &Recipe, sgd: &mut Sgd, resume: Option<Resume>) ->
     let Some(Resume { state, momentum }) = resume else {
         return Ok(State {
             recipe: recipe.clone(),
-            place: Place::at(recipe.start_epoch),
+            place: Progress::at(recipe.start_epoch),
             best: None,
             images,
         });
@@ -201,7 +201,7 @@ fn start(size: &Size, recipe: &Recipe, sgd: &mut Sgd, resume: Option<Resume>) ->
     Ok(State { recipe: recipe.clone(), ..state })
 }
 
-fn record(recipe: &Recipe, place: &Place, score: &Score, gamma: Option<GammaStats>) -> Record {
+fn record(recipe: &Recipe, place: &Progress, score: &Score, gamma: Option<GammaStats>) -> Record {
     Record {
         epoch: place.epoch,
         lr: recipe.rate(place.epoch),

@@ -5,13 +5,13 @@ use std::io::{IsTerminal, stdout};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::epoch::Place;
+use super::epoch::Progress;
 use super::{Output, Recipe, Score};
 use crate::data::DataSet;
 use crate::terminal::say;
 
 /// The bar and the lines.
-pub(super) struct Progress {
+pub(super) struct ProgressDisplay {
     bar: ProgressBar,
     /// Whether no lines are printed.
     quiet: bool,
@@ -37,9 +37,9 @@ impl Size {
     }
 }
 
-impl Progress {
+impl ProgressDisplay {
     /// Starts at a place. The bar is on standard error, and hidden if that is not a terminal.
-    pub(super) fn new(size: Size, place: &Place, output: &Output) -> Self {
+    pub(super) fn new(size: Size, place: &Progress, output: &Output) -> Self {
         // The template is a constant, so the fallback is not needed.
         let style = ProgressStyle::with_template("{bar:30} {msg}, {eta} left")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -51,9 +51,9 @@ impl Progress {
     }
 
     /// Shows that a step is done, and its loss, if it was fetched.
-    pub(super) fn step(&self, place: &Place, loss: Option<f64>) {
+    pub(super) fn step(&self, place: &Progress, loss: Option<f64>) {
         let Size { epochs, steps, images, batch } = self.size;
-        let Place { epoch, step, sums } = place;
+        let Progress { epoch, step, sums } = place;
         self.bar.inc(1);
         let Some(loss) = loss else { return };
         self.bar.set_message(format!(
@@ -94,7 +94,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressDisplay {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }

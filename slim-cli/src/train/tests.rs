@@ -11,7 +11,7 @@ use tch::nn::{self, ModuleT, OptimizerConfig, VarStore};
 use tch::{Device, Kind, Tensor};
 
 use super::*;
-use crate::data::{Batch, Batches, Name, Part};
+use crate::data::{Batch, Batches, Name, Split};
 use crate::model::Wanted;
 use crate::network::{Arch, Spec};
 
@@ -48,7 +48,7 @@ impl Noise {
     }
 }
 
-impl Part for Noise {
+impl Split for Noise {
     fn len(&self) -> usize {
         self.labels.numel()
     }
@@ -72,7 +72,7 @@ struct Watched<'n> {
     drawn: RefCell<usize>,
 }
 
-impl Part for Watched<'_> {
+impl Split for Watched<'_> {
     fn len(&self) -> usize {
         self.part.len()
     }
@@ -487,7 +487,7 @@ fn a_place_that_training_does_not_come_to_is_refused() -> Result<()> {
             .is_err_and(|error| error.is::<Interrupted>())
     );
 
-    let refused = |recipe: &Recipe, damage: &dyn Fn(&mut Place)| -> Result<String> {
+    let refused = |recipe: &Recipe, damage: &dyn Fn(&mut Progress)| -> Result<String> {
         let (mut model, mut resume) =
             Resume::read(&checkpoint_in(folder.path()), &Wanted::default(), Device::Cpu)?;
         damage(&mut resume.state.place);

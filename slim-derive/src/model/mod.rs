@@ -1,7 +1,7 @@
 //! `model!`: struct, constructor and forward pass from one definition.
 //!
 //! Stages, each a file: tokens → `ast` (the parsed definition) → `resolve` (the checked network;
-//! with `layers`, `functions`, `widths`, `checks` and `reads`) → `expand` (tokens). The wiring is
+//! with `joins`, `layers`, `functions`, `widths`, `checks` and `reads`) → `expand` (tokens). The wiring is
 //! read from the forward pass, as with `#[forward]` and `#[derive(Prunable)]`.
 
 mod arguments;
@@ -9,6 +9,7 @@ mod ast;
 mod checks;
 mod expand;
 mod functions;
+mod joins;
 mod layers;
 mod reads;
 pub(crate) mod resolve;

@@ -43,16 +43,16 @@ pub(crate) struct FieldDef {
 /// A resolved value: the expression of its tensor, its width, and its name in errors.
 #[derive(Clone)]
 pub(super) struct Item {
-    tensor: TokenStream,
-    width: Width,
-    name: String,
+    pub(super) tensor: TokenStream,
+    pub(super) width: Width,
+    pub(super) name: String,
     /// Whether a layer, a sum or a product has made the tensor, and no backward pass needs it. Such
     /// a tensor may be changed in place if nothing else reads it.
-    fresh: bool,
+    pub(super) fresh: bool,
     /// The index of the statement whose whole value this is, if any.
-    statement: Option<usize>,
+    pub(super) statement: Option<usize>,
     /// Whether the value is the input, as one tensor.
-    is_input: bool,
+    pub(super) is_input: bool,
 }
 
 pub(super) struct Resolver<'a> {
@@ -182,7 +182,11 @@ impl<'a> Resolver<'a> {
 
     /// Resolves a value. `field` is the name and the index of its statement, if a layer in this
     /// place becomes the statement's field.
-    fn value(&mut self, value: &'a Value, field: Option<(Option<&Ident>, usize)>) -> Option<Item> {
+    pub(super) fn value(
+        &mut self,
+        value: &'a Value,
+        field: Option<(Option<&Ident>, usize)>,
+    ) -> Option<Item> {
         match value {
             Value::Word(word) => self.word(word),
             Value::Part(whole, index) => self.part(whole, index),
@@ -279,7 +283,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Whether the reader of a value may change its tensor in place.
-    fn is_spare(&self, item: &Item) -> bool {
+    pub(super) fn is_spare(&self, item: &Item) -> bool {
         item.fresh && item.statement.is_none_or(|statement| self.reads.get(statement) == Some(&1))
     }
 
@@ -289,83 +293,6 @@ impl<'a> Resolver<'a> {
         self.previous_read = true;
         self.whole_input |= self.previous.is_input;
         self.previous.clone()
-    }
-
-    fn part(&mut self, whole: &'a Value, index: &'a LitInt) -> Option<Item> {
-        if !matches!(whole, Value::Word(word) if word == "input") {
-            self.cx
-                .error(index, "only the input has parts: `input.0` is the first of several inputs");
-            return None;
-        }
-        let Some(number) = index.base10_parse().ok().filter(|number| *number < MOST_INPUTS) else {
-            self.cx.error(
-                index,
-                format!("a model takes at most {MOST_INPUTS} inputs, and `input.0` is the first"),
-            );
-            return None;
-        };
-        self.numbered_input.get_or_insert(index);
-        self.inputs = self.inputs.max(number + 1);
-        let variable = input_variable(number);
-        Some(Item::made(
-            quote!(#variable.shallow_clone()),
-            Width::Unknown,
-            format!("input {number}"),
-        ))
-    }
-
-    fn sum(&mut self, a: &'a Value, b: &'a Value) -> Option<Item> {
-        let (left, right) = (self.value(a, None), self.value(b, None));
-        let (left, right) = (left?, right?);
-        self.check_sides("+", &left, &right, b)?;
-        let sides = [(left.name.as_str(), &left.width), (right.name.as_str(), &right.width)];
-        let place = b.first_token().span();
-        self.checks.extend(widths::check_sum(&self.definition.parameters, place, sides));
-        let (krate, a, b) = (&self.definition.krate, &left.tensor, &right.tensor);
-        let tensor = if self.is_spare(&left) {
-            quote!(#krate::functional::sum_into(#a, &#b))
-        } else if self.is_spare(&right) {
-            // The order of the two does not matter in a sum.
-            quote!(#krate::functional::sum_into(#b, &#a))
-        } else {
-            // In parentheses, since the sum may be an operand.
-            quote!((#a + #b))
-        };
-        let width = match left.width {
-            Width::Unknown => right.width,
-            width => width,
-        };
-        Some(Item { fresh: true, ..Item::made(tensor, width, "the sum".to_owned()) })
-    }
-
-    fn product(&mut self, a: &'a Value, b: &'a Value) -> Option<Item> {
-        let (left, right) = (self.value(a, None), self.value(b, None));
-        let (left, right) = (left?, right?);
-        self.check_sides("*", &left, &right, b)?;
-        let (a, b) = (&left.tensor, &right.tensor);
-        let width = match (left.width, right.width) {
-            (Width::Literal(a), Width::Literal(b)) => Width::Literal(a.max(b)),
-            // One of the two may have a single channel, as a spatial gate has.
-            _ => Width::Unknown,
-        };
-        Some(Item { fresh: true, ..Item::made(quote!((#a * #b)), width, "the product".to_owned()) })
-    }
-
-    /// Compares two literal widths. In a product, either side may have a single channel.
-    fn check_sides(&self, sign: &str, left: &Item, right: &Item, at: &Value) -> Option<()> {
-        let (Width::Literal(one), Width::Literal(other)) = (&left.width, &right.width) else {
-            return Some(());
-        };
-        let is_gate = sign == "*" && (*one == 1 || *other == 1);
-        if one == other || is_gate {
-            return Some(());
-        }
-        let (left, right) = (&left.name, &right.name);
-        self.cx.error(
-            at.first_token(),
-            format!("{left} ({one} channels) {sign} {right} ({other} channels): widths differ"),
-        );
-        None
     }
 
     fn call(
@@ -497,7 +424,7 @@ impl<'a> Resolver<'a> {
 }
 
 impl Item {
-    fn made(tensor: TokenStream, width: Width, name: String) -> Self {
+    pub(super) fn made(tensor: TokenStream, width: Width, name: String) -> Self {
         Item { tensor, width, name, fresh: false, statement: None, is_input: false }
     }
 
@@ -510,7 +437,7 @@ impl Item {
 }
 
 /// The largest number of inputs. A larger index is taken for a typing error.
-const MOST_INPUTS: usize = 32;
+pub(super) const MOST_INPUTS: usize = 32;
 
 /// Whether an argument mentions the statement `name`, and not a parameter of its own closure.
 fn reads(value: &Expr, name: &Ident) -> bool {

@@ -9,7 +9,7 @@ use crate::{Error, Result};
 
 /// The difference between the outputs of a slimmed network and the masked one, where rounding
 /// explains it. `Display` writes it as a sentence.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct OutputError {
     /// The largest difference between an element of the masked network's output and of the slimmed
@@ -17,6 +17,21 @@ pub struct OutputError {
     pub difference: f64,
     /// The largest magnitude in the masked network's output.
     pub magnitude: f64,
+}
+
+impl OutputError {
+    /// Whether the difference is at most `tolerance` of the magnitude.
+    pub(crate) fn is_within(self, tolerance: f64) -> bool {
+        self.difference <= tolerance * self.magnitude
+    }
+
+    /// The larger of both values.
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self {
+            difference: self.difference.max(other.difference),
+            magnitude: self.magnitude.max(other.magnitude),
+        }
+    }
 }
 
 impl fmt::Display for OutputError {
@@ -111,13 +126,22 @@ pub(crate) fn compare(
     if !all_finite(&slimmed)? {
         return Ok(Err(Divergence::NonFinite));
     }
-    let magnitude = largest(masked)?;
-    let difference = largest(&masked.f_sub(&slimmed).map_err(torch)?)?;
-    Ok(if difference <= tolerance * magnitude {
-        Ok(OutputError { difference, magnitude })
+    let found = distance(masked, &slimmed)?;
+    let OutputError { difference, magnitude } = found;
+    Ok(if found.is_within(tolerance) {
+        Ok(found)
     } else {
         Err(Divergence::Values { difference, magnitude, tolerance })
     })
+}
+
+/// The distance of two tensors in double precision, on the CPU, of one shape and not empty.
+///
+/// # Errors
+/// [`Error::Torch`].
+pub(crate) fn distance(expected: &Tensor, found: &Tensor) -> Result<OutputError> {
+    let difference = largest(&expected.f_sub(found).map_err(torch)?)?;
+    Ok(OutputError { difference, magnitude: largest(expected)? })
 }
 
 /// The error that rounding may cause, as a share of the largest output. `tensors` are the network's

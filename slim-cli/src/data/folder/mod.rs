@@ -18,7 +18,7 @@ use self::view::View;
 use self::workers::InOrder;
 use super::missing::{Missing, absent};
 use super::normal::Normal;
-use super::{Batch, Batches, DataSet, Part, order};
+use super::{Batch, Batches, DataSet, Split, order};
 use crate::network::Arch;
 
 /// Side of the images that networks for ImageNet take, in pixels.
@@ -125,7 +125,7 @@ impl Folder {
     }
 }
 
-impl Part for Folder {
+impl Split for Folder {
     fn len(&self) -> usize {
         self.images.len()
     }

@@ -3,29 +3,13 @@
 use tch::{CModule, TchError, Tensor};
 
 use super::{Batch, trace};
-use crate::Error;
-use crate::numeric::compare::{all_finite, double, is_float, largest};
+use crate::numeric::OutputError;
+use crate::numeric::compare::{all_finite, distance, double, is_float};
 use crate::panics::caught;
 
 /// How often the sample is run. libtorch optimises a module in its first runs, and the optimised
 /// module is what is served.
 const RUNS: usize = 3;
-
-/// How close two outputs are: the largest difference, and the largest magnitude.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Closest {
-    pub(super) difference: f64,
-    pub(super) magnitude: f64,
-}
-
-impl Closest {
-    fn and(self, other: Self) -> Self {
-        Self {
-            difference: self.difference.max(other.difference),
-            magnitude: self.magnitude.max(other.magnitude),
-        }
-    }
-}
 
 /// The output of the network.
 ///
@@ -55,8 +39,8 @@ pub(super) fn check(
     expected: &Tensor,
     run: &impl Fn(&[Tensor]) -> Tensor,
     tolerance: f64,
-) -> Result<(Closest, Batch), String> {
-    let mut closest = Closest::default();
+) -> Result<(OutputError, Batch), String> {
+    let mut closest = OutputError::default();
     for _ in 0..RUNS {
         let found = output(served, samples)
             .map_err(|error| format!("what was written does not run: {error}"))?;
@@ -65,7 +49,7 @@ pub(super) fn check(
                 "what was written is another network: {how}; the trace has missed something, such as a tensor that the forward pass makes of numbers (by `Tensor::from_slice`: make it before), or draws at random"
             )
         })?;
-        closest = closest.and(again);
+        closest = closest.max(again);
     }
     let reversed =
         samples.iter().map(reversed).collect::<Result<Vec<_>, _>>().map_err(trace::words)?;
@@ -120,26 +104,21 @@ fn interpreters_words(error: TchError) -> String {
     words.lines().last().unwrap_or_default().trim().to_owned()
 }
 
-fn compare(expected: &Tensor, found: &Tensor, tolerance: f64) -> Result<Closest, String> {
+fn compare(expected: &Tensor, found: &Tensor, tolerance: f64) -> Result<OutputError, String> {
     let form = |tensor: &Tensor| format!("{:?} of {:?}", tensor.size(), tensor.kind());
     if (expected.size(), expected.kind()) != (found.size(), found.kind()) {
         return Err(format!("the output is {} instead of {}", form(found), form(expected)));
     }
     if expected.numel() == 0 {
-        return Ok(Closest::default());
+        return Ok(OutputError::default());
     }
     let tolerance = if is_float(expected.kind()) { tolerance } else { 0. };
-    let closest = distance(expected, found).map_err(|error| error.full_text())?;
-    match closest {
-        Closest { difference, magnitude } if difference <= tolerance * magnitude => Ok(closest),
-        Closest { difference, magnitude } => {
-            Err(format!("outputs of up to {magnitude:.3} are off by up to {difference:.2e}"))
-        }
+    let close = double(expected)
+        .and_then(|expected| distance(&expected, &double(found)?))
+        .map_err(|error| error.full_text())?;
+    if close.is_within(tolerance) {
+        return Ok(close);
     }
-}
-
-fn distance(expected: &Tensor, found: &Tensor) -> Result<Closest, Error> {
-    let (expected, found) = (double(expected)?, double(found)?);
-    let difference = expected.f_sub(&found).map_err(Error::torch("comparing outputs"))?;
-    Ok(Closest { difference: largest(&difference)?, magnitude: largest(&expected)? })
+    let OutputError { difference, magnitude } = close;
+    Err(format!("outputs of up to {magnitude:.3} are off by up to {difference:.2e}"))
 }

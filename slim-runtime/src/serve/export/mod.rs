@@ -88,9 +88,9 @@ use crate::analysis::{self, Masking};
 use crate::error::FileError;
 use crate::io::atomic::Draft;
 use crate::nn::functional::without_packing;
+use crate::numeric::OutputError;
 use crate::numeric::compare::tolerance_of;
 use crate::{Error, Prunable, Result, surgery};
-use check::Closest;
 use freeze::Frozen;
 
 /// Writes a network as TorchScript, after reading the file back and checking that it computes the
@@ -135,7 +135,7 @@ pub fn torch_script_of_several<M: Prunable + ?Sized>(
     let io = |action: &'static str| move |cause| Error::Io { file: file.to_owned(), action, cause };
     let draft = Draft::new(file).map_err(io("write"))?;
     let written = in_evaluation(net, |net| write(draft.path(), net, samples, &forward))?;
-    let (Closest { difference, magnitude }, batch) = written
+    let (OutputError { difference, magnitude }, batch) = written
         .map_err(|reason| Error::File(FileError::Export { file: file.to_owned(), reason }))?;
     let bytes = draft.file().metadata().map_err(io("write"))?.len();
     draft.publish().map_err(io("write"))?;
@@ -197,7 +197,7 @@ fn write<M: Prunable + ?Sized>(
     net: &M,
     samples: &[Tensor],
     forward: &impl Fn(&M, &[Tensor]) -> Tensor,
-) -> Result<(Closest, Batch), String> {
+) -> Result<(OutputError, Batch), String> {
     let (tensors, all) = analysis::tensors(net);
     let tensors = || tensors.iter().map(|(_, tensor)| tensor);
     let _no_grad = tch::no_grad_guard();

@@ -1,7 +1,10 @@
 //! Writes networks as Rust code: random graphs of layers and operations, in the many ways of
 //! writing them.
 
+mod control;
+mod layers;
 mod steps;
+mod tensors;
 
 use std::fmt::Write;
 

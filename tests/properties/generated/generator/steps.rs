@@ -2,10 +2,10 @@
 
 use super::{Image, Network};
 
-const WIDTHS: [i64; 4] = [4, 8, 8, 12];
+pub(super) const WIDTHS: [i64; 4] = [4, 8, 8, 12];
 
 /// Elementwise functions, most of which keep zero.
-const FUNCTIONS: &[&str] = &[
+pub(super) const FUNCTIONS: &[&str] = &[
     "relu()",
     "relu()",
     "relu()",
@@ -61,69 +61,7 @@ impl Network {
         self.images.push(made);
     }
 
-    fn width(&mut self) -> i64 {
-        WIDTHS[self.rng.usize(0..WIDTHS.len())]
-    }
-
-    /// Adds a convolution as a field, of tch's type or the drop-in's.
-    fn convolution(&mut self, inputs: i64, outputs: i64, kernel: i64, groups: i64) -> String {
-        let bias = self.chance(30);
-        let own = groups == inputs || self.chance(40);
-        let (ty, make) = if own { ("own::Conv2D", "own_conv") } else { ("nn::Conv2D", "conv") };
-        let init = format!("{make}(p, {inputs}, {outputs}, {kernel}, {groups}, {bias})");
-        let field = self.field("conv", ty, init);
-        if groups == 1 {
-            self.convolutions.push((field.clone(), inputs, outputs));
-        }
-        field
-    }
-
-    fn norm(&mut self, channels: i64) -> String {
-        let ty = self.pick(&["nn", "own"]);
-        let init = format!("{ty}::batch_norm2d(p, {channels}, Default::default())");
-        self.field("bn", &format!("{ty}::BatchNorm"), init)
-    }
-
-    fn applied(&mut self, layer: &str, xs: &str) -> String {
-        match self.rng.u32(0..4) {
-            0 => format!("{layer}.forward(&{xs})"),
-            1 => format!("Module::forward(&{layer}, &{xs})"),
-            _ => format!("{xs}.apply(&{layer})"),
-        }
-    }
-
-    fn applied_t(&mut self, layer: &str, xs: &str) -> String {
-        match self.rng.u32(0..4) {
-            0 => format!("{layer}.forward_t(&{xs}, train)"),
-            1 => format!("<_ as ModuleT>::forward_t(&{layer}, &{xs}, train)"),
-            _ => format!("{xs}.apply_t(&{layer}, train)"),
-        }
-    }
-
-    /// The image behind a batch norm and a function, mostly.
-    fn normed(&mut self, image: &Image) -> Image {
-        let mut value = image.name.clone();
-        if self.chance(90) {
-            let norm = self.norm(image.channels);
-            value = self.applied_t(&norm, &value);
-        }
-        if self.chance(75) {
-            let function = self.pick(FUNCTIONS);
-            value = format!("({value}).{function}");
-        }
-        self.bind(&format!("({value}).shallow_clone()"), image.channels, image.size)
-    }
-
-    /// A convolution to `width` channels, mostly with a batch norm and a function behind it.
-    fn widened(&mut self, image: &Image, width: i64) -> Image {
-        let kernel = if self.chance(50) { 3 } else { 1 };
-        let conv = self.convolution(image.channels, width, kernel, 1);
-        let value = self.applied(&conv, &image.name);
-        let made = self.bind(&value, width, image.size);
-        self.normed(&made)
-    }
-
-    fn plain(&mut self, image: &Image) -> Image {
+    pub(super) fn plain(&mut self, image: &Image) -> Image {
         let channels = image.channels;
         let (groups, width) = match self.rng.u32(0..4) {
             0 => (channels, channels * self.rng.i64(1..3)),
@@ -136,7 +74,7 @@ impl Network {
         self.normed(&made)
     }
 
-    fn function(&mut self, image: &Image) -> Image {
+    pub(super) fn function(&mut self, image: &Image) -> Image {
         let value = match self.rng.u32(0..4) {
             0 => format!("functional::map(&{}, |xs| xs.erf() * 2.)", image.name),
             1 => format!("(&{} * 2. - 0.)", image.name),
@@ -147,7 +85,7 @@ impl Network {
     }
 
     /// Another tensor of the same shape: an existing or a new one.
-    fn partner(&mut self, image: &Image) -> Image {
+    pub(super) fn partner(&mut self, image: &Image) -> Image {
         let other = self.image();
         if other.size != image.size {
             return self.widened(image, image.channels);
@@ -158,7 +96,7 @@ impl Network {
         self.widened(&other, image.channels)
     }
 
-    fn sum(&mut self, image: &Image) -> Image {
+    pub(super) fn sum(&mut self, image: &Image) -> Image {
         let other = self.partner(image);
         let (a, b) = (&image.name, &other.name);
         let value = match self.rng.u32(0..6) {
@@ -173,7 +111,7 @@ impl Network {
         if self.chance(50) { self.function(&made) } else { made }
     }
 
-    fn product(&mut self, image: &Image) -> Image {
+    pub(super) fn product(&mut self, image: &Image) -> Image {
         let other = self.partner(image);
         let (a, b) = (&image.name, &other.name);
         let value = match self.rng.u32(0..4) {
@@ -186,7 +124,7 @@ impl Network {
     }
 
     /// Squeeze and excitation, or a gate of one channel.
-    fn gate(&mut self, image: &Image) -> Image {
+    pub(super) fn gate(&mut self, image: &Image) -> Image {
         if self.chance(30) {
             let conv = self.convolution(image.channels, 1, 3, 1);
             let value = format!("(&{0} * {0}.apply(&{conv}).sigmoid())", image.name);
@@ -206,7 +144,7 @@ impl Network {
         self.bind(&value, image.channels, image.size)
     }
 
-    fn concatenation(&mut self, image: &Image) -> Image {
+    pub(super) fn concatenation(&mut self, image: &Image) -> Image {
         let mut parts = vec![image.clone()];
         for _ in 0..self.rng.usize(1..3) {
             let other = self.image();
@@ -227,7 +165,7 @@ impl Network {
         if width > 24 { self.widened(&made, 8) } else { made }
     }
 
-    fn parts(&mut self, image: &Image) -> Image {
+    pub(super) fn parts(&mut self, image: &Image) -> Image {
         let (a, channels) = (&image.name, image.channels);
         let (value, width) = match self.rng.u32(0..7) {
             0 => (
@@ -271,7 +209,7 @@ impl Network {
         self.bind(&value, width, image.size)
     }
 
-    fn windows(&mut self, image: &Image) -> Image {
+    pub(super) fn windows(&mut self, image: &Image) -> Image {
         let (a, size) = (&image.name, image.size);
         let (value, size) = match self.rng.u32(0..5) {
             0 if size >= 4 => (format!("{a}.max_pool2d_default(2)"), size / 2),
@@ -290,7 +228,7 @@ impl Network {
         self.bind(&value, image.channels, size)
     }
 
-    fn pads(&mut self, image: &Image) -> Image {
+    pub(super) fn pads(&mut self, image: &Image) -> Image {
         let (a, size) = (&image.name, image.size);
         let (value, width, size) = match self.rng.u32(0..5) {
             0 => (
@@ -317,7 +255,7 @@ impl Network {
     }
 
     /// Changes a copy, or the tensor itself, so that its other uses see the change.
-    fn in_place(&mut self, image: &Image) -> Image {
+    pub(super) fn in_place(&mut self, image: &Image) -> Image {
         let other = self.partner(image);
         let name = self.name("m");
         let from = self.pick(&["copy()", "shallow_clone()", "g_mul_scalar(2.)"]);
@@ -336,313 +274,8 @@ impl Network {
         self.bind(&name, image.channels, image.size)
     }
 
-    /// Hand-written blocks, in a row or as one of several.
-    fn blocks(&mut self, image: &Image) -> Image {
-        let width = self.width();
-        let channels = image.channels;
-        let a = &image.name;
-        match self.rng.u32(0..7) {
-            0 => {
-                let init = format!(
-                    "vec![residual(&(p / 0), {channels}, {width}), residual(&(p / 1), {width}, {width})]"
-                );
-                let field = self.field("blocks", "Vec<Residual>", init);
-                let name = self.name("l");
-                self.say(format!("let mut {name} = {a}.shallow_clone();"));
-                self.say(format!(
-                    "for block in &{field} {{ {name} = block.forward_t(&{name}, train); }}"
-                ));
-                self.bind(&name, width, image.size)
-            }
-            1 => {
-                let init =
-                    format!("vec![dense(&(p / 0), {channels}), dense(&(p / 1), {channels} + 4)]");
-                let field = self.field("dense", "Vec<Dense>", init);
-                let value = format!(
-                    "{field}.iter().fold({a}.shallow_clone(), |xs, block| xs.apply_t(block, train))"
-                );
-                self.bind(&value, channels + 8, image.size)
-            }
-            2 => {
-                let field =
-                    self.field("pre", "PreActivation", format!("pre_activation(p, {channels})"));
-                let value = self.applied_t(&field, a);
-                self.bind(&value, channels, image.size)
-            }
-            3 => {
-                let which = self.pick(&[
-                    "Residual(residual(p, C, C))",
-                    "Twice([residual(&(p / 0), C, C), residual(&(p / 1), C, C)])",
-                    "Nothing",
-                ]);
-                let which = which.replace('C', &channels.to_string());
-                let field = self.field("stage", "Stage", format!("Stage::{which}"));
-                let value = self.applied_t(&field, a);
-                self.bind(&value, channels, image.size)
-            }
-            4 => {
-                let field = self.field("act", "InPlace", "InPlace".to_owned());
-                let value = self.applied(&field, a);
-                self.bind(&value, channels, image.size)
-            }
-            5 => {
-                let init = format!(
-                    "Box::new((conv(&(p / 0), {channels}, {width}, 3, 1, false), nn::batch_norm2d(p / 1, {width}, Default::default())))"
-                );
-                let field = self.field("pair", "Box<(nn::Conv2D, nn::BatchNorm)>", init);
-                let value = format!(
-                    "{{ let (conv, bn) = &*{field}; {a}.apply(conv).apply_t(bn, train).relu() }}"
-                );
-                self.bind(&value, width, image.size)
-            }
-            _ => {
-                let init = format!(
-                    "Residual {{ downsample: None, ..residual(p, {channels}, {channels}) }}"
-                );
-                let field = self.field("block", "Residual", init);
-                let value = format!("{field}.forward_t(&{field}.forward_t(&{a}, train), train)");
-                self.bind(&value, channels, image.size)
-            }
-        }
-    }
-
-    /// A match or an early return.
-    fn branch(&mut self, image: &Image) -> Image {
-        let (a, channels) = (&image.name, image.channels);
-        let some = self.chance(50);
-        match self.rng.u32(0..6) {
-            4 => {
-                let (a_conv, b_conv) = (
-                    self.convolution(channels, channels, 3, 1),
-                    self.convolution(channels, channels, 1, 1),
-                );
-                let norm = self.norm(channels);
-                let value = format!(
-                    "if train {{ {a}.apply(&{a_conv}).apply_t(&{norm}, train) }} else {{ {a}.apply(&{b_conv}).apply_t(&{norm}, train).relu() }}"
-                );
-                self.bind(&value, channels, image.size)
-            }
-            5 => {
-                let name = self.name("l");
-                self.say(format!("let mut {name} = {a}.upsample_nearest2d([16, 16], None, None);"));
-                self.say(format!(
-                    "while {name}.size()[2] > {} {{ {name} = {name}.max_pool2d_default(2); }}",
-                    image.size
-                ));
-                self.bind(&name, channels, image.size)
-            }
-            0 => {
-                let init = if some {
-                    format!("Some(own_conv(p, {channels}, {channels}, 3, 1, false))")
-                } else {
-                    "None".to_owned()
-                };
-                let field = self.field("maybe", "Option<own::Conv2D>", init);
-                let value = format!(
-                    "match &{field} {{ Some(conv) => {a}.apply(conv).relu(), None => {a}.relu() }}"
-                );
-                self.bind(&value, channels, image.size)
-            }
-            1 => {
-                let act = self.pick(&["Act::Relu", "Act::Silu", "Act::Nothing"]);
-                let field = self.option("act", "Act", act);
-                let value = format!(
-                    "match {field} {{ Act::Relu => {a}.relu(), Act::Silu => {a}.silu(), Act::Nothing => {a}.shallow_clone() }}"
-                );
-                self.bind(&value, channels, image.size)
-            }
-            2 => {
-                let field = self.field(
-                    "maybe",
-                    "Option<nn::BatchNorm>",
-                    format!("{some}.then(|| nn::batch_norm2d(p, {channels}, Default::default()))"),
-                );
-                let value = format!("{a}.apply_opt_t(&{field}, train).relu()");
-                self.bind(&value, channels, image.size)
-            }
-            _ => {
-                let field = self.option("short", "bool", &some.to_string());
-                let value = format!(
-                    "{{ let f = |xs: &Tensor| -> Tensor {{ if {field} {{ return xs.relu(); }} xs.tanh() * 2. }}; f(&{a}) }}"
-                );
-                self.bind(&value, channels, image.size)
-            }
-        }
-    }
-
-    fn closure(&mut self, image: &Image) -> Image {
-        let conv = self.convolution(image.channels, image.channels, 3, 1);
-        let norm = self.norm(image.channels);
-        let name = self.name("f");
-        self.say(format!("let {name} = |xs: &Tensor, times: f64| xs.apply(&{conv}).apply_t(&{norm}, train).relu() * times;"));
-        let value = match self.chance(50) {
-            true => format!("{name}(&{}, 2.)", image.name),
-            false => format!("{name}(&{name}(&{0}, 0.5), 2.) + &{0}", image.name),
-        };
-        self.bind(&value, image.channels, image.size)
-    }
-
-    fn helper(&mut self, image: &Image) -> Image {
-        let width = self.width();
-        let conv = self.convolution(image.channels, width, 1, 1);
-        let norm = self.norm(width);
-        let name = self.name("helper");
-        self.helpers.push(format!(
-            "fn {name}(&self, xs: &Tensor, train: bool) -> Tensor {{ let xs = xs.apply(&{conv}); act(&xs.apply_t(&{norm}, train)) }}"
-        ));
-        self.bind(&format!("self.{name}(&{}, train)", image.name), width, image.size)
-    }
-
-    /// A layer that is already applied elsewhere.
-    fn again(&mut self, image: &Image) -> Image {
-        let fits: Vec<_> = self
-            .convolutions
-            .iter()
-            .filter(|(_, inputs, _)| *inputs == image.channels)
-            .cloned()
-            .collect();
-        let Some((field, _, outputs)) =
-            (!fits.is_empty()).then(|| fits[self.rng.usize(0..fits.len())].clone())
-        else {
-            return self.plain(image);
-        };
-        // Some convolutions are applied to a single position, where a kernel of 3 reads the
-        // padding.
-        let value = self.applied(&field, &image.name);
-        let made = self.bind(&value, outputs, image.size);
-        self.normed(&made)
-    }
-
-    /// A tensor of the model.
-    fn tensor(&mut self, image: &Image) -> Image {
-        let (a, c) = (&image.name, image.channels);
-        let shape = self.pick(&["[1, C, 1, 1]", "[C, 1, 1]", "[C]"]).replace('C', &c.to_string());
-        let init = format!("p.var(\"value\", &{shape}, nn::Init::Randn {{ mean: 0., stdev: 1. }})");
-        let field = self.field("tensor", "Tensor", init);
-        let field = match self.tensors.iter().find(|(_, known)| *known == shape) {
-            Some((known, _)) if self.rng.bool() => {
-                let known = known.clone();
-                self.fields.pop();
-                known
-            }
-            _ => field,
-        };
-        self.tensors.push((field.clone(), shape.clone()));
-        let tensor = if shape.contains(',') {
-            format!("&{field}")
-        } else {
-            format!("{field}.view([-1, 1, 1])")
-        };
-        let value = match self.rng.u32(0..4) {
-            0 => format!("(&{a} + {tensor})"),
-            1 => format!("({tensor} * &{a})"),
-            _ => format!("(&{a} * {tensor})"),
-        };
-        self.bind(&value, c, image.size)
-    }
-
-    fn views(&mut self, image: &Image) -> Image {
-        let a = &image.name;
-        let value = match self.rng.u32(0..8) {
-            0 => format!("{a}.permute([0, 2, 3, 1]).relu().permute([0, 3, 1, 2])"),
-            1 => format!(
-                "{{ let (n, c, h, w) = {a}.size4().unwrap(); {a}.reshape([n, 2, c / 2, h, w]).transpose(1, 2).reshape([n, c, h, w]) }}"
-            ),
-            2 => format!(
-                "{{ let (n, c, h, w) = {a}.size4().unwrap(); {a}.reshape([n, c / 2, 2, h, w]).transpose(1, 2).contiguous().view([n, c, h, w]) }}"
-            ),
-            3 => format!("{a}.channel_shuffle(2)"),
-            4 => format!("{a}.flatten(2, 3).unflatten(2, [{0}, {0}]).transpose(2, 3)", image.size),
-            5 => format!(
-                "{{ let s = {a}.size(); {a}.reshape([s[0], s[1], -1]).tanh().reshape_as(&{a}) }}"
-            ),
-            6 => format!("{a}.unsqueeze(2).movedim([1], [0]).movedim([0], [1]).squeeze_dim(2)"),
-            _ => format!("{a}.transpose(0, 1).flip([0]).transpose(1, 0)"),
-        };
-        if image.channels % 2 != 0 {
-            return self.function(image);
-        }
-        self.bind(&value, image.channels, image.size)
-    }
-
-    /// Linear layers over channels in the last dimension, or over positions.
-    fn tokens(&mut self, image: &Image) -> Image {
-        let (a, size) = (&image.name, image.size);
-        if self.chance(25) {
-            let field =
-                self.field("mix", "nn::Linear", format!("linear(p, {0}, {0})", size * size));
-            let value = format!("{a}.flatten(2, 3).apply(&{field}).unflatten(2, [{size}, {size}])");
-            return self.bind(&value, image.channels, size);
-        }
-        let width = self.width();
-        let ty = self.pick(&["nn::Linear", "own::Linear"]);
-        let make = if ty == "nn::Linear" { "linear" } else { "own_linear" };
-        let field = self.field("fc", ty, format!("{make}(p, {}, {width})", image.channels));
-        let value = match self.chance(50) {
-            true => format!("{a}.permute([0, 2, 3, 1]).apply(&{field}).permute([0, 3, 1, 2])"),
-            false => format!(
-                "{a}.flatten(2, -1).transpose(1, 2).apply(&{field}).transpose(-1, -2).unflatten(2, [{size}, {size}])"
-            ),
-        };
-        let made = self.bind(&value, width, size);
-        self.normed(&made)
-    }
-
-    /// Layers that store sizes and positions.
-    fn stored(&mut self, image: &Image) -> Image {
-        let (a, c) = (&image.name, image.channels);
-        match self.rng.u32(0..3) {
-            0 if c % 2 == 0 => {
-                let field = self.field("shuffle", "own::Shuffle", format!("own::shuffle({c}, 2)"));
-                let value = self.applied(&field, a);
-                self.bind(&value, c, image.size)
-            }
-            1 => {
-                let field =
-                    self.field("split", "own::Split", format!("own::split([1, {}])", c - 1));
-                let value = format!(
-                    "{{ let parts = {field}.forward(&{a}); Tensor::cat(&[&parts[1], &parts[0]], 1) }}"
-                );
-                self.bind(&value, c, image.size)
-            }
-            _ => {
-                let field =
-                    self.field("select", "own::ChannelSelect", format!("own::channel_select({c})"));
-                let norm = self.norm(c);
-                let value = format!("{a}.apply(&{field}).apply_t(&{norm}, train)");
-                self.bind(&value, c, image.size)
-            }
-        }
-    }
-
-    /// A batch norm that nothing reads, or a tensor that is thrown away.
-    fn unread(&mut self, image: &Image) -> Image {
-        let norm = self.norm(image.channels);
-        self.say(format!("let _ = {}.apply_t(&{norm}, train);", image.name));
-        self.plain(image)
-    }
-
-    fn attention(&mut self, image: &Image) -> Image {
-        let (a, c, size) = (&image.name, image.channels, image.size);
-        if c % 4 != 0 || size > 4 {
-            return self.gate(image);
-        }
-        let field = self.field("qkv", "nn::Linear", format!("linear(p, {c}, 24)"));
-        let (heads, dim) = if self.chance(50) { ("2", "-1") } else { ("-1", "4") };
-        let scale = if self.chance(50) { "* 0.5" } else { "/ 3." };
-        let made = format!(
-            "{{ let tokens = {a}.flatten(2, 3).transpose(1, 2); let (n, t, _) = tokens.size3().unwrap(); \
-             let qkv = tokens.apply(&{field}).view([n, t, 3, {heads}, {dim}]).permute([2, 0, 3, 1, 4]); \
-             let (q, k, v) = (qkv.select(0, 0), qkv.get(1), qkv.select(0, -1)); \
-             let weights = (q.matmul(&k.transpose(-2, -1)) {scale}).softmax(-1, None); \
-             weights.matmul(&v).transpose(1, 2).reshape([n, t, -1]).transpose(1, 2).unflatten(2, [{size}, {size}]) }}"
-        );
-        let made = self.bind(&made, 8, size);
-        self.widened(&made, c)
-    }
-
     /// Handles, views and parts of one tensor, some of which are changed.
-    fn alias(&mut self, image: &Image) -> Image {
+    pub(super) fn alias(&mut self, image: &Image) -> Image {
         let a = &image.name;
         let view = self.pick(&[
             "unsqueeze(0)",
@@ -682,7 +315,7 @@ impl Network {
         self.bind(&format!("{whole}.shallow_clone()"), image.channels, image.size)
     }
 
-    fn transposed(&mut self, image: &Image) -> Image {
+    pub(super) fn transposed(&mut self, image: &Image) -> Image {
         if image.size > 4 {
             return self.windows(image);
         }
@@ -696,7 +329,7 @@ impl Network {
         self.normed(&made)
     }
 
-    fn constants(&mut self, image: &Image) -> Image {
+    pub(super) fn constants(&mut self, image: &Image) -> Image {
         let (a, c) = (&image.name, image.channels);
         let (value, width) = match self.rng.u32(0..5) {
             0 => (format!("(&{a} * Tensor::full([1], 0.5, ({a}.kind(), {a}.device())))"), c),
@@ -722,7 +355,7 @@ impl Network {
     }
 
     /// Reductions over positions, and over channels.
-    fn reduced(&mut self, image: &Image) -> Image {
+    pub(super) fn reduced(&mut self, image: &Image) -> Image {
         let a = &image.name;
         let value = match self.rng.u32(0..7) {
             0 => format!("(&{a} - {a}.mean_dim(&[2, 3][..], true, None))"),
@@ -759,7 +392,7 @@ impl Network {
         self.say(outputs.join(" + "));
     }
 
-    fn output(&mut self, image: &Image) -> String {
+    pub(super) fn output(&mut self, image: &Image) -> String {
         let (a, c, positions) = (&image.name, image.channels, image.size * image.size);
         let (value, features) = match self.rng.u32(0..6) {
             0 => (format!("{a}.flatten(1, -1)"), c * positions),
