@@ -22,7 +22,7 @@ pub struct SlimmingOptions {
     #[arg(long, value_name = "PATTERN=TARGET", help_heading = "Which channels go")]
     pub layer: Vec<String>,
 
-    /// Remove nothing of what the layers that match PATTERN make
+    /// Keep all channels that the layers that match PATTERN make
     #[arg(long, value_name = "PATTERN", help_heading = "Which channels go")]
     pub keep: Vec<String>,
 
@@ -43,7 +43,7 @@ pub struct SlimmingOptions {
     #[arg(long, value_parser = named::<Coupling>, default_value = "max", help_heading = "Which channels go")]
     pub coupling: Coupling,
 
-    /// What is zero when a channel is gone: batch_norm (γ and β), or parameters (all that make it)
+    /// What masking sets to zero: batch_norm (γ and β), or parameters (all that make the channel)
     /// [default: what the criterion asks for]
     #[arg(long, value_parser = named::<Masking>, help_heading = "Which channels go")]
     pub masking: Option<Masking>,
@@ -56,7 +56,7 @@ pub struct SlimmingOptions {
     #[arg(long, allow_negative_numbers = true, value_name = "SHARE", help_heading = "Bounds")]
     pub max_removed: Option<f64>,
 
-    /// Layers are left with a multiple of so many channels, rounded up
+    /// Leave each layer a multiple of this many channels, rounded up
     #[arg(
         long,
         value_name = "MULTIPLE",
@@ -69,11 +69,11 @@ pub struct SlimmingOptions {
     #[arg(long, value_name = "MULTIPLE", help_heading = "Bounds")]
     pub round_down_to: Option<usize>,
 
-    /// Add what removed channels still send on to what reads them
+    /// Add the constants that removed channels still carry to the layers that read them
     #[arg(long, help_heading = "Repair")]
     pub absorb: bool,
 
-    /// The same, where channels pass this activation wherever nothing else is said of it: relu,
+    /// The same, assuming this activation wherever the network does not declare one: relu,
     /// hardswish, leaky_relu=0.01 …
     #[arg(long, value_name = "ACTIVATION", value_parser = named::<Activation>, conflicts_with = "absorb", help_heading = "Repair")]
     pub absorb_after: Option<Activation>,
@@ -135,9 +135,9 @@ pub enum CriterionName {
     L2,
     /// Distance to the other filters of the layer (FPGM)
     Fpgm,
-    /// What the loss would feel, from gradients on training data
+    /// Estimated change of the loss, from gradients on training data
     Taylor,
-    /// Nothing: a baseline
+    /// Random scores: a baseline
     Random,
 }
 

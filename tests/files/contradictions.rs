@@ -24,9 +24,9 @@ fn a_file_of_ours_knows_what_it_holds() {
         assert_eq!(read(&file, &wanted).spec, model.spec);
     }
     let otherwise = |wanted: Wanted| refused(&file, &wanted);
-    insta::assert_snapshot!(otherwise(Wanted { arch: Some(Arch::Resnet50), ..Wanted::default() }), @"FILE: it holds vgg-11, 10 classes, and --arch says resnet50; leave that out");
-    insta::assert_snapshot!(otherwise(Wanted { depth: Some(19), ..Wanted::default() }), @"FILE: it holds vgg-11, 10 classes, and --depth says 19; leave that out");
-    insta::assert_snapshot!(otherwise(vgg()), @"FILE: it holds vgg-11, 10 classes, and --cfg says [8, 'M', 8, 'M', 8, 8, 'M', 12, 12, 'M', 12, 12]; leave that out");
+    insta::assert_snapshot!(otherwise(Wanted { arch: Some(Arch::Resnet50), ..Wanted::default() }), @"FILE: it holds vgg-11, 10 classes, and --arch says resnet50; leave out --arch");
+    insta::assert_snapshot!(otherwise(Wanted { depth: Some(19), ..Wanted::default() }), @"FILE: it holds vgg-11, 10 classes, and --depth says 19; leave out --depth");
+    insta::assert_snapshot!(otherwise(vgg()), @"FILE: it holds vgg-11, 10 classes, and --cfg says [8, 'M', 8, 'M', 8, 8, 'M', 12, 12, 'M', 12, 12]; leave out --cfg");
 }
 
 #[test]
@@ -36,19 +36,19 @@ fn files_of_others_say_something_too() {
         read(&pruned, &Wanted { depth: Some(11), ..Wanted::default() }).spec.depth(),
         Some(11)
     );
-    insta::assert_snapshot!(refused(&pruned, &Wanted { depth: Some(19), ..Wanted::default() }), @"FILE: it holds vgg [7, 'M', 6, 'M', 1, 2, 'M', 5, 9, 'M', 2, 7], 10 classes, and --depth says 19; leave that out");
-    insta::assert_snapshot!(refused(&pruned, &vgg()), @"FILE: the file says cfg [7, 'M', 6, 'M', 1, 2, 'M', 5, 9, 'M', 2, 7], and --cfg [8, 'M', 8, 'M', 8, 8, 'M', 12, 12, 'M', 12, 12]; leave that out");
+    insta::assert_snapshot!(refused(&pruned, &Wanted { depth: Some(19), ..Wanted::default() }), @"FILE: it holds vgg [7, 'M', 6, 'M', 1, 2, 'M', 5, 9, 'M', 2, 7], 10 classes, and --depth says 19; leave out --depth");
+    insta::assert_snapshot!(refused(&pruned, &vgg()), @"FILE: the file says cfg [7, 'M', 6, 'M', 1, 2, 'M', 5, 9, 'M', 2, 7], and --cfg [8, 'M', 8, 'M', 8, 8, 'M', 12, 12, 'M', 12, 12]; leave out --cfg");
     insta::assert_snapshot!(refused(&pruned, &Wanted { arch: Some(Arch::Resnet18), ..Wanted::default() }), @"FILE: the cfg is [7, 'M', 6, 'M', 1, 2, 'M', 5, 9, 'M', 2, 7], and resnet18 is not built from one: say --arch vgg, preresnet or densenet");
     insta::assert_snapshot!(refused(&pruned, &Wanted { arch: Some(Arch::Preresnet), ..Wanted::default() }), @"FILE: no tensor in it says what selections pick, so it is no slimmed preresnet");
     let narrow = fixture("densenet7_pruned.pth.tar");
     insta::assert_snapshot!(refused(&narrow, &Wanted { arch: Some(Arch::Preresnet), ..Wanted::default() }), @"FILE: `select` selects 32 channels, and the cfg says 16");
-    insta::assert_snapshot!(refused(&narrow, &Wanted { arch: Some(Arch::Densenet), depth: Some(40), ..Wanted::default() }), @"FILE: it holds densenet [16, 23, 21, 31, 28, 32], 10 classes, and --depth says 40; leave that out");
+    insta::assert_snapshot!(refused(&narrow, &Wanted { arch: Some(Arch::Densenet), depth: Some(40), ..Wanted::default() }), @"FILE: it holds densenet [16, 23, 21, 31, 28, 32], 10 classes, and --depth says 40; leave out --depth");
 }
 
 #[test]
 fn every_tensor_that_does_not_fit_is_named() {
     insta::assert_snapshot!(refused(&fixture("densenet7.pth.tar"), &Wanted { cfg: Some("[8, 'M', 8]".parse().unwrap()), ..Wanted::default() }), @r"
-    FILE: it does not hold vgg [8, 'M', 8], 10 classes; say --arch, --depth, --cfg as it was trained:
+    FILE: it does not hold vgg [8, 'M', 8], 10 classes; say the --arch, --depth or --cfg that it was trained with:
       `classifier.bias` is missing in the file
       `classifier.weight` is missing in the file
       `feature.0.weight` is missing in the file

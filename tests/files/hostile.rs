@@ -148,11 +148,11 @@ fn kinds_that_are_no_weights_are_said() {
     let tiny = Wanted { cfg: Some("[2]".parse().unwrap()), ..Wanted::default() };
     let whole = |kind| tiny_vgg("", kind, |dict| dict);
     insta::assert_snapshot!(folder.refused(&whole("Long"), &tiny), @r"
-    FILE: it does not hold vgg [2], 10 classes; say --arch, --depth, --cfg as it was trained:
+    FILE: it does not hold vgg [2], 10 classes; say the --arch, --depth or --cfg that it was trained with:
       `classifier.weight` is of type I64, which is not supported
     ");
     insta::assert_snapshot!(folder.refused(&whole("Bool"), &tiny), @r"
-    FILE: it does not hold vgg [2], 10 classes; say --arch, --depth, --cfg as it was trained:
+    FILE: it does not hold vgg [2], 10 classes; say the --arch, --depth or --cfg that it was trained with:
       `classifier.weight` is of type BOOL, which is not supported
     ");
     insta::assert_snapshot!(folder.refused(&whole("ComplexFloat"), &tiny), @"FILE: pickle: unsupported Python type 'torch.ComplexFloatStorage'. The file holds tensor data in a form this reader cannot represent.");
@@ -167,7 +167,7 @@ fn tensors_that_are_not_what_they_say_are_refused() {
         folder.refused(&file(&dict(tensors), &[("0", storage)]), &vgg())
     };
     insta::assert_snapshot!(said(&[floats(CLASSIFIER, 0, &[0, 12])], &[]), @r"
-    FILE: it holds what no network does:
+    FILE: it holds tensors that no network has:
       `classifier.weight` is of type F32 and shape [0, 12], which is not supported
     ");
     insta::assert_snapshot!(said(&[floats(CLASSIFIER, 120, &[10, 12])], &[0; 8]), @"FILE: tensor 'classifier.weight': Tensor with shape [10, 12] requires 120 elements from storage '0', but only 2 are available");
@@ -175,7 +175,7 @@ fn tensors_that_are_not_what_they_say_are_refused() {
     insta::assert_snapshot!(said(&[floats(CLASSIFIER, 120, &[i64::MAX, i64::MAX])], &[0; 480]), @"FILE: pickle: invalid data in pickle file: Tensor shape element count overflows usize");
     insta::assert_snapshot!(said(&[floats(CLASSIFIER, 120, &[-10, -12])], &[0; 480]), @"FILE: pickle: invalid data in pickle file: shape must be non-negative, got -10");
     insta::assert_snapshot!(said(&[floats(CLASSIFIER, 0, &[0, i64::MAX])], &[]), @r"
-    FILE: it holds what no network does:
+    FILE: it holds tensors that no network has:
       `classifier.weight` is of type F32 and shape [0, 9223372036854775807], which is not supported
     ");
     let names: Vec<_> = (0..1000).map(|n| format!("a{n}")).collect();

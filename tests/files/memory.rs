@@ -27,9 +27,9 @@ fn a_network_that_is_not_in_the_file_is_not_built() {
     insta::assert_snapshot!(said(serde_json::json!({ "arch": "densenet", "depth": 250, "classes": 10 })), @"FILE: it does not hold densenet-250, 10 classes: that has 39,722,362 parameters, and the file's tensors have 0 values");
     let cfg = [b"](".to_vec(), number(5400), number(5400), b"e".to_vec()].concat();
     let bytes = reference(&cfg, &[floats(CLASSIFIER, 20, &[10, 2])]);
-    insta::assert_snapshot!(folder.refused(&bytes, &nothing()), @"FILE: it does not hold vgg [5400, 5400], 10 classes: that has 262,661,410 parameters, and the file's tensors have 20 values; say --arch, --depth, --cfg as it was trained");
+    insta::assert_snapshot!(folder.refused(&bytes, &nothing()), @"FILE: it does not hold vgg [5400, 5400], 10 classes: that has 262,661,410 parameters, and the file's tensors have 20 values; say the --arch, --depth or --cfg that it was trained with");
     let tiny = tiny_vgg("", "Float", |dict| dict);
-    insta::assert_snapshot!(folder.refused(&tiny, &Wanted { arch: Some(Arch::Vgg16Bn), ..nothing() }), @"FILE: it does not hold vgg16_bn, 10 classes: that has 134,309,962 parameters, and the file's tensors have 92 values; say --arch, --depth, --cfg as it was trained");
+    insta::assert_snapshot!(folder.refused(&tiny, &Wanted { arch: Some(Arch::Vgg16Bn), ..nothing() }), @"FILE: it does not hold vgg16_bn, 10 classes: that has 134,309,962 parameters, and the file's tensors have 92 values; say the --arch, --depth or --cfg that it was trained with");
     assert!(most_memory() < before + (400 << 20), "{before} bytes became {}", most_memory());
 }
 
@@ -70,7 +70,7 @@ fn a_plan_of_a_large_network_takes_no_memory() {
     assert_eq!(again.slimmed.unwrap().plan().channels().before, 10_800);
     // The plan and the `network` entry contradict each other, so the file is refused.
     with(&|plan| plan, large);
-    insta::assert_snapshot!(refused(&folder.path(), &nothing()), @"FILE: it was slimmed from vgg [9, 9], and vgg [5400, 5400], 10 classes is [5400, 5400]; say --depth or --cfg as it was trained");
+    insta::assert_snapshot!(refused(&folder.path(), &nothing()), @"FILE: it was slimmed from vgg [9, 9], and vgg [5400, 5400], 10 classes is [5400, 5400]; say the --depth or --cfg that it was trained with");
     with(&widened, r#"{"arch":"vgg16_bn","classes":1000}"#);
     insta::assert_snapshot!(refused(&folder.path(), &nothing()), @"FILE: it does not hold a slimmed vgg16_bn, 1000 classes, of 138,365,992 parameters: its plan leaves 318 of 262,661,410, and the file's tensors have 334 values");
     assert!(most_memory() < before + (400 << 20), "{before} bytes became {}", most_memory());

@@ -45,7 +45,7 @@ pub(super) struct Options {
     #[command(flatten)]
     data: DataOptions,
 
-    /// How often
+    /// Number of passes
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(1..), help_heading = "Passes")]
     passes: usize,
     /// Share of the original's channels that is gone in the end [default: what --percent of each

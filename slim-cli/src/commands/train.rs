@@ -21,7 +21,7 @@ use tch::{Device, Tensor};
 /// accuracies, and how |γ| is distributed).
 ///
 /// Ctrl-C finishes the step, saves, and says how to go on. A run that was stopped or killed and
-/// goes on from its checkpoint ends with the weights of one that ran through.
+/// goes on from its checkpoint ends with the weights of an uninterrupted run.
 #[derive(Debug, clap::Args)]
 #[command(args_override_self = true, after_long_help = EXAMPLES, after_help = "The manual, with examples: slim train --help")]
 pub(super) struct Options {
@@ -177,7 +177,7 @@ fn resumed(file: &Path, resume: &Resume, recipe: &Recipe) -> String {
     let mut text = format!("going on with epoch {epoch}, step {step}, of {}", file.display());
     if before != recipe.epochs {
         text += &format!(
-            " ({} epochs in place of {before}: by these the learning rate falls from here on)",
+            " ({} epochs instead of {before}: the learning rate now follows the new number)",
             recipe.epochs
         );
     }

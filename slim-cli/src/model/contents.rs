@@ -90,7 +90,7 @@ fn agreed<T: PartialEq + std::fmt::Display>(
 ) -> Result<Option<T>> {
     match (said, wanted) {
         (Some(said), Some(wanted)) if said != wanted => {
-            bail!("the file says {option} {said}, and --{option} {wanted}; leave that out")
+            bail!("the file says {option} {said}, and --{option} {wanted}; leave out --{option}")
         }
         (said, wanted) => Ok(said.or(wanted)),
     }

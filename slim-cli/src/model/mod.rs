@@ -46,7 +46,7 @@ const SPEC: &str = "network";
 const DATASET: &str = "dataset";
 
 /// Advice if a file does not name its network, and does not hold the network that was assumed.
-const AS_TRAINED: &str = "say --arch, --depth, --cfg as it was trained";
+const AS_TRAINED: &str = "say the --arch, --depth or --cfg that it was trained with";
 
 /// A network of the zoo with its weights, dense or slimmed.
 #[derive(Debug)]
@@ -200,7 +200,7 @@ impl Wanted {
     /// Checks that the network of a file is the wanted one.
     fn agree(&self, spec: &Spec) -> Result<()> {
         let says = |option: &str, value: &dyn std::fmt::Display| {
-            format!("it holds {spec}, and --{option} says {value}; leave that out")
+            format!("it holds {spec}, and --{option} says {value}; leave out --{option}")
         };
         if let Some(arch) = self.arch {
             ensure!(arch == spec.arch, says("arch", &arch));

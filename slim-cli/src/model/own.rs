@@ -64,7 +64,7 @@ fn slimmed(spec: Spec, file: &File, contents: &Contents, device: Device) -> Resu
             let (before, dense) = (before(&plan), spec.widths()?.unwrap_or_default());
             ensure!(
                 before == dense,
-                "it was slimmed from vgg {before}, and {spec} is {dense}; say --depth or --cfg as it was trained"
+                "it was slimmed from vgg {before}, and {spec} is {dense}; say the --depth or --cfg that it was trained with"
             );
             let built = Spec::new(Arch::Vgg, None, Some(plan.cfg()), spec.classes)?;
             room::check(&built, contents.values())?;

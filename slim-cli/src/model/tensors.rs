@@ -44,7 +44,7 @@ pub(super) fn read(
     });
     let (typed, odd): (Vec<_>, Vec<_>) = typed.partition(Result::is_ok);
     let odd: Vec<_> = odd.into_iter().filter_map(Result::err).collect();
-    ensure!(odd.is_empty(), "it holds what no network does:\n  {}", odd.join("\n  "));
+    ensure!(odd.is_empty(), "it holds tensors that no network has:\n  {}", odd.join("\n  "));
     let value = |(name, tensor, kind, shape): (String, pytorch_reader::Tensor, Kind, Vec<i64>)| {
         Ok((name, Tensor::f_from_data_size(&tensor.read()?, &shape, kind)?))
     };

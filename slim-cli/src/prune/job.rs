@@ -92,7 +92,7 @@ impl Job<'_> {
     }
 
     fn training_images(&self) -> Result<&dyn Split> {
-        let data = self.data.context("`--criterion taylor` reads gradients on training images, so it does not go without a data set")?;
+        let data = self.data.context("`--criterion taylor` reads gradients on training images, so it needs a data set: say --dataset instead of --no-test")?;
         Ok(&*data.train)
     }
 

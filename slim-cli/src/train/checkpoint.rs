@@ -57,13 +57,13 @@ impl Resume {
         let file = File::open(path).map_err(|error| match error {
             Error::File(FileError::Format { file, reason }) if !named => {
                 let file = file.display();
-                anyhow!("{file}: {reason}; a file of PyTorch or tch has no training that could go on: fine-tune its network (--refine)")
+                anyhow!("{file}: {reason}; a file of PyTorch or tch holds no training state to resume: fine-tune its network (--refine)")
             }
             other => other.into(),
         })?;
         let Some(text) = file.metadata(TRAINING) else {
             bail!(
-                "{} is a network without training that could go on: fine-tune it (--refine)",
+                "{} is a network without training state to resume: fine-tune it (--refine)",
                 path.display()
             );
         };

@@ -16,7 +16,7 @@ pub struct FileOptions {
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     pub refine: Option<PathBuf>,
     /// Go on from this checkpoint, in its folder. Options that contradict it are errors, but for
-    /// --epochs: what is left is then trained by the new number
+    /// --epochs, whose new value sets the schedule of the epochs left
     #[arg(long, value_name = "FILE")]
     pub resume: Option<PathBuf>,
     /// Folder for what is written, without a checkpoint of another run [default: logs; with

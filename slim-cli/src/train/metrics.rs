@@ -118,7 +118,7 @@ fn end_of(file: &mut File, first: usize) -> Result<u64> {
             Ok(_) => return Ok(end),
             Err(error) => {
                 bail!(
-                    "line {number} is none of an epoch ({error}); it is another program's file: move it away, or save elsewhere"
+                    "line {number} does not describe an epoch ({error}), so the file is another program's: move it away, or save elsewhere"
                 )
             }
         }
@@ -167,7 +167,7 @@ mod tests {
         let path = folder.path().join("metrics.jsonl");
         std::fs::write(&path, "loss,accuracy\n1,2\n")?;
         let error = Metrics::open(path.clone(), 0).err().context("it was opened")?;
-        assert!(format!("{error:#}").contains("line 1 is none of an epoch"), "{error:#}");
+        assert!(format!("{error:#}").contains("line 1 does not describe an epoch"), "{error:#}");
         assert_eq!(std::fs::read_to_string(&path)?, "loss,accuracy\n1,2\n");
         Ok(())
     }

@@ -376,7 +376,7 @@ fn a_checkpoint_has_the_optimizer_and_the_best_network_has_none() -> Result<()> 
         Device::Cpu,
     ));
     assert!(
-        error.ends_with("is a network without training that could go on: fine-tune it (--refine)"),
+        error.ends_with("is a network without training state to resume: fine-tune it (--refine)"),
         "{error}"
     );
 
@@ -519,7 +519,7 @@ fn a_file_of_pytorch_has_no_training_that_could_go_on() -> Result<()> {
     let file = folder.path().join("model.pth.tar");
     model()?.vs.save(&file)?;
     let text = text(Resume::read(&file, &Wanted::default(), Device::Cpu));
-    insta::assert_snapshot!(text.replace(&folder.path().display().to_string(), "FOLDER"), @"FOLDER/model.pth.tar: no sound safetensors file (header too large); a file of PyTorch or tch has no training that could go on: fine-tune its network (--refine)");
+    insta::assert_snapshot!(text.replace(&folder.path().display().to_string(), "FOLDER"), @"FOLDER/model.pth.tar: no sound safetensors file (header too large); a file of PyTorch or tch holds no training state to resume: fine-tune its network (--refine)");
     Ok(())
 }
 

@@ -32,7 +32,7 @@ impl<'a> Resolver<'a> {
             .iter()
             .partition(|attr| attr.path().is_ident("cfg") || attr.path().is_ident("cfg_attr"));
         for attr in wrong {
-            self.cx.error(attr, "this would take away the field alone, and not what reads it; put it on the whole model");
+            self.cx.error(attr, "this attribute would remove only the field, not the statements that read it; put it on the whole model");
         }
         right
     }

@@ -129,7 +129,7 @@ fn input(cx: &Ctxt, attrs: &[Attribute]) -> Option<InputAttr> {
         let key = meta.path().to_token_stream();
         cx.error(
             meta.path(),
-            format!("`model!` says the rest by itself, and takes `#[prune(input = …)]` only; remove `{key}`"),
+            format!("`model!` takes `#[prune(input = …)]` only, since its statements say the rest; remove `{key}`"),
         );
     }
     input
@@ -227,7 +227,7 @@ impl<'a> Resolver<'a> {
                 if !last || parts.is_empty() {
                     self.cx.syn_error(syn::Error::new(
                         paren.span.join(),
-                        "several tensors are the output of a model, in its last statement",
+                        "only the last statement can be a tuple of tensors, and not an empty one",
                     ));
                     return None;
                 }
@@ -384,7 +384,7 @@ impl<'a> Resolver<'a> {
                     .filter_map(|s| s.name.as_ref())
                     .find(|name| reads(value, name))
             {
-                self.cx.error(value, format!("`{name}` is a statement and no number; what reads it is written behind it, `{name}.{}`, or joins it by `+`, `*` or `[a, b]`", functions::written(operation)));
+                self.cx.error(value, format!("`{name}` is a tensor, not a number; call the operation on it, `{name}.{}`, or join it by `+`, `*` or `[a, b]`", functions::written(operation)));
                 return None;
             }
             if let (Argument::Plain(value) | Argument::Named(_, value), parameters) =

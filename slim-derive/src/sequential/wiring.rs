@@ -264,7 +264,7 @@ fn check_reached(cx: &Ctxt, model: &Model, flow: &DataFlow) {
         let name = node.field.name();
         let message = if applied[i] {
             format!(
-                "nothing reads `{name}` itself, only `{name}(…)` for something else; write `{name}` for what it reads `from`, and apply it to the others"
+                "nothing reads `{name}` itself, only `{name}(…)`; write `{name}` where it reads its own input (`from`, or the field before it), and `{name}(…)` for the other inputs"
             )
         } else {
             format!(

@@ -89,7 +89,7 @@ impl Constants<'_> {
             (Effect::Sum { subtract: true }, _) => zip(|a, b| ConstValue::sum(a, &b.negated())),
             (Effect::ZeroOnly, Sources::Zip) => {
                 let all: Vec<_> = operands.iter().map(|&operand| &self.of[operand]).collect();
-                let why: Rc<str> = format!("nothing says what `{path}` makes of them").into();
+                let why: Rc<str> = format!("how `{path}` changes their value is unknown").into();
                 let zero = |at: usize| all.iter().all(|constants| constants[at].is_zero());
                 let known = |at| {
                     if zero(at) {
@@ -135,7 +135,7 @@ impl Constants<'_> {
                 let values: Vec<f64> = operand(0).iter().map(ConstValue::value).collect();
                 let mapped = map(&values).map_err(Error::torch(path))?;
                 let unsaid = || {
-                    format!("nothing says what they pass in front of the activation in `{path}`")
+                    format!("which activation they pass before the one in `{path}` is not known")
                 };
                 let said = operand(0).iter().zip(mapped).map(|(constant, value)| match constant {
                     ConstValue::Known(_) => ConstValue::Known(value),
@@ -208,7 +208,7 @@ fn shifts(layer: &LayerNode, shift: Option<usize>, width: usize) -> Result<Vec<f
 /// The constants behind an operation that maps zero to zero and may map other constants to values
 /// that differ between positions.
 fn zero_only(constants: &[ConstValue], path: &str) -> Rc<[ConstValue]> {
-    let why: Rc<str> = format!("nothing says what `{path}` makes of them").into();
+    let why: Rc<str> = format!("how `{path}` changes their value is unknown").into();
     let through = |constant: &ConstValue| match constant {
         ConstValue::Known(0.0) | ConstValue::Unknown(_) => constant.clone(),
         _ => ConstValue::Unknown(Rc::clone(&why)),

@@ -39,7 +39,7 @@ pub enum ArgumentError {
 
     /// A layer was given a batch where the cost of one sample is asked for.
     #[error(
-        "`{path}` is given a batch of {batch}, and a cost is that of one sample: run `forward` on a batch of one, or say with `cost_of_batch` how many samples it runs (one, if the batch is made of parts of a sample)"
+        "`{path}` is given a batch of {batch}, but costs are counted for one sample: run `forward` on a batch of one, or pass the number of samples to `cost_of_batch` (1 if the batch is made of parts of one sample)"
     )]
     Batch {
         /// Field path of the layer.

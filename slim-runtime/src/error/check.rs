@@ -7,7 +7,7 @@ pub enum CheckError {
     /// The slimmed network is not the masked one: the wiring and `forward` disagree. The model is
     /// as it was.
     #[error(
-        "the slimmed network is not the masked one, so `forward` does something that the fields do not say (another order, another reader, an activation that does not map zero to zero); compare the two here:\n  {}",
+        "the slimmed network is not the masked one, so `forward` does something that the fields do not declare (another order, another consumer, an activation that does not map zero to zero); compare `forward` with the fields here:\n  {}",
         .places.join("\n  ")
     )]
     Diverged {
@@ -35,7 +35,7 @@ pub enum CheckError {
 
     /// The network with its batch norms folded is not the network. The model is as it was.
     #[error(
-        "the network with its batch norms folded computes something else, so there is something between a layer and its batch norm that the fields do not say, such as an activation; say it (`#[prune(act = relu)]` on the layer), and this batch norm stays:\n  {}",
+        "the network with its batch norms folded computes something else, so `forward` has an operation between a layer and its batch norm that the fields do not declare, such as an activation; declare it (`#[prune(act = relu)]` on the layer), and this batch norm is not folded:\n  {}",
         .places.join("\n  ")
     )]
     Folding {

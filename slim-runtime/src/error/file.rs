@@ -20,7 +20,7 @@ pub enum FileError {
     /// A file was saved of another network: the model is neither what was slimmed nor what came of
     /// it.
     #[error(
-        "{}: the model is neither the network that the file's was slimmed from nor the slimmed one; build it as the file's was built, and save what was slimmed twice with both, `first.then(&second)`:\n  dense: {dense}\n  slim: {slim}", .file.display()
+        "{}: the model is neither the network that the file's was slimmed from nor the slimmed one; build it as the file's network was built; if that was slimmed twice, save it with both slimmings, `first.then(&second)`:\n  dense: {dense}\n  slim: {slim}", .file.display()
     )]
     Model {
         /// The file.

@@ -63,7 +63,7 @@ pub enum SelectionError {
 
     /// A number of channels or a budget that the network cannot come down to.
     #[error(
-        "{target} is out of reach: that would be at most {most}, and {least} stay when all goes that may go; ask for more, or lift a bound or a hold that keeps them"
+        "{target} is out of reach: that would be at most {most}, and {least} stay when every removable channel is removed; allow more, or relax a bound or a `keep`"
     )]
     OutOfReach {
         /// The target.

@@ -47,7 +47,7 @@ pub enum WiringError {
 
     /// A flow cannot be cut into so many equal parts.
     #[error(
-        "`{path}`: {operation} cuts {source_name} ({width} channels) into {parts} equal parts, which it is no multiple of"
+        "`{path}`: {operation} cuts {source_name} ({width} channels) into {parts} equal parts, but {width} is not a multiple of {parts}; choose a width that is"
     )]
     Parts {
         /// Field path of the struct or layer that cuts.
@@ -64,7 +64,7 @@ pub enum WiringError {
 
     /// A flow is not made of whole blocks.
     #[error(
-        "`{path}`: {operation} makes one channel of {block}, and {source_name} has {width}, which is no multiple of it"
+        "`{path}`: {operation} makes one channel of every {block}, but {source_name} has {width}, which is not a multiple of {block}; choose a width that is"
     )]
     Blocks {
         /// Field path of the struct that cuts.

@@ -149,12 +149,12 @@ impl fmt::Display for KeepReason {
             KeepReason::Unscored => f.write_str("no batch norm ranks them"),
             KeepReason::Keep { by } => write!(f, "`{by}` says keep"),
             KeepReason::Ungated { by } => {
-                write!(f, "`{by}` reads them where no batch norm takes all of it to zero")
+                write!(f, "`{by}` reads them where no batch norm can set them to zero")
             }
             KeepReason::Mixed { by } => {
                 write!(f, "`{by}` computes its statistics over several channels")
             }
-            KeepReason::Together { by, what } => write!(f, "`{by}` takes them together: {what}"),
+            KeepReason::Together { by, what } => write!(f, "`{by}` needs all of them: {what}"),
             KeepReason::Stream { by } => {
                 write!(f, "`{by}` picks from the stream, which keeps its width")
             }

@@ -46,7 +46,7 @@ impl fmt::Display for Warning {
             ),
             Warning::Sizes { at } => write!(
                 f,
-                "{at}: `forward` asks for sizes, and does the same for all that were tried; if it does something else for others, write the shape of your images on the struct, as in `#[prune(input = [3, 224, 224])]`, or plan with `plan_on`"
+                "{at}: `forward` asks for sizes, and does the same for all sizes that were tried; if it does something else for yours, write the shape of your images on the struct, as in `#[prune(input = [3, 224, 224])]`, or plan with `plan_on`"
             ),
             Warning::WeightDecay { smallest, largest } => write!(
                 f,

@@ -46,7 +46,7 @@ pub(crate) fn plan_for(graph: &Graph, cfg: &Cfg) -> Result<Plan> {
     if let Some(layer) = graph.layers.iter().find(|layer| goes_by_number(graph, layer, &keep)) {
         let (path, kind) = (&layer.path, &layer.kind);
         return Err(error(format!(
-            "`{path}` ({kind}) knows channels by their numbers, which the plan has and no cfg; use the plan"
+            "`{path}` ({kind}) depends on which channels are removed, which a plan says and a cfg does not; use the plan"
         )));
     }
     let ranked = graph

@@ -171,7 +171,7 @@ impl Absorb {
                 activated[position]
             }
             (Some(ConstValue::Unsaid { joined: false, .. }), None) => {
-                reasons.push("nothing says which activation is between them and their batch norm; say `#[prune(act = relu)]` there, or `absorb_after`".to_owned());
+                reasons.push("the activation between them and their batch norm is not declared; write `#[prune(act = relu)]` on its field, or use `absorb_after`".to_owned());
                 0.0
             }
             (Some(ConstValue::Unsaid { joined: true, .. }), _) => {
@@ -203,13 +203,13 @@ fn destination<'g>(
         (Some(mix), 1) => mix,
         _ => {
             return Err(format!(
-                "nothing says what a layer of the kind `{}` makes of them",
+                "how a layer of the kind `{}` changes a constant is not known",
                 node.kind
             ));
         }
     };
     if mix.reach == BiasExactness::Nowhere {
-        return Err("it is transposed and has a stride, so it spreads one number over a pattern, which a bias has not".to_owned());
+        return Err("it is a transposed convolution with a stride, which turns a constant into a pattern that no bias can hold".to_owned());
     }
     let norm = neighbours.norm[index];
     let into = tensor(node, "bias").map(|bias| (index, bias));
@@ -280,7 +280,7 @@ fn refuse_contradictions(graph: &Graph, readers: &mut [Reader]) {
             let path = graph.tensor_path(into);
             for reader in readers {
                 reader.found =
-                    Err(format!("`{path}` is used elsewhere too, where something else is sent"));
+                    Err(format!("`{path}` is used elsewhere too, where another value is needed"));
             }
         }
     }

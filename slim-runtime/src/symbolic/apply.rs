@@ -129,7 +129,7 @@ fn apply_local<M: Prunable + ?Sized>(cx: &mut Tracer, layer: &M, flow: &Flow) ->
         Some(_) => Err(refused(
             cx,
             format!(
-                "a layer of type `{}` is applied that is no field of the model, or is in a field whose type is not `Prunable` or that says `#[prune(skip)]`; make it a field that is",
+                "a layer of type `{}` is applied that is no field of the model, or whose field is marked `#[prune(skip)]` or has a type that is not `Prunable`; make it a field of a `Prunable` type, without `skip`",
                 type_name::<M>()
             ),
         )),

@@ -172,7 +172,7 @@ fn constant_channels(
         return Err(refused(
             cx,
             format!(
-                "`{name}` with a constant as wide as a number of channels: which of them it follows is not known; write `zeros_like` or `ones_like` of the tensor that it follows"
+                "`{name}` with a constant whose width is computed from a number of channels: whose channels it follows is not known; write `zeros_like` or `ones_like` of the tensor that it follows"
             ),
         ));
     }

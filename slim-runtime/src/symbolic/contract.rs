@@ -164,7 +164,7 @@ fn product(cx: &mut Tracer, name: &'static str, left: &Flow, right: &Flow) -> Re
             if other.len() > 0 {
                 return Err(wrong(
                     cx,
-                    "channels of one are summed over, and the other has channels elsewhere",
+                    "channels of one are summed over, but the other's are in another dimension",
                 ));
             }
             Ok(cx.constant_of(name, plain(form, scale)).into())

@@ -28,7 +28,7 @@ fn constant(name: &'static str, sizes: Vec<i64>, fill: Option<f64>) -> Traced {
             return Err(refused(
                 cx,
                 format!(
-                    "`{name}` makes a tensor with {size} elements in a dimension; a number of channels that `forward` asks for is told multiplied, so no other number can be subtracted from it or it from another: pad with `constant_pad_nd`, or write `#[prune(keep)]` on the layer and its width as a number"
+                    "`{name}` makes a tensor with {size} elements in a dimension; while slim reads `forward`, `size()` gives numbers of channels multiplied by a factor, so a difference between one and another number is wrong: pad with `constant_pad_nd`, or write `#[prune(keep)]` on the layer and its width as a number"
                 ),
             ));
         }

@@ -211,7 +211,7 @@ fn check_whole(cx: &Tracer, field: &FieldTensor, whole: bool) -> Result<()> {
     Err(refused(
         cx,
         format!(
-            "a part of `{name}` is used, which would be another part once channels are gone; make it a field of its own"
+            "a part of `{name}` is used, which would hold other channels once some are removed; make the part a field of its own"
         ),
     ))
 }

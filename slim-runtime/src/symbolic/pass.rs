@@ -194,7 +194,7 @@ pub fn trace_forward<M: Forward + Prunable>(
     let outputs = done.map_err(|(panic, place)| {
         let asked = !cx.recording.asked.sizes.is_empty();
         let hint = if asked {
-            "; it asks for sizes, which are not those of your images (write their shape on the struct, as in `#[prune(input = [3, 224, 224])]`), and numbers of channels, which are told multiplied, so that they differ from numbers that are written out"
+            "; it asks for sizes, which are not those of your images (write their shape on the struct, as in `#[prune(input = [3, 224, 224])]`), and for numbers of channels, which slim multiplies by a factor to tell them from numbers that are written out"
         } else {
             ""
         };

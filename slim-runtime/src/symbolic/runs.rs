@@ -160,7 +160,7 @@ impl Difference {
     fn error(&self, why: &str, fix: &str) -> Error {
         let Self { does: [a, b], .. } = self;
         let reason =
-            format!("its `forward` depends on {why}: it does {a}, and for others {b}; {fix}");
+            format!("its `forward` depends on {why}: it does {a} for some, {b} for others; {fix}");
         Error::Wiring(WiringError::Layer { path: "model".to_owned(), reason })
     }
 }
@@ -175,7 +175,7 @@ fn on_size(difference: &Difference) -> Error {
 fn on_width(difference: &Difference) -> Error {
     difference.error(
         "numbers of channels that it asks for",
-        "those change when the network is slimmed; ask something that does not",
+        "those change when the network is slimmed; make it depend on something that does not",
     )
 }
 

@@ -178,7 +178,7 @@ impl Norms {
                         |momentum| format!("of {momentum}"),
                     );
                     let reason = format!(
-                        "it has a momentum {momentum}; build it with one in (0, 1], as 0.1, or by `slim_runtime::nn`, whose batch norms have another one meanwhile"
+                        "it has a momentum {momentum}; build it with one in (0, 1], such as 0.1, or with `slim_runtime::nn`, whose batch norms use 0.1 during recalibration"
                     );
                     Error::Check(CheckError::Recalibration { path: layer.path.clone(), reason })
                 })?;

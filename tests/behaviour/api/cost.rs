@@ -183,7 +183,7 @@ fn the_linear_layer_is_tchs_but_for_the_counting() {
 fn a_batch_is_said_or_refused() {
     let net = net();
     let refused = net.cost(|net| net.forward_t(&images(8), false)).unwrap_err();
-    insta::assert_snapshot!(refused, @"`conv` is given a batch of 8, and a cost is that of one sample: run `forward` on a batch of one, or say with `cost_of_batch` how many samples it runs (one, if the batch is made of parts of a sample)");
+    insta::assert_snapshot!(refused, @"`conv` is given a batch of 8, but costs are counted for one sample: run `forward` on a batch of one, or pass the number of samples to `cost_of_batch` (1 if the batch is made of parts of one sample)");
     assert_eq!(net.cost_of_batch(8, |net| net.forward_t(&images(8), false)).unwrap(), cost(&net));
     let linear = nn::linear(VarStore::new(device()).root(), 4, 6, Default::default());
     assert!(matches!(
@@ -195,7 +195,7 @@ fn a_batch_is_said_or_refused() {
     assert_eq!(film.macs().unwrap(), 8 * cost(&net).macs().unwrap());
 
     let refused = net.cost_of_batch(3, |net| net.forward_t(&images(8), false)).unwrap_err();
-    insta::assert_snapshot!(refused, @"3 samples: `conv.weight` is used 128 times, which is no multiple of them; say how many samples `forward` runs");
+    insta::assert_snapshot!(refused, @"3 samples: `conv.weight` is used 128 times, which is not a multiple of 3; pass the number of samples that `forward` runs");
     insta::assert_snapshot!(net.cost_of_batch(0, |_| ()).unwrap_err(), @"0 samples: there must be at least one");
     assert_eq!(
         net.cost(|net| net.forward_t(&images(0), false))
@@ -204,7 +204,7 @@ fn a_batch_is_said_or_refused() {
             .split(':')
             .next()
             .unwrap(),
-        "`conv` is given a batch of 0, and a cost is that of one sample"
+        "`conv` is given a batch of 0, but costs are counted for one sample"
     );
 }
 
@@ -355,7 +355,7 @@ fn a_layer_by_hand_reports_its_uses() {
     the MACs of this network are not all counted:
       `model` does not say how often it uses `weight`; call `slim_runtime::nn::record_macs` in its forward pass, and run it
     ");
-    insta::assert_snapshot!(cost(&[4, -1]).unwrap_err(), @"`model`: it reports -1 uses of `weight`, which cannot be");
+    insta::assert_snapshot!(cost(&[4, -1]).unwrap_err(), @"`model`: it reports -1 uses of `weight`; report at least 0, and no more than an `i64` holds");
     insta::assert_snapshot!(cost(&[i64::MAX]).unwrap().macs().unwrap_err(), @r"
     the MACs of this network are not all counted:
       `model` has more MACs than an `i64` can count

@@ -186,11 +186,11 @@ fn what_a_trace_cannot_hold_is_refused() {
 
     insta::assert_snapshot!(refused(&|_, _| panic!("not today")), @"net.pt: cannot export: its forward pass panics: not today");
     insta::assert_snapshot!(refused(&|net, xs| net.forward_t(xs, true)), @"the closure changed `bn1.running_mean`, so it runs the network in training mode; call its forward pass with `train = false`");
-    insta::assert_snapshot!(refused(&|net, xs| net.forward_t(xs, false) * xs.double_value(&[0, 0, 0, 0])), @"net.pt: cannot export: its forward pass depends on the values of its input by more than operations of libtorch's (a branch in Rust, a number that is read from a tensor), which a trace does not hold: on the values of the sample in reversed order, …");
-    insta::assert_snapshot!(refused(&|net, xs| net.forward_t(xs, false) + Tensor::from_slice(&[1_f32, 2., 3., 4., 5.])), @"net.pt: cannot export: what was written is another network: …; the trace has missed something, such as a tensor that the forward pass makes of numbers (by `Tensor::from_slice`: make it before), or draws at random");
+    insta::assert_snapshot!(refused(&|net, xs| net.forward_t(xs, false) * xs.double_value(&[0, 0, 0, 0])), @"net.pt: cannot export: its forward pass depends on the values of its input through Rust code (a branch, a number that is read from a tensor), which a trace does not record; use tensor operations instead: on the sample with its values in reversed order, …");
+    insta::assert_snapshot!(refused(&|net, xs| net.forward_t(xs, false) + Tensor::from_slice(&[1_f32, 2., 3., 4., 5.])), @"net.pt: cannot export: what was written is another network: …; the trace does not record some tensor, such as one that the forward pass makes from Rust numbers (`Tensor::from_slice`: make it beforehand) or draws at random");
     insta::assert_snapshot!(refused(&|net, _| net.fc.ws.shallow_clone()), @"net.pt: cannot export: its forward pass cannot be traced: no operation of libtorch's gives its output, which is a tensor that was there before");
     insta::assert_snapshot!(refused(&|net, xs| net.forward_t(xs, false) / 0.), @"net.pt: cannot export: its output is not finite on this sample; use another");
-    insta::assert_snapshot!(refused(&|net, xs| net.forward_t(xs, false) + &outside), @"net.pt: cannot export: its forward pass cannot be traced: a tensor that the network's fields do not tell of requires a gradient, and a trace holds no such; freeze it first, with `VarStore::freeze` or `set_requires_grad(false)`");
+    insta::assert_snapshot!(refused(&|net, xs| net.forward_t(xs, false) + &outside), @"net.pt: cannot export: its forward pass cannot be traced: a tensor that is not in the network's fields requires a gradient, which a trace cannot hold; freeze it first, with `VarStore::freeze` or `set_requires_grad(false)`");
 
     // A refusal does not affect the next trace of this thread.
     let exported = export(&file, &net, &sample).unwrap();

@@ -262,7 +262,7 @@ fn the_error_says_what_disagrees() {
     insta::assert_snapshot!(
         Error::Check(CheckError::Diverged { places: refused(&[Wrong::Residual], 0.5) }),
         @"
-    the slimmed network is not the masked one, so `forward` does something that the fields do not say (another order, another reader, an activation that does not map zero to zero); compare the two here:
+    the slimmed network is not the masked one, so `forward` does something that the fields do not declare (another order, another consumer, an activation that does not map zero to zero); compare `forward` with the fields here:
       without channels of `bn1`, which by the fields `conv1` makes and `conv2` reads: it panics: The size of tensor a (8) must match the size of tensor b (6) at non-singleton dimension 1
       without channels of `bn2`, which by the fields `conv2` makes and `conv3` reads: it panics: Given groups=1, weight of size [8, 1, 3, 3], expected input[2, 8, 6, 6] to have 1 channels, but got 8 channels instead
     "

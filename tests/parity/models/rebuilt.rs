@@ -138,7 +138,7 @@ fn an_order_is_in_the_plan_alone() {
     let mut net = new(&vs);
     fill(&vs);
     let slimmed = net.slim(0.5).unwrap();
-    insta::assert_snapshot!(slimmed.cfg().narrowed(new(&VarStore::new(device()))).unwrap_err(), @"cfg `[3]` does not fit this model: `shuffle` (shuffle) knows channels by their numbers, which the plan has and no cfg; use the plan");
+    insta::assert_snapshot!(slimmed.cfg().narrowed(new(&VarStore::new(device()))).unwrap_err(), @"cfg `[3]` does not fit this model: `shuffle` (shuffle) depends on which channels are removed, which a plan says and a cfg does not; use the plan");
     let again = slimmed.plan().narrowed(new(&other)).unwrap();
     copy(&vs, &other);
     assert!(output(&again).equal(&output(&net)));

@@ -124,7 +124,7 @@ impl Reports {
         let sum = self.uses.checked_add(record.times).filter(|_| record.times >= 0);
         self.uses = sum.ok_or_else(|| {
             let reason = format!(
-                "it reports {} uses of `{}`, which cannot be",
+                "it reports {} uses of `{}`; report at least 0, and no more than an `i64` holds",
                 record.times, graph.layers[place.0].tensors[place.1].name
             );
             Error::Wiring(WiringError::Layer { path: graph.layers[place.0].path.clone(), reason })
@@ -138,7 +138,7 @@ impl Reports {
         if self.uses % samples != 0 {
             let (tensor, uses) = (graph.tensor_path(place), self.uses);
             let reason = format!(
-                "`{tensor}` is used {uses} times, which is no multiple of them; say how many samples `forward` runs"
+                "`{tensor}` is used {uses} times, which is not a multiple of {samples}; pass the number of samples that `forward` runs"
             );
             return Err(Error::Argument(ArgumentError::Samples { samples, reason }));
         }

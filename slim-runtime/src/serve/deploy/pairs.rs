@@ -72,7 +72,7 @@ fn maker(graph: &Graph, form: &ModelSnapshot, norm: &str) -> Result<String, Stri
     };
     let unreached = |path: &str| {
         Err(format!(
-            "nothing reaches `{path}`: it is no layer of tch's or of `slim_runtime::nn`, or a hand-written `layers_mut` around it does not visit its parts"
+            "`deploy` cannot reach `{path}`: it is not a layer of tch or `slim_runtime::nn`, or the hand-written `layers_mut` of a struct around it does not visit it"
         ))
     };
     match form.weights(path) {

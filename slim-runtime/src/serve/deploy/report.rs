@@ -167,7 +167,7 @@ impl fmt::Display for Deployed {
                 NormOutcome::Identity { into } => {
                     writeln!(
                         f,
-                        "`{path}`: `{into}` does its work, but it is tch's and runs on as an identity; one of `slim_runtime::nn` would cost nothing"
+                        "`{path}`: folded into `{into}`, but tch still runs it as an identity; build it with `slim_runtime::nn`, which skips it"
                     )?;
                 }
                 NormOutcome::Left { reason } => writeln!(f, "`{path}` is left: {reason}")?,

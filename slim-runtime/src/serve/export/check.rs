@@ -46,7 +46,7 @@ pub(super) fn check(
             .map_err(|error| format!("what was written does not run: {error}"))?;
         let again = compare(expected, &found, tolerance).map_err(|how| {
             format!(
-                "what was written is another network: {how}; the trace has missed something, such as a tensor that the forward pass makes of numbers (by `Tensor::from_slice`: make it before), or draws at random"
+                "what was written is another network: {how}; the trace does not record some tensor, such as one that the forward pass makes from Rust numbers (`Tensor::from_slice`: make it beforehand) or draws at random"
             )
         })?;
         closest = closest.max(again);
@@ -58,7 +58,7 @@ pub(super) fn check(
             output(served, &reversed).and_then(|found| compare(&expected, &found, tolerance));
         same.map_err(|how| {
             format!(
-                "its forward pass depends on the values of its input by more than operations of libtorch's (a branch in Rust, a number that is read from a tensor), which a trace does not hold: on the values of the sample in reversed order, {how}"
+                "its forward pass depends on the values of its input through Rust code (a branch, a number that is read from a tensor), which a trace does not record; use tensor operations instead: on the sample with its values in reversed order, {how}"
             )
         })?;
     }

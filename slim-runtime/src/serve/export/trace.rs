@@ -47,7 +47,7 @@ fn untraceable(words: &str) -> String {
     let reason = if words.contains("did not have observable data dependence") {
         "no operation of libtorch's gives its output, which is a tensor that was there before"
     } else if words.contains("requires grad") {
-        "a tensor that the network's fields do not tell of requires a gradient, and a trace holds no such; freeze it first, with `VarStore::freeze` or `set_requires_grad(false)`"
+        "a tensor that is not in the network's fields requires a gradient, which a trace cannot hold; freeze it first, with `VarStore::freeze` or `set_requires_grad(false)`"
     } else if words.contains("Unsupported value kind: Tensor") {
         "no trace holds a tensor in oneDNN's blocked layout, or a sparse one; export the network before its weights are laid out so"
     } else {

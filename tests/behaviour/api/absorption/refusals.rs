@@ -120,10 +120,10 @@ fn numbers_that_are_not_known() {
     `gate`: 3 channels into `gate.bias`, exact
     `conv2`: 3 channels dropped: what `gate` gives depends on the input
     ");
-    insta::assert_snapshot!(assert_dropped(|vs| BareDepthwise::new(vs.root()), &[2, 3, 8, 8]), @"`conv2`: 3 channels dropped: nothing says what `depthwise` makes of them");
-    insta::assert_snapshot!(assert_dropped(|vs| Strided::new(vs.root()), &[2, 3, 6, 6]), @"`up`: 3 channels dropped: it is transposed and has a stride, so it spreads one number over a pattern, which a bias has not");
-    insta::assert_snapshot!(assert_dropped(|vs| PaddedAverage::new(vs.root()), &[2, 3, 8, 8]), @"`conv2`: 3 channels dropped: nothing says what `avg_pool_3` makes of them");
-    insta::assert_snapshot!(assert_dropped(|vs| AnyFunction::new(vs.root()), &[2, 3, 6, 6]), @"`conv2`: 7 channels dropped: nothing says which activation is between them and their batch norm; say `#[prune(act = relu)]` there, or `absorb_after`");
+    insta::assert_snapshot!(assert_dropped(|vs| BareDepthwise::new(vs.root()), &[2, 3, 8, 8]), @"`conv2`: 3 channels dropped: how `depthwise` changes their value is unknown");
+    insta::assert_snapshot!(assert_dropped(|vs| Strided::new(vs.root()), &[2, 3, 6, 6]), @"`up`: 3 channels dropped: it is a transposed convolution with a stride, which turns a constant into a pattern that no bias can hold");
+    insta::assert_snapshot!(assert_dropped(|vs| PaddedAverage::new(vs.root()), &[2, 3, 8, 8]), @"`conv2`: 3 channels dropped: how `avg_pool_3` changes their value is unknown");
+    insta::assert_snapshot!(assert_dropped(|vs| AnyFunction::new(vs.root()), &[2, 3, 6, 6]), @"`conv2`: 7 channels dropped: the activation between them and their batch norm is not declared; write `#[prune(act = relu)]` on its field, or use `absorb_after`");
 }
 
 /// Applies one head to two branches. Their removed channels send different constants, or the same
@@ -166,8 +166,8 @@ fn one_bias_for_two_places_must_suit_both() {
         }
     };
     insta::assert_snapshot!(assert_dropped(siamese, &[2, 3, 6, 6]), @"
-    `head`: 3 channels dropped: `head.bias` is used elsewhere too, where something else is sent
-    `head`: 3 channels dropped: `head.bias` is used elsewhere too, where something else is sent
+    `head`: 3 channels dropped: `head.bias` is used elsewhere too, where another value is needed
+    `head`: 3 channels dropped: `head.bias` is used elsewhere too, where another value is needed
     ");
     let twins = |vs: &VarStore| {
         let mut net = siamese(vs);
@@ -228,7 +228,7 @@ fn a_layer_of_your_own() {
             },
         }
     };
-    insta::assert_snapshot!(assert_dropped(new, &[2, 3, 6, 6]), @"`low_rank`: 5 channels dropped: nothing says what a layer of the kind `low rank` makes of them");
+    insta::assert_snapshot!(assert_dropped(new, &[2, 3, 6, 6]), @"`low_rank`: 5 channels dropped: how a layer of the kind `low rank` changes a constant is not known");
 }
 
 /// A block whose shortcut comes from a part without a declared activation: the constant that the
@@ -274,8 +274,8 @@ fn an_activation_says_nothing_of_other_parts() {
         }
     };
     insta::assert_snapshot!(assert_dropped(new, &[2, 3, 6, 6]), @"
-    `block.conv`: 7 channels dropped: nothing says which activation is between them and their batch norm; say `#[prune(act = relu)]` there, or `absorb_after`
-    `last`: 7 channels dropped: nothing says what they pass in front of the activation in `block`
+    `block.conv`: 7 channels dropped: the activation between them and their batch norm is not declared; write `#[prune(act = relu)]` on its field, or use `absorb_after`
+    `last`: 7 channels dropped: which activation they pass before the one in `block` is not known
     ");
 }
 

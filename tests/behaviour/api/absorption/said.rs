@@ -145,8 +145,8 @@ fn what_nothing_is_said_of_is_dropped() {
     let outputs = outputs(|vs| Chain::new(&vs.root()), half(), &[2, 3, 6, 6]);
     assert_eq!(outputs.absorbed, outputs.dropped);
     insta::assert_snapshot!(lines(&outputs.slimmed), @"
-    `conv2`: 5 channels dropped: nothing says which activation is between them and their batch norm; say `#[prune(act = relu)]` there, or `absorb_after`
-    `fc`: 28 channels dropped: nothing says which activation is between them and their batch norm; say `#[prune(act = relu)]` there, or `absorb_after`
+    `conv2`: 5 channels dropped: the activation between them and their batch norm is not declared; write `#[prune(act = relu)]` on its field, or use `absorb_after`
+    `fc`: 28 channels dropped: the activation between them and their batch norm is not declared; write `#[prune(act = relu)]` on its field, or use `absorb_after`
     ");
 }
 

@@ -139,7 +139,7 @@ fn another_network_is_refused_with_the_first_difference_from_each() {
     other.slim(0.7).unwrap();
     let before = values(&other_vs);
     insta::assert_snapshot!(text(checkpoint::load(&file, &mut other_vs, &mut other).unwrap_err(), &folder), @r"
-    FOLDER/slim.safetensors: the model is neither the network that the file's was slimmed from nor the slimmed one; build it as the file's was built, and save what was slimmed twice with both, `first.then(&second)`:
+    FOLDER/slim.safetensors: the model is neither the network that the file's was slimmed from nor the slimmed one; build it as the file's network was built; if that was slimmed twice, save it with both slimmings, `first.then(&second)`:
       dense: `conv1` has the channels (in 3, out 1) in the model, (in 3, out 8) in the plan
       slim: `conv1` has the channels (in 3, out 1) in the model, (in 3, out 4) in what the plan leaves
     ");
@@ -154,7 +154,7 @@ fn another_network_is_refused_with_the_first_difference_from_each() {
     let second = net.slim(0.25).unwrap();
     checkpoint::save(&file, &vs, &second).unwrap();
     insta::assert_snapshot!(text(checkpoint::load(&file, &mut self::net().1, &mut dense).unwrap_err(), &folder), @r"
-    FOLDER/slim.safetensors: the model is neither the network that the file's was slimmed from nor the slimmed one; build it as the file's was built, and save what was slimmed twice with both, `first.then(&second)`:
+    FOLDER/slim.safetensors: the model is neither the network that the file's was slimmed from nor the slimmed one; build it as the file's network was built; if that was slimmed twice, save it with both slimmings, `first.then(&second)`:
       dense: `conv1` has the channels (in 3, out 8) in the model, (in 3, out 4) in the plan
       slim: `conv1` has the channels (in 3, out 8) in the model, (in 3, out 1) in what the plan leaves
     ");
