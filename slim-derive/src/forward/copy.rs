@@ -4,7 +4,7 @@
 //! code. An import around the copy shadows the name of the tensor type; this module rewrites the
 //! calls and paths for which that is not enough.
 
-use proc_macro2::{Delimiter, Group, Ident, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
@@ -70,7 +70,7 @@ impl SymbolicCopy<'_> {
             }
             name if self.is_tensor(name) && ends_in_module(out) == Some(true) => {
                 pop_path(out);
-                let krate = self.krate;
+                let krate = self.krate_at(ident.span());
                 out.extend(quote_spanned!(ident.span()=> #krate::Traced));
             }
             name if LISTS.contains(&name)
@@ -140,9 +140,10 @@ impl SymbolicCopy<'_> {
         };
         rest.next();
         pop_path(out);
-        let krate = self.krate;
         let function = Ident::new(function, ident.span());
-        out.extend(quote_spanned!(ident.span()=> #krate::__private::#function));
+        let place = self.krate_at(ident.span());
+        out.extend(quote_spanned!(ident.span()=> #place::__private::#function));
+        let krate = self.krate;
         let (xs, closure) = (arguments.first().map(|xs| self.of(xs)), arguments.last());
         let imports = names(self.tensor).into_iter().map(|name| match name == "Tensor" {
             true => quote!(#[allow(unused_imports)] use #krate::__private::tch::#name;),
@@ -150,6 +151,16 @@ impl SymbolicCopy<'_> {
         });
         let arguments = quote!(#xs, { #(#imports)* #closure });
         out.push(same_group(&group, arguments));
+    }
+
+    /// The path of the runtime crate, located at a token of the user's: `Location::caller` of a
+    /// call is where its path begins.
+    fn krate_at(&self, span: Span) -> TokenStream {
+        let located = |mut token: TokenTree| {
+            token.set_span(span);
+            token
+        };
+        self.krate.to_token_stream().into_iter().map(located).collect()
     }
 
     /// Copies an argument. The elements of `&[a, b]` or `&vec![a, b]` become symbolic.

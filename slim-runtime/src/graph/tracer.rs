@@ -498,11 +498,15 @@ impl Tracer {
         self.hold(output, &KeepReason::Output);
         self.give(output);
         self.recording.mark_first();
+        self.recording.knows_shapes = self.knows_shapes();
         self.recording.decisions = self.decider.made;
-        let shapes = self.inputs.iter().filter(|input| input.value.is_some());
-        self.recording.knows_shapes =
-            shapes.clone().count() > 0 && shapes.into_iter().all(|input| input.shape.is_some());
         self.recording
+    }
+
+    /// Whether the shape of every input that a layer reads is given.
+    pub(crate) fn knows_shapes(&self) -> bool {
+        let shapes = self.inputs.iter().filter(|input| input.value.is_some());
+        shapes.clone().count() > 0 && shapes.into_iter().all(|input| input.shape.is_some())
     }
 
     fn give(&mut self, output: &Flow) {

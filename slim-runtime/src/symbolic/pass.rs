@@ -193,10 +193,10 @@ pub fn trace_forward<M: Forward + Prunable>(
     }
     let outputs = done.map_err(|(panic, place)| {
         let asked = !cx.recording.asked.sizes.is_empty();
-        let hint = if asked {
-            "; it asks for sizes, which are not those of your images (write their shape on the struct, as in `#[prune(input = [3, 224, 224])]`), and for numbers of channels, which slim multiplies by a factor to tell them from numbers that are written out"
-        } else {
-            ""
+        let hint = match (asked, cx.knows_shapes()) {
+            (false, _) => "",
+            (true, false) => "; it asks for sizes, which are not those of your images (write their shape on the struct, as in `#[prune(input = [3, 224, 224])]`), and for numbers of channels, which slim multiplies by a factor to tell them from numbers that are written out",
+            (true, true) => "; numbers of channels that it asks for are multiplied by a factor, to tell them from numbers that are written out: compare them with each other only",
         };
         let error = cx.layer_error(format!("its `forward` panics when it is run without data: {panic}{hint}"));
         match place {

@@ -17,11 +17,12 @@ const SCALES: [i64; 2] = [109, 113];
 /// They are small, for lists with a number for each pair of positions.
 const POSITIONS: [[i64; 3]; 4] = [[96, 80, 48], [97, 81, 49], [320, 32, 32], [32, 320, 32]];
 
-/// Sizes for forward passes that take only square images.
-const SQUARE: [i64; 3] = [256, 256, 256];
+/// Sizes for forward passes that take only square images: 32 · 11, so that no product of powers of
+/// two that is written out, such as 64 · 8 · 8, is a number of positions.
+const SQUARE: [i64; 3] = [352, 352, 352];
 
-/// Sizes for another run on square images.
-const OTHER_SQUARE: [i64; 3] = [320, 320, 320];
+/// Sizes for another run on square images: 32 · 13.
+const OTHER_SQUARE: [i64; 3] = [416, 416, 416];
 
 const SAMPLES: i64 = 3;
 

@@ -4,7 +4,7 @@ use slim_runtime::{Prunable, Slimming, forward};
 use tch::Tensor;
 use tch::nn::{self, VarStore};
 
-use super::{bn, built, conv, images, left, net, refusal, slimmed_is_masked};
+use super::{bn, built, conv, images, left, linear, net, refusal, slimmed_is_masked};
 
 /// A network of conv1, bn1, a body that is refused, and a consumer. The texts start with file and
 /// line.
@@ -35,7 +35,7 @@ refused! {
     a_branch_on_a_size 8 |xs| { let (_, _, h, _) = xs.size4().unwrap(); if h % 2 == 0 { xs.relu() } else { xs.sigmoid() } } => "depends on the size of its input";
     a_number_made_of_a_size 8 |xs| { let (_, _, h, _) = xs.size4().unwrap(); xs / h as f64 } => "depends on the size of its input";
     a_branch_far_away 8 |xs| { let (_, _, h, _) = xs.size4().unwrap(); if h > 300 { xs.sigmoid() } else { xs } } => "depends on the size of its input";
-one_minus 8 |xs| { let ys: Tensor = 1. - xs; ys } => "nothing to prune";
+    one_minus 8 |xs| { let ys: Tensor = 1. - xs; ys } => "nothing to prune";
     an_unknown_function_that_moves_zero 8 |xs| slim_runtime::functional::map(&xs, |xs| xs.erf() + 3.) => "nothing to prune";
     a_wrong_width 8 |xs| Tensor::cat(&[&xs, &xs], 1) => "`conv2` takes 8 channels, but `model` gives 16";
     thirds 8 |xs| { let parts = xs.chunk(3, 1); &parts[0] + &parts[2] } => "8 channels";
@@ -67,6 +67,36 @@ fn errors_stand_at_the_line_and_column_of_the_call() {
         )),
         "{text}"
     );
+}
+
+#[test]
+fn a_flatten_by_a_literal_is_refused() {
+    // 64 · 8 · 8 is 64², which must not be taken for the positions of a square image.
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 64),
+        bn1: nn::BatchNorm = |p| bn(p, 64),
+        fc: nn::Linear = |p| linear(p, 64 * 8 * 8, 4),
+    } |net, xs, train| {
+        let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train).relu().max_pool2d_default(4);
+        xs.view([-1, 64 * 8 * 8]).apply(&net.fc)
+    } }
+    let text = refusal(Net::new);
+    assert!(text.contains("`view` cannot make [-1, 4096]"), "{text}");
+}
+
+#[test]
+fn an_opaque_operation_has_its_place() {
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        conv2: nn::Conv2D = |p| conv(p, 8, 4),
+    } |net, xs, train| {
+        let xs = xs.apply(&net.conv1).apply_t(&net.bn1, train);
+        slim_runtime::functional::opaque(&xs, |xs| xs.roll(1, 1)).apply(&net.conv2)
+    } }
+    let line = line!() - 2;
+    let text = refusal(Net::new);
+    assert!(text.contains(&format!("refusals.rs:{line}:")), "{text}");
 }
 
 #[test]

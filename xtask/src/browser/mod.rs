@@ -14,7 +14,7 @@ use std::{
 
 /// The widths in pixels at which a page is shown. A browser's window cannot be as narrow as the
 /// first width, but a frame can.
-const WIDTHS: [u32; 3] = [360, 800, 1600];
+const WIDTHS: [u32; 4] = [360, 800, 1200, 1600];
 
 /// The script that looks for faults in the frames, and writes one line for each.
 const INSPECT: &str = include_str!("inspect.js");
