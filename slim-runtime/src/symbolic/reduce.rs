@@ -11,7 +11,7 @@ use super::cuts::{counts, only_digit};
 use super::table::operations;
 use super::traced::{dimension, refused};
 use crate::Result;
-use crate::graph::shape::{Dim, Factor, Shape, answer, holds_channels, same_position};
+use crate::graph::shape::{Dim, Factor, Shape, answer, holds_channels, reordered, same_position};
 use crate::graph::{Effect, Form, Gate, Operator, Tracer, Value};
 
 operations! {
@@ -32,6 +32,16 @@ operations! {
 enum Zeros {
     Stay,
     Move,
+}
+
+impl Zeros {
+    /// An operation that keeps channels as they are, with this effect if zeros stay.
+    fn operator(self, name: &'static str, effect: Effect) -> Operator {
+        match self {
+            Zeros::Stay => Operator::each(name, effect),
+            Zeros::Move => Operator::ungated(name),
+        }
+    }
 }
 
 /// The dimensions of a reduction: all dimensions if none is named.
@@ -67,17 +77,11 @@ fn parts_first(shape: &Shape, over: &[usize]) -> Option<Parts> {
     if !reduces_parts || digits.iter().all(|(dim, _)| over.contains(dim)) {
         return None;
     }
-    let counts: Vec<usize> = digits.iter().map(|&(_, count)| count).collect();
+    let counts = counts(shape);
     let (reduced, left): (Vec<usize>, Vec<usize>) =
         (0..digits.len()).partition(|&digit| over.contains(&digits[digit].0));
     let parts = reduced.iter().map(|&digit| counts[digit]).product();
-    let mut order = vec![0];
-    for &digit in left.iter().chain(&reduced) {
-        let stride: usize = counts[digit + 1..].iter().product();
-        let values = |base: usize| (0..counts[digit]).map(move |value| base + value * stride);
-        order = order.into_iter().flat_map(values).collect();
-    }
-    Some(Parts { order, parts })
+    Some(Parts { order: reordered(&counts, &[left, reduced].concat()), parts })
 }
 
 impl Traced {
@@ -105,11 +109,7 @@ impl Traced {
                 summed.filter(|dim| !holds_channels(dim)).map(|dim| answer(dim, cx.probe.scale)),
             );
             if !over_channels {
-                let operator = match zeros {
-                    Zeros::Stay => Operator::each(name, effect),
-                    Zeros::Move => Operator::ungated(name),
-                };
-                return Ok(cx.operate(operator, &[value], form));
+                return Ok(cx.operate(zeros.operator(name, effect), &[value], form));
             }
             if let Some(positions) = parts_first(shape, &over) {
                 // A fixed number of parts, as in maxout: each result depends on one channel of each
@@ -286,14 +286,14 @@ impl Traced {
     fn along(&self, name: &'static str, dim: i64, zeros: Zeros) -> Traced {
         self.on_shape(Location::caller(), |cx, value, shape| {
             let dim = dimension(cx, name, shape, dim)?;
-            let operator = match zeros {
-                Zeros::Stay => Operator::each(name, Effect::ZeroOnly),
-                Zeros::Move => Operator::ungated(name),
-            };
+            let operator = zeros.operator(name, Effect::ZeroOnly);
             let operator = match (parts_first(shape, &[dim]), only_digit(shape, dim)) {
                 _ if !holds_channels(&shape.dims()[dim]) => operator,
-                // A fixed number of parts, such as the branches of a selective kernel.
-                (Some(_), Some(digit)) => operator.tied_to(same_position(&counts(shape), digit, 1)),
+                // A fixed number of parts, such as the branches of a selective kernel. Where zeros
+                // stay, as in a running sum, a part is zero only if other parts are too.
+                (Some(_), Some(digit)) if zeros == Zeros::Move => {
+                    operator.tied_to(same_position(&counts(shape), digit, 1))
+                }
                 _ => {
                     hold_together(cx, name, value, &[dim]);
                     operator
@@ -361,12 +361,8 @@ impl Traced {
                     format!("`topk` of {k} over dimension {dim} of {shape}, which has {found}"),
                 ));
             }
-            let operator = match zeros {
-                Zeros::Stay => Operator::each("topk", Effect::ZeroOnly),
-                Zeros::Move => Operator::ungated("topk"),
-            };
             let form = Form::Dims(shape.with(dim, exact(k)));
-            Ok(cx.operate(operator, &[value], form))
+            Ok(cx.operate(zeros.operator("topk", Effect::ZeroOnly), &[value], form))
         })
     }
 

@@ -48,22 +48,26 @@ use crate::{Error, Prunable, Result, fault};
 /// ```
 ///
 /// # Errors
-/// [`CheckError::Recalibration`](crate::error::CheckError::Recalibration) when there is no batch, or when a batch norm's statistics have not
-/// moved (`forward` does not reach it, or not in training mode), are not finite, or move by an
-/// unknown momentum; any error of `forward`. After an error, and when `forward` panics, all
-/// statistics are unchanged, to the bit.
+/// [`CheckError::Recalibration`](crate::error::CheckError::Recalibration) when there is no batch,
+/// or when a batch norm's statistics have not moved (`forward` does not reach it, or not in
+/// training mode), are not finite, or move by an unknown momentum; any error of `forward`. After an
+/// error, and when `forward` panics, all statistics are unchanged, to the bit.
 pub fn recalibrate<M: Prunable, B, T>(
     model: &mut M,
     batches: impl IntoIterator<Item = B>,
     forward: impl FnMut(&M, B) -> Result<T>,
 ) -> Result<()> {
-    let momentums = Momentums::set(model)?;
-    let done = catch_unwind(AssertUnwindSafe(|| estimate(model, batches, forward)));
-    momentums.put_back(model)?;
-    done.unwrap_or_else(|panic| resume_unwind(panic))
+    let mut momentums = Momentums::default();
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        momentums.set(model)?;
+        estimate(model, batches, forward)
+    }));
+    let put_back = momentums.put_back(model);
+    done.unwrap_or_else(|panic| resume_unwind(panic)).and(put_back)
 }
 
 /// The original momentum, by path, of batch norms whose momentum is replaced during the call.
+#[derive(Default)]
 struct Momentums(HashMap<String, f64>);
 
 /// tch's default momentum.
@@ -74,17 +78,15 @@ fn moves(momentum: f64) -> bool {
 }
 
 impl Momentums {
-    fn set<M: Prunable>(model: &mut M) -> Result<Self> {
-        let mut old = HashMap::new();
+    fn set<M: Prunable>(&mut self, model: &mut M) -> Result<()> {
         visit_layers(model, &mut |path, layer| {
             if let LayerMut::Norm(NormMut { momentum: Some(momentum), .. }) = layer
                 && !moves(*momentum)
             {
-                old.insert(path.to_owned(), std::mem::replace(momentum, MOMENTUM));
+                self.0.insert(path.to_owned(), std::mem::replace(momentum, MOMENTUM));
             }
             Ok(())
-        })?;
-        Ok(Self(old))
+        })
     }
 
     fn put_back<M: Prunable>(mut self, model: &mut M) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use slim_runtime::error::SelectionError;
-use slim_runtime::{Error, Prunable, Result, nn as own, recalibrate};
+use slim_runtime::{Error, Flow, LayerVisitor, Prunable, Result, Tracer, nn as own, recalibrate};
 use slim_tests::check::{assert_close, rounding};
 use slim_tests::device;
 use tch::nn::{self, ModuleT, VarStore};
@@ -257,6 +257,33 @@ fn a_momentum_of_zero_of_ours_is_another_one_meanwhile() {
     let panics = || recalibrate(&mut still, [()], |_, ()| -> Result<()> { panic!() });
     assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
     assert_eq!(still.config.momentum, 0.);
+}
+
+/// A batch norm of ours, and a visit that fails behind it.
+#[derive(Debug)]
+struct Broken(own::BatchNorm);
+
+impl Prunable for Broken {
+    fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
+        cx.field("0", |cx| self.0.trace(cx, input))
+    }
+
+    fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {
+        visit.field("0", |visit| self.0.layers_mut(visit))?;
+        Err(Error::Custom("failed on purpose".to_owned()))
+    }
+}
+
+#[test]
+fn a_momentum_is_put_back_where_a_visit_fails() {
+    let vs = VarStore::new(device());
+    let config = nn::BatchNormConfig { momentum: 0., ..Default::default() };
+    let mut broken = Broken(own::batch_norm2d(vs.root(), 3, config));
+    let error = recalibrate(&mut broken, batches(Kind::Float), |broken, images| {
+        Ok(broken.0.forward_t(&images, true))
+    })
+    .unwrap_err();
+    assert_eq!((error.to_string().as_str(), broken.0.config.momentum), ("failed on purpose", 0.));
 }
 
 #[test]

@@ -477,6 +477,10 @@ cases! {
     sorted ["sort"] Slims Conv2d 8 => xs.sort(2, true).0;
     sorted_channels ["sort"] Stays Conv2d 8 => xs.sort(1, true).0;
     running_products ["cumprod"] Slims Conv2d 8 => xs.cumprod(2, None);
+    running_sums_over_parts ["cumsum" "view"] Stays Conv2d 8 => {
+        let (n, c, h, w) = xs.size4().unwrap();
+        Tensor::cat(&[&other.sigmoid(), xs], 1).view([n, 2, c, h, w]).cumsum(1, None).select(1, 1)
+    };
     running_sums ["cumsum"] Slims Conv2d 8 => xs.cumsum(2, None);
     running_sums_over_channels ["cumsum"] Stays Conv2d 8 => xs.cumsum(1, None);
     softmax ["softmax" "log_softmax"] Stays Conv2d 8 => xs.softmax(2, None) + other.log_softmax(-1, Kind::Double);
