@@ -55,16 +55,16 @@ impl<'w> Widths<'w> {
 
     /// The width of the next batch norm, inside a block; at most `most`.
     pub(super) fn next(&mut self, most: i64) -> Result<i64> {
-        let place = self.taken;
+        let position = self.taken;
         self.taken += 1;
-        match self.cfg.stages().get(place) {
+        match self.cfg.stages().get(position) {
             Some(&Stage::Channels(width)) if (1..=most).contains(&width) => Ok(width),
             Some(stage) => bail!(
                 "the cfg has {stage} in place {}, where the network has 1 to {most} channels",
-                place + 1
+                position + 1
             ),
             None => {
-                bail!("the cfg ends after {place} widths, and the network has more batch norms")
+                bail!("the cfg ends after {position} widths, and the network has more batch norms")
             }
         }
     }

@@ -159,19 +159,19 @@ impl Passes<'_> {
     fn pass(&self, model: &mut Model, number: usize, ratio: Option<f64>) -> Result<Pass> {
         let folder = self.options.save.join(format!("pass-{number}"));
         say(format_args!("\n== pass {number}: train"));
-        let place = self.place(model, &folder.join("train"), &self.training)?;
-        let trained = self.stage(model, &folder.join("train"), &self.training, place, ratio)?;
+        let progress = self.progress(model, &folder.join("train"), &self.training)?;
+        let trained = self.stage(model, &folder.join("train"), &self.training, progress, ratio)?;
 
         say(format_args!("\n== pass {number}: prune"));
         let pruning = self.job().prune(model, ratio)?;
         // Check that the checkpoint belongs to this run before `save` replaces the files of an
         // earlier run.
-        let place = self.place(model, &folder.join("refine"), &self.refining)?;
+        let progress = self.progress(model, &folder.join("refine"), &self.refining)?;
         say(&pruning);
         pruning.save(model, &Folder::new(&folder.join("prune"))?, false)?;
 
         say(format_args!("\n== pass {number}: fine-tune"));
-        let refined = self.stage(model, &folder.join("refine"), &self.refining, place, None)?;
+        let refined = self.stage(model, &folder.join("refine"), &self.refining, progress, None)?;
         Ok(Pass { trained, pruning, refined })
     }
 
@@ -179,7 +179,7 @@ impl Passes<'_> {
     ///
     /// # Errors
     /// The checkpoint is of another network, another pruning or another number of epochs.
-    fn place(&self, model: &Model, folder: &Path, recipe: &Recipe) -> Result<Option<Progress>> {
+    fn progress(&self, model: &Model, folder: &Path, recipe: &Recipe) -> Result<Option<Progress>> {
         let file = folder.join(train::CHECKPOINT);
         if !file.exists() {
             return Ok(None);
@@ -198,14 +198,14 @@ impl Passes<'_> {
         Ok(Some((there, resume)))
     }
 
-    /// Trains the network, or resumes from `place`. `watched` is the ratio at which the network
+    /// Trains the network, or resumes from `progress`. `watched` is the ratio at which the network
     /// will be pruned.
     fn stage(
         &self,
         model: &mut Model,
         folder: &Path,
         recipe: &Recipe,
-        place: Option<Progress>,
+        progress: Option<Progress>,
         watched: Option<f64>,
     ) -> Result<Outcome> {
         let output = Output {
@@ -215,7 +215,7 @@ impl Passes<'_> {
             percent: watched,
             ..Output::default()
         };
-        let resume = place.map(|(there, resume)| {
+        let resume = progress.map(|(there, resume)| {
             *model = there;
             resume
         });

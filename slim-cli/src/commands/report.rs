@@ -90,17 +90,17 @@ fn draw_scores(model: &Model, dependencies: &Dependencies) -> Result<Vec<(String
             .and_then(|name| variables.get(name))
             .with_context(|| format!("`{}` has no γ", layer.path))?;
         let dead = 0.3 + 0.4 * index as f64 / norms.len() as f64;
-        let units = dependencies
+        let groups = dependencies
             .layers
             .iter()
             .find(|one| one.path == layer.path)
-            .map_or(&[][..], |one| one.axes[0].units());
-        let draw = |unit: &usize| match *fates.entry(*unit).or_insert_with(|| random.f64()) {
+            .map_or(&[][..], |one| one.axes[0].channel_groups());
+        let draw = |group: &usize| match *fates.entry(*group).or_insert_with(|| random.f64()) {
             fate if fate < 0.05 * dead => 0.,
             fate if fate < dead => 10_f64.powf(-6.5 + 3. * random.f64()),
             _ => 0.4 * 10_f64.powf(0.5 * (random.f64() + random.f64() - 1.)),
         };
-        let drawn: Vec<f64> = units.iter().map(draw).collect();
+        let drawn: Vec<f64> = groups.iter().map(draw).collect();
         scale.shallow_clone().copy_(&Tensor::from_slice(&drawn));
         scores.push((layer.path.clone(), drawn));
     }

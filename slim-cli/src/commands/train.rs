@@ -172,7 +172,7 @@ fn start(options: &Options, device: Device) -> Result<Start> {
 }
 
 fn resumed(file: &Path, resume: &Resume, recipe: &Recipe) -> String {
-    let (epoch, step) = resume.place();
+    let (epoch, step) = resume.progress();
     let before = resume.recipe().epochs;
     let mut text = format!("going on with epoch {epoch}, step {step}, of {}", file.display());
     if before != recipe.epochs {

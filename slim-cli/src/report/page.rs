@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use askama::Template;
-use slim_runtime::dependencies::Group;
+use slim_runtime::dependencies::LayerGroup;
 use slim_runtime::{Change, Dependencies};
 
 use super::fates;
@@ -227,7 +227,7 @@ fn scores(report: &Report) -> Result<Option<Scores>> {
     }))
 }
 
-fn group_row(dependencies: &Dependencies, group: &Group) -> GroupRow {
+fn group_row(dependencies: &Dependencies, group: &LayerGroup) -> GroupRow {
     let named = |layers: &mut dyn Iterator<Item = usize>| {
         let paths: Vec<_> = layers.map(|layer| dependencies.layers[layer].path.as_str()).collect();
         match paths.len() {

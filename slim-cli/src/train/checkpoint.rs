@@ -30,10 +30,12 @@ pub(super) const BEST: &str = "model_best.safetensors";
 #[serde(deny_unknown_fields)]
 pub(super) struct State {
     pub(super) recipe: Recipe,
-    pub(super) place: Progress,
+    /// `place` in files, which older versions read.
+    #[serde(rename = "place")]
+    pub(super) progress: Progress,
     /// The best accuracy, in percent; `None` before the first epoch has ended.
     pub(super) best: Option<f64>,
-    /// Number of training images. The place is meaningless with another number.
+    /// Number of training images. The progress is meaningless with another number.
     pub(super) images: usize,
 }
 
@@ -53,7 +55,7 @@ impl Resume {
     pub fn read(path: &Path, wanted: &Wanted, device: Device) -> Result<(Model, Self)> {
         let named =
             path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"));
-        // Open the file once, so that network, momentum and place are of one state of the file.
+        // Open the file once, so that network, momentum and progress are of one state of the file.
         let file = File::open(path).map_err(|error| match error {
             Error::File(FileError::Format { file, reason }) if !named => {
                 let file = file.display();
@@ -83,8 +85,8 @@ impl Resume {
     }
 
     /// The epoch to resume, and the number of its steps that are done; both from 0.
-    pub fn place(&self) -> (usize, usize) {
-        (self.state.place.epoch, self.state.place.step)
+    pub fn progress(&self) -> (usize, usize) {
+        (self.state.progress.epoch, self.state.progress.step)
     }
 }
 

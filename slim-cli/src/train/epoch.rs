@@ -102,12 +102,12 @@ impl Trainer<'_> {
     pub(super) fn epoch(
         &self,
         sgd: &mut Sgd,
-        place: &mut Progress,
+        progress: &mut Progress,
         display: &ProgressDisplay,
     ) -> Result<Option<Score>> {
         let asked = || self.output.interrupt.asked();
         if !asked() {
-            self.steps(sgd, place, display)?;
+            self.steps(sgd, progress, display)?;
         }
         if asked() {
             return Ok(None);
@@ -119,20 +119,25 @@ impl Trainer<'_> {
                 score.loss.is_finite(),
                 "the loss of the test images is {} after epoch {}: {DIVERGED}",
                 score.loss,
-                place.epoch
+                progress.epoch
             );
         }
         Ok(score)
     }
 
-    fn steps(&self, sgd: &mut Sgd, place: &mut Progress, display: &ProgressDisplay) -> Result<()> {
+    fn steps(
+        &self,
+        sgd: &mut Sgd,
+        progress: &mut Progress,
+        display: &ProgressDisplay,
+    ) -> Result<()> {
         let begun = Instant::now();
-        let before = place.sums.seconds;
+        let before = progress.sums.seconds;
         let mut waiting = Waiting::default();
         let batches = self.data.train.shuffled(
             self.recipe.batch_size,
-            self.recipe.epoch_seed(place.epoch),
-            place.step,
+            self.recipe.epoch_seed(progress.epoch),
+            progress.step,
         );
         for batch in batches {
             let batch = batch?;
@@ -142,18 +147,21 @@ impl Trainer<'_> {
             } else {
                 self.output.log_interval.max(1)
             };
-            waiting.0.push(self.step(batch, sgd, place)?);
-            let loss =
-                if place.step.is_multiple_of(interval) { waiting.fetch(place)? } else { None };
-            place.sums.seconds = before + begun.elapsed().as_secs_f64();
-            display.step(place, loss);
-            place.step += 1;
+            waiting.0.push(self.step(batch, sgd, progress)?);
+            let loss = if progress.step.is_multiple_of(interval) {
+                waiting.fetch(progress)?
+            } else {
+                None
+            };
+            progress.sums.seconds = before + begun.elapsed().as_secs_f64();
+            display.step(progress, loss);
+            progress.step += 1;
             if self.output.interrupt.asked() {
                 break;
             }
         }
-        waiting.fetch(place)?;
-        place.sums.seconds = before + begun.elapsed().as_secs_f64();
+        waiting.fetch(progress)?;
+        progress.sums.seconds = before + begun.elapsed().as_secs_f64();
         Ok(())
     }
 
@@ -162,10 +170,10 @@ impl Trainer<'_> {
         &self,
         Batch { images, labels }: Batch,
         sgd: &mut Sgd,
-        place: &Progress,
+        progress: &Progress,
     ) -> Result<Step> {
         let recipe = self.recipe;
-        tch::manual_seed(recipe.step_seed(place.epoch, place.step));
+        tch::manual_seed(recipe.step_seed(progress.epoch, progress.step));
         let outputs = self.net.forward_t(&images, true);
         let loss = loss(&outputs, &labels, Reduction::Mean)?;
         sgd.zero_grad()?;
@@ -173,12 +181,12 @@ impl Trainer<'_> {
         if recipe.sparsity > 0. {
             self.net.add_l1_subgradient(recipe.sparsity)?;
         }
-        sgd.step(recipe.rate(place.epoch))?;
+        sgd.step(recipe.rate(progress.epoch))?;
         let values = [
             loss.f_detach()?.f_to_kind(Kind::Double)?,
             correct(&outputs, &labels)?.f_to_kind(Kind::Double)?,
         ];
-        Ok(Step { number: place.step, values, images: labels.numel() })
+        Ok(Step { number: progress.step, values, images: labels.numel() })
     }
 }
 
@@ -197,7 +205,7 @@ struct Waiting(Vec<Step>);
 impl Waiting {
     /// Adds the waiting results to the sums, step by step, so that the sums do not depend on when
     /// results are fetched. Returns the last loss.
-    fn fetch(&mut self, place: &mut Progress) -> Result<Option<f64>> {
+    fn fetch(&mut self, progress: &mut Progress) -> Result<Option<f64>> {
         if self.0.is_empty() {
             return Ok(None);
         }
@@ -209,12 +217,12 @@ impl Waiting {
             ensure!(
                 loss.is_finite(),
                 "the loss is {loss} at epoch {}, step {}: {DIVERGED}",
-                place.epoch,
+                progress.epoch,
                 step.number
             );
-            place.sums.loss += loss * step.images as f64;
-            place.sums.correct += correct as usize;
-            place.sums.images += step.images;
+            progress.sums.loss += loss * step.images as f64;
+            progress.sums.correct += correct as usize;
+            progress.sums.images += step.images;
             last = Some(loss);
         }
         Ok(last)

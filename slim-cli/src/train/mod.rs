@@ -116,19 +116,19 @@ pub fn train(
     let mut sgd = Sgd::new(&model.vs, recipe);
     let size = Size::new(data, recipe);
     let mut state = start(&size, recipe, &mut sgd, resume)?;
-    let first = state.place.epoch;
+    let first = state.progress.epoch;
     let mut files = Files::open(output, first)?;
-    let display = ProgressDisplay::new(size, &state.place, output);
+    let display = ProgressDisplay::new(size, &state.progress, output);
 
     let trainer = Trainer { net: &model.net, data, recipe, output };
     let mut last = None;
-    while state.place.epoch < recipe.epochs {
-        let Some(score) = trainer.epoch(&mut sgd, &mut state.place, &display)? else {
+    while state.progress.epoch < recipe.epochs {
+        let Some(score) = trainer.epoch(&mut sgd, &mut state.progress, &display)? else {
             let checkpoint =
                 files.map(|files| files.write_checkpoint(model, &state, &sgd)).transpose()?;
             return Err(Interrupted {
-                epoch: state.place.epoch,
-                step: state.place.step,
+                epoch: state.progress.epoch,
+                step: state.progress.step,
                 steps: size.steps,
                 checkpoint,
             }
@@ -136,12 +136,12 @@ pub fn train(
         };
         let (health, warnings) = health::health(&model.net, output.percent)?;
         display.score(&score, health::has_gap(health.as_ref(), &warnings));
-        let record = record(recipe, &state.place, &score, health);
+        let record = record(recipe, &state.progress, &score, health);
         let is_best = state.best.is_none_or(|best| score.accuracy() > best);
         if is_best {
             state.best = Some(score.accuracy());
         }
-        state.place = Progress::at(state.place.epoch + 1);
+        state.progress = Progress::at(state.progress.epoch + 1);
         if let Some(files) = &mut files {
             files.write(model, &state, &sgd, &record, is_best)?;
         }
@@ -185,7 +185,7 @@ fn start(size: &Size, recipe: &Recipe, sgd: &mut Sgd, resume: Option<Resume>) ->
     let Some(Resume { state, momentum }) = resume else {
         return Ok(State {
             recipe: recipe.clone(),
-            place: Progress::at(recipe.start_epoch),
+            progress: Progress::at(recipe.start_epoch),
             best: None,
             images,
         });
@@ -196,21 +196,26 @@ fn start(size: &Size, recipe: &Recipe, sgd: &mut Sgd, resume: Option<Resume>) ->
         "the checkpoint is of training on {} images, and the data set has {images}",
         state.images
     );
-    state.place.check(size)?;
+    state.progress.check(size)?;
     sgd.set_velocities(momentum)?;
     Ok(State { recipe: recipe.clone(), ..state })
 }
 
-fn record(recipe: &Recipe, place: &Progress, score: &Score, gamma: Option<GammaStats>) -> Record {
+fn record(
+    recipe: &Recipe,
+    progress: &Progress,
+    score: &Score,
+    gamma: Option<GammaStats>,
+) -> Record {
     Record {
-        epoch: place.epoch,
-        lr: recipe.rate(place.epoch),
-        train_loss: place.sums.loss(),
-        train_accuracy: place.sums.accuracy(),
+        epoch: progress.epoch,
+        lr: recipe.rate(progress.epoch),
+        train_loss: progress.sums.loss(),
+        train_accuracy: progress.sums.accuracy(),
         test_loss: score.loss,
         test_accuracy: score.accuracy(),
-        seconds: place.sums.seconds,
-        images_per_second: place.sums.images_per_second(),
+        seconds: progress.sums.seconds,
+        images_per_second: progress.sums.images_per_second(),
         gamma,
     }
 }

@@ -39,21 +39,21 @@ impl Size {
 
 impl ProgressDisplay {
     /// Starts at a place. The bar is on standard error, and hidden if that is not a terminal.
-    pub(super) fn new(size: Size, place: &Progress, output: &Output) -> Self {
+    pub(super) fn new(size: Size, progress: &Progress, output: &Output) -> Self {
         // The template is a constant, so the fallback is not needed.
         let style = ProgressStyle::with_template("{bar:30} {msg}, {eta} left")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new((size.epochs * size.steps) as u64).with_style(style);
-        bar.set_position((place.epoch * size.steps + place.step) as u64);
+        bar.set_position((progress.epoch * size.steps + progress.step) as u64);
         bar.reset_eta();
         let of_steps = bar.is_hidden() || !stdout().is_terminal();
         Self { bar, quiet: output.quiet, of_steps, interval: output.log_interval.max(1), size }
     }
 
     /// Shows that a step is done, and its loss, if it was fetched.
-    pub(super) fn step(&self, place: &Progress, loss: Option<f64>) {
+    pub(super) fn step(&self, progress: &Progress, loss: Option<f64>) {
         let Size { epochs, steps, images, batch } = self.size;
-        let Progress { epoch, step, sums } = place;
+        let Progress { epoch, step, sums } = progress;
         self.bar.inc(1);
         let Some(loss) = loss else { return };
         self.bar.set_message(format!(

@@ -280,10 +280,10 @@ fn interrupted_while_it_tests_it_tests_again() -> Result<()> {
     let error = train(&mut model()?, &stopped, &recipe, &output, None)
         .err()
         .context("nobody stopped it")?;
-    let place = error
+    let progress = error
         .downcast_ref::<Interrupted>()
         .map(|interrupted| (interrupted.epoch, interrupted.step));
-    assert_eq!(place, Some((1, STEPS)));
+    assert_eq!(progress, Some((1, STEPS)));
     let (model, outcome) = go_on(folder.path(), &data(), &into(folder.path()))?;
     assert!(values(&model.vs) == ran_through()?);
     assert_eq!(outcome.epochs, 2);
@@ -490,14 +490,14 @@ fn a_place_that_training_does_not_come_to_is_refused() -> Result<()> {
     let refused = |recipe: &Recipe, damage: &dyn Fn(&mut Progress)| -> Result<String> {
         let (mut model, mut resume) =
             Resume::read(&checkpoint_in(folder.path()), &Wanted::default(), Device::Cpu)?;
-        damage(&mut resume.state.place);
+        damage(&mut resume.state.progress);
         Ok(text(train(&mut model, &data(), recipe, &quiet(), Some(resume))))
     };
     let texts = [
-        refused(&recipe(), &|place| place.step = 4)?,
-        refused(&recipe(), &|place| place.step = usize::MAX)?,
-        refused(&recipe(), &|place| place.sums.images = usize::MAX)?,
-        refused(&recipe(), &|place| place.epoch = usize::MAX)?,
+        refused(&recipe(), &|progress| progress.step = 4)?,
+        refused(&recipe(), &|progress| progress.step = usize::MAX)?,
+        refused(&recipe(), &|progress| progress.sums.images = usize::MAX)?,
+        refused(&recipe(), &|progress| progress.epoch = usize::MAX)?,
         refused(&Recipe { epochs: 1, ..recipe() }, &|_| ())?,
     ];
     let texts: Vec<_> =

@@ -95,7 +95,7 @@ fn signal(child: &Child, name: &str) {
 
 /// The epoch that a checkpoint resumes with, and the number of its steps that are done.
 fn place(save: &Path) -> (usize, usize) {
-    Resume::read(&file(save), &Wanted::default(), Device::Cpu).unwrap().1.place()
+    Resume::read(&file(save), &Wanted::default(), Device::Cpu).unwrap().1.progress()
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use crate::graph::{ChannelId, Recording, Sources, Step, Ties};
 
-/// The class of each channel id, named by the smallest id in the class. A class is a channel group:
-/// its channels stay or go together.
-pub(crate) fn classes(recording: &Recording) -> Vec<ChannelId> {
-    let mut classes = UnionFind::new(recording.channels());
+/// The channel group of each channel id, named by its smallest id. The channels of a channel group
+/// stay or go together.
+pub(crate) fn channel_groups(recording: &Recording) -> Vec<ChannelId> {
+    let mut channel_groups = UnionFind::new(recording.channels());
     for step in &recording.steps {
         match step {
             Step::Operation(operation) => {
@@ -14,10 +14,10 @@ pub(crate) fn classes(recording: &Recording) -> Vec<ChannelId> {
                     Sources::Zip => {
                         let first = ids(0);
                         (1..operation.operands.len())
-                            .for_each(|other| classes.zip(first, ids(other)));
+                            .for_each(|other| channel_groups.zip(first, ids(other)));
                     }
                     Sources::Blocks(size) => ids(0).chunks(*size).for_each(|block| {
-                        block.iter().for_each(|&id| classes.union(block[0], id));
+                        block.iter().for_each(|&id| channel_groups.union(block[0], id));
                     }),
                     Sources::New
                     | Sources::Same
@@ -29,33 +29,33 @@ pub(crate) fn classes(recording: &Recording) -> Vec<ChannelId> {
                     Ties::None => {}
                     Ties::Parts(size) => {
                         let ids = ids(0);
-                        ids.chunks(*size).for_each(|part| classes.zip(ids, part));
+                        ids.chunks(*size).for_each(|part| channel_groups.zip(ids, part));
                     }
                     Ties::To(representatives) => {
                         let ids = ids(0);
                         for (&id, &representative) in ids.iter().zip(representatives.iter()) {
-                            classes.union(id, ids[representative as usize]);
+                            channel_groups.union(id, ids[representative as usize]);
                         }
                     }
                 }
             }
             Step::Layer(layer) => {
-                recording.layer(*layer).ties.iter().for_each(|(a, b)| classes.zip(a, b));
+                recording.layer(*layer).ties.iter().for_each(|(a, b)| channel_groups.zip(a, b));
             }
             Step::Hold(..) | Step::Sum(..) => {}
         }
     }
-    classes.into_roots()
+    channel_groups.into_roots()
 }
 
-/// A disjoint-set forest. Union by smallest id, with path halving: the root of a class is its
-/// smallest id, so results do not depend on the order of unions.
+/// A disjoint-set forest. Union by smallest id, with path halving: the root of a channel group is
+/// its smallest id, so results do not depend on the order of unions.
 pub(crate) struct UnionFind {
     parent: Vec<ChannelId>,
 }
 
 impl UnionFind {
-    /// `count` channels, each in a class of its own.
+    /// `count` channels, each in a channel group of its own.
     pub(crate) fn new(count: usize) -> Self {
         Self { parent: (0..count as ChannelId).collect() }
     }
@@ -74,7 +74,7 @@ impl UnionFind {
         self.parent[a.max(b) as usize] = a.min(b);
     }
 
-    /// Joins the classes of two lists of channels, position by position.
+    /// Joins the channel groups of two lists of channels, position by position.
     fn zip(&mut self, a: &[ChannelId], b: &[ChannelId]) {
         a.iter().zip(b).for_each(|(&a, &b)| self.union(a, b));
     }
@@ -90,11 +90,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn classes_are_what_unions_connect_and_are_named_by_their_first_channel() {
-        let mut classes = UnionFind::new(6);
-        classes.union(5, 3);
-        classes.union(3, 1);
-        classes.union(4, 2);
-        assert_eq!(classes.into_roots(), [0, 1, 2, 1, 2, 1]);
+    fn channel_groups_are_what_unions_connect_and_are_named_by_their_first_channel() {
+        let mut channel_groups = UnionFind::new(6);
+        channel_groups.union(5, 3);
+        channel_groups.union(3, 1);
+        channel_groups.union(4, 2);
+        assert_eq!(channel_groups.into_roots(), [0, 1, 2, 1, 2, 1]);
     }
 }

@@ -28,30 +28,31 @@ pub enum Masking {
     Parameters,
 }
 
-/// By class: why its channels are held; `None` if they may be removed. If there are several
+/// By channel group: why its channels are held; `None` if they may be removed. If there are several
 /// reasons, the first one in the order of the forward pass.
 pub(crate) fn holds(
     recording: &Recording,
-    class: &[ChannelId],
+    channel_group: &[ChannelId],
     masking: Masking,
 ) -> Vec<Option<Rc<KeepReason>>> {
     let count = recording.values.len();
     let mut gates =
         Gates { masking, of: vec![Gated::All(false); count], poles: vec![false; count] };
-    let mut held = KeptClasses { class, by_class: vec![None; class.len()] };
+    let mut held =
+        KeptChannelGroups { channel_group, by_channel_group: vec![None; channel_group.len()] };
     for step in &recording.steps {
         match step {
             Step::Operation(operation) => {
-                for (operand, hold) in &operation.operator.holds {
-                    held.hold(&recording.values[operation.operands[*operand]], hold);
+                for (operand, reason) in &operation.operator.holds {
+                    held.hold(&recording.values[operation.operands[*operand]], reason);
                 }
                 gates.operation(recording, operation);
             }
             Step::Layer(layer) => {
                 let layer = recording.layer(*layer);
-                for hold in &layer.holds {
-                    match hold {
-                        LayerHold::All(ids, hold) => held.hold(ids, hold),
+                for reason in &layer.holds {
+                    match reason {
+                        LayerHold::All(ids, reason) => held.hold(ids, reason),
                         LayerHold::Ungated(value) => {
                             held.ungated(&recording.values[*value], &gates.of[*value], &layer.path);
                         }
@@ -59,13 +60,13 @@ pub(crate) fn holds(
                 }
                 gates.layer(layer);
             }
-            Step::Hold(ids, hold) => held.hold(ids, hold),
+            Step::Hold(ids, reason) => held.hold(ids, reason),
             Step::Sum(value, by) => {
                 held.ungated(&recording.values[*value], &gates.of[*value], by);
             }
         }
     }
-    held.by_class
+    held.by_channel_group
 }
 
 /// Which channels of a value are gated.
@@ -200,15 +201,15 @@ impl Gates {
     }
 }
 
-struct KeptClasses<'c> {
-    class: &'c [ChannelId],
-    by_class: Vec<Option<Rc<KeepReason>>>,
+struct KeptChannelGroups<'c> {
+    channel_group: &'c [ChannelId],
+    by_channel_group: Vec<Option<Rc<KeepReason>>>,
 }
 
-impl KeptClasses<'_> {
-    fn hold(&mut self, ids: &[ChannelId], hold: &KeepReason) {
-        let hold = Rc::new(hold.clone());
-        ids.iter().for_each(|&id| self.keep(id, &hold));
+impl KeptChannelGroups<'_> {
+    fn hold(&mut self, ids: &[ChannelId], reason: &KeepReason) {
+        let reason = Rc::new(reason.clone());
+        ids.iter().for_each(|&id| self.keep(id, &reason));
     }
 
     /// Holds the channels that are not gated, because the part at `by` reads them.
@@ -216,15 +217,16 @@ impl KeptClasses<'_> {
         if matches!(gated, Gated::All(true)) {
             return;
         }
-        let hold = Rc::new(KeepReason::Ungated { by: by.to_owned() });
+        let reason = Rc::new(KeepReason::Ungated { by: by.to_owned() });
         for (position, &id) in ids.iter().enumerate() {
             if !gated.at(position) {
-                self.keep(id, &hold);
+                self.keep(id, &reason);
             }
         }
     }
 
-    fn keep(&mut self, id: ChannelId, hold: &Rc<KeepReason>) {
-        self.by_class[self.class[id as usize] as usize].get_or_insert_with(|| Rc::clone(hold));
+    fn keep(&mut self, id: ChannelId, reason: &Rc<KeepReason>) {
+        self.by_channel_group[self.channel_group[id as usize] as usize]
+            .get_or_insert_with(|| Rc::clone(reason));
     }
 }

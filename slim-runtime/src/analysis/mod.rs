@@ -52,22 +52,22 @@ pub(crate) fn tensors<M: Prunable + ?Sized>(model: &M) -> (Vec<(String, Tensor)>
 /// The channel dependencies of a model: its graph, and which of its channels may be removed.
 pub(crate) struct Graph {
     recording: Recording,
-    /// The class of each channel id, named by the smallest id in the class. A class is a channel
-    /// group: its channels stay or go together.
-    pub(crate) class: Vec<ChannelId>,
-    /// By class: why its channels are held; `None` if they may be removed.
+    /// The channel group of each channel id, named by its smallest id. The channels of a channel
+    /// group stay or go together.
+    pub(crate) channel_group: Vec<ChannelId>,
+    /// By channel group: why its channels are held; `None` if they may be removed.
     pub(crate) held: Vec<Option<Rc<KeepReason>>>,
 }
 
 impl Graph {
     pub(crate) fn new(recording: Recording, masking: Masking) -> Self {
-        let class = coupling::classes(&recording);
-        let held = gating::holds(&recording, &class, masking);
-        Self { recording, class, held }
+        let channel_group = coupling::channel_groups(&recording);
+        let held = gating::holds(&recording, &channel_group, masking);
+        Self { recording, channel_group, held }
     }
 
-    pub(crate) fn class(&self, id: ChannelId) -> usize {
-        self.class[id as usize] as usize
+    pub(crate) fn channel_group(&self, id: ChannelId) -> usize {
+        self.channel_group[id as usize] as usize
     }
 }
 

@@ -223,9 +223,9 @@ impl<'t> LayerTracer<'t> {
     }
 
     /// Holds the channels of `axis`: they are never removed.
-    pub(crate) fn hold(&mut self, axis: Axis, hold: KeepReason) -> Result<()> {
+    pub(crate) fn hold(&mut self, axis: Axis, reason: KeepReason) -> Result<()> {
         let ids = Rc::clone(&self.axes[self.known(axis)?].ids);
-        self.node().holds.push(LayerHold::All(ids, hold));
+        self.node().holds.push(LayerHold::All(ids, reason));
         Ok(())
     }
 

@@ -69,8 +69,8 @@ impl Tracer {
     /// Records an operation that nothing is known about: its input is held, and its output, of
     /// these sizes, is a constant.
     pub(crate) fn opaque(&mut self, value: &Value, sizes: &[i64]) -> Result<Value> {
-        let hold = self.mixed("an opaque operation");
-        self.hold_ids(Rc::clone(&value.ids), hold);
+        let reason = self.mixed("an opaque operation");
+        self.hold_ids(Rc::clone(&value.ids), reason);
         let [samples, channels, positions @ ..] = sizes else {
             let reason = format!(
                 "an opaque operation gives a tensor of shape {sizes:?}, which has no channels; give it [N, C, …]"
@@ -83,14 +83,14 @@ impl Tracer {
         let first = [size(*samples, true), smallvec![Factor::channels(count)]];
         let shape = Shape::new(first.into_iter().chain(positions));
         let made = self.constant(Operator::constant("opaque"), count, shape);
-        let hold = self.mixed("an opaque operation");
-        self.hold_ids(Rc::clone(&made.ids), hold);
+        let reason = self.mixed("an opaque operation");
+        self.hold_ids(Rc::clone(&made.ids), reason);
         Ok(made)
     }
 
     /// Holds channels: they are never removed.
-    pub(crate) fn hold_ids(&mut self, ids: Rc<[ChannelId]>, hold: KeepReason) {
-        self.recording.step(Step::Hold(ids, hold));
+    pub(crate) fn hold_ids(&mut self, ids: Rc<[ChannelId]>, reason: KeepReason) {
+        self.recording.step(Step::Hold(ids, reason));
     }
 
     /// Records a constant, with channels that no layer of the network makes.
@@ -170,8 +170,8 @@ impl Tracer {
         let (operands, ids) = (vec![value.id], self.recording.fresh(count));
         let source = Rc::clone(&value.source);
         let value = self.record(Operator::constant("constant"), operands, ids, form, source);
-        let hold = self.mixed("no layer makes them");
-        self.hold_ids(Rc::clone(&value.ids), hold);
+        let reason = self.mixed("no layer makes them");
+        self.hold_ids(Rc::clone(&value.ids), reason);
         Some(value)
     }
 }

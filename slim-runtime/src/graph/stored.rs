@@ -235,7 +235,7 @@ impl LayerTracer<'_> {
     }
 
     fn hold_tied(&mut self, ids: &Rc<[ChannelId]>) {
-        let hold = KeepReason::Tied { by: self.cx.path() };
-        self.node().holds.push(LayerHold::All(Rc::clone(ids), hold));
+        let reason = KeepReason::Tied { by: self.cx.path() };
+        self.node().holds.push(LayerHold::All(Rc::clone(ids), reason));
     }
 }

@@ -479,17 +479,17 @@ impl Tracer {
     }
 
     /// Holds every channel of a flow.
-    fn hold(&mut self, flow: &Flow, hold: &KeepReason) {
+    fn hold(&mut self, flow: &Flow, reason: &KeepReason) {
         match &flow.0 {
             FlowKind::Open(index) => {
                 if let Some(value) = self.inputs[*index].value.clone() {
-                    self.recording.step(Step::Hold(value.ids, hold.clone()));
+                    self.recording.step(Step::Hold(value.ids, reason.clone()));
                 }
             }
             FlowKind::Value(value) => {
-                self.recording.step(Step::Hold(Rc::clone(&value.ids), hold.clone()));
+                self.recording.step(Step::Hold(Rc::clone(&value.ids), reason.clone()));
             }
-            FlowKind::Tuple(flows) => flows.iter().for_each(|flow| self.hold(flow, hold)),
+            FlowKind::Tuple(flows) => flows.iter().for_each(|flow| self.hold(flow, reason)),
         }
     }
 

@@ -16,15 +16,15 @@ pub struct Quartiles {
 
 impl Quartiles {
     /// The quartiles of at least one number, interpolated between neighbours as by NumPy's
-    /// `percentile`.
-    pub(crate) fn of(numbers: &[f64]) -> Self {
+    /// `percentile`. Those of no number are NaN.
+    pub fn of(numbers: &[f64]) -> Self {
         let mut sorted = numbers.to_vec();
         sorted.sort_by(f64::total_cmp);
         let at = |share: f64| {
-            let place = share * sorted.len().saturating_sub(1) as f64;
-            let below = sorted.get(place.floor() as usize).copied().unwrap_or(f64::NAN);
-            let above = sorted.get(place.ceil() as usize).copied().unwrap_or(f64::NAN);
-            below + (above - below) * place.fract()
+            let position = share * sorted.len().saturating_sub(1) as f64;
+            let below = sorted.get(position.floor() as usize).copied().unwrap_or(f64::NAN);
+            let above = sorted.get(position.ceil() as usize).copied().unwrap_or(f64::NAN);
+            below + (above - below) * position.fract()
         };
         Self { lower: at(0.25), median: at(0.5), upper: at(0.75) }
     }

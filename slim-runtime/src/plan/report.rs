@@ -217,12 +217,12 @@ impl LayerPlan {
             ));
         }
         let scored = self.scored.as_ref()?;
-        let (width, hold) = (self.axis(&scored.axis)?.width, scored.held.as_ref()?);
-        if *hold == KeepReason::Output && self.kind != LayerKind::BatchNorm {
+        let (width, reason) = (self.axis(&scored.axis)?.width, scored.held.as_ref()?);
+        if *reason == KeepReason::Output && self.kind != LayerKind::BatchNorm {
             return None; // the output is held in every model
         }
         Some(format!(
-            "`{}`: {} of {width} channels stay: {hold}",
+            "`{}`: {} of {width} channels stay: {reason}",
             self.path,
             width - scored.removable
         ))

@@ -12,7 +12,7 @@ pub(crate) fn restricted(graph: &Graph, plan: &Plan, removes: impl Fn(usize) -> 
     for (node, layer) in graph.layers.iter().zip(&mut part.layers) {
         for (axis, planned) in node.axes.iter().zip(&mut layer.axes) {
             let back = removed(&planned.keep, planned.width)
-                .filter(|&position| !removes(graph.class(axis.ids[position])));
+                .filter(|&position| !removes(graph.channel_group(axis.ids[position])));
             let back: Vec<_> = back.collect();
             if !back.is_empty() {
                 planned.keep = planned.keep.iter().chain(back).collect();

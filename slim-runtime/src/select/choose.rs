@@ -14,22 +14,22 @@ use crate::graph::KeepReason;
 use crate::slimming::{Rule, Slimming, Target};
 use crate::{Error, Result};
 
-/// The result of a selection. A class is a channel group.
+/// The result of a selection.
 pub(super) struct Choice {
     /// The threshold of the channels that compete over the whole network.
     pub(super) threshold: Option<f64>,
-    /// Per class: whether it stays.
+    /// Per channel group: whether it stays.
     pub(super) keep: Vec<bool>,
-    /// Per class: whether the target alone would remove it.
+    /// Per channel group: whether the target alone would remove it.
     pub(super) unwanted: Vec<bool>,
-    /// Per class: the bound that keeps it although the target would remove it, or that removes it
-    /// although the target would keep it.
+    /// Per channel group: the bound that keeps it although the target would remove it, or that
+    /// removes it although the target would keep it.
     pub(super) bound: Vec<Option<Rule>>,
-    /// Per class: why it must stay.
+    /// Per channel group: why it must stay.
     pub(super) held: Vec<Option<Rc<KeepReason>>>,
-    /// Per class: whether any layer scores it.
+    /// Per channel group: whether any layer scores it.
     pub(super) scored: Vec<bool>,
-    /// Per class: the threshold that it was compared with.
+    /// Per channel group: the threshold that it was compared with.
     pub(super) compared: Vec<Option<f64>>,
     /// Per layer: the axis that is ranked, and its threshold unless that is the threshold of the
     /// whole network.
@@ -60,25 +60,27 @@ pub(super) fn choose(graph: &Graph, scores: &Scores, slimming: &Slimming) -> Res
     refuse_level(graph, scores, &groups, slimming)?;
 
     let start = constraints.start();
-    let classes = graph.class.len();
+    let channel_groups = graph.channel_group.len();
     let mut selection = Selection {
         constraints: &constraints,
         scores,
         slimming,
-        may_go: (0..classes)
-            .map(|class| held[class].is_none() && scores.by_class[class].is_some())
+        may_go: (0..channel_groups)
+            .map(|channel_group| {
+                held[channel_group].is_none() && scores.by_channel_group[channel_group].is_some()
+            })
             .collect(),
         whole: start.cost,
         walk: start,
-        unwanted: vec![false; classes],
-        bound: vec![None; classes],
+        unwanted: vec![false; channel_groups],
+        bound: vec![None; channel_groups],
     };
     let mut ranked = vec![None; graph.layers.len()];
     let mut threshold = None;
-    let mut compared = vec![None; classes];
+    let mut compared = vec![None; channel_groups];
     for group in &groups {
         let cut = selection.cut(group)?;
-        group.order.iter().for_each(|&class| compared[class] = cut);
+        group.order.iter().for_each(|&channel_group| compared[channel_group] = cut);
         if group.is_global {
             threshold = cut;
         }
@@ -88,7 +90,7 @@ pub(super) fn choose(graph: &Graph, scores: &Scores, slimming: &Slimming) -> Res
     }
     selection.round();
     let Selection { walk, unwanted, bound, .. } = selection;
-    let scored = scores.by_class.iter().map(Option::is_some).collect();
+    let scored = scores.by_channel_group.iter().map(Option::is_some).collect();
     Ok(Choice { threshold, keep: walk.keep, unwanted, bound, held, scored, compared, ranked })
 }
 
@@ -109,9 +111,12 @@ impl Selection<'_, '_> {
     /// Removes the channel groups of a ranking group that its target does not want. Returns the
     /// threshold.
     fn cut(&mut self, group: &RankingGroup) -> Result<Option<f64>> {
-        let score = |class: &usize| self.scores.by_class[*class].unwrap_or_default();
-        let not_above =
-            |threshold: f64| group.order.partition_point(|class| score(class) <= threshold);
+        let score = |channel_group: &usize| {
+            self.scores.by_channel_group[*channel_group].unwrap_or_default()
+        };
+        let not_above = |threshold: f64| {
+            group.order.partition_point(|channel_group| score(channel_group) <= threshold)
+        };
         let (count, threshold) = match *group.target {
             _ if group.order.is_empty() => return Ok(None),
             Target::Ratio(0.) => return Ok(None),
@@ -130,14 +135,14 @@ impl Selection<'_, '_> {
                 self.fewest(group, |walk| walk.cost, (self.whole as f64 * share) as u64)?
             }
         };
-        for &class in &group.order[..count] {
-            self.unwanted[class] = true;
-            self.bound[class] = self.walk.remove(self.constraints, class).err();
+        for &channel_group in &group.order[..count] {
+            self.unwanted[channel_group] = true;
+            self.bound[channel_group] = self.walk.remove(self.constraints, channel_group).err();
         }
         Ok(threshold)
     }
 
-    /// Returns the least number of classes, taken in the ranking group's order, that must be
+    /// Returns the least number of channel groups, taken in the ranking group's order, that must be
     /// unwanted to bring `measure` down to `most`, and the score of the last of them.
     fn fewest(
         &self,
@@ -156,10 +161,13 @@ impl Selection<'_, '_> {
                 least,
             })
         })?;
-        Ok((count, count.checked_sub(1).and_then(|last| self.scores.by_class[group.order[last]])))
+        Ok((
+            count,
+            count.checked_sub(1).and_then(|last| self.scores.by_channel_group[group.order[last]]),
+        ))
     }
 
-    /// Steps through the classes and updates the measure after each.
+    /// Steps through the channel groups and updates the measure after each.
     fn fewest_by_steps(
         &self,
         group: &RankingGroup,
@@ -167,12 +175,12 @@ impl Selection<'_, '_> {
         most: u64,
     ) -> Result<usize, u64> {
         let mut walk = self.walk.clone();
-        for (count, &class) in group.order.iter().enumerate() {
+        for (count, &channel_group) in group.order.iter().enumerate() {
             if measure(&walk) <= most {
                 return Ok(count);
             }
-            // If a bound keeps the class, the next class is tried.
-            let _ = walk.remove(self.constraints, class);
+            // If a bound keeps the channel group, the next channel group is tried.
+            let _ = walk.remove(self.constraints, channel_group);
         }
         if measure(&walk) <= most { Ok(group.order.len()) } else { Err(measure(&walk)) }
     }
@@ -186,8 +194,8 @@ impl Selection<'_, '_> {
     ) -> Result<usize, u64> {
         let rounded = |count: usize| {
             let mut walk = self.walk.clone();
-            for &class in &group.order[..count] {
-                let _ = walk.remove(self.constraints, class);
+            for &channel_group in &group.order[..count] {
+                let _ = walk.remove(self.constraints, channel_group);
             }
             self.rounded(&mut walk);
             measure(&walk)
@@ -224,8 +232,8 @@ impl Selection<'_, '_> {
 
     fn round(&mut self) {
         let mut walk = self.walk.clone();
-        for class in self.rounded(&mut walk) {
-            self.bound[class] = Some(Rule::RoundTo);
+        for channel_group in self.rounded(&mut walk) {
+            self.bound[channel_group] = Some(Rule::RoundTo);
         }
         self.walk = walk;
     }
@@ -258,9 +266,9 @@ fn refuse_level(
 }
 
 fn why_nothing(slimming: &Slimming, scores: &Scores, held: &[Option<Rc<KeepReason>>]) -> String {
-    let hold = scores.entries().find_map(|class| held[class].as_deref());
-    match (hold, slimming.zeroed()) {
-        (Some(hold), _) => format!("every channel that is ranked must stay, the first of them for this reason: {hold}"),
+    let reason = scores.entries().find_map(|channel_group| held[channel_group].as_deref());
+    match (reason, slimming.zeroed()) {
+        (Some(reason), _) => format!("every channel that is ranked must stay, the first of them for this reason: {reason}"),
         (None, Masking::BatchNorm) => "the data flow has no batch norm with a scale (γ) to rank channels by; put one behind a convolution, check that its field is not marked `#[prune(skip)]`, or rank by weights: `Slimming::ratio(0.5).criterion(criterion::L2)`".to_owned(),
         (None, Masking::Parameters) => {
             let requirement = slimming.criterion.requirement().map(|requirement| format!("; {requirement}")).unwrap_or_default();

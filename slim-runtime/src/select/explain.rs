@@ -29,17 +29,20 @@ pub(crate) fn explain(graph: &Graph, slimming: &Slimming, path: &str) -> Result<
     let choice = choose::choose(graph, &scores, slimming)?;
     let layer = &graph.layers[index];
     let axis = &layer.axes[own_axis(layer)];
-    let classes: Vec<_> = axis.ids.iter().map(|&id| graph.class(id)).collect();
-    let mut together = together(graph, &classes, index);
-    let channels = classes.iter().enumerate().map(|(position, &class)| ChannelDecision {
-        position,
-        score: scores.by_class[class],
-        threshold: choice.compared[class],
-        stays: choice.keep[class],
-        reason: reason(&choice, class),
-        held_at: choice.held[class].as_deref().and_then(|hold| source_of(graph, hold)),
-        together: together.get_mut(position).map(std::mem::take).unwrap_or_default(),
-    });
+    let channel_groups: Vec<_> = axis.ids.iter().map(|&id| graph.channel_group(id)).collect();
+    let mut together = together(graph, &channel_groups, index);
+    let channels =
+        channel_groups.iter().enumerate().map(|(position, &channel_group)| ChannelDecision {
+            position,
+            score: scores.by_channel_group[channel_group],
+            threshold: choice.compared[channel_group],
+            stays: choice.keep[channel_group],
+            reason: reason(&choice, channel_group),
+            held_at: choice.held[channel_group]
+                .as_deref()
+                .and_then(|reason| source_of(graph, reason)),
+            together: together.get_mut(position).map(std::mem::take).unwrap_or_default(),
+        });
     Ok(Explanation {
         path: path.to_owned(),
         at: layer.source(),
@@ -50,11 +53,11 @@ pub(crate) fn explain(graph: &Graph, slimming: &Slimming, path: &str) -> Result<
 }
 
 /// Where `forward` applies the layer that keeps the channels.
-fn source_of(graph: &Graph, hold: &KeepReason) -> Option<String> {
+fn source_of(graph: &Graph, reason: &KeepReason) -> Option<String> {
     let (KeepReason::Ungated { by }
     | KeepReason::Mixed { by }
     | KeepReason::Stream { by }
-    | KeepReason::Tied { by }) = hold
+    | KeepReason::Tied { by }) = reason
     else {
         return None;
     };
@@ -70,10 +73,10 @@ fn own_axis(layer: &LayerNode) -> usize {
     ranked.or_else(named).unwrap_or(0)
 }
 
-/// For each class of `classes`, the channels of other layers in the same class, on axes that those
-/// layers make or scale.
-fn together(graph: &Graph, classes: &[usize], this: usize) -> Vec<Vec<String>> {
-    let mut found = vec![Vec::new(); graph.class.len()];
+/// For each channel group of `channel_groups`, the channels of other layers in the same channel
+/// group, on axes that those layers make or scale.
+fn together(graph: &Graph, channel_groups: &[usize], this: usize) -> Vec<Vec<String>> {
+    let mut found = vec![Vec::new(); graph.channel_group.len()];
     for layer in
         graph.layers.iter().enumerate().filter(|(index, _)| *index != this).map(|(_, layer)| layer)
     {
@@ -86,18 +89,18 @@ fn together(graph: &Graph, classes: &[usize], this: usize) -> Vec<Vec<String>> {
             .filter(|(index, axis)| axis.role == AxisRole::Made || is_scale(*index))
         {
             for (position, &id) in axis.ids.iter().enumerate() {
-                found[graph.class(id)].push(format!("{}[{position}]", layer.path));
+                found[graph.channel_group(id)].push(format!("{}[{position}]", layer.path));
             }
         }
     }
-    classes.iter().map(|&class| found[class].clone()).collect()
+    channel_groups.iter().map(|&channel_group| found[channel_group].clone()).collect()
 }
 
-fn reason(choice: &Choice, class: usize) -> Reason {
-    match (&choice.held[class], choice.bound[class]) {
-        (Some(hold), _) => Reason::Held(hold.as_ref().clone()),
+fn reason(choice: &Choice, channel_group: usize) -> Reason {
+    match (&choice.held[channel_group], choice.bound[channel_group]) {
+        (Some(reason), _) => Reason::Held(reason.as_ref().clone()),
         (None, Some(rule)) => Reason::Bound(rule),
-        (None, None) if !choice.scored[class] => Reason::Unranked,
+        (None, None) if !choice.scored[channel_group] => Reason::Unranked,
         (None, None) => Reason::Score,
     }
 }

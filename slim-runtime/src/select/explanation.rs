@@ -116,9 +116,9 @@ impl ChannelDecision {
             (Reason::Held(KeepReason::Unscored) | Reason::Unranked, ..) => {
                 "nothing ranks it".to_owned()
             }
-            (Reason::Held(hold), ..) => match &self.held_at {
-                Some(at) => format!("{hold} ({at})"),
-                None => hold.to_string(),
+            (Reason::Held(reason), ..) => match &self.held_at {
+                Some(at) => format!("{reason} ({at})"),
+                None => reason.to_string(),
             },
             (Reason::Bound(rule), ..) => format!("bound: {rule}"),
             (Reason::Score, None, _) => "nothing was to be removed".to_owned(),

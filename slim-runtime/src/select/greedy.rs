@@ -6,15 +6,15 @@ use crate::analysis::Graph;
 use crate::graph::AxisRole;
 use crate::slimming::{Bounds, Rule};
 
-/// The constant inputs of the removal. A class is a channel group.
+/// The constant inputs of the removal.
 pub(super) struct ConstraintIndex<'g> {
     pub(super) graph: &'g Graph,
     pub(super) axes: Vec<AxisBounds>,
     /// Per layer: the position of its first axis in `axes`.
     first_axis: Vec<usize>,
-    /// The axis of each channel, sorted by class; the axes of one layer are contiguous.
+    /// The axis of each channel, sorted by channel group; the axes of one layer are contiguous.
     axis_of: Vec<u32>,
-    /// Per class: where its channels begin in `axis_of`, with one more entry for the end.
+    /// Per channel group: where its channels begin in `axis_of`, with one more entry for the end.
     begin: Vec<usize>,
     costs: Option<CostModel>,
 }
@@ -33,7 +33,7 @@ pub(super) struct AxisBounds {
 /// The current state of the removal.
 #[derive(Clone)]
 pub(super) struct GreedyState {
-    /// Per class: whether it stays.
+    /// Per channel group: whether it stays.
     pub(super) keep: Vec<bool>,
     /// Per axis: how many channels are left.
     pub(super) left: Vec<usize>,
@@ -62,13 +62,13 @@ impl<'g> ConstraintIndex<'g> {
                 axes.push(AxisBounds { layer, axis, width, least, is_layers });
             }
         }
-        let (axis_of, begin) = by_class(graph);
+        let (axis_of, begin) = by_channel_group(graph);
         Self { graph, axes, first_axis, axis_of, begin, costs }
     }
 
-    /// The axis of each channel of a class.
-    fn axes_of(&self, class: usize) -> &[u32] {
-        &self.axis_of[self.begin[class]..self.begin[class + 1]]
+    /// The axis of each channel of a channel group.
+    fn axes_of(&self, channel_group: usize) -> &[u32] {
+        &self.axis_of[self.begin[channel_group]..self.begin[channel_group + 1]]
     }
 
     /// The initial state: nothing is removed.
@@ -77,7 +77,7 @@ impl<'g> ConstraintIndex<'g> {
         let layer_costs: Vec<_> =
             self.costs.iter().flat_map(|costs| costs.of_layers(&left)).collect();
         GreedyState {
-            keep: vec![true; self.graph.class.len()],
+            keep: vec![true; self.graph.channel_group.len()],
             left,
             cost: layer_costs.iter().fold(0, |sum: u64, &cost| sum.saturating_add(cost)),
             layer_costs,
@@ -89,25 +89,27 @@ impl<'g> ConstraintIndex<'g> {
         self.first_axis[layer] + axis
     }
 
-    /// The class of each channel of an axis, in order.
-    pub(super) fn classes(&self, axis: usize) -> impl Iterator<Item = usize> {
+    /// The channel group of each channel of an axis, in order.
+    pub(super) fn channel_groups(&self, axis: usize) -> impl Iterator<Item = usize> {
         let AxisBounds { layer, axis, .. } = self.axes[axis];
-        self.graph.layers[layer].axes[axis].ids.iter().map(|&id| self.graph.class(id))
+        self.graph.layers[layer].axes[axis].ids.iter().map(|&id| self.graph.channel_group(id))
     }
 }
 
-/// All channels of all axes, sorted by class: the axis of each, and where each class begins.
-fn by_class(graph: &Graph) -> (Vec<u32>, Vec<usize>) {
+/// All channels of all axes, sorted by channel group: the axis of each, and where each channel
+/// group begins.
+fn by_channel_group(graph: &Graph) -> (Vec<u32>, Vec<usize>) {
     let lists = || graph.layers.iter().flat_map(|layer| &layer.axes).map(|axis| &axis.ids);
-    let mut begin = vec![0; graph.class.len() + 1];
+    let mut begin = vec![0; graph.channel_group.len() + 1];
     for &id in lists().flat_map(|ids| ids.iter()) {
-        begin[graph.class(id) + 1] += 1;
+        begin[graph.channel_group(id) + 1] += 1;
     }
-    (0..graph.class.len()).for_each(|class| begin[class + 1] += begin[class]);
-    let (mut next, mut axis_of) = (begin.clone(), vec![0; begin[graph.class.len()]]);
+    (0..graph.channel_group.len())
+        .for_each(|channel_group| begin[channel_group + 1] += begin[channel_group]);
+    let (mut next, mut axis_of) = (begin.clone(), vec![0; begin[graph.channel_group.len()]]);
     for (axis, ids) in lists().enumerate() {
         for &id in ids.iter() {
-            let place = &mut next[graph.class(id)];
+            let place = &mut next[graph.channel_group(id)];
             axis_of[*place] = axis as u32;
             *place += 1;
         }
@@ -116,13 +118,13 @@ fn by_class(graph: &Graph) -> (Vec<u32>, Vec<usize>) {
 }
 
 impl GreedyState {
-    /// Removes a class, unless a layer would have fewer channels than a bound allows.
+    /// Removes a channel group, unless a layer would have fewer channels than a bound allows.
     pub(super) fn remove(
         &mut self,
         constraints: &ConstraintIndex,
-        class: usize,
+        channel_group: usize,
     ) -> Result<(), Rule> {
-        let axes = constraints.axes_of(class);
+        let axes = constraints.axes_of(channel_group);
         for (done, &axis) in axes.iter().enumerate() {
             let axis = axis as usize;
             if self.left[axis] <= constraints.axes[axis].least.0 {
@@ -131,22 +133,24 @@ impl GreedyState {
             }
             self.left[axis] -= 1;
         }
-        self.keep[class] = false;
-        self.update_costs(constraints, class);
+        self.keep[channel_group] = false;
+        self.update_costs(constraints, channel_group);
         Ok(())
     }
 
-    /// Restores a class.
-    pub(super) fn restore(&mut self, constraints: &ConstraintIndex, class: usize) {
-        constraints.axes_of(class).iter().for_each(|&axis| self.left[axis as usize] += 1);
-        self.keep[class] = true;
-        self.update_costs(constraints, class);
+    /// Restores a channel group.
+    pub(super) fn restore(&mut self, constraints: &ConstraintIndex, channel_group: usize) {
+        constraints.axes_of(channel_group).iter().for_each(|&axis| self.left[axis as usize] += 1);
+        self.keep[channel_group] = true;
+        self.update_costs(constraints, channel_group);
     }
 
-    fn update_costs(&mut self, constraints: &ConstraintIndex, class: usize) {
+    fn update_costs(&mut self, constraints: &ConstraintIndex, channel_group: usize) {
         let Some(costs) = &constraints.costs else { return };
-        let mut layers =
-            constraints.axes_of(class).iter().map(|&axis| constraints.axes[axis as usize].layer);
+        let mut layers = constraints
+            .axes_of(channel_group)
+            .iter()
+            .map(|&axis| constraints.axes[axis as usize].layer);
         let mut before = None;
         // The axes of one layer are contiguous.
         for layer in layers.by_ref().filter(|&layer| before.replace(layer) != Some(layer)) {

@@ -21,10 +21,12 @@ pub(super) fn warnings(slimming: &Slimming, scores: &Scores, choice: &Choice) ->
     if !is_gamma || slimming.coupling == Coupling::Sum {
         return Vec::new();
     }
-    let may_go: Vec<_> = scores.entries().filter(|&class| choice.held[class].is_none()).collect();
-    let score = |class: &usize| scores.by_class[*class].unwrap_or_default();
-    let of =
-        |keep: bool| may_go.iter().filter(move |&&class| choice.keep[class] == keep).map(score);
+    let may_go: Vec<_> =
+        scores.entries().filter(|&channel_group| choice.held[channel_group].is_none()).collect();
+    let score = |channel_group: &usize| scores.by_channel_group[*channel_group].unwrap_or_default();
+    let of = |keep: bool| {
+        may_go.iter().filter(move |&&channel_group| choice.keep[channel_group] == keep).map(score)
+    };
     let gap = Gap::between(of(false), of(true));
     let (smallest, largest) = may_go
         .iter()

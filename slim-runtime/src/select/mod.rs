@@ -61,7 +61,7 @@ fn layer_plan(
         name: axis.name.to_string(),
         width: axis.ids.len(),
         keep: (0..axis.ids.len())
-            .filter(|&position| choice.keep[graph.class(axis.ids[position])])
+            .filter(|&position| choice.keep[graph.channel_group(axis.ids[position])])
             .collect(),
     });
     let tensors = layer.tensors.iter().map(|tensor| TensorPlan {
@@ -97,29 +97,41 @@ fn dims(layer: &LayerNode, tensor: &TensorNode) -> Vec<Dim> {
 }
 
 fn scored(graph: &Graph, choice: &Choice, axis: &AxisNode, threshold: Option<f64>) -> Scored {
-    let classes = || axis.ids.iter().map(|&id| graph.class(id));
+    let channel_groups = || axis.ids.iter().map(|&id| graph.channel_group(id));
     let mut by: Vec<Rule> = Vec::new();
-    for rule in classes().filter_map(|class| choice.bound[class]) {
+    for rule in channel_groups().filter_map(|channel_group| choice.bound[channel_group]) {
         if !by.contains(&rule) {
             by.push(rule);
         }
     }
-    let bounded =
-        Bounded { wanted: classes().filter(|&class| !choice.unwanted[class]).count(), by };
+    let bounded = Bounded {
+        wanted: channel_groups().filter(|&channel_group| !choice.unwanted[channel_group]).count(),
+        by,
+    };
     Scored {
         axis: axis.name.to_string(),
-        removable: classes().filter(|&class| choice.held[class].is_none()).count(),
-        held: classes().find_map(|class| choice.held[class].as_deref().cloned()),
+        removable: channel_groups()
+            .filter(|&channel_group| choice.held[channel_group].is_none())
+            .count(),
+        held: channel_groups()
+            .find_map(|channel_group| choice.held[channel_group].as_deref().cloned()),
         threshold,
         bounded: (!bounded.by.is_empty()).then_some(bounded),
     }
 }
 
 fn unscored(graph: &Graph, choice: &Choice, axis: &AxisNode) -> Option<Unscored> {
-    let staying = axis.ids.iter().map(|&id| graph.class(id)).filter(|&class| !choice.scored[class]);
+    let staying = axis
+        .ids
+        .iter()
+        .map(|&id| graph.channel_group(id))
+        .filter(|&channel_group| !choice.scored[channel_group]);
     let staying: Vec<_> = staying
-        .filter(|&class| {
-            !matches!(graph.held[class].as_deref(), Some(KeepReason::Input | KeepReason::Output))
+        .filter(|&channel_group| {
+            !matches!(
+                graph.held[channel_group].as_deref(),
+                Some(KeepReason::Input | KeepReason::Output)
+            )
         })
         .collect();
     let held = graph.held[*staying.first()?].as_deref().cloned().unwrap_or(KeepReason::Unscored);

@@ -21,7 +21,7 @@ pub(crate) fn plan_for(graph: &Graph, cfg: &Cfg) -> Result<Plan> {
     };
     cfg.check()?;
     let mut stages = cfg.stages().iter();
-    let mut keep: Vec<Option<bool>> = vec![None; graph.class.len()];
+    let mut keep: Vec<Option<bool>> = vec![None; graph.channel_group.len()];
     for layer in graph.layers.iter().filter(|layer| is_entry(layer)) {
         let path = &layer.path;
         match (stages.next(), &layer.kind) {
@@ -60,7 +60,7 @@ pub(crate) fn plan_for(graph: &Graph, cfg: &Cfg) -> Result<Plan> {
         bound: vec![None; scored.len()],
         held: graph.held.clone(),
         scored,
-        compared: vec![None; graph.class.len()],
+        compared: vec![None; graph.channel_group.len()],
         ranked: ranked.map(|ranked| Some((ranked?.axis, None))).collect(),
     };
     // Ranked by weights, more channels may have been removed than by γ, and a cfg does not record
@@ -71,7 +71,7 @@ pub(crate) fn plan_for(graph: &Graph, cfg: &Cfg) -> Result<Plan> {
 /// Whether a layer knows removed channels by number, which neither its tensors nor the widths
 /// record.
 fn goes_by_number(graph: &Graph, layer: &LayerNode, keep: &[bool]) -> bool {
-    let loses = |axis: usize| layer.axes[axis].ids.iter().any(|&id| !keep[graph.class(id)]);
+    let loses = |axis: usize| layer.axes[axis].ids.iter().any(|&id| !keep[graph.channel_group(id)]);
     let numbers = layer
         .states
         .iter()
@@ -90,19 +90,25 @@ fn narrow(
     width: i64,
     keep: &mut [Option<bool>],
 ) -> Result<(), String> {
-    let classes: Vec<_> = layer
+    let channel_groups: Vec<_> = layer
         .axes
         .first()
-        .map(|axis| axis.ids.iter().map(|&id| graph.class(id)).collect())
+        .map(|axis| axis.ids.iter().map(|&id| graph.channel_group(id)).collect())
         .unwrap_or_default();
-    let known = |class: &usize| keep[*class].or(graph.held[*class].as_ref().map(|_| true));
-    let staying = classes.iter().filter(|class| known(class) == Some(true)).count() as i64;
-    // A class can occur several times: in each group, or at each position of a flatten.
+    let known = |channel_group: &usize| {
+        keep[*channel_group].or(graph.held[*channel_group].as_ref().map(|_| true))
+    };
+    let staying =
+        channel_groups.iter().filter(|channel_group| known(channel_group) == Some(true)).count()
+            as i64;
+    // A channel group can occur several times: in each group, or at each position of a flatten.
     let mut open: Vec<(usize, i64)> = Vec::new();
-    for &class in classes.iter().filter(|class| known(class).is_none()) {
-        match open.iter_mut().find(|(found, _)| *found == class) {
+    for &channel_group in
+        channel_groups.iter().filter(|channel_group| known(channel_group).is_none())
+    {
+        match open.iter_mut().find(|(found, _)| *found == channel_group) {
             Some((_, times)) => *times += 1,
-            None => open.push((class, 1)),
+            None => open.push((channel_group, 1)),
         }
     }
     let (least, most) =
@@ -112,14 +118,14 @@ fn narrow(
         return Err(format!(
             "it has {width} where `{}` keeps {may} of {} channels",
             layer.path,
-            classes.len()
+            channel_groups.len()
         ));
     }
     let mut kept = staying;
-    for (class, times) in open {
+    for (channel_group, times) in open {
         let stays = kept + times <= width;
         kept += if stays { times } else { 0 };
-        keep[class] = Some(stays);
+        keep[channel_group] = Some(stays);
     }
     if kept == width {
         Ok(())

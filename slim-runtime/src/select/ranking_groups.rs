@@ -20,21 +20,21 @@ pub(super) struct RankingGroup<'s> {
     pub(super) is_global: bool,
     /// The scored layers, as positions in [`Scores::layers`].
     pub(super) layers: Vec<usize>,
-    /// The classes (channel groups) that may go, in ascending order of score. Of equal scores, the
+    /// The channel groups that may go, in ascending order of score. Of equal scores, the
     /// last in the data flow comes first.
     pub(super) order: Vec<usize>,
-    /// The scores of all channels of these classes, ascending.
+    /// The scores of all channels of these channel groups, ascending.
     pub(super) ranked: Vec<f64>,
 }
 
-/// Per class: why it must stay, because of the network itself or because of `keep`.
+/// Per channel group: why it must stay, because of the network itself or because of `keep`.
 pub(super) fn held(graph: &Graph, slimming: &Slimming) -> Result<Vec<Option<Rc<KeepReason>>>> {
     let mut held = graph.held.clone();
     for pattern in &slimming.keep {
-        let hold = Rc::new(KeepReason::Keep { by: format!("keep(\"{pattern}\")") });
+        let reason = Rc::new(KeepReason::Keep { by: format!("keep(\"{pattern}\")") });
         for layer in matching(graph, pattern)? {
-            for class in given(graph, layer) {
-                held[class].get_or_insert_with(|| Rc::clone(&hold));
+            for channel_group in given(graph, layer) {
+                held[channel_group].get_or_insert_with(|| Rc::clone(&reason));
             }
         }
     }
@@ -58,10 +58,10 @@ fn matching<'g>(graph: &'g Graph, pattern: &str) -> Result<Vec<&'g LayerNode>> {
     Ok(layers)
 }
 
-/// The classes on the axes that a layer makes or passes on.
+/// The channel groups on the axes that a layer makes or passes on.
 fn given<'g>(graph: &'g Graph, layer: &'g LayerNode) -> impl Iterator<Item = usize> + 'g {
     let axes = layer.axes.iter().filter(|axis| axis.role != AxisRole::Read);
-    axes.flat_map(|axis| axis.ids.iter().map(|&id| graph.class(id)))
+    axes.flat_map(|axis| axis.ids.iter().map(|&id| graph.channel_group(id)))
 }
 
 /// # Errors
@@ -79,19 +79,20 @@ pub(super) fn ranking_groups<'s>(
     if slimming.layers.is_empty() && slimming.scope == Scope::Global {
         return Ok(vec![group(&slimming.target, true, (0..scores.layers.len()).collect())]);
     }
-    // Per class: the index of its own target in `slimming.layers`.
+    // Per channel group: the index of its own target in `slimming.layers`.
     let mut own: HashMap<usize, usize> = HashMap::new();
     for (index, (pattern, _)) in slimming.layers.iter().enumerate() {
         for layer in matching(constraints.graph, pattern)? {
-            own.extend(given(constraints.graph, layer).map(|class| (class, index)));
+            own.extend(given(constraints.graph, layer).map(|channel_group| (channel_group, index)));
         }
     }
     let (mut global, mut groups) = (Vec::new(), Vec::new());
     for layers in coupled_layers(scores, held) {
-        let classes = || layers.iter().flat_map(|&layer| &scores.layers[layer].classes);
-        let own = classes()
-            .filter(|&&class| held[class].is_none())
-            .filter_map(|class| own.get(class))
+        let channel_groups =
+            || layers.iter().flat_map(|&layer| &scores.layers[layer].channel_groups);
+        let own = channel_groups()
+            .filter(|&&channel_group| held[channel_group].is_none())
+            .filter_map(|channel_group| own.get(channel_group))
             .max();
         match (own, slimming.scope) {
             (Some(&index), _) => groups.push(group(&slimming.layers[index].1, false, layers)),
@@ -111,8 +112,10 @@ fn coupled_layers(scores: &Scores, held: &[Option<Rc<KeepReason>>]) -> Vec<Vec<u
     let mut together = UnionFind::new(scores.layers.len());
     let mut first: Vec<Option<u32>> = vec![None; held.len()];
     for (layer, index) in scores.layers.iter().zip(0..) {
-        for &class in layer.classes.iter().filter(|&&class| held[class].is_none()) {
-            together.union(*first[class].get_or_insert(index), index);
+        for &channel_group in
+            layer.channel_groups.iter().filter(|&&channel_group| held[channel_group].is_none())
+        {
+            together.union(*first[channel_group].get_or_insert(index), index);
         }
     }
     let mut groups = vec![Vec::new(); scores.layers.len()];
@@ -125,8 +128,8 @@ fn coupled_layers(scores: &Scores, held: &[Option<Rc<KeepReason>>]) -> Vec<Vec<u
     groups
 }
 
-/// Per class: the number of its scored channels in the current ranking group. All zero between
-/// calls, so that it is allocated only once for all groups.
+/// Per channel group: the number of its scored channels in the current ranking group. All zero
+/// between calls, so that it is allocated only once for all groups.
 struct Tally(Vec<u32>);
 
 impl<'s> RankingGroup<'s> {
@@ -139,25 +142,32 @@ impl<'s> RankingGroup<'s> {
         tally: &mut Tally,
     ) -> Self {
         let Tally(members) = tally;
-        // Per class: its score as an order-preserving integer, and its position in the data flow,
-        // reversed.
+        // Per channel group: its score as an order-preserving integer, and its position in the data
+        // flow, reversed.
         let mut ascending = Vec::new();
-        for &class in layers.iter().flat_map(|&layer| &scores.layers[layer].classes) {
-            let Some(score) = scores.by_class[class].filter(|_| held[class].is_none()) else {
+        for &channel_group in layers.iter().flat_map(|&layer| &scores.layers[layer].channel_groups)
+        {
+            let Some(score) =
+                scores.by_channel_group[channel_group].filter(|_| held[channel_group].is_none())
+            else {
                 continue;
             };
-            members[class] += 1;
-            if members[class] == 1 {
-                ascending.push((in_total_order(score), Reverse(ascending.len()), class));
+            members[channel_group] += 1;
+            if members[channel_group] == 1 {
+                ascending.push((in_total_order(score), Reverse(ascending.len()), channel_group));
             }
         }
         ascending.sort_unstable();
-        let order: Vec<_> = ascending.into_iter().map(|(.., class)| class).collect();
-        let of_class = |&class: &usize| {
-            repeat_n(scores.by_class[class].unwrap_or_default(), members[class] as usize)
+        let order: Vec<_> =
+            ascending.into_iter().map(|(.., channel_group)| channel_group).collect();
+        let of_channel_group = |&channel_group: &usize| {
+            repeat_n(
+                scores.by_channel_group[channel_group].unwrap_or_default(),
+                members[channel_group] as usize,
+            )
         };
-        let ranked = order.iter().flat_map(of_class).collect();
-        order.iter().for_each(|&class| members[class] = 0);
+        let ranked = order.iter().flat_map(of_channel_group).collect();
+        order.iter().for_each(|&channel_group| members[channel_group] = 0);
         Self { target, is_global, layers, order, ranked }
     }
 

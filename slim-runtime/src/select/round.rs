@@ -4,7 +4,7 @@ use super::greedy::{ConstraintIndex, GreedyState};
 use super::scores::Scores;
 use crate::slimming::{Direction, Rounding};
 
-/// Rounds the width of every layer that has lost channels to a multiple. Returns the classes
+/// Rounds the width of every layer that has lost channels to a multiple. Returns the channel groups
 /// (channel groups) that this removed or restored.
 pub(super) fn round(
     constraints: &ConstraintIndex,
@@ -31,16 +31,23 @@ pub(super) fn round(
     // ends.
     while let Some(&axis) = axes.iter().find(|&&axis| !is_round(walk, axis)) {
         while !is_round(walk, axis) {
-            let removed = constraints.classes(axis).filter(|&class| !walk.keep[class]);
-            let Some(best) = removed.reduce(|best, class| {
-                if scores.by_class[class] > scores.by_class[best] { class } else { best }
+            let removed =
+                constraints.channel_groups(axis).filter(|&channel_group| !walk.keep[channel_group]);
+            let Some(best) = removed.reduce(|best, channel_group| {
+                if scores.by_channel_group[channel_group] > scores.by_channel_group[best] {
+                    channel_group
+                } else {
+                    best
+                }
             }) else {
                 break;
             };
             walk.restore(constraints, best);
         }
     }
-    (0..before.len()).filter(|&class| before[class] != walk.keep[class]).collect()
+    (0..before.len())
+        .filter(|&channel_group| before[channel_group] != walk.keep[channel_group])
+        .collect()
 }
 
 /// Removes the least important channels of an axis until its width is round. If that fails,
@@ -53,20 +60,24 @@ fn lower(
     axis: usize,
     is_round: impl Fn(&GreedyState) -> bool,
 ) {
-    let mut kept: Vec<_> =
-        constraints.classes(axis).filter(|&class| walk.keep[class] && may_go[class]).collect();
+    let mut kept: Vec<_> = constraints
+        .channel_groups(axis)
+        .filter(|&channel_group| walk.keep[channel_group] && may_go[channel_group])
+        .collect();
     kept.reverse();
     kept.sort_by(|&a, &b| {
-        scores.by_class[a].partial_cmp(&scores.by_class[b]).unwrap_or(std::cmp::Ordering::Equal)
+        scores.by_channel_group[a]
+            .partial_cmp(&scores.by_channel_group[b])
+            .unwrap_or(std::cmp::Ordering::Equal)
     });
     let mut removed = Vec::new();
-    for class in kept {
-        if walk.keep[class] && walk.remove(constraints, class).is_ok() {
-            removed.push(class);
+    for channel_group in kept {
+        if walk.keep[channel_group] && walk.remove(constraints, channel_group).is_ok() {
+            removed.push(channel_group);
             if is_round(walk) {
                 return;
             }
         }
     }
-    removed.into_iter().for_each(|class| walk.restore(constraints, class));
+    removed.into_iter().for_each(|channel_group| walk.restore(constraints, channel_group));
 }

@@ -11,9 +11,9 @@ use crate::{Error, Result};
 
 /// The scores of all channels.
 pub(super) struct Scores {
-    /// Per class (channel group): its score, combined from the scores of its channels; `None` if no
+    /// Per channel group: its score, combined from the scores of its channels; `None` if no
     /// layer scores it.
-    pub(super) by_class: Vec<Option<f64>>,
+    pub(super) by_channel_group: Vec<Option<f64>>,
     /// The scored layers, in the order of the data flow.
     pub(super) layers: Vec<ScoredLayer>,
 }
@@ -22,15 +22,17 @@ pub(super) struct Scores {
 pub(super) struct ScoredLayer {
     pub(super) layer: usize,
     pub(super) axis: usize,
-    /// By position: the class of the channel.
-    pub(super) classes: Vec<usize>,
+    /// By position: the channel group of the channel.
+    pub(super) channel_groups: Vec<usize>,
     /// By position: the normalised score of the channel alone.
     pub(super) scores: Vec<f64>,
 }
 
 impl Scores {
     /// # Errors
-    /// [`SelectionError::NonFinite`](crate::error::SelectionError::NonFinite), [`SelectionError::Scores`](crate::error::SelectionError::Scores), [`Error::Torch`], and the errors of the criterion.
+    /// [`SelectionError::NonFinite`](crate::error::SelectionError::NonFinite),
+    /// [`SelectionError::Scores`](crate::error::SelectionError::Scores), [`Error::Torch`], and the
+    /// errors of the criterion.
     pub(super) fn read(graph: &Graph, slimming: &Slimming) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
         let mut scored = Vec::new();
@@ -40,7 +42,7 @@ impl Scores {
             };
             // All channels of a layer that makes the model's output must stay.
             let is_output = |&id: &u32| {
-                matches!(graph.held[graph.class(id)].as_deref(), Some(KeepReason::Output))
+                matches!(graph.held[graph.channel_group(id)].as_deref(), Some(KeepReason::Output))
             };
             if !ranked.is_scale && layer.axes[ranked.axis].ids.iter().all(is_output) {
                 continue;
@@ -65,22 +67,25 @@ impl Scores {
         let mut layers = Vec::new();
         for (index, ranked, _) in scored {
             let layer = &graph.layers[index];
-            let classes: Vec<_> =
-                layer.axes[ranked.axis].ids.iter().map(|&id| graph.class(id)).collect();
+            let channel_groups: Vec<_> =
+                layer.axes[ranked.axis].ids.iter().map(|&id| graph.channel_group(id)).collect();
             let scores = values
                 .by_ref()
-                .take(classes.len())
+                .take(channel_groups.len())
                 .enumerate()
                 .map(|(channel, value)| finite(layer, ranked, channel, value));
             let scores = normalised(scores.collect::<Result<_>>()?, slimming.normalisation);
-            layers.push(ScoredLayer { layer: index, axis: ranked.axis, classes, scores });
+            layers.push(ScoredLayer { layer: index, axis: ranked.axis, channel_groups, scores });
         }
-        Ok(Scores { by_class: coupled(graph.class.len(), &layers, slimming.coupling), layers })
+        Ok(Scores {
+            by_channel_group: coupled(graph.channel_group.len(), &layers, slimming.coupling),
+            layers,
+        })
     }
 
-    /// The class of every score, in the order of the data flow.
+    /// The channel group of every score, in the order of the data flow.
     pub(super) fn entries(&self) -> impl Iterator<Item = usize> {
-        self.layers.iter().flat_map(|layer| layer.classes.iter().copied())
+        self.layers.iter().flat_map(|layer| layer.channel_groups.iter().copied())
     }
 }
 
@@ -143,23 +148,24 @@ fn normalised(scores: Vec<f64>, normalisation: Normalisation) -> Vec<f64> {
     if by > 0. { scores.into_iter().map(|score| score / by).collect() } else { scores }
 }
 
-fn coupled(classes: usize, layers: &[ScoredLayer], coupling: Coupling) -> Vec<Option<f64>> {
-    let mut members: Vec<usize> = vec![0; classes];
-    let mut by_class: Vec<Option<f64>> = vec![None; classes];
+fn coupled(channel_groups: usize, layers: &[ScoredLayer], coupling: Coupling) -> Vec<Option<f64>> {
+    let mut members: Vec<usize> = vec![0; channel_groups];
+    let mut by_channel_group: Vec<Option<f64>> = vec![None; channel_groups];
     for layer in layers {
-        for (&class, &score) in layer.classes.iter().zip(&layer.scores) {
-            members[class] += 1;
+        for (&channel_group, &score) in layer.channel_groups.iter().zip(&layer.scores) {
+            members[channel_group] += 1;
             let join = |so_far: f64| {
                 if coupling == Coupling::Max { so_far.max(score) } else { so_far + score }
             };
-            by_class[class] = Some(by_class[class].map_or(score, join));
+            by_channel_group[channel_group] =
+                Some(by_channel_group[channel_group].map_or(score, join));
         }
     }
     if coupling == Coupling::Mean {
-        by_class
+        by_channel_group
             .iter_mut()
             .zip(members)
             .for_each(|(sum, members)| *sum = sum.map(|sum| sum / members as f64));
     }
-    by_class
+    by_channel_group
 }

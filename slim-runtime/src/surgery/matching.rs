@@ -73,7 +73,7 @@ fn tensor_outline<'g>(graph: &Graph, node: &'g LayerNode, bound: &TensorNode) ->
 /// Checks that channels of one group stay or go together, that held channels stay, and that every
 /// layer keeps the channels that it needs.
 fn check_keep(graph: &Graph, plan: &Plan) -> Result<(), String> {
-    let mut fate: Vec<Option<(bool, &str)>> = vec![None; graph.class.len()];
+    let mut fate: Vec<Option<(bool, &str)>> = vec![None; graph.channel_group.len()];
     for (node, layer) in graph.layers.iter().zip(&plan.layers) {
         let path = node.path.as_str();
         for (axis, planned) in node.axes.iter().zip(&layer.axes) {
@@ -91,8 +91,8 @@ fn check_keep(graph: &Graph, plan: &Plan) -> Result<(), String> {
                 ));
             }
             for (position, (&id, keep)) in axis.ids.iter().zip(kept).enumerate() {
-                let class = graph.class(id);
-                let (first, by) = *fate[class].get_or_insert((keep, path));
+                let channel_group = graph.channel_group(id);
+                let (first, by) = *fate[channel_group].get_or_insert((keep, path));
                 if first != keep {
                     let (keeps, removes) = if keep { (path, by) } else { (by, path) };
                     return Err(format!(
@@ -100,9 +100,9 @@ fn check_keep(graph: &Graph, plan: &Plan) -> Result<(), String> {
                         planned.name
                     ));
                 }
-                if let (false, Some(hold)) = (keep, &graph.held[class]) {
+                if let (false, Some(reason)) = (keep, &graph.held[channel_group]) {
                     return Err(format!(
-                        "it removes position {position} of `{}` in `{path}`, which must stay: {hold}",
+                        "it removes position {position} of `{}` in `{path}`, which must stay: {reason}",
                         planned.name
                     ));
                 }

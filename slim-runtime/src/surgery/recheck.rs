@@ -62,7 +62,7 @@ const REPEATS: usize = 16;
 /// Which channels of each value stay.
 struct Kept<'g> {
     graph: &'g Graph,
-    /// Per class (channel group).
+    /// Per channel group.
     stays: Vec<bool>,
     /// Whether tensors have other values than when they were recorded, such as values from a file.
     has_new_values: bool,
@@ -70,13 +70,13 @@ struct Kept<'g> {
 
 impl<'g> Kept<'g> {
     fn of(graph: &'g Graph, plan: &Plan) -> Self {
-        let mut stays = vec![true; graph.class.len()];
+        let mut stays = vec![true; graph.channel_group.len()];
         for (node, layer) in graph.layers.iter().zip(&plan.layers) {
             for (axis, planned) in node.axes.iter().zip(&layer.axes) {
                 let mut kept = vec![false; axis.ids.len()];
                 planned.keep.iter().for_each(|position| kept[position] = true);
                 for (&id, kept) in axis.ids.iter().zip(kept) {
-                    stays[graph.class(id)] &= kept;
+                    stays[graph.channel_group(id)] &= kept;
                 }
             }
         }
@@ -87,7 +87,7 @@ impl<'g> Kept<'g> {
     fn positions(&self, value: ValueId) -> Vec<Option<u32>> {
         let mut next = 0;
         let place = |&id: &u32| {
-            let stays = self.stays[self.graph.class(id)];
+            let stays = self.stays[self.graph.channel_group(id)];
             let position = next;
             next += u32::from(stays);
             stays.then_some(position)
@@ -97,7 +97,7 @@ impl<'g> Kept<'g> {
 
     fn width(&self, value: ValueId) -> usize {
         let ids = self.graph.values[value].iter();
-        ids.filter(|&&id| self.stays[self.graph.class(id)]).count()
+        ids.filter(|&&id| self.stays[self.graph.channel_group(id)]).count()
     }
 }
 

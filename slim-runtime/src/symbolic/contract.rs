@@ -79,8 +79,8 @@ fn by_matrix(cx: &mut Tracer, left: &Flow, matrix: &Tensor) -> Result<Flow> {
             let operator = Operator::each("matmul", Effect::ZeroOnly);
             return Ok(cx.operate(operator, &[&value], Form::Dims(form)).into());
         }
-        let hold = cx.mixed("`matmul` with a constant");
-        cx.hold_ids(Rc::clone(&value.ids), hold);
+        let reason = cx.mixed("`matmul` with a constant");
+        cx.hold_ids(Rc::clone(&value.ids), reason);
         return Ok(cx.constant_of("matmul", Form::Dims(form)).into());
     };
     let path = field.path.clone();
@@ -149,8 +149,8 @@ fn product(cx: &mut Tracer, name: &'static str, left: &Flow, right: &Flow) -> Re
                 // A number for each pair of channels, as in a Gram matrix: all channels are held.
                 _ => {
                     for value in [&a, &b] {
-                        let hold = cx.mixed(&format!("`{name}` pairs them with each other"));
-                        cx.hold_ids(Rc::clone(&value.ids), hold);
+                        let reason = cx.mixed(&format!("`{name}` pairs them with each other"));
+                        cx.hold_ids(Rc::clone(&value.ids), reason);
                     }
                     Ok(cx.constant_of(name, plain(form, scale)).into())
                 }
@@ -159,8 +159,8 @@ fn product(cx: &mut Tracer, name: &'static str, left: &Flow, right: &Flow) -> Re
         _ => {
             // Only one side has channels in the summed dimension: each sum depends on all of them.
             let (value, other) = if summed.0 { (&a, &b) } else { (&b, &a) };
-            let hold = cx.mixed(&format!("`{name}` sums over them"));
-            cx.hold_ids(Rc::clone(&value.ids), hold);
+            let reason = cx.mixed(&format!("`{name}` sums over them"));
+            cx.hold_ids(Rc::clone(&value.ids), reason);
             if other.len() > 0 {
                 return Err(wrong(
                     cx,
@@ -298,8 +298,8 @@ impl Traced {
         let scores = self.shallow_clone();
         query.on_shape(Location::caller(), |cx, query, shape| {
             if shape.dims().last().is_some_and(|dim| holds_channels(dim)) {
-                let hold = cx.mixed("`scaled_dot_product_attention` divides by the root of their number; give it a `scale`");
-                cx.hold_ids(Rc::clone(&query.ids), hold);
+                let reason = cx.mixed("`scaled_dot_product_attention` divides by the root of their number; give it a `scale`");
+                cx.hold_ids(Rc::clone(&query.ids), reason);
             }
             Ok(query.clone())
         });

@@ -297,8 +297,8 @@ pub(super) fn joined(
         let (dims, pinned) = aligned(cx, name, &shape, tensor)?;
         if pinned {
             let ids = std::rc::Rc::clone(&value.ids);
-            let hold = cx.mixed(&format!("`{name}` with a constant that has a value for each"));
-            cx.hold_ids(ids, hold);
+            let reason = cx.mixed(&format!("`{name}` with a constant that has a value for each"));
+            cx.hold_ids(ids, reason);
         }
         return Ok(cx.operate(operator, &[&value], Form::Dims(dims)).into());
     };

@@ -55,8 +55,8 @@ fn dimensions(cx: &Tracer, name: &str, shape: &Shape, dims: Option<&[i64]>) -> R
 /// Holds all channels of a value, because the operation computes a result from several of them.
 pub(super) fn hold_together(cx: &mut Tracer, name: &str, value: &Value, dims: &[usize]) {
     let over = dims.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let hold = cx.mixed(&format!("`{name}` over dimension {over}"));
-    cx.hold_ids(std::rc::Rc::clone(&value.ids), hold);
+    let reason = cx.mixed(&format!("`{name}` over dimension {over}"));
+    cx.hold_ids(std::rc::Rc::clone(&value.ids), reason);
 }
 
 /// An order of a tensor's channels in which channels that are reduced together are neighbours.

@@ -300,11 +300,11 @@ impl Recording {
     /// dependencies between channels stay.
     fn hide_repeated(&mut self, count: usize) {
         let known: HashSet<(String, String)> = self.layers[..count].iter().map(identity).collect();
-        let mut place: HashMap<usize, usize> = (0..count).map(|index| (index, index)).collect();
+        let mut moved_to: HashMap<usize, usize> = (0..count).map(|index| (index, index)).collect();
         let (mut shown, mut hidden) = (Vec::new(), Vec::new());
         for (index, layer) in std::mem::take(&mut self.layers).into_iter().enumerate() {
             if index < count || !known.contains(&identity(&layer)) {
-                place.insert(index, shown.len());
+                moved_to.insert(index, shown.len());
                 shown.push(layer);
             } else {
                 hidden.push((index, layer));
@@ -312,11 +312,11 @@ impl Recording {
         }
         let shown_count = shown.len();
         for (position, (index, layer)) in hidden.into_iter().enumerate() {
-            place.insert(index, shown_count + position);
+            moved_to.insert(index, shown_count + position);
             self.hidden.push(layer);
         }
         self.layers = shown;
-        let moved = |index: &mut usize| *index = place.get(index).copied().unwrap_or(*index);
+        let moved = |index: &mut usize| *index = moved_to.get(index).copied().unwrap_or(*index);
         for step in &mut self.steps {
             if let Step::Layer(index) = step {
                 moved(index);

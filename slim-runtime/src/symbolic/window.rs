@@ -408,8 +408,8 @@ fn more_channels(
             let count = cx.count(name, side)?;
             let form = shape.with(dim, smallvec![Factor::channels(count)]);
             let zeros = cx.constant(Operator::zeros(name), count, form);
-            let hold = cx.mixed(&format!("`{name}` by so many channels"));
-            cx.hold_ids(std::rc::Rc::clone(&zeros.ids), hold);
+            let reason = cx.mixed(&format!("`{name}` by so many channels"));
+            cx.hold_ids(std::rc::Rc::clone(&zeros.ids), reason);
             parts.push(zeros);
         }
     }

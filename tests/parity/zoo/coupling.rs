@@ -37,14 +37,14 @@ fn slims<M: Prunable>(build: impl Fn(nn::Path) -> M) -> Partition {
     parts.into_values().collect()
 }
 
-/// The same partition from `dependencies`: convolutions whose outputs are the same units, position
-/// by position.
+/// The same partition from `dependencies`: convolutions whose outputs are the same channel groups,
+/// position by position.
 fn said<M: Prunable>(build: impl Fn(nn::Path) -> M) -> Partition {
     let dependencies = build(VarStore::new(device()).root()).dependencies().unwrap();
     let mut parts: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
     for layer in dependencies.layers.iter().filter(|layer| layer.kind == LayerKind::Conv) {
         parts
-            .entry(layer.axis("out").unwrap().units().to_vec())
+            .entry(layer.axis("out").unwrap().channel_groups().to_vec())
             .or_default()
             .insert(torchvisions_name(&layer.path));
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use slim_runtime::dependencies::Group;
+use slim_runtime::dependencies::LayerGroup;
 use slim_runtime::{Dependencies, Prunable};
 use slim_tests::device;
 use slim_zoo::mobilenet_v3::MobileNetV3;
@@ -127,7 +127,7 @@ fn resnet50_is_drawn_with_its_stages() {
 fn densenet121_is_drawn_with_few_lines() {
     let dependencies = of(|p| densenet::densenet121(p, 1000));
     assert_drawn(&dependencies);
-    assert!(!dependencies.groups.iter().any(Group::is_coupled));
+    assert!(!dependencies.groups.iter().any(LayerGroup::is_coupled));
     // Every layer of a block is read by all later layers.
     assert!(dependencies.edges.len() > 700);
 }

@@ -64,20 +64,20 @@ pub fn expected_edges(graph: &Graph) -> BTreeSet<(usize, usize)> {
     edges
 }
 
-/// Asserts that the channels of a unit all stay or all go in this plan, and that every channel is
-/// in exactly one group.
+/// Asserts that the channels of a channel group all stay or all go in this plan, and that every
+/// channel is in exactly one group.
 pub fn assert_is_of_one_mind(dependencies: &Dependencies, plan: &Plan) {
     let mut fates: BTreeMap<usize, bool> = BTreeMap::new();
     for (layer, planned) in dependencies.layers.iter().zip(planned(plan)) {
         assert_eq!((&layer.path, &layer.kind), (&planned.path, &planned.kind));
         for axis in &layer.axes {
             let keep = planned.axis(&axis.name).unwrap();
-            assert_eq!((axis.width, axis.units().len()), (keep.width, keep.width));
+            assert_eq!((axis.width, axis.channel_groups().len()), (keep.width, keep.width));
             let kept: BTreeSet<usize> = keep.keep.iter().collect();
-            for (position, &unit) in axis.units().iter().enumerate() {
+            for (position, &channel_group) in axis.channel_groups().iter().enumerate() {
                 let stays = kept.contains(&position);
                 assert_eq!(
-                    *fates.entry(unit).or_insert(stays),
+                    *fates.entry(channel_group).or_insert(stays),
                     stays,
                     "{}.{}[{position}]",
                     layer.path,
@@ -89,18 +89,19 @@ pub fn assert_is_of_one_mind(dependencies: &Dependencies, plan: &Plan) {
     let mut positions: BTreeMap<(usize, &str), Vec<usize>> = BTreeMap::new();
     for (index, group) in dependencies.groups.iter().enumerate() {
         assert_eq!(group.number, index + 1);
-        let mut units = BTreeSet::new();
+        let mut channel_groups = BTreeSet::new();
         for member in &group.members {
             let axis = dependencies.layers[member.layer].axis(&member.axis).unwrap();
-            units.extend(member.positions.iter().map(|position| axis.units()[position]));
+            channel_groups
+                .extend(member.positions.iter().map(|position| axis.channel_groups()[position]));
             positions
                 .entry((member.layer, &member.axis))
                 .or_default()
                 .extend(member.positions.iter());
         }
-        assert_eq!(units.len(), group.channels);
+        assert_eq!(channel_groups.len(), group.channels);
         assert!(
-            group.held.is_none() || units.iter().all(|unit| fates[unit]),
+            group.held.is_none() || channel_groups.iter().all(|channel_group| fates[channel_group]),
             "group {} is held",
             group.number
         );
@@ -125,24 +126,25 @@ fn planned(plan: &Plan) -> impl Iterator<Item = &slim_runtime::LayerPlan> {
     plan.layers().iter().filter(|layer| !layer.axes.is_empty())
 }
 
-/// Sets γ of one unit to zero, and asserts that this unit alone goes, at all its positions, in all
-/// layers of its group and in no other. Returns whether it went.
+/// Sets γ of one channel group to zero, and asserts that this channel group alone goes, at all its
+/// positions, in all layers of its group and in no other. Returns whether it went.
 pub fn assert_goes_alone(net: &Net, dependencies: &Dependencies, pick: usize) -> bool {
     let free: Vec<_> = dependencies.groups.iter().filter(|group| group.held.is_none()).collect();
     if free.is_empty() {
         return false;
     }
     let group = free[pick % free.len()];
-    let units: BTreeSet<usize> = group
+    let channel_groups: BTreeSet<usize> = group
         .members
         .iter()
         .flat_map(|member| {
-            let units = dependencies.layers[member.layer].axis(&member.axis).unwrap().units();
-            member.positions.iter().map(|position| units[position])
+            let channel_groups =
+                dependencies.layers[member.layer].axis(&member.axis).unwrap().channel_groups();
+            member.positions.iter().map(|position| channel_groups[position])
         })
         .collect();
-    let unit = *units.iter().nth(pick % units.len()).unwrap();
-    set_scales(net, dependencies, unit);
+    let channel_group = *channel_groups.iter().nth(pick % channel_groups.len()).unwrap();
+    set_scales(net, dependencies, channel_group);
     let Ok(plan) = net.plan(&Slimming::threshold(0.5).coupling(Coupling::Max)) else {
         panic!("nothing goes")
     };
@@ -152,7 +154,7 @@ pub fn assert_goes_alone(net: &Net, dependencies: &Dependencies, pick: usize) ->
         for axis in &layer.axes {
             let keep: BTreeSet<usize> = planned.axis(&axis.name).unwrap().keep.iter().collect();
             for position in (0..axis.width).filter(|position| !keep.contains(position)) {
-                gone.insert(axis.units()[position]);
+                gone.insert(axis.channel_groups()[position]);
                 changed.insert((index, axis.name.clone()));
             }
         }
@@ -161,12 +163,12 @@ pub fn assert_goes_alone(net: &Net, dependencies: &Dependencies, pick: usize) ->
         // A layer would have lost all its channels.
         assert!(
             plan.bounded().next().is_some(),
-            "unit {unit} of group {} does not go, and no bound says why",
+            "channel group {channel_group} of group {} does not go, and no bound says why",
             group.number
         );
         return false;
     }
-    assert_eq!(gone, BTreeSet::from([unit]));
+    assert_eq!(gone, BTreeSet::from([channel_group]));
     assert_eq!(
         changed,
         group.members.iter().map(|member| (member.layer, member.axis.clone())).collect()
@@ -174,8 +176,8 @@ pub fn assert_goes_alone(net: &Net, dependencies: &Dependencies, pick: usize) ->
     true
 }
 
-/// Sets the scales to 0 for the unit, and to 1 for all others.
-fn set_scales(net: &Net, dependencies: &Dependencies, unit: usize) {
+/// Sets the scales to 0 for the channel group, and to 1 for all others.
+fn set_scales(net: &Net, dependencies: &Dependencies, channel_group: usize) {
     let _no_grad = tch::no_grad_guard();
     let scales = dependencies
         .groups
@@ -185,8 +187,11 @@ fn set_scales(net: &Net, dependencies: &Dependencies, unit: usize) {
     let scales: BTreeSet<usize> = scales.map(|member| member.layer).collect();
     for layer in scales.into_iter().map(|layer| &dependencies.layers[layer]) {
         assert_eq!(layer.kind, LayerKind::BatchNorm);
-        let values: Vec<f64> =
-            layer.axes[0].units().iter().map(|&of| if of == unit { 0. } else { 1. }).collect();
+        let values: Vec<f64> = layer.axes[0]
+            .channel_groups()
+            .iter()
+            .map(|&of| if of == channel_group { 0. } else { 1. })
+            .collect();
         let number: usize = layer.path.strip_prefix('l').unwrap().parse().unwrap();
         net.tensors[number]["weight"].shallow_clone().copy_(&Tensor::from_slice(&values));
     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use slim_runtime::Dependencies;
-use slim_runtime::dependencies::Group;
+use slim_runtime::dependencies::LayerGroup;
 
 use super::canvas::{Canvas, Side, WIDTH, longest, shortened, svg, width_of, width_of_name};
 use super::ink::{GRID, GROUPS, Ink, LINK, MUTED, PAPER, TEXT};
@@ -25,7 +25,7 @@ const MOST_LANES: usize = 64;
 
 /// A group's line.
 struct Line<'a> {
-    group: &'a Group,
+    group: &'a LayerGroup,
     makers: BTreeSet<usize>,
     readers: BTreeSet<usize>,
     lane: usize,
@@ -41,7 +41,8 @@ impl Line<'_> {
 
 /// The picture, and the number of lines that were left out of it.
 pub(in crate::report) fn lines(dependencies: &Dependencies) -> Result<(String, usize)> {
-    let makers: BTreeSet<usize> = dependencies.groups.iter().flat_map(Group::producers).collect();
+    let makers: BTreeSet<usize> =
+        dependencies.groups.iter().flat_map(LayerGroup::producers).collect();
     let row: BTreeMap<usize, usize> =
         makers.iter().enumerate().map(|(row, &layer)| (layer, row)).collect();
     let rows_of = |layers: &mut dyn Iterator<Item = usize>| {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-use super::{Axis, ChannelRole, Dependencies, Edge, Group, Layer, Member};
+use super::{Axis, ChannelRole, Dependencies, Edge, Layer, LayerGroup, Member};
 use crate::analysis::{Graph, Producers, producers};
 use crate::graph::{AxisNode, AxisRole, KeepReason, LayerKind, LayerNode};
 
@@ -13,15 +13,16 @@ pub(crate) fn of(graph: &Graph) -> Dependencies {
         || graph.layers.iter().enumerate().filter(|(_, layer)| !layer.axes.is_empty());
     let position: HashMap<usize, usize> =
         with_channels().enumerate().map(|(position, (index, _))| (index, position)).collect();
-    let units = Units::new(graph);
-    let layers: Vec<_> = with_channels().map(|(_, node)| layer(graph, &units, node)).collect();
+    let channel_groups = ChannelGroups::new(graph);
+    let layers: Vec<_> =
+        with_channels().map(|(_, node)| layer(graph, &channel_groups, node)).collect();
     let producers = producers(graph);
     let edges =
         with_channels().flat_map(|(index, _)| edges(graph, &producers, &position, index)).collect();
     let parts: Vec<_> = with_channels()
         .map(|(_, node)| axes(node).map(|axis| part(node, axis)).collect())
         .collect();
-    Dependencies { groups: groups(&layers, &parts, &units), layers, edges }
+    Dependencies { groups: groups(&layers, &parts, &channel_groups), layers, edges }
 }
 
 /// The axes of a layer, without those that are a part of another axis.
@@ -29,13 +30,16 @@ fn axes(node: &LayerNode) -> impl Iterator<Item = usize> {
     (0..node.axes.len()).filter(|&axis| node.axes[axis].role != AxisRole::MadePart)
 }
 
-fn layer(graph: &Graph, units: &Units, node: &LayerNode) -> Layer {
+fn layer(graph: &Graph, channel_groups: &ChannelGroups, node: &LayerNode) -> Layer {
     let axis = |index: usize| {
         let AxisNode { name, ids, .. } = &node.axes[index];
         let name = name.to_string();
         Axis {
             width: ids.len(),
-            units: ids.iter().filter_map(|&id| units.of_class[graph.class(id)]).collect(),
+            channel_groups: ids
+                .iter()
+                .filter_map(|&id| channel_groups.number[graph.channel_group(id)])
+                .collect(),
             // The first axis of a layer that moves channels is its input.
             is_given_on: !matches!(
                 (part(node, index), index),
@@ -92,68 +96,78 @@ fn edges(
         .collect()
 }
 
-/// Numbers the classes of channels that some layer has as units, in the order of the data flow.
-struct Units {
-    of_class: Vec<Option<usize>>,
-    /// By unit: why the unit is held.
+/// Numbers the channel groups that some layer has, in the order of the data flow.
+struct ChannelGroups {
+    /// By channel group of the graph: its number; `None` if no layer has it.
+    number: Vec<Option<usize>>,
+    /// By number: why the channel group is held.
     held: Vec<Option<Rc<KeepReason>>>,
 }
 
-impl Units {
+impl ChannelGroups {
     fn new(graph: &Graph) -> Self {
-        let mut is_scored = vec![false; graph.class.len()];
+        let mut is_scored = vec![false; graph.channel_group.len()];
         for (layer, ranked) in graph.scales() {
-            layer.axes[ranked.axis].ids.iter().for_each(|&id| is_scored[graph.class(id)] = true);
+            layer.axes[ranked.axis]
+                .ids
+                .iter()
+                .for_each(|&id| is_scored[graph.channel_group(id)] = true);
         }
         let unscored = Rc::new(KeepReason::Unscored);
-        let mut units = Units { of_class: vec![None; graph.class.len()], held: Vec::new() };
+        let mut channel_groups =
+            ChannelGroups { number: vec![None; graph.channel_group.len()], held: Vec::new() };
         for &id in
             graph.layers.iter().flat_map(|layer| &layer.axes).flat_map(|axis| axis.ids.iter())
         {
-            let class = graph.class(id);
-            if units.of_class[class].is_none() {
-                units.of_class[class] = Some(units.held.len());
-                units.held.push(
-                    graph.held[class]
+            let channel_group = graph.channel_group(id);
+            if channel_groups.number[channel_group].is_none() {
+                channel_groups.number[channel_group] = Some(channel_groups.held.len());
+                channel_groups.held.push(
+                    graph.held[channel_group]
                         .clone()
-                        .or_else(|| (!is_scored[class]).then(|| Rc::clone(&unscored))),
+                        .or_else(|| (!is_scored[channel_group]).then(|| Rc::clone(&unscored))),
                 );
             }
         }
-        units
+        channel_groups
     }
 }
 
-/// Groups units that are in the same axes of the same layers, and held for the same reason.
-fn groups(layers: &[Layer], parts: &[Vec<ChannelRole>], units: &Units) -> Vec<Group> {
-    // By unit: the axes that have it, as layer and axis.
-    let mut lists = vec![Vec::new(); units.held.len()];
+/// Groups the channel groups that are in the same axes of the same layers, and held for the same
+/// reason.
+fn groups(
+    layers: &[Layer],
+    parts: &[Vec<ChannelRole>],
+    channel_groups: &ChannelGroups,
+) -> Vec<LayerGroup> {
+    // By channel group: the axes that have it, as layer and axis.
+    let mut lists = vec![Vec::new(); channel_groups.held.len()];
     for (index, layer) in layers.iter().enumerate() {
         for (axis, list) in layer.axes.iter().enumerate() {
-            for &unit in &list.units {
-                if lists[unit].last() != Some(&(index, axis)) {
-                    lists[unit].push((index, axis));
+            for &channel_group in &list.channel_groups {
+                if lists[channel_group].last() != Some(&(index, axis)) {
+                    lists[channel_group].push((index, axis));
                 }
             }
         }
     }
     let mut numbers = HashMap::new();
     let mut groups: Vec<Vec<usize>> = Vec::new();
-    let mut group_of = vec![0; units.held.len()];
-    for (unit, lists) in lists.iter().enumerate() {
-        let held = units.held[unit].as_ref().map(ToString::to_string);
+    let mut group_of = vec![0; channel_groups.held.len()];
+    for (channel_group, lists) in lists.iter().enumerate() {
+        let held = channel_groups.held[channel_group].as_ref().map(ToString::to_string);
         let number = *numbers.entry((lists, held)).or_insert(groups.len());
         groups.resize_with(groups.len().max(number + 1), Vec::new);
-        groups[number].push(unit);
-        group_of[unit] = number;
+        groups[number].push(channel_group);
+        group_of[channel_group] = number;
     }
     let group = |(index, members): (usize, Vec<usize>)| {
         let member = |&(layer, axis): &(usize, usize)| {
-            let Axis { name, units, .. } = &layers[layer].axes[axis];
-            let positions = units
+            let Axis { name, channel_groups, .. } = &layers[layer].axes[axis];
+            let positions = channel_groups
                 .iter()
                 .enumerate()
-                .filter(|&(_, &unit)| group_of[unit] == index)
+                .filter(|&(_, &channel_group)| group_of[channel_group] == index)
                 .map(|(position, _)| position);
             Member {
                 layer,
@@ -162,11 +176,11 @@ fn groups(layers: &[Layer], parts: &[Vec<ChannelRole>], units: &Units) -> Vec<Gr
                 positions: positions.collect(),
             }
         };
-        Group {
+        LayerGroup {
             number: index + 1,
             channels: members.len(),
             members: lists[members[0]].iter().map(member).collect(),
-            held: units.held[members[0]].as_deref().cloned(),
+            held: channel_groups.held[members[0]].as_deref().cloned(),
         }
     };
     groups.into_iter().enumerate().map(group).collect()

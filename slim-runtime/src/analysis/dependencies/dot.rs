@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::joints::{End, lines};
-use super::{Dependencies, Group, palette};
+use super::{Dependencies, LayerGroup, palette};
 
 impl Dependencies {
     /// The graph as text in Graphviz's DOT language: `dot -Tsvg net.dot`. The same network gives
@@ -56,8 +56,9 @@ impl Dependencies {
 
     /// Whether all channels that a layer makes or scales are held.
     pub(super) fn is_held(&self, layer: usize) -> bool {
-        let own =
-            |group: &&Group| group.producers().chain(group.scalers()).any(|member| member == layer);
+        let own = |group: &&LayerGroup| {
+            group.producers().chain(group.scalers()).any(|member| member == layer)
+        };
         let mut own = self.groups.iter().filter(own).peekable();
         own.peek().is_some() && own.all(|group| group.held.is_some())
     }

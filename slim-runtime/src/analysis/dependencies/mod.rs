@@ -18,10 +18,11 @@ pub(crate) use build::of;
 
 /// How channels of a network depend on each other.
 ///
-/// Channels that stay or go together form a *unit*: the channels at one position of a sum, or a
-/// channel with its batch norm and the layers that read it. Units of the same layers form a
-/// [`Group`]. [`Slimming::keep`](crate::Slimming::keep) is not considered. Channels that no batch
-/// norm ranks are held here; a criterion that ranks by weights may remove more channels.
+/// Channels that stay or go together form a *channel group*: the channels at one position of a sum,
+/// or a channel with its batch norm and the layers that read it. Channel groups of the same layers
+/// form a [`LayerGroup`]. [`Slimming::keep`](crate::Slimming::keep) is not considered. Channels
+/// that no batch norm ranks are held here; a criterion that ranks by weights may remove more
+/// channels.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Dependencies {
@@ -31,7 +32,7 @@ pub struct Dependencies {
     /// Which layer passes channels to which, in the order of the receiving layers.
     pub edges: Vec<Edge>,
     /// The groups, in the order of the data flow. Every channel of every layer is in one of them.
-    pub groups: Vec<Group>,
+    pub groups: Vec<LayerGroup>,
 }
 
 /// A layer and its lists of channels.
@@ -58,9 +59,9 @@ pub struct Axis {
     pub name: String,
     /// Number of channels. For a grouped convolution's `in`, the channels of one group.
     pub width: usize,
-    /// Unit of each channel, by position.
+    /// Channel group of each channel, by position.
     #[serde(skip)]
-    units: Vec<usize>,
+    channel_groups: Vec<usize>,
     /// Whether the list is an output of the layer, and not its input.
     #[serde(skip)]
     is_given_on: bool,
@@ -78,15 +79,15 @@ pub struct Edge {
     pub channels: usize,
 }
 
-/// Units that are in the same lists of the same layers. Each unit stays or goes by itself, in all
-/// of these layers at once and in no other.
+/// Channel groups that are in the same lists of the same layers. Each channel group stays or goes
+/// by itself, in all of these layers at once and in no other.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
-pub struct Group {
+pub struct LayerGroup {
     /// The group's number in tables and drawings, from 1.
     pub number: usize,
-    /// Number of units. A layer has as many of the group's channels, or more where several of its
-    /// channels are one unit.
+    /// Number of channel groups. A layer has as many of the group's channels, or more where several
+    /// of its channels are one channel group.
     pub channels: usize,
     /// The layers and what they do with the channels, in the order of the data flow.
     pub members: Vec<Member>,
@@ -126,7 +127,7 @@ pub enum ChannelRole {
     Reads,
 }
 
-impl Group {
+impl LayerGroup {
     /// Whether several layers make the same channels, and so lose the same ones: the layers of a
     /// residual stream, or a depthwise convolution and the layer before it.
     pub fn is_coupled(&self) -> bool {
@@ -161,10 +162,10 @@ impl Group {
 }
 
 impl Axis {
-    /// The unit of each channel, by position. Channels of one unit, in this and in other layers,
-    /// stay or go together.
-    pub fn units(&self) -> &[usize] {
-        &self.units
+    /// The channel group of each channel, by position. Channels of one channel group, in this and
+    /// in other layers, stay or go together.
+    pub fn channel_groups(&self) -> &[usize] {
+        &self.channel_groups
     }
 }
 
@@ -191,8 +192,8 @@ impl Layer {
 impl Dependencies {
     /// The coupled group with the largest number of the channels that a layer makes, scales or
     /// passes on. It gives the layer its colour in drawings.
-    pub fn coupled_group_of(&self, layer: usize) -> Option<&Group> {
-        let channels = |group: &Group| -> usize {
+    pub fn coupled_group_of(&self, layer: usize) -> Option<&LayerGroup> {
+        let channels = |group: &LayerGroup| -> usize {
             let own = group
                 .members
                 .iter()

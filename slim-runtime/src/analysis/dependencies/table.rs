@@ -4,7 +4,7 @@ use std::fmt;
 
 use comfy_table::{CellAlignment, Table};
 
-use super::{ChannelRole, Dependencies, Group};
+use super::{ChannelRole, Dependencies, LayerGroup};
 use crate::table::{STYLE, grouped};
 
 /// Number of layers that a cell names when it leaves out at least two others.
@@ -62,7 +62,7 @@ impl Column {
         }
     }
 
-    fn of(self, dependencies: &Dependencies, group: &Group) -> String {
+    fn of(self, dependencies: &Dependencies, group: &LayerGroup) -> String {
         let Column::Layers(part) = self else {
             return group.held.as_ref().map(ToString::to_string).unwrap_or_default();
         };

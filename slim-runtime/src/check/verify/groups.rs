@@ -10,7 +10,7 @@ use crate::plan::{self, Plan};
 
 /// Channels that a plan removes, and the layers that make, scale and read them.
 pub(super) struct Group {
-    pub(super) classes: HashSet<usize>,
+    pub(super) channel_groups: HashSet<usize>,
     /// Paths of the batch norms that rank these channels and no other removed ones; if there is
     /// none, paths of the producers.
     pub(super) names: Vec<String>,
@@ -22,8 +22,8 @@ pub(super) struct Group {
 
 /// The groups of channels that a plan removes, in the order of the data flow.
 pub(super) fn coupled(graph: &Graph, plan: &Plan) -> Vec<Group> {
-    let mut union = UnionFind::new(graph.class.len());
-    let mut removed = vec![false; graph.class.len()];
+    let mut union = UnionFind::new(graph.channel_group.len());
+    let mut removed = vec![false; graph.channel_group.len()];
     let axes = graph
         .layers
         .iter()
@@ -32,30 +32,35 @@ pub(super) fn coupled(graph: &Graph, plan: &Plan) -> Vec<Group> {
     for (axis, planned) in axes {
         let mut first = None;
         for position in plan::removed(&planned.keep, planned.width) {
-            let class = graph.class[axis.ids[position] as usize];
-            removed[class as usize] = true;
+            let channel_group = graph.channel_group[axis.ids[position] as usize];
+            removed[channel_group as usize] = true;
             if axis.role == AxisRole::Made {
-                union.union(*first.get_or_insert(class), class);
+                union.union(*first.get_or_insert(channel_group), channel_group);
             }
         }
     }
     let mut groups: BTreeMap<_, HashSet<usize>> = BTreeMap::new();
-    for (class, root) in
-        union.into_roots().into_iter().enumerate().filter(|(class, _)| removed[*class])
+    for (channel_group, root) in union
+        .into_roots()
+        .into_iter()
+        .enumerate()
+        .filter(|(channel_group, _)| removed[*channel_group])
     {
-        groups.entry(root).or_default().insert(class);
+        groups.entry(root).or_default().insert(channel_group);
     }
-    groups.into_values().map(|classes| Group::new(graph, &removed, classes)).collect()
+    groups.into_values().map(|channel_groups| Group::new(graph, &removed, channel_groups)).collect()
 }
 
 impl Group {
-    fn new(graph: &Graph, removed: &[bool], classes: HashSet<usize>) -> Self {
+    fn new(graph: &Graph, removed: &[bool], channel_groups: HashSet<usize>) -> Self {
         let removed_of = |layer: &LayerNode, axis: usize| -> Vec<usize> {
-            let classes = layer.axes[axis].ids.iter().map(|&id| graph.class(id));
-            classes.filter(|&class| removed[class]).collect()
+            let channel_groups = layer.axes[axis].ids.iter().map(|&id| graph.channel_group(id));
+            channel_groups.filter(|&channel_group| removed[channel_group]).collect()
         };
         let has = |layer: &LayerNode, axis: usize| {
-            removed_of(layer, axis).iter().any(|class| classes.contains(class))
+            removed_of(layer, axis)
+                .iter()
+                .any(|channel_group| channel_groups.contains(channel_group))
         };
         let (mut rankers, mut makers, mut readers) = (Vec::new(), Vec::new(), Vec::new());
         for layer in &graph.layers {
@@ -68,7 +73,9 @@ impl Group {
                 .map(|scale| scale.axis)
                 .filter(|&axis| has(layer, axis));
             let ranks = ranked.is_some_and(|axis| {
-                removed_of(layer, axis).iter().all(|class| classes.contains(class))
+                removed_of(layer, axis)
+                    .iter()
+                    .all(|channel_group| channel_groups.contains(channel_group))
             });
             let reads =
                 (0..layer.axes.len()).any(|axis| !is_made(&layer.axes[axis]) && has(layer, axis));
@@ -81,7 +88,7 @@ impl Group {
         }
         let (names, makers) =
             if rankers.is_empty() { (makers, Vec::new()) } else { (rankers, makers) };
-        Self { classes, names: once(names), makers: once(makers), readers: once(readers) }
+        Self { channel_groups, names: once(names), makers: once(makers), readers: once(readers) }
     }
 }
 

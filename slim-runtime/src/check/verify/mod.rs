@@ -342,7 +342,9 @@ impl<X: ?Sized, F> Comparison<'_, X, F> {
             return Ok(Error::Check(CheckError::Unverified { reason }));
         }
         let culprits = bisect::culprits(groups.len(), divergence, |part| {
-            let removes = |class| part.iter().any(|&group| groups[group].classes.contains(&class));
+            let removes = |channel_group| {
+                part.iter().any(|&group| groups[group].channel_groups.contains(&channel_group))
+            };
             match self.compare(model, &plan::restricted(&self.graph, plan, removes)) {
                 Ok(compared) => Ok(compared.err()),
                 // A part of the channels may leave an output that cannot be compared.
