@@ -5,8 +5,9 @@ use std::fmt;
 
 use serde::Serialize;
 use slim_cli::terminal;
+use slim_runtime::Quartiles;
 
-use crate::timing::{Times, ratio};
+use crate::timing::ratio;
 
 /// The results of a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -33,9 +34,9 @@ pub struct Row {
     /// What slim is compared with.
     pub against: String,
     /// The times of the other side.
-    pub theirs: Times,
+    pub theirs: Quartiles,
     /// The times of slim.
-    pub ours: Times,
+    pub ours: Quartiles,
     /// How the ratio is formed.
     pub measure: Measure,
     /// The median of the ratios of all rounds.
@@ -69,7 +70,7 @@ impl Row {
             Measure::Speed => ratio(theirs, ours),
             Measure::Time | Measure::Share => ratio(ours, theirs),
         };
-        let (theirs, ours) = (Times::of(theirs), Times::of(ours));
+        let (theirs, ours) = (Quartiles::of(theirs), Quartiles::of(ours));
         Self {
             what: what.into(),
             against: against.into(),

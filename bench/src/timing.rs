@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use serde::Serialize;
+use slim_runtime::{Benchmark, Error, Quartiles};
 use tch::{Cuda, Device};
 
 /// The pause between turns. OpenMP's threads keep spinning for some milliseconds, on the cores that
@@ -14,43 +14,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 const TURN: f64 = 0.25;
 const MOST_PASSES: f64 = 30.;
 
-/// Median and quartiles of the rounds' medians, in seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Times {
-    /// The median.
-    pub median: f64,
-    /// A quarter of the rounds took less.
-    pub lower_quartile: f64,
-    /// A quarter of the rounds took more.
-    pub upper_quartile: f64,
-}
-
-impl Times {
-    /// The statistics of at least one time.
-    pub fn of(seconds: &[f64]) -> Self {
-        let quantile = |share| quantile(seconds, share);
-        Self {
-            median: quantile(0.5),
-            lower_quartile: quantile(0.25),
-            upper_quartile: quantile(0.75),
-        }
-    }
-}
-
-/// The value below which this share of the values is, interpolated between two values; NaN if there
-/// are no values.
-fn quantile(values: &[f64], share: f64) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_unstable_by(f64::total_cmp);
-    let Some(last) = values.len().checked_sub(1) else { return f64::NAN };
-    let place = share * last as f64;
-    let below = values[place as usize];
-    below + (values[(place as usize + 1).min(last)] - below) * place.fract()
-}
-
-/// The value in the middle; NaN if there are no values.
+/// The median; NaN if there are no values.
 pub fn median(values: &[f64]) -> f64 {
-    quantile(values, 0.5)
+    Quartiles::of(values).median
 }
 
 /// A function that runs a number of passes, and returns the seconds of each.
@@ -64,28 +30,24 @@ pub fn passes<'c>(mut pass: impl FnMut() -> Result<f64> + 'c) -> Contender<'c> {
 /// Runs the contenders in turn. Returns the median of each turn, in seconds, by contender and
 /// round.
 ///
-/// Every round gives every contender one turn of several passes, and begins with another contender
-/// than the round before. A round before the first warms up, and is not counted.
+/// Every round gives every contender one turn of several passes. Two passes and a turn of each
+/// contender warm up before the first round.
 ///
 /// # Errors
 /// Those of the contenders.
-pub fn in_turn(rounds: usize, mut contenders: Vec<Contender>) -> Result<Vec<Vec<f64>>> {
-    let mut passes = Vec::new();
-    for contender in &mut contenders {
+pub fn in_turn(rounds: usize, contenders: Vec<Contender>) -> Result<Vec<Vec<f64>>> {
+    let mut turns = Benchmark::new().runs(rounds).warm_up(Duration::ZERO).in_turn();
+    for mut contender in contenders {
         contender(1)?;
-        passes.push((TURN / median(&contender(1)?)).clamp(1., MOST_PASSES).round() as usize);
+        let passes = (TURN / median(&contender(1)?)).clamp(1., MOST_PASSES).round() as usize;
         sleep(PAUSE);
-    }
-    let count = contenders.len();
-    let mut turns = vec![Vec::new(); count];
-    for round in 0..rounds {
-        for index in (0..count).map(|turn| (round + turn) % count) {
-            let seconds = contenders[index](passes[index])?;
-            turns[index].push(median(&seconds));
+        turns = turns.timed_case("", move || {
+            let seconds = contender(passes).map_err(|error| Error::Custom(format!("{error:#}")))?;
             sleep(PAUSE);
-        }
+            Ok(Duration::from_secs_f64(median(&seconds)))
+        });
     }
-    Ok(turns)
+    Ok(turns.run()?.rounds)
 }
 
 /// The median over rounds of the time of `a`, divided by the time of `b`.
@@ -117,16 +79,6 @@ mod tests {
     use std::cell::RefCell;
 
     #[test]
-    fn quartiles_of_few_and_of_many() {
-        assert_eq!(Times::of(&[3.]), Times { median: 3., lower_quartile: 3., upper_quartile: 3. });
-        assert_eq!(
-            Times::of(&[4., 1., 3., 2.]),
-            Times { median: 2.5, lower_quartile: 1.75, upper_quartile: 3.25 }
-        );
-        assert!(median(&[]).is_nan());
-    }
-
-    #[test]
     fn everyone_has_its_turn_in_every_round() -> Result<()> {
         let order = RefCell::new(Vec::new());
         let contender = |name, seconds: f64| -> Contender {
@@ -139,7 +91,7 @@ mod tests {
         let turns = in_turn(3, vec![contender('a', 0.05), contender('b', 1.)])?;
         assert_eq!(turns, [[0.05; 3], [1.; 3]]);
         assert_eq!(ratio(&turns[1], &turns[0]), 20.);
-        let warm = [('a', 1), ('a', 1), ('b', 1), ('b', 1)];
+        let warm = [('a', 1), ('a', 1), ('b', 1), ('b', 1), ('a', 5), ('b', 1)];
         let rounds = [('a', 5), ('b', 1), ('b', 1), ('a', 5), ('a', 5), ('b', 1)];
         assert_eq!(*order.borrow(), [warm.as_slice(), &rounds].concat());
         Ok(())

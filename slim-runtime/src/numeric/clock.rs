@@ -44,17 +44,17 @@ impl Clock {
         })
     }
 
-    /// Repeats `run` until caches are filled, kernels are chosen and clocks are up, but for about
-    /// `most` at the longest.
+    /// Repeats a run, which returns its duration, until caches are filled, kernels are chosen and
+    /// clocks are up, but for about `most` at the longest.
     ///
     /// # Errors
-    /// The errors of [`time`](Self::time).
-    pub(crate) fn warm_up<T>(&self, run: &mut impl FnMut() -> T, most: Duration) -> Result<()> {
+    /// The errors of `run`.
+    pub(crate) fn warm_up(mut run: impl FnMut() -> Result<Duration>, most: Duration) -> Result<()> {
         let begun = Instant::now();
-        let mut best = self.time(run)?.as_secs_f64();
+        let mut best = run()?.as_secs_f64();
         let mut no_faster = 0;
         while no_faster < WARM && begun.elapsed() < most {
-            let time = self.time(run)?.as_secs_f64();
+            let time = run()?.as_secs_f64();
             no_faster = if time < STILL_WARMING * best { 0 } else { no_faster + 1 };
             best = best.min(time);
         }

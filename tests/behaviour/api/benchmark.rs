@@ -123,6 +123,24 @@ fn cases_take_turns_and_each_is_first_in_turn() {
 }
 
 #[test]
+fn a_case_may_measure_itself() {
+    let mut own = [3, 4, 5, 4].into_iter();
+    let turns = Benchmark::new()
+        .warm_up(Duration::ZERO)
+        .runs(3)
+        .in_turn()
+        .timed_case("own", move || Ok(Duration::from_secs(own.next().unwrap())))
+        .case("clock", || ());
+    let compared = turns.run().unwrap();
+    assert_eq!(compared.rounds[0], [4., 5., 4.]);
+    assert!(compared.rounds[1].iter().all(|&seconds| seconds < 1.));
+
+    let fails = || Err(Error::Custom("the process has ended".to_owned()));
+    let error = Benchmark::new().in_turn().timed_case("own", fails).run().unwrap_err();
+    insta::assert_snapshot!(error, @"the process has ended");
+}
+
+#[test]
 fn ratios_are_those_of_the_rounds() {
     let mut compared =
         Benchmark::new().runs(1).in_turn().case("slow", || ()).case("fast", || ()).run().unwrap();

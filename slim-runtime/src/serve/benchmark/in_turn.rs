@@ -17,11 +17,31 @@ use crate::table::table;
 #[must_use = "nothing is measured before `run`"]
 pub struct Interleaved<'c> {
     benchmark: Benchmark,
-    cases: Vec<(String, Pass<'c>)>,
+    cases: Vec<(String, Case<'c>)>,
 }
 
-/// Returns the value that is dropped after the clock has stopped.
-type Pass<'c> = Box<dyn FnMut() -> Box<dyn Any> + 'c>;
+enum Case<'c> {
+    /// Returns the value that is dropped after the clock has stopped.
+    Pass(Box<dyn FnMut() -> Box<dyn Any> + 'c>),
+    /// Returns its own duration.
+    Timed(Box<dyn FnMut() -> Result<Duration> + 'c>),
+}
+
+impl Case<'_> {
+    fn warm_up(&mut self, clock: &Clock, most: Duration) -> Result<()> {
+        match self {
+            Case::Pass(pass) => Clock::warm_up(|| clock.time(pass), most),
+            Case::Timed(pass) => Clock::warm_up(pass, most),
+        }
+    }
+
+    fn time(&mut self, clock: &Clock) -> Result<Duration> {
+        match self {
+            Case::Pass(pass) => clock.time(pass),
+            Case::Timed(pass) => pass(),
+        }
+    }
+}
 
 impl<'c> Interleaved<'c> {
     pub(super) fn new(benchmark: Benchmark) -> Self {
@@ -34,7 +54,18 @@ impl<'c> Interleaved<'c> {
         name: impl Into<String>,
         mut pass: impl FnMut() -> T + 'c,
     ) -> Self {
-        self.cases.push((name.into(), Box::new(move || Box::new(pass()))));
+        self.cases.push((name.into(), Case::Pass(Box::new(move || Box::new(pass())))));
+        self
+    }
+
+    /// Adds a case that measures itself, such as one that runs in another process. `pass` returns
+    /// the duration of one run.
+    pub fn timed_case(
+        mut self,
+        name: impl Into<String>,
+        pass: impl FnMut() -> Result<Duration> + 'c,
+    ) -> Self {
+        self.cases.push((name.into(), Case::Timed(Box::new(pass))));
         self
     }
 
@@ -42,20 +73,20 @@ impl<'c> Interleaved<'c> {
     /// benchmark applies to each case.
     ///
     /// # Errors
-    /// Those of [`Benchmark::measure`].
+    /// Those of [`Benchmark::measure`], and those of the cases that measure themselves.
     pub fn run(mut self) -> Result<Compared> {
         self.benchmark.check()?;
         let _no_grad = tch::no_grad_guard();
         let clock = Clock::new(self.benchmark.device);
-        for (_, pass) in &mut self.cases {
-            clock.warm_up(pass, self.benchmark.warm_up)?;
+        for (_, case) in &mut self.cases {
+            case.warm_up(&clock, self.benchmark.warm_up)?;
         }
         let count = self.cases.len();
         let mut rounds: Vec<Vec<f64>> = vec![Vec::new(); count];
         let (mut round, mut spent) = (0, Duration::ZERO);
         while count > 0 && self.benchmark.wants_more(round, spent, count as u32) {
-            for case in (0..count).map(|place| (round + place) % count) {
-                let time = clock.time(&mut self.cases[case].1)?;
+            for case in (0..count).map(|turn| (round + turn) % count) {
+                let time = self.cases[case].1.time(&clock)?;
                 spent += time;
                 rounds[case].push(time.as_secs_f64());
             }

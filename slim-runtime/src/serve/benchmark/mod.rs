@@ -183,7 +183,7 @@ impl Benchmark {
         self.check()?;
         let _no_grad = tch::no_grad_guard();
         let clock = Clock::new(self.device);
-        clock.warm_up(&mut pass, self.warm_up)?;
+        Clock::warm_up(|| clock.time(&mut pass), self.warm_up)?;
         let mut times = Vec::new();
         let mut spent = Duration::ZERO;
         while self.wants_more(times.len(), spent, 1) {
