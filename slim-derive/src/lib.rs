@@ -28,7 +28,7 @@ use syn::DeriveInput;
 /// The wiring is read from the forward pass, of which [`#[forward]`](macro@forward) makes a
 /// symbolic copy:
 ///
-/// ```ignore
+/// ```text
 /// #[derive(Debug, Prunable)]
 /// struct Block {
 ///     conv: nn::Conv2D,

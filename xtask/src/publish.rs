@@ -17,10 +17,11 @@ pub(crate) fn dry_run() -> Result<Command> {
     );
     let mut publish =
         cargo(["publish", "--dry-run", "--package", "slim-derive", "--package", "slim-runtime"]);
-    // A working tree with uncommitted changes is checked as it is.
+    // A working tree with uncommitted changes is checked as it is. The folder is that of all tasks,
+    // so that crates that do not depend on tch are not compiled again.
     publish
         .args(["--allow-dirty", "--features", "slim-runtime/doc-only", "--target-dir"])
-        .arg(target().join("publish"));
+        .arg(target());
     Ok(publish)
 }
 

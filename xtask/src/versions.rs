@@ -23,8 +23,7 @@ const PINNED: &str = "\"=0.24.0\"";
 /// expanded macros, with one version of tch. It uses `doc-only`, which must not be unified with the
 /// features of crates that link libtorch, and so a workspace of its own.
 pub(crate) fn check(version: &str) -> Result<Command> {
-    let all = target().join("versions");
-    let workspace = all.join(version);
+    let workspace = target().join("versions").join(version);
     mirror(&workspace, version)
         .with_context(|| format!("cannot set up {}", workspace.display()))?;
     let mut check = cargo([
@@ -36,10 +35,10 @@ pub(crate) fn check(version: &str) -> Result<Command> {
         "xtask",
         "--all-targets",
     ]);
-    // One folder for all versions, so that crates that do not depend on tch are compiled once.
+    // The folder of all tasks, so that crates that do not depend on tch are compiled once.
     check
         .args(["--features", "slim-runtime/doc-only", "--target-dir"])
-        .arg(all.join("target"))
+        .arg(target())
         .current_dir(workspace);
     Ok(check)
 }
