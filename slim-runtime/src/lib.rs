@@ -118,6 +118,8 @@ pub use graph::{
     PartVisitor, Role, Tracer,
 };
 pub use io::checkpoint;
+#[cfg(feature = "pytorch")]
+pub use io::weights;
 pub use nn::functional;
 pub use nn::{PerChannel, per_channel_scale, per_channel_shift};
 pub use numeric::{OutputError, Quartiles};

@@ -8,6 +8,7 @@ mod hostile;
 mod memory;
 mod pickle;
 mod reference;
+mod weights;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -75,6 +75,7 @@ fn checks() -> Result<Vec<Step>> {
         ("quickstart", cargo(["run", "--package", "slim-examples", "--example", "quickstart"])),
         ("absorb", cargo(["run", "--package", "slim-bench", "--bin", "absorb", "--", "--smoke"])),
         ("residual", cargo(["run", "--package", "slim-examples", "--example", "residual"])),
+        ("pytorch", cargo(["run", "--package", "slim-examples", "--example", "pytorch"])),
         ("passes", passes_on_digits(&passes)),
         ("reports", report),
         ("reports, in a browser", look),

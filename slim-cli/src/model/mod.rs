@@ -5,25 +5,20 @@
 //! | file | |
 //! | --- | --- |
 //! | safetensors | files of this program, which name their network and the removed channels; files of PyTorch |
-//! | PyTorch: `.pth`, `.pt`, `.pth.tar` | today's zip, the formats before 1.6 and plain pickles; a state dict, or one under `state_dict`, `model`, `model_state_dict` or `net` |
+//! | all others that [`weights`](slim_runtime::weights) reads | PyTorch's `.pth`, `.pt` and `.pth.tar`, tch's `.ot`, the index of several safetensors files |
 //! | the reference's | `{'cfg', 'state_dict'}` of a VGG, a pre-activation ResNet or a DenseNet that was slimmed |
-//! | `.ot` | tch's `VarStore::save` |
 //!
 //! Nothing in a file is executed. Memory use is proportional to the tensors in the file: a network
 //! that is far larger than these tensors is not built. The exception is the dense network that a
 //! slimmed network in a file of this program is cut from; its size follows from the network's name.
 //! A VGG is built with its slimmed widths.
 
-mod archive;
 mod contents;
-mod format;
 mod names;
-mod ot;
 mod own;
-mod pytorch;
 mod reference;
 mod room;
-mod tensors;
+mod trainer;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,6 +26,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow, ensure};
 use slim_runtime::checkpoint::{self, File, Writer};
 use slim_runtime::error::FileError;
+use slim_runtime::weights::{self, Format};
 use slim_runtime::{Cfg, Error, Slimmed};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
@@ -38,7 +34,6 @@ use tch::{Device, Tensor};
 use crate::data::Name;
 use crate::network::{Arch, Net, Spec};
 use contents::Contents;
-use format::Format;
 
 /// Metadata key of a file's [`Spec`].
 const SPEC: &str = "network";
@@ -109,8 +104,10 @@ impl Model {
     pub fn read(path: &Path, wanted: &Wanted, device: Device) -> Result<Self> {
         let read = || match Format::of(path)? {
             Format::Safetensors => own::read(&File::open(path)?, path, wanted, device),
-            Format::Ot => Self::holding(ot::read(path)?, path, wanted, device),
-            Format::Pytorch => Self::holding(pytorch::read(path)?, path, wanted, device),
+            _ => {
+                let contents = trainer::contents(weights::File::open(path)?)?;
+                Self::holding(contents, path, wanted, device)
+            }
         };
         read().map_err(naming(path))
     }

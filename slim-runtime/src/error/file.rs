@@ -9,12 +9,14 @@ use super::text::misfits;
 #[non_exhaustive]
 pub enum FileError {
     /// The tensors of a file and of the store are not the same. Nothing was written to the store.
-    #[error("{}: {} the store; build the network as the file's was (`checkpoint::load` then slims it by the file's plan):\n  {}", .file.display(), misfits(.problems.len()), .problems.join("\n  "))]
+    #[error("{}: {} the store; {fix}:\n  {}", .file.display(), misfits(.problems.len()), .problems.join("\n  "))]
     Checkpoint {
         /// The file.
         file: PathBuf,
         /// Each missing, surplus or misshapen tensor, by name.
         problems: Vec<String>,
+        /// What to do.
+        fix: String,
     },
 
     /// A file was saved of another network: the model is neither what was slimmed nor what came of

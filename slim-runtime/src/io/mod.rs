@@ -1,4 +1,6 @@
-//! Files: checkpoints and atomic writes.
+//! Files: checkpoints, weights of other libraries, and atomic writes.
 
 pub(crate) mod atomic;
 pub mod checkpoint;
+#[cfg(feature = "pytorch")]
+pub mod weights;

@@ -10,7 +10,7 @@ use tch::nn::VarStore;
 
 use super::metadata::Metadata;
 use super::tensors::{self, Source};
-use super::{format_error, values};
+use super::{no_safetensors, values};
 use crate::analysis;
 use crate::error::FileError;
 use crate::plan::{self, Plan, Slimmed, Variables};
@@ -67,7 +67,11 @@ impl File {
             action: "read",
             cause,
         })?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(format_error(&path))?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| {
+            let reason = no_safetensors(&error);
+            let reason = if is_zip_or_pickle(&bytes) { reason + READ_BY_WEIGHTS } else { reason };
+            Error::File(FileError::Format { file: path.clone(), reason })
+        })?;
         let metadata = Metadata::new(&path, header.metadata().clone())?;
         Ok(Self { path, bytes, header, metadata })
     }
@@ -205,6 +209,16 @@ impl File {
         )
         .ok()
     }
+}
+
+/// What a user should call for a file of PyTorch or tch.
+const READ_BY_WEIGHTS: &str =
+    "; a file of PyTorch or tch is read by `slim_runtime::weights`, with the feature `pytorch`";
+
+/// Whether a file begins like those of `torch.save` and `VarStore::save`: as a zip, or as a pickle
+/// of protocol 2 or later.
+fn is_zip_or_pickle(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PK") || matches!(bytes, [0x80, 2..=5, ..])
 }
 
 impl fmt::Debug for File {

@@ -80,7 +80,11 @@ use crate::plan::{Plan, Slimmed};
 use crate::{Cfg, Error, Prunable, Result};
 pub use file::File;
 use tensors::Source;
+#[cfg(feature = "pytorch")]
+pub(in crate::io) use tensors::bytes;
 pub use write::Writer;
+#[cfg(feature = "pytorch")]
+pub(in crate::io) use write::write_tensors;
 
 /// Last part of the name of PyTorch's batch counter, an integer that tch's batch norms do not have.
 const BATCH_COUNT: &str = "num_batches_tracked";
@@ -174,6 +178,23 @@ pub fn load_tensors(
     values::assign(file.as_ref(), Source::Memory(tensors), &BTreeSet::new(), vs)
 }
 
+/// Like [`load_tensors`], but variables without a tensor keep their values.
+#[cfg(feature = "pytorch")]
+pub(in crate::io) fn load_found(
+    tensors: &BTreeMap<String, Tensor>,
+    file: &Path,
+    vs: &VarStore,
+) -> Result<()> {
+    let variables = sorted_variables(vs).into_iter();
+    let variables = variables.filter(|(name, _)| tensors.contains_key(name)).collect();
+    values::assign_to(file, Source::Memory(tensors), &BTreeSet::new(), variables)
+}
+
+/// Whether a tensor is PyTorch's batch counter.
+pub(in crate::io) fn is_batch_count(name: &str) -> bool {
+    name.ends_with(BATCH_COUNT)
+}
+
 /// The cfg of a file that [`save`] wrote: build a network from its widths, then [`load`].
 ///
 /// # Errors
@@ -218,10 +239,9 @@ fn sorted_variables(vs: &VarStore) -> BTreeMap<String, Tensor> {
 
 fn format_error(path: &Path) -> impl FnOnce(SafeTensorError) -> Error {
     let file = path.to_owned();
-    move |error| {
-        Error::File(FileError::Format {
-            file,
-            reason: format!("no sound safetensors file ({error})"),
-        })
-    }
+    move |error| Error::File(FileError::Format { file, reason: no_safetensors(&error) })
+}
+
+fn no_safetensors(error: &SafeTensorError) -> String {
+    format!("no sound safetensors file ({error})")
 }

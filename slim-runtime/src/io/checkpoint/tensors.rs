@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use safetensors::tensor::{Dtype, TensorView};
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::{BATCH_COUNT, File};
+use super::{File, is_batch_count};
+
+/// Names that are less alike than this share of their characters are not proposed.
+const NEAR: f64 = 0.6;
 
 /// A variable of a store.
 pub(super) struct Variable {
@@ -80,6 +83,10 @@ pub(super) fn differences(
     beside: &BTreeSet<String>,
     variables: &BTreeMap<String, Variable>,
 ) -> Vec<String> {
+    let known =
+        |name: &str| variables.contains_key(name) || beside.contains(name) || is_batch_count(name);
+    let mut surplus = source.names();
+    surplus.retain(|name| !known(name));
     let mut problems = Vec::new();
     for (name, variable) in variables {
         let (strides, sizes) = (variable.tensor.stride(), variable.tensor.size());
@@ -89,7 +96,11 @@ pub(super) fn differences(
             ));
         }
         let Some(Found { shape, no_float }) = source.find(name) else {
-            problems.push(missing(name));
+            let near = near(name, &variable.shape, source, &surplus);
+            problems.push(near.map_or_else(
+                || missing(name),
+                |near| format!("{}, which has `{near}` of this shape", missing(name)),
+            ));
             continue;
         };
         if shape != variable.shape {
@@ -102,17 +113,27 @@ pub(super) fn differences(
             problems.push(format!("`{name}` is of type {kind}, which is not supported"));
         }
     }
-    let known = |name: &str| {
-        variables.contains_key(name) || beside.contains(name) || name.ends_with(BATCH_COUNT)
-    };
-    problems.extend(
-        source
-            .names()
-            .into_iter()
-            .filter(|name| !known(name))
-            .map(|name| format!("`{name}` is not in the store")),
-    );
+    problems.extend(surplus.iter().map(|name| format!("`{name}` is not in the store")));
     problems
+}
+
+/// The surplus tensor of this shape whose name is nearest to that of a missing variable; `None` if
+/// no name is near, or two are equally near.
+fn near<'n>(name: &str, shape: &[i64], source: Source, surplus: &'n [String]) -> Option<&'n str> {
+    let is_of_shape =
+        |other: &&String| source.find(other).is_some_and(|found| found.shape == shape);
+    let mut nearest: Vec<_> = surplus
+        .iter()
+        .filter(is_of_shape)
+        .map(|other| (strsim::normalized_damerau_levenshtein(name, other), other.as_str()))
+        .filter(|(likeness, _)| *likeness >= NEAR)
+        .collect();
+    nearest.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    match nearest[..] {
+        [(_, only)] => Some(only),
+        [(first, name), (second, _), ..] if first > second => Some(name),
+        _ => None,
+    }
 }
 
 pub(super) fn missing(name: &str) -> String {
@@ -173,7 +194,7 @@ fn copied(tensor: &Tensor, variable: &Tensor) -> Result<Tensor, TchError> {
 }
 
 /// A tensor's values as bytes in row-major order, whatever its strides.
-pub(super) fn bytes(tensor: &Tensor) -> Result<Vec<u8>, TchError> {
+pub(in crate::io) fn bytes(tensor: &Tensor) -> Result<Vec<u8>, TchError> {
     let mut bytes = vec![0; tensor.numel() * tensor.f_kind()?.elt_size_in_bytes()];
     tensor
         .f_detach()?

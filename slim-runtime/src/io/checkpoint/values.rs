@@ -15,16 +15,26 @@ use crate::plan::{Plan, Variables};
 use crate::surgery::{self, Value};
 use crate::{Error, Result};
 
-/// Gives the variables the values of a source. Shapes stay.
+/// Gives the variables of a store the values of a source. Shapes stay.
 pub(super) fn assign(
     path: &Path,
     source: Source,
     beside: &BTreeSet<String>,
     vs: &VarStore,
 ) -> Result<()> {
+    assign_to(path, source, beside, sorted_variables(vs))
+}
+
+/// Gives these variables the values of a source. Shapes stay.
+pub(super) fn assign_to(
+    path: &Path,
+    source: Source,
+    beside: &BTreeSet<String>,
+    variables: BTreeMap<String, Tensor>,
+) -> Result<()> {
     let as_they_are =
         |(name, tensor): (String, Tensor)| (name, Variable { shape: tensor.size(), tensor });
-    let variables = sorted_variables(vs).into_iter().map(as_they_are).collect();
+    let variables = variables.into_iter().map(as_they_are).collect();
     surgery::replace(of(path, source, beside, &variables, Vec::new())?)
 }
 
@@ -81,17 +91,12 @@ pub(super) fn of(
 ) -> Result<Vec<Value>> {
     problems.extend(tensors::differences(source, beside, variables));
     if !problems.is_empty() {
-        return Err(Error::File(FileError::Checkpoint { file: path.to_owned(), problems }));
+        return Err(misfit(path, problems));
     }
     let _no_grad = tch::no_grad_guard();
     let value = |(name, variable): (&String, &Variable)| {
         // `differences` has reported missing tensors already.
-        let missing = || {
-            Error::File(FileError::Checkpoint {
-                file: path.to_owned(),
-                problems: vec![tensors::missing(name)],
-            })
-        };
+        let missing = || misfit(path, vec![tensors::missing(name)]);
         let value = source
             .value(name, &variable.tensor)
             .ok_or_else(missing)?
@@ -99,4 +104,10 @@ pub(super) fn of(
         Ok(Value { name: name.clone(), target: variable.tensor.shallow_clone(), value })
     };
     variables.iter().map(value).collect()
+}
+
+fn misfit(path: &Path, problems: Vec<String>) -> Error {
+    let fix =
+        "build the network as the file's was (`checkpoint::load` then slims it by the file's plan)";
+    Error::File(FileError::Checkpoint { file: path.to_owned(), problems, fix: fix.to_owned() })
 }

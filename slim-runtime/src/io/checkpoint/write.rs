@@ -113,6 +113,12 @@ impl<'w> Writer<'w> {
     }
 }
 
+/// Writes tensors without metadata.
+#[cfg(feature = "pytorch")]
+pub(in crate::io) fn write_tensors(path: &Path, tensors: BTreeMap<String, Tensor>) -> Result<()> {
+    write(path, tensors, HashMap::new())
+}
+
 fn write(
     path: &Path,
     tensors: BTreeMap<String, Tensor>,

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
 use zip::ZipArchive;
+
+use super::problem::Result;
 
 /// Largest ratio of unpacked size to file size. PyTorch does not compress, and weights hardly
 /// shrink when compressed; a file far beyond this ratio would fill the memory.
@@ -23,19 +24,22 @@ pub(super) struct Archive {
 /// # Errors
 /// A damaged zip, a duplicate name, or an unpacked size far above the file size.
 pub(super) fn checked(path: &Path) -> Result<Archive> {
-    let file = File::open(path).context("cannot read")?;
-    let most = file.metadata().context("cannot read")?.len().saturating_mul(MOST_PER_BYTE);
-    let mut zip = ZipArchive::new(BufReader::new(file)).context("no sound zip file")?;
-    ensure!(!zip.has_duplicate_names(), "no sound zip file: it has two entries of one name");
+    let file = File::open(path)?;
+    let most = file.metadata()?.len().saturating_mul(MOST_PER_BYTE);
+    let mut zip = ZipArchive::new(BufReader::new(file))?;
+    if zip.has_duplicate_names() {
+        return Err("no sound zip file: it has two entries of one name".into());
+    }
     let mut unpacked = 0_u64;
     for index in 0..zip.len() {
-        unpacked =
-            unpacked.saturating_add(zip.by_index_raw(index).context("no sound zip file")?.size());
+        unpacked = unpacked.saturating_add(zip.by_index_raw(index)?.size());
     }
-    ensure!(
-        unpacked <= most,
-        "it would unpack to {unpacked} bytes, more than {MOST_PER_BYTE} times its size"
-    );
+    if unpacked > most {
+        return Err(format!(
+            "it would unpack to {unpacked} bytes, more than {MOST_PER_BYTE} times its size"
+        )
+        .into());
+    }
     let is_torch_script = names(&zip)?.iter().any(|name| is_at_root(name, "constants.pkl"));
     Ok(Archive { zip, is_torch_script })
 }
@@ -45,10 +49,7 @@ impl Archive {
     pub(super) fn read(&mut self, name: &str) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         // `checked` has limited the unpacked size.
-        self.zip
-            .by_name(name)
-            .and_then(|mut entry| Ok(entry.read_to_end(&mut bytes)?))
-            .context("no sound zip file")?;
+        self.zip.by_name(name).and_then(|mut entry| Ok(entry.read_to_end(&mut bytes)?))?;
         Ok(bytes)
     }
 
@@ -58,7 +59,7 @@ impl Archive {
 }
 
 fn names(zip: &ZipArchive<BufReader<File>>) -> Result<Vec<String>> {
-    zip.file_names().map(|name| Ok(name.context("no sound zip file")?.into_owned())).collect()
+    zip.file_names().map(|name| Ok(name?.into_owned())).collect()
 }
 
 /// Whether `name` is `entry` inside the root folder that PyTorch adds.

@@ -1,34 +1,33 @@
 //! Converts the tensors of PyTorch's files to tensors of libtorch.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
 use pytorch_reader::DType;
 use tch::{Kind, Tensor};
 
 use super::archive::MOST_PER_BYTE;
+use super::problem::{Problem, Result};
 
-/// Reads the values of tensors.
+/// Reads the values of tensors. `length` is the size of the file in bytes.
 ///
 /// # Errors
 /// All tensors of types that libtorch does not have, and all tensors without values; a file whose
 /// tensors claim far more bytes than it has.
 pub(super) fn read(
     named: BTreeMap<String, pytorch_reader::Tensor>,
-    path: &Path,
+    length: u64,
 ) -> Result<BTreeMap<String, Tensor>> {
     let claimed =
         named.values().fold(0_u64, |sum, tensor| sum.saturating_add(tensor.byte_len() as u64));
-    let length = path.metadata().context("cannot read")?.len();
     if claimed > length.saturating_mul(MOST_PER_BYTE) {
         let largest = named.iter().max_by_key(|(_, tensor)| tensor.byte_len());
         let largest = largest.map_or_else(String::new, |(name, tensor)| {
             format!(", `{name}` alone {}", tensor.byte_len())
         });
-        bail!(
+        return Err(format!(
             "its tensors would take {claimed} bytes{largest}, and the file has {length}: they are views of the same values"
-        );
+        )
+        .into());
     }
     let typed = named.into_iter().map(|(name, tensor)| {
         let typed = kind(tensor.dtype()).zip(shape(&tensor));
@@ -42,11 +41,18 @@ pub(super) fn read(
             })
             .map(|(kind, shape)| (name, tensor, kind, shape))
     });
-    let (typed, odd): (Vec<_>, Vec<_>) = typed.partition(Result::is_ok);
-    let odd: Vec<_> = odd.into_iter().filter_map(Result::err).collect();
-    ensure!(odd.is_empty(), "it holds tensors that no network has:\n  {}", odd.join("\n  "));
+    let (typed, odd): (Vec<_>, Vec<_>) = typed.partition(std::result::Result::is_ok);
+    let odd: Vec<_> = odd.into_iter().filter_map(std::result::Result::err).collect();
+    if !odd.is_empty() {
+        return Err(format!("it holds tensors that no network has:\n  {}", odd.join("\n  ")).into());
+    }
     let value = |(name, tensor, kind, shape): (String, pytorch_reader::Tensor, Kind, Vec<i64>)| {
-        Ok((name, Tensor::f_from_data_size(&tensor.read()?, &shape, kind)?))
+        // The reader's error names the tensor.
+        let bytes = tensor.read().map_err(|error| error.to_string())?;
+        match Tensor::f_from_data_size(&bytes, &shape, kind) {
+            Ok(values) => Ok((name, values)),
+            Err(cause) => Err(Problem::Torch(name, cause)),
+        }
     };
     typed.into_iter().flatten().map(value).collect()
 }
