@@ -26,17 +26,18 @@ pub struct SlimmingOptions {
     #[arg(long, value_name = "PATTERN", help_heading = "Which channels go")]
     pub keep: Vec<String>,
 
-    /// What ranks the channels
-    #[arg(long, value_enum, default_value_t = CriterionName::Scale, help_heading = "Which channels go")]
-    pub criterion: CriterionName,
+    /// What ranks the channels [default: scale; l2 for a network without batch norms]
+    #[arg(long, value_enum, help_heading = "Which channels go")]
+    pub criterion: Option<CriterionName>,
 
     /// Batches of 64 training images for the gradients of `--criterion taylor`
     #[arg(long, value_name = "BATCHES", default_value_t = 16, help_heading = "Which channels go")]
     pub taylor_batches: usize,
 
     /// How scores of different layers are made comparable: none, or by the layer's max, mean or l2
-    #[arg(long, value_parser = named::<Normalisation>, default_value = "none", help_heading = "Which channels go")]
-    pub normalisation: Normalisation,
+    /// [default: none; mean for a network without batch norms]
+    #[arg(long, value_parser = named::<Normalisation>, help_heading = "Which channels go")]
+    pub normalisation: Option<Normalisation>,
 
     /// The score of channels that stay or go together, as in a residual stream: the max, mean or
     /// sum of theirs
@@ -155,15 +156,28 @@ impl SlimmingOptions {
         }
     }
 
+    /// What ranks the channels of a network: |γ| if nothing else is said and there are batch norms.
+    pub fn criterion(&self, has_batch_norms: bool) -> CriterionName {
+        let default = if has_batch_norms { CriterionName::Scale } else { CriterionName::L2 };
+        self.criterion.unwrap_or(default)
+    }
+
     /// The [`Slimming`] for these options. `cost` counts the network if the target is in MACs;
     /// `seed` is that of the random criterion.
     ///
     /// # Errors
     /// A `--layer` that is not `PATTERN=TARGET`; errors of `cost`. Values that a [`Slimming`]
     /// cannot have are errors of planning.
-    pub fn slimming(&self, seed: u64, cost: impl FnOnce() -> Result<Cost>) -> Result<Slimming> {
+    pub fn slimming(
+        &self,
+        has_batch_norms: bool,
+        seed: u64,
+        cost: impl FnOnce() -> Result<Cost>,
+    ) -> Result<Slimming> {
         let mut slimming = self.target.slimming(cost)?;
-        slimming = match self.criterion {
+        // Norms of weights grow with their number, so layers of different kinds do not compare.
+        let normalisation = if has_batch_norms { Normalisation::None } else { Normalisation::Mean };
+        slimming = match self.criterion(has_batch_norms) {
             CriterionName::Scale => slimming,
             CriterionName::L1 => slimming.criterion(L1),
             CriterionName::L2 => slimming.criterion(L2),
@@ -171,7 +185,9 @@ impl SlimmingOptions {
             CriterionName::Taylor => slimming.criterion(Taylor),
             CriterionName::Random => slimming.criterion(Random { seed }),
         };
-        slimming = slimming.normalisation(self.normalisation).coupling(self.coupling);
+        slimming = slimming
+            .normalisation(self.normalisation.unwrap_or(normalisation))
+            .coupling(self.coupling);
         slimming = self.masking.into_iter().fold(slimming, Slimming::masking);
         if self.local {
             slimming = slimming.local();
@@ -247,7 +263,7 @@ mod tests {
     fn asked(options: &str) -> Result<Slimming> {
         let program =
             Program::try_parse_from(["program"].into_iter().chain(options.split_whitespace()))?;
-        program.slimming.slimming(7, || bail!("no cost"))
+        program.slimming.slimming(true, 7, || bail!("no cost"))
     }
 
     #[test]
@@ -286,6 +302,21 @@ mod tests {
         assert_eq!(
             asked("--absorb-after relu")?,
             Slimming::ratio(0.5).absorb_after(Activation::Relu)
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn a_network_without_batch_norms_is_ranked_by_its_weights() -> Result<()> {
+        let asked = |options: &str| {
+            let words = ["program"].into_iter().chain(options.split_whitespace());
+            Program::try_parse_from(words)?.slimming.slimming(false, 7, || bail!("no cost"))
+        };
+        let by_weights = Slimming::ratio(0.5).criterion(L2).normalisation(Normalisation::Mean);
+        assert_eq!(asked("")?, by_weights);
+        assert_eq!(
+            asked("--criterion l1 --normalisation none")?,
+            Slimming::ratio(0.5).criterion(L1)
         );
         Ok(())
     }

@@ -238,3 +238,4 @@ pub mod measuring;
 pub mod operations;
 pub mod serving;
 pub mod tour;
+pub mod transformers;

@@ -84,8 +84,7 @@
 //! [`Slimmed::absorbed`] reports an exact absorption. After an error or a panic the model is
 //! unchanged, to the bit.
 
-#[cfg(test)]
-extern crate self as slim_runtime; // so that generated code finds it in tests
+extern crate self as slim_runtime; // so that generated code finds it in this crate
 
 mod analysis;
 mod check;

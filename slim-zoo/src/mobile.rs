@@ -7,7 +7,7 @@ use slim_runtime::{Prunable, forward};
 use tch::nn::init::FanInOut;
 use tch::{Tensor, nn};
 
-use super::torchvision::kaiming_normal;
+use super::torchvision::{kaiming_normal, stochastic_depth};
 
 /// Convolution, batch norm, activation: torchvision's `Conv2dNormActivation`.
 #[derive(Debug, Prunable)]
@@ -24,6 +24,7 @@ pub(super) enum Activation {
     Relu,
     Relu6,
     Hardswish,
+    Silu,
 }
 
 /// The values that each output of a convolution reads.
@@ -35,6 +36,10 @@ pub(super) enum Window {
     Full { kernel: i64, stride: i64 },
     /// `kernel`×`kernel` positions of one channel.
     Depthwise { kernel: i64, stride: i64 },
+    /// One position of every `stride` positions.
+    Strided { stride: i64 },
+    /// 3×3 positions of the channels in one group.
+    Grouped { stride: i64, groups: i64 },
 }
 
 /// Expand (1×1), filter (depthwise), recalibrate, project (1×1, without an activation).
@@ -50,6 +55,9 @@ pub(super) struct InvertedResidual {
 #[derive(Debug, Prunable)]
 pub(super) struct Residual {
     block: InvertedResidual,
+    /// The share of samples for which training leaves the block out: stochastic depth ([Huang et
+    /// al., 2016](https://arxiv.org/abs/1603.09382)).
+    dropped: f64,
 }
 
 /// An entry of torchvision's `features`.
@@ -66,6 +74,15 @@ pub(super) struct SqueezeExcitation {
     avgpool: AdaptiveAvgPool2d,
     fc1: Conv2D,
     fc2: Conv2D,
+    gate: Gate,
+}
+
+/// The activations of a [`SqueezeExcitation`]: between its layers, and of its factors.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Gate {
+    ReluHardsigmoid,
+    ReluSigmoid,
+    SiluSigmoid,
 }
 
 impl ConvNorm {
@@ -82,6 +99,8 @@ impl ConvNorm {
             Window::Pointwise => (1, 1, 1),
             Window::Full { kernel, stride } => (kernel, stride, 1),
             Window::Depthwise { kernel, stride } => (kernel, stride, inputs),
+            Window::Strided { stride } => (1, stride, 1),
+            Window::Grouped { stride, groups } => (3, stride, groups),
         };
         let conv = nn::ConvConfig {
             stride,
@@ -102,18 +121,28 @@ impl ConvNorm {
 impl Feature {
     /// A residual block if `residual` is true. The block must then keep size and width.
     pub(super) fn new(block: InvertedResidual, residual: bool) -> Self {
-        if residual { Feature::Residual(Residual { block }) } else { Feature::Plain(block) }
+        Self::dropping(block, residual, 0.)
+    }
+
+    /// The same, with stochastic depth in training.
+    pub(super) fn dropping(block: InvertedResidual, residual: bool, dropped: f64) -> Self {
+        if residual {
+            Feature::Residual(Residual { block, dropped })
+        } else {
+            Feature::Plain(block)
+        }
     }
 }
 
 impl SqueezeExcitation {
-    pub(super) fn new(p: &nn::Path, channels: i64, squeezed: i64) -> Self {
+    pub(super) fn new(p: &nn::Path, channels: i64, squeezed: i64, gate: Gate) -> Self {
         let conv =
             nn::ConvConfig { ws_init: kaiming_normal(FanInOut::FanOut), ..Default::default() };
         SqueezeExcitation {
             avgpool: adaptive_avg_pool2d(1),
             fc1: conv2d(p / "fc1", channels, squeezed, 1, conv),
             fc2: conv2d(p / "fc2", squeezed, channels, 1, conv),
+            gate,
         }
     }
 }
@@ -143,6 +172,7 @@ impl Activation {
             Activation::Relu => xs.relu_(),
             Activation::Relu6 => xs.relu6_(),
             Activation::Hardswish => xs.hardswish_(),
+            Activation::Silu => xs.silu_(),
         }
     }
 }
@@ -165,7 +195,7 @@ impl nn::ModuleT for InvertedResidual {
 #[forward]
 impl nn::ModuleT for Residual {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        xs.apply_t(&self.block, train).g_add_(xs)
+        stochastic_depth(xs.apply_t(&self.block, train), self.dropped, train).g_add_(xs)
     }
 }
 
@@ -183,6 +213,15 @@ impl nn::ModuleT for Feature {
 #[forward]
 impl nn::Module for SqueezeExcitation {
     fn forward(&self, xs: &Tensor) -> Tensor {
-        xs * xs.apply(&self.avgpool).apply(&self.fc1).relu_().apply(&self.fc2).hardsigmoid()
+        let squeezed = xs.apply(&self.avgpool).apply(&self.fc1);
+        let squeezed = match self.gate {
+            Gate::ReluHardsigmoid | Gate::ReluSigmoid => squeezed.relu(),
+            Gate::SiluSigmoid => squeezed.silu(),
+        };
+        let factors = squeezed.apply(&self.fc2);
+        match self.gate {
+            Gate::ReluHardsigmoid => xs * factors.hardsigmoid(),
+            Gate::ReluSigmoid | Gate::SiluSigmoid => xs * factors.sigmoid(),
+        }
     }
 }

@@ -8,7 +8,8 @@ use slim_runtime::{Prunable, forward};
 use tch::{Tensor, nn};
 
 use super::mobile::{
-    self, Activation, ConvNorm, Feature, InvertedResidual, SqueezeExcitation, Window, classifier,
+    self, Activation, ConvNorm, Feature, Gate, InvertedResidual, SqueezeExcitation, Window,
+    classifier,
 };
 
 const RE: Activation = Activation::Relu;
@@ -101,8 +102,9 @@ fn inverted_residual(
     InvertedResidual {
         expand,
         depthwise: ConvNorm::new(&next(), 0, [expanded, expanded], depthwise, activation, norm()),
-        squeeze_excitation: squeeze
-            .then(|| SqueezeExcitation::new(&next(), expanded, squeezed(expanded))),
+        squeeze_excitation: squeeze.then(|| {
+            SqueezeExcitation::new(&next(), expanded, squeezed(expanded), Gate::ReluHardsigmoid)
+        }),
         project: ConvNorm::new(
             &next(),
             0,

@@ -6,7 +6,7 @@ use slim_runtime::{Plan, Prunable, Slimming};
 use tch::nn::{ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
 
-/// Asserts that the network that `build` makes, slimmed at `ratio`, computes what its masked
+/// Asserts that the network that `build` makes, slimmed by `slimming`, computes what its masked
 /// replica computes.
 ///
 /// `build` must make the same network each time, in double precision if `tolerance` (relative to
@@ -17,14 +17,15 @@ use tch::{Device, Kind, Tensor};
 pub fn assert_slimmed_is_masked<M: ModuleT + Prunable>(
     build: impl Fn() -> (M, VarStore),
     input: &Tensor,
-    ratio: f64,
+    slimming: &Slimming,
     tolerance: f64,
 ) -> Plan {
     let (mut masked, _masked_vs) = build();
-    let plan = masked.plan(&Slimming::ratio(ratio)).unwrap_or_else(|error| panic!("{error}"));
+    let plan = masked.plan(slimming).unwrap_or_else(|error| panic!("{error}"));
     masked.mask(&plan).unwrap_or_else(|error| panic!("{error}"));
     let (mut slimmed, _slimmed_vs) = build();
-    let done = slimmed.slim(ratio).unwrap_or_else(|error| panic!("{error}"));
+    let again = slimmed.plan(slimming).unwrap_or_else(|error| panic!("{error}"));
+    let done = slimmed.apply(&again).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(done.plan(), &plan);
     let _no_grad = tch::no_grad_guard();
     assert_close(&slimmed.forward_t(input, false), &masked.forward_t(input, false), tolerance);

@@ -42,6 +42,24 @@ pub enum Arch {
     #[serde(rename = "shufflenet_v2_x1_0")]
     #[value(name = "shufflenet_v2_x1_0")]
     ShufflenetV2,
+    /// torchvision's EfficientNet-B0
+    #[serde(rename = "efficientnet_b0")]
+    #[value(name = "efficientnet_b0")]
+    EfficientnetB0,
+    /// torchvision's RegNetY-400MF
+    #[serde(rename = "regnet_y_400mf")]
+    #[value(name = "regnet_y_400mf")]
+    RegnetY400mf,
+    /// torchvision's SqueezeNet 1.1, which has no batch norms
+    #[serde(rename = "squeezenet1_1")]
+    #[value(name = "squeezenet1_1")]
+    Squeezenet,
+    /// torchvision's ConvNeXt-Tiny, which has no batch norms
+    ConvnextTiny,
+    /// torchvision's vision transformer ViT-B/16, which has no batch norms
+    #[serde(rename = "vit_b_16")]
+    #[value(name = "vit_b_16")]
+    VitB16,
     /// U-Net, which makes an image: no data set here has labels for it
     Unet,
 }
@@ -72,12 +90,19 @@ impl Arch {
         matches!(self, Arch::Preresnet | Arch::Densenet)
     }
 
+    /// Whether batch norms rank the network's channels.
+    pub fn has_batch_norms(self) -> bool {
+        !matches!(self, Arch::Squeezenet | Arch::ConvnextTiny | Arch::VitB16)
+    }
+
     /// The weight whose rows are the classes.
     pub fn classifier(self) -> &'static str {
         match self {
             Arch::Vgg | Arch::Densenet121 => "classifier.weight",
             Arch::Vgg16Bn => "classifier.6.weight",
-            Arch::MobilenetV2 => "classifier.1.weight",
+            Arch::MobilenetV2 | Arch::EfficientnetB0 | Arch::Squeezenet => "classifier.1.weight",
+            Arch::ConvnextTiny => "classifier.2.weight",
+            Arch::VitB16 => "heads.head.weight",
             Arch::MobilenetV3Large => "classifier.3.weight",
             Arch::Unet => "head.weight",
             _ => "fc.weight",

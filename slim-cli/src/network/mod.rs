@@ -50,6 +50,7 @@ mod tests {
     use anyhow::Result;
     use clap::ValueEnum;
     use slim_runtime::Slimming;
+    use slim_runtime::criterion::L2;
     use tch::Device;
     use tch::nn::VarStore;
 
@@ -66,7 +67,10 @@ mod tests {
             let model = Model::new(spec.clone(), Device::Cpu)?;
             model.draw_scales();
             assert_eq!(model.vs.variables()[arch.classifier()].size()[0], 10, "{arch}");
-            let planned = model.net.plan(&Slimming::ratio(0.3));
+            let by_scale = Slimming::ratio(0.3);
+            let by_weights = by_scale.clone().criterion(L2).local();
+            let slimming = if arch.has_batch_norms() { &by_scale } else { &by_weights };
+            let planned = model.net.plan(slimming);
             assert!(planned.is_ok(), "{arch}: {planned:?}");
             let text = serde_json::to_string(&spec)?;
             assert_eq!(serde_json::from_str::<Spec>(&text)?, spec);

@@ -9,8 +9,9 @@ use tch::nn::Path;
 
 use super::{Arch, Net, size};
 use slim_zoo::{
-    Selections, densenet, densenet_cifar, googlenet, mobilenet_v2, mobilenet_v3, preresnet, resnet,
-    shufflenet_v2, unet, vgg, vgg_imagenet,
+    Selections, convnext, densenet, densenet_cifar, efficientnet, googlenet, mobilenet_v2,
+    mobilenet_v3, preresnet, regnet, resnet, shufflenet_v2, squeezenet, unet, vgg, vgg_imagenet,
+    vision_transformer,
 };
 
 /// Everything that a dense network is built from. A file has it in its metadata, so that users give
@@ -200,6 +201,11 @@ impl Spec {
             (Arch::MobilenetV2, _) => Net::new(mobilenet_v2::MobileNetV2::new(p, classes)),
             (Arch::MobilenetV3Large, _) => Net::new(mobilenet_v3::MobileNetV3::large(p, classes)),
             (Arch::ShufflenetV2, _) => Net::new(shufflenet_v2::ShuffleNetV2::x1_0(p, classes)),
+            (Arch::EfficientnetB0, _) => Net::new(efficientnet::EfficientNet::b0(p, classes)),
+            (Arch::RegnetY400mf, _) => Net::new(regnet::RegNet::y_400mf(p, classes)),
+            (Arch::Squeezenet, _) => Net::new(squeezenet::SqueezeNet::v1_1(p, classes)),
+            (Arch::ConvnextTiny, _) => Net::new(convnext::ConvNeXt::tiny(p, classes)),
+            (Arch::VitB16, _) => Net::new(vision_transformer::vit_b_16(p, classes)),
             (Arch::Unet, _) => Net::new(unet::UNet::new(p, 64, classes)),
         })
     }

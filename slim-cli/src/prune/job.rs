@@ -37,7 +37,7 @@ impl Job<'_> {
     /// Errors of [`prune`]; a criterion that needs images, without a data set.
     pub fn prune(&self, model: &mut Model, ratio: Option<f64>) -> Result<Pruning> {
         let sample = self.sample(model)?;
-        if self.slimming.criterion == CriterionName::Taylor {
+        if self.criterion(model) == CriterionName::Taylor {
             taylor::compute_gradients(
                 model,
                 self.training_images()?,
@@ -60,7 +60,7 @@ impl Job<'_> {
     /// Errors of planning; a criterion that needs images, without a data set.
     pub fn check(&self, model: &Model, ratio: Option<f64>) -> Result<()> {
         let mut slimming = self.slimming(model, &self.sample(model)?, ratio)?;
-        if self.slimming.criterion == CriterionName::Taylor {
+        if self.criterion(model) == CriterionName::Taylor {
             self.training_images()?;
             // Gradients take time to compute, and do not decide whether a plan is possible.
             slimming = slimming.criterion(L1);
@@ -80,11 +80,16 @@ impl Job<'_> {
         self.check(&model, ratio)
     }
 
+    fn criterion(&self, model: &Model) -> CriterionName {
+        self.slimming.criterion(model.spec.arch.has_batch_norms())
+    }
+
     fn slimming(&self, model: &Model, sample: &Tensor, ratio: Option<f64>) -> Result<Slimming> {
         let one = sample.narrow(0, 0, 1);
-        let slimming = self
-            .slimming
-            .slimming(self.seed, || Ok(model.net.cost(|net| net.forward_t(&one, false))?))?;
+        let slimming =
+            self.slimming.slimming(model.spec.arch.has_batch_norms(), self.seed, || {
+                Ok(model.net.cost(|net| net.forward_t(&one, false))?)
+            })?;
         Ok(match ratio {
             Some(ratio) => with_ratio(slimming, ratio),
             None => slimming,

@@ -96,7 +96,7 @@
 //! # Warnings
 //!
 //! [`Plan::warnings`](crate::Plan::warnings) lists reasons against a plan, and the report shows
-//! them. Two of them apply only if the scores are |γ| (without
+//! them. The first two apply only if the scores are |γ| (without
 //! [`normalisation`](crate::Slimming::normalisation), and without the sum as
 //! [`coupling`](crate::Slimming::coupling)):
 //!
@@ -107,3 +107,10 @@
 //! * All |γ| are below 0.1 and none is near zero (a hundredth of the largest): weight decay has
 //!   shrunk them all. Weight decay is an L2 penalty, which makes values small but not zero. Exclude
 //!   γ from it.
+//!
+//! Two are about what the plan leaves:
+//!
+//! * More goes than the ratio asks for, by more than a twentieth, since channels that go together,
+//!   such as those of a head, have one score. Ask for less, or for a number of channels.
+//! * Layers fall to the least that they need by scores that are not normalised, and are not |γ|:
+//!   norms of weights of different kinds of layers do not compare. Normalise, or rank by layer.

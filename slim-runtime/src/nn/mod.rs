@@ -11,6 +11,7 @@
 //! [`Prunable::cost`](crate::Prunable::cost) counts the convolutions and linear layers of this
 //! module, but not tch's.
 
+mod attention;
 mod batch_norm;
 mod channel_select;
 mod containers;
@@ -28,6 +29,7 @@ mod shuffle;
 mod split;
 mod tch;
 
+pub use attention::{AttentionConfig, MultiHeadAttention, Removal, multi_head_attention};
 pub use batch_norm::{BatchNorm, batch_norm1d, batch_norm2d, batch_norm3d};
 pub use channel_select::{ChannelSelect, channel_select};
 pub use conv::{Conv, Conv1D, Conv2D, Conv3D, conv, conv1d, conv2d, conv3d};

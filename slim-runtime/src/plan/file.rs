@@ -61,10 +61,10 @@ impl TryFrom<PlanFile> for Plan {
 
     fn try_from(file: PlanFile) -> Result<Self, String> {
         let PlanFile { format, slimming, threshold, warnings, declared, passes, layers } = file;
-        if !(Plan::FORMAT_BEFORE..=Plan::FORMAT).contains(&format) {
+        if !(Plan::OLDEST_FORMAT..=Plan::FORMAT).contains(&format) {
             return Err(format!(
-                "this is a plan of format {format}, but only formats {} and {} can be read",
-                Plan::FORMAT_BEFORE,
+                "this is a plan of format {format}, but only formats {} to {} can be read",
+                Plan::OLDEST_FORMAT,
                 Plan::FORMAT
             ));
         }

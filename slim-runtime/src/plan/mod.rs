@@ -174,19 +174,21 @@ pub struct Change {
 
 impl Plan {
     /// The newest version of the format that this crate writes and reads.
-    pub(crate) const FORMAT: u32 = 3;
+    pub(crate) const FORMAT: u32 = 4;
 
-    /// The version before, without declared wirings and without [`Warning::Sizes`].
-    pub(crate) const FORMAT_BEFORE: u32 = 2;
+    /// The oldest version that this crate reads, without declared wirings and without the warnings
+    /// of later versions. A plan is of the oldest version that has its entries.
+    pub(crate) const OLDEST_FORMAT: u32 = 2;
 
     /// The lowest version of the format that has these entries.
     fn format_of(declared: &[String], warnings: &[Warning]) -> u32 {
-        let sizes = |warning: &Warning| matches!(warning, Warning::Sizes { .. });
-        if declared.is_empty() && !warnings.iter().any(sizes) {
-            Self::FORMAT_BEFORE
-        } else {
-            Self::FORMAT
-        }
+        let of_warning = |warning: &Warning| match warning {
+            Warning::NoGap { .. } | Warning::WeightDecay { .. } => Self::OLDEST_FORMAT,
+            Warning::Sizes { .. } => 3,
+            Warning::Overshoot { .. } | Warning::Floor { .. } => Self::FORMAT,
+        };
+        let of_wiring = if declared.is_empty() { Self::OLDEST_FORMAT } else { 3 };
+        warnings.iter().map(of_warning).fold(of_wiring, u32::max)
     }
 
     /// The plan with these warnings.

@@ -32,7 +32,7 @@ impl fmt::Display for Plan {
         }
         let cfg = self.cfg();
         // The table also has the widths of layers without a batch norm, the cfg does not.
-        let cfg = if cfg.stages().is_empty() {
+        let cfg = if cfg.widths().next().is_none() {
             "none: there is no batch norm".to_owned()
         } else {
             cfg.to_string()

@@ -27,6 +27,20 @@ pub enum Warning {
         /// The largest |γ|.
         largest: f64,
     },
+    /// More channels go than the ratio asks for, since many of them have one score: those of a head
+    /// go together.
+    Overshoot {
+        /// The share of the channels that was asked for.
+        asked: f64,
+        /// The share that goes, of the channels that may go.
+        reached: f64,
+    },
+    /// Layers that fall to the least number of channels that they need, by scores that are not
+    /// normalised: norms of weights of different kinds of layers do not compare.
+    Floor {
+        /// The layers, by path.
+        layers: Vec<String>,
+    },
     /// `forward` asks for sizes here that no view uses. It computed the same for all sizes that
     /// were tried, but may compute something else for other sizes.
     Sizes {
@@ -44,6 +58,20 @@ impl fmt::Display for Warning {
                 number(*largest),
                 100. * largest / median
             ),
+            Warning::Overshoot { asked, reached } => write!(
+                f,
+                "{:.1} % of the channels were asked for and {:.1} % go: channels that go together, such as those of a head, have one score; ask for less, or for a number of channels (`top_k`)",
+                100. * asked,
+                100. * reached
+            ),
+            Warning::Floor { layers } => write!(
+                f,
+                "{} fall{} to the least that {} need{}: scores of different kinds of layers do not compare; normalise them with `.normalisation(Normalisation::Mean)`, or rank each layer by itself with `.local()`",
+                named(layers),
+                if layers.len() == 1 { "s" } else { "" },
+                if layers.len() == 1 { "it" } else { "they" },
+                if layers.len() == 1 { "s" } else { "" },
+            ),
             Warning::Sizes { at } => write!(
                 f,
                 "{at}: `forward` asks for sizes, and does the same for all sizes that were tried; if it does something else for yours, write the shape of your images on the struct, as in `#[prune(input = [3, 224, 224])]`, or plan with `plan_on`"
@@ -53,5 +81,16 @@ impl fmt::Display for Warning {
                 "all |γ| are small ({smallest:.2e} to {largest:.2e}) and none is near zero: weight decay on γ fights the sparsity penalty; leave γ out of it"
             ),
         }
+    }
+}
+
+/// How many layers a warning names.
+const MOST_NAMED: usize = 3;
+
+fn named(layers: &[String]) -> String {
+    let names: Vec<_> = layers.iter().take(MOST_NAMED).map(|path| format!("`{path}`")).collect();
+    match layers.len() - names.len() {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
     }
 }

@@ -1,10 +1,11 @@
-//! Whether the γ look like those of a network that was trained with a sparsity penalty.
+//! Whether the γ look like those of a network that was trained with a sparsity penalty, and whether
+//! the plan is what was asked for.
 
 use super::choose::Choice;
 use super::scores::Scores;
-use crate::plan::Warning;
+use crate::plan::{Plan, Warning};
 use crate::slimming::criterion::{BatchNormScale, Criterion, Gap, Normalisation};
-use crate::slimming::{Coupling, Slimming};
+use crate::slimming::{Coupling, Rule, Scope, Slimming, Target};
 
 /// Batch norms start with γ at 0.5 or 1. If the largest |γ| is below this, all of them have
 /// decayed.
@@ -39,4 +40,45 @@ pub(super) fn warnings(slimming: &Slimming, scores: &Scores, choice: &Choice) ->
     let decayed = some_go && largest > 0. && largest < DECAYED && smallest > SMALLEST * largest;
     let decayed = decayed.then_some(Warning::WeightDecay { smallest, largest });
     no_gap.into_iter().chain(decayed).collect()
+}
+
+/// A plan overshoots if it removes a larger share than was asked for by more than this.
+const OVERSHOOT: f64 = 0.05;
+
+/// Warnings about what the plan leaves.
+pub(super) fn of_plan(plan: &Plan) -> Vec<Warning> {
+    overshoot(plan).into_iter().chain(floor(plan)).collect()
+}
+
+fn overshoot(plan: &Plan) -> Option<Warning> {
+    let slimming = plan.slimming();
+    let Target::Ratio(asked) = slimming.target else { return None };
+    if !slimming.layers.is_empty() || slimming.bounds.round_to.is_some() {
+        return None;
+    }
+    // The paper's rule removes the channel at the threshold, too: one in each ranking.
+    let rankings = match slimming.scope {
+        Scope::Global => 1,
+        Scope::Local => plan.layers().iter().filter(|layer| layer.scored.is_some()).count(),
+    };
+    let change = plan.channels();
+    let by_rule = asked * plan.removable() as f64 + rankings as f64;
+    let reached = plan.reached();
+    let is_more = (change.before - change.after) as f64 > by_rule && reached > asked + OVERSHOOT;
+    is_more.then_some(Warning::Overshoot { asked, reached })
+}
+
+fn floor(plan: &Plan) -> Option<Warning> {
+    let slimming = plan.slimming();
+    let compares = slimming.criterion.name() == BatchNormScale.name()
+        || slimming.normalisation != Normalisation::None
+        || slimming.scope == Scope::Local;
+    if compares {
+        return None;
+    }
+    let at_floor = plan.bounded().filter(|(_, bounded)| {
+        bounded.by.iter().any(|rule| matches!(rule, Rule::Needed | Rule::AtLeast))
+    });
+    let layers: Vec<_> = at_floor.map(|(path, _)| path.to_owned()).collect();
+    (!layers.is_empty()).then_some(Warning::Floor { layers })
 }

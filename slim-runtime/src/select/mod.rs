@@ -29,7 +29,9 @@ pub(crate) fn plan(graph: &Graph, slimming: &Slimming) -> Result<Plan> {
     let choice = choose::choose(graph, &scores, slimming)?;
     let mut warnings = health::warnings(slimming, &scores, &choice);
     warnings.extend(graph.size_questions.iter().map(|at| Warning::Sizes { at: at.clone() }));
-    Ok(plan_of(graph, slimming.recorded(), &choice).warned(warnings))
+    let plan = plan_of(graph, slimming.recorded(), &choice);
+    warnings.extend(health::of_plan(&plan));
+    Ok(plan.warned(warnings))
 }
 
 fn plan_of(graph: &Graph, slimming: Slimming, choice: &Choice) -> Plan {
@@ -40,7 +42,7 @@ fn plan_of(graph: &Graph, slimming: Slimming, choice: &Choice) -> Plan {
         .map(|(layer, ranked)| layer_plan(graph, choice, layer, *ranked))
         .collect();
     let plan = Plan {
-        format: Plan::FORMAT_BEFORE,
+        format: Plan::OLDEST_FORMAT,
         slimming,
         threshold: choice.threshold,
         warnings: Vec::new(),

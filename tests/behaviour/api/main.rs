@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod absorption;
+mod attention;
 mod benchmark;
 mod branches;
 mod checkpoints;

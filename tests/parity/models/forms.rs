@@ -18,7 +18,7 @@ fn check<M: ModuleT + Prunable>(new: impl Fn(&VarStore) -> M, input: &[i64]) -> 
         (model, vs)
     };
     let images = images(input).to_kind(Kind::Double);
-    let plan = assert_slimmed_is_masked(build, &images, 0.5, 1e-9);
+    let plan = assert_slimmed_is_masked(build, &images, &Slimming::ratio(0.5), 1e-9);
     let (net, _vs) = build();
     assert!(super::cost(&net, &images).macs().unwrap() > 0, "every layer is counted");
     assert!(plan.channels().removed() > 0.3, "{plan}");

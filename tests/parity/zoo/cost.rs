@@ -1,11 +1,11 @@
 //! Costs of the networks, recorded and read from `forward`. They equal PyTorch's to the last MAC,
 //! layer by layer, and the published ones. `tests/fixtures/cost.py` is the oracle.
 
-use slim_runtime::{Cost, Prunable, Slimming};
+use slim_runtime::{Cost, Prunable, Slimming, criterion};
 use slim_tests::device;
 use slim_zoo::{
-    densenet, densenet_cifar, googlenet, mobilenet_v2, mobilenet_v3, preresnet, resnet,
-    shufflenet_v2, unet, vgg, vgg_imagenet,
+    convnext, densenet, densenet_cifar, efficientnet, googlenet, mobilenet_v2, mobilenet_v3,
+    preresnet, regnet, resnet, shufflenet_v2, squeezenet, unet, vgg, vgg_imagenet,
 };
 use tch::nn::{self, ModuleT, VarStore};
 use tch::{Kind, Tensor};
@@ -20,6 +20,14 @@ fn oracle(name: &str) -> serde_json::Value {
 /// Asserts that the counts equal PyTorch's, and that the slimmed network has the cost that was
 /// computed from the plan alone.
 fn assert_counted<M: ModuleT + Prunable>(name: &str, build: impl Fn(&nn::Path) -> M) -> Cost {
+    assert_counted_by(name, build, &Slimming::ratio(0.5))
+}
+
+fn assert_counted_by<M: ModuleT + Prunable>(
+    name: &str,
+    build: impl Fn(&nn::Path) -> M,
+    slimming: &Slimming,
+) -> Cost {
     tch::set_num_threads(1);
     let vs = VarStore::new(device());
     let mut net = build(&vs.root());
@@ -49,7 +57,7 @@ fn assert_counted<M: ModuleT + Prunable>(name: &str, build: impl Fn(&nn::Path) -
         let scores: Vec<f32> = (0..scale.numel()).map(|_| random.f32()).collect();
         tch::no_grad(|| scale.copy_(&Tensor::from_slice(&scores)));
     }
-    let plan = net.plan(&Slimming::ratio(0.5)).unwrap();
+    let plan = net.plan(slimming).unwrap();
     let after = cost.after(&plan).unwrap();
     assert_eq!(after.parameters(), plan.parameters().after);
     assert!(after.macs().unwrap() < cost.macs().unwrap() * 3 / 4);
@@ -123,4 +131,21 @@ fn torchvisions_mobile_networks() {
     assert_torchvisions("shufflenet_v2_x1_0", 0.145, |p| {
         shufflenet_v2::ShuffleNetV2::x1_0(p, 1000)
     });
+}
+
+#[test]
+fn torchvisions_efficient_networks() {
+    assert_torchvisions("efficientnet_b0", 0.386, |p| efficientnet::EfficientNet::b0(p, 1000));
+    assert_torchvisions("regnet_y_400mf", 0.402, |p| regnet::RegNet::y_400mf(p, 1000));
+}
+
+#[test]
+fn torchvisions_networks_without_batch_norms() {
+    let by_weights = Slimming::ratio(0.5).criterion(criterion::L2).local();
+    let squeezenet =
+        assert_counted_by("squeezenet1_1", |p| squeezenet::SqueezeNet::v1_1(p, 1000), &by_weights);
+    let convnext =
+        assert_counted_by("convnext_tiny", |p| convnext::ConvNeXt::tiny(p, 1000), &by_weights);
+    let giga = |cost: Cost| (cost.macs().unwrap() as f64 / 1e6).round() / 1e3;
+    assert_eq!((giga(squeezenet), giga(convnext)), (0.349, 4.456));
 }

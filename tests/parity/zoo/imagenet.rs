@@ -3,22 +3,35 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use slim_runtime::{Prunable, Slimming, channels};
+use slim_runtime::{Prunable, Slimming, channels, criterion};
 use slim_tests::check::{assert_close, rounding};
 use slim_tests::device;
 use slim_tests::fill;
+use slim_zoo::convnext::ConvNeXt;
 use slim_zoo::densenet::{self, DenseNet};
+use slim_zoo::efficientnet::EfficientNet;
 use slim_zoo::googlenet;
+use slim_zoo::regnet::RegNet;
 use slim_zoo::resnet::{self, BasicBlock, Bottleneck, ResNet};
+use slim_zoo::squeezenet::SqueezeNet;
 use slim_zoo::vgg_imagenet::{self, Vgg};
+use slim_zoo::vision_transformer::{self, VisionTransformer};
 use tch::nn::{self, ModuleT, VarStore};
 
-use crate::oracle::{assert_slims, filled, forward, parameters};
+use crate::oracle::{assert_slims, assert_slims_by, filled, forward, parameters};
 use slim_tests::fixture::Fixture;
 
 /// Asserts that the full-size network has torchvision's names, shapes and function. The plan at 0.5
 /// is a snapshot.
 fn assert_is_torchvisions<M: ModuleT + Prunable>(name: &str, build: impl Fn(&nn::Path) -> M) {
+    assert_is_torchvisions_by(name, build, &Slimming::ratio(0.5));
+}
+
+fn assert_is_torchvisions_by<M: ModuleT + Prunable>(
+    name: &str,
+    build: impl Fn(&nn::Path) -> M,
+    slimming: &Slimming,
+) {
     let oracle = Fixture::read(&format!("zoo/{name}"));
     let (net, vs) = filled(build);
 
@@ -34,7 +47,7 @@ fn assert_is_torchvisions<M: ModuleT + Prunable>(name: &str, build: impl Fn(&nn:
         oracle.metadata["images"].split(' ').map(|size| size.parse().unwrap()).collect();
     assert_close(&forward(&net, &fill::images(&shape)), oracle.tensor("output"), rounding(&vs));
 
-    let plan = net.plan(&Slimming::ratio(0.5)).unwrap();
+    let plan = net.plan(slimming).unwrap();
     assert_eq!(plan.parameters().before, parameters(&vs), "every parameter is reached");
     insta::assert_snapshot!(name, plan);
 }
@@ -103,4 +116,45 @@ fn densenet121() {
 fn googlenet() {
     assert_is_torchvisions("googlenet", |p| googlenet::googlenet(p, 1000));
     assert_slims(|p| googlenet::googlenet(p, 10), 32);
+}
+
+#[test]
+fn efficientnet_b0() {
+    assert_is_torchvisions("efficientnet_b0", |p| EfficientNet::b0(p, 1000));
+    assert_slims(|p| EfficientNet::b0(p, 10), 32);
+}
+
+#[test]
+fn regnet_y_400mf() {
+    assert_is_torchvisions("regnet_y_400mf", |p| RegNet::y_400mf(p, 1000));
+    assert_slims(|p| RegNet::y_400mf(p, 10), 32);
+}
+
+/// Each layer loses the same share of its channels, by their weights.
+fn by_weights(slimming: Slimming) -> Slimming {
+    slimming.criterion(criterion::L2).local()
+}
+
+#[test]
+fn squeezenet1_1() {
+    let half = by_weights(Slimming::ratio(0.5));
+    assert_is_torchvisions_by("squeezenet1_1", |p| SqueezeNet::v1_1(p, 1000), &half);
+    assert_slims_by(|p| SqueezeNet::v1_1(p, 10), 48, by_weights);
+}
+
+#[test]
+fn convnext_tiny() {
+    let half = by_weights(Slimming::ratio(0.5));
+    assert_is_torchvisions_by("convnext_tiny", |p| ConvNeXt::tiny(p, 1000), &half);
+    let narrow = [(3, 12), (3, 24), (9, 48), (3, 96)];
+    assert_slims_by(|p| ConvNeXt::new(p, &narrow, 10), 64, by_weights);
+}
+
+#[test]
+fn vit_b_16() {
+    let half = by_weights(Slimming::ratio(0.5));
+    let build = |p: &nn::Path| vision_transformer::vit_b_16(p, 1000);
+    assert_is_torchvisions_by("vit_b_16", build, &half);
+    let narrow = vision_transformer::Config { patch: 32, layers: 3, heads: 6, hidden: 48, mlp: 96 };
+    assert_slims_by(|p| VisionTransformer::new(p, &narrow, 10), 224, by_weights);
 }

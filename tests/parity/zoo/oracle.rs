@@ -1,6 +1,6 @@
 //! Networks with the weights that PyTorch had, and checks for each of them.
 
-use slim_runtime::Prunable;
+use slim_runtime::{Prunable, Slimming};
 use slim_tests::check::assert_slimmed_is_masked;
 use slim_tests::device;
 use slim_tests::fill;
@@ -29,6 +29,15 @@ pub fn forward(net: &impl ModuleT, input: &Tensor) -> Tensor {
 /// Asserts at every ratio that the network computes what it computes with γ and β of the removed
 /// channels zero, to the precision of doubles.
 pub fn assert_slims<M: ModuleT + Prunable>(build: impl Fn(&nn::Path) -> M, image: i64) {
+    assert_slims_by(build, image, |slimming| slimming);
+}
+
+/// The same for a network whose channels are ranked in another way than by γ.
+pub fn assert_slims_by<M: ModuleT + Prunable>(
+    build: impl Fn(&nn::Path) -> M,
+    image: i64,
+    by: impl Fn(Slimming) -> Slimming,
+) {
     let input = fill::images(&[2, 3, image, image]).to_kind(Kind::Double);
     for ratio in [0.3, 0.5, 0.7] {
         let double = || {
@@ -36,7 +45,7 @@ pub fn assert_slims<M: ModuleT + Prunable>(build: impl Fn(&nn::Path) -> M, image
             vs.double();
             (net, vs)
         };
-        let plan = assert_slimmed_is_masked(double, &input, ratio, 1e-9);
+        let plan = assert_slimmed_is_masked(double, &input, &by(Slimming::ratio(ratio)), 1e-9);
         assert!(plan.parameters().after < plan.parameters().before);
     }
 }
