@@ -64,6 +64,7 @@ use crate::{
     message = "`{Self}` has no channel semantics",
     label = "not prunable",
     note = "if it is a struct of layers, write `#[derive(Prunable)]` on it",
+    note = "tch's LSTM and GRU keep their weights private; take those of `slim_runtime::nn`, `lstm` and `gru`",
     note = "in a `forward` that is read, call it by `functional::map(&xs, |xs| …)` if it works on each element by itself, or by `functional::opaque(&xs, |xs| …)`",
     note = "in a struct with `#[prune(sequential)]`, mark the field `#[prune(elementwise)]` if it keeps channels as they are and has no values per channel, `#[prune(per_channel)]` if it is a `Tensor` with one value per channel, or `#[prune(skip)]` if it is not part of the data flow"
 )]

@@ -1,4 +1,4 @@
-//! Attention, residual streams behind norms, and networks without batch norms.
+//! Attention, recurrence, residual streams behind norms, and networks without batch norms.
 //!
 //! # Heads
 //!
@@ -79,3 +79,38 @@
 //!
 //! `slim-zoo` has torchvision's `vit_b_16`, `convnext_tiny`, `efficientnet_b0`, `regnet_y_400mf`
 //! and `squeezenet1_1`, written so.
+//!
+//! # Recurrence
+//!
+//! [`nn::lstm`](crate::nn::lstm), [`gru`](crate::nn::gru), [`rnn_tanh`](crate::nn::rnn_tanh) and
+//! [`rnn_relu`](crate::nn::rnn_relu) have tch's signatures and PyTorch's parameter names. A hidden
+//! channel goes with its row in every gate, its column in the recurrent weight, and what reads the
+//! output. Each layer and direction loses its own channels:
+//!
+//! ```
+//! use slim_runtime::{Prunable, Slimming, criterion, forward, nn};
+//! use tch::{Device, Tensor};
+//!
+//! #[derive(Debug, Prunable)]
+//! struct Tagger { embed: nn::Linear, lstm: nn::Lstm, head: nn::Linear }
+//!
+//! #[forward]
+//! impl nn::ModuleT for Tagger {
+//!     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
+//!         xs.apply(&self.embed).apply_t(&self.lstm, train).apply(&self.head) // [N, T, …]
+//!     }
+//! }
+//!
+//! let vs = nn::VarStore::new(Device::Cpu);
+//! let p = &vs.root();
+//! let both = nn::RNNConfig { bidirectional: true, ..Default::default() };
+//! let mut net = Tagger {
+//!     embed: nn::linear(p / "embed", 16, 32, Default::default()),
+//!     lstm: nn::lstm(p / "lstm", 32, 64, both),
+//!     head: nn::linear(p / "head", 128, 9, Default::default()),
+//! };
+//! net.apply(&net.plan(&Slimming::ratio(0.5).criterion(criterion::L2).local())?)?;
+//! let outputs = net.head.ws.size()[1];
+//! assert!(outputs < 128 && vs.variables()["lstm.weight_hh_l0"].size()[1] < 64);
+//! # Ok::<(), slim_runtime::Error>(())
+//! ```

@@ -25,6 +25,7 @@ mod per_channel;
 mod pool;
 mod positions;
 pub(crate) mod recorder;
+mod recurrent;
 mod shuffle;
 mod split;
 mod tch;
@@ -47,6 +48,7 @@ pub use pool::{
     max_pool2d, max_pool3d,
 };
 pub use recorder::record_macs;
+pub use recurrent::{Gru, Lstm, Recurrent, Rnn, gru, lstm, projected_lstm, rnn_relu, rnn_tanh};
 pub use shuffle::{Shuffle, shuffle};
 pub use split::{Split, split};
 // The items named above shadow tch's.

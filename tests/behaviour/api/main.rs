@@ -21,6 +21,7 @@ mod preferred_multiple;
 mod provenance;
 mod readme;
 mod recalibration;
+mod recurrent;
 mod refusals;
 mod replicas;
 mod schema;
