@@ -151,7 +151,7 @@ fn what_does_not_fit_is_listed_at_once_with_names_that_are_near() {
     ];
     fs::write(folder.path(), file(&dict(&tensors), &[("0", &[0; 4 * 216])])).unwrap();
     insta::assert_snapshot!(refused(Loader::new(), &folder.path(), &mut vs), @r"
-    FILE: 5 tensors do not fit the store; build the network as the file's was, or give `weights::Loader` a `.rename(|name| …)`, or `.strict(false)`:
+    FILE: 5 tensors do not fit the store; build the network as the file's was, or give `weights::Loader` the `.key(…)` of its state dict, a `.rename(|name| …)`, or `.strict(false)`:
       `bn1.weight` has shape [4] in the file, [8] in the store
       `conv1.weight` is missing in the file, which has `conv_1.weight` of this shape
       `fc.bias` is missing in the file
@@ -214,7 +214,7 @@ fn without_strict_what_fits_is_read() {
     let mut other = store(&[("a", &[3]), ("b", &[2])]);
     let said = refused(Loader::new().strict(false), &folder.path(), &mut other);
     insta::assert_snapshot!(said, @r"
-    FILE: 1 tensor does not fit the store; build the network as the file's was, or give `weights::Loader` a `.rename(|name| …)`:
+    FILE: 1 tensor does not fit the store; build the network as the file's was, or give `weights::Loader` the `.key(…)` of its state dict, a `.rename(|name| …)`:
       `a` has shape [2] in the file, [3] in the store
     ");
 }
@@ -284,4 +284,79 @@ fn other_values_of_a_trainer_are_metadata() {
     let metadata = serde_json::to_string(read.metadata()).unwrap();
     assert_eq!(metadata, r#"{"names":["x",7,null]}"#);
     assert!(!Path::new("ran").exists());
+}
+
+#[test]
+fn a_tar_archive_that_would_unpack_to_any_size_is_refused() {
+    let folder = Folder::new();
+    let entry = |kind: u8, size: &str| {
+        let mut header = [0; 512];
+        header[..7].copy_from_slice(b"tensors");
+        header[124..124 + size.len()].copy_from_slice(size.as_bytes());
+        header[156] = kind;
+        header[257..262].copy_from_slice(b"ustar");
+        [&header[..], &[0; 1024]].concat()
+    };
+    let said = |bytes: &[u8]| {
+        fs::write(folder.path(), bytes).unwrap();
+        let error = weights::names(folder.path()).unwrap_err().to_string();
+        error.replace(&folder.path().display().to_string(), "FILE")
+    };
+    // A sparse entry, and one that changes the size of the next.
+    for kind in [b'S', b'x', b'L'] {
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(said(&entry(kind, "00000000010")), @"FILE: is a tar archive with entries that are no plain files; save it again with a later PyTorch");
+        }
+    }
+    for size in ["77777777777", "-1", "x"] {
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(said(&entry(b'0', size)), @"FILE: is no sound tar archive: an entry is larger than the file");
+        }
+    }
+    assert!(said(&entry(b'0', "00000000010")).starts_with("FILE: TAR archive error"));
+}
+
+#[test]
+fn a_header_whose_length_begins_like_a_zip_is_safetensors() {
+    let folder = Folder::new();
+    let header = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    // 0x4B50 is `PK`.
+    let header = format!("{header:width$}", width = 0x4B50);
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 4]].concat();
+    assert!(bytes.starts_with(b"PK"));
+    fs::write(folder.path(), bytes).unwrap();
+    assert_eq!(weights::Format::of(folder.path()).unwrap(), weights::Format::Safetensors);
+    assert_eq!(weights::names(folder.path()).unwrap(), BTreeMap::from([("a".into(), vec![1])]));
+}
+
+#[test]
+#[cfg(unix)]
+fn a_device_behind_an_index_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = folder.path().join("model.safetensors.index.json");
+    std::os::unix::fs::symlink("/dev/zero", folder.path().join("zero.safetensors")).unwrap();
+    fs::write(&index, r#"{"weight_map": {"a": "zero.safetensors"}}"#).unwrap();
+    let said = refused(Loader::new(), &index, &mut store(&[("a", &[1])]));
+    insta::assert_snapshot!(said, @"FILE: `zero.safetensors`, which the index gives, is no regular file");
+}
+
+#[test]
+fn tensors_beside_the_variables_of_a_checkpoint_are_carried_through() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.safetensors");
+    let mut vs = store(&[("a", &[2])]);
+    let momentum = Tensor::from_slice(&[1_f32, 2.]);
+    checkpoint::Writer::new(&vs)
+        .tensors([("momentum.a".to_owned(), momentum.shallow_clone())])
+        .metadata("epoch", "7")
+        .write(&path)
+        .unwrap();
+    let loaded = weights::load(&path, &mut vs).unwrap();
+    assert!(loaded.beside["momentum.a"].equal(&momentum));
+    assert_eq!(loaded.metadata["epoch"], "7");
+    // What Hugging Face's libraries ask for.
+    let other = folder.path().join("other.safetensors");
+    loaded.save(&other, &vs).unwrap();
+    assert_eq!(checkpoint::metadata(&other, "format").unwrap().as_deref(), Some("pt"));
+    assert!(weights::names(&other).unwrap().contains_key("momentum.a"));
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use slim_runtime::Error;
 use slim_runtime::checkpoint::File;
 use slim_runtime::error::FileError;
+use slim_runtime::weights::Format;
 use tch::{Device, Tensor};
 
 use super::epoch::Progress;
@@ -35,7 +36,7 @@ pub(super) struct State {
     pub(super) progress: Progress,
     /// The best accuracy, in percent; `None` before the first epoch has ended.
     pub(super) best: Option<f64>,
-    /// Number of training images. The progress is meaningless with another number.
+    /// Number of training images. The progress is that of this number alone.
     pub(super) images: usize,
 }
 
@@ -53,15 +54,15 @@ impl Resume {
     /// Errors of [`Model::read`], and a file that is not a checkpoint of training, such as any file
     /// of another program.
     pub fn read(path: &Path, wanted: &Wanted, device: Device) -> Result<(Model, Self)> {
-        let named =
-            path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"));
         // Open the file once, so that network, momentum and progress are of one state of the file.
-        let file = File::open(path).map_err(|error| match error {
-            Error::File(FileError::Format { file, reason }) if !named => {
+        let file = File::open(path).map_err(|error| match (error, Format::of(path)) {
+            (Error::File(FileError::Format { file, .. }), Ok(format))
+                if format != Format::Safetensors =>
+            {
                 let file = file.display();
-                anyhow!("{file}: {reason}; a file of PyTorch or tch holds no training state to resume: fine-tune its network (--refine)")
+                anyhow!("{file}: a file of PyTorch or tch holds no training state to resume: fine-tune its network (--refine)")
             }
-            other => other.into(),
+            (other, _) => other.into(),
         })?;
         let Some(text) = file.metadata(TRAINING) else {
             bail!(

@@ -55,15 +55,15 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// The place before the first step of an epoch.
+    /// The progress before the first step of an epoch.
     pub(super) fn at(epoch: usize) -> Self {
         Self { epoch, step: 0, sums: Sums::default() }
     }
 
-    /// Checks a place, which may come from a file.
+    /// Checks that training can reach this progress, which may come from a file.
     ///
     /// # Errors
-    /// A place that training of this size cannot reach.
+    /// Progress that training of this size cannot reach.
     pub(super) fn check(&self, size: &Size) -> Result<()> {
         let Self { epoch, step, sums } = self;
         let images = step.saturating_mul(size.batch).min(size.images);

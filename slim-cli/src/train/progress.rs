@@ -38,7 +38,7 @@ impl Size {
 }
 
 impl ProgressDisplay {
-    /// Starts at a place. The bar is on standard error, and hidden if that is not a terminal.
+    /// Starts at this progress. The bar is on standard error, and hidden if that is not a terminal.
     pub(super) fn new(size: Size, progress: &Progress, output: &Output) -> Self {
         // The template is a constant, so the fallback is not needed.
         let style = ProgressStyle::with_template("{bar:30} {msg}, {eta} left")

@@ -472,7 +472,7 @@ fn what_does_not_fit_is_refused_before_anything_is_written() -> Result<()> {
 }
 
 #[test]
-fn a_place_that_training_does_not_come_to_is_refused() -> Result<()> {
+fn progress_that_training_does_not_come_to_is_refused() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let stopped = into(folder.path());
     let interrupt = stopped.interrupt.clone();
@@ -519,7 +519,7 @@ fn a_file_of_pytorch_has_no_training_that_could_go_on() -> Result<()> {
     let file = folder.path().join("model.pth.tar");
     model()?.vs.save(&file)?;
     let text = text(Resume::read(&file, &Wanted::default(), Device::Cpu));
-    insta::assert_snapshot!(text.replace(&folder.path().display().to_string(), "FOLDER"), @"FOLDER/model.pth.tar: no sound safetensors file (header too large); a file of PyTorch or tch is read by `slim_runtime::weights`, with the feature `pytorch`; a file of PyTorch or tch holds no training state to resume: fine-tune its network (--refine)");
+    insta::assert_snapshot!(text.replace(&folder.path().display().to_string(), "FOLDER"), @"FOLDER/model.pth.tar: a file of PyTorch or tch holds no training state to resume: fine-tune its network (--refine)");
     Ok(())
 }
 

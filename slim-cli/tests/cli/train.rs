@@ -94,7 +94,7 @@ fn signal(child: &Child, name: &str) {
 }
 
 /// The epoch that a checkpoint resumes with, and the number of its steps that are done.
-fn place(save: &Path) -> (usize, usize) {
+fn progress(save: &Path) -> (usize, usize) {
     Resume::read(&file(save), &Wanted::default(), Device::Cpu).unwrap().1.progress()
 }
 
@@ -114,7 +114,7 @@ fn killed_or_interrupted_it_ends_with_the_weights_of_a_run_that_was_not() {
         signal(&child, way);
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(130));
-        let (epoch, step) = place(&save(name));
+        let (epoch, step) = progress(&save(name));
         let checkpoint = file(&save(name)).display().to_string();
         let said = format!(
             "`--resume {checkpoint}` goes on from here: interrupted in epoch {epoch} after {step} of {STEPS} steps; saved as {checkpoint}\n"
@@ -126,7 +126,7 @@ fn killed_or_interrupted_it_ends_with_the_weights_of_a_run_that_was_not() {
     // However late the signals came: with this number of epochs, the epochs that were begun keep
     // their learning rate.
     let stopped = ["killed", "interrupted", "terminated"];
-    let begun = stopped.iter().map(|name| place(&save(name)).0).max().unwrap();
+    let begun = stopped.iter().map(|name| progress(&save(name)).0).max().unwrap();
     let wanted = 2 * begun + 1;
     stdout(&tiny(&format!("--epochs {wanted}"), &save("through")));
     let through = tensors(&save("through"));
@@ -140,7 +140,7 @@ fn killed_or_interrupted_it_ends_with_the_weights_of_a_run_that_was_not() {
         resumed
             .args(["--threads", "1", "--no-cuda", "--epochs", &wanted.to_string(), "--resume"])
             .arg(file(&save(name)));
-        let (epoch, step) = place(&save(name));
+        let (epoch, step) = progress(&save(name));
         let said = stdout(&resumed.env("OMP_NUM_THREADS", "1").output().unwrap());
         assert!(
             said.starts_with(&format!("going on with epoch {epoch}, step {step}, of ")),

@@ -42,7 +42,7 @@ pub enum FileError {
         state: String,
     },
 
-    /// The file is no sound safetensors file.
+    /// The file is damaged, is of no format that can be read, or cannot be written so.
     #[error("{}: {reason}", .file.display())]
     Format {
         /// The file.

@@ -110,7 +110,8 @@
 //!
 //! Two are about what the plan leaves:
 //!
-//! * More goes than the ratio asks for, by more than a twentieth, since channels that go together,
-//!   such as those of a head, have one score. Ask for less, or for a number of channels.
-//! * Layers fall to the least that they need by scores that are not normalised, and are not |γ|:
-//!   norms of weights of different kinds of layers do not compare. Normalise, or rank by layer.
+//! * More goes than the ratio asks for, by more than a twentieth, since channels of one score are
+//!   not told apart: those of a head, say, which go together. Ask for less, or for a number of
+//!   channels. Scores of zero do not count: such channels may all go.
+//! * Layers fall to the least that they need by norms of weights (L1, L2, FPGM) that are not
+//!   normalised: those of different kinds of layers do not compare. Normalise, or rank by layer.

@@ -11,13 +11,19 @@
 //! use tch::{Device, Tensor, nn};
 //!
 //! #[derive(Debug, Prunable)]
-//! struct Net { embed: nn::Linear, ln: nn::LayerNorm, attention: MultiHeadAttention, head: nn::Linear }
+//! struct Net {
+//!     embed: nn::Linear,
+//!     ln: nn::LayerNorm,
+//!     attention: MultiHeadAttention,
+//!     head: nn::Linear,
+//! }
 //!
 //! #[forward]
 //! impl nn::Module for Net {
 //!     fn forward(&self, xs: &Tensor) -> Tensor {
 //!         let xs = xs.apply(&self.embed); // [N, T, 64]
-//!         (&xs + self.attention.forward(&xs.apply(&self.ln), None)).mean_dim(1, false, None).apply(&self.head)
+//!         let ys = &xs + self.attention.forward(&xs.apply(&self.ln), None);
+//!         ys.mean_dim(1, false, None).apply(&self.head)
 //!     }
 //! }
 //!
@@ -41,7 +47,7 @@
 //!
 //! Attention that `forward` writes out is read, too. What the `view` says by a number stays, and
 //! what is `-1` follows the weight: `[n, t, 3, -1, 64]` loses heads, and `[n, t, 3, 12, -1]` loses
-//! dimensions. A stored count that would go stale is refused, with this fix.
+//! dimensions. A stored count that would go stale is refused; the error says to write `-1`.
 //!
 //! # What stays
 //!
@@ -59,8 +65,8 @@
 //!
 //! # Blocks that training leaves out
 //!
-//! Stochastic depth is plain code. What `forward` draws at random in training makes no difference
-//! to what it computes on channels:
+//! Stochastic depth is plain code. What `forward` draws at random in training does not
+//! change which channels depend on each other:
 //!
 //! ```
 //! # use slim_runtime::forward;

@@ -60,17 +60,21 @@ impl Default for AttentionConfig {
     }
 }
 
-/// Self-attention of `num_heads` heads over `[N, T, embed_dim]`. `embed_dim` must be a multiple of
-/// `num_heads`.
+/// Self-attention of `num_heads` heads over `[N, T, embed_dim]`.
 ///
 /// # Panics
-/// As in tch: when a variable cannot be created.
+/// When `embed_dim` is not a multiple of `num_heads`, as PyTorch's does; as in tch, when a variable
+/// cannot be created.
 pub fn multi_head_attention<'a>(
     vs: impl Borrow<Path<'a>>,
     embed_dim: i64,
     num_heads: i64,
     config: AttentionConfig,
 ) -> MultiHeadAttention {
+    assert!(
+        num_heads > 0 && embed_dim > 0 && embed_dim % num_heads == 0,
+        "{embed_dim} embedding dimensions cannot be divided into {num_heads} heads of one size"
+    );
     let vs = vs.borrow();
     let head_dim = embed_dim / num_heads;
     // PyTorch's initialisation: Xavier's of the packed weight, and biases of zero.

@@ -1,8 +1,8 @@
 //! LSTM, GRU and RNN, whose hidden channels can be removed.
 //!
-//! Each cell of the stack is two linear layers whose outputs are the gates, one after the other. One
-//! step of it tells the symbolic pass how the gates belong together: the rows of all gates for one
-//! hidden channel, the column of the recurrent weight that reads it, and what reads the output.
+//! Each cell of the stack is two linear layers whose outputs are the gates, one after the other.
+//! One step of it tells the symbolic pass how the gates belong together: the rows of all gates for
+//! one hidden channel, the column of the recurrent weight that reads it, and what reads the output.
 
 use std::borrow::Borrow;
 

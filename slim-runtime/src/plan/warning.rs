@@ -27,8 +27,8 @@ pub enum Warning {
         /// The largest |γ|.
         largest: f64,
     },
-    /// More channels go than the ratio asks for, since many of them have one score: those of a head
-    /// go together.
+    /// More channels go than the ratio asks for, since channels of one score are not told apart:
+    /// those of a head, say, which go together.
     Overshoot {
         /// The share of the channels that was asked for.
         asked: f64,
@@ -60,7 +60,7 @@ impl fmt::Display for Warning {
             ),
             Warning::Overshoot { asked, reached } => write!(
                 f,
-                "{:.1} % of the channels were asked for and {:.1} % go: channels that go together, such as those of a head, have one score; ask for less, or for a number of channels (`top_k`)",
+                "{:.1} % of the channels were asked for and {:.1} % go: channels of one score, such as those of a head, are not told apart; ask for less, or for a number of channels (`top_k`)",
                 100. * asked,
                 100. * reached
             ),

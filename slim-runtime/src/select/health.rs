@@ -4,7 +4,7 @@
 use super::choose::Choice;
 use super::scores::Scores;
 use crate::plan::{Plan, Warning};
-use crate::slimming::criterion::{BatchNormScale, Criterion, Gap, Normalisation};
+use crate::slimming::criterion::{BatchNormScale, Criterion, Fpgm, Gap, L1, L2, Normalisation};
 use crate::slimming::{Coupling, Rule, Scope, Slimming, Target};
 
 /// Batch norms start with γ at 0.5 or 1. If the largest |γ| is below this, all of them have
@@ -53,7 +53,9 @@ pub(super) fn of_plan(plan: &Plan) -> Vec<Warning> {
 fn overshoot(plan: &Plan) -> Option<Warning> {
     let slimming = plan.slimming();
     let Target::Ratio(asked) = slimming.target else { return None };
-    if !slimming.layers.is_empty() || slimming.bounds.round_to.is_some() {
+    // Channels of score zero may all go.
+    let is_zero = plan.threshold() == Some(0.);
+    if is_zero || !slimming.layers.is_empty() || slimming.bounds.round_to.is_some() {
         return None;
     }
     // The paper's rule removes the channel at the threshold, too: one in each ranking.
@@ -70,15 +72,12 @@ fn overshoot(plan: &Plan) -> Option<Warning> {
 
 fn floor(plan: &Plan) -> Option<Warning> {
     let slimming = plan.slimming();
-    let compares = slimming.criterion.name() == BatchNormScale.name()
-        || slimming.normalisation != Normalisation::None
-        || slimming.scope == Scope::Local;
-    if compares {
+    let is_norm = [L1.name(), L2.name(), Fpgm.name()].contains(&slimming.criterion.name());
+    let compares = slimming.normalisation != Normalisation::None || slimming.scope == Scope::Local;
+    if !is_norm || compares {
         return None;
     }
-    let at_floor = plan.bounded().filter(|(_, bounded)| {
-        bounded.by.iter().any(|rule| matches!(rule, Rule::Needed | Rule::AtLeast))
-    });
+    let at_floor = plan.bounded().filter(|(_, bounded)| bounded.by.contains(&Rule::Needed));
     let layers: Vec<_> = at_floor.map(|(path, _)| path.to_owned()).collect();
     (!layers.is_empty()).then_some(Warning::Floor { layers })
 }

@@ -5,7 +5,7 @@ use super::scores::Scores;
 use crate::slimming::{Direction, Rounding};
 
 /// Rounds the width of every layer that has lost channels to a multiple. Returns the channel groups
-/// (channel groups) that this removed or restored.
+/// that this removed or restored.
 pub(super) fn round(
     constraints: &ConstraintIndex,
     walk: &mut GreedyState,

@@ -174,7 +174,7 @@ fn a_ratio_that_groups_of_channels_overshoot_is_said() {
     let (net, _vs) = filled(3, Removal::Heads);
     let plan = net.plan(&by_weights(0.34)).unwrap();
     assert!(matches!(plan.warnings(), [Warning::Overshoot { asked: 0.34, .. }]));
-    insta::assert_snapshot!(plan.warnings()[0], @"34.0 % of the channels were asked for and 66.7 % go: channels that go together, such as those of a head, have one score; ask for less, or for a number of channels (`top_k`)");
+    insta::assert_snapshot!(plan.warnings()[0], @"34.0 % of the channels were asked for and 66.7 % go: channels of one score, such as those of a head, are not told apart; ask for less, or for a number of channels (`top_k`)");
     let json = plan.to_json().unwrap();
     assert!(json.contains("\"format\": 4"), "{json}");
     assert_eq!(Plan::from_json(&json).unwrap(), plan);
@@ -222,4 +222,11 @@ fn a_layer_that_falls_to_its_floor_by_scores_that_do_not_compare_is_said() {
     {
         assert!(net.plan(&comparable).unwrap().warnings().is_empty());
     }
+}
+
+#[test]
+#[should_panic = "10 embedding dimensions cannot be divided into 4 heads of one size"]
+fn heads_of_different_sizes_are_refused() {
+    let vs = VarStore::new(device());
+    let _ = multi_head_attention(vs.root(), 10, 4, AttentionConfig::default());
 }

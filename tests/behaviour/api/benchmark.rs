@@ -138,6 +138,9 @@ fn a_case_may_measure_itself() {
     let fails = || Err(Error::Custom("the process has ended".to_owned()));
     let error = Benchmark::new().in_turn().timed_case("own", fails).run().unwrap_err();
     insta::assert_snapshot!(error, @"the process has ended");
+    let panics = || panic!("no process");
+    let error = Benchmark::new().in_turn().timed_case("own", panics).run().unwrap_err();
+    insta::assert_snapshot!(error, @"nothing was measured: it panics: no process");
 }
 
 #[test]

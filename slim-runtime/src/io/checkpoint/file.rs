@@ -1,6 +1,8 @@
 //! A safetensors file that is read once, to take several things from it.
 
 use std::collections::BTreeMap;
+#[cfg(feature = "pytorch")]
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -189,6 +191,14 @@ impl File {
     /// Those of [`load_weights`](super::load_weights). The store is then unchanged, to the bit.
     pub fn load_weights(&self, vs: &mut VarStore) -> Result<()> {
         values::assign(&self.path, Source::File(self), &self.metadata.beside()?, vs)
+    }
+
+    /// Names of the tensors that are not variables, and all entries of the metadata.
+    #[cfg(feature = "pytorch")]
+    pub(in crate::io) fn beside_and_metadata(
+        &self,
+    ) -> Result<(BTreeSet<String>, impl Iterator<Item = (&String, &String)>)> {
+        Ok((self.metadata.beside()?, self.metadata.entries()))
     }
 
     /// Names of the tensors, sorted.

@@ -110,6 +110,11 @@ impl Metadata {
             .map_or_else(|| Ok(BTreeSet::new()), |text| self.parsed(key::BESIDE, text))
     }
 
+    #[cfg(feature = "pytorch")]
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.entries.iter()
+    }
+
     pub(super) fn get(&self, key: &str) -> Option<&str> {
         self.entries.get(key).map(String::as_str)
     }

@@ -192,7 +192,7 @@ pub(in crate::io) fn load_found(
 
 /// Whether a tensor is PyTorch's batch counter.
 pub(in crate::io) fn is_batch_count(name: &str) -> bool {
-    name.ends_with(BATCH_COUNT)
+    name.rsplit('.').next() == Some(BATCH_COUNT)
 }
 
 /// The cfg of a file that [`save`] wrote: build a network from its widths, then [`load`].

@@ -113,10 +113,10 @@ impl<'w> Writer<'w> {
     }
 }
 
-/// Writes tensors without metadata.
+/// Writes tensors with the metadata that Hugging Face's libraries ask for: `format`.
 #[cfg(feature = "pytorch")]
 pub(in crate::io) fn write_tensors(path: &Path, tensors: BTreeMap<String, Tensor>) -> Result<()> {
-    write(path, tensors, HashMap::new())
+    write(path, tensors, HashMap::from([("format".to_owned(), "pt".to_owned())]))
 }
 
 fn write(

@@ -1,7 +1,7 @@
 //! The zip archive that PyTorch and tch write, checked before its contents are used.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use zip::ZipArchive;
@@ -11,6 +11,46 @@ use super::problem::Result;
 /// Largest ratio of unpacked size to file size. PyTorch does not compress, and weights hardly
 /// shrink when compressed; a file far beyond this ratio would fill the memory.
 pub(super) const MOST_PER_BYTE: u64 = 16;
+
+/// Length of a block of a tar archive in bytes, and what of a header's block holds the size and the
+/// type of an entry.
+const TAR_BLOCK: u64 = 512;
+const TAR_SIZE: std::ops::Range<usize> = 124..136;
+const TAR_TYPE: usize = 156;
+
+/// Checks a tar archive, PyTorch's format before 0.1.10: plain files and folders, whose sizes fit
+/// the file. A sparse entry would unpack to any size, and an extension may change one.
+///
+/// # Errors
+/// An entry of another type, or one that is larger than the rest of the file.
+pub(super) fn check_tar(path: &Path) -> Result<()> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut at = 0;
+    while at + TAR_BLOCK <= length {
+        let mut header = [0; TAR_BLOCK as usize];
+        file.seek(SeekFrom::Start(at))?;
+        file.read_exact(&mut header)?;
+        if header.iter().all(|&byte| byte == 0) {
+            break;
+        }
+        if !matches!(header[TAR_TYPE], 0 | b'0' | b'5') {
+            return Err("is a tar archive with entries that are no plain files; save it again with a later PyTorch".into());
+        }
+        let size = str::from_utf8(&header[TAR_SIZE])
+            .ok()
+            .map(|digits| digits.trim_matches(['\0', ' ']))
+            .and_then(|digits| u64::from_str_radix(digits, 8).ok());
+        let next = size.and_then(|size| {
+            at.checked_add(TAR_BLOCK)?.checked_add(size.checked_next_multiple_of(TAR_BLOCK)?)
+        });
+        // The last block of the last entry may be cut off.
+        at = next
+            .filter(|&next| next < length.saturating_add(TAR_BLOCK))
+            .ok_or("is no sound tar archive: an entry is larger than the file")?;
+    }
+    Ok(())
+}
 
 /// An archive without duplicate names, whose unpacked size is limited by its file size.
 pub(super) struct Archive {

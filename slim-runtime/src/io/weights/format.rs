@@ -26,7 +26,8 @@ pub enum Format {
 const LONGEST_HEADER: u64 = 100_000_000;
 
 impl Format {
-    /// Detects the format of a file from its first bytes.
+    /// Detects the format of a file from its first bytes. An index of safetensors has to end in
+    /// `.json`.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) for a file that cannot be read;
@@ -52,6 +53,13 @@ pub(super) fn detected(path: &Path) -> Result<Format> {
     if start.is_empty() {
         return Err("is empty".into());
     }
+    // Safetensors: the length of the JSON header, then the header's first byte. Checked first,
+    // since a length may begin with the first byte of a pickle.
+    let length = start.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+    let json = start.get(8) == Some(&b'{') && length.is_some_and(|length| length <= LONGEST_HEADER);
+    if json {
+        return Ok(Format::Safetensors);
+    }
     if start.starts_with(b"PK") {
         return Ok(if archive::checked(path)?.is_torch_script {
             Format::TorchScript
@@ -59,15 +67,10 @@ pub(super) fn detected(path: &Path) -> Result<Format> {
             Format::PyTorch
         });
     }
-    // Safetensors: the length of the JSON header, then the header's first byte. Checked first,
-    // since a length may begin with the first byte of a pickle.
-    let length = start.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
-    let json = start.get(8) == Some(&b'{') && length.is_some_and(|length| length <= LONGEST_HEADER);
     let named = |wanted: &str| {
         path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(wanted))
     };
     match start.first() {
-        _ if json => Ok(Format::Safetensors),
         Some(b'{') if named("json") => Ok(Format::SafetensorsIndex),
         // A pickle of protocol 2 or later.
         Some(0x80) if start.get(1).is_some_and(|protocol| (2..=5).contains(protocol)) => {
@@ -76,7 +79,10 @@ pub(super) fn detected(path: &Path) -> Result<Format> {
         _ if named("safetensors") => Ok(Format::Safetensors),
         // A pickle of an earlier protocol.
         Some(b'(' | b'}' | b']' | b'c' | b'L' | b'I') => Ok(Format::PyTorch),
-        _ if is_tar(path)? => Ok(Format::PyTorch),
+        _ if is_tar(path)? => {
+            archive::check_tar(path)?;
+            Ok(Format::PyTorch)
+        }
         _ => Err("is neither a safetensors file nor one that PyTorch or tch saved".into()),
     }
 }

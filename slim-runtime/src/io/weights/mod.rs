@@ -23,8 +23,9 @@
 //! | `.safetensors` | one file, or several by their index `model.safetensors.index.json` |
 //! | `.ot`, `.pt` | TorchScript archives: of tch's `VarStore::save`, and the tensors of `torch.jit.save` |
 //!
-//! The format is detected from the contents, not from the name. [`names`] lists what a file holds.
-//! Nothing in a file is executed, and memory use is proportional to the size of the file.
+//! The format is detected from the contents; of an index, the name has to end in `.json`. [`names`]
+//! lists what a file holds. Nothing in a file is executed, and memory use is proportional to the
+//! size of the file.
 //!
 //! Everything that does not fit is listed at once: missing, surplus and misshapen tensors and those
 //! that are no floats, with the names that are near. The store is then unchanged, to the bit.
@@ -39,7 +40,7 @@ mod tensors;
 mod torch_script;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -95,6 +96,8 @@ fn write_named(path: &Path, tensors: BTreeMap<String, Tensor>) -> Result<()> {
 #[derive(Debug)]
 pub struct File {
     tensors: BTreeMap<String, Tensor>,
+    /// Names of the tensors that are not variables, where the file says so.
+    beside: BTreeSet<String>,
     metadata: Map<String, Value>,
 }
 
@@ -125,13 +128,20 @@ impl File {
             let reason = format!("it is no file of `torch.save`, so it has no key `{key}`");
             return Err(in_file(reason.into()));
         }
+        let mut beside = BTreeSet::new();
         let (tensors, metadata) = match format {
-            Format::Safetensors => (checkpoint::tensors(path)?, Map::new()),
+            Format::Safetensors => {
+                let file = checkpoint::File::open(path)?;
+                let (names, entries) = file.beside_and_metadata()?;
+                beside = names;
+                let entry = |(key, text): (&String, &String)| (key.clone(), text.clone().into());
+                (file.tensors()?, entries.map(entry).collect())
+            }
             Format::SafetensorsIndex => (sharded::read(path)?, Map::new()),
             Format::TorchScript => (torch_script::read(path).map_err(in_file)?, Map::new()),
             Format::PyTorch => pytorch::read(path, key).map_err(in_file)?,
         };
-        Ok(Self { tensors, metadata })
+        Ok(Self { tensors, beside, metadata })
     }
 
     /// The tensors by their names in the file, unconverted and on the CPU.
@@ -145,7 +155,8 @@ impl File {
     }
 
     /// What a trainer saved beside the state dict, as JSON: an epoch, a cfg, options. Tensors of
-    /// one value are numbers; other tensors and objects of Python are left out.
+    /// one value are numbers; other tensors and objects of Python are left out. For safetensors,
+    /// the texts of its metadata.
     pub fn metadata(&self) -> &Map<String, Value> {
         &self.metadata
     }
@@ -209,7 +220,7 @@ impl<'r> Loader<'r> {
     /// The store is then unchanged, to the bit.
     pub fn load(mut self, path: impl AsRef<Path>, vs: &mut VarStore) -> Result<Loaded> {
         let path = path.as_ref();
-        let File { tensors, metadata } = File::open_at(path, self.key.as_deref())?;
+        let File { tensors, beside: others, metadata } = File::open_at(path, self.key.as_deref())?;
         let misfit = |problems, fix: &str| {
             let (file, fix) = (path.to_owned(), fix.to_owned());
             Error::File(FileError::Checkpoint { file, problems, fix })
@@ -226,9 +237,12 @@ impl<'r> Loader<'r> {
         if !twice.is_empty() {
             return Err(misfit(twice, "give every tensor a name of its own"));
         }
-        let (beside, mut found): (BTreeMap<_, _>, BTreeMap<_, _>) = found
-            .into_iter()
-            .partition(|(name, _)| is_batch_count(name) && !variables.contains_key(name));
+        let (beside, mut found): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            found.into_iter().partition(|(name, _)| {
+                let is_other = is_batch_count(name)
+                    || names.get(name).is_some_and(|name| others.contains(name));
+                is_other && !variables.contains_key(name)
+            });
         let beside = beside
             .into_iter()
             .filter_map(|(name, tensor)| Some((names.remove(&name)?, tensor)))
@@ -238,11 +252,17 @@ impl<'r> Loader<'r> {
         missing.sort_unstable();
         let surplus: Vec<_> =
             found.keys().filter(|name| !variables.contains_key(*name)).cloned().collect();
-        let fix = || {
-            let or_not_strict = if self.is_strict { ", or `.strict(false)`" } else { "" };
-            prefix_fix(&missing, &surplus).unwrap_or_else(|| {
-                format!("build the network as the file's was, or give `weights::Loader` a `.rename(|name| …)`{or_not_strict}")
-            })
+        let fix = || match prefix_fix(&missing, &surplus) {
+            Some(prefix) => prefix,
+            None if missing.is_empty() && surplus.is_empty() => {
+                "build the network as the file's was".to_owned()
+            }
+            None => {
+                let strict = if self.is_strict { ", or `.strict(false)`" } else { "" };
+                format!(
+                    "build the network as the file's was, or give `weights::Loader` the `.key(…)` of its state dict, a `.rename(|name| …)`{strict}"
+                )
+            }
         };
         let loaded = if self.is_strict {
             checkpoint::load_tensors(&found, path, vs)
@@ -314,7 +334,8 @@ pub struct Loaded {
     /// The name in the file of each variable that was read, by its name in the store.
     pub names: BTreeMap<String, String>,
     /// Tensors of the file that are carried through, by their names in the file:
-    /// `num_batches_tracked`.
+    /// `num_batches_tracked`, and those that a file of [`checkpoint::Writer`] has beside the
+    /// variables.
     pub beside: BTreeMap<String, Tensor>,
     /// Variables that the file does not have; only without [`strict`](Loader::strict).
     pub missing: Vec<String>,
@@ -328,7 +349,8 @@ pub struct Loaded {
 impl Loaded {
     /// Writes the variables of `vs`, slimmed or not, under the names of the file, with the tensors
     /// that were carried through; variables that the file does not have, under their own names. The
-    /// formats are those of [`save`].
+    /// tensors that were left out, and the metadata, are not written. The formats are those of
+    /// [`save`].
     ///
     /// # Errors
     /// Those of [`save`], and [`FileError::Format`] when two tensors would have one name.

@@ -39,14 +39,20 @@ impl From<io::Error> for Problem {
 
 impl From<ZipError> for Problem {
     fn from(error: ZipError) -> Self {
-        Self::Reason(format!("no sound zip file: {error}"))
+        match error {
+            ZipError::Io(cause) if cause.raw_os_error().is_some() => Self::Io(cause),
+            other => Self::Reason(format!("no sound zip file: {other}")),
+        }
     }
 }
 
 impl From<PytorchError> for Problem {
     /// The error's own text includes its cause.
     fn from(error: PytorchError) -> Self {
-        Self::Reason(error.to_string())
+        match error {
+            PytorchError::Io(cause) if cause.raw_os_error().is_some() => Self::Io(cause),
+            other => Self::Reason(other.to_string()),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use pytorch_reader::{PickleValue, PytorchReader};
 use serde_json::{Map, Number, Value};
 use tch::{Kind, Tensor};
 
-use super::problem::{Problem, Result};
+use super::problem::Result;
 use super::tensors;
 
 /// Keys of the state dict, in files where trainers save other values with it.
@@ -60,7 +60,7 @@ fn found(root: &HashMap<String, PickleValue>) -> Result<Option<&'static str>> {
         .into()),
         [key] => Ok(Some(key)),
         [first, second, ..] => Err(format!(
-            "it holds tensors under `{first}` and under `{second}`: save the one that is meant"
+            "it holds tensors under `{first}` and under `{second}`: save the one that is meant, or say which with `weights::Loader::key`"
         )
         .into()),
     }
@@ -94,10 +94,13 @@ fn values(
         Some(key) => name.as_str() != key,
         None => count(value) == 0,
     };
+    let is_tensor = |value: &PickleValue| matches!(value, PickleValue::Unsupported(kind) if kind == "torch.Tensor");
+    let has_tensors = root.iter().filter(is_beside).any(|(_, value)| is_tensor(value));
+    let tensors = has_tensors.then(|| PytorchReader::new(path)).transpose()?;
     for (name, value) in root.iter().filter(is_beside) {
-        let value = match value {
-            PickleValue::Unsupported(kind) if kind == "torch.Tensor" => scalar(path, name)?,
-            value => json(value),
+        let value = match &tensors {
+            Some(tensors) if is_tensor(value) => tensors.get(name).and_then(scalar),
+            _ => json(value),
         };
         values.extend(value.map(|value| (name.clone(), value)));
     }
@@ -123,19 +126,14 @@ fn json(value: &PickleValue) -> Option<Value> {
     })
 }
 
-/// The value of a tensor at the top of a file; `None` if it has several.
-fn scalar(path: &Path, key: &str) -> Result<Option<Value>> {
-    let reader = PytorchReader::new(path)?;
-    let Some(tensor) = reader.get(key).filter(|tensor| tensor.num_elements() == 1) else {
-        return Ok(None);
-    };
-    let length = path.metadata()?.len();
-    let tensors = tensors::read(BTreeMap::from([(key.to_owned(), tensor.clone())]), length)?;
-    let number = |tensor: &Tensor| {
-        let tensor = tensor.f_to_kind(Kind::Double)?.f_reshape([1])?;
-        Ok(Vec::<f64>::try_from(&tensor)?.first().copied())
-    };
-    let numbers = tensors.values().map(number).collect::<Result<Vec<_>, tch::TchError>>();
-    let numbers = numbers.map_err(|cause| Problem::Torch(key.to_owned(), cause))?;
-    Ok(numbers.into_iter().flatten().find_map(Number::from_f64).map(Value::Number))
+/// The value of a tensor; `None` if it has several, or is of a type that is not supported.
+fn scalar(tensor: &pytorch_reader::Tensor) -> Option<Value> {
+    if tensor.num_elements() != 1 {
+        return None;
+    }
+    let named = BTreeMap::from([(String::new(), tensor.clone())]);
+    let tensors = tensors::read(named, tensor.byte_len() as u64).ok()?;
+    let tensor = tensors.values().next()?.f_to_kind(Kind::Double).ok()?.f_reshape([1]).ok()?;
+    let value = Vec::<f64>::try_from(&tensor).ok()?.first().copied()?;
+    Number::from_f64(value).map(Value::Number)
 }

@@ -28,6 +28,11 @@ pub(super) fn read(path: &Path) -> crate::Result<BTreeMap<String, Tensor>> {
     let mut tensors = BTreeMap::new();
     for name in files {
         let file = file_in(folder, name).map_err(|problem| problem.in_file(path))?;
+        // A pipe would block, and a device may never end.
+        if fs::metadata(&file).is_ok_and(|kind| !kind.is_file()) {
+            let reason = format!("`{name}`, which the index gives, is no regular file");
+            return Err(Problem::Reason(reason).in_file(path));
+        }
         let mut found = File::open(file)?.tensors()?;
         for (tensor, _) in index.weight_map.iter().filter(|(_, file)| *file == name) {
             let Some(value) = found.remove(tensor) else {

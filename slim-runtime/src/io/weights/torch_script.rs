@@ -30,9 +30,14 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
         "it is a TorchScript archive whose `data.pkl` libtorch did not write; save its `state_dict()` with `torch.save`",
     )?;
     let reader = PytorchReader::from_bytes(with_pickle(&mut archive, &dicts)?, None)?;
-    let named = reader.into_tensors().into_iter();
+    let named = reader.into_tensors();
+    let there = named.len();
     // tch replaces dots by `|`, since attribute names have no dots.
-    let named = named.map(|(name, tensor)| (name.replace('|', "."), tensor)).collect();
+    let named: BTreeMap<_, _> =
+        named.into_iter().map(|(name, tensor)| (name.replace('|', "."), tensor)).collect();
+    if named.len() != there {
+        return Err(format!("it has {there} tensors with {} different names", named.len()).into());
+    }
     tensors::read(named, path.metadata()?.len())
 }
 

@@ -122,7 +122,7 @@ fn row_major_strides(size: &[i64]) -> Vec<i64> {
     strides
 }
 
-/// The class of PyTorch's storages of a kind; `None` if there is none that old versions read, too.
+/// The class of PyTorch's storages of a kind; `None` for a kind that networks do not have.
 fn storage(kind: Kind) -> Option<&'static str> {
     Some(match kind {
         Kind::Double => "DoubleStorage",

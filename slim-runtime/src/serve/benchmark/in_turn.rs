@@ -9,9 +9,11 @@ use serde::Serialize;
 use super::Benchmark;
 use super::against::times;
 use super::latency::{Latency, with_spread};
-use crate::Result;
+use crate::error::CheckError;
 use crate::numeric::{Clock, Quartiles};
+use crate::panics::caught;
 use crate::table::table;
+use crate::{Error, Result};
 
 /// Cases to be measured in turn; made by [`Benchmark::in_turn`].
 #[must_use = "nothing is measured before `run`"]
@@ -31,14 +33,17 @@ impl Case<'_> {
     fn warm_up(&mut self, clock: &Clock, most: Duration) -> Result<()> {
         match self {
             Case::Pass(pass) => Clock::warm_up(|| clock.time(pass), most),
-            Case::Timed(pass) => Clock::warm_up(pass, most),
+            Case::Timed(_) => Clock::warm_up(|| self.time(clock), most),
         }
     }
 
     fn time(&mut self, clock: &Clock) -> Result<Duration> {
         match self {
             Case::Pass(pass) => clock.time(pass),
-            Case::Timed(pass) => pass(),
+            Case::Timed(pass) => caught(pass).unwrap_or_else(|message| {
+                let reason = format!("it panics: {message}");
+                Err(Error::Check(CheckError::Benchmark { reason }))
+            }),
         }
     }
 }
@@ -59,7 +64,8 @@ impl<'c> Interleaved<'c> {
     }
 
     /// Adds a case that measures itself, such as one that runs in another process. `pass` returns
-    /// the duration of one run.
+    /// the duration of one run, or an error, which ends the measurement. It is called without
+    /// gradients, as all cases are, and for the warm-up, too.
     pub fn timed_case(
         mut self,
         name: impl Into<String>,
@@ -87,7 +93,7 @@ impl<'c> Interleaved<'c> {
         while count > 0 && self.benchmark.wants_more(round, spent, count as u32) {
             for case in (0..count).map(|turn| (round + turn) % count) {
                 let time = self.cases[case].1.time(&clock)?;
-                spent += time;
+                spent = spent.saturating_add(time);
                 rounds[case].push(time.as_secs_f64());
             }
             round += 1;

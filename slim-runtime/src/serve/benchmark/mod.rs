@@ -232,7 +232,8 @@ impl Benchmark {
         match self.runs {
             Some(wanted) => runs < wanted,
             None => {
-                runs < Self::LEAST_RUNS || (runs < Self::MOST_RUNS && spent < self.time * cases)
+                runs < Self::LEAST_RUNS
+                    || (runs < Self::MOST_RUNS && spent < self.time.saturating_mul(cases))
             }
         }
     }
