@@ -39,6 +39,9 @@
 /// `conv2 = a.conv2d(32 => 32, kernel = 3);`. The last statement is the output; `(a, b);` returns
 /// several tensors.
 ///
+/// A layer's variables are named after its field, or as `at` says, so that a file of PyTorch loads
+/// whatever its names are: `conv1 = conv2d(3 => 32, kernel = 3) at "features.0.0";`.
+///
 /// | a value | |
 /// | --- | --- |
 /// | `name` | the value of an earlier statement |

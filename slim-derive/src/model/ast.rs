@@ -5,7 +5,7 @@ use quote::ToTokens;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{
-    Attribute, Expr, Ident, LitInt, Path, Token, Type, Visibility, braced, bracketed,
+    Attribute, Expr, Ident, LitInt, LitStr, Path, Token, Type, Visibility, braced, bracketed,
     parenthesized, token,
 };
 
@@ -35,6 +35,8 @@ pub(crate) struct Statement {
     pub(crate) attrs: Vec<Attribute>,
     pub(crate) name: Option<Ident>,
     pub(crate) value: Value,
+    /// The path of the layer's variables, if it is not the name: `at "features.0.0"`.
+    pub(crate) at: Option<LitStr>,
 }
 
 /// The value of a statement: an expression over flows.
@@ -118,7 +120,7 @@ fn statements(tokens: TokenStream) -> (Vec<Statement>, Vec<syn::Error>) {
         };
         statements.push(syn::parse2(chunk.into_iter().collect()).unwrap_or_else(|error| {
             errors.push(error);
-            Statement { attrs: Vec::new(), name, value: Value::Wrong }
+            Statement { attrs: Vec::new(), name, value: Value::Wrong, at: None }
         }));
     };
     for token in tokens {
@@ -152,6 +154,20 @@ impl Parse for Parameter {
     }
 }
 
+mod keyword {
+    syn::custom_keyword!(at);
+}
+
+/// Parses a path of variables, `"features.0.0"`.
+fn variable_path(input: ParseStream) -> syn::Result<LitStr> {
+    let what = "behind `at` stands the path of the layer's variables; write `at \"features.0\"`";
+    let Ok(path) = input.parse::<LitStr>() else { return Err(input.error(what)) };
+    if path.value().split('.').any(str::is_empty) {
+        return Err(syn::Error::new(path.span(), format!("a part of the path is empty; {what}")));
+    }
+    Ok(path)
+}
+
 impl Parse for Statement {
     fn parse(input: ParseStream) -> syn::Result<Self> {
         let attrs = input.call(Attribute::parse_outer)?;
@@ -161,13 +177,19 @@ impl Parse for Statement {
             input.parse::<Token![=]>()?;
         }
         let value = input.call(Value::parse_sum)?;
+        let at = if input.peek(keyword::at) {
+            input.parse::<keyword::at>()?;
+            Some(input.call(variable_path)?)
+        } else {
+            None
+        };
         if !input.peek(Token![;]) {
             return Err(input.error(
                 "a statement ends with `;`; values are joined by `a + b`, `a * b` and `[a, b]`",
             ));
         }
         input.parse::<Token![;]>()?;
-        Ok(Statement { attrs, name, value })
+        Ok(Statement { attrs, name, value, at })
     }
 }
 

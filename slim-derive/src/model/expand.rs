@@ -3,7 +3,7 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Generics, Member};
+use syn::{Generics, LitStr, Member};
 
 use super::ast::Definition;
 use super::resolve::{FieldDef, Network, input_variable};
@@ -71,9 +71,11 @@ fn constructor(definition: &Definition, network: &Network) -> TokenStream {
     }
     let arguments: Vec<_> =
         definition.parameters.iter().map(|parameter| &parameter.ident).collect();
-    let fields = network.fields.iter().map(|FieldDef { ident, make, .. }| {
-        let name = syn::ext::IdentExt::unraw(ident).to_string();
-        quote!(#ident: { let #path = &(#p / #name); #make })
+    let fields = network.fields.iter().map(|FieldDef { ident, make, at, .. }| {
+        let name =
+            at.as_ref().map_or_else(|| syn::ext::IdentExt::unraw(ident).to_string(), LitStr::value);
+        let names = name.split('.');
+        quote!(#ident: { let #path = &(#p #(/ #names)*); #make })
     });
     quote! {
         #(const _: () = #constant;)*

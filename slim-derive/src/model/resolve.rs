@@ -5,7 +5,7 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Attribute, Expr, Ident, LitInt, Meta, Path, Token, Type};
+use syn::{Attribute, Expr, Ident, LitInt, LitStr, Meta, Path, Token, Type};
 
 use super::ast::{Argument, Definition, Parameter, Value};
 use super::widths::{self, Check, Reader, Width};
@@ -38,6 +38,8 @@ pub(crate) struct FieldDef {
     pub(crate) attrs: Vec<Attribute>,
     pub(crate) ty: Type,
     pub(crate) make: TokenStream,
+    /// The path of its variables, if it is not the field's name.
+    pub(crate) at: Option<LitStr>,
 }
 
 /// A resolved value: the expression of its tensor, its width, and its name in errors.
@@ -148,8 +150,12 @@ impl<'a> Resolver<'a> {
             let attrs = self.attributes(&statement.attrs);
             let value = self.value(&statement.value, Some((name, index)));
             self.check_previous(index);
+            if let (Some(at), [], Some(_)) = (&statement.at, &self.fields[fields..], &value) {
+                self.cx.error(at, "only a layer has variables; remove `at`");
+            }
             for field in &mut self.fields[fields..] {
                 field.attrs.extend(attrs.iter().map(|&attr| attr.clone()));
+                field.at.clone_from(&statement.at);
             }
             let Some(item) = value else {
                 // A substitute, so that statements that read this value cause no further errors.
@@ -367,6 +373,7 @@ impl<'a> Resolver<'a> {
             attrs: Vec::new(),
             ty: layer.ty,
             make: layer.make,
+            at: None,
         });
         // A pooling layer or a model of the user may return its input itself.
         let fresh = layer.takes.is_some();

@@ -291,3 +291,38 @@ fn parentheses_group() {
     let expected = ((&a + &b) * &b + &a * &b).apply(&net.last);
     assert!(net.forward_t(&xs, false).allclose(&expected, 1e-12, 1e-12, false));
 }
+
+model! {
+    #[derive(Debug)]
+    struct Named(classes: i64) {
+        conv = conv2d(3 => 8, kernel = 3) at "features.0.0";
+        bn = batch_norm(8) at "features.0.1";
+        relu;
+        adaptive_avg_pool(1);
+        flatten;
+        fc = linear(8 => classes) at "head";
+    }
+}
+
+#[test]
+fn variables_have_the_names_that_at_gives() {
+    check(|vs| Named::new(vs.root(), 4), &[2, 3, 6, 6]);
+    let vs = VarStore::new(device());
+    let net = Named::new(vs.root(), 4);
+    let mut names: Vec<_> = vs.variables().into_keys().collect();
+    names.sort();
+    assert_eq!(
+        names,
+        [
+            "features.0.0.bias",
+            "features.0.0.weight",
+            "features.0.1.bias",
+            "features.0.1.running_mean",
+            "features.0.1.running_var",
+            "features.0.1.weight",
+            "head.bias",
+            "head.weight"
+        ]
+    );
+    assert_eq!(vs.variables()["head.weight"].size(), net.fc.ws.size());
+}

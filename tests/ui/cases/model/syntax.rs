@@ -57,4 +57,13 @@ model! {
     }
 }
 
+model! {
+    #[derive(Debug)]
+    struct At {
+        a = conv2d(3 => 8, kernel = 3) at features;
+        b = conv2d(8 => 8, kernel = 3) at "features..0";
+        c = relu at "relu";
+    }
+}
+
 fn main() {}
