@@ -6,6 +6,7 @@ pub mod densenet;
 pub mod densenet_cifar;
 pub mod efficientnet;
 pub mod googlenet;
+pub mod inception_v3;
 mod mobile;
 pub mod mobilenet_v2;
 pub mod mobilenet_v3;

@@ -71,6 +71,7 @@ const CRATES: [Crate; 5] = [
             "squeezenet",
             "convnext",
             "vision_transformer",
+            "inception_v3",
             "resnet",
             "shufflenet_v2",
             "unet",

@@ -12,8 +12,9 @@ const WRAPPER: &str = "module.";
 const BATCH_COUNT: &str = ".num_batches_tracked";
 /// Suffix of the index tensors of the reference's selections.
 const INDEXES: &str = "select.indexes";
-/// Prefixes of the auxiliary heads of torchvision's GoogLeNet.
+/// Prefixes of the auxiliary heads of torchvision's GoogLeNet, and of its Inception v3.
 const AUXILIARY: [&str; 2] = ["aux1.", "aux2."];
+const AUXILIARY_V3: &str = "AuxLogits.";
 
 /// Tensors by their names in the network itself, without `DataParallel`'s prefix.
 ///
@@ -44,10 +45,14 @@ pub(super) fn is_beside(arch: Arch, name: &str) -> bool {
     name.ends_with(BATCH_COUNT) || (arch.selects() && selection(name).is_some())
 }
 
-/// Whether a tensor belongs to the auxiliary heads, which only training uses and the zoo's
-/// GoogLeNet does not have.
+/// Whether a tensor belongs to the auxiliary heads, which only training uses and the zoo's networks
+/// do not have.
 pub(super) fn is_auxiliary(arch: Arch, name: &str) -> bool {
-    arch == Arch::Googlenet && AUXILIARY.iter().any(|head| name.starts_with(head))
+    match arch {
+        Arch::Googlenet => AUXILIARY.iter().any(|head| name.starts_with(head)),
+        Arch::InceptionV3 => name.starts_with(AUXILIARY_V3),
+        _ => false,
+    }
 }
 
 /// The selection that an index tensor belongs to.

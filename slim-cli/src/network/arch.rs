@@ -34,6 +34,8 @@ pub enum Arch {
     Densenet121,
     /// torchvision's GoogLeNet
     Googlenet,
+    /// torchvision's Inception v3, for images of at least 75×75 pixels
+    InceptionV3,
     /// torchvision's MobileNetV2
     MobilenetV2,
     /// torchvision's MobileNetV3, large

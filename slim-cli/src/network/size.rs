@@ -17,6 +17,7 @@ const fn named(arch: Arch) -> Option<(i64, i64)> {
         Arch::Resnext50 => (22_979_904, 2048),
         Arch::Densenet121 => (6_953_856, 1024),
         Arch::Googlenet => (5_599_904, 1024),
+        Arch::InceptionV3 => (21_785_568, 2048),
         Arch::MobilenetV2 => (2_223_872, 1280),
         Arch::MobilenetV3Large => (4_202_032, 1280),
         Arch::ShufflenetV2 => (1_253_604, 1024),

@@ -9,9 +9,9 @@ use tch::nn::Path;
 
 use super::{Arch, Net, size};
 use slim_zoo::{
-    Selections, convnext, densenet, densenet_cifar, efficientnet, googlenet, mobilenet_v2,
-    mobilenet_v3, preresnet, regnet, resnet, shufflenet_v2, squeezenet, unet, vgg, vgg_imagenet,
-    vision_transformer,
+    Selections, convnext, densenet, densenet_cifar, efficientnet, googlenet, inception_v3,
+    mobilenet_v2, mobilenet_v3, preresnet, regnet, resnet, shufflenet_v2, squeezenet, unet, vgg,
+    vgg_imagenet, vision_transformer,
 };
 
 /// Everything that a dense network is built from. A file has it in its metadata, so that users give
@@ -198,6 +198,7 @@ impl Spec {
             (Arch::Resnext50, _) => Net::new(resnet::resnext50_32x4d(p, classes)),
             (Arch::Densenet121, _) => Net::new(densenet::densenet121(p, classes)),
             (Arch::Googlenet, _) => Net::new(googlenet::googlenet(p, classes)),
+            (Arch::InceptionV3, _) => Net::new(inception_v3::inception_v3(p, classes)),
             (Arch::MobilenetV2, _) => Net::new(mobilenet_v2::MobileNetV2::new(p, classes)),
             (Arch::MobilenetV3Large, _) => Net::new(mobilenet_v3::MobileNetV3::large(p, classes)),
             (Arch::ShufflenetV2, _) => Net::new(shufflenet_v2::ShuffleNetV2::x1_0(p, classes)),

@@ -4,8 +4,8 @@
 use slim_runtime::{Cost, Prunable, Slimming, criterion};
 use slim_tests::device;
 use slim_zoo::{
-    convnext, densenet, densenet_cifar, efficientnet, googlenet, mobilenet_v2, mobilenet_v3,
-    preresnet, regnet, resnet, shufflenet_v2, squeezenet, unet, vgg, vgg_imagenet,
+    convnext, densenet, densenet_cifar, efficientnet, googlenet, inception_v3, mobilenet_v2,
+    mobilenet_v3, preresnet, regnet, resnet, shufflenet_v2, squeezenet, unet, vgg, vgg_imagenet,
 };
 use tch::nn::{self, ModuleT, VarStore};
 use tch::{Kind, Tensor};
@@ -122,6 +122,7 @@ fn torchvisions_deep_resnet() {
 fn torchvisions_concatenating_networks() {
     assert_torchvisions("densenet121", 2.834, |p| densenet::densenet121(p, 1000));
     assert_torchvisions("googlenet", 1.498, |p| googlenet::googlenet(p, 1000));
+    assert_torchvisions("inception_v3", 5.713, |p| inception_v3::inception_v3(p, 1000));
 }
 
 #[test]

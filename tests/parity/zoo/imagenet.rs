@@ -11,6 +11,7 @@ use slim_zoo::convnext::ConvNeXt;
 use slim_zoo::densenet::{self, DenseNet};
 use slim_zoo::efficientnet::EfficientNet;
 use slim_zoo::googlenet;
+use slim_zoo::inception_v3::inception_v3;
 use slim_zoo::regnet::RegNet;
 use slim_zoo::resnet::{self, BasicBlock, Bottleneck, ResNet};
 use slim_zoo::squeezenet::SqueezeNet;
@@ -157,4 +158,10 @@ fn vit_b_16() {
     assert_is_torchvisions_by("vit_b_16", build, &half);
     let narrow = vision_transformer::Config { patch: 32, layers: 3, heads: 6, hidden: 48, mlp: 96 };
     assert_slims_by(|p| VisionTransformer::new(p, &narrow, 10), 224, by_weights);
+}
+
+#[test]
+fn inception_v3_is_torchvisions() {
+    assert_is_torchvisions("inception_v3", |p| inception_v3(p, 1000));
+    assert_slims(|p| inception_v3(p, 10), 80);
 }
