@@ -2,6 +2,7 @@
 
 mod cifar;
 pub mod convnext;
+pub mod crnn;
 pub mod densenet;
 pub mod densenet_cifar;
 pub mod efficientnet;

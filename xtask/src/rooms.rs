@@ -72,6 +72,7 @@ const CRATES: [Crate; 5] = [
             "convnext",
             "vision_transformer",
             "inception_v3",
+            "crnn",
             "resnet",
             "shufflenet_v2",
             "unet",

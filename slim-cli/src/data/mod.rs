@@ -15,7 +15,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use tch::{Device, Tensor};
 
-use crate::network::{Arch, Spec};
+use crate::network::Spec;
 pub use missing::Missing;
 pub use name::Name;
 
@@ -67,11 +67,12 @@ impl DataSet {
     /// Checks that a network takes these images and has the same number of classes.
     ///
     /// # Errors
-    /// The network makes images (U-Net), or the image shapes or the numbers of classes differ.
+    /// The network does not classify, or the image shapes or the numbers of classes differ.
     pub fn ensure_fits(&self, spec: &Spec) -> Result<()> {
         ensure!(
-            spec.arch != Arch::Unet,
-            "unet makes an image, and the labels here are classes: choose another --arch"
+            spec.arch.classifies(),
+            "{} gives no class to an image, and the labels here are classes: choose another --arch",
+            spec.arch
         );
         let size = |[channels, height, width]: [i64; 3]| format!("{channels}×{height}×{width}");
         ensure!(

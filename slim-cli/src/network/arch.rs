@@ -64,6 +64,8 @@ pub enum Arch {
     VitB16,
     /// U-Net, which makes an image: no data set here has labels for it
     Unet,
+    /// CRNN, which reads a line of text in a grey image: no data set here has labels for it
+    Crnn,
 }
 
 impl Arch {
@@ -107,16 +109,30 @@ impl Arch {
             Arch::VitB16 => "heads.head.weight",
             Arch::MobilenetV3Large => "classifier.3.weight",
             Arch::Unet => "head.weight",
+            Arch::Crnn => "rnn.1.embedding.weight",
             _ => "fc.weight",
         }
     }
 
-    /// Side of the images that the network was made for, in pixels.
+    /// Side of the images that the network was made for, in pixels; the height of lines of text.
     pub fn side(self) -> i64 {
-        if self.default_depth().is_some() || self == Arch::Unet {
+        if self.default_depth().is_some() || !self.classifies() {
             Self::CIFAR_SIDE
         } else {
             Self::IMAGENET_SIDE
+        }
+    }
+
+    /// Whether the network gives each image one class, as the labels of a data set do.
+    pub fn classifies(self) -> bool {
+        !matches!(self, Arch::Unet | Arch::Crnn)
+    }
+
+    /// Shape of the images that the network was made for: channels, height, width.
+    pub fn image(self) -> [i64; 3] {
+        match self {
+            Arch::Crnn => [1, self.side(), 100],
+            _ => [3, self.side(), self.side()],
         }
     }
 }

@@ -26,6 +26,7 @@ const fn named(arch: Arch) -> Option<(i64, i64)> {
         Arch::Squeezenet => (722_496, 512),
         Arch::ConvnextTiny => (27_820_128, 768),
         Arch::VitB16 => (85_798_656, 768),
+        Arch::Crnn => (8_312_320, 512),
         Arch::Unet => (7_700_544, 64),
         Arch::Vgg | Arch::Preresnet | Arch::Densenet => return None,
     })

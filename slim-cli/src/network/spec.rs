@@ -9,7 +9,7 @@ use tch::nn::Path;
 
 use super::{Arch, Net, size};
 use slim_zoo::{
-    Selections, convnext, densenet, densenet_cifar, efficientnet, googlenet, inception_v3,
+    Selections, convnext, crnn, densenet, densenet_cifar, efficientnet, googlenet, inception_v3,
     mobilenet_v2, mobilenet_v3, preresnet, regnet, resnet, shufflenet_v2, squeezenet, unet, vgg,
     vgg_imagenet, vision_transformer,
 };
@@ -161,7 +161,7 @@ impl Spec {
 
     /// Shape of the network's images: channels, height, width.
     pub fn image(&self) -> [i64; 3] {
-        [3, self.arch.side(), self.arch.side()]
+        self.arch.image()
     }
 
     /// Builds the dense network, with initial weights.
@@ -207,6 +207,7 @@ impl Spec {
             (Arch::Squeezenet, _) => Net::new(squeezenet::SqueezeNet::v1_1(p, classes)),
             (Arch::ConvnextTiny, _) => Net::new(convnext::ConvNeXt::tiny(p, classes)),
             (Arch::VitB16, _) => Net::new(vision_transformer::vit_b_16(p, classes)),
+            (Arch::Crnn, _) => Net::new(crnn::Crnn::new(p, 256, classes)),
             (Arch::Unet, _) => Net::new(unet::UNet::new(p, 64, classes)),
         })
     }

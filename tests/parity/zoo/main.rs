@@ -5,6 +5,7 @@
 mod cifar;
 mod cost;
 mod coupling;
+mod crnn;
 mod dependencies;
 mod deploy;
 mod imagenet;
