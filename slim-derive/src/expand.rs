@@ -78,7 +78,6 @@ pub(crate) fn reads_forward(model: &Model) -> TokenStream {
     let ident = model.ident;
     quote! {
         #[automatically_derived]
-        #[diagnostic::do_not_recommend]
         impl #impl_generics _slim::__private::ReadsForward for #ident #ty_generics #where_clause {}
     }
 }

@@ -5,7 +5,7 @@
 //! | file | |
 //! | --- | --- |
 //! | safetensors | files of this program, which name their network and the removed channels; files of PyTorch |
-//! | all others that [`weights`](slim_runtime::weights) reads | PyTorch's `.pth`, `.pt` and `.pth.tar`, tch's `.ot`, the index of several safetensors files |
+//! | all others that [`weights`] reads | PyTorch's `.pth`, `.pt` and `.pth.tar`, tch's `.ot`, the index of several safetensors files |
 //! | the reference's | `{'cfg', 'state_dict'}` of a VGG, a pre-activation ResNet or a DenseNet that was slimmed |
 //!
 //! Nothing in a file is executed. Memory use is proportional to the tensors in the file: a network

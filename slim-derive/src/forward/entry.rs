@@ -118,7 +118,6 @@ impl Generic<'_> {
             #(#cfgs)*
             #lints
             #[automatically_derived]
-            #[diagnostic::do_not_recommend]
             impl #impl_generics #krate::Forward for #implementor #where_clause {
                 const INPUTS: ::core::primitive::usize = #count;
                 fn symbolic_forward(

@@ -61,7 +61,6 @@ pub(crate) fn copy(runtime: &Path, target: &TraitImpl) -> TokenStream {
             #import
             #pass
             #[automatically_derived]
-            #[diagnostic::do_not_recommend]
             impl #impl_generics #krate::Forward for #self_ty #where_clause {
                 const INPUTS: ::core::primitive::usize = 1;
                 fn symbolic_forward(

@@ -244,7 +244,6 @@ impl Module for Cell {
     }
 }
 
-#[diagnostic::do_not_recommend]
 impl Forward for Cell {
     const INPUTS: usize = 1;
 
