@@ -229,6 +229,11 @@ impl Tracer {
         self.around().is_some_and(|around| around.is_forward)
     }
 
+    /// Whether the surrounding part has a wiring that is declared, and not read.
+    pub(crate) fn is_in_declared_part(&self) -> bool {
+        self.around().is_some_and(|around| !around.is_forward)
+    }
+
     fn around(&self) -> Option<&Scope> {
         match &self.scopes[..] {
             [] => None,

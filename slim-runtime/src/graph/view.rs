@@ -139,14 +139,22 @@ fn view(shape: &Shape, sizes: &[i64], scale: i64, is_slimmed: bool) -> Result<Vi
     let mut cuts = Vec::new();
     let hole = sizes.iter().position(|&size| size == -1).unwrap_or(sizes.len());
     let (mut front, mut back) = (Vec::new(), Vec::new());
+    // What is left of a factor may be a single channel if -1 takes it: the only head, say.
+    let may_be_one = OneChannel { taken: is_slimmed, left: is_slimmed || hole < sizes.len() };
     for &size in &sizes[..hole] {
-        front.push(take(&mut factors, size, scale, true, &mut cuts, is_slimmed)?);
+        front.push(take(&mut factors, size, scale, true, &mut cuts, may_be_one)?);
     }
     for &size in sizes.get(hole + 1..).unwrap_or_default().iter().rev() {
-        back.push(take(&mut factors, size, scale, false, &mut cuts, is_slimmed)?);
+        back.push(take(&mut factors, size, scale, false, &mut cuts, may_be_one)?);
     }
     let rest: Dim = factors.into_iter().map(|(factor, _)| factor).collect();
     if hole < sizes.len() {
+        // Beside other factors, -1 would change these once channels are removed.
+        let is_one =
+            |factor: &Factor| matches!(factor, Factor::Channels { count: 1, literal: false });
+        if !is_slimmed && rest.len() > 1 && rest.iter().any(is_one) && !cuts.is_empty() {
+            return Err(Misfit::Literal);
+        }
         front.push(rest);
     } else if answer(&rest, scale) != 1 {
         return Err(Misfit::Size);
@@ -154,6 +162,14 @@ fn view(shape: &Shape, sizes: &[i64], scale: i64, is_slimmed: bool) -> Result<Vi
     back.reverse();
     front.append(&mut back);
     Ok(View { shape: Shape::new(front), cuts })
+}
+
+/// Whether a cut may make a factor of channels that is a single channel: the part that a size
+/// takes, and what is left.
+#[derive(Clone, Copy)]
+struct OneChannel {
+    taken: bool,
+    left: bool,
 }
 
 /// Takes factors whose product is `size` from the front or from the back, and cuts a factor where
@@ -164,7 +180,7 @@ fn take(
     scale: i64,
     from_front: bool,
     cuts: &mut Vec<Cut>,
-    is_slimmed: bool,
+    may_be_one: OneChannel,
 ) -> Result<Dim, Misfit> {
     if size < 1 {
         return Err(Misfit::Size);
@@ -211,7 +227,12 @@ fn take(
                 let rest = count / part;
                 // One of the two factors follows the channels. If that one is a single channel, the
                 // other is the whole width as a literal.
-                if !is_slimmed && (if follows { part } else { rest }) == 1 && count > 1 {
+                let is_one = if follows {
+                    part == 1 && !may_be_one.taken
+                } else {
+                    rest == 1 && !may_be_one.left
+                };
+                if is_one && count > 1 {
                     return Err(Misfit::Literal);
                 }
                 let inner = if from_front { rest } else { part };

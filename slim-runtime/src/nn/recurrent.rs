@@ -207,6 +207,24 @@ impl Cell {
         self.hh.ws.size().get(1).copied().unwrap_or(0)
     }
 
+    /// The output of a projected LSTM, one position after the other. libtorch tells a projection by
+    /// the number of its outputs, which must differ from that of the hidden channels.
+    fn in_steps(&self, xs: &Tensor, projection: &Linear) -> Tensor {
+        let given = xs.linear(&self.ih.ws, self.ih.bs.as_ref());
+        let batch = xs.size().first().copied().unwrap_or(0);
+        let zeros = |channels| Tensor::zeros([batch, channels], (xs.kind(), xs.device()));
+        let (mut output, mut state) = (zeros(self.outputs()), zeros(self.hidden()));
+        let mut outputs = Vec::new();
+        for given in given.unbind(1) {
+            let gates = given + output.linear(&self.hh.ws, self.hh.bs.as_ref());
+            let gates = gates.chunk(4, -1);
+            state = gates[1].sigmoid() * state + gates[0].sigmoid() * gates[2].tanh();
+            output = (gates[3].sigmoid() * state.tanh()).linear::<&Tensor>(&projection.ws, None);
+            outputs.push(output.shallow_clone());
+        }
+        Tensor::stack(&outputs, 1)
+    }
+
     /// Number of hidden channels.
     fn hidden(&self) -> i64 {
         self.hh.ws.size().first().map_or(0, |rows| rows / self.gates.count())
@@ -218,6 +236,9 @@ impl Module for Cell {
     fn forward(&self, xs: &Tensor) -> Tensor {
         for linear in [Some(&self.ih), Some(&self.hh), self.hr.as_ref()].into_iter().flatten() {
             report_rows(&linear.ws, xs);
+        }
+        if let Some(projection) = self.hr.as_ref().filter(|_| self.outputs() == self.hidden()) {
+            return self.in_steps(xs, projection);
         }
         let biases = [&self.ih.bs, &self.hh.bs].map(Option::as_ref);
         let parameters: Vec<&Tensor> = [&self.ih.ws, &self.hh.ws]

@@ -144,7 +144,8 @@ pub fn trace_forward<M: Forward + Prunable>(
     cx: &mut Tracer,
     input: Flow,
 ) -> Result<Flow> {
-    let is_loose = input.value().is_some_and(|value| matches!(value.form, Form::Loose(_)));
+    let is_loose = cx.is_in_declared_part()
+        && input.value().is_some_and(|value| matches!(value.form, Form::Loose(_)));
     let inputs = match M::INPUTS {
         1 => vec![input],
         count => cx.inputs(&input, count)?.into_parts(),

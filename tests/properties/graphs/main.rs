@@ -4,7 +4,8 @@
 //! A network is data (`graph`), grown from random numbers (`gene`, `grow`, `blocks`, `reuse`).
 //! `net` runs and traces it, with its layers in `parts`, and `oracle` computes the expected plan,
 //! from what `links` says of each op. They are written independently of each other and of the
-//! library, so a mistake in the meaning of an operation shows as a difference.
+//! library, so a mistake in the meaning of an operation shows as a difference. `sequences` has
+//! networks of attention and recurrence.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod blocks;
@@ -22,6 +23,7 @@ mod net;
 mod oracle;
 mod parts;
 mod reuse;
+mod sequences;
 
 use proptest::prelude::*;
 use slim_runtime::error::SelectionError;
