@@ -21,5 +21,6 @@ pub mod unet;
 pub mod vgg;
 pub mod vgg_imagenet;
 pub mod vision_transformer;
+pub mod yolov8;
 
 pub use cifar::Selections;

@@ -73,6 +73,7 @@ const CRATES: [Crate; 5] = [
             "vision_transformer",
             "inception_v3",
             "crnn",
+            "yolov8",
             "resnet",
             "shufflenet_v2",
             "unet",

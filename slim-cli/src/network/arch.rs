@@ -64,6 +64,8 @@ pub enum Arch {
     VitB16,
     /// U-Net, which makes an image: no data set here has labels for it
     Unet,
+    /// YOLOv8n, which finds objects: no data set here has labels for it
+    Yolov8n,
     /// CRNN, which reads a line of text in a grey image: no data set here has labels for it
     Crnn,
 }
@@ -110,22 +112,24 @@ impl Arch {
             Arch::MobilenetV3Large => "classifier.3.weight",
             Arch::Unet => "head.weight",
             Arch::Crnn => "rnn.1.embedding.weight",
+            Arch::Yolov8n => "model.22.cv3.0.2.weight",
             _ => "fc.weight",
         }
     }
 
     /// Side of the images that the network was made for, in pixels; the height of lines of text.
     pub fn side(self) -> i64 {
-        if self.default_depth().is_some() || !self.classifies() {
-            Self::CIFAR_SIDE
-        } else {
-            Self::IMAGENET_SIDE
+        match self {
+            Arch::Yolov8n => 640,
+            Arch::Unet | Arch::Crnn => Self::CIFAR_SIDE,
+            _ if self.default_depth().is_some() => Self::CIFAR_SIDE,
+            _ => Self::IMAGENET_SIDE,
         }
     }
 
     /// Whether the network gives each image one class, as the labels of a data set do.
     pub fn classifies(self) -> bool {
-        !matches!(self, Arch::Unet | Arch::Crnn)
+        !matches!(self, Arch::Unet | Arch::Yolov8n | Arch::Crnn)
     }
 
     /// Shape of the images that the network was made for: channels, height, width.

@@ -26,6 +26,8 @@ const fn named(arch: Arch) -> Option<(i64, i64)> {
         Arch::Squeezenet => (722_496, 512),
         Arch::ConvnextTiny => (27_820_128, 768),
         Arch::VitB16 => (85_798_656, 768),
+        // Three classifiers of 64 inputs; with more than 64 classes, the layers before are wider.
+        Arch::Yolov8n => (3_010_832, 3 * 65 - 1),
         Arch::Crnn => (8_312_320, 512),
         Arch::Unet => (7_700_544, 64),
         Arch::Vgg | Arch::Preresnet | Arch::Densenet => return None,

@@ -11,7 +11,7 @@ use super::{Arch, Net, size};
 use slim_zoo::{
     Selections, convnext, crnn, densenet, densenet_cifar, efficientnet, googlenet, inception_v3,
     mobilenet_v2, mobilenet_v3, preresnet, regnet, resnet, shufflenet_v2, squeezenet, unet, vgg,
-    vgg_imagenet, vision_transformer,
+    vgg_imagenet, vision_transformer, yolov8,
 };
 
 /// Everything that a dense network is built from. A file has it in its metadata, so that users give
@@ -207,6 +207,7 @@ impl Spec {
             (Arch::Squeezenet, _) => Net::new(squeezenet::SqueezeNet::v1_1(p, classes)),
             (Arch::ConvnextTiny, _) => Net::new(convnext::ConvNeXt::tiny(p, classes)),
             (Arch::VitB16, _) => Net::new(vision_transformer::vit_b_16(p, classes)),
+            (Arch::Yolov8n, _) => Net::new(yolov8::YoloV8::n(p, classes)),
             (Arch::Crnn, _) => Net::new(crnn::Crnn::new(p, 256, classes)),
             (Arch::Unet, _) => Net::new(unet::UNet::new(p, 64, classes)),
         })

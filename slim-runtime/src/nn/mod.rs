@@ -21,6 +21,7 @@ mod eval;
 pub mod functional;
 mod identity;
 mod linear;
+mod norms;
 mod per_channel;
 mod pool;
 mod positions;
@@ -40,6 +41,7 @@ pub use conv_transpose::{
 };
 pub use eval::{Eval, eval};
 pub use linear::{Linear, linear};
+pub use norms::{InstanceNorm, PRelu, RmsNorm, instance_norm, prelu, rms_norm};
 pub use per_channel::{PerChannel, per_channel_scale, per_channel_shift};
 pub use pool::{
     AdaptiveAvgPool, AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d, AvgPool, AvgPool1d,

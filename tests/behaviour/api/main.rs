@@ -16,6 +16,7 @@ mod device;
 mod equivalence;
 mod export;
 mod matrix;
+mod norms;
 mod parity;
 mod preferred_multiple;
 mod provenance;

@@ -13,3 +13,4 @@ mod mobile;
 mod oracle;
 mod provenance;
 mod verify;
+mod yolov8;

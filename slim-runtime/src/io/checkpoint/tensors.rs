@@ -125,7 +125,8 @@ fn near<'n>(name: &str, shape: &[i64], source: Source, surplus: &'n [String]) ->
     let mut nearest: Vec<_> = surplus
         .iter()
         .filter(is_of_shape)
-        // Names of very different lengths are not alike, and comparing takes their product of memory.
+        // Names of very different lengths are not alike, and comparing takes their product of
+        // memory.
         .filter(|other| {
             let (short, long) = (name.len().min(other.len()), name.len().max(other.len()));
             short as f64 >= NEAR * long as f64
