@@ -1,7 +1,5 @@
 //! CRNN equals PyTorch's. `tests/fixtures/crnn.py` is the oracle.
 
-use std::collections::BTreeSet;
-
 use slim_runtime::{Prunable, Slimming, criterion};
 use slim_tests::check::{assert_close, assert_slimmed_is_masked, rounding};
 use slim_tests::fill::images;
@@ -9,18 +7,13 @@ use slim_tests::fixture::Fixture;
 use slim_zoo::crnn::Crnn;
 use tch::Kind;
 
-use crate::oracle::{filled, forward, parameters};
+use crate::oracle::{filled, forward, parameters, state};
 
 #[test]
 fn names_and_outputs_are_pytorchs() {
     let oracle = Fixture::read("zoo/crnn");
     let (net, vs) = filled(|p| Crnn::new(p, 256, 37));
-    let state: BTreeSet<_> = vs
-        .variables()
-        .iter()
-        .map(|(name, variable)| format!("{name} {:?}", variable.size()))
-        .collect();
-    assert_eq!(state, oracle.metadata["state"].lines().map(str::to_owned).collect());
+    assert_eq!(state(&vs), oracle.metadata["state"].lines().map(str::to_owned).collect());
     assert_eq!(parameters(&vs), oracle.get::<i64>("parameters"));
     let output = forward(&net, &images(&[2, 1, 32, 100]));
     assert_close(&output, oracle.tensor("output"), rounding(&vs));

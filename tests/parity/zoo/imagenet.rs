@@ -1,7 +1,7 @@
 //! Networks for ImageNet equal torchvision's, including the parameter names.
 //! `tests/fixtures/imagenet.py` is the oracle.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use slim_runtime::{Prunable, Slimming, channels, criterion};
 use slim_tests::check::{assert_close, rounding};
@@ -19,7 +19,7 @@ use slim_zoo::vgg_imagenet::{self, Vgg};
 use slim_zoo::vision_transformer::{self, VisionTransformer};
 use tch::nn::{self, ModuleT, VarStore};
 
-use crate::oracle::{assert_slims, assert_slims_by, filled, forward, parameters};
+use crate::oracle::{assert_slims, assert_slims_by, filled, forward, parameters, state};
 use slim_tests::fixture::Fixture;
 
 /// Asserts that the full-size network has torchvision's names, shapes and function. The plan at 0.5
@@ -36,12 +36,7 @@ fn assert_is_torchvisions_by<M: ModuleT + Prunable>(
     let oracle = Fixture::read(&format!("zoo/{name}"));
     let (net, vs) = filled(build);
 
-    let state: BTreeSet<_> = vs
-        .variables()
-        .iter()
-        .map(|(name, variable)| format!("{name} {:?}", variable.size()))
-        .collect();
-    assert_eq!(state, oracle.metadata["state"].lines().map(str::to_owned).collect());
+    assert_eq!(state(&vs), oracle.metadata["state"].lines().map(str::to_owned).collect());
     assert_eq!(parameters(&vs), oracle.get::<i64>("parameters"));
 
     let shape: Vec<_> =

@@ -12,7 +12,7 @@ use slim_zoo::shufflenet_v2::ShuffleNetV2;
 use slim_zoo::unet::UNet;
 use tch::nn::{self, ModuleT};
 
-use crate::oracle::{assert_slims, filled, forward, parameters};
+use crate::oracle::{assert_slims, filled, forward, parameters, state};
 use slim_tests::fixture::Fixture;
 
 fn mobilenet_v2(p: &nn::Path) -> MobileNetV2 {
@@ -35,11 +35,7 @@ fn unet(p: &nn::Path) -> UNet {
 fn assert_pytorchs<M: ModuleT + Prunable>(name: &str, build: impl Fn(&nn::Path) -> M) {
     let fixture = Fixture::read(&format!("zoo/{name}"));
     let (net, vs) = filled(build);
-    let ours: BTreeSet<String> = vs
-        .variables()
-        .iter()
-        .map(|(name, variable)| format!("{name} {:?}", variable.size()))
-        .collect();
+    let ours = state(&vs);
     let theirs: BTreeSet<String> =
         fixture.metadata["variables"].lines().map(str::to_owned).collect();
     assert_eq!(ours, theirs);

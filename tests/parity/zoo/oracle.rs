@@ -1,5 +1,7 @@
 //! Networks with the weights that PyTorch had, and checks for each of them.
 
+use std::collections::BTreeSet;
+
 use slim_runtime::{Prunable, Slimming};
 use slim_tests::check::assert_slimmed_is_masked;
 use slim_tests::device;
@@ -15,6 +17,12 @@ pub fn filled<M>(build: impl Fn(&nn::Path) -> M) -> (M, VarStore) {
     let net = build(&vs.root());
     fill::fill(&vs);
     (net, vs)
+}
+
+/// A line "name shape" for each variable of a store, as the fixtures have them.
+pub fn state(vs: &VarStore) -> BTreeSet<String> {
+    let variables = vs.variables().into_iter();
+    variables.map(|(name, variable)| format!("{name} {:?}", variable.size())).collect()
 }
 
 /// The number of trained values in a store.

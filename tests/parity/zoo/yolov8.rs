@@ -1,25 +1,18 @@
 //! YOLOv8n equals PyTorch's. `tests/fixtures/yolov8.py` is the oracle.
 
-use std::collections::BTreeSet;
-
 use slim_runtime::{Prunable, Slimming};
 use slim_tests::check::{assert_close, rounding};
 use slim_tests::fill::images;
 use slim_tests::fixture::Fixture;
 use slim_zoo::yolov8::{YoloV8, decoded};
 
-use crate::oracle::{assert_slims, filled, forward, parameters};
+use crate::oracle::{assert_slims, filled, forward, parameters, state};
 
 #[test]
 fn names_predictions_and_boxes_are_pytorchs() {
     let oracle = Fixture::read("zoo/yolov8n");
     let (net, vs) = filled(|p| YoloV8::n(p, 80));
-    let state: BTreeSet<_> = vs
-        .variables()
-        .iter()
-        .map(|(name, variable)| format!("{name} {:?}", variable.size()))
-        .collect();
-    assert_eq!(state, oracle.metadata["state"].lines().map(str::to_owned).collect());
+    assert_eq!(state(&vs), oracle.metadata["state"].lines().map(str::to_owned).collect());
     assert_eq!(parameters(&vs), oracle.get::<i64>("parameters"));
     let predictions = forward(&net, &images(&[2, 3, 64, 96]));
     assert_close(&predictions, oracle.tensor("predictions"), rounding(&vs));
