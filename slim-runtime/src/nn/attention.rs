@@ -3,15 +3,17 @@
 use std::borrow::Borrow;
 
 use tch::Tensor;
-use tch::nn::{Init, LinearConfig, Path};
+use tch::nn::{Init, LinearConfig, Module, Path};
 
 use super::linear::{Linear, linear};
+use crate::symbolic::Traced;
 use crate::{Prunable, forward};
 
-/// Multi-head self-attention ([Vaswani et al., 2017](https://arxiv.org/abs/1706.03762)) over
+/// Multi-head attention ([Vaswani et al., 2017](https://arxiv.org/abs/1706.03762)) over
 /// `[N, T, embed_dim]`, with the parameters of PyTorch's `nn.MultiheadAttention(batch_first=True)`:
 /// `in_proj_weight` `[3 · embed_dim, embed_dim]`, `in_proj_bias`, `out_proj.weight` and
-/// `out_proj.bias`.
+/// `out_proj.bias`. [`forward`](Self::forward) is self-attention, [`cross`](Self::cross) attends to
+/// another sequence.
 ///
 /// Slimming removes whole heads, or dimensions of all heads: see [`Removal`]. The embedding follows
 /// the layers around. The scores are divided by the root of the dense network's head dimension,
@@ -27,11 +29,71 @@ pub struct MultiHeadAttention {
     heads: Heads,
 }
 
+/// Attention in which several heads of the query read one head of key and value ([Ainslie et al.,
+/// 2023](https://arxiv.org/abs/2305.13245)), with the parameters of Llama and its kin: `q_proj`,
+/// `k_proj`, `v_proj` and `o_proj`, each with a `weight`, and a `bias` if there are any.
+///
+/// Slimming removes a head of key and value together with the heads of the query that read it, or
+/// dimensions of all heads: see [`Removal`]. The number of query heads for each head of key and
+/// value stays. In multi-query attention, of one head of key and value, only dimensions can go: the
+/// output of a head of the query is zero only where that one head's value is.
+#[derive(Debug, Prunable)]
+pub struct GroupedQueryAttention {
+    /// Weight `[heads · dim, embed_dim]`.
+    pub q_proj: Linear,
+    /// Weight `[kv_heads · dim, embed_dim]`.
+    pub k_proj: Linear,
+    /// Weight `[kv_heads · dim, embed_dim]`.
+    pub v_proj: Linear,
+    /// Weight `[embed_dim, heads · dim]`.
+    pub o_proj: Linear,
+    /// What the scores are multiplied by.
+    pub scale: f64,
+    heads: Heads,
+    /// Heads of the query for each head of key and value.
+    group: i64,
+}
+
 /// The one of the two numbers that slimming does not change. The other follows from the weight.
 #[derive(Debug, Clone, Copy)]
 enum Heads {
+    /// The dimensions of each head.
     OfDim(i64),
+    /// The number of heads of key and value.
     Count(i64),
+}
+
+impl Heads {
+    fn new(removal: Removal, count: i64, dim: i64) -> Self {
+        match removal {
+            Removal::Heads => Heads::OfDim(dim),
+            Removal::HeadDims => Heads::Count(count),
+        }
+    }
+
+    /// The number of heads, of `width` dimensions together.
+    fn count(self, width: i64) -> i64 {
+        match self {
+            Heads::OfDim(dim) => width / dim,
+            Heads::Count(heads) => heads,
+        }
+    }
+
+    /// The dimensions of each head, of `width` together.
+    fn dim(self, width: i64) -> i64 {
+        match self {
+            Heads::OfDim(dim) => dim,
+            Heads::Count(heads) => width / heads,
+        }
+    }
+
+    /// Number and dimensions of the heads as sizes for a `view`: -1 for what slimming changes.
+    fn sizes(self) -> [i64; 2] {
+        match self {
+            Heads::OfDim(dim) => [-1, dim],
+            Heads::Count(heads) => [heads, -1],
+        }
+    }
 }
 
 /// What slimming removes from attention.
@@ -45,7 +107,7 @@ pub enum Removal {
     HeadDims,
 }
 
-/// The configuration of [`multi_head_attention`].
+/// The configuration of [`multi_head_attention`] and [`grouped_query_attention`].
 #[derive(Debug, Clone, Copy)]
 pub struct AttentionConfig {
     /// Whether the projections have biases.
@@ -91,34 +153,81 @@ pub fn multi_head_attention<'a>(
         in_proj: Linear { ws: vs.var("in_proj_weight", &[3 * embed_dim, embed_dim], weight), bs },
         out_proj: linear(vs / "out_proj", embed_dim, embed_dim, out),
         scale: 1. / (head_dim as f64).sqrt(),
-        heads: match config.removal {
-            Removal::Heads => Heads::OfDim(head_dim),
-            Removal::HeadDims => Heads::Count(num_heads),
-        },
+        heads: Heads::new(config.removal, num_heads, head_dim),
+    }
+}
+
+/// Grouped-query attention of `num_heads` heads of the query and `num_kv_heads` of key and value,
+/// each of `head_dim` dimensions, over `[N, T, embed_dim]`. One head of key and value is multi-query
+/// attention.
+///
+/// # Panics
+/// When `num_heads` is not a multiple of `num_kv_heads`; as in tch, when a variable cannot be
+/// created.
+pub fn grouped_query_attention<'a>(
+    vs: impl Borrow<Path<'a>>,
+    embed_dim: i64,
+    [num_heads, num_kv_heads]: [i64; 2],
+    head_dim: i64,
+    config: AttentionConfig,
+) -> GroupedQueryAttention {
+    assert!(
+        num_kv_heads > 0 && head_dim > 0 && num_heads > 0 && num_heads % num_kv_heads == 0,
+        "{num_heads} heads of {head_dim} dimensions cannot read {num_kv_heads} heads of key and \
+         value in groups of one size"
+    );
+    let vs = vs.borrow();
+    let layer = |name, from, to| {
+        linear(vs / name, from, to, LinearConfig { bias: config.bias, ..Default::default() })
+    };
+    GroupedQueryAttention {
+        q_proj: layer("q_proj", embed_dim, num_heads * head_dim),
+        k_proj: layer("k_proj", embed_dim, num_kv_heads * head_dim),
+        v_proj: layer("v_proj", embed_dim, num_kv_heads * head_dim),
+        o_proj: layer("o_proj", num_heads * head_dim, embed_dim),
+        scale: 1. / (head_dim as f64).sqrt(),
+        heads: Heads::new(config.removal, num_kv_heads, head_dim),
+        group: num_heads / num_kv_heads,
     }
 }
 
 impl MultiHeadAttention {
     /// Number of heads, also after slimming.
     pub fn num_heads(&self) -> i64 {
-        match self.heads {
-            Heads::OfDim(dim) => self.width() / dim,
-            Heads::Count(heads) => heads,
-        }
+        self.heads.count(inputs(&self.out_proj))
     }
 
-    /// Dimensions of each head, also after slimming.
+    /// Dimensions of the value of each head, also after slimming.
     pub fn head_dim(&self) -> i64 {
-        match self.heads {
-            Heads::OfDim(dim) => dim,
-            Heads::Count(heads) => self.width() / heads,
-        }
+        self.heads.dim(inputs(&self.out_proj))
+    }
+}
+
+impl GroupedQueryAttention {
+    /// Number of heads of the query, also after slimming.
+    pub fn num_heads(&self) -> i64 {
+        inputs(&self.o_proj) / self.head_dim()
     }
 
-    /// Dimensions of all heads together.
-    fn width(&self) -> i64 {
-        self.out_proj.ws.size().get(1).copied().unwrap_or(0)
+    /// Number of heads of key and value, also after slimming.
+    pub fn num_kv_heads(&self) -> i64 {
+        self.heads.count(outputs(&self.v_proj))
     }
+
+    /// Dimensions of the value of each head, also after slimming.
+    pub fn head_dim(&self) -> i64 {
+        self.heads.dim(outputs(&self.v_proj))
+    }
+}
+
+/// Number of channels that a layer reads.
+fn inputs(layer: &Linear) -> i64 {
+    layer.ws.size().get(1).copied().unwrap_or(0)
+}
+
+/// Number of channels that a layer writes.
+fn outputs(layer: &Linear) -> i64 {
+    layer.ws.size().first().copied().unwrap_or(0)
 }
 
 #[forward]
@@ -129,20 +238,104 @@ impl MultiHeadAttention {
     /// # Panics
     /// As in tch: when the shapes do not fit.
     pub fn forward(&self, xs: &Tensor, mask: Option<&Tensor>) -> Tensor {
-        #[allow(clippy::unwrap_used)] // a layer panics on another number of dimensions, as tch's do
-        let (batch, positions, _) = xs.size3().unwrap();
-        let qkv = xs.apply(&self.in_proj);
-        let qkv = match self.heads {
-            Heads::OfDim(dim) => qkv.view([batch, positions, 3, -1, dim]),
-            Heads::Count(heads) => qkv.view([batch, positions, 3, heads, -1]),
-        };
-        let qkv = qkv.permute([2, 0, 3, 1, 4]);
+        let [heads, dim] = self.heads.sizes();
+        let qkv = in_heads(&xs.apply(&self.in_proj), &[3, heads, dim]).permute([2, 0, 3, 1, 4]);
         let (query, key, value) = (qkv.select(0, 0), qkv.select(0, 1), qkv.select(0, 2));
-        let mut scores = query.matmul(&key.transpose(-2, -1)) * self.scale;
-        if let Some(mask) = mask {
-            scores += mask;
+        attended(&query, &key, &value, self.scale, mask).apply(&self.out_proj)
+    }
+
+    /// Attends from each position of `query` `[N, T, embed_dim]` to those of `memory`
+    /// `[N, S, embed_dim]`. `mask` is added to the scores `[N, heads, T, S]`. Both sequences lose
+    /// the same channels, since one weight reads them.
+    ///
+    /// # Panics
+    /// As in tch: when the shapes do not fit.
+    pub fn cross(&self, query: &Tensor, memory: &Tensor, mask: Option<&Tensor>) -> Tensor {
+        let sizes = self.heads.sizes();
+        let query = in_heads(&third(&self.in_proj, query, 0), &sizes).transpose(1, 2);
+        let key = in_heads(&third(&self.in_proj, memory, 1), &sizes).transpose(1, 2);
+        let value = in_heads(&third(&self.in_proj, memory, 2), &sizes).transpose(1, 2);
+        attended(&query, &key, &value, self.scale, mask).apply(&self.out_proj)
+    }
+}
+
+#[forward]
+impl GroupedQueryAttention {
+    /// Attends from each position of `xs` `[N, T, embed_dim]` to all of them. `mask` is added to
+    /// the scores `[N, kv_heads, group, T, T]`: `-inf` where a position is not to be seen.
+    ///
+    /// # Panics
+    /// As in tch: when the shapes do not fit.
+    pub fn forward(&self, xs: &Tensor, mask: Option<&Tensor>) -> Tensor {
+        self.cross(xs, xs, mask)
+    }
+
+    /// Attends from each position of `query` `[N, T, embed_dim]` to those of `memory`
+    /// `[N, S, embed_dim]`. `mask` is added to the scores `[N, kv_heads, group, T, S]`.
+    ///
+    /// # Panics
+    /// As in tch: when the shapes do not fit.
+    pub fn cross(&self, query: &Tensor, memory: &Tensor, mask: Option<&Tensor>) -> Tensor {
+        let sizes @ [heads, dim] = self.heads.sizes();
+        let query = in_heads(&query.apply(&self.q_proj), &[heads, self.group, dim]);
+        let query = query.permute([0, 2, 3, 1, 4]); // [N, kv_heads, group, T, dim]
+        let key = in_heads(&memory.apply(&self.k_proj), &sizes).transpose(1, 2).unsqueeze(2);
+        let value = in_heads(&memory.apply(&self.v_proj), &sizes).transpose(1, 2).unsqueeze(2);
+        attended(&query, &key, &value, self.scale, mask).apply(&self.o_proj)
+    }
+}
+
+/// `[N, T, features]` with the features as dimensions of these sizes.
+#[forward]
+fn in_heads(xs: &Tensor, sizes: &[i64]) -> Tensor {
+    #[allow(clippy::unwrap_used)] // a layer panics on another number of dimensions, as tch's do
+    let (batch, positions, _) = xs.size3().unwrap();
+    xs.view([&[batch, positions], sizes].concat().as_slice())
+}
+
+/// `softmax(query · keyᵀ · scale + mask) · value`, of heads `[N, …, T, dim]`, as `[N, T, features]`.
+#[forward]
+fn attended(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    scale: f64,
+    mask: Option<&Tensor>,
+) -> Tensor {
+    let mut scores = query.matmul(&key.transpose(-2, -1)) * scale;
+    if let Some(mask) = mask {
+        scores += mask;
+    }
+    scores.softmax(-1, None).matmul(value).movedim(-2, 1).flatten(2, -1)
+}
+
+/// Query, key or value, by its index, of `[N, T, in]`: a third of a layer.
+fn third<T: Third>(layer: &Linear, xs: &T, index: i64) -> T {
+    xs.third(layer, index)
+}
+
+/// A tensor to which a third of a layer can be applied.
+trait Third {
+    fn third(&self, layer: &Linear, index: i64) -> Self;
+}
+
+impl Third for Tensor {
+    fn third(&self, layer: &Linear, index: i64) -> Tensor {
+        let rows = layer.ws.size().first().map_or(0, |rows| rows / 3);
+        let part = |tensor: &Tensor| tensor.narrow(0, index * rows, rows);
+        Linear { ws: part(&layer.ws), bs: layer.bs.as_ref().map(part) }.forward(self)
+    }
+}
+
+impl Third for Traced {
+    /// One weight has one set of inputs and one of outputs: the whole layer is applied.
+    #[track_caller]
+    fn third(&self, layer: &Linear, index: i64) -> Traced {
+        match self.size3() {
+            Ok((batch, positions, _)) => {
+                self.apply(layer).view([batch, positions, 3, -1]).select(2, index)
+            }
+            Err(_) => self.shallow_clone(), // the pass has noted the error
         }
-        let attended = scores.softmax(-1, None).matmul(&value);
-        attended.transpose(1, 2).reshape([batch, positions, -1]).apply(&self.out_proj)
     }
 }

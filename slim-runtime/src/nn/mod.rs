@@ -31,7 +31,10 @@ mod shuffle;
 mod split;
 mod tch;
 
-pub use attention::{AttentionConfig, MultiHeadAttention, Removal, multi_head_attention};
+pub use attention::{
+    AttentionConfig, GroupedQueryAttention, MultiHeadAttention, Removal, grouped_query_attention,
+    multi_head_attention,
+};
 pub use batch_norm::{BatchNorm, batch_norm1d, batch_norm2d, batch_norm3d};
 pub use channel_select::{ChannelSelect, channel_select};
 pub use conv::{Conv, Conv1D, Conv2D, Conv3D, conv, conv1d, conv2d, conv3d};

@@ -9,6 +9,7 @@ use tch::Tensor;
 
 use super::arguments::IntsOption;
 use super::arithmetic::Operand;
+use super::heads::{self, Spread, channel_dims, spread};
 use super::lift::{self, Join};
 use super::norms::{AffineTensor, real};
 use super::table::operations;
@@ -113,21 +114,22 @@ fn product(cx: &mut Tracer, name: &'static str, left: &Flow, right: &Flow) -> Re
     if !holds_channels(&left.dims()[inner]) {
         cx.sizes.push(answer(&left.dims()[inner], scale));
     }
-    let batches = match (a.len(), b.len()) {
-        (0, 1..) => &right,
-        (1.., 0) => &left,
-        _ if left.rank() >= right.rank() => &left,
-        _ => &right,
+    let (a, b) = match (a.len(), b.len()) {
+        (1.., 1..) => {
+            let spread = spread(cx, name, &a, &left, &right)
+                .zip(spread(cx, name, &b, &right, &left))
+                .filter(|(a, _)| !a.is_shared);
+            spread.ok_or_else(|| wrong(cx, "their heads are not laid out alike"))?
+        }
+        _ => (Spread::whole(a, left.clone()), Spread::whole(b, right.clone())),
     };
-    let batch: Vec<Dim> = batches.dims()[..batches.rank() - 2].to_vec();
-    let result = |columns: &Dim| {
-        let last = [left.dims()[rows].clone(), columns.clone()];
-        Form::Dims(Shape::new(batch.iter().cloned().chain(last)))
-    };
-    let form = result(&right.dims()[columns]);
+    let is_shared = b.is_shared;
+    let ((a, left), (b, right)) = ((a.value, a.shape), (b.value, b.shape));
+    let last = [left.dims()[rows].clone(), right.dims()[columns].clone()];
+    let form = Form::Dims(Shape::new(heads::batch(&left, &right).into_iter().chain(last)));
     let summed = (holds_channels(&left.dims()[inner]), holds_channels(&right.dims()[other_inner]));
     match summed {
-        (true, true) => scores(cx, name, (&a, &left), (&b, &right), form)
+        (true, true) => scores(cx, name, (&a, &left), (&b, &right), is_shared, form)
             .ok_or_else(|| wrong(cx, "the channels that are summed over are not alike in both")),
         (false, false) => {
             let each = || Operator::each(name, Effect::ZeroOnly);
@@ -143,6 +145,9 @@ fn product(cx: &mut Tracer, name: &'static str, left: &Flow, right: &Flow) -> Re
                     let times = b.len() / a.len();
                     let each = (0..a.len()).flat_map(|head| std::iter::repeat_n(head, times));
                     let weights = cx.operate(Operator::select(name, each), &[&a], b.form.clone());
+                    if is_shared {
+                        return Ok(Value { form, ..weights }.into());
+                    }
                     let product = Operator::zip(name, Gate::Any);
                     Ok(cx.operate(product, &[&b, &weights], form).into())
                 }
@@ -175,11 +180,7 @@ fn product(cx: &mut Tracer, name: &'static str, left: &Flow, right: &Flow) -> Re
 /// Whether the channels of weights are the heads of values: the outermost channels in the same
 /// batch dimensions.
 fn are_heads(weights: &Shape, values: &Shape) -> bool {
-    let from_end = |shape: &Shape| -> Vec<(usize, usize)> {
-        shape.digits().into_iter().map(|(dim, count)| (shape.rank() - dim, count)).collect()
-    };
-    let (heads, all) = (from_end(weights), from_end(values));
-    heads.len() < all.len() && all.starts_with(&heads)
+    channel_dims(values).starts_with(&channel_dims(weights))
 }
 
 /// The same dimensions without channels: each channel factor becomes the size that `forward` is
@@ -202,11 +203,11 @@ fn scores(
     name: &'static str,
     (a, left): (&Value, &Shape),
     (b, right): (&Value, &Shape),
+    is_shared: bool,
     form: Form,
 ) -> Option<Flow> {
-    let counts =
-        |shape: &Shape| -> Vec<usize> { shape.digits().iter().map(|&(_, count)| count).collect() };
-    if counts(left) != counts(right) {
+    let counts = |shape: &Shape| channel_dims(shape).into_iter().map(|(_, count)| count);
+    if !counts(left).eq(counts(right)) {
         return None;
     }
     let follows = |shape: &Shape, summed: usize| {
@@ -215,8 +216,11 @@ fn scores(
         factors.any(|factor| matches!(factor, Factor::Channels { literal: false, .. }))
     };
     let heads_may_go = (follows(left, left.rank() - 1), follows(right, right.rank() - 2));
-    let product = Operator::zip(name, Gate::Any);
-    let products = cx.operate(product, &[a, b], a.form.clone());
+    let products = if is_shared {
+        cx.operate(Operator::each(name, Effect::ZeroOnly), &[a], a.form.clone())
+    } else {
+        cx.operate(Operator::zip(name, Gate::Any), &[a, b], a.form.clone())
+    };
     match heads_may_go {
         // The summed channels can be removed, at the same position of all heads at once.
         (false, false) => {
@@ -276,8 +280,15 @@ impl Traced {
         _dropout_p: f64,
         _is_causal: bool,
         scale: impl Into<Option<f64>>,
-        _enable_gqa: bool,
+        enable_gqa: bool,
     ) -> Traced {
+        let repeated = |heads: &Traced| match (&query.size()[..], &heads.size()[..]) {
+            ([.., all, _, _], [.., own, _, _]) if enable_gqa && *own > 0 => {
+                heads.repeat_interleave_self_int(all / own, -3, None)
+            }
+            _ => heads.shallow_clone(),
+        };
+        let (key, value) = (repeated(key), repeated(value));
         let scores = query.matmul(key.transpose(-2, -1));
         let scores = match scale.into() {
             Some(scale) => scores.g_mul_scalar(scale),
@@ -288,7 +299,7 @@ impl Traced {
             Some(mask) => scores.g_add(mask),
             None => scores,
         };
-        scores.softmax(-1, None).matmul(value)
+        scores.softmax(-1, None).matmul(&value)
     }
 
     /// Divides by the square root of the last dimension of `query`. Channels in that dimension are

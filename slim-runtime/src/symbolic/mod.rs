@@ -13,6 +13,7 @@ mod create;
 mod cuts;
 pub mod dispatch;
 mod elementwise;
+mod heads;
 mod index;
 mod lift;
 mod memory;

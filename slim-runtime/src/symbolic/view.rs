@@ -6,11 +6,12 @@ use smallvec::smallvec;
 
 use super::Traced;
 use super::arguments::Ints;
+use super::cuts::{counts, only_digit};
 use super::memory::ViewOf;
 use super::table::operations;
 use super::traced::{dimension, refused};
 use crate::Result;
-use crate::graph::shape::{Dim, Factor, Shape, answer, reordered};
+use crate::graph::shape::{Dim, Factor, Shape, answer, reordered, with_digit};
 use crate::graph::view::{Cut, Misfit};
 use crate::graph::{Effect, Form, Operator, Tracer, Value};
 
@@ -20,6 +21,7 @@ operations! {
         "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "tr": "put dimensions, and with them the channels, in another order";
         "squeeze", "squeeze_dim", "unsqueeze", "expand", "expand_as": "keep channels as they are";
         "repeat", "tile": "repeat the list of channels, or positions";
+        "repeat_interleave_self_int": "repeats each channel, or positions: the heads of key and value in grouped-query attention";
     }
 }
 
@@ -408,5 +410,41 @@ impl Traced {
             repeats.insert(0, 1);
         }
         self.repeat(repeats)
+    }
+
+    /// Each element of a dimension repeated.
+    #[track_caller]
+    pub fn repeat_interleave_self_int(
+        &self,
+        repeats: i64,
+        dim: impl Into<Option<i64>>,
+        _output_size: impl Into<Option<i64>>,
+    ) -> Traced {
+        let (name, dim) = ("repeat_interleave_self_int", dim.into());
+        self.on_shape(Location::caller(), |cx, value, shape| {
+            let times = cx.count(name, repeats)?;
+            cx.count(name, repeats.saturating_mul(value.len() as i64))?;
+            let Some(dim) = dim.filter(|_| times > 0) else {
+                let shape = shape.describe();
+                let how = "name a dimension, and at least one repeat";
+                return Err(refused(cx, format!("`{name}` of {shape} by {repeats}: {how}")));
+            };
+            let dim = dimension(cx, name, shape, dim)?;
+            let own = &shape.dims()[dim];
+            if let (Some(digit), &[Factor::Channels { count, literal }]) =
+                (only_digit(shape, dim), &own[..])
+            {
+                let values: Vec<usize> =
+                    (0..count).flat_map(|value| std::iter::repeat_n(value, times)).collect();
+                let select = Operator::select(name, with_digit(&counts(shape), digit, &values));
+                let all = Factor::Channels { count: count * times, literal };
+                let form = Form::Dims(shape.with(dim, smallvec![all]));
+                return Ok(cx.operate(select, &[value], form));
+            }
+            let more = Factor::exact(repeats);
+            let dims = [&own[..], &[more]].concat().into();
+            let form = Form::Dims(shape.with(dim, dims));
+            Ok(cx.operate(Operator::each(name, Effect::Keep), &[value], form))
+        })
     }
 }

@@ -15,6 +15,7 @@ mod deploy;
 mod device;
 mod equivalence;
 mod export;
+mod grouped_attention;
 mod matrix;
 mod norms;
 mod parity;

@@ -406,6 +406,7 @@ cases! {
         means.expand([-1, -1, 8, 8], false) + other.amax(POSITIONS, true).expand_as(xs)
     };
     repeat ["repeat"] Slims Conv2d 16 => xs.repeat([1, 2, 2, 1]);
+    repeat_interleave ["repeat_interleave_self_int"] Slims Conv2d 16 => xs.repeat_interleave_self_int(2, 1, None).repeat_interleave_self_int(3, -1, None);
     tile ["tile"] Slims Conv2d 16 => xs.tile([2, 1, 3]);
 
     // Windows.

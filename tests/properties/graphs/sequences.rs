@@ -1,11 +1,11 @@
-//! Random networks over sequences: attention, recurrence, norms and linear layers in a residual
-//! stream.
+//! Random networks over sequences: attention, also grouped and of two sequences, recurrence, norms
+//! and linear layers in a residual stream.
 
 use proptest::prelude::*;
 use slim_runtime::criterion::{L1, L2, Normalisation};
 use slim_runtime::nn::{
-    self, AttentionConfig, MultiHeadAttention, RNNConfig, Recurrent, Removal, RmsNorm,
-    multi_head_attention, rms_norm,
+    self, AttentionConfig, GroupedQueryAttention, MultiHeadAttention, RNNConfig, Recurrent,
+    Removal, RmsNorm, grouped_query_attention, multi_head_attention, rms_norm,
 };
 use slim_runtime::{Prunable, Slimming, forward};
 use slim_tests::check::assert_slimmed_is_masked;
@@ -19,14 +19,16 @@ const INPUTS: i64 = 5;
 /// A block by its random numbers.
 #[derive(Debug, Clone, Copy)]
 enum Gene {
-    Attention { heads: i64, removal: Removal },
+    Attention { heads: i64, removal: Removal, crosses: bool },
+    Grouped { kv_heads: i64, group: i64, removal: Removal },
     Mlp { hidden: i64, gated: bool },
     Recurrent { kind: usize, hidden: i64, layers: i64, both: bool, bias: bool },
 }
 
 #[derive(Debug, Prunable)]
 enum Block {
-    Attention { norm: LayerNorm, attention: MultiHeadAttention },
+    Attention { norm: LayerNorm, attention: MultiHeadAttention, crosses: bool },
+    Grouped { norm: RmsNorm, attention: GroupedQueryAttention },
     Mlp { norm: RmsNorm, up: nn::Linear, gate: Option<nn::Linear>, down: nn::Linear },
     Recurrent { recurrent: Recurrent, project: nn::Linear },
 }
@@ -43,11 +45,20 @@ impl Block {
         let linear =
             |name: &str, inputs, outputs| nn::linear(p / name, inputs, outputs, Default::default());
         match gene {
-            Gene::Attention { heads, removal } => {
+            Gene::Attention { heads, removal, crosses } => {
                 let config = AttentionConfig { removal, ..Default::default() };
                 Block::Attention {
+                    crosses,
                     norm: nn::layer_norm(p / "norm", vec![width], Default::default()),
                     attention: multi_head_attention(p / "attention", width, heads, config),
+                }
+            }
+            Gene::Grouped { kv_heads, group, removal } => {
+                let config = AttentionConfig { bias: false, removal };
+                let heads = [kv_heads * group, kv_heads];
+                Block::Grouped {
+                    norm: rms_norm(p / "norm", width, 1e-6),
+                    attention: grouped_query_attention(p / "attention", width, heads, 4, config),
                 }
             }
             Gene::Mlp { hidden, gated } => Block::Mlp {
@@ -85,7 +96,13 @@ impl Block {
 impl ModuleT for Block {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         match self {
-            Block::Attention { norm, attention } => attention.forward(&xs.apply(norm), None),
+            Block::Attention { norm, attention, crosses: false } => {
+                attention.forward(&xs.apply(norm), None)
+            }
+            Block::Attention { norm, attention, crosses: true } => {
+                attention.cross(xs, &xs.apply(norm), None)
+            }
+            Block::Grouped { norm, attention } => attention.forward(&xs.apply(norm), None),
             Block::Mlp { norm, up, gate, down } => {
                 let xs = xs.apply(norm);
                 let hidden = xs.apply(up).silu();
@@ -117,11 +134,14 @@ fn gene() -> impl Strategy<Value = Gene> {
     let removal = prop_oneof![Just(Removal::Heads), Just(Removal::HeadDims)];
     let heads = prop_oneof![Just(1_i64), Just(2), Just(3), Just(6)];
     let recurrent = (0..5_usize, 4..7_i64, 1..3_i64, any::<bool>(), any::<bool>());
+    let grouped = (1..4_i64, 1..4_i64, removal.clone());
     prop_oneof![
-        // Of one head, no dimension is told from the head once one is left; surgery is undone then.
-        (heads, removal)
-            .prop_filter("one head", |&(heads, removal)| heads > 1 || removal == Removal::Heads)
-            .prop_map(|(heads, removal)| Gene::Attention { heads, removal }),
+        (heads, removal, any::<bool>()).prop_map(|(heads, removal, crosses)| Gene::Attention {
+            heads,
+            removal,
+            crosses
+        }),
+        grouped.prop_map(|(kv_heads, group, removal)| Gene::Grouped { kv_heads, group, removal }),
         (1..9_i64, any::<bool>()).prop_map(|(hidden, gated)| Gene::Mlp { hidden, gated }),
         recurrent.prop_map(|(kind, hidden, layers, both, bias)| Gene::Recurrent {
             kind,
