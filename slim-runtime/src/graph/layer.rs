@@ -368,6 +368,11 @@ impl<'t> LayerTracer<'t> {
         node.uses = node.uses.or(uses);
     }
 
+    /// Says that the layer's tensor takes part in no product.
+    pub(crate) fn multiplies_nothing(&mut self) {
+        self.node().uses = Some(0);
+    }
+
     /// Whether the dimensions of the layer's input are known.
     pub(crate) fn knows_dimensions(&self) -> bool {
         self.frame.is_some()

@@ -178,6 +178,7 @@ fn made_by(cx: &mut Tracer, field: &FieldTensor, view: &Tensor) -> Result<Flow> 
         bind(&mut layer, field, &[(own, made)])?;
         let dims = sizes.iter().map(|&size| smallvec![Factor::exact(size)]);
         layer.frame_of(Shape::new(dims), dim);
+        layer.multiplies_nothing();
         layer.pass(made)
     })
 }

@@ -4,8 +4,9 @@
 use slim_runtime::{Cost, Prunable, Slimming, criterion};
 use slim_tests::device;
 use slim_zoo::{
-    convnext, densenet, densenet_cifar, efficientnet, googlenet, inception_v3, mobilenet_v2,
+    convnext, crnn, densenet, densenet_cifar, efficientnet, googlenet, inception_v3, mobilenet_v2,
     mobilenet_v3, preresnet, regnet, resnet, shufflenet_v2, squeezenet, unet, vgg, vgg_imagenet,
+    vision_transformer, yolov8,
 };
 use tch::nn::{self, ModuleT, VarStore};
 use tch::{Kind, Tensor};
@@ -32,15 +33,16 @@ fn assert_counted_by<M: ModuleT + Prunable>(
     let vs = VarStore::new(device());
     let mut net = build(&vs.root());
     let oracle = oracle(name);
-    let side = oracle["image"].as_i64().unwrap();
-    let sample = Tensor::zeros([1, 3, side, side], (Kind::Float, device()));
+    let image: Vec<i64> = serde_json::from_value(oracle["image"].clone()).unwrap();
+    let sample = Tensor::zeros([&[1], &image[..]].concat(), (Kind::Float, device()));
     let count = |net: &M| net.cost(|net| net.forward_t(&sample, false)).unwrap();
     let cost = count(&net);
     // The same cost without running anything.
-    let read = |net: &M| net.cost_by_shape(&[&[3, side, side]]).unwrap();
+    let read = |net: &M| net.cost_by_shape(&[&image]).unwrap();
     assert_eq!(read(&net), cost);
 
     assert_eq!(cost.parameters(), oracle["parameters"].as_i64().unwrap());
+    // Products of attention, in which no weight takes part, are counted by neither.
     assert_eq!(cost.macs().unwrap(), oracle["macs"].as_i64().unwrap());
     let layers = cost.layers().iter().filter(|layer| layer.macs != Some(0));
     let mut layers: Vec<_> =
@@ -147,6 +149,15 @@ fn torchvisions_networks_without_batch_norms() {
         assert_counted_by("squeezenet1_1", |p| squeezenet::SqueezeNet::v1_1(p, 1000), &by_weights);
     let convnext =
         assert_counted_by("convnext_tiny", |p| convnext::ConvNeXt::tiny(p, 1000), &by_weights);
+    let vit = assert_counted_by("vit_b_16", |p| vision_transformer::vit_b_16(p, 1000), &by_weights);
     let giga = |cost: Cost| (cost.macs().unwrap() as f64 / 1e6).round() / 1e3;
-    assert_eq!((giga(squeezenet), giga(convnext)), (0.349, 4.456));
+    assert_eq!((giga(squeezenet), giga(convnext), giga(vit)), (0.349, 4.456, 16.849));
+}
+
+#[test]
+fn a_detector_and_a_reader_of_text() {
+    let yolo = assert_counted("yolov8n", |p| yolov8::YoloV8::new(p, 16, 80));
+    assert_eq!(yolo.parameters(), 3_157_184);
+    let by_weights = Slimming::ratio(0.5).criterion(criterion::L2).local();
+    assert_counted_by("crnn", |p| crnn::Crnn::new(p, 256, 37), &by_weights);
 }

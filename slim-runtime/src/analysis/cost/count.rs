@@ -169,7 +169,10 @@ fn must_report(layer: &LayerNode, tensor: &TensorNode) -> bool {
         layer.kind,
         LayerKind::Conv | LayerKind::ConvTranspose | LayerKind::Linear | LayerKind::Other(_)
     );
-    has_weights && !matches!(tensor.axes[..], [] | [Some(_)]) && tensor.tensor.numel() > 0
+    has_weights
+        && layer.uses != Some(0)
+        && !matches!(tensor.axes[..], [] | [Some(_)])
+        && tensor.tensor.numel() > 0
 }
 
 struct Counter<'g> {
