@@ -286,28 +286,38 @@ impl ModuleT for Branch {
 
 #[forward]
 impl Detect {
-    /// The predictions on one map, `[N, 4 · 16 + classes, positions]`.
+    /// The predictions on one map, `[N, 4 · 16 + classes, H, W]`.
     fn forward_t(&self, xs: &Tensor, index: usize, train: bool) -> Tensor {
         let boxes = xs.apply_t(&self.boxes[index], train);
         let classes = xs.apply_t(&self.classes[index], train);
-        Tensor::cat(&[boxes, classes], 1).flatten(2, -1)
+        Tensor::cat(&[boxes, classes], 1)
+    }
+}
+
+#[forward]
+impl YoloV8 {
+    /// Predictions on the maps of strides 8, 16 and 32, each `[N, 4 · 16 + classes, H, W]`: the
+    /// bins of the four sides of a box, and the logits of the classes. This is what a loss takes.
+    pub fn maps(&self, xs: &Tensor, train: bool) -> (Tensor, Tensor, Tensor) {
+        let (small, middle, large) = self.backbone.forward_t(xs, train);
+        let (small, middle, large) = self.neck.forward_t(&small, &middle, &large, train);
+        let detect = &self.detect;
+        (
+            detect.forward_t(&small, 0, train),
+            detect.forward_t(&middle, 1, train),
+            detect.forward_t(&large, 2, train),
+        )
     }
 }
 
 #[forward]
 impl ModuleT for YoloV8 {
-    /// Predictions at all positions of the three maps, `[N, 4 · 16 + classes, positions]`: the bins
-    /// of the four sides of a box, and the logits of the classes. [`decoded`] makes boxes of them.
+    /// Predictions at all positions of the three [maps](YoloV8::maps), one map after the other,
+    /// `[N, 4 · 16 + classes, positions]`. [`decoded`] makes boxes of them.
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        let (small, middle, large) = self.backbone.forward_t(xs, train);
-        let (small, middle, large) = self.neck.forward_t(&small, &middle, &large, train);
-        let maps = [small, middle, large];
-        let predictions: Vec<Tensor> = maps
-            .iter()
-            .enumerate()
-            .map(|(index, map)| self.detect.forward_t(map, index, train))
-            .collect();
-        Tensor::cat(&predictions, 2)
+        let (small, middle, large) = self.maps(xs, train);
+        let flat = |map: Tensor| map.flatten(2, -1);
+        Tensor::cat(&[flat(small), flat(middle), flat(large)], 2)
     }
 }
 

@@ -5,6 +5,7 @@ use slim_tests::check::{assert_close, rounding};
 use slim_tests::fill::images;
 use slim_tests::fixture::Fixture;
 use slim_zoo::yolov8::{YoloV8, decoded};
+use tch::Tensor;
 
 use crate::oracle::{assert_slims, filled, forward, parameters, state};
 
@@ -16,6 +17,14 @@ fn names_predictions_and_boxes_are_pytorchs() {
     assert_eq!(parameters(&vs), oracle.get::<i64>("parameters"));
     let predictions = forward(&net, &images(&[2, 3, 64, 96]));
     assert_close(&predictions, oracle.tensor("predictions"), rounding(&vs));
+    // The maps of the three strides hold the same, position after position.
+    let (small, middle, large) = tch::no_grad(|| net.maps(&images(&[2, 3, 64, 96]), false));
+    assert_eq!(
+        [&small, &middle, &large].map(|map| map.size()[2..].to_vec()),
+        [[8, 12], [4, 6], [2, 3]]
+    );
+    let flat = [small, middle, large].map(|map| map.flatten(2, -1));
+    assert_eq!(Tensor::cat(&flat, 2), predictions);
     let boxes = decoded(oracle.tensor("predictions"), [64, 96]).unwrap();
     assert_close(&boxes, oracle.tensor("output"), 1e-6);
 
