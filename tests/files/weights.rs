@@ -53,7 +53,7 @@ fn refused(loader: Loader, file: &Path, vs: &mut VarStore) -> String {
 fn every_form_of_one_network_gives_the_same_weights() {
     let mut expected = store_of(&fixture("vgg11.pth"));
     checkpoint::load_weights(fixture("vgg11.safetensors"), &mut expected).unwrap();
-    for form in ["vgg11.pth", "vgg11_legacy.pth", "vgg11.safetensors"] {
+    for form in ["vgg11.pth", "vgg11_legacy.pth", "vgg11_module.pt", "vgg11.safetensors"] {
         let mut vs = store_of(&fixture("vgg11.pth"));
         let loaded = weights::load(fixture(form), &mut vs).unwrap();
         assert_same(&values(&vs), &values(&expected));
