@@ -25,9 +25,10 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow, ensure};
 use slim_runtime::checkpoint::{self, File, Writer};
-use slim_runtime::error::FileError;
+use slim_runtime::criterion::Random;
+use slim_runtime::error::{FileError, SelectionError};
 use slim_runtime::weights::{self, Format};
-use slim_runtime::{Cfg, Error, Slimmed};
+use slim_runtime::{Cfg, Error, Prunable, Slimmed, Slimming};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
@@ -170,6 +171,28 @@ impl Model {
             .iter()
             .fold(writer, |writer, dataset| writer.metadata(DATASET, dataset.to_string()));
         Ok(self.slimmed.iter().fold(writer, Writer::slimmed))
+    }
+
+    /// An error of planning, with the name in the file of the tensor whose scores are wrong: an
+    /// error of the library names the field.
+    pub fn explained(&self, error: Error) -> anyhow::Error {
+        let Error::Selection(SelectionError::NonFinite { path, tensor, .. }) = &error else {
+            return error.into();
+        };
+        let field = format!("{path}.{tensor}");
+        match self.variable(&field) {
+            Some(name) if name != field => anyhow!("{error}\n  in the file, `{field}` is `{name}`"),
+            _ => error.into(),
+        }
+    }
+
+    /// The variable of a field's tensor. A plan has these names; scores that are drawn make one
+    /// whatever the weights are.
+    fn variable(&self, field: &str) -> Option<String> {
+        let drawn = Slimming::ratio(0.).criterion(Random { seed: 0 });
+        let plan = self.net.plan(&drawn).and_then(|plan| plan.with_variables(&self.net, &self.vs));
+        let plan = plan.ok()?;
+        plan.tensors().find(|(path, _)| path == field).and_then(|(_, name)| name.map(str::to_owned))
     }
 
     /// Draws γ from U(0, 1), so that the channels of an untrained network have different scores.

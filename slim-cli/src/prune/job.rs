@@ -65,7 +65,7 @@ impl Job<'_> {
             // Gradients take time to compute, and do not decide whether a plan is possible.
             slimming = slimming.criterion(L1);
         }
-        model.net.plan(&slimming)?;
+        model.net.plan(&slimming).map_err(|error| model.explained(error))?;
         Ok(())
     }
 

@@ -86,7 +86,7 @@ pub fn prune(
     let stage = |name, score, parameters, macs| Stage { name, score, parameters, macs };
 
     let start = Instant::now();
-    let plan = model.net.plan(slimming)?;
+    let plan = model.net.plan(slimming).map_err(|error| model.explained(error))?;
     let planning = start.elapsed();
 
     let scores = model.net.scores(slimming)?;

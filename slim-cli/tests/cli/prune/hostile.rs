@@ -100,5 +100,7 @@ fn weights_that_are_no_numbers() {
         "{}",
         said.err
     );
+    let name = "\n  in the file, `feature.0.bn.weight` is `feature.1.weight`\n";
+    assert!(said.err.ends_with(name), "{}", said.err);
     assert!(!folder.path("out").exists());
 }
