@@ -42,7 +42,7 @@
 //! arrays), trait objects `Box<dyn Layer>` with `trait Layer: ModuleT + Prunable`, generic types
 //! and enums of any form work. Fields of other types are left alone. A `Tensor` field follows the
 //! channels that it meets: a scale `self.gamma.view([1, -1, 1, 1])`, a class token, a position
-//! bias.
+//! bias. [`blocks`] and [`transformers`] show networks of today.
 //!
 //! # When a channel may go
 //!
@@ -231,6 +231,7 @@
 //! | the stream in front of a [`ChannelSelect`](crate::nn::ChannelSelect) | each block picks from it, as in the reference's pre-activation networks |
 //! | `#[prune(keep)]` | |
 
+pub mod blocks;
 pub mod choosing;
 pub mod declaring;
 pub mod deploying;

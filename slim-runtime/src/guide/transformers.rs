@@ -45,9 +45,16 @@
 //! and key the same ones, value its own. The scores are divided by the root of the dense head
 //! dimension, whatever is removed; PyTorch's own module cannot hold such heads.
 //!
+//! [`cross`](crate::nn::MultiHeadAttention::cross) attends to another sequence.
+//! [`GroupedQueryAttention`](crate::nn::GroupedQueryAttention) has the layers of Llama and its kin,
+//! `q_proj`, `k_proj`, `v_proj` and `o_proj`: a head of key and value goes with all heads of the
+//! query that read it.
+//!
 //! Attention that `forward` writes out is read, too. What the `view` says by a number stays, and
 //! what is `-1` follows the weight: `[n, t, 3, -1, 64]` loses heads, and `[n, t, 3, 12, -1]` loses
-//! dimensions. A stored count that would go stale is refused; the error says to write `-1`.
+//! dimensions. A stored count that would go stale is refused; the error says to write `-1`. Heads
+//! of key and value may be broadcast, expanded, or repeated by `repeat_interleave_self_int`, and
+//! `scaled_dot_product_attention` is read with a `scale`: the plan is the same.
 //!
 //! # What stays
 //!

@@ -158,8 +158,8 @@ pub fn multi_head_attention<'a>(
 }
 
 /// Grouped-query attention of `num_heads` heads of the query and `num_kv_heads` of key and value,
-/// each of `head_dim` dimensions, over `[N, T, embed_dim]`. One head of key and value is multi-query
-/// attention.
+/// each of `head_dim` dimensions, over `[N, T, embed_dim]`. One head of key and value is
+/// multi-query attention.
 ///
 /// # Panics
 /// When `num_heads` is not a multiple of `num_kv_heads`; as in tch, when a variable cannot be
@@ -293,7 +293,8 @@ fn in_heads(xs: &Tensor, sizes: &[i64]) -> Tensor {
     xs.view([&[batch, positions], sizes].concat().as_slice())
 }
 
-/// `softmax(query · keyᵀ · scale + mask) · value`, of heads `[N, …, T, dim]`, as `[N, T, features]`.
+/// `softmax(query · keyᵀ · scale + mask) · value`, of heads `[N, …, T, dim]`, as
+/// `[N, T, features]`.
 #[forward]
 fn attended(
     query: &Tensor,
