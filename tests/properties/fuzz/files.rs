@@ -97,19 +97,19 @@ fn dictionary() -> Vec<Vec<u8>> {
 
 /// The mutated part: the bytes of the file, or the pickle inside a sound zip.
 #[derive(Debug, Clone)]
-enum Change {
+pub enum Change {
     Bytes(Vec<Mutation>),
     Pickle(Vec<Mutation>),
 }
 
-fn change() -> impl Strategy<Value = Change> {
+pub fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         1 => mutations(dictionary()).prop_map(Change::Bytes),
         3 => mutations(dictionary()).prop_map(Change::Pickle),
     ]
 }
 
-fn changed(file: &[u8], change: &Change) -> Vec<u8> {
+pub fn changed(file: &[u8], change: &Change) -> Vec<u8> {
     match change {
         Change::Bytes(mutations) => mutated(file, mutations),
         Change::Pickle(mutations) if file.starts_with(b"PK") => with_pickle(file, mutations),

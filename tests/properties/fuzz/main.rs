@@ -12,3 +12,4 @@ mod guard;
 mod mutation;
 mod plans;
 mod texts;
+mod weights;
