@@ -4,6 +4,7 @@
 
 mod absorption;
 mod attention;
+mod attention_parity;
 mod benchmark;
 mod branches;
 mod checkpoints;
