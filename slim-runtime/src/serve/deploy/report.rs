@@ -7,6 +7,8 @@ use serde::Serialize;
 use super::layout::Layout;
 use super::trial::LayoutCandidate;
 use crate::error::CheckError;
+use crate::numeric::Quartiles;
+use crate::serve::benchmark::{faster, with_spread};
 use crate::table::{MOST_LINES, table};
 use crate::{Error, Result};
 
@@ -24,10 +26,13 @@ pub struct Deployed {
     pub layout: Layout,
     /// Every layout that was considered, with its latency.
     pub layouts: Vec<LayoutTrial>,
-    /// Median latency of the forward pass on the sample before deploying, in seconds.
-    pub before: f64,
-    /// Median latency after deploying, in seconds.
-    pub after: f64,
+    /// Latency of the forward pass on the sample before deploying, in seconds.
+    pub before: Quartiles,
+    /// Latency after deploying, in seconds.
+    pub after: Quartiles,
+    /// How many times as fast the network has become, in the rounds in which it was measured in
+    /// both forms.
+    pub times_as_fast: Quartiles,
     /// The largest difference of an output from the output before.
     pub difference: f64,
     /// The largest magnitude of an output before.
@@ -73,9 +78,9 @@ pub enum NormOutcome {
 pub struct LayoutTrial {
     /// The layout.
     pub layout: Layout,
-    /// Median latency of the forward pass on the sample, in seconds.
+    /// Latency of the forward pass on the sample, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub latency: Option<f64>,
+    pub latency: Option<Quartiles>,
     /// Why it could not be chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out: Option<String>,
@@ -87,9 +92,11 @@ impl Deployed {
         self.norms.iter().filter(|norm| matches!(norm.fate, NormOutcome::Folded { .. })).count()
     }
 
-    /// How many times as fast the network has become.
-    pub fn speedup(&self) -> f64 {
-        self.before / self.after
+    /// Whether the network may be as fast as before: its gain is no larger than the noise of the
+    /// measurement. In at least a quarter of the rounds it was slower, and in at least a quarter
+    /// faster.
+    pub fn is_within_noise(&self) -> bool {
+        self.times_as_fast.lower <= 1. && self.times_as_fast.upper >= 1.
     }
 }
 
@@ -101,28 +108,29 @@ impl Deployed {
 pub(super) fn report(norms: Vec<DeployedNorm>, candidates: &[LayoutCandidate]) -> Result<Deployed> {
     let of =
         |layout: Option<Layout>| candidates.iter().find(|candidate| candidate.layout == layout);
-    let measured = |layout| of(layout).and_then(|candidate| Some((candidate, candidate.median()?)));
+    let measured =
+        |layout| of(layout).and_then(|candidate| Some((candidate, candidate.latency()?)));
     let unstable = || {
         Error::Check(CheckError::Unverified {
             reason: "the same network fails now and then; look for a panic in its forward pass"
                 .to_owned(),
         })
     };
-    let ((_, before), (contiguous, plain)) =
+    let ((original, before), (contiguous, plain)) =
         measured(None).zip(measured(Some(Layout::Contiguous))).ok_or_else(unstable)?;
     let others = [Layout::ChannelsLast, Layout::Packed]
         .into_iter()
         .filter_map(|layout| measured(Some(layout)));
     let faster = others
-        .filter(|(_, latency)| *latency < WORTH_IT * plain)
-        .min_by(|(_, a), (_, b)| a.total_cmp(b));
+        .filter(|(_, latency)| latency.median < WORTH_IT * plain.median)
+        .min_by(|(_, a), (_, b)| a.median.total_cmp(&b.median));
     let (kept, after) = faster.unwrap_or((contiguous, plain));
     let (layout, closeness) = kept.layout.zip(kept.closeness).ok_or_else(unstable)?;
     let trial = |layout| {
         let candidate = of(Some(layout))?;
         Some(LayoutTrial {
             layout,
-            latency: candidate.median(),
+            latency: candidate.latency(),
             out: candidate.form.as_ref().err().cloned(),
         })
     };
@@ -136,6 +144,7 @@ pub(super) fn report(norms: Vec<DeployedNorm>, candidates: &[LayoutCandidate]) -
         layouts,
         before,
         after,
+        times_as_fast: kept.times_as_fast_as(original),
         difference: closeness.difference,
         magnitude: closeness.magnitude,
     })
@@ -143,19 +152,24 @@ pub(super) fn report(norms: Vec<DeployedNorm>, candidates: &[LayoutCandidate]) -
 
 impl fmt::Display for Deployed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let before = ["as it was".to_owned(), milliseconds(self.before), String::new()];
+        let before = ["as it was".to_owned(), with_spread(&self.before), String::new()];
         let rows = self.layouts.iter().map(|trial| {
             let note = match &trial.out {
                 Some(reason) => format!("out: {reason}"),
                 None if trial.layout == self.layout => "chosen".to_owned(),
                 None => String::new(),
             };
-            [trial.layout.to_string(), trial.latency.map(milliseconds).unwrap_or_default(), note]
+            [
+                trial.layout.to_string(),
+                trial.latency.as_ref().map(with_spread).unwrap_or_default(),
+                note,
+            ]
         });
         writeln!(
             f,
             "{}",
-            table(["layout", "latency", ""], 3, std::iter::once(before).chain(rows)).trim_fmt()
+            table(["layout", "latency (quartiles)", ""], 3, std::iter::once(before).chain(rows))
+                .trim_fmt()
         )?;
         let (folded, all) = (self.folded(), self.norms.len());
         let s = if all == 1 { "" } else { "s" };
@@ -182,11 +196,7 @@ impl fmt::Display for Deployed {
             "outputs (up to {:.3e}) differ by {:.1e} at most",
             self.magnitude, self.difference
         )?;
-        let (before, after) = (milliseconds(self.before), milliseconds(self.after));
-        write!(f, "latency: {before} before, {after} now, {:.2} times as fast", self.speedup())
+        let noise = if self.is_within_noise() { ": within noise" } else { "" };
+        write!(f, "{} times as fast{noise}", faster(&self.times_as_fast))
     }
-}
-
-fn milliseconds(seconds: f64) -> String {
-    format!("{:.3} ms", seconds * 1e3)
 }

@@ -10,8 +10,8 @@ use super::layout::Layout;
 use crate::graph::memory;
 use crate::nn::recorder;
 use crate::nn::recorder::Record;
-use crate::numeric::compare;
 use crate::numeric::compare::{Divergence, OutputError};
+use crate::numeric::{Quartiles, compare};
 use crate::panics::caught;
 use crate::{Error, Prunable, Result};
 
@@ -44,11 +44,17 @@ impl LayoutCandidate {
         LayoutCandidate { layout: None, form: Ok(original), closeness: None, times: Vec::new() }
     }
 
-    /// The median time in seconds; `None` if the form is out.
-    pub(super) fn median(&self) -> Option<f64> {
-        let mut times = self.form.as_ref().ok().map(|_| self.times.clone())?;
-        times.sort_unstable();
-        times.get(times.len() / 2).map(Duration::as_secs_f64)
+    /// The times of a run in seconds; `None` if the form is out.
+    pub(super) fn latency(&self) -> Option<Quartiles> {
+        let times: Vec<_> = self.times.iter().map(Duration::as_secs_f64).collect();
+        (self.form.is_ok() && !times.is_empty()).then(|| Quartiles::of(&times))
+    }
+
+    /// How many times as fast as another form it was in each round.
+    pub(super) fn times_as_fast_as(&self, other: &LayoutCandidate) -> Quartiles {
+        let rounds = self.times.iter().zip(&other.times);
+        let ratios = rounds.map(|(own, other)| other.as_secs_f64() / own.as_secs_f64());
+        Quartiles::of(&ratios.collect::<Vec<_>>())
     }
 }
 
