@@ -227,7 +227,7 @@
 //! | the model's input and output | always |
 //! | channels that no batch norm scores | a convolution without a batch norm behind it |
 //! | channels that a layer reads ungated | the plan names the layer |
-//! | in front of a group norm or a layer norm | its statistics mix channels |
+//! | in front of a layer norm; one by one in front of a group norm, where [whole groups](crate::nn::GroupNorm) go | its statistics mix channels |
 //! | the stream in front of a [`ChannelSelect`](crate::nn::ChannelSelect) | each block picks from it, as in the reference's pre-activation networks |
 //! | `#[prune(keep)]` | |
 

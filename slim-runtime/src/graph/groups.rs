@@ -1,4 +1,4 @@
-//! Layers that treat their input in groups: grouped and depthwise convolutions.
+//! Layers that treat their input in groups: grouped and depthwise convolutions, group norms.
 
 use std::borrow::Cow;
 
@@ -92,18 +92,47 @@ impl LayerTracer<'_> {
         per_group: i64,
     ) -> Result<(Axis, Axis)> {
         let value = self.given(input, width)?;
-        let parts = usize::try_from(groups).unwrap_or(0);
-        let size = self.cx.part_size("a convolution", &value, parts)?;
-        let form = value.form.clone();
         let times = usize::try_from(per_group).unwrap_or(0);
-        let outputs = self.in_front(|cx| {
-            let heads = cx.operate(Operator::blocks("groups", size), &[&value], form);
-            cx.repeat(heads, times)
-        });
+        let (_, outputs) = self.whole_groups("a convolution", &value, groups, Some(times))?;
         Ok((
             self.axis("in", value, AxisRole::Followed)?,
             self.axis("out", outputs, AxisRole::Followed)?,
         ))
+    }
+
+    /// The layer normalises each of `groups` equal parts of the `width` channels of `input` by
+    /// itself, and keeps or loses whole parts. Returns the axis of the channels, and that of the
+    /// groups.
+    pub(crate) fn follow_norm_groups(
+        &mut self,
+        input: &Flow,
+        width: i64,
+        groups: i64,
+    ) -> Result<(Axis, Axis)> {
+        let value = self.given(input, width)?;
+        let (heads, channels) = self.whole_groups("a group norm", &value, groups, None)?;
+        Ok((
+            self.axis("channels", channels, AxisRole::Followed)?,
+            self.axis("groups", heads, AxisRole::Followed)?,
+        ))
+    }
+
+    /// Makes the channels of each of `groups` equal parts stay or go together. Returns one channel
+    /// for each part, and `per_group` channels for each part, by default as many as it has.
+    fn whole_groups(
+        &mut self,
+        operation: &'static str,
+        value: &Value,
+        groups: i64,
+        per_group: Option<usize>,
+    ) -> Result<(Value, Value)> {
+        let parts = usize::try_from(groups).unwrap_or(0);
+        let size = self.cx.part_size(operation, value, parts)?;
+        let form = value.form.clone();
+        Ok(self.in_front(|cx| {
+            let heads = cx.operate(Operator::blocks("groups", size), &[value], form);
+            (heads.clone(), cx.repeat(heads, per_group.unwrap_or(size)))
+        }))
     }
 
     /// Ties equal parts, and returns the first part.

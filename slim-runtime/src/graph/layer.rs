@@ -344,9 +344,16 @@ impl<'t> LayerTracer<'t> {
     pub(crate) fn looks_up(&mut self, indices: &Flow) {
         let shape = indices.value().and_then(|value| value.form.shape().cloned());
         let shape = shape.or_else(|| self.cx.is_in_forward().then(|| self.cx.assumed_shape(1, 2)));
+        // Each index is a position: what is taken for channels of the indices are none behind it.
+        let [several, ..] = self.cx.probe.positions;
+        let position = |factor: &Factor| match *factor {
+            Factor::Channels { count: 1, .. } => Factor::Size { size: several, assumed: true },
+            Factor::Channels { count, .. } => Factor::Size { size: count as i64, assumed: true },
+            size @ Factor::Size { .. } => size,
+        };
         self.frame = shape.map(|shape| {
-            let dims = shape.dims().iter().cloned().chain([smallvec![Factor::channels(1)]]);
-            (Shape::new(dims), shape.rank())
+            let dims = shape.dims().iter().map(|dim| dim.iter().map(position).collect());
+            (Shape::new(dims.chain([smallvec![Factor::channels(1)]])), shape.rank())
         });
     }
 

@@ -2,9 +2,10 @@
 //! signatures and configs, and keep nothing private that pruning needs. A model only has to replace
 //! `use tch::nn` by `use slim_runtime::nn`.
 //!
-//! tch's own layers work too, with two exceptions: a depthwise convolution is an error, and a
-//! grouped one keeps at least two inputs in each group. tch keeps the number of groups private, so
-//! it would be wrong after slimming; here it follows the weight. [`Split`], [`Shuffle`] and
+//! tch's own layers work too, with three exceptions: a depthwise convolution is an error, a grouped
+//! one keeps at least two inputs in each group, and a group norm keeps all channels. tch keeps the
+//! number of a convolution's groups private, so it would be wrong after slimming; here it follows
+//! the weight. [`Split`], [`Shuffle`] and
 //! [`ChannelSelect`] store sizes and positions, which slimming updates; `chunk` and `view` in a
 //! `forward` cut into equal parts, which must all lose the same channels.
 //!
@@ -17,6 +18,7 @@ mod channel_select;
 mod containers;
 mod conv;
 mod conv_transpose;
+mod embedding;
 mod eval;
 pub mod functional;
 mod identity;
@@ -42,9 +44,13 @@ pub use conv_transpose::{
     ConvTranspose, ConvTranspose1D, ConvTranspose2D, ConvTranspose3D, conv_transpose,
     conv_transpose1d, conv_transpose2d, conv_transpose3d,
 };
+pub use embedding::{Embedding, embedding};
 pub use eval::{Eval, eval};
 pub use linear::{Linear, linear};
-pub use norms::{InstanceNorm, PRelu, RmsNorm, instance_norm, prelu, rms_norm};
+pub use norms::{
+    GroupNorm, InstanceNorm, LayerNorm, PRelu, RmsNorm, group_norm, instance_norm, layer_norm,
+    prelu, rms_norm,
+};
 pub use per_channel::{PerChannel, per_channel_scale, per_channel_shift};
 pub use pool::{
     AdaptiveAvgPool, AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d, AvgPool, AvgPool1d,

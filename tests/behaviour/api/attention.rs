@@ -5,7 +5,7 @@ use slim_runtime::{KeepList, Plan, Prunable, Slimming, Warning, criterion, forwa
 use slim_tests::check::{assert_close, assert_slimmed_is_masked};
 use slim_tests::device;
 use slim_tests::fill::fill;
-use tch::nn::{LayerNorm, Module, ModuleT, Path, VarStore};
+use tch::nn::{Module, ModuleT, Path, VarStore};
 use tch::{Kind, Tensor};
 
 const WIDTH: i64 = 24;
@@ -13,7 +13,7 @@ const WIDTH: i64 = 24;
 #[derive(Debug, Prunable)]
 struct Net {
     embed: nn::Linear,
-    ln: LayerNorm,
+    ln: nn::LayerNorm,
     attention: MultiHeadAttention,
     head: nn::Linear,
 }
@@ -43,7 +43,7 @@ impl ModuleT for Net {
 #[derive(Debug, Prunable)]
 struct Written {
     embed: nn::Linear,
-    ln: LayerNorm,
+    ln: nn::LayerNorm,
     attention: Parts,
     head: nn::Linear,
 }

@@ -11,7 +11,7 @@ use slim_runtime::{Prunable, Slimming, forward};
 use slim_tests::check::assert_slimmed_is_masked;
 use slim_tests::device;
 use slim_tests::fill::{fill, images};
-use tch::nn::{LayerNorm, ModuleT, Path, VarStore};
+use tch::nn::{ModuleT, Path, VarStore};
 use tch::{Kind, Tensor};
 
 const INPUTS: i64 = 5;
@@ -27,7 +27,7 @@ enum Gene {
 
 #[derive(Debug, Prunable)]
 enum Block {
-    Attention { norm: LayerNorm, attention: MultiHeadAttention, crosses: bool },
+    Attention { norm: nn::LayerNorm, attention: MultiHeadAttention, crosses: bool },
     Grouped { norm: RmsNorm, attention: GroupedQueryAttention },
     Mlp { norm: RmsNorm, up: nn::Linear, gate: Option<nn::Linear>, down: nn::Linear },
     Recurrent { recurrent: Recurrent, project: nn::Linear },

@@ -3,6 +3,6 @@
 pub(crate) mod batch_norm;
 pub(crate) mod conv;
 pub(crate) mod conv_transpose;
-mod embedding;
+pub(crate) mod embedding;
 pub(crate) mod linear;
-mod norms;
+pub(crate) mod norms;

@@ -1,5 +1,5 @@
-//! Norms whose statistics mix channels. Removing one channel would change the others, so all are
-//! kept.
+//! `Prunable` for tch's norms whose statistics mix channels. Removing one channel would change the
+//! others, so all are kept.
 
 use tch::Tensor;
 use tch::nn::{GroupNorm, LayerNorm};
@@ -24,14 +24,26 @@ impl Prunable for GroupNorm {
 /// over positions alone.
 impl Prunable for LayerNorm {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
-        let width = self.normalized_shape.first().copied().unwrap_or(0);
-        // A norm over positions alone does not have the channels in its shape, so a known width of
-        // the input takes precedence.
-        let width = cx.known_width(&input).unwrap_or(width);
-        trace_mixing(cx, LayerKind::LayerNorm, &input, width, [self.ws.as_ref(), self.bs.as_ref()])
+        let parameters = [self.ws.as_ref(), self.bs.as_ref()];
+        trace_layer_norm(cx, &input, &self.normalized_shape, parameters)
     }
 }
 
+/// Traces a layer norm over the last dimensions, of these sizes.
+pub(crate) fn trace_layer_norm(
+    cx: &mut Tracer,
+    input: &Flow,
+    normalized_shape: &[i64],
+    parameters: [Option<&Tensor>; 2],
+) -> Result<Flow> {
+    let width = normalized_shape.first().copied().unwrap_or(0);
+    // A norm over positions alone does not have the channels in its shape, so a known width of the
+    // input takes precedence.
+    let width = cx.known_width(input).unwrap_or(width);
+    trace_mixing(cx, LayerKind::LayerNorm, input, width, parameters)
+}
+
+/// Traces a norm that holds all `width` channels; `parameters` are γ and β.
 fn trace_mixing(
     cx: &mut Tracer,
     kind: LayerKind,

@@ -51,8 +51,8 @@ use trial::{LayoutCandidate, UnchangedForward};
 /// The layers get tensors of their own, without gradients. The variable store is left alone: it
 /// still holds the network as it was, to be saved, and changes to it (a device, a kind, a `load`)
 /// do not reach the deployed layers. Drop it to free its memory. Parameters of layers that are
-/// neither tch's nor this crate's, and of tch's group norms, layer norms and embeddings, stay where
-/// they are, and are frozen (`requires_grad` is false).
+/// neither tch's nor this crate's, and of norms other than batch norms, embeddings and PReLUs, stay
+/// where they are, and are frozen (`requires_grad` is false).
 ///
 /// `forward` runs the network in evaluation mode and returns floats: logits, say. A network with
 /// several outputs returns them concatenated.
