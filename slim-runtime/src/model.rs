@@ -54,7 +54,14 @@
 /// | `conv1d(3 => 32, kernel = 3)`, `conv2d`, `conv3d` | and `stride`, `padding`, `dilation`, `groups`, `bias`, `padding_mode`, `weight_init`, `bias_init`, `whole_groups = true` |
 /// | `conv_transpose1d(64 => 32, kernel = 2)`, `…2d`, `…3d` | and `stride`, `padding`, `output_padding`, `dilation`, `groups`, `bias`, `weight_init`, `bias_init` |
 /// | `batch_norm(32)` of images, `batch_norm1d`, `batch_norm2d`, `batch_norm3d` | and `eps`, `momentum`, `affine`, `gamma_init`, `beta_init` |
+/// | `layer_norm(64)`, `layer_norm([8, 8])` | and `eps`, `affine`, `gamma_init`, `beta_init` |
+/// | `group_norm(64, groups = 8)` | and `eps`, `affine`, `gamma_init`, `beta_init` |
+/// | `rms_norm(64)`, `instance_norm(64)` | and `eps` (1e-6, 1e-5); `instance_norm` also `affine`, which is `false` |
+/// | `prelu(64)`, or `prelu(1)` with one slope for all channels | |
 /// | `linear(512 => 10)` | and `bias`, `weight_init`, `bias_init` |
+/// | `embedding(1000 => 64)` of an input of indices | and `padding_idx`, `scale_grad_by_freq`, `sparse`, `weight_init` |
+/// | `lstm(32 => 64)`, `gru`, `rnn_tanh` or `rnn`, `rnn_relu` over `[N, T, C]` | and `layers`, `bidirectional`, `bias`, `dropout`, `batch_first`, `weight_init`, `bias_init`; `lstm` also `proj` |
+/// | `multi_head_attention(64, heads = 8)` over `[N, T, C]`, of a sequence to itself | and `bias`, `removal` |
 /// | `max_pool(2)`, `avg_pool(2)` and `…1d`, `…3d` | and `stride`, `padding`, `ceil_mode` |
 /// | `adaptive_avg_pool(1)` and `…1d`, `…3d` | |
 /// | `Block(64)` | your own model, `Prunable` and `ModuleT`, built by `Block::new(path, 64)` |
@@ -68,6 +75,7 @@
 /// | `dropout(0.5)`, `interpolate(2)` | |
 /// | `flatten`, `flatten(49)` | the argument is the number of positions; it is required if a concatenation is in front or behind, or if a reader is not a linear layer, unless the shape of the input determines it |
 /// | `chunk(2, 0)`, `shuffle(2)`, `pixel_shuffle(2)` | |
+/// | `mean(1)`, `transpose(1, 2)` | over this dimension, and of these two: from `[N, T, C]` to `[N, C]`, from `[N, C, T]` to `[N, T, C]` |
 ///
 /// # Widths
 ///

@@ -19,7 +19,17 @@ pub(crate) struct Applied {
 
 /// The names of all functions, for suggestions.
 pub(crate) fn words() -> impl Iterator<Item = &'static str> {
-    let others = ["dropout", "flatten", "chunk", "shuffle", "pixel_shuffle", "interpolate", "map"];
+    let others = [
+        "dropout",
+        "flatten",
+        "chunk",
+        "shuffle",
+        "pixel_shuffle",
+        "interpolate",
+        "map",
+        "mean",
+        "transpose",
+    ];
     ACTIVATIONS
         .iter()
         .filter(|activation| activation.tensor.is_some())
@@ -68,6 +78,20 @@ pub(crate) fn apply(
             tensor: quote!(#krate::functional::map(&#xs, #closure)),
             width,
         }),
+        // The dimension may be that of the channels or of positions, so the width is not known.
+        "mean" => one(cx, operation, "mean(1)", arguments).map(|dim| Applied {
+            tensor: quote!(#xs.mean_dim(#dim, false, ::core::option::Option::None)),
+            width: Width::Unknown,
+        }),
+        "transpose" => {
+            let mut arguments = Arguments::new(cx, operation, "transpose(1, 2)", arguments);
+            let (one, other) = (arguments.next(), arguments.next());
+            arguments.finish();
+            one.zip(other).map(|(one, other)| {
+                let tensor = quote!(#xs.transpose(#one, #other));
+                Applied { tensor, width: Width::Unknown }
+            })
+        }
         "chunk" => {
             let mut arguments = Arguments::new(cx, operation, "chunk(2, 0)", arguments);
             let (chunks, index) = (arguments.next(), arguments.next());

@@ -7,6 +7,7 @@ use syn::{Expr, Path, Type, parse_quote};
 use super::arguments::Arguments;
 use super::ast::{Argument, Definition, is_type};
 use super::widths::Width;
+use super::{norms, sequences};
 use crate::ctxt::Ctxt;
 
 /// A layer: the type of its field, the expression that makes it, and its widths.
@@ -14,15 +15,38 @@ pub(crate) struct Layer<'a> {
     pub(crate) ty: Type,
     /// The expression that makes the layer, from its variable path in the local variable `path`.
     pub(crate) make: TokenStream,
-    /// The number of input channels, if it is written, and whether the layer may read flattened
-    /// channels.
-    pub(crate) takes: Option<(&'a Expr, bool)>,
+    pub(crate) takes: Takes<'a>,
     /// The number of output channels; `None` if it is the number of input channels.
     pub(crate) gives: Option<Width>,
     /// Whether the layer has variables, and so needs a name.
     pub(crate) has_variables: bool,
-    /// Whether the field is a `Vec` of several layers in a row.
-    pub(crate) repeated: bool,
+    pub(crate) applied: Applied,
+    /// Whether the layer always makes a new tensor, which no backward pass needs.
+    pub(crate) fresh: bool,
+}
+
+/// The input of a layer.
+#[derive(Clone, Copy)]
+pub(crate) enum Takes<'a> {
+    /// Channels of any number.
+    Any,
+    /// This many channels.
+    Channels(&'a Expr),
+    /// This many features, which may be flattened channels.
+    Features(&'a Expr),
+    /// Indices, which have no channels.
+    Indices,
+}
+
+/// How the forward pass applies a field.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// By `ModuleT`.
+    Layer,
+    /// One after the other: the field is a `Vec` of several layers in a row.
+    Chain,
+    /// By a method `forward` that takes the tensor and an optional mask.
+    Attention,
 }
 
 const CONV: &[(&str, &str)] = &[
@@ -66,7 +90,19 @@ pub(crate) const WORDS: &[&str] = &[
     "batch_norm1d",
     "batch_norm2d",
     "batch_norm3d",
+    "layer_norm",
+    "rms_norm",
+    "group_norm",
+    "instance_norm",
+    "prelu",
     "linear",
+    "embedding",
+    "lstm",
+    "gru",
+    "rnn",
+    "rnn_tanh",
+    "rnn_relu",
+    "multi_head_attention",
     "max_pool",
     "max_pool1d",
     "max_pool3d",
@@ -108,7 +144,18 @@ pub(crate) fn layer<'a>(
             conv_transpose(cx, krate, operation, arguments, rank)
         }
         "batch_norm" => batch_norm(cx, krate, operation, arguments, rank),
+        "layer_norm" => norms::layer_norm(cx, krate, operation, arguments),
+        "rms_norm" => norms::rms_norm(cx, krate, operation, arguments),
+        "group_norm" => norms::group_norm(cx, krate, operation, arguments),
+        "instance_norm" => norms::instance_norm(cx, krate, operation, arguments),
+        "prelu" => norms::prelu(cx, krate, operation, arguments),
         "linear" => linear(cx, krate, operation, arguments),
+        "embedding" => sequences::embedding(cx, krate, operation, arguments),
+        "lstm" => sequences::lstm(cx, krate, operation, arguments),
+        "gru" | "rnn" | "rnn_tanh" | "rnn_relu" => {
+            sequences::recurrent(cx, krate, operation, arguments, kind)
+        }
+        "multi_head_attention" => sequences::multi_head_attention(cx, krate, operation, arguments),
         "max_pool" | "avg_pool" => pool(cx, krate, operation, arguments, kind, rank),
         "adaptive_avg_pool" => adaptive_pool(cx, krate, operation, arguments, rank),
         "repeat" => repeat(cx, operation, arguments),
@@ -161,19 +208,18 @@ fn convolution<'a>(
     rank: &str,
 ) -> Option<Layer<'a>> {
     let (widths, kernel) = (arguments.widths(), arguments.required("kernel"));
-    let fields = arguments.config(config).into_iter().map(|(field, value)| quote!(#field: #value));
-    let (make, config, ty) =
-        (format_ident!("{make}{rank}d"), format_ident!("{ty}Config"), format_ident!("{ty}{rank}D"));
-    let config = quote!(#krate::nn::#config { #(#fields,)* ..::core::default::Default::default() });
+    let config = self::config(krate, &format!("{ty}Config"), fields(&mut arguments, config));
+    let (make, ty) = (format_ident!("{make}{rank}d"), format_ident!("{ty}{rank}D"));
     arguments.finish();
     let ((takes, gives), kernel) = (widths?, kernel?);
     Some(Layer {
         ty: parse_quote!(#krate::nn::#ty),
         make: quote!(#krate::nn::#make(#PATH, #takes, #gives, #kernel, #config)),
-        takes: Some((takes, false)),
+        takes: Takes::Channels(takes),
         gives: Some(Width::of(gives)),
         has_variables: true,
-        repeated: false,
+        applied: Applied::Layer,
+        fresh: true,
     })
 }
 
@@ -191,21 +237,19 @@ fn batch_norm<'a>(
         arguments,
     );
     let width = arguments.next();
-    let config =
-        arguments.config(BATCH_NORM).into_iter().map(|(field, value)| quote!(#field: #value));
+    let config = config(krate, "BatchNormConfig", fields(&mut arguments, BATCH_NORM));
     let make = format_ident!("batch_norm{rank}d");
-    let config =
-        quote!(#krate::nn::BatchNormConfig { #(#config,)* ..::core::default::Default::default() });
     arguments.finish();
     let width = width?;
     let make = quote!(#krate::nn::#make(#PATH, #width, #config));
     Some(Layer {
         ty: parse_quote!(#krate::nn::BatchNorm),
         make,
-        takes: Some((width, false)),
+        takes: Takes::Channels(width),
         gives: None,
         has_variables: true,
-        repeated: false,
+        applied: Applied::Layer,
+        fresh: true,
     })
 }
 
@@ -220,19 +264,20 @@ fn linear<'a>(
     let widths = arguments.widths();
     let bias_init = arguments
         .optional("bias_init")
-        .map(|init| quote!(bs_init: ::core::option::Option::Some(#init),));
-    let config = arguments.config(LINEAR).into_iter().map(|(field, value)| quote!(#field: #value));
-    let config = quote!(#krate::nn::LinearConfig { #bias_init #(#config,)* ..::core::default::Default::default() });
+        .map(|init| quote!(bs_init: ::core::option::Option::Some(#init)));
+    let config =
+        config(krate, "LinearConfig", bias_init.into_iter().chain(fields(&mut arguments, LINEAR)));
     arguments.finish();
     let (takes, gives) = widths?;
     let make = quote!(#krate::nn::linear(#PATH, #takes, #gives, #config));
     Some(Layer {
         ty: parse_quote!(#krate::nn::Linear),
         make,
-        takes: Some((takes, true)),
+        takes: Takes::Features(takes),
         gives: Some(Width::of(gives)),
         has_variables: true,
-        repeated: false,
+        applied: Applied::Layer,
+        fresh: true,
     })
 }
 
@@ -262,10 +307,12 @@ fn pool<'a>(
     Some(Layer {
         ty: parse_quote!(#krate::nn::#ty<#sides>),
         make,
-        takes: None,
+        takes: Takes::Any,
         gives: None,
         has_variables: false,
-        repeated: false,
+        applied: Applied::Layer,
+        // A pooling layer may return its input itself.
+        fresh: false,
     })
 }
 
@@ -286,10 +333,12 @@ fn adaptive_pool<'a>(
     Some(Layer {
         ty: parse_quote!(#krate::nn::AdaptiveAvgPool<#sides>),
         make,
-        takes: None,
+        takes: Takes::Any,
         gives: None,
         has_variables: false,
-        repeated: false,
+        applied: Applied::Layer,
+        // A pooling layer may return its input itself.
+        fresh: false,
     })
 }
 
@@ -322,10 +371,12 @@ fn submodel<'a>(path: &Path, arguments: Vec<&'a Expr>, count: Option<&Expr>) -> 
     Layer {
         ty,
         make,
-        takes: None,
+        takes: Takes::Any,
         gives: Some(Width::Unknown),
         has_variables: true,
-        repeated: count.is_some(),
+        applied: if count.is_some() { Applied::Chain } else { Applied::Layer },
+        // A model may return its input itself.
+        fresh: false,
     }
 }
 
@@ -353,9 +404,25 @@ fn plain<'a>(cx: &Ctxt, argument: &'a Argument) -> Option<&'a Expr> {
     }
 }
 
+/// A config of tch's or of the runtime, with these fields and else as its default.
+pub(super) fn config(
+    krate: &Path,
+    name: &str,
+    fields: impl IntoIterator<Item = TokenStream>,
+) -> TokenStream {
+    let (name, fields) = (format_ident!("{name}"), fields.into_iter());
+    quote!(#krate::nn::#name { #(#fields,)* ..::core::default::Default::default() })
+}
+
+/// The fields of a config that are given by the arguments with these names.
+pub(super) fn fields(arguments: &mut Arguments, names: &[(&str, &str)]) -> Vec<TokenStream> {
+    let given = arguments.config(names).into_iter();
+    given.map(|(field, value)| quote!(#field: #value)).collect()
+}
+
 /// Stands for the layer's variable path in [`Layer::make`].
-struct VariablePath;
-const PATH: VariablePath = VariablePath;
+pub(super) struct VariablePath;
+pub(super) const PATH: VariablePath = VariablePath;
 
 impl ToTokens for VariablePath {
     fn to_tokens(&self, tokens: &mut TokenStream) {

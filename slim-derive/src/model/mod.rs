@@ -1,7 +1,7 @@
 //! `model!`: struct, constructor and forward pass from one definition.
 //!
 //! Stages, each a file: tokens → `ast` (the parsed definition) → `resolve` (the checked network;
-//! with `joins`, `layers`, `functions`, `widths`, `checks` and `reads`) → `expand` (tokens). The
+//! with `joins`, `layers`, `norms`, `sequences`, `functions`, `widths`, `checks` and `reads`) → `expand` (tokens). The
 //! wiring is read from the forward pass, as with `#[forward]` and `#[derive(Prunable)]`.
 
 mod arguments;
@@ -11,8 +11,10 @@ mod expand;
 mod functions;
 mod joins;
 mod layers;
+mod norms;
 mod reads;
 pub(crate) mod resolve;
+mod sequences;
 mod widths;
 
 use proc_macro2::TokenStream;

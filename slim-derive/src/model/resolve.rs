@@ -8,6 +8,7 @@ use syn::spanned::Spanned;
 use syn::{Attribute, Expr, Ident, LitInt, LitStr, Meta, Path, Token, Type};
 
 use super::ast::{Argument, Definition, Parameter, Value};
+use super::layers::{Applied, Takes};
 use super::widths::{self, Check, Reader, Width};
 use super::{functions, layers, reads};
 use crate::attr::{InputAttr, ModelAttrs};
@@ -343,7 +344,16 @@ impl<'a> Resolver<'a> {
                 return None;
             }
         };
-        if let Some((takes, flattens)) = layer.takes {
+        let takes = match layer.takes {
+            Takes::Any => None,
+            Takes::Channels(takes) => Some((takes, false)),
+            Takes::Features(takes) => Some((takes, true)),
+            Takes::Indices => {
+                self.check_indices(operation, &on);
+                None
+            }
+        };
+        if let Some((takes, flattens)) = takes {
             let name = ident.to_string();
             let reader = Reader { name: &name, takes, flattens };
             self.checks.extend(widths::check(
@@ -355,15 +365,19 @@ impl<'a> Resolver<'a> {
             ));
         }
         let (krate, tensor, train) = (&self.definition.krate, &on.tensor, local("train"));
-        let layers = quote!(&self.#ident);
+        let field = quote!(self.#ident);
         // Spanned, so that errors of the symbolic pass name the line of the statement.
         let at = operation.span();
-        let applied = if layer.repeated {
-            quote_spanned!(at=> #krate::functional::chain(#layers, #tensor, #train))
-        } else {
-            quote_spanned!(at=> #tensor.apply_t(#layers, #train))
+        let applied = match layer.applied {
+            Applied::Layer => quote_spanned!(at=> #tensor.apply_t(&#field, #train)),
+            Applied::Chain => {
+                quote_spanned!(at=> #krate::functional::chain(&#field, #tensor, #train))
+            }
+            Applied::Attention => {
+                quote_spanned!(at=> #field.forward(&#tensor, ::core::option::Option::None))
+            }
         };
-        let width = match (&layer.gives, layer.takes) {
+        let width = match (&layer.gives, takes) {
             (Some(gives), _) => gives.clone(),
             (None, Some((takes, _))) => Width::of(takes),
             (None, None) => on.width,
@@ -375,9 +389,18 @@ impl<'a> Resolver<'a> {
             make: layer.make,
             at: None,
         });
-        // A pooling layer or a model of the user may return its input itself.
-        let fresh = layer.takes.is_some();
-        Some(Item { fresh, ..Item::made(applied, width, format!("`{ident}`")) })
+        Some(Item { fresh: layer.fresh, ..Item::made(applied, width, format!("`{ident}`")) })
+    }
+
+    /// Reports an embedding that reads a value with channels.
+    fn check_indices(&self, operation: &Path, on: &Item) {
+        if !matches!(on.width, Width::Unknown) {
+            let (written, name) = (functions::written(operation), &on.name);
+            self.cx.error(
+                operation,
+                format!("`{written}` reads indices, but {name} has channels; write it first, or call it on `input`"),
+            );
+        }
     }
 
     fn function(&mut self, on: Item, operation: &Path, arguments: &[Argument]) -> Option<Item> {

@@ -182,6 +182,44 @@
 //! channel. `#[prune(elementwise)]` marks any field that keeps channels as they are and maps zero
 //! to zero.
 //!
+//! ## Sequences, in `model!`
+//!
+//! [`model!`](crate::model) declares layers and forward pass at once, and its wiring is read. It has
+//! a word for each layer of [`nn`](crate::nn), also for those over sequences:
+//!
+//! ```
+//! use slim_runtime::{Prunable, Slimming, criterion, model, nn};
+//! use tch::{Device, Kind, Tensor};
+//!
+//! model! {
+//!     #[derive(Debug)]
+//!     struct Classifier(classes: i64) {
+//!         embed = embedding(1000 => 64) at "transformer.wte";
+//!         ln1 = layer_norm(64);
+//!         attention = multi_head_attention(64, heads = 8);
+//!         seen = embed + attention;
+//!         ln2 = rms_norm(64);
+//!         up = linear(64 => 256);
+//!         gelu;
+//!         down = linear(256 => 64);
+//!         stream = seen + down;
+//!         lstm = lstm(64 => 32, bidirectional = true);
+//!         mean(1); // over the positions
+//!         head = linear(64 => classes);
+//!     }
+//! }
+//!
+//! let vs = nn::VarStore::new(Device::Cpu);
+//! let mut net = Classifier::new(vs.root(), 10);
+//! net.apply(&net.plan(&Slimming::ratio(0.5).criterion(criterion::L2).local())?)?;
+//! assert!(net.attention.num_heads() < 8 && net.up.ws.size()[0] < 256);
+//! let tokens = Tensor::zeros([2, 12], (Kind::Int64, Device::Cpu));
+//! assert_eq!(nn::ModuleT::forward_t(&net, &tokens, false).size(), [2, 10]);
+//! # Ok::<(), slim_runtime::Error>(())
+//! ```
+//!
+//! Attention with a mask, or from one sequence to another, is written in a `forward`.
+//!
 //! ## Activations
 //!
 //! A declared wiring assumes that activations map zero to zero, so they need not be declared. Only

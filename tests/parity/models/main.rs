@@ -6,6 +6,7 @@ mod forms;
 mod mobilenet_v2;
 mod rebuilt;
 mod resnet18;
+mod sequences;
 mod unet;
 mod vgg16;
 

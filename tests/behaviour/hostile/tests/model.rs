@@ -71,6 +71,25 @@ use shadows::*;
 }
 
 ::pruning::model! {
+    /// The layers of sequences.
+    #[derive(::core::fmt::Debug)]
+    pub(crate) struct Sequences(path: i64) {
+        embed = embedding(9 => path);
+        ln = layer_norm(path);
+        train = multi_head_attention(path, heads = 2);
+        rms = rms_norm(path);
+        lstm = lstm(path => 8, bidirectional = true, bias_init = ::pruning::nn::Init::Const(0.));
+        gru = gru(16 => 8);
+        transpose(1, 2);
+        group = group_norm(8, groups = 2);
+        instance_norm(8);
+        slopes = prelu(8);
+        mean(2);
+        plane = layer_norm([4, 2]);
+    }
+}
+
+::pruning::model! {
     /// A block whose parameter has the name of a counter.
     #[derive(::core::fmt::Debug)]
     pub(crate) struct Block(i: i64) {

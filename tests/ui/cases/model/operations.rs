@@ -53,6 +53,42 @@ model! {
     }
 }
 
+model! {
+    #[derive(Debug)]
+    struct Sequences {
+        embed = embedding(64, 16);
+        ln = layer_norm;
+        ln2 = layer_norm(16, elementwise_affine = false);
+        rms = rms_norm(16, 1e-6);
+        attention = multi_head_attention(16);
+        attention2 = multi_head_attention(16, 4);
+        attention3 = multi_head_attention(16, heads = 3);
+        mha(16, heads = 4);
+        lstm = lstm(16, 32);
+        lstm2 = lstm(16 => 32, num_layers = 2);
+        gru = gru(16 => 32, proj = 8);
+        rnn = rnns(16 => 32);
+        lstm(16 => 32);
+        mean;
+        transpose(1);
+    }
+}
+
+model! {
+    #[derive(Debug)]
+    struct Norms {
+        conv = conv2d(3 => 12, kernel = 3);
+        gn = group_norm(4, 12);
+        gn2 = group_norm(12, groups = 5);
+        gn3 = group_norm(12, groups = 0);
+        instance_norm(12, epsilon = 1e-3);
+        instance_norm(12, affine = true);
+        words = embedding(100 => 12);
+        slopes = prelu();
+        prelu(12);
+    }
+}
+
 fn main() {
     // A mistake in a model makes no further errors where it is used.
     let vs = slim_runtime::nn::VarStore::new(tch::Device::Cpu);

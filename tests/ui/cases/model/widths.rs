@@ -45,4 +45,22 @@ model! {
     }
 }
 
+model! {
+    #[derive(Debug)]
+    struct Sequences {
+        embed = embedding(100 => 16);
+        ln = layer_norm(32);
+        rms = rms_norm(16);
+        attention = multi_head_attention(16, heads = 4);
+        lstm = lstm(16 => 32, bidirectional = true);
+        head = linear(32 => 2);
+        again = lstm(2 => 8, proj = 4);
+        gru = gru(8 => 8);
+        groups = group_norm(4, groups = 2);
+        norm = instance_norm(4);
+        slope = prelu(1);
+        slopes = prelu(4);
+    }
+}
+
 fn main() {}
