@@ -211,9 +211,7 @@ impl Cell {
     /// the number of its outputs, which must differ from that of the hidden channels.
     fn in_steps(&self, xs: &Tensor, projection: &Linear) -> Tensor {
         let given = xs.linear(&self.ih.ws, self.ih.bs.as_ref());
-        let batch = xs.size().first().copied().unwrap_or(0);
-        let zeros = |channels| Tensor::zeros([batch, channels], (xs.kind(), xs.device()));
-        let (mut output, mut state) = (zeros(self.outputs()), zeros(self.hidden()));
+        let (mut output, mut state) = (zeros(xs, self.outputs()), zeros(xs, self.hidden()));
         let mut outputs = Vec::new();
         for given in given.unbind(1) {
             let gates = given + output.linear(&self.hh.ws, self.hh.bs.as_ref());
@@ -231,6 +229,12 @@ impl Cell {
     }
 }
 
+/// The state in front of the first position of `xs` `[N, T, in]`: zeros `[N, channels]`, made
+/// without reading N, so that a trace holds for any batch.
+fn zeros(xs: &Tensor, channels: i64) -> Tensor {
+    xs.select(1, 0).narrow(1, 0, 1).zeros_like().repeat([1, channels])
+}
+
 impl Module for Cell {
     /// `[N, T, in]` to `[N, T, out]`.
     fn forward(&self, xs: &Tensor) -> Tensor {
@@ -246,8 +250,7 @@ impl Module for Cell {
             .chain(biases.into_iter().flatten())
             .chain(self.hr.iter().map(|projection| &projection.ws))
             .collect();
-        let batch = xs.size().first().copied().unwrap_or(0);
-        let state = |channels| Tensor::zeros([1, batch, channels], (xs.kind(), xs.device()));
+        let state = |channels| zeros(xs, channels).unsqueeze(0);
         let (start, has_biases) = (state(self.outputs()), self.ih.bs.is_some());
         match self.gates {
             Gates::Lstm => {

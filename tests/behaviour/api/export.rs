@@ -1,5 +1,7 @@
 //! Exported networks compute the same when libtorch loads them.
 
+mod layers;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
@@ -8,7 +10,7 @@ use std::path::Path;
 use slim_runtime::export::{Batch, TorchScript, torch_script, torch_script_of_several};
 use slim_runtime::{Error, Flow, Prunable, Result, Tracer, benchmark, deploy, nn};
 use slim_tests::networks::{Chain, Network, Residual, Shuffled, Tied, built};
-use tch::nn::{ModuleT, VarStore};
+use tch::nn::{ModuleT, RNN, VarStore};
 use tch::{CModule, Device, Kind, Tensor};
 
 use crate::common::{Net, assert_same, images, values};
@@ -157,7 +159,7 @@ fn a_size_that_forward_reads_is_fixed() {
     })
     .unwrap();
     let Batch::Only { size: 2, why } = &exported.batch else { panic!("{:?}", exported.batch) };
-    assert!(why.contains("shape '[2, 5, 1]' is invalid for input of size 20"), "{why}");
+    insta::assert_snapshot!(why, @"the trace is another one, because `forward` reads the size of the batch, as by `xs.size()[0]`");
     assert_eq!(served(&file, &images(2)).size(), [2, 5, 1]);
 }
 
@@ -195,6 +197,35 @@ fn what_a_trace_cannot_hold_is_refused() {
     // A refusal does not affect the next trace of this thread.
     let exported = export(&file, &net, &sample).unwrap();
     assert_eq!(exported.batch, Batch::Any);
+}
+
+/// tch's LSTM, whose states are made for the batch that `forward` reads.
+#[derive(Debug)]
+struct Stateful(tch::nn::LSTM);
+
+impl Prunable for Stateful {
+    fn trace(&self, _: &mut Tracer, input: Flow) -> Result<Flow> {
+        Ok(input)
+    }
+}
+
+/// libtorch's LSTM trusts the states of a trace to be of the batch's size. It would write beyond
+/// their memory on another batch, so such a module is not run on one.
+#[test]
+fn states_for_one_batch_are_not_tried_on_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("net.pt");
+    let mut vs = VarStore::new(Device::Cpu);
+    let net = Stateful(tch::nn::lstm(vs.root(), 16, 64, Default::default()));
+    vs.freeze();
+    let xs = |batch| Tensor::randn([batch, 7, 16], (Kind::Float, Device::Cpu));
+    let forward = |net: &Stateful, xs: &Tensor| net.0.seq(xs).0;
+    let exported = torch_script(&file, &net, &xs(3), forward).unwrap();
+    let Batch::Only { size: 3, why } = &exported.batch else { panic!("{:?}", exported.batch) };
+    assert!(why.contains("the size of the batch"), "{why}");
+    let xs = xs(3);
+    assert!(close(&served(&file, &xs), &forward(&net, &xs), 1e-5));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
 }
 
 /// Converters to ONNX require one dilation for each dimension.

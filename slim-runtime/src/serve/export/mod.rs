@@ -42,10 +42,13 @@
 //! `forward` runs once on the sample, and the trace records the operations of libtorch. Anything
 //! that Rust does in between is not recorded, and its results are fixed:
 //!
-//! * **Sizes** that `forward` reads, `xs.size()[0]`, and passes on, for instance to a `view`.
-//!   `flatten(1, -1)` and `view([-1, 512])` leave the batch free. [`TorchScript::batch`] says
-//!   whether it is free: the file is tried on twice the batch. Whether the sides of images are free
-//!   depends on `forward` in the same way, but is not tried.
+//! * **Sizes** that `forward` reads, `xs.size()[0]`, and passes on, for instance to a `view` or to
+//!   the states of tch's `LSTM`. `flatten(1, -1)` and `view([-1, 512])` leave the batch free, and so
+//!   do [`nn::lstm`](crate::nn::lstm) and its kin. [`TorchScript::batch`] says whether it is free:
+//!   `forward` is traced on twice the batch, too. If that trace is the same, the file is tried on
+//!   twice the batch. If it differs, the file is for the sample's batch alone. Whether the sides of
+//!   images and the number of positions are free depends on `forward` in the same way, but is not
+//!   tried.
 //! * **Tensors made of numbers** that `forward` gets from Rust, by `Tensor::from_slice`: the trace
 //!   has zeros in their place, so the file would compute something else, and the export is refused.
 //!   Make such tensors before, as a field of the network.
@@ -59,6 +62,9 @@
 //!
 //! Weights are constants of the file: they are not among the loaded module's parameters, and need
 //! no gradient.
+//!
+//! PyTorch deprecates TorchScript from version 2.11 on. libtorch still traces, loads and runs it;
+//! `torch.jit.load` warns.
 //!
 //! # ONNX
 //!
@@ -97,8 +103,8 @@ use freeze::Frozen;
 /// same.
 ///
 /// `forward` runs the network in evaluation mode. It runs on `sample`, on the values of `sample` in
-/// reversed order and on twice the batch, so real values show more than zeros. Meanwhile gradients
-/// are off and weights are frozen; afterwards, `requires_grad` is restored. The file is replaced as
+/// reversed order and on twice the batch, so real values show more than zeros. For the last of
+/// these, a second file is written beside the first for a moment. Meanwhile gradients are off and weights are frozen; afterwards, `requires_grad` is restored. The file is replaced as
 /// a whole: on an error, an existing file stays.
 ///
 /// An example and a description of what a trace holds are in the [module's documentation](self).
@@ -163,13 +169,13 @@ pub struct TorchScript {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Batch {
-    /// Any number; twice the sample was tried.
+    /// Any number: the trace of twice the sample is the same, and was tried.
     Any,
     /// Only as many as the sample has.
     Only {
         /// The number of samples.
         size: i64,
-        /// What happened with twice as many.
+        /// What differs with twice as many.
         why: String,
     },
     /// Not known: the network itself does not take twice the sample, or its inputs have no common
@@ -218,5 +224,7 @@ fn write<M: Prunable + ?Sized>(
     drop(traced);
     let served = CModule::load(file)
         .map_err(|error| format!("what was written cannot be read: {}", trace::words(error)))?;
-    check::check(&served, samples, &expected, &run, tensors().map(tolerance_of).fold(0., f64::max))
+    let tolerance = tensors().map(tolerance_of).fold(0., f64::max);
+    let close = check::check(&served, samples, &expected, &run, tolerance)?;
+    Ok((close, check::batch(file, &served, samples, &run, tolerance)))
 }
