@@ -1,8 +1,9 @@
 //! `model!`: struct, constructor and forward pass from one definition.
 //!
 //! Stages, each a file: tokens → `ast` (the parsed definition) → `resolve` (the checked network;
-//! with `joins`, `layers`, `norms`, `sequences`, `functions`, `widths`, `checks` and `reads`) → `expand` (tokens). The
-//! wiring is read from the forward pass, as with `#[forward]` and `#[derive(Prunable)]`.
+//! with `joins`, `layers`, `norms`, `sequences`, `functions`, `widths`, `checks` and `reads`) →
+//! `expand` (tokens). The wiring is read from the forward pass, as with `#[forward]` and
+//! `#[derive(Prunable)]`.
 
 mod arguments;
 mod ast;

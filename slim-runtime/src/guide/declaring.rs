@@ -184,8 +184,8 @@
 //!
 //! ## Sequences, in `model!`
 //!
-//! [`model!`](crate::model) declares layers and forward pass at once, and its wiring is read. It has
-//! a word for each layer of [`nn`](crate::nn), also for those over sequences:
+//! [`model!`](crate::model) declares layers and forward pass at once, and its wiring is read. It
+//! has words for the layers of [`nn`](crate::nn), also for those over sequences:
 //!
 //! ```
 //! use slim_runtime::{Prunable, Slimming, criterion, model, nn};

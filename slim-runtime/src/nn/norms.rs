@@ -9,8 +9,8 @@ use tch::nn::{GroupNormConfig, Init, LayerNormConfig, Module, Path};
 use super::tch::norms::trace_layer_norm;
 use crate::{Flow, KeepReason, LayerKind, LayerVisitor, Prunable, Result, Tracer, forward};
 
-/// Layer norm ([Ba et al., 2016](https://arxiv.org/abs/1607.06450)) over the last dimensions: tch's,
-/// with a public config. Its statistics mix channels, so those in front stay.
+/// Layer norm ([Ba et al., 2016](https://arxiv.org/abs/1607.06450)) over the last dimensions:
+/// tch's, with a public config. Its statistics mix channels, so those in front stay.
 #[derive(Debug)]
 pub struct LayerNorm {
     /// The config that the layer was built with.

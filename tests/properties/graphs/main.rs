@@ -17,6 +17,7 @@ mod dependencies;
 mod deploy;
 mod gene;
 mod graph;
+mod group_norms;
 mod grow;
 mod links;
 mod net;

@@ -43,12 +43,12 @@
 //! that Rust does in between is not recorded, and its results are fixed:
 //!
 //! * **Sizes** that `forward` reads, `xs.size()[0]`, and passes on, for instance to a `view` or to
-//!   the states of tch's `LSTM`. `flatten(1, -1)` and `view([-1, 512])` leave the batch free, and so
-//!   do [`nn::lstm`](crate::nn::lstm) and its kin. [`TorchScript::batch`] says whether it is free:
-//!   `forward` is traced on twice the batch, too. If that trace is the same, the file is tried on
-//!   twice the batch. If it differs, the file is for the sample's batch alone. Whether the sides of
-//!   images and the number of positions are free depends on `forward` in the same way, but is not
-//!   tried.
+//!   the states of tch's `LSTM`. `flatten(1, -1)` and `view([-1, 512])` leave the batch free, and
+//!   so do [`nn::lstm`](crate::nn::lstm), `gru`, `rnn_tanh` and `rnn_relu`. [`TorchScript::batch`]
+//!   says whether it is free: `forward` is traced on twice the batch, too. If that trace is the
+//!   same, the file is tried on twice the batch. If it differs, the file is for the sample's batch
+//!   alone. Whether the sides of images and the number of positions are free depends on `forward`
+//!   in the same way, but is not tried.
 //! * **Tensors made of numbers** that `forward` gets from Rust, by `Tensor::from_slice`: the trace
 //!   has zeros in their place, so the file would compute something else, and the export is refused.
 //!   Make such tensors before, as a field of the network.
@@ -104,8 +104,9 @@ use freeze::Frozen;
 ///
 /// `forward` runs the network in evaluation mode. It runs on `sample`, on the values of `sample` in
 /// reversed order and on twice the batch, so real values show more than zeros. For the last of
-/// these, a second file is written beside the first for a moment. Meanwhile gradients are off and weights are frozen; afterwards, `requires_grad` is restored. The file is replaced as
-/// a whole: on an error, an existing file stays.
+/// these, a second file is written beside the first for a moment. Meanwhile gradients are off and
+/// weights are frozen; afterwards, `requires_grad` is restored. The file is replaced as a whole: on
+/// an error, an existing file stays.
 ///
 /// An example and a description of what a trace holds are in the [module's documentation](self).
 ///

@@ -83,7 +83,7 @@ model! {
         gn3 = group_norm(12, groups = 0);
         instance_norm(12, epsilon = 1e-3);
         instance_norm(12, affine = true);
-        words = embedding(100 => 12);
+        words = conv.embedding(100 => 12);
         slopes = prelu();
         prelu(12);
     }
