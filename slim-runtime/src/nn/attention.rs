@@ -285,14 +285,6 @@ impl GroupedQueryAttention {
     }
 }
 
-/// `[N, T, features]` with the features as dimensions of these sizes.
-#[forward]
-fn in_heads(xs: &Tensor, sizes: &[i64]) -> Tensor {
-    #[allow(clippy::unwrap_used)] // a layer panics on another number of dimensions, as tch's do
-    let (batch, positions, _) = xs.size3().unwrap();
-    xs.view([&[batch, positions], sizes].concat().as_slice())
-}
-
 /// `softmax(query · keyᵀ · scale + mask) · value`, of heads `[N, …, T, dim]`, as
 /// `[N, T, features]`.
 #[forward]
@@ -310,17 +302,29 @@ fn attended(
     scores.softmax(-1, None).matmul(value).movedim(-2, 1).flatten(2, -1)
 }
 
+/// `[N, T, features]` with the features as dimensions of these sizes.
+fn in_heads<T: Projected>(xs: &T, sizes: &[i64]) -> T {
+    xs.in_heads(sizes)
+}
+
 /// Query, key or value, by its index, of `[N, T, in]`: a third of a layer.
-fn third<T: Third>(layer: &Linear, xs: &T, index: i64) -> T {
+fn third<T: Projected>(layer: &Linear, xs: &T, index: i64) -> T {
     xs.third(layer, index)
 }
 
-/// A tensor to which a third of a layer can be applied.
-trait Third {
+/// A real or a symbolic tensor.
+trait Projected {
+    fn in_heads(&self, sizes: &[i64]) -> Self;
+
     fn third(&self, layer: &Linear, index: i64) -> Self;
 }
 
-impl Third for Tensor {
+impl Projected for Tensor {
+    /// Does not read the sizes of batch and positions, so that a trace holds for others.
+    fn in_heads(&self, sizes: &[i64]) -> Tensor {
+        self.unflatten(-1, sizes)
+    }
+
     fn third(&self, layer: &Linear, index: i64) -> Tensor {
         let rows = layer.ws.size().first().map_or(0, |rows| rows / 3);
         let part = |tensor: &Tensor| tensor.narrow(0, index * rows, rows);
@@ -328,15 +332,21 @@ impl Third for Tensor {
     }
 }
 
-impl Third for Traced {
-    /// One weight has one set of inputs and one of outputs: the whole layer is applied.
+impl Projected for Traced {
+    /// Says that there are three dimensions, which may not be known here.
     #[track_caller]
-    fn third(&self, layer: &Linear, index: i64) -> Traced {
+    fn in_heads(&self, sizes: &[i64]) -> Traced {
         match self.size3() {
             Ok((batch, positions, _)) => {
-                self.apply(layer).view([batch, positions, 3, -1]).select(2, index)
+                self.view([&[batch, positions], sizes].concat().as_slice())
             }
             Err(_) => self.shallow_clone(), // the pass has noted the error
         }
+    }
+
+    /// One weight has one set of inputs and one of outputs: the whole layer is applied.
+    #[track_caller]
+    fn third(&self, layer: &Linear, index: i64) -> Traced {
+        in_heads(&self.apply(layer), &[3, -1]).select(2, index)
     }
 }

@@ -1,7 +1,7 @@
 //! Exported and deployed networks of each layer compute the same.
 
 use slim_runtime::export::{Batch, torch_script};
-use slim_runtime::{Prunable, Slimming, criterion, deploy, model};
+use slim_runtime::{Prunable, Slimming, criterion, deploy, forward, model, nn};
 use slim_tests::fill::fill;
 use tch::nn::{ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
@@ -54,12 +54,40 @@ fn tokens(batch: i64) -> Tensor {
     Tensor::arange(batch * 5, (Kind::Int64, Device::Cpu)).remainder(7).view([batch, 5])
 }
 
-/// Exports, deploys and exports again, dense and slimmed. `batch` is the claim of the export.
-fn check<M: Prunable + ModuleT>(
-    new: impl Fn(&VarStore) -> M,
-    xs: impl Fn(i64) -> Tensor,
-    is_any_batch: bool,
-) {
+#[derive(Debug, Prunable)]
+struct Decoder {
+    embed: nn::Embedding,
+    memory: nn::Linear,
+    attention: nn::MultiHeadAttention,
+    grouped: nn::GroupedQueryAttention,
+    head: nn::Linear,
+}
+
+#[forward]
+impl ModuleT for Decoder {
+    fn forward_t(&self, xs: &Tensor, _train: bool) -> Tensor {
+        let xs = xs.apply(&self.embed);
+        let memory = xs.apply(&self.memory).relu();
+        let ys = self.attention.cross(&xs, &memory, None) + &xs;
+        self.grouped.cross(&ys, &memory, None).apply(&self.head)
+    }
+}
+
+impl Decoder {
+    fn new(p: &tch::nn::Path) -> Self {
+        let config = nn::AttentionConfig::default();
+        Self {
+            embed: nn::embedding(p / "embed", 7, 12, Default::default()),
+            memory: nn::linear(p / "memory", 12, 12, Default::default()),
+            attention: nn::multi_head_attention(p / "attention", 12, 4, config),
+            grouped: nn::grouped_query_attention(p / "grouped", 12, [4, 2], 3, config),
+            head: nn::linear(p / "head", 12, 3, Default::default()),
+        }
+    }
+}
+
+/// Exports, deploys and exports again, dense and slimmed. The files take any batch.
+fn check<M: Prunable + ModuleT>(new: impl Fn(&VarStore) -> M, xs: impl Fn(i64) -> Tensor) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("net.pt");
     for slims in [false, true] {
@@ -79,9 +107,8 @@ fn check<M: Prunable + ModuleT>(
                 assert!(close(&forward(&net, &sample), &expected, 1e-5), "slims: {slims}");
             }
             let exported = torch_script(&file, &net, &sample, forward).unwrap();
-            assert_eq!(exported.batch == Batch::Any, is_any_batch, "{exported}");
-            let batches: &[i64] = if is_any_batch { &[1, 3, 8] } else { &[3] };
-            for &batch in batches {
+            assert_eq!(exported.batch, Batch::Any, "{exported}");
+            for batch in [1, 3, 8] {
                 let xs = xs(batch);
                 let (found, expected) = (served(&file, &xs), forward(&net, &xs));
                 assert!(close(&found, &expected, 1e-5), "slims: {slims}, batch {batch}");
@@ -92,16 +119,20 @@ fn check<M: Prunable + ModuleT>(
 
 #[test]
 fn attention_norms_and_embeddings_over_tokens() {
-    // Attention reads the size of the batch.
-    check(|vs| Encoder::new(vs.root()), tokens, false);
+    check(|vs| Encoder::new(vs.root()), tokens);
+}
+
+#[test]
+fn attention_to_another_sequence_and_in_groups() {
+    check(|vs| Decoder::new(&vs.root()), tokens);
 }
 
 #[test]
 fn recurrent_layers_take_any_batch() {
-    check(|vs| Recurrences::new(vs.root()), tokens, true);
+    check(|vs| Recurrences::new(vs.root()), tokens);
 }
 
 #[test]
 fn norms_and_slopes_over_images() {
-    check(|vs| Pictures::new(vs.root()), images, true);
+    check(|vs| Pictures::new(vs.root()), images);
 }
