@@ -62,6 +62,7 @@
 /// | `embedding(1000 => 64)` of an input of indices | and `padding_idx`, `scale_grad_by_freq`, `sparse`, `weight_init` |
 /// | `lstm(32 => 64)`, `gru`, `rnn_tanh` or `rnn`, `rnn_relu` over `[N, T, C]` | and `layers`, `bidirectional`, `bias`, `dropout`, `batch_first`, `weight_init`, `bias_init`; `lstm` also `proj` |
 /// | `multi_head_attention(64, heads = 8)` over `[N, T, C]`, of a sequence to itself | and `bias`, `removal` |
+/// | `grouped_query_attention(64, heads = 8, kv_heads = 2, head_dim = 8)`, likewise | and `bias`, `removal` |
 /// | `max_pool(2)`, `avg_pool(2)` and `…1d`, `…3d` | and `stride`, `padding`, `ceil_mode` |
 /// | `adaptive_avg_pool(1)` and `…1d`, `…3d` | |
 /// | `Block(64)` | your own model, `Prunable` and `ModuleT`, built by `Block::new(path, 64)` |

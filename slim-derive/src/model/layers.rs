@@ -103,6 +103,7 @@ pub(crate) const WORDS: &[&str] = &[
     "rnn_tanh",
     "rnn_relu",
     "multi_head_attention",
+    "grouped_query_attention",
     "max_pool",
     "max_pool1d",
     "max_pool3d",
@@ -156,6 +157,9 @@ pub(crate) fn layer<'a>(
             sequences::recurrent(cx, krate, operation, arguments, kind)
         }
         "multi_head_attention" => sequences::multi_head_attention(cx, krate, operation, arguments),
+        "grouped_query_attention" => {
+            sequences::grouped_query_attention(cx, krate, operation, arguments)
+        }
         "max_pool" | "avg_pool" => pool(cx, krate, operation, arguments, kind, rank),
         "adaptive_avg_pool" => adaptive_pool(cx, krate, operation, arguments, rank),
         "repeat" => repeat(cx, operation, arguments),

@@ -156,3 +156,31 @@ pub(super) fn multi_head_attention<'a>(
         fresh: true,
     })
 }
+
+/// `grouped_query_attention(64, heads = 8, kv_heads = 2, head_dim = 8)`
+pub(super) fn grouped_query_attention<'a>(
+    cx: &'a Ctxt,
+    krate: &Path,
+    operation: &'a Path,
+    arguments: &'a [Argument],
+) -> Option<Layer<'a>> {
+    let form = "grouped_query_attention(64, heads = 8, kv_heads = 2, head_dim = 8, bias = true, removal = nn::Removal::Heads)";
+    let mut arguments = Arguments::new(cx, operation, form, arguments);
+    let (width, heads) = (arguments.next(), arguments.required("heads"));
+    let (kv_heads, dim) = (arguments.required("kv_heads"), arguments.required("head_dim"));
+    let config = config(krate, "AttentionConfig", fields(&mut arguments, ATTENTION));
+    arguments.finish();
+    let (width, heads, kv_heads, dim) = (width?, heads?, kv_heads?, dim?);
+    divides(cx, heads, kv_heads, "heads", "groups");
+    Some(Layer {
+        ty: parse_quote!(#krate::nn::GroupedQueryAttention),
+        make: quote! {
+            #krate::nn::grouped_query_attention(#PATH, #width, [#heads, #kv_heads], #dim, #config)
+        },
+        takes: Takes::Channels(width),
+        gives: None,
+        has_variables: true,
+        applied: Applied::Attention,
+        fresh: true,
+    })
+}

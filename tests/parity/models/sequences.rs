@@ -115,6 +115,26 @@ fn dimensions_of_heads() {
 
 model! {
     #[derive(Debug)]
+    struct Groups {
+        embed = linear(5 => 12);
+        attention = grouped_query_attention(12, heads = 8, kv_heads = 4, head_dim = 3, bias = false);
+        head = linear(12 => 2);
+    }
+}
+
+#[test]
+fn heads_that_share_key_and_value() {
+    let xs = images(&[2, 7, 5]).to_kind(Kind::Double);
+    check(|vs| Groups::new(vs.root()), &xs);
+    let (mut net, vs) = built(|vs| Groups::new(vs.root()));
+    assert!(!vs.variables().contains_key("attention.q_proj.bias"));
+    net.apply(&net.plan(&by_weights()).unwrap()).unwrap();
+    let attention = &net.attention;
+    assert!(attention.num_kv_heads() < 4 && attention.num_heads() == 2 * attention.num_kv_heads());
+}
+
+model! {
+    #[derive(Debug)]
     struct Recurrences {
         embed = embedding(7 => 6);
         first = lstm(6 => WIDE, layers = 2, bidirectional = true, bias = false);

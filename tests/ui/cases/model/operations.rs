@@ -63,6 +63,8 @@ model! {
         attention = multi_head_attention(16);
         attention2 = multi_head_attention(16, 4);
         attention3 = multi_head_attention(16, heads = 3);
+        attention4 = grouped_query_attention(16, heads = 4, kv_heads = 2);
+        attention5 = grouped_query_attention(16, heads = 4, kv_heads = 3, head_dim = 4);
         mha(16, heads = 4);
         lstm = lstm(16, 32);
         lstm2 = lstm(16 => 32, num_layers = 2);
