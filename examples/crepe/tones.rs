@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 /// Pitches that CREPE tells apart.
 pub(crate) const BINS: i64 = 360;
 const CENTS_PER_BIN: f64 = 20.;
-const LOWEST_CENTS: f64 = 1_997.379_408_437_619_1;
+const LOWEST_CENTS: f64 = 1_997.379_408_437_619;
 const SAMPLE_RATE: f64 = 16_000.;
 /// Samples in a frame.
 const FRAME: i64 = 1024;
