@@ -68,7 +68,7 @@
 //! 6. **Slim again.** [`Slimmed::then`] and [`Plan::then`] compose slimmings, so a network always
 //!    knows [its original channels](Plan::original_channels); [`Plan::expand`] puts its weights
 //!    back into the original shapes.
-//! 7. **Deploy.** [`deploy`](deploy()) folds batch norms into the layers in front of them, lays
+//! 7. **Deploy.** [`deploy`](deploy()) folds batch norms into the layers beside them, lays
 //!    weights out in the layout that is fastest on a sample, and keeps `forward`: see
 //!    [`guide::deploying`].
 //!

@@ -18,7 +18,7 @@ use crate::graph::{ChannelId, KeepReason, Recording, Tracer};
 use crate::{Error, Prunable, Result, symbolic};
 pub(crate) use constants::{ConstValue, constants};
 pub(crate) use coupling::UnionFind;
-pub(crate) use folding::{Neighbours, neighbours};
+pub(crate) use folding::{Consumer, Neighbours, consumer, neighbours};
 pub use gating::Masking;
 pub(crate) use producers::{Producers, producers};
 

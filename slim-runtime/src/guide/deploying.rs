@@ -48,13 +48,26 @@
 //! may be in between, max-pools may not. If `forward` has an operation in between that the wiring
 //! does not show, such as a ReLU, the outputs on the sample differ; the network is then refused,
 //! and the error names the pair. Declare the ReLU where the fields are, with `#[prune(act = relu)]`
-//! on the convolution, and this batch norm stays.
+//! on the convolution, and this batch norm is not folded there.
+//!
+//! Otherwise it is folded into the convolution, transposed convolution or linear layer behind it:
+//! its scale into that layer's weight, its shift into the bias. This is exact if
+//!
+//! * that layer alone reads the batch norm, and both are used once;
+//! * only operations are in between that commute with a scale and a shift: pools, flattens,
+//!   permutations. Through a max-pool, no scale may be negative;
+//! * no zeros are put around what the layer reads, by its own padding or by a pad in `forward`: the
+//!   shift would be missing there. With a shift of zero, such zeros do no harm;
+//! * the wiring names the activations: it is read from `forward`, or declares them.
+//!
+//! The report gives the reason for each batch norm that stays.
 //!
 //! | batch norm | outcome |
 //! | --- | --- |
 //! | [`nn::BatchNorm`](crate::nn::BatchNorm), and all batch norms of [`model!`](crate::model) | skipped; it costs nothing |
 //! | tch's | an identity that tch still computes; build it with [`nn::batch_norm2d`](crate::nn::batch_norm2d) (same signature) |
-//! | behind a sum, a concatenation, an activation, in front of a convolution (pre-activation networks) | stays |
+//! | behind a ReLU, in front of a layer without a border | folded into that layer, as above |
+//! | in front of an activation (pre-activation networks), with no layer directly in front | stays |
 //!
 //! # Layouts
 //!

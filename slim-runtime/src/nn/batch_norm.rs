@@ -24,7 +24,7 @@ pub struct BatchNorm {
     pub bs: Option<Tensor>,
     /// Number of dimensions of the input behind batch and channels.
     pub nd: usize,
-    /// Whether [`deploy`](crate::deploy()) folded this batch norm into the layer in front; it then
+    /// Whether [`deploy`](crate::deploy()) folded this batch norm into a neighbour; it then
     /// returns its input.
     folded: bool,
 }
@@ -87,7 +87,7 @@ pub fn batch_norm3d<'a>(
 impl ModuleT for BatchNorm {
     /// # Panics
     /// As in tch: when the input's number of dimensions is not the layer's. Also in training mode,
-    /// when [`deploy`](crate::deploy()) folded this batch norm into the layer in front, which has
+    /// when [`deploy`](crate::deploy()) folded this batch norm into a neighbour, which has
     /// no batch statistics.
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
         if self.folded {

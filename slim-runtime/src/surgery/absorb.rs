@@ -223,7 +223,10 @@ fn destination<'g>(
 
 /// The amount that `values` add to each output of the layer: its kernels, summed over their
 /// positions, times `values`, in double precision.
-fn what_it_makes(
+///
+/// # Errors
+/// Those of libtorch.
+pub(crate) fn what_it_makes(
     node: &LayerNode,
     mix: &MixNode,
     read: &ReadNode,

@@ -21,6 +21,7 @@ mod trial;
 use crate::analysis::{self, Graph, Masking};
 use crate::plan::{Cfg, Plan, Slimmed, StoredPositions};
 use crate::{Prunable, Result, select};
+pub(crate) use absorb::what_it_makes;
 pub(crate) use fit::{Fit, fit};
 use states::States;
 pub(crate) use swap::{Value, replace};

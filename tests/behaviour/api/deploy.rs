@@ -12,6 +12,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::common::{self, assert_same, images, values};
 
+mod behind;
 mod refused;
 mod said;
 
@@ -295,7 +296,10 @@ fn layers_that_are_used_twice_and_weights_that_are_shared() {
             NormOutcome::Left { reason } => reason.clone(),
             fate => panic!("{fate:?}"),
         };
-    assert_eq!(reason("bn3"), "`other`, in front of it, is used without it elsewhere");
+    assert_eq!(
+        reason("bn3"),
+        "`other`, in front of it, is used without it elsewhere; behind it, the wiring does not name the activations"
+    );
     assert_eq!(reason("bn4"), reason("bn3"));
     // Each layer has its own weight now, and the store the shared one.
     assert!(!net.first.ws.equal(&net.second.ws));

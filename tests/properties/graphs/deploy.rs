@@ -7,7 +7,7 @@ use slim_runtime::{Deployed, Error, NormOutcome, deploy};
 use tch::Tensor;
 
 use crate::check::assert_close;
-use crate::graph::{Graph, Op, Spec, Value};
+use crate::graph::{Conv, Graph, Groups, Op, Spec, Value};
 use crate::grow::reads;
 use crate::net::{Net, name};
 
@@ -41,9 +41,13 @@ pub fn found(deployed: &Deployed) -> BTreeSet<String> {
         .collect()
 }
 
-/// Names of the batch norms all of whose uses are behind uses of one layer. That layer is used
-/// nowhere else, and nothing else reads it.
-pub fn expected(graph: &Graph) -> BTreeSet<String> {
+/// Names of the batch norms that have to be folded, and of those that may be.
+///
+/// A batch norm has to be if all of its uses are behind uses of one layer, which is used nowhere
+/// else, and which nothing else reads. So has one that is used once, in front of the one use of a
+/// layer without a border that alone reads it. Whether others in front of a layer are folded
+/// depends on values: a border needs a shift of zero, a max-pool scales that are not negative.
+pub fn expected(graph: &Graph) -> [BTreeSet<String>; 2] {
     let uses =
         |layer: usize| {
             graph.ops.iter().enumerate().filter(
@@ -55,10 +59,20 @@ pub fn expected(graph: &Graph) -> BTreeSet<String> {
         .iter()
         .scan(graph.inputs.len(), |next, op| Some(std::mem::replace(next, *next + graph.given(op))))
         .collect();
-    let mut found = BTreeSet::new();
+    let [mut found, mut possible] = [BTreeSet::new(), BTreeSet::new()];
     for layer in (0..graph.layers.len())
         .filter(|&layer| matches!(graph.layers[layer].spec, Spec::Norm { .. }))
     {
+        if let [(index, _)] = uses(layer).collect::<Vec<_>>()[..]
+            && let Some((consumer, is_exact)) = consumer(graph, &given, given[index])
+            && uses(consumer).count() == 1
+        {
+            if is_exact {
+                found.insert(name(layer));
+            } else {
+                possible.insert(name(layer));
+            }
+        }
         let mut makers: Vec<_> = uses(layer).map(|(_, op)| maker(graph, &given, op)).collect();
         let norms = makers.len();
         makers.dedup();
@@ -68,7 +82,38 @@ pub fn expected(graph: &Graph) -> BTreeSet<String> {
             found.insert(name(layer));
         }
     }
-    found
+    [found, possible]
+}
+
+/// The layer that alone reads a value, behind operations that only move channels or pool them, and
+/// whether it takes any scale and shift of each channel.
+fn consumer(graph: &Graph, given: &[Value], mut value: Value) -> Option<(usize, bool)> {
+    let mut is_exact = true;
+    loop {
+        let readers = graph.ops.iter().enumerate().filter(|(_, op)| reads(op).contains(&value));
+        let [(index, op)] = readers.collect::<Vec<_>>()[..] else { return None };
+        if graph.outputs.contains(&value) {
+            return None;
+        }
+        value = given[index];
+        match *op {
+            Op::Mean { .. } | Op::Keep { .. } => {}
+            Op::Expand { .. } | Op::Chunk { .. } | Op::ViewShuffle { .. } => is_exact = false,
+            Op::Apply { layer, .. } => match &graph.layers[layer].spec {
+                Spec::Linear { .. } => return Some((layer, is_exact)),
+                Spec::Conv(Conv { groups: Groups::Equal(groups), kernel, circular, .. }) => {
+                    let has_border = *kernel > 1 && !circular;
+                    return Some((layer, is_exact && *groups == 1 && !has_border));
+                }
+                Spec::ConvTranspose(Conv { groups: Groups::Equal(_), .. }) => {
+                    return Some((layer, false));
+                }
+                Spec::MaxPool | Spec::Shuffle { .. } | Spec::Select { .. } => is_exact = false,
+                _ => return None,
+            },
+            _ => return None,
+        }
+    }
 }
 
 /// The layer in front of an op, if the op alone reads it and it can take a batch norm.

@@ -126,7 +126,10 @@ proptest! {
         }
         let before = values(&vs);
         if let Some(deployed) = deploy::assert_deployed_is_the_network(&mut net) {
-            prop_assert_eq!(deploy::found(&deployed), deploy::expected(&graph));
+            let (found, [mut known, possible]) = (deploy::found(&deployed), deploy::expected(&graph));
+            prop_assert!(known.is_subset(&found), "{:?} of {:?}", found, known);
+            known.extend(possible);
+            prop_assert!(found.is_subset(&known), "{:?} of {:?}", found, known);
         }
         assert_same_bits(&values(&vs), &before);
     }

@@ -1,5 +1,5 @@
-//! Deployment: makes a network ready for inference. Folds batch norms into the layers in front of
-//! them, and lays out weights as they are read fastest.
+//! Deployment: makes a network ready for inference. Folds batch norms into the layers beside them,
+//! and lays out weights as they are read fastest.
 
 mod fold;
 mod form;
@@ -21,22 +21,25 @@ use crate::error::CheckError;
 use crate::numeric::compare;
 use crate::surgery::observe;
 use crate::{Error, Prunable, Result, fault};
-use form::{LayerInfo, LayerTensors, ModelSnapshot, Norm, Weights};
+use fold::ByInput;
+use form::{LayerInfo, LayerTensors, ModelSnapshot, Norm};
 pub use layout::Layout;
 use layout::Packing;
+use pairs::Pairs;
 pub use report::{Deployed, DeployedNorm, LayoutTrial, NormOutcome};
 use trial::{LayoutCandidate, UnchangedForward};
 
 /// Makes a network ready for inference, as fast as its layers allow, and keeps its `forward`.
 ///
 /// 1. Every batch norm that is directly and alone behind a convolution, transposed convolution or
-///    linear layer is folded into that layer's weight and bias. The drop-in
+///    linear layer is folded into that layer's weight and bias. Any other (behind a ReLU, say) is
+///    folded into the layer behind it, if that alone reads it and the result is exact. The drop-in
 ///    [`nn::BatchNorm`](crate::nn::BatchNorm) is then skipped and costs nothing. tch's own becomes
 ///    an identity that is still computed, and the report says so.
 /// 2. `forward` runs on `sample` before and after. If the outputs differ by more than rounding
 ///    explains (as for [`Verify::tolerance`](crate::Verify::tolerance)), there is something between
 ///    a layer and its batch norm that the fields do not state, such as a ReLU. The error names the
-///    pairs.
+///    pairs. A batch norm in front of its layer stays instead, as it is right where it is.
 /// 3. The weights get the layout in which `forward` is fastest on `sample`: as they are, or
 ///    [channels-last or packed](Layout). The layouts are measured in turn. A layout that `forward`
 ///    cannot use, or that changes its output, is out, and the report gives the reason. So choose a
@@ -129,12 +132,28 @@ struct Deployment<'d, X: ?Sized, F> {
     trial: UnchangedForward<'d, X, F>,
 }
 
-/// A batch norm and the layer that it is folded into, computed.
+/// A batch norm and the layer that it is folded into.
 struct Fold<'f> {
     into: &'f str,
-    weights: Weights,
+    change: Change<'f>,
     norm_path: &'f str,
+    /// What is left of the batch norm.
     norm: Norm,
+}
+
+/// How a layer takes a batch norm.
+enum Change<'f> {
+    /// The one behind it.
+    ByOutput { transposed: Option<i64>, norm: &'f Norm, eps: f64 },
+    /// The one in front of it.
+    ByInput(&'f ByInput),
+}
+
+impl Fold<'_> {
+    /// Whether the layer is behind the batch norm.
+    fn is_behind(&self) -> bool {
+        matches!(self.change, Change::ByInput(_))
+    }
 }
 
 impl<X: ?Sized, F> Deployment<'_, X, F> {
@@ -144,21 +163,37 @@ impl<X: ?Sized, F> Deployment<'_, X, F> {
     where
         F: Fn(&M, &X) -> Tensor,
     {
-        let folds_away =
-            |norm: &str| matches!(self.traits.get(norm), Some(LayerInfo::Norm { folds: true, .. }));
-        let norms = pairs::fates(self.graph, self.original, folds_away);
+        let Pairs { mut norms, behind } = pairs::fates(self.graph, self.original, self.traits)?;
         let frozen = self.original.detached()?;
-        let folds = norms
+        let mut folds = norms
             .iter()
-            .filter_map(|norm| self.fold(norm).transpose())
+            .filter_map(|norm| self.fold(norm, &behind).transpose())
             .collect::<Result<Vec<_>>>()?;
-        let everything: Vec<_> = (0..folds.len()).collect();
-        let folded = form_of(&frozen, &folds, &everything);
-        folded.put(model)?;
-        let given = match self.trial.run_recorded(model, &folded)? {
-            Ok((_, given)) => given,
+        // A layer takes the batch norm in front of it first: the shift is that of its own weight.
+        folds.sort_by_key(|fold| !fold.is_behind());
+        let mut tried = self.tried(model, &frozen, &folds)?;
+        let mut dropped: Vec<(String, String)> = Vec::new();
+        if let Err(difference) = &tried
+            && folds.iter().any(Fold::is_behind)
+        {
+            // A batch norm that could be folded into the layer behind it is right as it is.
+            let reason = |fold: &Fold| {
+                let reason = format!("folded into `{}` behind it, {difference}", fold.into);
+                (fold.norm_path.to_owned(), reason)
+            };
+            dropped = folds.iter().filter(|fold| fold.is_behind()).map(reason).collect();
+            folds.retain(|fold| !fold.is_behind());
+            tried = self.tried(model, &frozen, &folds)?;
+        }
+        let (folded, given) = match tried {
+            Ok(folded) => folded,
             Err(difference) => return Err(self.explain(model, &frozen, &folds, difference)?),
         };
+        for (path, reason) in dropped {
+            let norm = norms.iter_mut().find(|norm| norm.path == path);
+            norm.into_iter()
+                .for_each(|norm| norm.fate = NormOutcome::Left { reason: reason.clone() });
+        }
 
         let packing = Packing { traits: self.traits, given };
         let last = layout::channels_last(&folded)?;
@@ -182,31 +217,55 @@ impl<X: ?Sized, F> Deployment<'_, X, F> {
         Ok(deployed)
     }
 
+    /// The snapshot with these batch norms folded, and the shape of the images that each layer is
+    /// given; or how the output differs. The model has this form then.
+    ///
+    /// # Errors
+    /// As for [`deploy`].
+    #[allow(clippy::type_complexity)]
+    fn tried<M: Prunable + ?Sized>(
+        &self,
+        model: &mut M,
+        frozen: &ModelSnapshot,
+        folds: &[Fold],
+    ) -> Result<Result<(ModelSnapshot, HashMap<String, Vec<i64>>), String>>
+    where
+        F: Fn(&M, &X) -> Tensor,
+    {
+        let everything: Vec<_> = (0..folds.len()).collect();
+        let folded = form_of(frozen, folds, &everything)?;
+        folded.put(model)?;
+        let ran = self.trial.run_recorded(model, &folded)?;
+        Ok(ran.map(|(_, given)| (folded, given)))
+    }
+
     /// `None` for a batch norm that stays as it is.
-    fn fold<'f>(&self, norm: &'f DeployedNorm) -> Result<Option<Fold<'f>>> {
+    fn fold<'f>(
+        &'f self,
+        norm: &'f DeployedNorm,
+        behind: &'f HashMap<String, ByInput>,
+    ) -> Result<Option<Fold<'f>>> {
         let (NormOutcome::Folded { into } | NormOutcome::Identity { into }) = &norm.fate else {
             return Ok(None);
         };
-        let (Some(layer), Some(held)) =
-            (self.original.weights(into), self.original.norm(&norm.path))
+        let (Some(held), Some(&LayerInfo::Norm { eps, folds })) =
+            (self.original.norm(&norm.path), self.traits.get(&norm.path))
         else {
             return Ok(None);
         };
-        let (Some(&LayerInfo::Norm { eps, folds }), Some(&LayerInfo::Weights { transposed, .. })) =
-            (self.traits.get(&norm.path), self.traits.get(into))
-        else {
-            return Ok(None);
+        let change = match (behind.get(&norm.path), self.traits.get(into)) {
+            (Some(change), _) => Change::ByInput(change),
+            (None, Some(&LayerInfo::Weights { transposed, .. })) => {
+                Change::ByOutput { transposed, norm: held, eps }
+            }
+            _ => return Ok(None),
         };
-        let fold = || {
-            let weights = fold::folded(layer, transposed, held, eps)?;
-            let norm_left = if folds {
-                Norm { folded: true, ..held.shallow_clone() }
-            } else {
-                fold::identity(held, eps)?
-            };
-            Ok(Fold { into, weights, norm_path: &norm.path, norm: norm_left })
+        let left = if folds {
+            Norm { folded: true, ..held.shallow_clone() }
+        } else {
+            fold::identity(held, eps).map_err(Error::torch(&norm.path))?
         };
-        fold().map(Some).map_err(Error::torch(&norm.path))
+        Ok(Some(Fold { into, change, norm_path: &norm.path, norm: left }))
     }
 
     /// The error that names the pairs of layer and batch norm that make the difference.
@@ -226,7 +285,7 @@ impl<X: ?Sized, F> Deployment<'_, X, F> {
             return Ok(Error::Check(CheckError::Unverified { reason }));
         }
         let culprits = bisect::culprits(folds.len(), difference, |part| {
-            form_of(frozen, folds, part).put(model)?;
+            form_of(frozen, folds, part)?.put(model)?;
             Ok(self.trial.compare(model)?.err())
         })?;
         let place = |(part, how): (Vec<usize>, String)| {
@@ -241,19 +300,24 @@ impl<X: ?Sized, F> Deployment<'_, X, F> {
 }
 
 /// The snapshot in which some of the batch norms are folded.
-fn form_of(frozen: &ModelSnapshot, folds: &[Fold], part: &[usize]) -> ModelSnapshot {
+///
+/// # Errors
+/// [`Error::Torch`].
+fn form_of(frozen: &ModelSnapshot, folds: &[Fold], part: &[usize]) -> Result<ModelSnapshot> {
     let mut form = frozen.shallow_clone();
     for fold in part.iter().map(|&fold| &folds[fold]) {
-        let Weights { weight, bias, .. } = &fold.weights;
-        let weights = Weights {
-            weight: weight.shallow_clone(),
-            bias: bias.as_ref().map(Tensor::shallow_clone),
-            packed: None,
+        let Some(layer) = form.weights(fold.into) else { continue };
+        let folded = match &fold.change {
+            Change::ByOutput { transposed, norm, eps } => {
+                fold::folded(layer, *transposed, norm, *eps)
+            }
+            Change::ByInput(change) => change.folded(layer),
         };
+        let weights = folded.map_err(Error::torch(fold.norm_path))?;
         form.set(fold.into, LayerTensors::Weights(weights));
         form.set(fold.norm_path, LayerTensors::Norm(fold.norm.shallow_clone()));
     }
-    form
+    Ok(form)
 }
 
 /// Freezes the parameters of layers that could not be given tensors of their own: all of them or

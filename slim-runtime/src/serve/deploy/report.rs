@@ -54,12 +54,12 @@ pub struct DeployedNorm {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum NormOutcome {
-    /// It is folded into a layer in front of it, and costs nothing.
+    /// It is folded into the layer in front of it or behind it, and costs nothing.
     Folded {
         /// Field path of the layer.
         into: String,
     },
-    /// It is folded into a layer in front of it, but tch still computes it as an identity. Built
+    /// It is folded into such a layer, but tch still computes it as an identity. Built
     /// with [`nn`](crate::nn), it would cost nothing.
     Identity {
         /// Field path of the layer.
