@@ -60,7 +60,8 @@
 //!   shift would be missing there. With a shift of zero, such zeros do no harm;
 //! * the wiring names the activations: it is read from `forward`, or declares them.
 //!
-//! The report gives the reason for each batch norm that stays.
+//! If the outputs on the sample differ all the same, these batch norms stay. The report gives the
+//! reason for each batch norm that stays.
 //!
 //! | batch norm | outcome |
 //! | --- | --- |
