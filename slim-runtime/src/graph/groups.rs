@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::value::Value;
-use super::{Axis, AxisRole, LayerTracer, Operator};
+use super::{Axis, AxisRole, KeepReason, LayerTracer, Operator};
 use crate::{Flow, Result};
 
 impl LayerTracer<'_> {
@@ -101,7 +101,8 @@ impl LayerTracer<'_> {
     }
 
     /// The layer normalises each of `groups` equal parts of the `width` channels of `input` by
-    /// itself, and keeps or loses whole parts. Returns the axis of the channels, and that of the
+    /// itself, and keeps or loses whole parts, or none where it is not known that the channels are
+    /// in dimension 1. Returns the axis of the channels, and that of the
     /// groups.
     pub(crate) fn follow_norm_groups(
         &mut self,
@@ -110,11 +111,16 @@ impl LayerTracer<'_> {
         groups: i64,
     ) -> Result<(Axis, Axis)> {
         let value = self.given(input, width)?;
+        // Behind a linear layer, nothing may say whether the channels are in dimension 1, where
+        // this layer reads them.
+        let is_unknown = self.cx.is_in_forward() && value.form.shape().is_none();
         let (heads, channels) = self.whole_groups("a group norm", &value, groups, None)?;
-        Ok((
-            self.axis("channels", channels, AxisRole::Followed)?,
-            self.axis("groups", heads, AxisRole::Followed)?,
-        ))
+        let channels = self.axis("channels", channels, AxisRole::Followed)?;
+        if is_unknown {
+            let by = self.path();
+            self.hold(channels, KeepReason::Mixed { by })?;
+        }
+        Ok((channels, self.axis("groups", heads, AxisRole::Followed)?))
     }
 
     /// Makes the channels of each of `groups` equal parts stay or go together. Returns one channel

@@ -147,15 +147,7 @@ fn view(shape: &Shape, sizes: &[i64], scale: i64, is_slimmed: bool) -> Result<Vi
     for &size in sizes.get(hole + 1..).unwrap_or_default().iter().rev() {
         back.push(take(&mut factors, size, scale, false, &mut cuts, may_be_one)?);
     }
-    let mut rest: Dim = factors.into_iter().map(|(factor, _)| factor).collect();
-    // Where a single channel is left, it is what -1 follows, and not a written-out one beside it.
-    if is_slimmed && hole < sizes.len() && rest.is_empty() {
-        let mut dims = front.iter_mut().chain(&mut back);
-        if let Some(dim) = dims.find(|dim| matches!(&dim[..], [factor] if factor.is_single())) {
-            dim.clear();
-            rest.push(Factor::Channels { count: 1, literal: false });
-        }
-    }
+    let rest: Dim = factors.into_iter().map(|(factor, _)| factor).collect();
     if hole < sizes.len() {
         // Beside other factors, -1 would change these once channels are removed.
         let is_one =

@@ -333,15 +333,18 @@ impl Projected for Tensor {
 }
 
 impl Projected for Traced {
-    /// Says that there are three dimensions, which may not be known here.
+    /// Says that there are three dimensions, which may not be known here. A one beside -1 is a
+    /// dimension of its own, and never the single channel that may be left.
     #[track_caller]
     fn in_heads(&self, sizes: &[i64]) -> Traced {
-        match self.size3() {
-            Ok((batch, positions, _)) => {
-                self.view([&[batch, positions], sizes].concat().as_slice())
-            }
-            Err(_) => self.shallow_clone(), // the pass has noted the error
-        }
+        let Ok((batch, positions, _)) = self.size3() else {
+            return self.shallow_clone(); // the pass has noted the error
+        };
+        let several = sizes.iter().copied().filter(|&size| size != 1);
+        let several: Vec<i64> = [batch, positions].into_iter().chain(several).collect();
+        let viewed = self.view(several.as_slice());
+        let ones = sizes.iter().enumerate().filter(|&(_, &size)| size == 1);
+        ones.fold(viewed, |viewed, (at, _)| viewed.unsqueeze(at as i64 + 2))
     }
 
     /// One weight has one set of inputs and one of outputs: the whole layer is applied.

@@ -108,7 +108,10 @@ fn product(cx: &mut Tracer, name: &'static str, left: &Flow, right: &Flow) -> Re
     let (rows, inner) = (left.rank() - 2, left.rank() - 1);
     let (other_inner, columns) = (right.rank() - 2, right.rank() - 1);
     let scale = cx.probe.scale;
-    if answer(&left.dims()[inner], scale) != answer(&right.dims()[other_inner], scale) {
+    // A single channel that is left is told with the scale or without it.
+    let summed = [&left.dims()[inner], &right.dims()[other_inner]];
+    let are_single = summed.iter().all(|dim| size(dim) == 1);
+    if !are_single && answer(summed[0], scale) != answer(summed[1], scale) {
         return Err(wrong(cx, "the dimension that is summed over has two sizes"));
     }
     if !holds_channels(&left.dims()[inner]) {

@@ -28,6 +28,7 @@ mod recurrent;
 mod refusals;
 mod replicas;
 mod schema;
+mod single_channel;
 mod snapshots;
 mod sparsity;
 mod stored_numbers;

@@ -294,3 +294,39 @@ fn an_embedding_loses_columns_unless_a_layer_norm_reads_them() {
         assert_eq!(held(&plan, "embed"), expected);
     }
 }
+
+#[derive(Debug, Prunable)]
+struct BehindLinear {
+    embed: nn::Linear,
+    norm: nn::GroupNorm,
+    head: nn::Linear,
+}
+
+#[forward]
+impl ModuleT for BehindLinear {
+    fn forward_t(&self, xs: &Tensor, _train: bool) -> Tensor {
+        xs.apply(&self.embed).apply(&self.norm).relu().apply(&self.head)
+    }
+}
+
+#[test]
+fn a_group_norm_whose_dimensions_are_not_known_holds_its_channels() {
+    let build = || {
+        let mut vs = VarStore::new(device());
+        let p = &vs.root();
+        let affine = nn::GroupNormConfig { affine: false, ..Default::default() };
+        let net = BehindLinear {
+            embed: nn::linear(p / "embed", 5, 8, Default::default()),
+            norm: nn::group_norm(p / "norm", 4, 8, affine),
+            head: nn::linear(p / "head", 8, 3, Default::default()),
+        };
+        fill(&vs);
+        vs.double();
+        (net, vs)
+    };
+    // In `[N, 8, 8]`, the norm would take positions for channels without a word from libtorch.
+    let slimming = Slimming::ratio(0.5).criterion(criterion::L2).local();
+    let (net, _vs) = build();
+    let refused = net.plan(&slimming).unwrap_err().to_string();
+    assert!(refused.contains("`norm` computes its statistics over several channels"), "{refused}");
+}
