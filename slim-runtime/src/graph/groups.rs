@@ -101,9 +101,8 @@ impl LayerTracer<'_> {
     }
 
     /// The layer normalises each of `groups` equal parts of the `width` channels of `input` by
-    /// itself, and keeps or loses whole parts, or none where it is not known that the channels are
-    /// in dimension 1. Returns the axis of the channels, and that of the
-    /// groups.
+    /// itself, and keeps or loses whole parts. All stay where it is not known that the channels are
+    /// in dimension 1. Returns the axis of the channels, and that of the groups.
     pub(crate) fn follow_norm_groups(
         &mut self,
         input: &Flow,
