@@ -3,6 +3,7 @@
 
 mod activation;
 mod asked;
+mod calls;
 pub(crate) mod fields;
 mod groups;
 mod keep;
@@ -29,6 +30,7 @@ use tch::{Device, Kind, Tensor};
 
 pub use activation::Activation;
 pub(crate) use asked::Asked;
+pub(crate) use calls::{Argument, Call, Calls, arguments};
 pub use keep::KeepList;
 pub use kind::{KeepReason, LayerKind, Role};
 pub use layer::{Axis, LayerTracer};
@@ -39,8 +41,8 @@ pub(crate) use node::{
 pub(crate) use operations::shuffled;
 pub(crate) use operator::{Commutes, Effect, Gate, Operator, Sources, Ties};
 pub use parts::PartVisitor;
-pub(crate) use tracer::Probe;
 pub use tracer::Tracer;
+pub(crate) use tracer::{Probe, UsedInput};
 pub use value::Flow;
 pub(crate) use value::{ChannelId, ElementCount, FlowKind, Form, Value, ValueId};
 use view::Decisions;

@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 use super::shape::{Factor, Shape};
 use super::value::{ElementCount, FlowKind, Form, Value};
 use super::view::Decider;
-use super::{LayerNode, LayerTracer, Layout, Maker, Operator, Recording, Step};
+use super::{Calls, LayerNode, LayerTracer, Layout, Maker, Operator, Recording, Step};
 use crate::error::WiringError;
 use crate::graph::parts::Parts;
 use crate::graph::{KeepReason, LayerKind};
@@ -25,6 +25,8 @@ use crate::{Error, Flow, Result};
 pub struct Tracer {
     scope: Vec<String>,
     pub(crate) recording: Recording,
+    /// The calls of the pass, for an export.
+    pub(crate) calls: Option<Calls>,
     /// The model's inputs.
     inputs: Vec<Input>,
     /// The parts of the model whose `forward` is read.
@@ -59,6 +61,18 @@ struct Input {
     value: Option<Value>,
     /// The input's dimensions, where they are given.
     shape: Option<InputShape>,
+    /// Whether the model itself states them.
+    is_stated: bool,
+}
+
+/// An input that a model uses.
+pub(crate) struct UsedInput {
+    /// The input's dimensions, where they are given.
+    pub(crate) shape: Option<InputShape>,
+    /// Whether the model itself states them.
+    pub(crate) is_stated: bool,
+    /// The number of channels, where something has read it as channels.
+    pub(crate) width: Option<usize>,
 }
 
 /// The dimensions of an input for one sample: channels, then positions.
@@ -342,7 +356,7 @@ impl Tracer {
     /// Opens the inputs of a model. `shapes`, if given, are their shapes without samples.
     pub(crate) fn open_shaped(&mut self, shapes: Option<&[InputShape]>) -> Flow {
         let mut open = |shape: Option<&InputShape>| {
-            self.inputs.push(Input { value: None, shape: shape.cloned() });
+            self.inputs.push(Input { shape: shape.cloned(), ..Input::default() });
             Flow(FlowKind::Open(self.inputs.len() - 1))
         };
         match shapes {
@@ -393,6 +407,33 @@ impl Tracer {
                 (None, Some(width)) => Ok(self.fix_input(*index, width)),
                 (None, None) => Err(Error::Wiring(WiringError::OpenInput { path: self.path() })),
             },
+        }
+    }
+
+    /// The inputs that are used.
+    pub(crate) fn used_inputs(&self) -> Vec<UsedInput> {
+        let used =
+            self.inputs.iter().filter(|input| input.value.is_some() || input.shape.is_some());
+        let used = used.map(|input| UsedInput {
+            shape: input.shape.clone(),
+            is_stated: input.is_stated,
+            width: input.value.as_ref().map(Value::len),
+        });
+        used.collect()
+    }
+
+    /// Fixes the inputs of a flow that are open, at these widths, so that each has a value.
+    pub(crate) fn fix_inputs(&mut self, flow: &Flow, widths: &[usize]) -> Flow {
+        match &flow.0 {
+            FlowKind::Tuple(parts) => Flow::tuple(
+                parts.iter().map(|part| self.fix_inputs(part, widths)).collect::<Vec<_>>(),
+            ),
+            FlowKind::Open(index) if self.inputs[*index].value.is_none() => {
+                let value = self.fix_input(*index, widths.get(*index).copied().unwrap_or(0));
+                self.know(&value);
+                value.into()
+            }
+            _ => flow.clone(),
         }
     }
 
@@ -452,6 +493,7 @@ impl Tracer {
             && self.inputs[*index].value.is_none()
         {
             self.inputs[*index].shape = Some(shape.to_vec());
+            self.inputs[*index].is_stated = true;
         }
         self.expect_input(flow, width)
     }

@@ -123,7 +123,8 @@ impl Prunable for BatchNorm {
         cx.mark_deployed(self.folded);
         let (statistics, affine) =
             ([&self.running_mean, &self.running_var], [self.ws.as_ref(), self.bs.as_ref()]);
-        trace_batch_norm(cx, &input, statistics, affine, Some(self.config.momentum))
+        let numbers = (Some(self.config.momentum), Some(self.config.eps));
+        trace_batch_norm(cx, &input, statistics, affine, numbers)
     }
     fn parts(&self, visit: &mut PartVisitor<'_>) -> Result<()> {
         if self.folded {

@@ -4,7 +4,7 @@ use tch::Tensor;
 use tch::nn::Module;
 
 use super::positions::ChannelPositions;
-use crate::graph::KeepReason;
+use crate::graph::{KeepReason, arguments};
 use crate::{Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
 
 /// Selects, from a residual or dense stream, the channels that the batch norm behind it keeps
@@ -69,7 +69,9 @@ impl Prunable for ChannelSelect {
         let kept = layer.write("out", self.kept.list.len() as i64)?;
         layer.indices("kept", stream, kept)?;
         // Their values are the stream's, which no batch norm gates here.
-        layer.ungate(kept)
+        let selected = layer.ungate(kept)?;
+        cx.call("channels at", arguments![&input, &self.kept.list], &selected);
+        Ok(selected)
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {

@@ -194,7 +194,7 @@ impl<ND: AsRef<[i64]>> Prunable for Conv<ND> {
         let sliding = || {
             let [stride, padding, dilation] = [&config.stride, &config.padding, &config.dilation]
                 .map(|side| side.as_ref().to_vec());
-            Some(Sliding { stride, padding, dilation })
+            Some(Sliding { stride, padding, dilation, padding_mode: config.padding_mode })
         };
         let tensors = (&self.ws, self.bs.as_ref());
         trace_conv(cx, &input, tensors, groups, (Maker::Slim, reach), sliding)

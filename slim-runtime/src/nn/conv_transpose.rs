@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 
 use tch::Tensor;
-use tch::nn::{ConvTransposeConfig, ConvTransposeConfigND, Module, Path};
+use tch::nn::{ConvTransposeConfig, ConvTransposeConfigND, Module, PaddingMode, Path};
 
 use super::recorder::report_positions;
 use crate::graph::{BiasExactness, Maker};
@@ -157,7 +157,8 @@ impl<ND: AsRef<[i64]>> Prunable for ConvTranspose<ND> {
             let [stride, padding, dilation, more] =
                 [&config.stride, &config.padding, &config.dilation, &config.output_padding]
                     .map(|side| side.as_ref().to_vec());
-            Some((Sliding { stride, padding, dilation }, more))
+            let padding_mode = PaddingMode::Zeros;
+            Some((Sliding { stride, padding, dilation, padding_mode }, more))
         };
         let tensors = (&self.ws, self.bs.as_ref());
         trace_conv_transpose(cx, &input, tensors, groups, (Maker::Slim, reach), sliding)

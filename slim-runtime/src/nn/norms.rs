@@ -7,6 +7,7 @@ use tch::Tensor;
 use tch::nn::{GroupNormConfig, Init, LayerNormConfig, Module, Path};
 
 use super::tch::norms::trace_layer_norm;
+use crate::graph::arguments;
 use crate::{Flow, KeepReason, LayerKind, LayerVisitor, Prunable, Result, Tracer, forward};
 
 /// Layer norm ([Ba et al., 2016](https://arxiv.org/abs/1607.06450)) over the last dimensions:
@@ -91,7 +92,8 @@ impl Module for LayerNorm {
 impl Prunable for LayerNorm {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         let parameters = [self.ws.as_ref(), self.bs.as_ref()];
-        trace_layer_norm(cx, &input, &self.normalized_shape, parameters)
+        let eps = Some(self.config.eps);
+        trace_layer_norm(cx, &input, &self.normalized_shape, parameters, eps)
     }
 }
 
@@ -123,7 +125,10 @@ impl Prunable for GroupNorm {
         }
         layer.size("num_groups", groups)?;
         layer.size("num_channels", channels)?;
-        layer.pass_whole(channels, self.bs.is_some())
+        let normed = layer.pass_whole(channels, self.bs.is_some())?;
+        let (groups, ws, bs) = (self.num_groups, self.ws.as_ref(), self.bs.as_ref());
+        cx.call("group_norm", arguments![&input, groups, ws, bs, self.config.eps], &normed);
+        Ok(normed)
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {

@@ -3,8 +3,8 @@
 use tch::Tensor;
 use tch::nn::Module;
 
-use crate::graph::Operator;
 use crate::graph::shape::slid;
+use crate::graph::{Operator, arguments};
 use crate::{Flow, LayerKind, PartVisitor, Prunable, Result, Tracer};
 
 /// Max-pool over windows of `D` dimensions of `[N, C, …]`. `'M'` in a [`Cfg`](crate::Cfg).
@@ -130,10 +130,15 @@ impl<const D: usize> Prunable for MaxPool<D> {
 
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         cx.layer(LayerKind::MaxPool);
-        cx.pool(&input, Operator::pool("max_pool", true, false), |side, size| {
+        let operator = Operator::pool("max_pool", true, false);
+        let pooled = cx.pool(&input, operator, |side, size| {
             let window = [*self.kernel.get(side)?, self.stride[side], self.padding[side], 1];
             slid(size, window, self.ceil_mode)
-        })
+        })?;
+        let Self { kernel, stride, padding, ceil_mode } = self;
+        let arguments = arguments![&input, kernel, stride, padding, &[1; D], *ceil_mode];
+        cx.call("max_pool", arguments, &pooled);
+        Ok(pooled)
     }
 }
 
@@ -145,10 +150,15 @@ impl<const D: usize> Prunable for AvgPool<D> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         cx.layer(LayerKind::AvgPool);
         let operator = Operator::pool("avg_pool", false, self.padding != [0; D]);
-        cx.pool(&input, operator, |side, size| {
+        let pooled = cx.pool(&input, operator, |side, size| {
             let window = [*self.kernel.get(side)?, self.stride[side], self.padding[side], 1];
             slid(size, window, false)
-        })
+        })?;
+        let Self { kernel, stride, padding } = self;
+        let (dilation, divisor) = (&[1; D], None::<i64>);
+        let arguments = arguments![&input, kernel, stride, padding, dilation, false, true, divisor];
+        cx.call("avg_pool", arguments, &pooled);
+        Ok(pooled)
     }
 }
 
@@ -160,6 +170,8 @@ impl<const D: usize> Prunable for AdaptiveAvgPool<D> {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         cx.layer(LayerKind::AvgPool);
         let operator = Operator::pool("adaptive_avg_pool", false, false);
-        cx.pool(&input, operator, |side, _| self.output.get(side).copied())
+        let pooled = cx.pool(&input, operator, |side, _| self.output.get(side).copied())?;
+        cx.call("adaptive_avg_pool", arguments![&input, &self.output], &pooled);
+        Ok(pooled)
     }
 }

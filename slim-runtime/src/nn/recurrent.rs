@@ -11,7 +11,8 @@ use tch::nn::{Init, Module, ModuleT, Path, RNNConfig};
 
 use super::linear::Linear;
 use super::recorder::report_rows;
-use crate::symbolic::{Forward, Traced};
+use crate::graph::arguments;
+use crate::symbolic::{Forward, OneCall, Traced};
 use crate::{Prunable, forward};
 
 /// What a cell computes from its gates.
@@ -273,10 +274,22 @@ impl Forward for Cell {
 
     /// Two steps: the first has no output of a position before, the second reads that of the first.
     fn symbolic_forward(&self, inputs: &[Traced], _train: bool) -> Vec<Traced> {
+        let one = OneCall::begin();
         let given = inputs[0].apply(&self.ih);
         let (first, state) = self.symbolic_step(&given, None, None);
         let (second, _) = self.symbolic_step(&given, Some(&first.apply(&self.hh)), state.as_ref());
-        vec![second]
+        drop(one);
+        let name = match self.gates {
+            Gates::Lstm => "lstm",
+            Gates::Gru => "gru",
+            Gates::Tanh => "rnn_tanh",
+            Gates::Relu => "rnn_relu",
+        };
+        let [ih, hh] = [&self.ih, &self.hh];
+        let projection = self.hr.as_ref().map(|projection| &projection.ws);
+        let parameters =
+            arguments![&inputs[0], &ih.ws, ih.bs.as_ref(), &hh.ws, hh.bs.as_ref(), projection];
+        vec![second.called(name, parameters)]
     }
 }
 

@@ -4,7 +4,7 @@ use tch::Tensor;
 use tch::nn::Module;
 
 use super::positions::ChannelPositions;
-use crate::graph::shuffled;
+use crate::graph::{arguments, shuffled};
 use crate::{Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
 
 /// The channel shuffle of ShuffleNet: interleaves `groups` equal parts of the channels. Slimming
@@ -48,7 +48,9 @@ impl Prunable for Shuffle {
         let to =
             layer.select("out", from, self.order.list.iter().map(|&position| position as usize))?;
         layer.indices("order", from, to)?;
-        layer.move_on(to)
+        let shuffled = layer.move_on(to)?;
+        cx.call("channels at", arguments![&input, &self.order.list], &shuffled);
+        Ok(shuffled)
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 
+use crate::graph::arguments;
 use crate::symbolic::{Traced, ViewOf};
 use crate::{Flow, LayerKind, LayerVisitor, Prunable, Result, Tracer};
 
@@ -52,8 +53,11 @@ impl Prunable for Split {
         parts
             .into_iter()
             .map(|part| layer.move_on(part))
-            .collect::<Result<_>>()
-            .map(|parts: Vec<_>| Flow::tuple(parts))
+            .collect::<Result<Vec<_>>>()
+            .map(Flow::tuple)
+            .inspect(|parts| {
+                cx.call("split_with_sizes", arguments![&input, &self.sizes, 1], parts);
+            })
     }
 
     fn layers_mut(&mut self, visit: &mut LayerVisitor) -> Result<()> {

@@ -10,7 +10,7 @@ use super::memory::ViewOf;
 use super::table::operations;
 use super::traced::refused;
 use super::{Traced, pass};
-use crate::graph::{Effect, LayerKind, Operator, Tracer};
+use crate::graph::{Effect, LayerKind, Operator, Tracer, arguments};
 use crate::{Error, Flow, Prunable, Result};
 
 operations! {
@@ -157,6 +157,7 @@ pub fn symbolic_map(xs: &Traced, operation: impl Fn(&Tensor) -> Tensor) -> Trace
         };
         cx.each_of(flow, &operator)
     })
+    .called("functional::map", arguments![xs])
 }
 
 /// The results of an element-wise operation for zero and some other numbers.
@@ -204,4 +205,5 @@ pub fn symbolic_opaque(xs: &Traced, operation: impl Fn(&Tensor) -> Tensor) -> Tr
         let given = operation(&zeros.map_err(Error::torch(&path))?).size();
         cx.opaque(value, &given)
     })
+    .called("functional::opaque", arguments![xs])
 }

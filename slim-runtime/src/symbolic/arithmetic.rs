@@ -7,12 +7,13 @@ use tch::{Scalar, Tensor};
 
 use super::arguments::number;
 use super::lift::{self, Join};
+use super::pass::OneCall;
 use super::table::operations;
 use super::traced::{refused, shaped};
 use super::{Lift, Traced, pass};
 use crate::error::WiringError;
 use crate::graph::shape::{Dim, Shape, answer, holds_channels, is_assumed};
-use crate::graph::{Effect, Form, Gate, Operator, Tracer, Value};
+use crate::graph::{Argument, Effect, Form, Gate, Operator, Tracer, Value, arguments};
 use crate::{Error, Flow, Result};
 
 operations! {
@@ -40,6 +41,10 @@ pub trait Operand {
     /// Joins the operand with a symbolic tensor.
     #[doc(hidden)]
     fn join(&self, cx: &mut Tracer, left: &Flow, how: &Joint) -> Result<Flow>;
+
+    /// The operand as the argument of a call.
+    #[doc(hidden)]
+    fn argument(&self) -> Argument;
 
     /// Whether the operand is a symbolic tensor that a failed operation returned.
     #[doc(hidden)]
@@ -114,10 +119,14 @@ const COMPARISON: Joint = Joint { operator: |name| Operator::zip(name, Gate::Nev
 
 impl Operand for Traced {
     fn join(&self, cx: &mut Tracer, left: &Flow, how: &Joint) -> Result<Flow> {
-        match self.flow() {
-            Some(right) => join(cx, left, &right, how),
-            None => Ok(left.clone()),
-        }
+        let Some(right) = self.flow() else { return Ok(left.clone()) };
+        let joined = join(cx, left, &right, how)?;
+        cx.call(how.name, arguments![left, &right], &joined);
+        Ok(joined)
+    }
+
+    fn argument(&self) -> Argument {
+        self.into()
     }
 
     fn has_failed(&self) -> bool {
@@ -127,8 +136,15 @@ impl Operand for Traced {
 
 impl Operand for Tensor {
     fn join(&self, cx: &mut Tracer, left: &Flow, how: &Joint) -> Result<Flow> {
-        let real = if how.reversed && how.symbol == "/" { Join::DivideBy } else { how.real };
-        lift::joined(cx, how.name, left, self, real)
+        let divides = how.reversed && how.symbol == "/";
+        let (name, real) = if divides { ("rdiv", Join::DivideBy) } else { (how.name, how.real) };
+        let joined = lift::joined(cx, how.name, left, self, real)?;
+        cx.call(name, arguments![left, self], &joined);
+        Ok(joined)
+    }
+
+    fn argument(&self) -> Argument {
+        self.into()
     }
 }
 
@@ -137,7 +153,13 @@ macro_rules! numbers_as_operands {
         impl Operand for $number {
             fn join(&self, cx: &mut Tracer, left: &Flow, how: &Joint) -> Result<Flow> {
                 let (number, operation) = (*self as f64, how.number);
-                with_number(cx, left, how.name, number, operation)
+                let joined = with_number(cx, left, how.name, number, operation)?;
+                cx.call(how.name, arguments![left, number], &joined);
+                Ok(joined)
+            }
+
+            fn argument(&self) -> Argument {
+                (*self as f64).into()
             }
         }
     )+};
@@ -148,6 +170,10 @@ numbers_as_operands!(f64 f32 i64 i32);
 impl<T: Operand + ?Sized> Operand for &T {
     fn join(&self, cx: &mut Tracer, left: &Flow, how: &Joint) -> Result<Flow> {
         (**self).join(cx, left, how)
+    }
+
+    fn argument(&self) -> Argument {
+        (**self).argument()
     }
 
     fn has_failed(&self) -> bool {
@@ -373,11 +399,11 @@ joins! {
     /// The larger of each two elements.
     maximum maximum_ EXTREME;
     /// The smaller of each two elements.
-    minimum minimum_ EXTREME;
+    minimum minimum_ Joint { name: "minimum", symbol: "minimum", ..EXTREME };
     /// The larger of each two elements.
-    fmax fmax_ EXTREME;
+    fmax fmax_ Joint { name: "fmax", symbol: "fmax", ..EXTREME };
     /// The smaller of each two elements.
-    fmin fmin_ EXTREME;
+    fmin fmin_ Joint { name: "fmin", symbol: "fmin", ..EXTREME };
 }
 
 macro_rules! named_joins {
@@ -431,11 +457,14 @@ impl Traced {
     #[track_caller]
     pub fn where_self<C: Lift, T: Lift>(&self, condition: C, other: T) -> Traced {
         let joint = Joint { name: "where", symbol: "where_self", ..EXTREME };
-        let joined = self.joined(&other.lift(), &joint);
-        joined.joined(
-            &condition.lift(),
+        let (condition, other) = (condition.lift(), other.lift());
+        let one = OneCall::begin();
+        let joined = self.joined(&other, &joint).joined(
+            &condition,
             &Joint { name: "where", symbol: "where_self", zero: Zero::Left, ..EXTREME },
-        )
+        );
+        drop(one);
+        joined.called("where_self", arguments![self, &condition, &other])
     }
 
     /// `self`, but `value` where `mask` holds.
@@ -443,9 +472,13 @@ impl Traced {
     pub fn masked_fill<M: Lift, S: Into<Scalar>>(&self, mask: M, value: S) -> Traced {
         let joint =
             Joint { name: "masked_fill", symbol: "masked_fill", zero: Zero::Left, ..EXTREME };
-        let filled = self.joined(&mask.lift(), &joint);
+        let (mask, value) = (mask.lift(), number(value));
+        let one = OneCall::begin();
+        let filled = self.joined(&mask, &joint);
         // Only whether `value` is zero matters: -inf is no pole here.
         let fill = |_, value| if value == 0.0 { 0.0 } else { 1.0 };
-        filled.with_number("masked_fill", number(value), fill)
+        let filled = filled.with_number("masked_fill", value, fill);
+        drop(one);
+        filled.called("masked_fill", arguments![self, &mask, value])
     }
 }

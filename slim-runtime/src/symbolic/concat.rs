@@ -10,7 +10,7 @@ use super::table::operations;
 use super::traced::{dimension, refused, shaped};
 use super::{Traced, pass};
 use crate::graph::shape::{Dim, Factor, Shape, holds_channels, is_assumed, size};
-use crate::graph::{Form, Gate, Operator, Tracer, Value};
+use crate::graph::{Form, Gate, Operator, Tracer, Value, arguments};
 use crate::{Flow, Result};
 
 operations! {
@@ -191,7 +191,8 @@ impl Traced {
     pub fn cat<T: Borrow<Traced>>(tensors: &[T], dim: i64) -> Traced {
         let Some(flows) = flows(tensors) else { return Traced::failed() };
         let done = pass::record(Location::caller(), |cx| concatenated(cx, "cat", &flows, dim));
-        done.map_or_else(Traced::failed, Traced::new)
+        let done = done.map_or_else(Traced::failed, Traced::new);
+        done.called("cat", arguments![&flows[..], dim])
     }
 
     /// Concatenates tensors along a dimension.
@@ -240,6 +241,7 @@ impl Traced {
             dims.insert(dim.rem_euclid(rank) as usize, size);
             side_by_side(cx, "stack", &values, Shape::new(dims))
         });
-        done.map_or_else(Traced::failed, Traced::new)
+        let done = done.map_or_else(Traced::failed, Traced::new);
+        done.called("stack", arguments![&flows[..], dim])
     }
 }

@@ -12,11 +12,12 @@ use super::arithmetic::Operand;
 use super::heads::{self, Spread, channel_dims, spread};
 use super::lift::{self, Join};
 use super::norms::{AffineTensor, real};
+use super::pass::OneCall;
 use super::table::operations;
 use super::traced::{refused, shaped};
 use super::{Traced, pass};
 use crate::graph::shape::{Dim, Factor, Shape, answer, holds_channels, size};
-use crate::graph::{Effect, Form, Gate, LayerKind, Operator, Tracer, Value};
+use crate::graph::{Effect, Form, Gate, LayerKind, Operator, Tracer, Value, arguments};
 use crate::{Flow, Result};
 
 operations! {
@@ -37,16 +38,18 @@ pub trait Factor2 {
 
 impl Factor2 for Traced {
     fn multiplied(&self, cx: &mut Tracer, left: &Flow) -> Result<Flow> {
-        match self.flow() {
-            Some(right) => product(cx, "matmul", left, &right),
-            None => Ok(left.clone()),
-        }
+        let Some(right) = self.flow() else { return Ok(left.clone()) };
+        let product = product(cx, "matmul", left, &right)?;
+        cx.call("matmul", arguments![left, &right], &product);
+        Ok(product)
     }
 }
 
 impl Factor2 for Tensor {
     fn multiplied(&self, cx: &mut Tracer, left: &Flow) -> Result<Flow> {
-        by_matrix(cx, left, self)
+        let product = by_matrix(cx, left, self)?;
+        cx.call("matmul", arguments![left, self], &product);
+        Ok(product)
     }
 }
 
@@ -257,6 +260,7 @@ impl Traced {
     #[track_caller]
     pub fn linear<T: AffineTensor>(&self, weight: &Tensor, bias: Option<T>) -> Traced {
         let at = Location::caller();
+        let given = bias.as_ref().and_then(AffineTensor::real);
         let product = match weight.f_tr() {
             Ok(weight) => self.on_flow(at, |cx, flow| by_matrix(cx, flow, &weight)),
             Err(cause) => {
@@ -270,6 +274,7 @@ impl Traced {
             }),
             None => product,
         }
+        .called("linear", arguments![self, weight, given.as_ref()])
     }
 
     /// Attention: `softmax(query · keyᵀ · scale) · value`.
@@ -281,7 +286,7 @@ impl Traced {
         value: &Traced,
         attn_mask: Option<T>,
         _dropout_p: f64,
-        _is_causal: bool,
+        is_causal: bool,
         scale: impl Into<Option<f64>>,
         enable_gqa: bool,
     ) -> Traced {
@@ -297,9 +302,18 @@ impl Traced {
             Some(scale) => scores.g_mul_scalar(scale),
             None => scores.scaled_by_width(query),
         };
+        let scores = match is_causal {
+            true => scores.same("causal").called("causal", arguments![&scores]),
+            false => scores,
+        };
         // A mask leaves no zeros where a head is removed, whether it hides elements or is added.
         let scores = match attn_mask {
-            Some(mask) => scores.g_add(mask),
+            Some(mask) => {
+                let (one, given) = (OneCall::begin(), mask.argument());
+                let masked = scores.g_add(mask);
+                drop(one);
+                masked.called("attention_mask", arguments![&scores, given])
+            }
             None => scores,
         };
         scores.softmax(-1, None).matmul(&value)
@@ -318,6 +332,8 @@ impl Traced {
             Ok(query.clone())
         });
         scores
+            .same("scaled_dot_product_attention")
+            .called("scaled_by_width", arguments![&scores, query])
     }
 
     /// The sum of products that `equation` states, if it is a matrix product of two tensors.

@@ -9,7 +9,7 @@ use super::table::operations;
 use super::traced::refused;
 use super::{Lift, Traced, pass};
 use crate::graph::shape::Shape;
-use crate::graph::{Effect, Form, Gate, Operator};
+use crate::graph::{Effect, Form, Gate, Operator, arguments};
 use crate::{Error, Result};
 
 operations! {
@@ -22,7 +22,7 @@ operations! {
 
 /// A constant tensor of these sizes.
 #[track_caller]
-fn constant(name: &'static str, sizes: Vec<i64>, fill: Option<f64>) -> Traced {
+fn constant(name: &'static str, sizes: Vec<i64>, fill: Option<f64>, kind: Kind) -> Traced {
     let made = pass::record(Location::caller(), |cx| {
         if let Some(&size) = sizes.iter().find(|&&size| size < 0) {
             return Err(refused(
@@ -41,7 +41,8 @@ fn constant(name: &'static str, sizes: Vec<i64>, fill: Option<f64>) -> Traced {
         };
         Ok(cx.constant(operator, 0, shape))
     });
-    made.map_or_else(Traced::failed, |value| Traced::new(value.into()))
+    let made = made.map_or_else(Traced::failed, |value| Traced::new(value.into()));
+    made.called(name, arguments![&sizes, fill, kind])
 }
 
 macro_rules! constants {
@@ -49,8 +50,8 @@ macro_rules! constants {
         impl Traced {$(
             $(#[$doc])*
             #[track_caller]
-            pub fn $name(size: impl Ints, _options: (Kind, Device)) -> Traced {
-                constant(stringify!($name), size.ints(), $fill)
+            pub fn $name(size: impl Ints, (kind, _): (Kind, Device)) -> Traced {
+                constant(stringify!($name), size.ints(), $fill, kind)
             }
         )+}
     };
@@ -109,6 +110,7 @@ impl Traced {
             };
             Ok(cx.operate(operator, &[value], Form::Dims(shape.clone())))
         })
+        .called(name, arguments![self, fill])
     }
 
     /// One number in the shape of this tensor.
@@ -143,21 +145,21 @@ impl Traced {
     pub fn full<S: Into<Scalar>>(
         size: impl Ints,
         fill_value: S,
-        _options: (Kind, Device),
+        (kind, _): (Kind, Device),
     ) -> Traced {
-        constant("full", size.ints(), Some(number(fill_value)))
+        constant("full", size.ints(), Some(number(fill_value)), kind)
     }
 
     /// A tensor of zeros.
     #[track_caller]
-    pub fn new_zeros(&self, size: impl Ints, _options: (Kind, Device)) -> Traced {
-        constant("new_zeros", size.ints(), Some(0.0))
+    pub fn new_zeros(&self, size: impl Ints, (kind, _): (Kind, Device)) -> Traced {
+        constant("new_zeros", size.ints(), Some(0.0), kind)
     }
 
     /// A tensor of ones.
     #[track_caller]
-    pub fn new_ones(&self, size: impl Ints, _options: (Kind, Device)) -> Traced {
-        constant("new_ones", size.ints(), Some(1.0))
+    pub fn new_ones(&self, size: impl Ints, (kind, _): (Kind, Device)) -> Traced {
+        constant("new_ones", size.ints(), Some(1.0), kind)
     }
 
     /// A constant tensor of these numbers.
@@ -174,14 +176,14 @@ impl Traced {
 
     /// The identity matrix with `n` rows.
     #[track_caller]
-    pub fn eye(n: i64, _options: (Kind, Device)) -> Traced {
-        constant("eye", vec![n, n], None)
+    pub fn eye(n: i64, (kind, _): (Kind, Device)) -> Traced {
+        constant("eye", vec![n, n], None, kind)
     }
 
     /// A tensor of random integers.
     #[track_caller]
-    pub fn randint(_high: i64, size: impl Ints, _options: (Kind, Device)) -> Traced {
-        constant("randint", size.ints(), None)
+    pub fn randint(_high: i64, size: impl Ints, (kind, _): (Kind, Device)) -> Traced {
+        constant("randint", size.ints(), None, kind)
     }
 
     /// Evenly spaced numbers from `start` to `end`.
@@ -206,8 +208,8 @@ impl Traced {
 
     /// The numbers 0, 1, 2, … below `end`.
     #[track_caller]
-    pub fn arange<S: Into<Scalar>>(end: S, _options: (Kind, Device)) -> Traced {
-        constant("arange", vec![number(end).ceil() as i64], None)
+    pub fn arange<S: Into<Scalar>>(end: S, (kind, _): (Kind, Device)) -> Traced {
+        constant("arange", vec![number(end).ceil() as i64], None, kind)
     }
 }
 

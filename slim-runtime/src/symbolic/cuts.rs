@@ -7,13 +7,13 @@ use smallvec::smallvec;
 use super::arguments::Ints;
 use super::memory::ViewOf;
 use super::table::operations;
-use super::traced::{dimension, refused};
+use super::traced::{all_called, dimension, refused};
 use super::{Lift, Traced};
 use crate::Result;
 use crate::graph::shape::{
     Factor, Shape, answer, holds_channels, is_assumed, same_position, with_digit,
 };
-use crate::graph::{Effect, Form, Operator, Tracer, Value};
+use crate::graph::{Argument, Effect, Form, Operator, Tracer, Value, arguments};
 
 operations! {
     "Concatenation and cuts" {
@@ -191,11 +191,15 @@ impl Traced {
     #[track_caller]
     fn several(
         &self,
+        (name, arguments): (&'static str, impl FnOnce() -> Vec<Argument>),
         expected: usize,
         operation: impl FnOnce(&mut Tracer, &Value, &Shape) -> Result<Vec<Value>>,
     ) -> Vec<Traced> {
         match self.on_shape_to_several(Location::caller(), operation) {
-            Some(parts) => parts.into_iter().map(|part| self.viewed(part, ViewOf::Some)).collect(),
+            Some(parts) => {
+                all_called(&parts, name, arguments);
+                parts.into_iter().map(|part| self.viewed(part, ViewOf::Some)).collect()
+            }
             None => (0..expected).map(|_| Traced::failed()).collect(),
         }
     }
@@ -203,7 +207,8 @@ impl Traced {
     /// At most `parts` parts of a dimension, of equal size; the last may be smaller.
     #[track_caller]
     pub fn chunk(&self, parts: i64, dim: i64) -> Vec<Traced> {
-        self.several(parts.clamp(0, 1_000) as usize, |cx, value, shape| {
+        let call = ("chunk", arguments![self, parts, dim]);
+        self.several(call, parts.clamp(0, 1_000) as usize, |cx, value, shape| {
             let dim = dimension(cx, "chunk", shape, dim)?;
             chunks(cx, "chunk", value, shape, (dim, parts))
         })
@@ -212,7 +217,8 @@ impl Traced {
     /// Parts of a dimension, of `split_size` each; the last may be smaller.
     #[track_caller]
     pub fn split(&self, split_size: i64, dim: i64) -> Vec<Traced> {
-        self.several(64, |cx, value, shape| {
+        let call = ("split", arguments![self, split_size, dim]);
+        self.several(call, 64, |cx, value, shape| {
             let dim = dimension(cx, "split", shape, dim)?;
             let whole = answer(&shape.dims()[dim], cx.probe.scale);
             if split_size < 1 {
@@ -231,7 +237,8 @@ impl Traced {
     #[track_caller]
     pub fn split_with_sizes(&self, sizes: impl Ints, dim: i64) -> Vec<Traced> {
         let sizes = sizes.ints();
-        self.several(sizes.len(), |cx, value, shape| {
+        let call = ("split_with_sizes", arguments![self, &sizes, dim]);
+        self.several(call, sizes.len(), |cx, value, shape| {
             let dim = dimension(cx, "split_with_sizes", shape, dim)?;
             let mut start = 0;
             let parts = sizes.iter().map(|&size| {
@@ -246,7 +253,8 @@ impl Traced {
     /// One tensor for each index of a dimension, without that dimension.
     #[track_caller]
     pub fn unbind(&self, dim: i64) -> Vec<Traced> {
-        self.several(64, |cx, value, shape| {
+        let call = ("unbind", arguments![self, dim]);
+        self.several(call, 64, |cx, value, shape| {
             let dim = dimension(cx, "unbind", shape, dim)?;
             let whole = answer(&shape.dims()[dim], cx.probe.scale);
             (0..whole).map(|index| selected(cx, "unbind", value, shape, (dim, index))).collect()
@@ -268,6 +276,7 @@ impl Traced {
             let start = if start < 0 { start + whole } else { start };
             cut(cx, "narrow", value, shape, (dim, start, length))
         })
+        .called("narrow", arguments![self, dim, start, length])
     }
 
     /// A range of a dimension, with a step.
@@ -279,13 +288,13 @@ impl Traced {
         end: impl Into<Option<i64>>,
         step: i64,
     ) -> Traced {
-        let (start, end) = (start.into().unwrap_or(0), end.into());
+        let (first, end) = (start.into().unwrap_or(0), end.into());
         self.part(|cx, value, shape| {
             let dim = dimension(cx, "slice", shape, dim)?;
             let factors = shape.dims()[dim].clone();
             let whole = answer(&factors, cx.probe.scale);
             let place = |at: i64| if at < 0 { at + whole } else { at }.clamp(0, whole);
-            let (start, end) = (place(start), place(end.unwrap_or(whole)));
+            let (start, end) = (place(first), place(end.unwrap_or(whole)));
             let length = (end - start).max(0);
             if step == 1 || whole == 0 {
                 return cut(cx, "slice", value, shape, (dim, start, length));
@@ -299,6 +308,7 @@ impl Traced {
             let shape = shape.with(dim, smallvec![Factor::Size { size, assumed }]);
             Ok(Value { form: Form::Dims(shape), ..range })
         })
+        .called("slice", arguments![self, dim, first, end, step])
     }
 
     /// One index of a dimension, without that dimension.
@@ -308,6 +318,7 @@ impl Traced {
             let dim = dimension(cx, "select", shape, dim)?;
             selected(cx, "select", value, shape, (dim, index))
         })
+        .called("select", arguments![self, dim, index])
     }
 
     /// One index of the first dimension, without that dimension.
@@ -329,6 +340,7 @@ impl Traced {
             let form = Form::Dims(shape.with(dim, smallvec![Factor::exact(count)]));
             Ok(cx.operate(Operator::each("index_select", Effect::Keep), &[value], form))
         })
+        .called("index_select", arguments![self, dim, &index])
     }
 
     /// Elements in reverse order along dimensions.
@@ -354,6 +366,7 @@ impl Traced {
             }
             Ok(value)
         })
+        .called("flip", arguments![self, &dims])
     }
 
     /// Elements shifted along dimensions; those past the end return at the start.
@@ -371,6 +384,7 @@ impl Traced {
             let form = Form::Dims(shape.clone());
             Ok(cx.operate(Operator::each("roll", Effect::Keep), &[value], form))
         })
+        .called("roll", arguments![self, &shifts, &dims])
     }
 
     /// `[N, C · r², H, W]` as `[N, C, H · r, W · r]`.
@@ -386,6 +400,7 @@ impl Traced {
                 ..blocks
             })
         })
+        .called("pixel_shuffle", arguments![self, upscale_factor])
     }
 
     /// `[N, C, H · r, W · r]` as `[N, C · r², H, W]`.
@@ -403,6 +418,7 @@ impl Traced {
             let form = image.with(1, smallvec![Factor::channels(value.len() * times)]);
             Ok(cx.operate(Operator::select("pixel_unshuffle", each), &[value], Form::Dims(form)))
         })
+        .called("pixel_unshuffle", arguments![self, downscale_factor])
     }
 
     /// Channels in `groups` equal parts, interleaved.
@@ -415,5 +431,6 @@ impl Traced {
             let shuffled = cx.channels(&shuffled, None)?;
             Ok(Value { form: Form::Dims(shape.clone()), ..shuffled })
         })
+        .called("channel_shuffle", arguments![self, groups])
     }
 }

@@ -7,10 +7,11 @@ use tch::{Device, Kind, Scalar, TchError, Tensor};
 
 use super::arguments::number;
 use super::memory::ViewOf;
+use super::pass::OneCall;
 use super::table::operations;
 use super::traced::refused;
 use super::{Traced, pass};
-use crate::graph::Operator;
+use crate::graph::{Operator, arguments};
 use crate::{Error, Result};
 
 operations! {
@@ -107,14 +108,12 @@ macro_rules! functions {
             #[track_caller]
             pub fn $name(&self $(, $argument: $ty)*) -> Traced {
                 let at = Location::caller();
-                $(let $argument = $argument.to_owned();)*
-                self.map_each(
-                    stringify!($name),
-                    at,
-                    Vec::new(),
-                    functions!(@ $zero),
-                    Rc::new(move |xs: &Tensor| xs.$f_name($(&*$argument),*)),
-                )
+                let function: Function = {
+                    $(let $argument = $argument.to_owned();)*
+                    Rc::new(move |xs: &Tensor| xs.$f_name($(&*$argument),*))
+                };
+                self.map_each(stringify!($name), at, Vec::new(), functions!(@ $zero), function)
+                    .called(stringify!($name), arguments![self $(, $argument)*])
             }
 
             /// The same, in place.
@@ -259,6 +258,7 @@ macro_rules! with_numbers {
                 let function = Rc::new(move |xs: &Tensor| xs.$f_name($($argument),+));
                 let numbers = vec![$($argument),+];
                 self.map_each(stringify!($name), Location::caller(), numbers, None, function)
+                    .called(stringify!($name), arguments![self $(, $argument)+])
             }
 
             /// The same, in place.
@@ -304,8 +304,8 @@ macro_rules! unchanged {
             $(#[$doc])*
             #[track_caller]
             pub fn $name(&self $(, $argument: $ty)*) -> Traced {
-                $(let _ = $argument;)*
                 self.same(stringify!($name))
+                    .called(stringify!($name), arguments![self $(, $argument)*])
             }
         )+}
     };
@@ -334,6 +334,7 @@ impl Traced {
     pub fn copy(&self) -> Traced {
         let at = Location::caller();
         self.on_flow(at, |cx, flow| cx.each_of(flow, &Operator::identity("copy")))
+            .called("copy", arguments![self])
     }
 
     /// Sets random elements to zero, in training, in place.
@@ -356,7 +357,7 @@ impl Traced {
     /// The tensor converted to the kind of another one.
     #[track_caller]
     pub fn type_as<T>(&self, _other: &T) -> Traced {
-        self.same("type_as")
+        self.same("type_as").called("type_as", arguments![self])
     }
 
     /// Says whether a gradient is computed, which has no effect in a symbolic pass.
@@ -376,6 +377,7 @@ impl Traced {
         let function = Rc::new(move |xs: &Tensor| xs.f_nan_to_num(nan, posinf, neginf));
         let numbers = [nan, posinf, neginf].map(|number| number.unwrap_or(f64::MAX)).to_vec();
         self.map_each("nan_to_num", Location::caller(), numbers, None, function)
+            .called("nan_to_num", arguments![self, nan, posinf, neginf])
     }
 
     /// `x`, or below zero `weight · x`. The slopes `weight` are a tensor of the model.
@@ -388,7 +390,12 @@ impl Traced {
         let mut sizes = vec![1; rank - 1];
         sizes[0] = -1;
         match weight.f_view(&sizes[..]) {
-            Ok(weight) => self.g_mul(&weight),
+            Ok(slopes) => {
+                let one = OneCall::begin();
+                let scaled = self.g_mul(&slopes);
+                drop(one);
+                scaled.called("prelu", arguments![self, &slopes])
+            }
             Err(cause) => {
                 pass::record(at, |cx| -> Result<()> { Err(Error::torch(cx.path())(cause)) });
                 Traced::failed()

@@ -10,7 +10,7 @@ use super::traced::refused;
 use super::{Traced, pass};
 use crate::graph::parts::FieldTensor;
 use crate::graph::shape::{Dim, Factor, Shape, size};
-use crate::graph::{Effect, Form, LayerKind, Operator, Role, Tracer};
+use crate::graph::{Argument, Effect, Form, LayerKind, Operator, Role, Tracer, arguments};
 use crate::{Error, Flow, Result};
 
 /// Converts a real or symbolic tensor to a symbolic one. `#[forward]` writes the conversion around
@@ -160,8 +160,29 @@ fn lifted(tensor: &Tensor) -> Traced {
                 Ok(Flow::from(cx.constant(Operator::constant("constant"), 0, Shape::new(dims))))
             }
         }
+        .inspect(|flow| cx.call("tensor", || unexpanded(tensor), flow))
     });
     made.map_or_else(Traced::failed, Traced::new)
+}
+
+/// A tensor as arguments of a call: its elements without those that `expand` repeats, and its
+/// sizes.
+fn unexpanded(tensor: &Tensor) -> Vec<Argument> {
+    let sizes = tensor.size();
+    let repeats = tensor.stride().into_iter().map(|stride| stride == 0);
+    let own: Vec<i64> =
+        sizes.iter().zip(repeats).map(|(&size, repeats)| if repeats { 1 } else { size }).collect();
+    let mut strides = tensor.stride();
+    for dim in (0..own.len()).rev().filter(|&dim| own[dim] == 1) {
+        strides[dim] = own.get(dim + 1).map_or(1, |&size| size * strides[dim + 1]);
+    }
+    let whole = || tensor.shallow_clone();
+    let base = if own == sizes {
+        whole()
+    } else {
+        tensor.f_as_strided(&own, &strides, None).unwrap_or_else(|_| whole())
+    };
+    arguments![&base, &sizes]()
 }
 
 /// The channels that a parameter makes, in its last dimension that is not 1.

@@ -7,7 +7,7 @@ use tch::Tensor;
 use super::Traced;
 use super::traced::refused;
 use crate::graph::shape::{Factor, Shape, is_assumed, size};
-use crate::graph::{Effect, Form, Operator};
+use crate::graph::{Effect, Form, Operator, arguments};
 
 /// A real or a symbolic tensor, for the functions of [`functional`](crate::functional) that reuse a
 /// real tensor's memory, or that state its size.
@@ -73,5 +73,6 @@ impl Native for Traced {
             let form = Form::Dims(Shape::new([dims[0].clone(), features.into()]));
             Ok(cx.operate(Operator::each("flatten", Effect::Keep), &[value], form))
         })
+        .called("flatten", arguments![self, 1, -1])
     }
 }

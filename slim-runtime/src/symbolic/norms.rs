@@ -7,11 +7,12 @@ use tch::Tensor;
 use super::Traced;
 use super::arguments::Ints;
 use super::lift::{self, Join};
+use super::pass::OneCall;
 use super::reduce::hold_together;
 use super::table::operations;
 use super::traced::refused;
 use crate::graph::shape::holds_channels;
-use crate::graph::{Effect, Form, Operator, Tracer};
+use crate::graph::{Effect, Form, Operator, Tracer, arguments};
 use crate::{Flow, Result};
 
 operations! {
@@ -28,10 +29,12 @@ impl Traced {
         normalized_shape: impl Ints,
         weight: Option<W>,
         bias: Option<W>,
-        _eps: f64,
+        eps: f64,
         _cudnn_enable: bool,
     ) -> Traced {
         let count = normalized_shape.ints().len();
+        let given = [&weight, &bias].map(|tensor| tensor.as_ref().and_then(AffineTensor::real));
+        let one = OneCall::begin();
         let normed = self.on_shape(Location::caller(), |cx, value, shape| {
             let dims: Vec<usize> = (shape.rank().saturating_sub(count)..shape.rank()).collect();
             if dims.iter().any(|&dim| holds_channels(&shape.dims()[dim])) {
@@ -39,7 +42,10 @@ impl Traced {
             }
             Ok(cx.operate(Operator::ungated("layer_norm"), &[value], Form::Dims(shape.clone())))
         });
-        normed.scaled_and_shifted("layer_norm", weight, bias, None)
+        let normed = normed.scaled_and_shifted("layer_norm", weight, bias, None);
+        drop(one);
+        let [weight, bias] = given.each_ref().map(Option::as_ref);
+        normed.called("layer_norm", arguments![self, count as i64, weight, bias, eps])
     }
 
     /// Normalises over groups of channels and all positions, then scales and shifts by tensors of
@@ -50,15 +56,20 @@ impl Traced {
         num_groups: i64,
         weight: Option<W>,
         bias: Option<W>,
-        _eps: f64,
+        eps: f64,
         _cudnn_enabled: bool,
     ) -> Traced {
+        let given = [&weight, &bias].map(|tensor| tensor.as_ref().and_then(AffineTensor::real));
+        let one = OneCall::begin();
         let normed = self.on_shape(Location::caller(), |cx, value, shape| {
             cx.numbers = vec![num_groups as f64];
             hold_together(cx, "group_norm", value, &[1]);
             Ok(cx.operate(Operator::ungated("group_norm"), &[value], Form::Dims(shape.clone())))
         });
-        normed.scaled_and_shifted("group_norm", weight, bias, Some(1))
+        let normed = normed.scaled_and_shifted("group_norm", weight, bias, Some(1));
+        drop(one);
+        let [weight, bias] = given.each_ref().map(Option::as_ref);
+        normed.called("group_norm", arguments![self, num_groups, weight, bias, eps])
     }
 
     /// Normalises each channel of each sample over its positions, then scales and shifts by tensors
@@ -73,9 +84,11 @@ impl Traced {
         running_var: Option<W>,
         _use_input_stats: bool,
         _momentum: f64,
-        _eps: f64,
+        eps: f64,
         _cudnn_enabled: bool,
     ) -> Traced {
+        let given = [&weight, &bias].map(|tensor| tensor.as_ref().and_then(AffineTensor::real));
+        let one = OneCall::begin();
         let normed = self.on_shape(Location::caller(), |cx, value, shape| {
             if running_mean.is_some() || running_var.is_some() {
                 return Err(refused(cx, "`instance_norm` with running statistics, which are not zero where a channel is gone; give it none".to_owned()));
@@ -83,7 +96,10 @@ impl Traced {
             let operator = Operator::each("instance_norm", Effect::ZeroOnly);
             Ok(cx.operate(operator, &[value], Form::Dims(shape.clone())))
         });
-        normed.scaled_and_shifted("instance_norm", weight, bias, Some(1))
+        let normed = normed.scaled_and_shifted("instance_norm", weight, bias, Some(1));
+        drop(one);
+        let [weight, bias] = given.each_ref().map(Option::as_ref);
+        normed.called("instance_norm", arguments![self, weight, bias, eps])
     }
 
     /// Scales and shifts by real tensors that follow dimension `dim`, or the last dimensions if it

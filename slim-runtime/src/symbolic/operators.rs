@@ -7,6 +7,8 @@ use tch::{Scalar, Tensor};
 
 use super::Traced;
 use super::arguments::number;
+use crate::graph::arguments;
+
 use super::arithmetic::{DIFFERENCE, Joint, Operand, PRODUCT, QUOTIENT, SUM};
 
 macro_rules! numbers {
@@ -15,7 +17,9 @@ macro_rules! numbers {
             $(#[$doc])*
             #[track_caller]
             pub fn $name<S: Into<Scalar>>(&self, other: S) -> Traced {
-                self.with_number(stringify!($name), number(other), |$value, $number| $result)
+                let other = number(other);
+                self.with_number(stringify!($name), other, |$value, $number| $result)
+                    .called(stringify!($name), arguments![self, other])
             }
 
             /// The same, in place.
@@ -23,9 +27,7 @@ macro_rules! numbers {
             pub fn $in_place<S: Into<Scalar>>(&mut self, other: S) -> Traced {
                 let other = number(other);
                 let at = Location::caller();
-                self.in_place(stringify!($name), at, |xs| {
-                    xs.with_number(stringify!($name), other, |$value, $number| $result)
-                })
+                self.in_place(stringify!($name), at, |xs| xs.$name(other))
             }
         )+}
     };
@@ -126,7 +128,15 @@ reversed! {
     Add add |number, xs| xs.g_add_scalar(number);
     Sub sub |number, xs| xs.rsub_scalar(number);
     Mul mul |number, xs| xs.g_mul_scalar(number);
-    Div div |number, xs| xs.with_number("div", number, |x, s| s / x);
+    Div div |number, xs| xs.divides(number);
+}
+
+impl Traced {
+    /// `number / self`
+    #[track_caller]
+    fn divides(&self, number: f64) -> Traced {
+        self.with_number("div", number, |x, s| s / x).called("rdiv", arguments![self, number])
+    }
 }
 
 macro_rules! real_left {

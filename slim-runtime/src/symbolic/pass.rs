@@ -120,6 +120,28 @@ pub(super) fn record<T>(
     }
 }
 
+/// A call that is recorded as one: the calls that it makes are not recorded while this lives.
+pub(crate) struct OneCall(());
+
+impl OneCall {
+    pub(crate) fn begin() -> Self {
+        Self::mute(true);
+        OneCall(())
+    }
+
+    fn mute(starts: bool) {
+        if let Some(run) = RUNS.with_borrow(|runs| runs.last().map(Rc::clone)) {
+            run.tracer.borrow_mut().mute(starts);
+        }
+    }
+}
+
+impl Drop for OneCall {
+    fn drop(&mut self) {
+        Self::mute(false);
+    }
+}
+
 /// Adds the source location in `forward` to an error. An error that has a location keeps it: the
 /// innermost one is reported.
 fn located(error: Error, at: &Location) -> Error {

@@ -8,11 +8,12 @@ use tch::{Kind, Scalar};
 use super::Traced;
 use super::arguments::{Ints, IntsOption, number};
 use super::cuts::{counts, only_digit};
+use super::pass::OneCall;
 use super::table::operations;
-use super::traced::{dimension, refused};
+use super::traced::{all_called, dimension, refused};
 use crate::Result;
 use crate::graph::shape::{Dim, Factor, Shape, answer, holds_channels, reordered, same_position};
-use crate::graph::{Effect, Form, Gate, Operator, Tracer, Value};
+use crate::graph::{Argument, Effect, Form, Gate, Operator, Tracer, Value, arguments};
 
 operations! {
     "Reductions and norms" {
@@ -93,6 +94,18 @@ impl Traced {
         keepdim: bool,
         (effect, zeros): (Effect, Zeros),
     ) -> Traced {
+        self.reduced_by(name, (dims, keepdim), Argument::None, (effect, zeros))
+    }
+
+    /// A reduction with an argument of its own.
+    #[track_caller]
+    fn reduced_by(
+        &self,
+        name: &'static str,
+        (dims, keepdim): (Option<Vec<i64>>, bool),
+        argument: impl Into<Argument>,
+        (effect, zeros): (Effect, Zeros),
+    ) -> Traced {
         self.on_shape(Location::caller(), |cx, value, shape| {
             let over = dimensions(cx, name, shape, dims.as_deref())?;
             let over_channels = over.iter().any(|&dim| holds_channels(&shape.dims()[dim]));
@@ -129,6 +142,7 @@ impl Traced {
             }
             Ok(cx.constant_of(name, form))
         })
+        .called(name, arguments![self, dims.as_ref(), keepdim, argument])
     }
 
     /// The mean over dimensions.
@@ -137,9 +151,10 @@ impl Traced {
         &self,
         dim: impl IntsOption,
         keepdim: bool,
-        _dtype: impl Into<Option<Kind>>,
+        dtype: impl Into<Option<Kind>>,
     ) -> Traced {
-        self.reduced("mean_dim", dim.ints_option(), keepdim, (Effect::Pooled, Zeros::Stay))
+        let over = (dim.ints_option(), keepdim);
+        self.reduced_by("mean_dim", over, dtype.into(), (Effect::Pooled, Zeros::Stay))
     }
 
     /// The sum over dimensions.
@@ -148,27 +163,28 @@ impl Traced {
         &self,
         dim: impl IntsOption,
         keepdim: bool,
-        _dtype: impl Into<Option<Kind>>,
+        dtype: impl Into<Option<Kind>>,
     ) -> Traced {
-        self.reduced("sum_dim_intlist", dim.ints_option(), keepdim, (Effect::ZeroOnly, Zeros::Stay))
+        let over = (dim.ints_option(), keepdim);
+        self.reduced_by("sum_dim_intlist", over, dtype.into(), (Effect::ZeroOnly, Zeros::Stay))
     }
 
     /// The mean of all elements.
     #[track_caller]
-    pub fn mean(&self, _dtype: impl Into<Option<Kind>>) -> Traced {
-        self.reduced("mean", None, false, (Effect::Pooled, Zeros::Stay))
+    pub fn mean(&self, dtype: impl Into<Option<Kind>>) -> Traced {
+        self.reduced_by("mean", (None, false), dtype.into(), (Effect::Pooled, Zeros::Stay))
     }
 
     /// The sum of all elements.
     #[track_caller]
-    pub fn sum(&self, _dtype: impl Into<Option<Kind>>) -> Traced {
-        self.reduced("sum", None, false, (Effect::ZeroOnly, Zeros::Stay))
+    pub fn sum(&self, dtype: impl Into<Option<Kind>>) -> Traced {
+        self.reduced_by("sum", (None, false), dtype.into(), (Effect::ZeroOnly, Zeros::Stay))
     }
 
     /// The product of all elements.
     #[track_caller]
-    pub fn prod(&self, _dtype: impl Into<Option<Kind>>) -> Traced {
-        self.reduced("prod", None, false, (Effect::ZeroOnly, Zeros::Stay))
+    pub fn prod(&self, dtype: impl Into<Option<Kind>>) -> Traced {
+        self.reduced_by("prod", (None, false), dtype.into(), (Effect::ZeroOnly, Zeros::Stay))
     }
 
     /// The largest element.
@@ -185,14 +201,14 @@ impl Traced {
 
     /// The standard deviation of all elements.
     #[track_caller]
-    pub fn std(&self, _unbiased: bool) -> Traced {
-        self.reduced("std", None, false, (Effect::ZeroOnly, Zeros::Stay))
+    pub fn std(&self, unbiased: bool) -> Traced {
+        self.reduced_by("std", (None, false), unbiased, (Effect::ZeroOnly, Zeros::Stay))
     }
 
     /// The variance of all elements.
     #[track_caller]
-    pub fn var(&self, _unbiased: bool) -> Traced {
-        self.reduced("var", None, false, (Effect::ZeroOnly, Zeros::Stay))
+    pub fn var(&self, unbiased: bool) -> Traced {
+        self.reduced_by("var", (None, false), unbiased, (Effect::ZeroOnly, Zeros::Stay))
     }
 
     /// The Euclidean norm of all elements.
@@ -245,20 +261,25 @@ impl Traced {
     fn with_places(&self, name: &'static str, dim: i64, keepdim: bool) -> (Traced, Traced) {
         // No closure: `#[track_caller]` would not pass the caller's location through it.
         let largest = self.reduced(name, Some(vec![dim]), keepdim, (Effect::Pooled, Zeros::Stay));
+        let one = OneCall::begin();
         let places = self.reduced(name, Some(vec![dim]), keepdim, (Effect::Pooled, Zeros::Move));
-        (largest, places)
+        drop(one);
+        let index_of = if name == "max_dim" { "argmax" } else { "argmin" };
+        (largest, places.called(index_of, arguments![self, dim, keepdim]))
     }
 
     /// The standard deviation over dimensions.
     #[track_caller]
-    pub fn std_dim(&self, dim: impl IntsOption, _unbiased: bool, keepdim: bool) -> Traced {
-        self.reduced("std_dim", dim.ints_option(), keepdim, (Effect::ZeroOnly, Zeros::Stay))
+    pub fn std_dim(&self, dim: impl IntsOption, unbiased: bool, keepdim: bool) -> Traced {
+        let over = (dim.ints_option(), keepdim);
+        self.reduced_by("std_dim", over, unbiased, (Effect::ZeroOnly, Zeros::Stay))
     }
 
     /// The variance over dimensions.
     #[track_caller]
-    pub fn var_dim(&self, dim: impl IntsOption, _unbiased: bool, keepdim: bool) -> Traced {
-        self.reduced("var_dim", dim.ints_option(), keepdim, (Effect::ZeroOnly, Zeros::Stay))
+    pub fn var_dim(&self, dim: impl IntsOption, unbiased: bool, keepdim: bool) -> Traced {
+        let over = (dim.ints_option(), keepdim);
+        self.reduced_by("var_dim", over, unbiased, (Effect::ZeroOnly, Zeros::Stay))
     }
 
     /// A norm over dimensions.
@@ -271,8 +292,10 @@ impl Traced {
     ) -> Traced {
         // A negative power of zero is infinite. Of zeros, the zeroth norm is taken for one of
         // those.
-        let zeros = if number(p) > 0.0 { Zeros::Stay } else { Zeros::Move };
-        self.reduced("norm_scalaropt_dim", Some(dim.ints()), keepdim, (Effect::ZeroOnly, zeros))
+        let p = number(p);
+        let zeros = if p > 0.0 { Zeros::Stay } else { Zeros::Move };
+        let over = (Some(dim.ints()), keepdim);
+        self.reduced_by("norm_scalaropt_dim", over, p, (Effect::ZeroOnly, zeros))
     }
 
     /// The logarithm of the sum of exponentials over dimensions.
@@ -283,9 +306,15 @@ impl Traced {
 
     /// An operation whose result at each position of a dimension depends on all positions.
     #[track_caller]
-    fn along(&self, name: &'static str, dim: i64, zeros: Zeros) -> Traced {
+    fn along(
+        &self,
+        name: &'static str,
+        over: i64,
+        argument: impl Into<Argument>,
+        zeros: Zeros,
+    ) -> Traced {
         self.on_shape(Location::caller(), |cx, value, shape| {
-            let dim = dimension(cx, name, shape, dim)?;
+            let dim = dimension(cx, name, shape, over)?;
             let operator = zeros.operator(name, Effect::ZeroOnly);
             let operator = match (parts_first(shape, &[dim]), only_digit(shape, dim)) {
                 _ if !holds_channels(&shape.dims()[dim]) => operator,
@@ -301,44 +330,51 @@ impl Traced {
             };
             Ok(cx.operate(operator, &[value], Form::Dims(shape.clone())))
         })
+        .called(name, arguments![self, over, argument])
     }
 
     /// Exponentials, divided by their sum over a dimension.
     #[track_caller]
-    pub fn softmax(&self, dim: i64, _dtype: impl Into<Option<Kind>>) -> Traced {
-        self.along("softmax", dim, Zeros::Move)
+    pub fn softmax(&self, dim: i64, dtype: impl Into<Option<Kind>>) -> Traced {
+        self.along("softmax", dim, dtype.into(), Zeros::Move)
     }
 
     /// The logarithm of [`softmax`](Self::softmax).
     #[track_caller]
-    pub fn log_softmax(&self, dim: i64, _dtype: impl Into<Option<Kind>>) -> Traced {
-        self.along("log_softmax", dim, Zeros::Move)
+    pub fn log_softmax(&self, dim: i64, dtype: impl Into<Option<Kind>>) -> Traced {
+        self.along("log_softmax", dim, dtype.into(), Zeros::Move)
     }
 
     /// Cumulative sums over a dimension.
     #[track_caller]
-    pub fn cumsum(&self, dim: i64, _dtype: impl Into<Option<Kind>>) -> Traced {
-        self.along("cumsum", dim, Zeros::Stay)
+    pub fn cumsum(&self, dim: i64, dtype: impl Into<Option<Kind>>) -> Traced {
+        self.along("cumsum", dim, dtype.into(), Zeros::Stay)
     }
 
     /// Cumulative products over a dimension.
     #[track_caller]
-    pub fn cumprod(&self, dim: i64, _dtype: impl Into<Option<Kind>>) -> Traced {
-        self.along("cumprod", dim, Zeros::Stay)
+    pub fn cumprod(&self, dim: i64, dtype: impl Into<Option<Kind>>) -> Traced {
+        self.along("cumprod", dim, dtype.into(), Zeros::Stay)
     }
 
     /// Elements sorted over a dimension, and their former indices.
     #[track_caller]
-    pub fn sort(&self, dim: i64, _descending: bool) -> (Traced, Traced) {
-        let sorted = self.along("sort", dim, Zeros::Stay);
-        let places = self.along("sort", dim, Zeros::Move);
-        (sorted, places)
+    pub fn sort(&self, dim: i64, descending: bool) -> (Traced, Traced) {
+        let one = OneCall::begin();
+        let sorted = self.along("sort", dim, descending, Zeros::Stay);
+        let places = self.along("sort", dim, descending, Zeros::Move);
+        drop(one);
+        let both = [sorted, places];
+        all_called(&both, "sort", arguments![self, dim, descending]);
+        both.into()
     }
 
     /// The `k` largest or smallest elements over a dimension, and their indices.
     #[track_caller]
-    pub fn topk(&self, k: i64, dim: i64, _largest: bool, _sorted: bool) -> (Traced, Traced) {
-        (self.largest(k, dim, Zeros::Stay), self.largest(k, dim, Zeros::Move))
+    pub fn topk(&self, k: i64, dim: i64, largest: bool, sorted: bool) -> (Traced, Traced) {
+        let both = [self.largest(k, dim, Zeros::Stay), self.largest(k, dim, Zeros::Move)];
+        all_called(&both, "topk", arguments![self, k, dim, largest, sorted]);
+        both.into()
     }
 
     #[track_caller]
@@ -393,6 +429,7 @@ impl Traced {
             let form = Form::Dims(shape.clone());
             Ok(cx.operate(Operator::each(name, Effect::ZeroOnly), &[value], form))
         })
+        .called(name, arguments![self, diagonal])
     }
 
     /// The first half of a dimension times the sigmoid of the second half.

@@ -28,6 +28,7 @@ impl Traced {
             let (_, shape) = shaped(cx, &value, rank);
             let sizes = shape.answers(cx.probe.scale);
             cx.recording.asked.sizes.push((at, sizes.clone()));
+            cx.ask(&value, &sizes);
             Ok((sizes, shape))
         });
         sizes.map(|(sizes, shape)| {

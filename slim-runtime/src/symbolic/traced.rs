@@ -8,7 +8,7 @@ use super::memory::{Memory, ViewOf};
 use super::pass;
 use crate::error::WiringError;
 use crate::graph::shape::Shape;
-use crate::graph::{ElementCount, Form, Tracer, Value};
+use crate::graph::{Argument, ElementCount, Form, Tracer, Value};
 use crate::{Error, Flow, Result};
 
 /// A tensor of a symbolic forward pass: the channels that it carries, and no elements. It has the
@@ -114,6 +114,17 @@ impl Traced {
         Some(values.into_iter().map(|value| Traced::new(value.into())).collect())
     }
 
+    /// Records that a call of `forward` has given this tensor, if calls are recorded.
+    #[track_caller]
+    pub(crate) fn called(
+        self,
+        name: &'static str,
+        arguments: impl FnOnce() -> Vec<Argument>,
+    ) -> Traced {
+        all_called(std::slice::from_ref(&self), name, arguments);
+        self
+    }
+
     /// Makes the result of an operation a view of this tensor.
     pub(crate) fn viewed(&self, result: Traced, of: ViewOf) -> Traced {
         Traced { memory: self.memory.view(result.flow(), of) }
@@ -123,6 +134,27 @@ impl Traced {
     pub fn shallow_clone(&self) -> Traced {
         Traced { memory: Rc::clone(&self.memory) }
     }
+}
+
+/// A tensor as the argument of a call.
+impl From<&Traced> for Argument {
+    fn from(tensor: &Traced) -> Self {
+        tensor.flow().map_or(Argument::None, |flow| Argument::from(&flow))
+    }
+}
+
+/// Records that one call of `forward` has given these tensors, if calls are recorded.
+#[track_caller]
+pub(super) fn all_called(
+    results: &[Traced],
+    name: &'static str,
+    arguments: impl FnOnce() -> Vec<Argument>,
+) {
+    let Some(flows) = results.iter().map(Traced::flow).collect::<Option<Vec<_>>>() else { return };
+    pass::record(Location::caller(), |cx| {
+        cx.call(name, arguments, &Flow::tuple(flows));
+        Ok(())
+    });
 }
 
 /// A value and its dimensions. Unknown dimensions are assumed: as many as `rank`, or those of an

@@ -13,7 +13,7 @@ use super::traced::{dimension, refused};
 use crate::Result;
 use crate::graph::shape::{Dim, Factor, Shape, answer, reordered, with_digit};
 use crate::graph::view::{Cut, Misfit};
-use crate::graph::{Effect, Form, Operator, Tracer, Value};
+use crate::graph::{Effect, Form, Operator, Tracer, Value, arguments};
 
 operations! {
     "Views" {
@@ -113,27 +113,31 @@ impl Traced {
     pub fn view<S: tch::Shape>(&self, sizes: S) -> Traced {
         let sizes = sizes.to_shape();
         self.viewed_as("view", ViewOf::All, |_, _| Ok(sizes.to_vec()))
+            .called("view", arguments![self, &sizes[..]])
     }
 
     /// The elements in dimensions of these sizes, copied where a view cannot have them.
     #[track_caller]
     pub fn reshape(&self, sizes: impl Ints) -> Traced {
         let sizes = sizes.ints();
-        self.viewed_as("reshape", ViewOf::Some, |_, _| Ok(sizes))
+        self.viewed_as("reshape", ViewOf::Some, |_, _| Ok(sizes.clone()))
+            .called("reshape", arguments![self, &sizes])
     }
 
     /// The elements in the dimensions of another tensor.
     #[track_caller]
     pub fn view_as(&self, other: &Traced) -> Traced {
         let sizes = other.size();
-        self.viewed_as("view_as", ViewOf::All, |_, _| Ok(sizes))
+        self.viewed_as("view_as", ViewOf::All, |_, _| Ok(sizes.clone()))
+            .called("view_as", arguments![self, &sizes])
     }
 
     /// The elements in the dimensions of another tensor, copied where a view cannot have them.
     #[track_caller]
     pub fn reshape_as(&self, other: &Traced) -> Traced {
         let sizes = other.size();
-        self.viewed_as("reshape_as", ViewOf::Some, |_, _| Ok(sizes))
+        self.viewed_as("reshape_as", ViewOf::Some, |_, _| Ok(sizes.clone()))
+            .called("reshape_as", arguments![self, &sizes])
     }
 
     /// `[N, …]` as `[N, features]`.
@@ -143,14 +147,15 @@ impl Traced {
             let first = shape.dims().first().map_or(1, |dim| answer(dim, cx.probe.scale));
             Ok(vec![first, -1])
         })
+        .called("flatten", arguments![self, 1, -1])
     }
 
     /// Dimensions `start` to `end` joined into one.
     #[track_caller]
-    pub fn flatten(&self, start: i64, end: i64) -> Traced {
+    pub fn flatten(&self, first: i64, last: i64) -> Traced {
         let result = self.on_shape(Location::caller(), |cx, value, shape| {
-            let start = dimension(cx, "flatten", shape, start)?;
-            let end = dimension(cx, "flatten", shape, end)?;
+            let start = dimension(cx, "flatten", shape, first)?;
+            let end = dimension(cx, "flatten", shape, last)?;
             let dims = shape.dims();
             let joined: Dim = dims.get(start..=end).unwrap_or_default().concat().into();
             let before = dims[..start].iter().cloned();
@@ -158,7 +163,7 @@ impl Traced {
             let dims = dims.collect();
             Ok(kept(cx, "flatten", value, dims))
         });
-        self.viewed(result, ViewOf::Some)
+        self.viewed(result, ViewOf::Some).called("flatten", arguments![self, first, last])
     }
 
     /// One dimension split into several of these sizes.
@@ -174,6 +179,7 @@ impl Traced {
             let sizes = sizes.iter().map(whole);
             Ok(before.iter().copied().chain(sizes).chain(after.iter().copied()).collect())
         })
+        .called("unflatten", arguments![self, dim, &sizes])
     }
 
     #[track_caller]
@@ -204,6 +210,7 @@ impl Traced {
             let shape = shape.describe();
             Err(refused(cx, format!("`permute` to {order:?} of {shape}: name each dimension once")))
         })
+        .called("permute", arguments![self, &order])
     }
 
     #[track_caller]
@@ -214,6 +221,7 @@ impl Traced {
             order.swap(a, b);
             Ok(order)
         })
+        .called("transpose", arguments![self, a, b])
     }
 
     /// Two dimensions swapped.
@@ -256,6 +264,7 @@ impl Traced {
             let mut others = (0..shape.rank()).filter(|dim| !source.contains(dim));
             Ok(order.into_iter().filter_map(|place| place.or_else(|| others.next())).collect())
         })
+        .called("movedim", arguments![self, &source, &destination])
     }
 
     /// Dimensions moved to other positions.
@@ -285,6 +294,7 @@ impl Traced {
             let dims = shape.dims().iter().filter(|dim| answer(dim, scale) != 1);
             Ok(dims.cloned().collect())
         })
+        .called("squeeze", arguments![self])
     }
 
     /// The tensor without dimension `dim`, if its size is 1.
@@ -295,6 +305,7 @@ impl Traced {
             let is_one = answer(&shape.dims()[dim], cx.probe.scale) == 1;
             Ok(if is_one { shape.without(dim) } else { shape.clone() }.dims().to_vec())
         })
+        .called("squeeze_dim", arguments![self, dim])
     }
 
     /// The tensor with a new dimension of size 1.
@@ -313,6 +324,7 @@ impl Traced {
             dims.insert(dim.rem_euclid(rank) as usize, Dim::new());
             Ok(dims)
         })
+        .called("unsqueeze", arguments![self, dim])
     }
 
     #[track_caller]
@@ -337,6 +349,7 @@ impl Traced {
             }
             Ok(dims)
         })
+        .called("expand", arguments![self, &sizes])
     }
 
     #[track_caller]
@@ -400,6 +413,7 @@ impl Traced {
             };
             Ok(cx.operate(operator, &[value], form))
         })
+        .called("repeat", arguments![self, &repeats])
     }
 
     /// The tensor repeated along each dimension, as often as `repeats` says.
@@ -446,5 +460,6 @@ impl Traced {
             let form = Form::Dims(shape.with(dim, dims));
             Ok(cx.operate(Operator::each(name, Effect::Keep), &[value], form))
         })
+        .called(name, arguments![self, repeats, dim])
     }
 }

@@ -10,7 +10,9 @@ use super::table::operations;
 use super::traced::refused;
 use crate::Result;
 use crate::graph::shape::{Factor, Shape, holds_channels, is_assumed, size, slid};
-use crate::graph::{Commutes, Effect, Form, LayerKind, Operator, Tracer, Value};
+use crate::graph::{
+    Argument, Commutes, Effect, Form, LayerKind, Operator, Tracer, Value, arguments,
+};
 
 operations! {
     "Pools, pads and resizing" {
@@ -63,6 +65,13 @@ impl Window {
         let window =
             [of(&self.kernel)?, of(&self.stride)?, of(&self.padding)?, of(&self.dilation)?];
         slid(size, window, self.ceil_mode)
+    }
+
+    /// The arguments of a pool of `image` with this window, and more behind them.
+    fn arguments(&self, image: &Traced, more: impl IntoIterator<Item = Argument>) -> Vec<Argument> {
+        let Window { kernel, stride, padding, dilation, ceil_mode, .. } = self;
+        let window = arguments![image, kernel, stride, padding, dilation, *ceil_mode];
+        window().into_iter().chain(more).collect()
     }
 
     fn numbers(&self) -> Vec<f64> {
@@ -135,6 +144,7 @@ macro_rules! pools {
                 let given = (window.sides, window.numbers());
                 let operator = Operator::pool(stringify!($max), true, false);
                 self.pooled(operator, Some(LayerKind::MaxPool), given, |side, size| window.size(side, size))
+                    .called("max_pool", || window.arguments(self, []))
             }
 
             /// The mean of each window, with one window for each position of the output.
@@ -143,6 +153,7 @@ macro_rules! pools {
                 let output = sides(&output_size.ints(), $sides, &[1]);
                 let operator = Operator::pool(stringify!($adaptive_avg), false, false);
                 self.pooled(operator, None, ($sides, Vec::new()), |side, _| output.get(side).copied())
+                    .called("adaptive_avg_pool", arguments![self, &output])
             }
 
             /// The largest element of each window and its index, with one window for each position
@@ -152,10 +163,12 @@ macro_rules! pools {
                 let output = sides(&output_size.ints(), $sides, &[1]);
                 let operator = Operator::pool(stringify!($adaptive_max), true, false);
                 let resize = |side: usize, _| output.get(side).copied();
-                let ys = self.pooled(operator, None, ($sides, Vec::new()), resize);
+                let ys = self.pooled(operator, None, ($sides, Vec::new()), resize)
+                    .called("adaptive_max_pool", arguments![self, &output]);
                 let places = ys.on_flow(Location::caller(), |cx, flow| {
                     cx.each_of(flow, &Operator::ungated("places"))
-                });
+                })
+                .called("positions of adaptive_max_pool", arguments![self]);
                 (ys, places)
             }
         )+}
@@ -183,11 +196,13 @@ impl Traced {
         // into another constant.
         let no_mean = padded || divisor.is_some();
         let window = Window::new(sides, [kernel, stride, padding, Vec::new()], ceil_mode);
+        let more = [Argument::from(count_include_pad), Argument::from(divisor)];
         let divisor = divisor.map(|divisor| divisor as f64);
         let given = (sides, window.numbers().into_iter().chain(divisor).collect());
         self.pooled(Operator::pool(name, false, no_mean), None, given, |side, size| {
             window.size(side, size)
         })
+        .called("avg_pool", || window.arguments(self, more))
     }
 
     /// The mean of each window.
@@ -265,7 +280,7 @@ impl Traced {
         name: &'static str,
         sides: usize,
         output: Option<Vec<i64>>,
-        factors: Vec<f64>,
+        (factors, align_corners): (Vec<f64>, bool),
     ) -> Traced {
         self.on_value(Location::caller(), |cx, value| {
             let (value, shape) = super::traced::shaped(cx, value, Some(sides + 2));
@@ -281,6 +296,7 @@ impl Traced {
                 Operator { commutes: Commutes::Affine, ..Operator::each(name, Effect::Keep) };
             Ok(cx.operate(operator, &[&value], Form::Dims(form)))
         })
+        .called(name, arguments![self, output.as_ref(), &factors[..], align_corners])
     }
 }
 
@@ -295,9 +311,10 @@ macro_rules! upsamplings {
                 $($align: $align_ty,)?
                 $($scale: impl Into<Option<f64>>,)+
             ) -> Traced {
-                $(let _ = $align;)?
-                $(let _ = $scale.into();)+
-                self.interpolated(stringify!($name), $sides, Some(output_size.ints()), Vec::new())
+                let align_corners = false $(|| $align)?;
+                let factors: Vec<f64> = [$($scale.into()),+].into_iter().flatten().collect();
+                let output = Some(output_size.ints());
+                self.interpolated(stringify!($name), $sides, output, (factors, align_corners))
             }
 
             $(#[$doc])*
@@ -308,9 +325,10 @@ macro_rules! upsamplings {
                 $($align: $align_ty,)?
                 scale_factors: impl Doubles,
             ) -> Traced {
-                $(let _ = $align;)?
+                let align_corners = false $(|| $align)?;
                 let output = output_size.ints_option();
-                self.interpolated(stringify!($name), $sides, output, scale_factors.doubles())
+                let factors = (scale_factors.doubles(), align_corners);
+                self.interpolated(stringify!($name), $sides, output, factors)
             }
         )+}
     };
@@ -422,7 +440,13 @@ fn more_channels(
 
 impl Traced {
     #[track_caller]
-    fn with_border(&self, name: &'static str, padding: Vec<i64>, border: Border) -> Traced {
+    fn with_border(
+        &self,
+        name: &'static str,
+        padding: Vec<i64>,
+        border: Border,
+        mode: &str,
+    ) -> Traced {
         self.on_shape(Location::caller(), |cx, value, shape| match border {
             Border::Number(number) if number != 0.0 => {
                 let padded = padded(cx, name, value, shape, &padding, true)?;
@@ -432,24 +456,26 @@ impl Traced {
             }
             border => padded(cx, name, value, shape, &padding, border != Border::Image),
         })
+        .called("pad", arguments![self, &padding, mode, border.number()])
     }
 
     /// Pads with zeros, from the last dimension to the first.
     #[track_caller]
     pub fn constant_pad_nd(&self, padding: impl Ints) -> Traced {
-        self.with_border("constant_pad_nd", padding.ints(), Border::Number(0.0))
+        self.with_border("constant_pad_nd", padding.ints(), Border::Number(0.0), "constant")
     }
 
     /// Pads with zeros left and right.
     #[track_caller]
     pub fn zero_pad1d(&self, left: i64, right: i64) -> Traced {
-        self.with_border("zero_pad1d", vec![left, right], Border::Number(0.0))
+        self.with_border("zero_pad1d", vec![left, right], Border::Number(0.0), "constant")
     }
 
     /// Pads an image with zeros.
     #[track_caller]
     pub fn zero_pad2d(&self, left: i64, right: i64, top: i64, bottom: i64) -> Traced {
-        self.with_border("zero_pad2d", vec![left, right, top, bottom], Border::Number(0.0))
+        let padding = vec![left, right, top, bottom];
+        self.with_border("zero_pad2d", padding, Border::Number(0.0), "constant")
     }
 
     /// Pads with a number, or with a border made of the image.
@@ -457,7 +483,7 @@ impl Traced {
     pub fn pad(&self, padding: impl Ints, mode: &str, value: impl Into<Option<f64>>) -> Traced {
         let number = value.into().unwrap_or(0.0);
         let border = if mode == "constant" { Border::Number(number) } else { Border::Image };
-        self.with_border("pad", padding.ints(), border)
+        self.with_border("pad", padding.ints(), border, mode)
     }
 }
 
@@ -468,16 +494,29 @@ enum Border {
     Image,
 }
 
+impl Border {
+    fn number(self) -> f64 {
+        if let Border::Number(number) = self { number } else { 0.0 }
+    }
+}
+
 macro_rules! image_pads {
-    ($($name:ident)+) => {
+    ($($name:ident $mode:literal)+) => {
         impl Traced {$(
             /// Pads with a border made of the image.
             #[track_caller]
             pub fn $name(&self, padding: impl Ints) -> Traced {
-                self.with_border(stringify!($name), padding.ints(), Border::Image)
+                self.with_border(stringify!($name), padding.ints(), Border::Image, $mode)
             }
         )+}
     };
 }
 
-image_pads!(reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d);
+image_pads! {
+    reflection_pad1d "reflect"
+    reflection_pad2d "reflect"
+    reflection_pad3d "reflect"
+    replication_pad1d "replicate"
+    replication_pad2d "replicate"
+    replication_pad3d "replicate"
+}

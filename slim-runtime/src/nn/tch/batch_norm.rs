@@ -5,7 +5,7 @@ use tch::nn::BatchNorm;
 
 use super::conv::printed;
 use crate::error::WiringError;
-use crate::graph::{LayerMut, NormMut};
+use crate::graph::{LayerMut, NormMut, arguments};
 use crate::{Error, Flow, LayerKind, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
 impl Prunable for BatchNorm {
@@ -17,7 +17,7 @@ impl Prunable for BatchNorm {
             &input,
             [&self.running_mean, &self.running_var],
             [self.ws.as_ref(), self.bs.as_ref()],
-            momentum,
+            (momentum, printed(self, "eps").parse().ok()),
         )
     }
 
@@ -48,7 +48,7 @@ pub(crate) fn trace_batch_norm(
     input: &Flow,
     [running_mean, running_var]: [&Tensor; 2],
     [gamma, beta]: [Option<&Tensor>; 2],
-    momentum: Option<f64>,
+    (momentum, eps): (Option<f64>, Option<f64>),
 ) -> Result<Flow> {
     let width = running_mean.numel() as i64;
     let named = [
@@ -78,9 +78,12 @@ pub(crate) fn trace_batch_norm(
     }
     layer.buffer("running_mean", running_mean, &[(0, channels)])?;
     layer.buffer("running_var", running_var, &[(0, channels)])?;
-    if gamma.is_some() {
-        layer.gate_to(channels, beta.map(|_| "bias"))
+    let normed = if gamma.is_some() {
+        layer.gate_to(channels, beta.map(|_| "bias"))?
     } else {
-        layer.ungate(channels)
-    }
+        layer.ungate(channels)?
+    };
+    let arguments = arguments![input, running_mean, running_var, gamma, beta, eps];
+    cx.call("batch_norm", arguments, &normed);
+    Ok(normed)
 }

@@ -3,11 +3,11 @@
 use std::fmt::Debug;
 
 use tch::Tensor;
-use tch::nn::Conv;
+use tch::nn::{Conv, PaddingMode};
 
 use crate::error::WiringError;
 use crate::graph::shape::slid;
-use crate::graph::{BiasExactness, Maker};
+use crate::graph::{Argument, BiasExactness, Maker, arguments};
 use crate::{
     Error, Flow, LayerKind, LayerTracer, LayerVisitor, PartVisitor, Prunable, Result, Tracer,
 };
@@ -17,6 +17,8 @@ pub(crate) struct Sliding {
     pub(crate) stride: Vec<i64>,
     pub(crate) padding: Vec<i64>,
     pub(crate) dilation: Vec<i64>,
+    /// What the border is made of.
+    pub(crate) padding_mode: PaddingMode,
 }
 
 impl Sliding {
@@ -25,14 +27,14 @@ impl Sliding {
     pub(crate) fn resize(
         layer: &mut LayerTracer,
         weight: &Tensor,
-        sliding: impl FnOnce() -> Option<Sliding>,
+        sliding: impl Fn() -> Option<Sliding>,
     ) -> Result<()> {
         let shape = weight.size();
         layer.expect_rank(shape.len())?;
         if !layer.knows_dimensions() {
             return Ok(());
         }
-        let Some(Sliding { stride, padding, dilation }) = sliding() else { return Ok(()) };
+        let Some(Sliding { stride, padding, dilation, .. }) = sliding() else { return Ok(()) };
         layer.resize(|side, size| {
             let window = [
                 *shape.get(side + 2)?,
@@ -107,7 +109,8 @@ impl<ND: Debug> Prunable for Conv<ND> {
         let sliding = || {
             let [stride, padding, dilation] =
                 ["stride", "padding", "dilation"].map(|field| printed_list(self, field));
-            Some(Sliding { stride: stride?, padding: padding?, dilation: dilation? })
+            let padding_mode = padding_mode(&printed(self, "padding_mode"))?;
+            Some(Sliding { stride: stride?, padding: padding?, dilation: dilation?, padding_mode })
         };
         let groups = Groups::Equal { groups, least };
         let tensors = (&self.ws, self.bs.as_ref());
@@ -130,7 +133,55 @@ pub(crate) fn trace_conv(
     (weight, bias): (&Tensor, Option<&Tensor>),
     groups: Groups,
     (maker, reach): (Maker, BiasExactness),
-    sliding: impl FnOnce() -> Option<Sliding>,
+    sliding: impl Fn() -> Option<Sliding>,
+) -> Result<Flow> {
+    let count = match groups {
+        Groups::Equal { groups, .. } => groups,
+        Groups::Whole { per_group } => weight.size().first().map_or(1, |rows| rows / per_group),
+    };
+    let given = trace_slid(cx, input, (weight, bias), groups, (maker, reach), &sliding)?;
+    cx.call("conv", || convolution(input, (weight, bias), sliding(), count), &given);
+    Ok(given)
+}
+
+/// The arguments of a convolution. Without `sliding`, an export refuses the call.
+pub(super) fn convolution(
+    input: &Flow,
+    (weight, bias): (&Tensor, Option<&Tensor>),
+    sliding: Option<Sliding>,
+    groups: i64,
+) -> Vec<Argument> {
+    let mut given = arguments![input, weight, bias, groups]();
+    if let Some(Sliding { stride, padding, dilation, padding_mode }) = sliding {
+        let mode = match padding_mode {
+            PaddingMode::Zeros => "constant",
+            PaddingMode::Reflect => "reflect",
+            PaddingMode::Replicate => "replicate",
+            PaddingMode::Circular => "circular",
+        };
+        given.extend(arguments![&stride, &padding, &dilation, mode]());
+    }
+    given
+}
+
+/// The padding mode that a tch layer prints.
+fn padding_mode(printed: &str) -> Option<PaddingMode> {
+    Some(match printed {
+        "Zeros" => PaddingMode::Zeros,
+        "Reflect" => PaddingMode::Reflect,
+        "Replicate" => PaddingMode::Replicate,
+        "Circular" => PaddingMode::Circular,
+        _ => return None,
+    })
+}
+
+fn trace_slid(
+    cx: &mut Tracer,
+    input: &Flow,
+    (weight, bias): (&Tensor, Option<&Tensor>),
+    groups: Groups,
+    (maker, reach): (Maker, BiasExactness),
+    sliding: impl Fn() -> Option<Sliding>,
 ) -> Result<Flow> {
     let shape = weight.size();
     let [outputs, group_inputs, ..] = shape[..] else {
@@ -169,7 +220,7 @@ fn trace_whole(
     input: &Flow,
     (weight, bias): (&Tensor, Option<&Tensor>),
     (per_group, group_inputs): (i64, i64),
-    sliding: impl FnOnce() -> Option<Sliding>,
+    sliding: impl Fn() -> Option<Sliding>,
 ) -> Result<Flow> {
     let groups = weight.size()[0] / per_group;
     let mut layer = cx.layer_by(Maker::Slim, LayerKind::Conv);

@@ -1,11 +1,11 @@
 //! `Prunable` for tch's transposed convolutions: weight `[in, out / groups, …]`, bias `[out]`.
 
 use tch::Tensor;
-use tch::nn::{ConvTranspose1D, ConvTranspose2D, ConvTranspose3D};
+use tch::nn::{ConvTranspose1D, ConvTranspose2D, ConvTranspose3D, PaddingMode};
 
-use super::conv::{Groups, Sliding, printed, printed_list, tch_groups};
+use super::conv::{Groups, Sliding, convolution, printed, printed_list, tch_groups};
 use crate::error::WiringError;
-use crate::graph::{BiasExactness, LayerMut, Maker, WeightsMut};
+use crate::graph::{Argument, BiasExactness, LayerMut, Maker, WeightsMut};
 use crate::{
     Error, Flow, LayerKind, LayerTracer, LayerVisitor, PartVisitor, Prunable, Result, Tracer,
 };
@@ -24,7 +24,9 @@ macro_rules! tch_layers {
                 let sliding = || {
                     let [stride, padding, dilation] =
                         ["stride", "padding", "dilation"].map(|field| printed_list(self, field));
-                    let sliding = Sliding { stride: stride?, padding: padding?, dilation: dilation? };
+                    let padding_mode = PaddingMode::Zeros;
+                    let (stride, padding, dilation) = (stride?, padding?, dilation?);
+                    let sliding = Sliding { stride, padding, dilation, padding_mode };
                     Some((sliding, printed_list(self, "output_padding")?))
                 };
                 let reach = || {
@@ -89,7 +91,30 @@ pub(crate) fn trace_conv_transpose(
     (weight, bias): (&Tensor, Option<&Tensor>),
     groups: Groups,
     (maker, reach): (Maker, BiasExactness),
-    sliding: impl FnOnce() -> Option<(Sliding, Vec<i64>)>,
+    sliding: impl Fn() -> Option<(Sliding, Vec<i64>)>,
+) -> Result<Flow> {
+    let count = match groups {
+        Groups::Equal { groups, .. } => groups,
+        Groups::Whole { .. } => weight.size().first().copied().unwrap_or(1),
+    };
+    let given = trace_slid(cx, input, (weight, bias), groups, (maker, reach), &sliding)?;
+    let arguments = || {
+        let (sliding, more) = sliding().unzip();
+        let mut given = convolution(input, (weight, bias), sliding, count);
+        given.extend(more.as_ref().map(Argument::from));
+        given
+    };
+    cx.call("conv_transpose", arguments, &given);
+    Ok(given)
+}
+
+fn trace_slid(
+    cx: &mut Tracer,
+    input: &Flow,
+    (weight, bias): (&Tensor, Option<&Tensor>),
+    groups: Groups,
+    (maker, reach): (Maker, BiasExactness),
+    sliding: impl Fn() -> Option<(Sliding, Vec<i64>)>,
 ) -> Result<Flow> {
     let shape = weight.size();
     let [inputs, group_outputs, ..] = shape[..] else {
@@ -130,7 +155,7 @@ fn trace_depthwise(
     input: &Flow,
     (weight, bias): (&Tensor, Option<&Tensor>),
     per_group: i64,
-    sliding: impl FnOnce() -> Option<(Sliding, Vec<i64>)>,
+    sliding: impl Fn() -> Option<(Sliding, Vec<i64>)>,
 ) -> Result<Flow> {
     let groups = weight.size()[0];
     let mut layer = cx.layer_by(Maker::Slim, LayerKind::ConvTranspose);
@@ -148,7 +173,7 @@ fn trace_depthwise(
 fn resize(
     layer: &mut LayerTracer,
     weight: &Tensor,
-    sliding: impl FnOnce() -> Option<(Sliding, Vec<i64>)>,
+    sliding: impl Fn() -> Option<(Sliding, Vec<i64>)>,
 ) -> Result<()> {
     let shape = weight.size();
     layer.expect_rank(shape.len())?;
@@ -156,7 +181,7 @@ fn resize(
         return Ok(());
     }
     layer.count_uses();
-    let Some((Sliding { stride, padding, dilation }, more)) = sliding() else { return Ok(()) };
+    let Some((Sliding { stride, padding, dilation, .. }, more)) = sliding() else { return Ok(()) };
     layer.resize(|side, size| {
         let kernel = dilation.get(side)? * (shape.get(side + 2)? - 1);
         Some((size - 1) * stride.get(side)? - 2 * padding.get(side)? + kernel + more.get(side)? + 1)

@@ -4,6 +4,7 @@ use tch::Tensor;
 use tch::nn::Embedding;
 
 use crate::error::WiringError;
+use crate::graph::arguments;
 use crate::{Error, Flow, LayerKind, Prunable, Result, Tracer};
 
 impl Prunable for Embedding {
@@ -28,5 +29,7 @@ pub(crate) fn trace_embedding(cx: &mut Tracer, input: &Flow, weight: &Tensor) ->
     layer.looks_up(input);
     let written = layer.write_features("out", width)?;
     layer.parameter("weight", weight, &[(1, written)])?;
-    layer.pass(written)
+    let vectors = layer.pass(written)?;
+    cx.call("embedding", arguments![input, weight], &vectors);
+    Ok(vectors)
 }

@@ -3,7 +3,7 @@ use tch::nn::Linear;
 
 use crate::error::WiringError;
 use crate::graph::shape::holds_channels;
-use crate::graph::{BiasExactness, Maker};
+use crate::graph::{BiasExactness, Maker, arguments};
 use crate::{Error, Flow, LayerKind, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
 impl Prunable for Linear {
@@ -31,7 +31,7 @@ pub(crate) fn trace_linear(
     maker: Maker,
 ) -> Result<Flow> {
     let shape = weight.size();
-    let [out_features, in_features] = shape[..] else {
+    if shape.len() != 2 {
         let rule = "has not the two dimensions [out, in]".to_owned();
         return Err(Error::Wiring(WiringError::Shape {
             path: cx.path(),
@@ -39,10 +39,25 @@ pub(crate) fn trace_linear(
             shape,
             rule,
         }));
-    };
-    if mixes_positions(input) {
-        return trace_over_positions(cx, input, (weight, bias), maker);
     }
+    let given = if mixes_positions(input) {
+        trace_over_positions(cx, input, (weight, bias), maker)?
+    } else {
+        trace_over_channels(cx, input, (weight, bias), maker)?
+    };
+    cx.call("linear", arguments![input, weight, bias], &given);
+    Ok(given)
+}
+
+/// Traces a linear layer that reads channels.
+fn trace_over_channels(
+    cx: &mut Tracer,
+    input: &Flow,
+    (weight, bias): (&Tensor, Option<&Tensor>),
+    maker: Maker,
+) -> Result<Flow> {
+    let shape = weight.size();
+    let (out_features, in_features) = (shape[0], shape[1]);
     let mut layer = cx.layer_by(maker, LayerKind::Linear);
     let read = layer.read_flattened("in", input, in_features)?;
     let written = layer.write_features("out", out_features)?;

@@ -4,7 +4,8 @@
 use tch::Tensor;
 use tch::nn::{GroupNorm, LayerNorm};
 
-use crate::graph::KeepReason;
+use super::conv::printed;
+use crate::graph::{KeepReason, arguments};
 use crate::{Flow, LayerKind, Prunable, Result, Tracer};
 
 /// γ and β `[channels]`.
@@ -17,6 +18,11 @@ impl Prunable for GroupNorm {
             self.num_channels,
             [self.ws.as_ref(), self.bs.as_ref()],
         )
+        .inspect(|normed| {
+            let eps: Option<f64> = printed(self, "eps").parse().ok();
+            let (groups, ws, bs) = (self.num_groups, self.ws.as_ref(), self.bs.as_ref());
+            cx.call("group_norm", arguments![&input, groups, ws, bs, eps], normed);
+        })
     }
 }
 
@@ -25,7 +31,8 @@ impl Prunable for GroupNorm {
 impl Prunable for LayerNorm {
     fn trace(&self, cx: &mut Tracer, input: Flow) -> Result<Flow> {
         let parameters = [self.ws.as_ref(), self.bs.as_ref()];
-        trace_layer_norm(cx, &input, &self.normalized_shape, parameters)
+        let eps = printed(self, "eps").parse().ok();
+        trace_layer_norm(cx, &input, &self.normalized_shape, parameters, eps)
     }
 }
 
@@ -35,12 +42,16 @@ pub(crate) fn trace_layer_norm(
     input: &Flow,
     normalized_shape: &[i64],
     parameters: [Option<&Tensor>; 2],
+    eps: Option<f64>,
 ) -> Result<Flow> {
     let width = normalized_shape.first().copied().unwrap_or(0);
     // A norm over positions alone does not have the channels in its shape, so a known width of the
     // input takes precedence.
     let width = cx.known_width(input).unwrap_or(width);
-    trace_mixing(cx, LayerKind::LayerNorm, input, width, parameters)
+    let normed = trace_mixing(cx, LayerKind::LayerNorm, input, width, parameters)?;
+    let (count, [weight, bias]) = (normalized_shape.len() as i64, parameters);
+    cx.call("layer_norm", arguments![input, count, weight, bias, eps], &normed);
+    Ok(normed)
 }
 
 /// Traces a norm that holds all `width` channels; `parameters` are γ and β.
