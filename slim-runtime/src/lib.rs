@@ -121,7 +121,7 @@ pub use io::checkpoint;
 pub use io::weights;
 pub use nn::functional;
 pub use nn::{PerChannel, per_channel_scale, per_channel_shift};
-pub use numeric::{OutputError, Quartiles};
+pub use numeric::{OutputError, Quartiles, Uses};
 pub use plan::{
     Absorbed, Absorption, AxisPlan, Bounded, Cfg, Change, Dim, LayerPlan, Pass, Plan, Scored,
     Slimmed, Stage, TensorPlan, Unscored, Warning,

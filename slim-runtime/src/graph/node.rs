@@ -32,6 +32,8 @@ pub(crate) struct LayerNode {
     /// known: output positions of a convolution, input positions of a transposed convolution, rows
     /// of a linear layer.
     pub(crate) uses: Option<i64>,
+    /// The number of equal parts of the weight, of which the layer uses one.
+    pub(crate) weight_parts: i64,
     /// Where a `forward` that is read applies the layer.
     pub(crate) at: Option<&'static Location<'static>>,
     /// Channels that the layer holds, in the order of its trace.
@@ -169,6 +171,7 @@ impl LayerNode {
             mix: None,
             momentum: None,
             uses: None,
+            weight_parts: 1,
             at: None,
             holds: Vec::new(),
             ties: Vec::new(),

@@ -3,9 +3,10 @@
 use std::borrow::Borrow;
 
 use tch::Tensor;
-use tch::nn::{Init, LinearConfig, Module, Path};
+use tch::nn::{Init, LinearConfig, Path};
 
 use super::linear::{Linear, linear};
+use super::recorder::report_rows_of_part;
 use crate::symbolic::Traced;
 use crate::{Prunable, forward};
 
@@ -328,7 +329,8 @@ impl Projected for Tensor {
     fn third(&self, layer: &Linear, index: i64) -> Tensor {
         let rows = layer.ws.size().first().map_or(0, |rows| rows / 3);
         let part = |tensor: &Tensor| tensor.narrow(0, index * rows, rows);
-        Linear { ws: part(&layer.ws), bs: layer.bs.as_ref().map(part) }.forward(self)
+        report_rows_of_part(&layer.ws, 3, self);
+        self.linear(&part(&layer.ws), layer.bs.as_ref().map(part).as_ref())
     }
 }
 
@@ -347,9 +349,10 @@ impl Projected for Traced {
         ones.fold(viewed, |viewed, (at, _)| viewed.unsqueeze(at as i64 + 2))
     }
 
-    /// One weight has one set of inputs and one of outputs: the whole layer is applied.
+    /// One weight has one set of inputs and one of outputs: the whole layer is applied, and a third
+    /// of it is counted.
     #[track_caller]
     fn third(&self, layer: &Linear, index: i64) -> Traced {
-        in_heads(&self.apply(layer), &[3, -1]).select(2, index)
+        in_heads(&self.apply_part(layer, 3), &[3, -1]).select(2, index)
     }
 }

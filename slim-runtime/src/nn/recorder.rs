@@ -13,8 +13,10 @@ thread_local! {
 pub(crate) struct Record {
     /// A handle of the weight, which keeps its memory from being reused during the recording.
     pub(crate) weight: Tensor,
-    /// Number of multiplications of each weight value.
+    /// Number of multiplications of each value of one part of the weight.
     pub(crate) times: i64,
+    /// The number of equal parts of the weight, of which the call uses one.
+    pub(crate) parts: i64,
     /// Batch size, if the layer's input has a batch dimension.
     pub(crate) batch: Option<i64>,
     /// Shape of a convolution's input; empty for other layers.
@@ -84,14 +86,14 @@ impl Drop for Recording {
 /// # Ok::<(), slim_runtime::Error>(())
 /// ```
 pub fn record_macs(weight: &Tensor, times: i64) {
-    report(weight, || (times, None, Vec::new()));
+    report(weight, 1, || (times, None, Vec::new()));
 }
 
 /// Reports a convolution: each weight value is multiplied once at each position of `images`,
 /// `[N, C, …]` or `[C, …]`. `images` is the output, or the input of a transposed convolution;
 /// `given` is the input.
 pub(super) fn report_positions(weight: &Tensor, images: &Tensor, given: &Tensor) {
-    report(weight, || {
+    report(weight, 1, || {
         let (size, sides) = (images.size(), weight.dim().saturating_sub(2));
         let spatial: i64 = size[size.len().saturating_sub(sides)..].iter().product();
         let batch = (size.len() == sides + 2).then(|| size[0]);
@@ -102,17 +104,22 @@ pub(super) fn report_positions(weight: &Tensor, images: &Tensor, given: &Tensor)
 /// Reports a linear layer: each weight value is multiplied once for each row of `features`,
 /// `[…, C]`.
 pub(super) fn report_rows(weight: &Tensor, features: &Tensor) {
-    report(weight, || match &features.size()[..] {
+    report_rows_of_part(weight, 1, features);
+}
+
+/// Reports a linear layer whose weight is one of `parts` equal parts of `weight`.
+pub(super) fn report_rows_of_part(weight: &Tensor, parts: i64, features: &Tensor) {
+    report(weight, parts, || match &features.size()[..] {
         [rows @ .., _] => (rows.iter().product(), rows.first().copied(), Vec::new()),
         [] => (0, None, Vec::new()),
     });
 }
 
-fn report(weight: &Tensor, uses: impl FnOnce() -> (i64, Option<i64>, Vec<i64>)) {
+fn report(weight: &Tensor, parts: i64, uses: impl FnOnce() -> (i64, Option<i64>, Vec<i64>)) {
     RECORDS.with_borrow_mut(|records| {
         let Some(records) = records else { return };
         let (times, batch, given) = uses();
-        records.push(Record { weight: weight.shallow_clone(), times, batch, given });
+        records.push(Record { weight: weight.shallow_clone(), times, parts, batch, given });
     });
 }
 

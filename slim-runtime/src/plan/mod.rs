@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::analysis::Masking;
 use crate::graph::{KeepList, KeepReason, LayerKind, Role};
-use crate::slimming::{Rule, Slimming};
+use crate::numeric::Uses;
+use crate::slimming::{Rule, Slimming, Target};
 pub use absorbed::{Absorbed, Absorption};
 pub use cfg::{Cfg, Stage};
 pub use compose::Pass;
@@ -42,7 +43,7 @@ pub(crate) const OWN: [&str; 3] = ["out", "channels", "in"];
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "file::PlanFile")]
 pub struct Plan {
-    /// Version of the format: 3 if the plan has entries that version 2 does not know, else 2.
+    /// Version of the format: the oldest that has the plan's entries.
     pub(crate) format: u32,
     pub(crate) slimming: Slimming,
     pub(crate) threshold: Option<f64>,
@@ -180,28 +181,40 @@ impl Plan {
     /// of later versions. A plan is of the oldest version that has its entries.
     pub(crate) const OLDEST_FORMAT: u32 = 2;
 
-    /// The lowest version of the format that has these entries.
-    fn format_of(declared: &[String], warnings: &[Warning]) -> u32 {
+    /// The lowest version of the format that has the plan's entries.
+    fn lowest_format(&self) -> u32 {
         let of_warning = |warning: &Warning| match warning {
             Warning::NoGap { .. } | Warning::WeightDecay { .. } => Self::OLDEST_FORMAT,
             Warning::Sizes { .. } => 3,
             Warning::Overshoot { .. } | Warning::Floor { .. } => Self::FORMAT,
         };
-        let of_wiring = if declared.is_empty() { Self::OLDEST_FORMAT } else { 3 };
-        warnings.iter().map(of_warning).fold(of_wiring, u32::max)
+        let of_slimming = |slimming: &Slimming| match &slimming.target {
+            Target::Macs { uses, .. } if uses.values().any(|uses| uses.parts() > 1) => Self::FORMAT,
+            _ => Self::OLDEST_FORMAT,
+        };
+        let of_wiring = if self.declared.is_empty() { Self::OLDEST_FORMAT } else { 3 };
+        let of_warnings = self.warnings.iter().map(of_warning);
+        of_warnings.chain(self.slimmings().map(of_slimming)).fold(of_wiring, u32::max)
     }
 
     /// The plan with these warnings.
     pub(crate) fn warned(self, warnings: Vec<Warning>) -> Self {
-        let format = Self::format_of(&self.declared, &warnings);
-        Self { format, warnings, ..self }
+        Self { warnings, ..self }.in_lowest_format()
     }
 
     /// The plan of a wiring that the fields of these types declare, and that is not read from
     /// `forward`.
     pub(crate) fn declared_by(self, declared: Vec<String>) -> Self {
-        let format = Self::format_of(&declared, &self.warnings);
-        Self { format, declared, ..self }
+        Self { declared, ..self }.in_lowest_format()
+    }
+
+    fn in_lowest_format(self) -> Self {
+        Self { format: self.lowest_format(), ..self }
+    }
+
+    /// The slimmings of all passes.
+    fn slimmings(&self) -> impl Iterator<Item = &Slimming> {
+        self.passes.iter().map(|pass| &pass.slimming).chain([&self.slimming])
     }
 
     /// Types whose wiring is declared by their fields and not read from `forward`, in the order in
@@ -271,15 +284,14 @@ impl Plan {
     /// Which parameters count as zero when a channel is removed. Of all passes of the plan, the
     /// masking that allows the most removals.
     pub(crate) fn masking(&self) -> Masking {
-        let passes = self.passes.iter().map(|pass| &pass.slimming).chain([&self.slimming]);
-        passes
+        self.slimmings()
             .map(Slimming::zeroed)
             .find(|masking| *masking == Masking::Parameters)
             .unwrap_or_default()
     }
 
     /// Multiply-accumulates, given how often each weight is used.
-    pub(crate) fn macs(&self, uses: &BTreeMap<String, u64>) -> Change {
+    pub(crate) fn macs(&self, uses: &BTreeMap<String, Uses>) -> Change {
         let tensors = self
             .layers
             .iter()
@@ -289,10 +301,12 @@ impl Plan {
         tensors.filter(|(_, tensor)| tensor.tied.is_none()).fold(
             Change { before: 0, after: 0 },
             |sum, (layer, tensor)| {
-                let uses =
-                    uses.get(&format!("{}.{}", layer.path, tensor.name)).copied().unwrap_or(0);
-                let uses = i64::try_from(uses).unwrap_or(i64::MAX);
-                let macs = |shape: Vec<i64>| shape.iter().product::<i64>().saturating_mul(uses);
+                let uses = uses.get(&format!("{}.{}", layer.path, tensor.name));
+                let macs = |shape: Vec<i64>| {
+                    let elements = u64::try_from(shape.iter().product::<i64>()).unwrap_or(0);
+                    let macs = uses.map_or(Some(0), |uses| uses.macs(elements));
+                    macs.and_then(|macs| i64::try_from(macs).ok()).unwrap_or(i64::MAX)
+                };
                 sum.plus(macs(layer.shape_before(tensor)), macs(layer.shape_after(tensor)))
             },
         )

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::analysis::Graph;
 use crate::error::SelectionError;
 use crate::graph::{LayerKind, LayerNode, Role, TensorNode};
+use crate::numeric::Uses;
 use crate::{Error, Result};
 
 /// The cost of each layer as a function of its widths: a sum of products. A shared tensor counts
@@ -15,8 +16,9 @@ pub(super) struct CostModel {
 
 /// The cost of one tensor: uses × element count.
 struct Term {
-    /// Uses × the product of the dimensions that follow no axis.
-    factor: u64,
+    uses: Uses,
+    /// The product of the dimensions that follow no axis.
+    fixed: u64,
     /// The axes, counted over the whole network, that the other dimensions follow.
     axes: Vec<usize>,
 }
@@ -24,7 +26,7 @@ struct Term {
 impl CostModel {
     /// Counts parameters.
     pub(super) fn parameters(graph: &Graph) -> Self {
-        Self::new(graph, |_| 1)
+        Self::new(graph, |_| Uses::from(1))
     }
 
     /// Counts multiply-accumulates for one sample: the elements of each weight, times its uses. A
@@ -33,7 +35,7 @@ impl CostModel {
     /// # Errors
     /// [`SelectionError::Slimming`](crate::error::SelectionError::Slimming) when `uses` lists a
     /// tensor that the network does not have, or lacks a weight that it has.
-    pub(super) fn macs(graph: &Graph, uses: &BTreeMap<String, u64>) -> Result<Self> {
+    pub(super) fn macs(graph: &Graph, uses: &BTreeMap<String, Uses>) -> Result<Self> {
         let tensors = graph.layers.iter().flat_map(|layer| {
             layer.tensors.iter().map(|tensor| format!("{}.{}", layer.path, tensor.name))
         });
@@ -60,10 +62,10 @@ impl CostModel {
             );
             return Err(Error::Selection(SelectionError::Slimming { reason }));
         }
-        Ok(Self::new(graph, |path| uses.get(path).copied().unwrap_or(0)))
+        Ok(Self::new(graph, |path| uses.get(path).copied().unwrap_or(Uses::from(0))))
     }
 
-    fn new(graph: &Graph, times: impl Fn(&str) -> u64) -> Self {
+    fn new(graph: &Graph, uses: impl Fn(&str) -> Uses) -> Self {
         let mut first_axis = 0;
         let mut layers = Vec::new();
         for layer in &graph.layers {
@@ -75,13 +77,13 @@ impl CostModel {
                 let sizes = tensor.tensor.size().into_iter().zip(&tensor.axes);
                 let fixed: u64 =
                     sizes.filter(|(_, axis)| axis.is_none()).map(|(size, _)| size as u64).product();
-                let times = times(&format!("{}.{}", layer.path, tensor.name));
                 Term {
-                    factor: times.saturating_mul(fixed),
+                    uses: uses(&format!("{}.{}", layer.path, tensor.name)),
+                    fixed,
                     axes: tensor.axes.iter().flatten().map(|axis| first_axis + axis).collect(),
                 }
             };
-            layers.push(tensors.map(term).filter(|term| term.factor > 0).collect());
+            layers.push(tensors.map(term).filter(|term| term.uses.times() > 0).collect());
             first_axis += layer.axes.len();
         }
         Self { layers }
@@ -93,10 +95,11 @@ impl CostModel {
     }
 
     pub(super) fn of_layer(&self, layer: usize, left: &[usize]) -> u64 {
-        let elements =
-            |term: &Term| term.axes.iter().map(|&axis| left[axis] as u64).product::<u64>();
-        self.layers[layer]
-            .iter()
-            .fold(0, |sum, term| elements(term).saturating_mul(term.factor).saturating_add(sum))
+        let elements = |term: &Term| {
+            let widths = term.axes.iter().map(|&axis| left[axis] as u64);
+            widths.fold(term.fixed, u64::saturating_mul)
+        };
+        let macs = |term: &Term| term.uses.macs(elements(term)).unwrap_or(u64::MAX);
+        self.layers[layer].iter().map(macs).fold(0, u64::saturating_add)
     }
 }

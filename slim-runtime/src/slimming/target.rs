@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::numeric::Uses;
+
 /// How much to remove.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -25,7 +27,7 @@ pub enum Target {
         /// The share.
         share: f64,
         /// How often each weight is used for one sample, by field path and tensor: `conv1.weight`.
-        uses: BTreeMap<String, u64>,
+        uses: BTreeMap<String, Uses>,
     },
 }
 

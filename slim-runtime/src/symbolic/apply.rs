@@ -72,6 +72,20 @@ impl Traced {
         if selects.get() { self.viewed(given, ViewOf::Some) } else { given }
     }
 
+    /// Applies a layer of which `forward` computes one of `parts` equal parts: the cost counts the
+    /// part.
+    #[track_caller]
+    pub(crate) fn apply_part<M: Prunable + ?Sized>(&self, layer: &M, parts: i64) -> Traced {
+        let applied = self.apply(layer);
+        pass::record(Location::caller(), |cx| {
+            if let Some(layer) = cx.recording.layers.last_mut() {
+                layer.weight_parts = parts;
+            }
+            Ok(())
+        });
+        applied
+    }
+
     /// Applies a layer that behaves differently in training and in evaluation.
     #[track_caller]
     pub fn apply_t<M: Prunable + ?Sized>(&self, layer: &M, _train: bool) -> Traced {

@@ -256,6 +256,119 @@ fn cross_attention_reads_another_sequence() {
     assert_close(&a, &b, 1e-12);
 }
 
+/// The multiply-accumulates of [`Decoder`] for seven positions that attend to four, of embeddings
+/// of `width`, by the number of features of the packed query, of the grouped query and of its key.
+fn macs_by_hand(width: i64, packed: i64, query: i64, key: i64) -> i64 {
+    let ends = 7 * 5 * width + 7 * 5 * width + 7 * width * 3;
+    let attention = packed * width * (7 + 4 + 4) + 7 * packed * width;
+    ends + attention + 7 * width * query + 2 * 4 * width * key + 7 * query * width
+}
+
+#[test]
+fn each_third_of_a_packed_weight_is_counted_for_its_own_sequence() {
+    let (mut net, _vs) = decoder(Removal::Heads);
+    let recorded =
+        |net: &Decoder| net.cost_of_batch(2, |net| net.forward_t(&tokens(), false)).unwrap();
+    let cost = recorded(&net);
+    assert_eq!(cost.macs().unwrap(), macs_by_hand(12, 12, 12, 6), "{cost}");
+    assert_eq!(cost, net.cost_by_shape(&[&[7, 5]]).unwrap());
+    let uses = cost.layer("attention.in_proj").unwrap().tensors[0].uses;
+    assert_eq!((uses.times(), uses.parts()), (5, 1), "7 + 4 + 4 are 15 thirds");
+
+    let slimming = Slimming::macs(0.6, &cost).unwrap().criterion(criterion::L2);
+    let plan = net.plan(&slimming).unwrap();
+    assert_eq!(Plan::from_json(&plan.to_json().unwrap()).unwrap(), plan);
+    let after = cost.after(&plan).unwrap();
+    net.apply(&plan).unwrap();
+    let [packed, query, key, width] =
+        [&net.attention.out_proj, &net.grouped.o_proj, &net.grouped.k_proj, &net.head]
+            .map(|layer| layer.ws.size());
+    let by_hand = macs_by_hand(width[1], packed[1], query[1], key[0]);
+    assert!(packed[1] < 12, "{plan}");
+    assert_eq!(after.macs().unwrap(), by_hand);
+    assert!(by_hand * 10 <= cost.macs().unwrap() * 6, "{plan}");
+    for slimmed in [recorded(&net), net.cost_by_shape(&[&[7, 5]]).unwrap()] {
+        assert_eq!(slimmed, after);
+    }
+}
+
+/// Attention that is given a sequence, or that sequence twice.
+#[derive(Debug, Prunable)]
+struct ToItself {
+    attention: MultiHeadAttention,
+    is_cross: bool,
+}
+
+#[forward]
+impl ModuleT for ToItself {
+    fn forward_t(&self, xs: &Tensor, _train: bool) -> Tensor {
+        if self.is_cross {
+            return self.attention.cross(xs, xs, None);
+        }
+        self.attention.forward(xs, None)
+    }
+}
+
+#[test]
+fn attention_to_itself_costs_the_same_in_both_forms() {
+    let vs = VarStore::new(device());
+    let attention = multi_head_attention(vs.root(), 12, 4, Default::default());
+    let mut net = ToItself { attention, is_cross: false };
+    let xs = Tensor::zeros([1, 5, 12], (Kind::Float, device()));
+    let mut costs = |is_cross| {
+        net.is_cross = is_cross;
+        let recorded = net.cost(|net| net.forward_t(&xs, false)).unwrap();
+        let by_shape = net.cost_by_shape(&[&[5, 12]]).unwrap();
+        assert_eq!(recorded.macs().unwrap(), by_shape.macs().unwrap());
+        (recorded.macs().unwrap(), recorded.layer("attention.in_proj").unwrap().tensors[0].uses)
+    };
+    assert_eq!(costs(true), costs(false));
+}
+
+#[test]
+fn uses_of_thirds_are_kept_as_a_fraction() {
+    let vs = VarStore::new(device());
+    let config = AttentionConfig::default();
+    let net = Between {
+        embed: nn::linear(vs.root() / "embed", 5, 12, Default::default()),
+        attention: multi_head_attention(vs.root() / "attention", 12, 4, config),
+    };
+    fill(&vs);
+    let inputs = [[1, 7, 5], [1, 8, 5]].map(|size| slim_tests::fill::images(&size));
+    let cost = net.cost(|net| net.forward(&inputs[0], &inputs[1])).unwrap();
+    assert_eq!(cost, net.cost_by_shape(&[&[7, 5], &[8, 5]]).unwrap());
+    assert_eq!(cost.layer("attention.in_proj").unwrap().tensors[0].uses.to_string(), "23/3");
+    let products = (7 + 8) * 5 * 12 + 12 * 12 * (7 + 8 + 8) + 7 * 12 * 12;
+    assert_eq!(cost.macs().unwrap(), products);
+
+    let slimming = Slimming::macs(0.7, &cost).unwrap().criterion(criterion::L2);
+    let plan = net.plan(&slimming).unwrap();
+    let json = plan.to_json().unwrap();
+    assert!(json.contains("\"format\": 4"), "{json}");
+    assert_eq!(Plan::from_json(&json).unwrap(), plan);
+    let schema = serde_json::from_str(Plan::JSON_SCHEMA).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    assert!(validator.is_valid(&serde_json::from_str(&json).unwrap()), "{json}");
+    let share = cost.after(&plan).unwrap().macs().unwrap() as f64 / products as f64;
+    assert!((0.4..=0.7).contains(&share), "{share}");
+    let stay = format!("{:.1} % stay", 100. * share);
+    assert!(plan.to_string().contains(&stay), "{stay} {plan}");
+}
+
+/// Attends from one input to the other.
+#[derive(Debug, Prunable)]
+struct Between {
+    embed: nn::Linear,
+    attention: MultiHeadAttention,
+}
+
+#[forward]
+impl Between {
+    fn forward(&self, xs: &Tensor, memory: &Tensor) -> Tensor {
+        self.attention.cross(&xs.apply(&self.embed), &memory.apply(&self.embed), None)
+    }
+}
+
 #[test]
 #[should_panic = "6 heads of 4 dimensions cannot read 4 heads of key and value in groups of one size"]
 fn groups_of_different_sizes_are_refused() {

@@ -8,6 +8,7 @@ use crate::analysis::Graph;
 use crate::error::{ArgumentError, WiringError};
 use crate::graph::{LayerKind, LayerNode, Layout, Maker, TensorNode, memory};
 use crate::nn::recorder::Record;
+use crate::numeric::Uses;
 use crate::{Error, Result};
 
 /// A tensor of the graph: position of the layer, and of the tensor in that layer.
@@ -73,7 +74,8 @@ pub(super) fn read(graph: &Graph) -> Result<Cost> {
         let layer = &graph.layers[place.0];
         if let (true, Some(uses)) = (must_report(layer, tensor), layer.uses) {
             let weight = tensor.tensor.shallow_clone();
-            let record = Record { weight, times: uses, batch: None, given: Vec::new() };
+            let parts = layer.weight_parts;
+            let record = Record { weight, times: uses, parts, batch: None, given: Vec::new() };
             reports.entry(tensor.tied.unwrap_or(place)).or_default().add(graph, place, &record)?;
         }
     }
@@ -111,18 +113,24 @@ fn tensors(graph: &Graph) -> impl Iterator<Item = (Place, &TensorNode)> {
 }
 
 /// The uses that were reported for one tensor.
-#[derive(Default)]
 struct Reports {
     /// Number of reports.
     calls: usize,
-    /// Multiplications per element, summed over all reports.
+    /// Uses of one part of the weight, summed over all reports.
     uses: i64,
+    /// The number of equal parts of the weight.
+    parts: i64,
+}
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self { calls: 0, uses: 0, parts: 1 }
+    }
 }
 
 impl Reports {
     fn add(&mut self, graph: &Graph, place: Place, record: &Record) -> Result<()> {
-        let sum = self.uses.checked_add(record.times).filter(|_| record.times >= 0);
-        self.uses = sum.ok_or_else(|| {
+        (self.uses, self.parts) = self.sum(record).ok_or_else(|| {
             let reason = format!(
                 "it reports {} uses of `{}`; report at least 0, and no more than an `i64` holds",
                 record.times, graph.layers[place.0].tensors[place.1].name
@@ -131,6 +139,20 @@ impl Reports {
         })?;
         self.calls += 1;
         Ok(())
+    }
+
+    /// The uses with those of another report, and the number of parts that both are counted in.
+    fn sum(&self, record: &Record) -> Option<(i64, i64)> {
+        let (times, parts) = (Some(record.times).filter(|&times| times >= 0)?, record.parts);
+        if parts == self.parts {
+            return Some((self.uses.checked_add(times)?, parts));
+        }
+        let (own, added) = (self.uses.checked_mul(parts)?, times.checked_mul(self.parts)?);
+        Some((own.checked_add(added)?, self.parts.checked_mul(parts)?))
+    }
+
+    fn total(&self) -> Uses {
+        Uses::new(self.uses.unsigned_abs(), self.parts.unsigned_abs())
     }
 
     /// Divides the uses by the number of samples.
@@ -191,9 +213,9 @@ impl Counter<'_> {
             shape: tensor.tensor.size(),
             role: tensor.role,
             uses: if tensor.tied.is_none() {
-                self.reports.get(&(index, i)).map_or(0, |reports| reports.uses)
+                self.reports.get(&(index, i)).map_or(Uses::from(0), Reports::total)
             } else {
-                0
+                Uses::from(0)
             },
             tied: tensor.tied.map(|owner| self.graph.tensor_path(owner)),
         });

@@ -11,6 +11,7 @@ use crate::analysis::{self, Masking};
 use crate::error::{ArgumentError, CheckError, WiringError};
 use crate::graph::{LayerKind, Role};
 use crate::nn::recorder;
+use crate::numeric::Uses;
 use crate::{Error, Prunable, Result};
 
 /// Parameters and multiply-accumulate operations (MACs) of a network, by layer and in total.
@@ -21,8 +22,9 @@ use crate::{Error, Prunable, Result};
 /// activations, pools, values per channel and embeddings count as zero, and so do products of
 /// activations with each other. A convolution uses each element of its weight once for each
 /// position of its output, a transposed convolution once for each position of its input, a linear
-/// layer once for each row; these numbers are recorded while the layers run. If a layer cannot be
-/// counted, the report names it with the reason, and gives no total.
+/// layer once for each row, and cross-attention each third of its packed weight once for each row
+/// of the sequence that the third reads. These numbers are recorded while the layers run. If a
+/// layer cannot be counted, the report names it with the reason, and gives no total.
 ///
 /// Only the data flow counts. Fields marked `#[prune(skip)]`, and operations in `forward` on
 /// tensors that belong to no layer, are in neither figure.
@@ -69,7 +71,7 @@ pub struct TensorCost {
     pub role: Role,
     /// How often each element is multiplied for one sample: MACs per element. Does not depend on
     /// the number of channels.
-    pub uses: i64,
+    pub uses: Uses,
     /// For a shared tensor, the path of its first use in the network; that entry has the uses of
     /// both.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,16 +123,14 @@ impl Cost {
     ///
     /// # Errors
     /// [`CheckError::Uncounted`](crate::error::CheckError::Uncounted).
-    pub(crate) fn uses(&self) -> Result<BTreeMap<String, u64>> {
+    pub(crate) fn uses(&self) -> Result<BTreeMap<String, Uses>> {
         self.macs()?;
         let tensors = self
             .layers
             .iter()
             .flat_map(|layer| layer.tensors.iter().map(move |tensor| (&layer.path, tensor)));
-        let used = tensors.filter_map(|(path, tensor)| {
-            Some((path, tensor, u64::try_from(tensor.uses).ok().filter(|&uses| uses > 0)?))
-        });
-        Ok(used.map(|(path, tensor, uses)| (format!("{path}.{}", tensor.name), uses)).collect())
+        let used = tensors.filter(|(_, tensor)| tensor.uses.times() > 0);
+        Ok(used.map(|(path, tensor)| (format!("{path}.{}", tensor.name), tensor.uses)).collect())
     }
 
     /// Why the MACs are not all counted: one sentence for each uncounted layer.
@@ -152,9 +152,7 @@ impl LayerCost {
         let trained =
             tensors.iter().filter(|tensor| tensor.role == Role::Parameter && tensor.tied.is_none());
         let parameters = trained.map(TensorCost::elements).sum();
-        let macs = tensors.iter().try_fold(0_i64, |sum, tensor| {
-            sum.checked_add(tensor.uses.checked_mul(tensor.elements())?)
-        });
+        let macs = tensors.iter().try_fold(0_i64, |sum, tensor| sum.checked_add(tensor.macs()?));
         let uncounted = uncounted.or_else(|| {
             macs.is_none().then(|| format!("`{path}` has more MACs than an `i64` can count"))
         });
@@ -166,6 +164,11 @@ impl LayerCost {
 impl TensorCost {
     fn elements(&self) -> i64 {
         self.shape.iter().product()
+    }
+
+    /// `None` where an `i64` cannot hold them.
+    fn macs(&self) -> Option<i64> {
+        i64::try_from(self.uses.macs(u64::try_from(self.elements()).ok()?)?).ok()
     }
 }
 
