@@ -104,10 +104,9 @@ impl Constants<'_> {
             (Effect::Keep, Sources::Concat) => {
                 operands.iter().flat_map(|&operand| self.of[operand].iter().cloned()).collect()
             }
-            (Effect::Keep, Sources::Select(positions)) => {
-                // The layer makes this value in a later step, so its constants are not known yet.
-                let from = |&at: &u32| operand(0).get(at as usize).cloned();
-                positions.iter().filter_map(from).collect()
+            (Effect::Keep, Sources::Select(positions)) => selected(operand(0), positions),
+            (Effect::ZeroOnly, Sources::Select(positions)) => {
+                zero_only(&selected(operand(0), positions), path)
             }
             (Effect::Keep, _) => Rc::clone(operand(0)),
             (Effect::Border, _) => {
@@ -207,6 +206,12 @@ fn shifts(layer: &LayerNode, shift: Option<usize>, width: usize) -> Result<Vec<f
 
 /// The constants behind an operation that maps zero to zero and may map other constants to values
 /// that differ between positions.
+/// The constants of these channels, as far as they are known: a layer may make the value in a later
+/// step.
+fn selected(constants: &[ConstValue], positions: &[u32]) -> Rc<[ConstValue]> {
+    positions.iter().filter_map(|&at| constants.get(at as usize).cloned()).collect()
+}
+
 fn zero_only(constants: &[ConstValue], path: &str) -> Rc<[ConstValue]> {
     let why: Rc<str> = format!("how `{path}` changes their value is unknown").into();
     let through = |constant: &ConstValue| match constant {

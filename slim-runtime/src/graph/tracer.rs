@@ -8,7 +8,7 @@ use std::rc::Rc;
 use smallvec::smallvec;
 use tch::{Device, Kind, Tensor};
 
-use super::shape::{Factor, Shape};
+use super::shape::{self, Factor, Shape};
 use super::value::{ElementCount, FlowKind, Form, Value};
 use super::view::Decider;
 use super::{Calls, LayerNode, LayerTracer, Layout, Maker, Operator, Recording, Step};
@@ -475,6 +475,16 @@ impl Tracer {
         let positions = self.probe.positions.into_iter().cycle().take(rank.saturating_sub(2));
         let first = [size(self.probe.batch), smallvec![Factor::channels(channels)]];
         Shape::new(first.into_iter().take(rank).chain(positions.map(size)))
+    }
+
+    /// Whether two dimensions have one size, whatever is removed. In a network that has just been
+    /// slimmed, a single channel that is left may be taken for one that never goes, and so may its
+    /// copies: they have the size that they have.
+    pub(crate) fn have_one_size(&self, a: &[Factor], b: &[Factor]) -> bool {
+        let holds = shape::holds_channels(a) && shape::holds_channels(b);
+        let scale = self.probe.scale;
+        shape::answer(a, scale) == shape::answer(b, scale)
+            || self.decider.is_slimmed && holds && shape::size(a) == shape::size(b)
     }
 
     /// Sets the shape of an input, and with it the number of channels.

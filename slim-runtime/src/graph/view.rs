@@ -35,8 +35,9 @@ impl Cut {
 /// How a run understood the numbers that `forward` passed to operations, in the order of the calls.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Decisions {
-    /// For numbers that cut a range of channels: whether they follow the channels.
-    follow: VecDeque<bool>,
+    /// For numbers that cut a range of channels, whether they follow the channels; for a size that
+    /// meets channels, whether it is written out.
+    answers: VecDeque<bool>,
     /// The views with their dimensions and cuts.
     views: VecDeque<View>,
 }
@@ -61,11 +62,15 @@ impl Decider {
 
     /// Whether numbers follow the channels: they do if they are multiples of the scale.
     pub(crate) fn multiples(&mut self, numbers: &[i64], scale: i64) -> bool {
-        let known = self.known.as_mut().and_then(|known| known.follow.pop_front());
-        let multiples = || scale > 1 && numbers.iter().all(|number| number % scale == 0);
-        let follows = known.unwrap_or_else(multiples);
-        self.made.follow.push_back(follows);
-        follows
+        self.decided(|| scale > 1 && numbers.iter().all(|number| number % scale == 0))
+    }
+
+    /// The answer of the earlier run to the same question, or that of `decide`.
+    pub(crate) fn decided(&mut self, decide: impl FnOnce() -> bool) -> bool {
+        let known = self.known.as_mut().and_then(|known| known.answers.pop_front());
+        let answer = known.unwrap_or_else(decide);
+        self.made.answers.push_back(answer);
+        answer
     }
 
     /// Views a tensor as dimensions of these sizes, one of which may be -1.
@@ -140,7 +145,8 @@ fn view(shape: &Shape, sizes: &[i64], scale: i64, is_slimmed: bool) -> Result<Vi
     let hole = sizes.iter().position(|&size| size == -1).unwrap_or(sizes.len());
     let (mut front, mut back) = (Vec::new(), Vec::new());
     // What is left of a factor may be a single channel if -1 takes it: the only head, say.
-    let may_be_one = OneChannel { taken: is_slimmed, left: is_slimmed || hole < sizes.len() };
+    let has_hole = hole < sizes.len();
+    let may_be_one = OneChannel { taken: is_slimmed, left: is_slimmed || has_hole, has_hole };
     for &size in &sizes[..hole] {
         front.push(take(&mut factors, size, scale, true, &mut cuts, may_be_one)?);
     }
@@ -170,6 +176,8 @@ fn view(shape: &Shape, sizes: &[i64], scale: i64, is_slimmed: bool) -> Result<Vi
 struct OneChannel {
     taken: bool,
     left: bool,
+    /// Whether -1 takes what no size takes.
+    has_hole: bool,
 }
 
 /// Takes factors whose product is `size` from the front or from the back, and cuts a factor where
@@ -187,8 +195,14 @@ fn take(
     }
     let (mut left, mut taken) = (size, Dim::new());
     let next = |factors: &[_]| if from_front { 0 } else { factors.len().saturating_sub(1) };
-    // A size of one takes a factor that is a single channel.
-    if size == 1 && factors.get(next(factors)).is_some_and(|&(factor, _)| factor.is_single()) {
+    // A size of one takes a factor that is a single channel, unless -1 takes it: what is left of a
+    // factor that another size has cut.
+    let is_left = |factor| {
+        let one = Factor::Channels { count: 1, literal: false };
+        may_be_one.has_hole && !cuts.is_empty() && factor == one
+    };
+    let is_taken = |&(factor, _): &(Factor, _)| factor.is_single() && !is_left(factor);
+    if size == 1 && factors.get(next(factors)).is_some_and(is_taken) {
         taken.push(factors.remove(next(factors)).0);
     }
     while left > 1 {

@@ -279,7 +279,8 @@ pub(super) fn broadcast(
             ((s, t), (true, false)) if s == t => x,
             ((s, t), (false, true)) if s == t => y,
             ((s, t), (false, false)) if s == t => if is_assumed(&x) { y } else { x },
-            ((s, t), (true, true)) if s != t => {
+            (_, (true, true)) if cx.have_one_size(&x, &y) => x,
+            (_, (true, true)) => {
                 let named = |value: &Value| (value.source.to_string(), value.len());
                 let (left, right) = (named(a), named(b));
                 return Err(Error::Wiring(WiringError::Union { path: cx.path(), operator: how.symbol, left, right }));

@@ -9,14 +9,14 @@ use tch::Tensor;
 
 use super::arguments::IntsOption;
 use super::arithmetic::Operand;
-use super::heads::{self, Spread, channel_dims, spread};
+use super::heads::{self, Meeting, Spread, channel_dims, spread};
 use super::lift::{self, Join};
 use super::norms::{AffineTensor, real};
 use super::pass::OneCall;
 use super::table::operations;
 use super::traced::{refused, shaped};
 use super::{Traced, pass};
-use crate::graph::shape::{Dim, Factor, Shape, answer, holds_channels, size};
+use crate::graph::shape::{Dim, Factor, Shape, answer, holds_channels, is_assumed, size};
 use crate::graph::{Effect, Form, Gate, LayerKind, Operator, Tracer, Value, arguments};
 use crate::{Flow, Result};
 
@@ -66,12 +66,17 @@ fn by_matrix(cx: &mut Tracer, left: &Flow, matrix: &Tensor) -> Result<Flow> {
     let sizes = matrix.size();
     let Some((field, [rows, columns])) = lift::matrix(cx, &parts, matrix)? else {
         lift::note_contents(cx, matrix)?;
+        if sizes.len() > 2 {
+            let dims = sizes.iter().map(|&size| smallvec![Factor::exact(size)]);
+            let constant = cx.constant(Operator::constant("constant"), 0, Shape::new(dims));
+            return product(cx, "matmul", left, &constant.into());
+        }
         let value = cx.channels(left, None)?;
         let (value, shape) = shaped(cx, &value, Some(2));
         let (Some(last), [.., rows, columns]) = (shape.dims().last(), &sizes[..]) else {
             return Err(refused(cx, "`matmul` with a constant that is no matrix".to_owned()));
         };
-        if size(last) != *rows && !crate::graph::shape::is_assumed(last) {
+        if size(last) != *rows && !is_assumed(last) {
             let shape = shape.describe();
             return Err(refused(
                 cx,
@@ -114,7 +119,8 @@ fn product(cx: &mut Tracer, name: &'static str, left: &Flow, right: &Flow) -> Re
     // A single channel that is left is told with the scale or without it.
     let summed = [&left.dims()[inner], &right.dims()[other_inner]];
     let are_single = summed.iter().all(|dim| size(dim) == 1);
-    if !are_single && answer(summed[0], scale) != answer(summed[1], scale) {
+    let is_unknown = summed.iter().any(|dim| is_assumed(dim));
+    if !are_single && !is_unknown && !cx.have_one_size(summed[0], summed[1]) {
         return Err(wrong(cx, "the dimension that is summed over has two sizes"));
     }
     if !holds_channels(&left.dims()[inner]) {
@@ -131,6 +137,23 @@ fn product(cx: &mut Tracer, name: &'static str, left: &Flow, right: &Flow) -> Re
     };
     let is_shared = b.is_shared;
     let ((a, left), (b, right)) = ((a.value, a.shape), (b.value, b.shape));
+    match heads::meeting(cx, &left, &right) {
+        Meeting::Fits => {}
+        Meeting::Literal => {
+            let reason = cx.mixed(&format!(
+                "`{name}` multiplies them by a tensor in which their number is written out; compute it from `size()`"
+            ));
+            for value in [&a, &b] {
+                cx.hold_ids(Rc::clone(&value.ids), reason.clone());
+            }
+        }
+        Meeting::Differs => {
+            return Err(wrong(
+                cx,
+                "their dimensions before the last two differ; each pair must have one size, or one of them 1; if a size depends on the input's, write its shape on the struct, as in `#[prune(input = [3, 224, 224])]`",
+            ));
+        }
+    }
     let last = [left.dims()[rows].clone(), right.dims()[columns].clone()];
     let form = Form::Dims(Shape::new(heads::batch(&left, &right).into_iter().chain(last)));
     let summed = (holds_channels(&left.dims()[inner]), holds_channels(&right.dims()[other_inner]));
@@ -148,12 +171,18 @@ fn product(cx: &mut Tracer, name: &'static str, left: &Flow, right: &Flow) -> Re
                 // Sums of values with weights for each head: the weights of a head are removed with
                 // its values.
                 _ if in_columns && !in_rows && are_heads(&left, &right) => {
-                    let times = b.len() / a.len();
+                    let outputs: usize =
+                        channel_dims(&right).iter().map(|&(_, count)| count).product();
+                    let times = outputs / a.len();
                     let each = (0..a.len()).flat_map(|head| std::iter::repeat_n(head, times));
-                    let weights = cx.operate(Operator::select(name, each), &[&a], b.form.clone());
+                    let select = Operator::select(name, each);
                     if is_shared {
-                        return Ok(Value { form, ..weights }.into());
+                        // The shared values stay, so the outputs of a head are zero where its
+                        // weights are, and other numbers of the weights do not stay as they are.
+                        let product = Operator { effect: Effect::ZeroOnly, ..select };
+                        return Ok(cx.operate(product, &[&a], form).into());
                     }
+                    let weights = cx.operate(select, &[&a], Form::Dims(right.clone()));
                     let product = Operator::zip(name, Gate::Any);
                     Ok(cx.operate(product, &[&b, &weights], form).into())
                 }

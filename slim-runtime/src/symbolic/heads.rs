@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use crate::graph::shape::{Dim, Factor, Shape, answer, holds_channels};
+use crate::graph::shape::{Dim, Factor, Shape, answer, holds_channels, is_assumed, size};
 use crate::graph::{Form, Operator, Tracer, Value};
 
 /// A value whose batch dimensions hold the channels that those of the other factor hold.
@@ -24,12 +24,13 @@ pub(super) fn spread(
     shape: &Shape,
     other: &Shape,
 ) -> Option<Spread> {
-    let mut spread = Spread::whole(value.clone(), shape.clone());
     let scale = cx.probe.scale;
+    let (mut shape, mut is_shared) = (shape.clone(), false);
+    let mut copies: Option<Vec<usize>> = None;
     for from_end in 3..=shape.rank().min(other.rank()) {
         let dim = shape.rank() - from_end;
         let theirs = &other.dims()[other.rank() - from_end];
-        let own = spread.shape.dims()[dim].clone();
+        let own = shape.dims()[dim].clone();
         if count(theirs) == 1 || count(&own) > 1 && !has_sizes(&own) {
             continue;
         }
@@ -37,21 +38,35 @@ pub(super) fn spread(
         let factors = match &theirs[..] {
             _ if holds_channels(&own) && has_sizes(&own) => own,
             &[Factor::Channels { literal, .. }] if fits => {
-                spread.is_shared |= !literal;
+                is_shared |= !literal;
                 theirs.clone()
             }
             _ => return None,
         };
-        spread = spread.repeated(cx, name, dim, factors)?;
-        if count(&spread.shape.dims()[dim]) != count(theirs) && !has_sizes(theirs) {
+        let (positions, repeated) = repeated(cx, name, &shape, dim, factors)?;
+        copies = Some(match copies {
+            Some(before) => positions.into_iter().map(|at| before[at]).collect(),
+            None => positions,
+        });
+        shape = repeated;
+        if count(&shape.dims()[dim]) != count(theirs) && !has_sizes(theirs) {
             return None;
         }
     }
-    if spread.is_shared {
-        let reason = cx.mixed(&format!("`{name}` gives them to all heads"));
-        cx.hold_ids(Rc::clone(&spread.value.ids), reason);
-    }
-    Some(spread)
+    let value = match copies {
+        // The value has as many channels however many heads read them.
+        _ if is_shared => {
+            let reason = cx.mixed(&format!("`{name}` gives them to all heads"));
+            cx.hold_ids(Rc::clone(&value.ids), reason);
+            value.clone()
+        }
+        Some(copies) => {
+            let form = Form::Dims(shape.clone());
+            cx.operate(Operator::select(name, copies), &[value], form)
+        }
+        None => value.clone(),
+    };
+    Some(Spread { value, shape, is_shared })
 }
 
 impl Spread {
@@ -59,52 +74,85 @@ impl Spread {
     pub(super) fn whole(value: Value, shape: Shape) -> Self {
         Spread { value, shape, is_shared: false }
     }
+}
 
-    /// The value with `factors` in dimension `dim`, all of which hold channels: those that did not
-    /// repeat the channels of the others.
-    fn repeated(
-        self,
-        cx: &mut Tracer,
-        name: &'static str,
-        dim: usize,
-        factors: Dim,
-    ) -> Option<Self> {
-        let inside: usize = self.shape.dims()[dim + 1..].iter().map(count).product();
-        let whole_before: usize = self.shape.dims()[..dim].iter().map(count).product();
-        // The positions in the value of the channels of this dimension, factor after factor.
-        let mut positions = vec![0];
-        let mut stride = count(&self.shape.dims()[dim]);
-        let mut channels = Dim::new();
-        for &factor in &factors {
-            let (size, is_copied) = match factor {
-                Factor::Channels { count, .. } => (count, stride == 1),
-                Factor::Size { size, .. } => (usize::try_from(size).ok()?, true),
-            };
-            cx.count(name, size.saturating_mul(positions.len()).saturating_mul(inside) as i64)
-                .ok()?;
-            if !is_copied {
-                stride /= size;
-            }
-            let step = if is_copied { 0 } else { stride };
-            positions = positions
-                .iter()
-                .flat_map(|&at| (0..size).map(move |index| at + index * step))
-                .collect();
-            let literal = !matches!(factor, Factor::Channels { literal: false, .. });
-            channels.push(Factor::Channels { count: size, literal });
+/// A shape with `factors` in dimension `dim`, all of which hold channels: those that did not repeat
+/// the channels of the others. For each channel, its position among those before.
+fn repeated(
+    cx: &Tracer,
+    name: &'static str,
+    shape: &Shape,
+    dim: usize,
+    factors: Dim,
+) -> Option<(Vec<usize>, Shape)> {
+    let inside: usize = shape.dims()[dim + 1..].iter().map(count).product();
+    let whole_before: usize = shape.dims()[..dim].iter().map(count).product();
+    // The positions in the value of the channels of this dimension, factor after factor.
+    let mut positions = vec![0];
+    let mut stride = count(&shape.dims()[dim]);
+    let mut channels = Dim::new();
+    for &factor in &factors {
+        let (size, is_copied) = match factor {
+            Factor::Channels { count, .. } => (count, stride == 1),
+            Factor::Size { size, .. } => (usize::try_from(size).ok()?, true),
+        };
+        cx.count(name, size.saturating_mul(positions.len()).saturating_mul(inside) as i64).ok()?;
+        if !is_copied {
+            stride /= size;
         }
-        let block = count(&self.shape.dims()[dim]) * inside;
-        let select = (0..whole_before).flat_map(|before| {
-            positions
-                .iter()
-                .flat_map(move |&at| (0..inside).map(move |i| before * block + at * inside + i))
-        });
-        let select: Vec<usize> = select.collect();
-        let shape = self.shape.with(dim, channels);
-        let form = Form::Dims(shape.clone());
-        let value = cx.operate(Operator::select(name, select), &[&self.value], form);
-        Some(Spread { value, shape, ..self })
+        let step = if is_copied { 0 } else { stride };
+        positions = positions
+            .iter()
+            .flat_map(|&at| (0..size).map(move |index| at + index * step))
+            .collect();
+        let literal = !matches!(factor, Factor::Channels { literal: false, .. });
+        channels.push(Factor::Channels { count: size, literal });
     }
+    let block = count(&shape.dims()[dim]) * inside;
+    let select = (0..whole_before).flat_map(|before| {
+        positions
+            .iter()
+            .flat_map(move |&at| (0..inside).map(move |i| before * block + at * inside + i))
+    });
+    Some((select.collect(), shape.with(dim, channels)))
+}
+
+/// Whether the batch dimensions of two factors fit each other.
+pub(super) enum Meeting {
+    /// They do, whatever is removed.
+    Fits,
+    /// They do as long as no channels are removed: a size is written out, or is the input's, where
+    /// the other factor has channels.
+    Literal,
+    Differs,
+}
+
+/// How the batch dimensions of two factors that were spread meet.
+pub(super) fn meeting(cx: &mut Tracer, left: &Shape, right: &Shape) -> Meeting {
+    let batch = |shape: &Shape| shape.dims()[..shape.rank() - 2].iter().rev().cloned().collect();
+    let (left, right): (Vec<Dim>, Vec<Dim>) = (batch(left), batch(right));
+    let scale = cx.probe.scale;
+    let fit = |(a, b): (&Dim, &Dim)| {
+        let [one, other] = [answer(a, scale), answer(b, scale)];
+        one == other || one == 1 || other == 1
+    };
+    let literal = |(a, b): (&Dim, &Dim)| {
+        holds_channels(a) != holds_channels(b)
+            && (size(a) == size(b) || is_assumed(a) || is_assumed(b))
+    };
+    let is_unknown = |(a, b): (&Dim, &Dim)| is_assumed(a) || is_assumed(b);
+    let mut meeting = Meeting::Fits;
+    for pair in left.iter().zip(&right) {
+        // A run with the true numbers of channels cannot tell the literal.
+        if (holds_channels(pair.0) || holds_channels(pair.1))
+            && cx.decider.decided(|| !fit(pair) && literal(pair))
+        {
+            meeting = Meeting::Literal;
+        } else if !fit(pair) && !is_unknown(pair) {
+            return Meeting::Differs;
+        }
+    }
+    meeting
 }
 
 /// The batch dimensions of the product of two factors that were spread.

@@ -1,10 +1,12 @@
 //! Real tensors in a forward pass: tensors of the model, and constants.
 
-use slim_runtime::{Prunable, Slimming, forward};
+use slim_runtime::{Plan, Prunable, Slimming, forward};
 use tch::nn::{self, VarStore};
 use tch::{Device, Kind, Tensor};
 
 use super::{bn, built, conv, images, left, linear, net, refusal, slimmed_is_masked};
+
+const DOUBLES: (Kind, Device) = (Kind::Double, Device::Cpu);
 
 #[test]
 fn a_scale_and_a_shift_follow_the_channels_that_they_meet() {
@@ -164,4 +166,217 @@ fn attention_written_out_loses_head_dimensions_or_whole_heads() {
     let heads = by_head();
     assert!(heads.len() < 48 && heads.len().is_multiple_of(12), "{heads:?}");
     assert!(heads.chunks(4).all(|head| head[0] % 4 == 0 && head[3] == head[0] + 3), "{heads:?}");
+}
+
+/// A projection to four heads of four dimensions, whose values are multiplied by weights without
+/// channels.
+macro_rules! weighted_heads {
+    (|$xs:ident, $v:ident, [$n:ident, $heads:ident, $t:ident]| $weights:expr) => {
+        net! { Net {
+            stem: nn::Linear = |p| linear(p, 6, 16),
+            value: nn::Linear = |p| linear(p, 16, 16),
+            proj: nn::Linear = |p| linear(p, 16, 4),
+        } |net, xs, _train| {
+            let xs = xs.apply(&net.stem);
+            let ($n, $t, _) = xs.size3().unwrap();
+            let $xs = &xs;
+            let $v = xs.apply(&net.value).view([$n, $t, -1, 4]).transpose(1, 2);
+            let $heads = $v.size()[1];
+            let weights: Tensor = $weights;
+            weights.matmul(&$v).transpose(1, 2).reshape([$n, $t, -1]).apply(&net.proj)
+        } }
+    };
+}
+
+/// The plan of [`weighted_heads`], which is slimmed as it is masked, and the outputs of the
+/// projection to heads that are left.
+fn plan_of_heads<M: nn::ModuleT + Prunable>(build: fn(&VarStore) -> M) -> (Plan, usize) {
+    let slimming = Slimming::ratio(0.3).criterion(slim_runtime::criterion::L2).local();
+    let tokens = Tensor::randn([2, 5, 6], DOUBLES);
+    let plan = slimmed_is_masked(build, &slimming, &tokens);
+    let width = left(&plan, "value");
+    (plan, width)
+}
+
+#[test]
+fn heads_stay_that_a_tensor_without_channels_counts() {
+    weighted_heads! { |xs, v, [n, heads, t]| {
+        let _ = (heads, xs);
+        Tensor::ones([n, 4, t, t], DOUBLES)
+    } }
+    let (plan, left) = plan_of_heads(Net::new);
+    assert_eq!(left, 16, "{plan}");
+    let text = plan.to_string();
+    assert!(text.contains("`matmul` multiplies them by a tensor in which their number is written out; compute it from `size()`"), "{text}");
+}
+
+#[test]
+fn heads_go_where_their_number_is_asked_for_or_one() {
+    {
+        weighted_heads! { |xs, v, [n, heads, t]| {
+            let _ = xs;
+            Tensor::ones([n, heads, t, t], DOUBLES)
+        } }
+        assert!(plan_of_heads(Net::new).1 < 16);
+    }
+    weighted_heads! { |xs, v, [n, heads, t]| {
+        let _ = (heads, xs);
+        Tensor::ones([n, 1, t, t], DOUBLES)
+    } }
+    assert!(plan_of_heads(Net::new).1 < 16);
+}
+
+#[test]
+fn a_tensor_that_never_fits_the_heads_is_refused() {
+    weighted_heads! { |xs, v, [n, heads, t]| {
+        let _ = (heads, xs);
+        Tensor::ones([n, 3, t, t], DOUBLES)
+    } }
+    let text = refusal(Net::new);
+    let expected = "`matmul` of [3, 3, 96, 96] and [?, 4 channels, ?, 4 channels]: their dimensions before the last two differ";
+    assert!(text.contains(expected), "{text}");
+}
+
+/// Heads that are multiplied by a real tensor with a matrix for each head.
+#[derive(Debug, Prunable)]
+struct Mixed {
+    value: nn::Linear,
+    #[prune(skip)]
+    mixing: Tensor,
+    proj: nn::Linear,
+}
+
+#[forward]
+impl nn::ModuleT for Mixed {
+    fn forward_t(&self, xs: &Tensor, _train: bool) -> Tensor {
+        let value = xs.apply(&self.value);
+        let (n, t, _) = value.size3().unwrap();
+        let value = value.view([n, t, -1, 4]).permute([0, 2, 3, 1]);
+        let mixed = value.matmul(&self.mixing).permute([0, 3, 1, 2]);
+        mixed.flatten(2, -1).apply(&self.proj)
+    }
+}
+
+#[test]
+fn heads_stay_that_a_real_tensor_counts() {
+    let build = |heads: i64| {
+        move |vs: &VarStore| Mixed {
+            value: linear(&(vs.root() / "value"), 6, 16),
+            mixing: Tensor::ones([heads, 5, 5], DOUBLES),
+            proj: linear(&(vs.root() / "proj"), 16, 4),
+        }
+    };
+    let tokens = Tensor::randn([2, 5, 6], DOUBLES);
+    let slimming = Slimming::ratio(0.5).criterion(slim_runtime::criterion::L2).local();
+    assert!(left(&slimmed_is_masked(build(1), &slimming, &tokens), "value") < 16);
+    let (net, _vs) = built(build(4));
+    let text = net.plan(&slimming).unwrap_err().to_string();
+    assert!(text.contains("nothing to prune"), "{text}");
+    assert!(refusal(build(3)).contains("dimensions before the last two differ"));
+}
+
+/// Multi-query attention without a softmax: whole heads of the query go, and all read one head of
+/// key and value.
+#[test]
+fn heads_that_share_a_value_go_where_their_weights_are_zero() {
+    net! { Net {
+        stem: nn::Linear = |p| linear(p, 6, 12),
+        query: nn::Linear = |p| linear(p, 12, 32),
+        key: nn::Linear = |p| linear(p, 12, 4),
+        value: nn::Linear = |p| linear(p, 12, 4),
+        proj: nn::Linear = |p| linear(p, 32, 5),
+    } |net, xs, _train| {
+        let xs = xs.apply(&net.stem);
+        let (n, t, _) = xs.size3().unwrap();
+        let query = xs.apply(&net.query).view([n, t, -1, 4]).transpose(1, 2);
+        let key = xs.apply(&net.key).view([n, t, -1, 4]).transpose(1, 2);
+        let value = xs.apply(&net.value).view([n, t, -1, 4]).transpose(1, 2);
+        let weights = query.matmul(&key.transpose(-2, -1)).relu();
+        weights.matmul(&value).transpose(1, 2).reshape([n, t, -1]).apply(&net.proj)
+    } }
+    let tokens = Tensor::randn([2, 5, 6], DOUBLES);
+    for ratio in [0.2, 0.5] {
+        let slimming = Slimming::ratio(ratio).criterion(slim_runtime::criterion::L2).local();
+        let plan = slimmed_is_masked(Net::new, &slimming, &tokens);
+        let left = [left(&plan, "query"), left(&plan, "key"), left(&plan, "value")];
+        assert!(left[0] < 32 && left[0] % 4 == 0 && left[1..] == [4, 4], "{plan}");
+        assert!(plan.to_string().contains("`matmul` gives them to all heads"), "{plan}");
+    }
+}
+
+/// Weights of heads that a batch norm makes, for values that all heads share. The weights of a
+/// removed head carry the shift of its batch norm, which is no constant behind the product.
+#[test]
+fn what_a_head_of_shared_values_carries_is_no_constant() {
+    net! { Net {
+        weights: nn::Conv2D = |p| conv(p, 3, 8),
+        bn1: nn::BatchNorm = |p| bn(p, 8),
+        value: nn::Conv2D = |p| conv(p, 3, 4),
+        proj: nn::Conv2D = |p| conv(p, 32, 4),
+    } |net, xs, train| {
+        let weights = xs.apply(&net.weights).apply_t(&net.bn1, train);
+        let value = xs.apply(&net.value).mean_dim([3].as_slice(), false, Kind::Double);
+        let heads = weights.matmul(&value.transpose(1, 2).unsqueeze(1)).transpose(2, 3);
+        heads.flatten(1, 2).unsqueeze(3).apply(&net.proj)
+    } }
+    let plan = slimmed_is_masked(Net::new, &Slimming::ratio(0.5), &images());
+    assert!(left(&plan, "bn1") < 8, "{plan}");
+}
+
+/// One channel that is left is copied to as many as the channels that it meets.
+#[test]
+fn a_channel_that_is_left_alone_is_repeated_like_others() {
+    net! { Net {
+        conv1: nn::Conv2D = |p| conv(p, 3, 4),
+        bn1: nn::BatchNorm = |p| bn(p, 4),
+        conv2: nn::Conv2D = |p| conv(p, 3, 12),
+        bn2: nn::BatchNorm = |p| bn(p, 12),
+        conv3: nn::Conv2D = |p| conv(p, 12, 4),
+    } |net, xs, train| {
+        let few = xs.apply(&net.conv1).apply_t(&net.bn1, train).relu();
+        let many = xs.apply(&net.conv2).apply_t(&net.bn2, train).relu();
+        let each = few.repeat_interleave_self_int(3, 1, None);
+        let stacked = Tensor::cat(&[&(&each + &many), &many, &each], 2);
+        stacked.apply(&net.conv3)
+    } }
+    let plan = slimmed_is_masked(Net::new, &Slimming::ratio(0.99), &images());
+    assert_eq!((left(&plan, "bn1"), left(&plan, "bn2")), (1, 3), "{plan}");
+}
+
+/// One dense head with a dimension for the heads of the query that share it.
+#[test]
+fn one_head_is_what_minus_one_takes() {
+    for heads in [1, 4] {
+        let build = |vs: &VarStore| Groups {
+            stem: linear(&(vs.root() / "stem"), 6, 8),
+            value: linear(&(vs.root() / "value"), 8, 4 * heads),
+            proj: linear(&(vs.root() / "proj"), 4 * heads, 4),
+        };
+        let tokens = Tensor::randn([2, 5, 6], DOUBLES);
+        for ratio in [0.3, 0.9] {
+            let slimming = Slimming::ratio(ratio).criterion(slim_runtime::criterion::L2).local();
+            let plan = slimmed_is_masked(build, &slimming, &tokens);
+            assert!(left(&plan, "stem") < 8 && left(&plan, "value").is_multiple_of(4), "{plan}");
+        }
+    }
+}
+
+/// Heads of four dimensions behind a view with a dimension of one beside them.
+#[derive(Debug, Prunable)]
+struct Groups {
+    stem: nn::Linear,
+    value: nn::Linear,
+    proj: nn::Linear,
+}
+
+#[forward]
+impl nn::ModuleT for Groups {
+    fn forward_t(&self, xs: &Tensor, _train: bool) -> Tensor {
+        let xs = xs.apply(&self.stem);
+        let (n, t, _) = xs.size3().unwrap();
+        let value = xs.apply(&self.value).view([n, t, -1, 1, 4]).permute([0, 2, 3, 1, 4]);
+        let value = value.expand([-1, -1, 2, -1, -1], false);
+        let value = value.select(2, 1).transpose(1, 2);
+        value.flatten(2, -1).apply(&self.proj)
+    }
 }
