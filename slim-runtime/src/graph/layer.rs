@@ -343,7 +343,9 @@ impl<'t> LayerTracer<'t> {
     /// The layer outputs a vector of channels for each index in its input (an embedding).
     pub(crate) fn looks_up(&mut self, indices: &Flow) {
         let shape = indices.value().and_then(|value| value.form.shape().cloned());
-        let shape = shape.or_else(|| self.cx.is_in_forward().then(|| self.cx.assumed_shape(1, 2)));
+        let width = indices.value().map_or(1, Value::len);
+        let shape =
+            shape.or_else(|| self.cx.is_in_forward().then(|| self.cx.assumed_shape(width, 2)));
         // Each index is a position: what is taken for channels of the indices are none behind it.
         let [several, ..] = self.cx.probe.positions;
         let position = |factor: &Factor| match *factor {

@@ -50,11 +50,15 @@ impl Tracer {
     ///
     /// # Errors
     /// [`WiringError::Layer`](crate::error::WiringError::Layer) for more channels than any network
-    /// has.
+    /// has, and for a negative number.
     pub(crate) fn count(&self, name: &str, count: i64) -> Result<usize> {
-        let count = usize::try_from(count).ok().filter(|&count| count <= MOST_CHANNELS);
-        count.ok_or_else(|| {
-            self.layer_error(format!("`{name}` makes more channels than any network has"))
+        let known = usize::try_from(count).ok().filter(|&count| count <= MOST_CHANNELS);
+        known.ok_or_else(|| {
+            self.layer_error(if count < 0 {
+                format!("`{name}` is given the number {count}; give at least 1")
+            } else {
+                format!("`{name}` makes more channels than any network has")
+            })
         })
     }
 

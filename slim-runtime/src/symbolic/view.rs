@@ -384,7 +384,7 @@ impl Traced {
         self.on_shape(Location::caller(), |cx, value, shape| {
             let wrong = |cx: &Tracer| {
                 let shape = shape.describe();
-                refused(cx, format!("`repeat` of {shape} by {repeats:?}: name a number for each dimension, at least 1; channels that share their dimension cannot be repeated"))
+                refused(cx, format!("`repeat` of {shape} by {repeats:?}: name a number for each dimension, at least 1; channels that are in several dimensions, or share one, cannot be repeated (heads can, with `repeat_interleave_self_int`, or with `unsqueeze` and `expand`)"))
             };
             let Some(more) = repeats.len().checked_sub(shape.rank()) else { return Err(wrong(cx)) };
             let (mut dims, mut copies) = (Vec::new(), 1);

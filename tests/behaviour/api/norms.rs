@@ -295,6 +295,47 @@ fn an_embedding_loses_columns_unless_a_layer_norm_reads_them() {
     }
 }
 
+/// Five words, whose embeddings are read one after the other, with the number of words as the
+/// struct says it.
+macro_rules! sentence {
+    ($name:ident, $input:expr) => {
+        #[derive(Debug, Prunable)]
+        #[prune(input = $input)]
+        struct $name {
+            embed: nn::Embedding,
+            head: nn::Linear,
+        }
+
+        #[forward]
+        impl ModuleT for $name {
+            fn forward_t(&self, xs: &Tensor, _train: bool) -> Tensor {
+                xs.apply(&self.embed).flatten(1, -1).apply(&self.head)
+            }
+        }
+
+        impl $name {
+            fn filled() -> (Self, VarStore) {
+                filled(|p| $name {
+                    embed: nn::embedding(p / "embed", 6, 8, Default::default()),
+                    head: nn::linear(p / "head", 5 * 8, 3, Default::default()),
+                })
+            }
+        }
+    };
+}
+
+sentence!(Width, 5);
+sentence!(Shape, [5]);
+
+#[test]
+fn a_number_of_words_is_said_as_a_width_or_as_a_shape() {
+    let indices = slim_tests::tensor(&[3_i64, 1, 4, 1, 5, 0, 2, 2, 1, 3]).view([2, 5]);
+    let width = assert_slimmed_is_masked(Width::filled, &indices, &by_weights(), 1e-10);
+    let shape = assert_slimmed_is_masked(Shape::filled, &indices, &by_weights(), 1e-10);
+    assert_eq!(width.layers(), shape.layers());
+    assert!(width.layer("embed").unwrap().axes[0].keep.len() < 8, "{width}");
+}
+
 #[derive(Debug, Prunable)]
 struct BehindLinear {
     embed: nn::Linear,

@@ -46,6 +46,9 @@ refused! {
     a_layer_of_the_moment 8 |xs| { let vs = nn::VarStore::new(tch::Device::Cpu); xs.apply(&nn::conv2d(vs.root(), 8, 8, 1, Default::default())) } => "is applied that is no field of the model";
     in_place_on_a_view 8 |xs| { let ys = xs.flatten(2, -1); let mut zs = xs.shallow_clone(); zs += &xs; drop(ys); zs } => "changes a tensor in place that others are views of";
     a_panic 8 |xs| { assert_eq!(xs.size()[2], 3, "images of 3"); xs } => "its `forward` panics when it is run without data: assertion `left == right` failed: images of 3";
+    a_negative_number_of_repeats 8 |xs| xs.repeat([1, -1, 1, 1]) => "`repeat` is given the number -1; give at least 1";
+    a_negative_number_of_copies 8 |xs| xs.repeat_interleave_self_int(-2, 1, None) => "`repeat_interleave_self_int` is given the number -2; give at least 1";
+    heads_that_are_repeated 8 |xs| { let (n, _, h, w) = xs.size4().unwrap(); xs.view([n, -1, 2, h, w]).repeat([1, 2, 1, 1, 1]).flatten(1, 2) } => "heads can, with `repeat_interleave_self_int`, or with `unsqueeze` and `expand`";
     an_equation 8 |xs| Tensor::einsum("nchw->nhwc", &[xs], None::<i64>) => "`einsum` of `nchw->nhwc` is not understood";
 }
 

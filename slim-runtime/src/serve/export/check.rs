@@ -94,7 +94,7 @@ pub(super) fn batch(
     match is_trace_of(file, &twice, run) {
         Some(true) => {}
         Some(false) => {
-            let why = "the trace is another one, because `forward` reads the size of the batch, as by `xs.size()[0]`";
+            let why = "the trace is another one: `forward` may read the size of the batch, as by `xs.size()[0]`, or do something else in each run";
             return Batch::Only { size, why: why.to_owned() };
         }
         None => return Batch::Unknown,
