@@ -10,6 +10,7 @@ mod host;
 mod install;
 mod libtorch;
 mod lock;
+mod onnx_proto;
 mod publish;
 mod rooms;
 mod setup;
@@ -153,6 +154,12 @@ enum Task {
     #[command(verbatim_doc_comment)]
     Columns,
 
+    /// Generate the messages of ONNX from the `onnx.proto` of its package on PyPI
+    ///
+    /// Writes `slim-runtime/src/serve/export/onnx/proto.rs`. No protoc is needed.
+    #[command(verbatim_doc_comment)]
+    OnnxProto,
+
     /// Run every check, in order, up to the first that fails
     ///
     /// setup, rustfmt, the order of modules, the width of lines, clippy, all tests, each bench
@@ -176,6 +183,7 @@ fn main() -> ExitCode {
         }
         Task::Rooms => rooms::check().map(|()| ExitCode::SUCCESS),
         Task::Columns => columns::check().map(|()| ExitCode::SUCCESS),
+        Task::OnnxProto => onnx_proto::generate().map(|()| ExitCode::SUCCESS),
         Task::Ci => tasks::ci(),
     };
     done.unwrap_or_else(|error| {

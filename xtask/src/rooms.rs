@@ -100,6 +100,7 @@ const CRATES: [Crate; 5] = [
             "libtorch",
             "install",
             "setup",
+            "onnx_proto",
             "publish",
             "versions",
             "rooms",

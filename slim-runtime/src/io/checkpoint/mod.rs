@@ -80,8 +80,7 @@ use crate::plan::{Plan, Slimmed};
 use crate::{Cfg, Error, Prunable, Result};
 pub use file::File;
 use tensors::Source;
-#[cfg(feature = "pytorch")]
-pub(in crate::io) use tensors::bytes;
+pub(crate) use tensors::bytes;
 pub use write::Writer;
 #[cfg(feature = "pytorch")]
 pub(in crate::io) use write::write_tensors;

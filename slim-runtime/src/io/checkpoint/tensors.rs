@@ -200,7 +200,7 @@ fn copied(tensor: &Tensor, variable: &Tensor) -> Result<Tensor, TchError> {
 }
 
 /// A tensor's values as bytes in row-major order, whatever its strides.
-pub(in crate::io) fn bytes(tensor: &Tensor) -> Result<Vec<u8>, TchError> {
+pub(crate) fn bytes(tensor: &Tensor) -> Result<Vec<u8>, TchError> {
     let mut bytes = vec![0; tensor.numel() * tensor.f_kind()?.elt_size_in_bytes()];
     tensor
         .f_detach()?

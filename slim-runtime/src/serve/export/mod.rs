@@ -81,6 +81,7 @@
 
 mod check;
 mod freeze;
+mod onnx;
 mod report;
 mod trace;
 
