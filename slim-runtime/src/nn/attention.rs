@@ -7,7 +7,8 @@ use tch::nn::{Init, LinearConfig, Path};
 
 use super::linear::{Linear, linear};
 use super::recorder::report_rows_of_part;
-use crate::symbolic::Traced;
+use crate::graph::arguments;
+use crate::symbolic::{OneCall, Traced};
 use crate::{Prunable, forward};
 
 /// Multi-head attention ([Vaswani et al., 2017](https://arxiv.org/abs/1706.03762)) over
@@ -353,6 +354,14 @@ impl Projected for Traced {
     /// of it is counted.
     #[track_caller]
     fn third(&self, layer: &Linear, index: i64) -> Traced {
-        in_heads(&self.apply_part(layer, 3), &[3, -1]).select(2, index)
+        let one = OneCall::begin();
+        let third = in_heads(&self.apply_part(layer, 3), &[3, -1]).select(2, index);
+        drop(one);
+        let part = |tensor: &Tensor| {
+            let rows = tensor.size().first().map_or(0, |rows| rows / 3);
+            tensor.f_narrow(0, index * rows, rows).ok()
+        };
+        let bias = layer.bs.as_ref().and_then(part);
+        third.called("linear", arguments![self, part(&layer.ws).as_ref(), bias.as_ref()])
     }
 }

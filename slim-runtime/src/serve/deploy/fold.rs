@@ -16,7 +16,7 @@ use crate::surgery::what_it_makes;
 ///
 /// # Errors
 /// Those of libtorch.
-pub(super) fn folded(
+pub(in crate::serve) fn folded(
     layer: &Weights,
     transposed: Option<i64>,
     norm: &Norm,

@@ -19,17 +19,17 @@ pub(super) enum LayerTensors {
 }
 
 #[derive(Debug)]
-pub(super) struct Weights {
-    pub(super) weight: Tensor,
-    pub(super) bias: Option<Tensor>,
-    pub(super) packed: Option<Packed>,
+pub(in crate::serve) struct Weights {
+    pub(in crate::serve) weight: Tensor,
+    pub(in crate::serve) bias: Option<Tensor>,
+    pub(in crate::serve) packed: Option<Packed>,
 }
 
 #[derive(Debug)]
-pub(super) struct Norm {
-    pub(super) statistics: [Tensor; 2],
-    pub(super) affine: [Option<Tensor>; 2],
-    pub(super) folded: bool,
+pub(in crate::serve) struct Norm {
+    pub(in crate::serve) statistics: [Tensor; 2],
+    pub(in crate::serve) affine: [Option<Tensor>; 2],
+    pub(in crate::serve) folded: bool,
 }
 
 /// Properties of a layer that never change.

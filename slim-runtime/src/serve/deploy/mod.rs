@@ -1,8 +1,8 @@
 //! Deployment: makes a network ready for inference. Folds batch norms into the layers beside them,
 //! and lays out weights as they are read fastest.
 
-mod fold;
-mod form;
+pub(super) mod fold;
+pub(super) mod form;
 mod layout;
 mod pairs;
 mod report;

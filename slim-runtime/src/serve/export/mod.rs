@@ -85,6 +85,8 @@ mod onnx;
 mod report;
 mod trace;
 
+pub use onnx::{Onnx, OnnxExport, Port, PortDim, onnx};
+
 use std::path::{Path, PathBuf};
 use std::slice;
 

@@ -23,6 +23,12 @@ pub(super) fn text(name: &str, value: &str) -> AttributeProto {
     AttributeProto { s: Some(value.as_bytes().to_vec()), ..typed(name, AttributeType::String) }
 }
 
+/// A list of texts, such as `activations`.
+pub(super) fn texts(name: &str, values: &[&str]) -> AttributeProto {
+    let strings = values.iter().map(|value| value.as_bytes().to_vec()).collect();
+    AttributeProto { strings, ..typed(name, AttributeType::Strings) }
+}
+
 fn typed(name: &str, kind: AttributeType) -> AttributeProto {
     AttributeProto {
         name: Some(name.to_owned()),
