@@ -71,7 +71,17 @@ pub(crate) fn install(home: &Path, flavour: Flavour) -> Result<()> {
 
 fn pip(target: &Path, tmp: &Path, flavour: Flavour) -> Result<()> {
     let mut pip = pip_install(target, tmp);
-    // Any Python will do: these options choose the wheel, not the Python that runs pip.
+    any_python(&mut pip);
+    let wheel = format!("torch=={VERSION}");
+    pip.arg(&wheel);
+    if flavour == Flavour::Lean {
+        pip.arg("--no-deps").args(CUDA_FOR_LEAN);
+    }
+    carry_out(&mut pip, &wheel)
+}
+
+/// Lets pip choose a wheel for x86-64 Linux and CPython 3.12, whatever the Python that runs it.
+pub(crate) fn any_python(pip: &mut Command) {
     pip.args([
         "--implementation",
         "cp",
@@ -83,12 +93,6 @@ fn pip(target: &Path, tmp: &Path, flavour: Flavour) -> Result<()> {
     for glibc in 17..=28 {
         pip.args(["--platform", &format!("manylinux_2_{glibc}_x86_64")]);
     }
-    let wheel = format!("torch=={VERSION}");
-    pip.arg(&wheel);
-    if flavour == Flavour::Lean {
-        pip.arg("--no-deps").args(CUDA_FOR_LEAN);
-    }
-    carry_out(&mut pip, &wheel)
 }
 
 /// A command for pip that puts wheels into `target`. The caller adds the packages.

@@ -11,6 +11,7 @@ mod install;
 mod libtorch;
 mod lock;
 mod onnx_proto;
+mod onnxruntime;
 mod publish;
 mod rooms;
 mod setup;
@@ -51,6 +52,10 @@ enum Task {
         /// Install libtorch with CUDA, also where no NVIDIA driver is found
         #[arg(long)]
         cuda: bool,
+        /// Install ONNX Runtime as well, into `.onnxruntime/`, for the tests and the example that
+        /// run exported files [default with `test` and `ci`]
+        #[arg(long)]
+        onnxruntime: bool,
     },
 
     /// Run the demo
@@ -172,7 +177,9 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
-        Task::Setup { cuda } => setup::run(cuda, setup::Report::Always).map(|()| ExitCode::SUCCESS),
+        Task::Setup { cuda, onnxruntime } => {
+            tasks::set_up(cuda, onnxruntime, setup::Report::Always).map(|()| ExitCode::SUCCESS)
+        }
         Task::Demo { args } => tasks::demo(&args),
         Task::Test { args, test_args } => tasks::test(&args, &test_args),
         Task::Bench { args } => bench::run(&args),

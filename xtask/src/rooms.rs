@@ -101,6 +101,7 @@ const CRATES: [Crate; 5] = [
             "install",
             "setup",
             "onnx_proto",
+            "onnxruntime",
             "publish",
             "versions",
             "rooms",

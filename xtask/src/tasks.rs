@@ -1,7 +1,7 @@
 //! The tasks `demo`, `test` and `ci`, which run setup and then cargo.
 
 use crate::{
-    publish,
+    onnxruntime, publish,
     setup::{self, Report},
     source::cargo,
     versions,
@@ -29,8 +29,14 @@ pub(crate) fn demo(args: &[OsString]) -> Result<ExitCode> {
     run(demo.args(args))
 }
 
+/// Installs libtorch, and ONNX Runtime where it is asked for.
+pub(crate) fn set_up(cuda: bool, onnxruntime: bool, report: Report) -> Result<()> {
+    setup::run(cuda, report)?;
+    if onnxruntime { onnxruntime::run(report) } else { Ok(()) }
+}
+
 pub(crate) fn test(args: &[OsString], test_args: &[OsString]) -> Result<ExitCode> {
-    setup::run(false, Report::IfNews)?;
+    set_up(false, true, Report::IfNews)?;
     let mut linked = cargo_on("test", &LINKED, &[]);
     linked.args(args);
     if !test_args.is_empty() {
@@ -124,7 +130,7 @@ pub(crate) fn ci() -> Result<ExitCode> {
         }
     }
     let mut summary = Summary::default();
-    summary.step("setup", || setup::run(false, Report::Always).map(|()| ExitCode::SUCCESS))?;
+    summary.step("setup", || set_up(false, true, Report::Always).map(|()| ExitCode::SUCCESS))?;
     for (name, mut command) in checks()? {
         let code = summary.step(name, || run(&mut command))?;
         if code != ExitCode::SUCCESS {
