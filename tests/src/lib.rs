@@ -7,6 +7,8 @@ mod device;
 pub mod fill;
 pub mod fixture;
 pub mod networks;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod place;
 pub mod readme;
 pub mod versioned;

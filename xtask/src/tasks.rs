@@ -19,7 +19,8 @@ use std::{
 
 /// All packages that link libtorch. Every task uses this selection, so that nothing is compiled
 /// twice.
-const LINKED: [&str; 3] = ["--workspace", "--exclude", "slim-ui-tests"];
+const LINKED: [&str; 5] =
+    ["--workspace", "--exclude", "slim-ui-tests", "--features", "slim-tests/onnx"];
 /// Built with `tch/doc-only`, which must not be unified with the features of the others.
 const UI: [&str; 2] = ["--package", "slim-ui-tests"];
 

@@ -37,7 +37,7 @@ pub(crate) fn check(version: &str) -> Result<Command> {
     ]);
     // The folder of all tasks, so that crates that do not depend on tch are compiled once.
     check
-        .args(["--features", "slim-runtime/doc-only", "--target-dir"])
+        .args(["--features", "slim-runtime/doc-only,slim-tests/onnx", "--target-dir"])
         .arg(target())
         .current_dir(workspace);
     Ok(check)
