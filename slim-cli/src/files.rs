@@ -13,6 +13,24 @@ use tch::{Kind, Tensor};
 use tempfile::TempDir;
 
 use crate::model::Model;
+use crate::network::Net;
+
+/// A form in which a network runs without its definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// libtorch's own, for C++, Python and Rust.
+    TorchScript,
+}
+
+impl Form {
+    /// Name of the file of a network that is called `stem`.
+    pub fn file(self, stem: &str) -> String {
+        let ending = match self {
+            Form::TorchScript => "pt",
+        };
+        format!("{stem}.{ending}")
+    }
+}
 
 /// A folder that exists and is writable. It is made before any work, so that errors come early.
 #[derive(Debug)]
@@ -83,7 +101,7 @@ impl Folder {
 pub struct Draft<'f> {
     folder: &'f Folder,
     beside: TempDir,
-    names: Vec<&'static str>,
+    names: Vec<String>,
 }
 
 impl Draft<'_> {
@@ -91,7 +109,7 @@ impl Draft<'_> {
     ///
     /// # Errors
     /// The disk is full.
-    pub fn text(&mut self, name: &'static str, text: &str) -> Result<()> {
+    pub fn text(&mut self, name: &str, text: &str) -> Result<()> {
         self.add(name, |path| {
             let mut file = File::create_new(path)?;
             file.write_all(text.as_bytes())?;
@@ -103,7 +121,7 @@ impl Draft<'_> {
     ///
     /// # Errors
     /// The disk is full.
-    pub fn network(&mut self, name: &'static str, model: &Model) -> Result<()> {
+    pub fn network(&mut self, name: &str, model: &Model) -> Result<()> {
         self.add(name, |path| {
             model.writer()?.write(path).map_err(|error| match error {
                 // `add` adds the final name of the file to the error.
@@ -113,20 +131,22 @@ impl Draft<'_> {
         })
     }
 
-    /// Adds a network as TorchScript.
+    /// Adds a network in a form that runs without its definition.
     ///
     /// # Errors
-    /// The network cannot be traced, or the disk is full.
-    pub fn torch_script(&mut self, name: &'static str, model: &Model) -> Result<()> {
+    /// The network does not have this form, or the disk is full.
+    pub fn export(&mut self, name: &str, form: Form, model: &Model) -> Result<()> {
         let [channels, height, width] = model.spec.image();
         let sample =
             Tensor::f_rand([1, channels, height, width], (Kind::Float, model.vs.device()))?;
         self.add(name, |path| {
-            export::torch_script(path, &model.net, &sample, |net, images| {
-                net.forward_t(images, false)
-            })
-            .map(drop)
-            .map_err(|error| {
+            let forward = |net: &Net, images: &Tensor| net.forward_t(images, false);
+            let exported = match form {
+                Form::TorchScript => {
+                    export::torch_script(path, &model.net, &sample, forward).map(drop)
+                }
+            };
+            exported.map_err(|error| {
                 match error {
                     // `add` adds the final name of the file to the error.
                     Error::Io { cause, .. } => cause.into(),
@@ -137,10 +157,10 @@ impl Draft<'_> {
         })
     }
 
-    fn add(&mut self, name: &'static str, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    fn add(&mut self, name: &str, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         write(&self.beside.path().join(name))
             .with_context(|| format!("cannot write {}", self.folder.file(name).display()))?;
-        self.names.push(name);
+        self.names.push(name.to_owned());
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use slim_runtime::Cfg;
 use tch::Device;
 
 use crate::data::{self, DataSet, Name};
+use crate::files::Form;
 use crate::model::{Model, Wanted};
 use crate::network::{Arch, Spec};
 
@@ -41,6 +42,22 @@ pub struct DataOptions {
     /// Folder of the data set
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub data_dir: PathBuf,
+}
+
+/// In which forms to write a network for serving.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Files")]
+pub struct FormOptions {
+    /// Write a .pt: the network as TorchScript, which runs without its definition (torch.jit.load)
+    #[arg(long)]
+    pub torch_script: bool,
+}
+
+impl FormOptions {
+    /// The forms that are asked for.
+    pub fn chosen(&self) -> Vec<Form> {
+        self.torch_script.then_some(Form::TorchScript).into_iter().collect()
+    }
 }
 
 impl NetworkOptions {

@@ -168,7 +168,7 @@ impl Passes<'_> {
         // earlier run.
         let progress = self.progress(model, &folder.join("refine"), &self.refining)?;
         say(&pruning);
-        pruning.save(model, &Folder::new(&folder.join("prune"))?, false)?;
+        pruning.save(model, &Folder::new(&folder.join("prune"))?, &[])?;
 
         say(format_args!("\n== pass {number}: fine-tune"));
         let refined = self.stage(model, &folder.join("refine"), &self.refining, progress, None)?;

@@ -1,6 +1,7 @@
 //! The commands of `slim`, one module each: its options, and a `run` function.
 
 mod demo;
+mod export;
 mod iterate;
 mod prune;
 mod report;
@@ -28,6 +29,7 @@ enum Command {
     Train(train::Options),
     Prune(prune::Options),
     Iterate(iterate::Options),
+    Export(export::Options),
     Demo(demo::Options),
     Report(report::Options),
     Completions(CompletionsOptions),
@@ -47,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Train(options) => train::run(options),
         Command::Prune(options) => prune::run(options),
         Command::Iterate(options) => iterate::run(options),
+        Command::Export(options) => export::run(options),
         Command::Demo(options) => demo::run(options),
         Command::Report(options) => report::run(options),
         Command::Completions(CompletionsOptions { shell }) => {

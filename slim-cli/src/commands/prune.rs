@@ -8,8 +8,8 @@ use crate::device::DeviceOptions;
 use crate::files::{Folder, is_same};
 use crate::model::Model;
 use crate::network::Spec;
-use crate::options::{DataOptions, NetworkOptions, Usage};
-use crate::prune::{Job, PRUNED, TORCH_SCRIPT};
+use crate::options::{DataOptions, FormOptions, NetworkOptions, Usage};
+use crate::prune::{Job, PRUNED, STEM};
 use crate::slimming::SlimmingOptions;
 use crate::terminal::say;
 use anyhow::Result;
@@ -63,13 +63,11 @@ pub(super) struct Options {
     /// Folder for what is written
     #[arg(long, value_name = "DIR", default_value = ".", help_heading = "Files")]
     save: PathBuf,
-    /// Write pruned.pt too: the pruned network as TorchScript, which runs without its definition
-    /// (torch.jit.load)
-    #[arg(long, help_heading = "Files")]
-    torch_script: bool,
+    #[command(flatten)]
+    forms: FormOptions,
     /// Seed of what is drawn: a network without --model, the random criterion, the order of
     /// training images
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, help_heading = "Data")]
     seed: u64,
     #[command(flatten)]
     device: DeviceOptions,
@@ -88,8 +86,10 @@ pub(super) fn run(options: &Options) -> Result<()> {
     };
     job.check(&model, None)?;
     let folder = Folder::new(&options.save)?;
-    let written = [PRUNED].into_iter().chain(options.torch_script.then_some(TORCH_SCRIPT));
-    for name in written {
+    let forms = options.forms.chosen();
+    let written: Vec<_> =
+        [PRUNED.to_owned()].into_iter().chain(forms.iter().map(|form| form.file(STEM))).collect();
+    for name in &written {
         if options.model.as_deref().is_some_and(|model| is_same(model, &folder.file(name))) {
             return Err(Usage(format!(
                 "{name} in --save would replace the file of --model: choose another folder"
@@ -101,10 +101,10 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let begun = Instant::now();
     let pruning = job.prune(&mut model, None)?;
     say(&pruning);
-    pruning.save(&model, &folder, options.torch_script)?;
+    pruning.save(&model, &folder, &forms)?;
     say(format_args!(
-        "wrote prune.txt, plan.json, pruned.safetensors{} and report.html into {}, after {:.1} s altogether",
-        if options.torch_script { ", pruned.pt" } else { "" },
+        "wrote prune.txt, plan.json, {} and report.html into {}, after {:.1} s altogether",
+        written.join(", "),
         options.save.display(),
         begun.elapsed().as_secs_f64()
     ));

@@ -18,7 +18,7 @@ use tch::nn::ModuleT;
 pub use job::Job;
 pub use txt::prune_txt;
 
-use crate::files::Folder;
+use crate::files::{Folder, Form};
 use crate::model::Model;
 use crate::network::Net;
 use crate::numbers::grouped;
@@ -28,8 +28,8 @@ use crate::train::Score;
 /// The file of the pruned network.
 pub const PRUNED: &str = "pruned.safetensors";
 
-/// The file of the pruned network as TorchScript.
-pub const TORCH_SCRIPT: &str = "pruned.pt";
+/// Name of the files of the pruned network, without their endings.
+pub const STEM: &str = "pruned";
 
 /// A pruning of a network, with measurements at each stage.
 #[derive(Debug)]
@@ -138,13 +138,12 @@ impl Pruning {
         page::report(model, self)
     }
 
-    /// Writes `prune.txt`, `plan.json`, `pruned.safetensors` and `report.html`, and `pruned.pt` if
-    /// `torch_script` is set. The files are published together.
+    /// Writes `prune.txt`, `plan.json`, `pruned.safetensors` and `report.html`, and the network
+    /// in these forms. The files are published together.
     ///
     /// # Errors
-    /// Errors of the disk, and those of
-    /// [`export::torch_script`](slim_runtime::export::torch_script).
-    pub fn save(&self, model: &Model, folder: &Folder, torch_script: bool) -> Result<()> {
+    /// Errors of the disk; the network does not have one of the forms.
+    pub fn save(&self, model: &Model, folder: &Folder, forms: &[Form]) -> Result<()> {
         let mut draft = folder.draft()?;
         draft.text("report.html", &self.report(model).html()?)?;
         draft.text(
@@ -153,8 +152,8 @@ impl Pruning {
         )?;
         draft.text("plan.json", &(self.plan.to_json()? + "\n"))?;
         draft.network(PRUNED, model)?;
-        if torch_script {
-            draft.torch_script(TORCH_SCRIPT, model)?;
+        for form in forms {
+            draft.export(&form.file(STEM), *form, model)?;
         }
         draft.publish()
     }

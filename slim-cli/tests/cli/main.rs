@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod end_to_end;
+mod export;
 #[cfg(target_os = "linux")]
 mod prune;
 mod train;
