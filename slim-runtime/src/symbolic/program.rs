@@ -69,7 +69,7 @@ impl Program {
         }
         for (input, shape) in shapes.iter().enumerate().filter(|&(input, _)| !stated[input]) {
             let channels = channel_dim(shape, widths[input]);
-            for dim in (0..shape.len()).filter(|&dim| dim != channels) {
+            for dim in (0..shape.len()).filter(|&dim| Some(dim) != channels) {
                 let mut larger = shapes.to_vec();
                 larger[input][dim] += MORE;
                 // A size that the network cannot take is not free.
@@ -220,7 +220,8 @@ struct Reading {
     shapes: Vec<Vec<i64>>,
     /// Whether the model itself states the shape of each input.
     stated: Vec<bool>,
-    widths: Vec<usize>,
+    /// The number of channels of each input; `None` for indices, which are no channels.
+    widths: Vec<Option<usize>>,
 }
 
 impl Reading {
@@ -251,8 +252,7 @@ impl Reading {
                     "the shape of its input is not known; give it, as in `&[&[3, 224, 224]]`, or write `#[prune(input = [3, 224, 224])]` on the struct".to_owned(),
                 ));
             };
-            let first = || shape.first().and_then(|&size| usize::try_from(size).ok()).unwrap_or(0);
-            reading.widths.push(width.unwrap_or_else(first));
+            reading.widths.push(width);
             reading.shapes.push(shape);
             reading.stated.push(is_stated);
         }
@@ -265,14 +265,18 @@ fn run<M: Prunable + ?Sized>(
     model: &M,
     shapes: &[Vec<i64>],
     batch: i64,
-    widths: &[usize],
+    widths: &[Option<usize>],
     decisions: &Decisions,
 ) -> Result<(Calls, Vec<ValueId>, Vec<ValueId>)> {
     let mut cx = Tracer::with_probe(Probe { scale: 1, batch, ..Probe::default() });
     cx.decider = Decider::new(Some(decisions.clone()), true);
     cx.calls = Some(Calls::default());
     let open = cx.open_shaped(Some(shapes));
-    let input = cx.fix_inputs(&open, widths);
+    let first = |shape: &Vec<i64>| shape.first().and_then(|&size| usize::try_from(size).ok());
+    let widths = widths.iter().zip(shapes);
+    let widths: Vec<usize> =
+        widths.map(|(width, shape)| width.or_else(|| first(shape)).unwrap_or(0)).collect();
+    let input = cx.fix_inputs(&open, &widths);
     let inputs = values(&input);
     let output = model.trace(&mut cx, input)?;
     let calls = cx.calls.take().unwrap_or_default();
@@ -288,9 +292,10 @@ fn values(flow: &Flow) -> Vec<ValueId> {
 }
 
 /// The dimension of an input's shape, without samples, that holds its channels.
-fn channel_dim(shape: &[i64], width: usize) -> usize {
-    let is = |size: Option<&i64>| size == Some(&(width as i64));
-    if !is(shape.first()) && is(shape.last()) { shape.len() - 1 } else { 0 }
+fn channel_dim(shape: &[i64], width: Option<usize>) -> Option<usize> {
+    let width = width? as i64;
+    let is_last = shape.first() != Some(&width) && shape.last() == Some(&width);
+    Some(if is_last { shape.len() - 1 } else { 0 })
 }
 
 /// Whether two calls are the same, but for lists of numbers.

@@ -1,6 +1,8 @@
 //! Exported networks compute the same when libtorch loads them.
 
 mod layers;
+#[cfg(feature = "onnx")]
+mod onnx;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -5,6 +5,8 @@
 #![allow(unused_qualifications, clippy::unwrap_used, clippy::panic, clippy::large_enum_variant)]
 
 mod changing;
+#[cfg(feature = "onnx")]
+mod exports;
 mod functions;
 mod operations;
 mod refusals;

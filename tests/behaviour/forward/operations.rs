@@ -34,8 +34,8 @@ enum Expected {
     Refused(&'static str),
 }
 
-struct Case {
-    test: &'static str,
+pub(super) struct Case {
+    pub(super) test: &'static str,
     names: &'static [&'static str],
     expected: Expected,
     reader: Reader,
@@ -115,7 +115,7 @@ macro_rules! cases {
     (|$net:ident, $xs:ident, $other:ident| $($test:ident [$($name:literal)+] $expected:ident $(($text:literal))? $reader:ident $width:literal $(with $weight:tt)? => $body:expr;)+) => {
         #[derive(Debug, Prunable)]
         #[prune(input = [3, 8, 8])]
-        struct Net {
+        pub(super) struct Net {
             #[prune(skip)]
             test: &'static str,
             conv1: nn::Conv2D,
@@ -140,7 +140,7 @@ macro_rules! cases {
             }
         }
 
-        const CASES: &[Case] = &[$(Case {
+        pub(super) const CASES: &[Case] = &[$(Case {
             test: stringify!($test),
             names: &[$($name),+],
             expected: Expected::$expected $(($text))?,
@@ -595,8 +595,15 @@ impl Net {
     }
 }
 
+impl Case {
+    /// Whether planning is refused.
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self.expected, Expected::Refused(_))
+    }
+}
+
 /// The network of a case, with random scales.
-fn random(case: &Case, seed: u64) -> (Net, VarStore) {
+pub(super) fn random(case: &Case, seed: u64) -> (Net, VarStore) {
     let (net, vs) = built(|vs| Net::new(vs, case));
     let mut rng = fastrand::Rng::with_seed(seed);
     let _no_grad = tch::no_grad_guard();

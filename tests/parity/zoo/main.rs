@@ -10,6 +10,8 @@ mod dependencies;
 mod deploy;
 mod imagenet;
 mod mobile;
+#[cfg(feature = "onnx")]
+mod onnx;
 mod oracle;
 mod provenance;
 mod verify;

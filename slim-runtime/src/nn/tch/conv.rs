@@ -109,8 +109,12 @@ impl<ND: Debug> Prunable for Conv<ND> {
         let sliding = || {
             let [stride, padding, dilation] =
                 ["stride", "padding", "dilation"].map(|field| printed_list(self, field));
-            let padding_mode = padding_mode(&printed(self, "padding_mode"))?;
-            Some(Sliding { stride: stride?, padding: padding?, dilation: dilation?, padding_mode })
+            let (padding, padding_mode) = (padding?, padding_mode(&printed(self, "padding_mode"))?);
+            // tch 0.24 pads unequal sides by a border in an order of its own: `[1, 2]` as 3 and 3.
+            let is_equal = padding.windows(2).all(|pair| pair[0] == pair[1]);
+            let is_known = is_equal || matches!(padding_mode, PaddingMode::Zeros);
+            let sliding = Sliding { stride: stride?, padding, dilation: dilation?, padding_mode };
+            is_known.then_some(sliding)
         };
         let groups = Groups::Equal { groups, least };
         let tensors = (&self.ws, self.bs.as_ref());

@@ -11,7 +11,7 @@ use crate::common::images;
 
 model! {
     #[derive(Debug)]
-    struct Encoder {
+    pub(super) struct Encoder {
         embed = embedding(7 => 16);
         ln = layer_norm(16);
         attention = multi_head_attention(16, heads = 4);
@@ -37,7 +37,7 @@ model! {
 
 model! {
     #[derive(Debug)]
-    struct Pictures {
+    pub(super) struct Pictures {
         conv1 = conv2d(3 => 12, kernel = 3, bias = false);
         bn = batch_norm(12);
         groups = group_norm(12, groups = 4);
@@ -50,12 +50,12 @@ model! {
     }
 }
 
-fn tokens(batch: i64) -> Tensor {
+pub(super) fn tokens(batch: i64) -> Tensor {
     Tensor::arange(batch * 5, (Kind::Int64, Device::Cpu)).remainder(7).view([batch, 5])
 }
 
 #[derive(Debug, Prunable)]
-struct Decoder {
+pub(super) struct Decoder {
     embed: nn::Embedding,
     memory: nn::Linear,
     attention: nn::MultiHeadAttention,
@@ -74,7 +74,7 @@ impl ModuleT for Decoder {
 }
 
 impl Decoder {
-    fn new(p: &tch::nn::Path) -> Self {
+    pub(super) fn new(p: &tch::nn::Path) -> Self {
         let config = nn::AttentionConfig::default();
         Self {
             embed: nn::embedding(p / "embed", 7, 12, Default::default()),
