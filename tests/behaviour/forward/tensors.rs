@@ -304,10 +304,9 @@ fn heads_that_share_a_value_go_where_their_weights_are_zero() {
     }
 }
 
-/// Weights of heads that a batch norm makes, for values that all heads share. The weights of a
-/// removed head carry the shift of its batch norm, which is no constant behind the product.
+/// Weights of heads that a batch norm makes, for values that all heads share.
 #[test]
-fn what_a_head_of_shared_values_carries_is_no_constant() {
+fn heads_of_a_batch_norm_go_that_share_a_value() {
     net! { Net {
         weights: nn::Conv2D = |p| conv(p, 3, 8),
         bn1: nn::BatchNorm = |p| bn(p, 8),
