@@ -1,5 +1,6 @@
-//! Exports a slimmed network of the zoo (ResNet-50 by default) as TorchScript. Also writes a sample
-//! input and its outputs, which `examples/python/serve.py` and `to_onnx.py` compare with.
+//! Exports a slimmed network of the zoo (ResNet-50 by default) as ONNX and as TorchScript. Also
+//! writes a sample input and its outputs, which `examples/python/check_onnx.py` and `serve.py`
+//! compare with.
 
 use std::path::PathBuf;
 
@@ -11,8 +12,8 @@ use slim_runtime::{Prunable, export};
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
 
-/// Slim a network of the zoo, whose γ are drawn, and write ARCH.pt, and ARCH.safetensors with a
-/// sample and its outputs.
+/// Slim a network of the zoo, whose γ are drawn, and write ARCH.onnx, ARCH.pt, and
+/// ARCH.safetensors with a sample and its outputs.
 #[derive(Parser)]
 #[command(name = "serving")]
 struct Options {
@@ -41,13 +42,12 @@ fn main() -> Result<()> {
 
     let images = Tensor::f_rand([batch, channels, height, width], (Kind::Float, Device::Cpu))?;
     let forward = |net: &Net, images: &Tensor| net.forward_t(images, false);
-    println!(
-        "{}",
-        export::torch_script(out.join(format!("{arch}.pt")), &model.net, &images, forward)?
-    );
+    let file = |kind: &str| out.join(format!("{arch}.{kind}"));
+    println!("{}", export::onnx(file("onnx"), &model.net, &[&[channels, height, width]])?);
+    println!("{}", export::torch_script(file("pt"), &model.net, &images, forward)?);
 
     let output = tch::no_grad(|| forward(&model.net, &images));
-    let beside = out.join(format!("{arch}.safetensors"));
+    let beside = file("safetensors");
     Tensor::write_safetensors(&[("input", &images), ("output", &output)], &beside)?;
     println!("wrote {} with its sample and outputs", beside.display());
     Ok(())

@@ -19,8 +19,13 @@ use std::{
 
 /// All packages that link libtorch. Every task uses this selection, so that nothing is compiled
 /// twice.
-const LINKED: [&str; 5] =
-    ["--workspace", "--exclude", "slim-ui-tests", "--features", "slim-tests/onnx"];
+const LINKED: [&str; 5] = [
+    "--workspace",
+    "--exclude",
+    "slim-ui-tests",
+    "--features",
+    "slim-tests/onnx,slim-generated/onnx",
+];
 /// Built with `tch/doc-only`, which must not be unified with the features of the others.
 const UI: [&str; 2] = ["--package", "slim-ui-tests"];
 

@@ -68,5 +68,35 @@
 //! # Ok::<(), slim_runtime::Error>(())
 //! ```
 //!
-//! The documentation of [`export`](crate::export) describes what a trace holds, what it fixes, and
-//! how to convert it to ONNX.
+//! The documentation of [`export`](crate::export) describes what a trace holds and what it fixes.
+//!
+//! # ONNX
+//!
+//! [`export::onnx`](fn@crate::export::onnx) writes the `forward` that `#[forward]` reads, for ONNX
+//! Runtime, OpenVINO and others, from the shape of one sample. No Python takes part, and the
+//! network is not run:
+//!
+//! ```
+//! # use slim_runtime::{Prunable, export, model, nn};
+//! # use tch::Device;
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let file = folder.path().join("net.onnx");
+//! model! {
+//!     #[derive(Debug)]
+//!     struct Net {
+//!         conv = conv2d(3 => 8, kernel = 3, padding = 1, bias = false);
+//!         bn = batch_norm(8);
+//!         relu;
+//!         adaptive_avg_pool(1);
+//!         flatten;
+//!         fc = linear(8 => 10);
+//!     }
+//! }
+//!
+//! let vs = nn::VarStore::new(Device::Cpu);
+//! let net = Net::new(vs.root());
+//! println!("{}", export::onnx(&file, &net, &[&[3, 32, 32]])?);
+//! // wrote net.onnx (2 kB): input [batch, 3, height, width] to output [batch, 10]; 1 batch norm folded
+//! export::OnnxExport::new().half(true).metadata("source", "demo").write(&file, &net, &[&[3, 32, 32]])?;
+//! # Ok::<(), slim_runtime::Error>(())
+//! ```

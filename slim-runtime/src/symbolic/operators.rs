@@ -7,9 +7,8 @@ use tch::{Scalar, Tensor};
 
 use super::Traced;
 use super::arguments::number;
-use crate::graph::arguments;
-
 use super::arithmetic::{DIFFERENCE, Joint, Operand, PRODUCT, QUOTIENT, SUM};
+use crate::graph::arguments;
 
 macro_rules! numbers {
     ($($(#[$doc:meta])* $name:ident $in_place:ident |$value:ident, $number:ident| $result:expr;)+) => {

@@ -3,21 +3,19 @@
 
 use tch::Tensor;
 
+use super::runs::SCALES;
 use crate::error::CheckError;
 use crate::graph::view::{Decider, Decisions};
 use crate::graph::{Argument, Call, Calls, Flow, FlowKind, Probe, Tracer, UsedInput, ValueId};
 use crate::{Error, Prunable, Result};
 
-/// A factor for numbers of channels, which tells them from numbers that are written out: as in
-/// [`record`](super::record).
-const SCALE: i64 = 109;
-
 /// The number of samples, and another one.
 const BATCH: [i64; 2] = [2, 3];
 
-/// By how much a dimension of an input is enlarged to see whether it is free: a multiple of the
-/// strides of any network, so that a pool or a stride fits as before.
-const MORE: i64 = 64;
+/// By how much a dimension of an input is enlarged to see whether it is free: first by a multiple
+/// of the strides of any network, so that the network takes it. Odd sizes show whether `forward`
+/// does something else for them, such as padding them.
+const MORE: [i64; 3] = [64, 1, 30];
 
 /// The calls of a forward pass.
 pub(crate) struct Program {
@@ -70,11 +68,21 @@ impl Program {
         for (input, shape) in shapes.iter().enumerate().filter(|&(input, _)| !stated[input]) {
             let channels = channel_dim(shape, widths[input]);
             for dim in (0..shape.len()).filter(|&dim| Some(dim) != channels) {
-                let mut larger = shapes.to_vec();
-                larger[input][dim] += MORE;
-                // A size that the network cannot take is not free.
-                if let Ok((calls, _, outputs)) = run(BATCH[0], &larger) {
-                    program.admit(Other { dimension: Some((input, dim + 1)), calls }, &outputs);
+                for more in MORE {
+                    let mut larger = shapes.clone();
+                    larger[input][dim] += more;
+                    let dimension = Some((input, dim + 1));
+                    let is_free = match run(BATCH[0], &larger) {
+                        Ok((calls, _, outputs)) => {
+                            program.admit(Other { dimension, calls }, &outputs)
+                        }
+                        // The network need not take every size.
+                        Err(_) => more != MORE[0],
+                    };
+                    if !is_free {
+                        program.others.retain(|other| other.dimension != dimension);
+                        break;
+                    }
                 }
             }
         }
@@ -153,7 +161,7 @@ impl Program {
                 let shared = gcd(number, size);
                 let (times, over) = (number / shared, size / shared);
                 let mut pairs = numbers.iter().zip(&sizes);
-                let follows = pairs.all(|(&number, &size)| number * over == size * times);
+                let follows = pairs.all(|(&number, &size)| number == size * times / over);
                 follows.then_some(Size::Of { value: *value, dim, times, over })
             })
         })
@@ -181,8 +189,9 @@ impl Program {
         })
     }
 
-    /// Adds a run at another size, if it shows that the size is free.
-    fn admit(&mut self, other: Other, outputs: &[ValueId]) {
+    /// Adds a run at another size, and returns whether it shows that the size is free. If not, the
+    /// run is not added.
+    fn admit(&mut self, other: Other, outputs: &[ValueId]) -> bool {
         let (own, found) = (&self.calls, &other.calls);
         let varies = match other.dimension {
             None => true,
@@ -198,7 +207,7 @@ impl Program {
             && own.asked.len() == found.asked.len()
             && self.outputs == outputs;
         if !varies || !same || !self.keeps_samples(&other) {
-            return;
+            return false;
         }
         self.others.push(other);
         let is_understood = (0..self.calls.list.len()).all(|call| {
@@ -210,6 +219,7 @@ impl Program {
         if !is_understood {
             self.others.pop();
         }
+        is_understood
     }
 }
 
@@ -227,7 +237,7 @@ struct Reading {
 impl Reading {
     /// `shapes` may be empty where the model states them.
     fn of<M: Prunable + ?Sized>(model: &M, shapes: &[Vec<i64>]) -> Result<Self> {
-        let probe = Probe { scale: SCALE, batch: BATCH[0], ..Probe::default() };
+        let probe = Probe { scale: SCALES[0], batch: BATCH[0], ..Probe::default() };
         let mut cx = Tracer::with_probe(probe);
         cx.decider = Decider::new(None, true);
         let input = cx.open_shaped((!shapes.is_empty()).then_some(shapes));

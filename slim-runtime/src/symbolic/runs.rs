@@ -11,7 +11,7 @@ use crate::{Error, Prunable, Result};
 /// Factors that multiply numbers of channels, so that these differ from numbers that `forward`
 /// writes out: primes, because hardly any written-out number is a multiple of them. They are small,
 /// so that a list with a number for each channel and position fits in memory.
-const SCALES: [i64; 2] = [109, 113];
+pub(super) const SCALES: [i64; 2] = [109, 113];
 
 /// Sizes of the position dimensions of an input whose shape is not given: even; odd; high; wide.
 /// They are small, for lists with a number for each pair of positions.

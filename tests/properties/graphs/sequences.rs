@@ -130,6 +130,22 @@ impl ModuleT for Net {
     }
 }
 
+impl Net {
+    fn built(genes: &[Gene]) -> (Self, VarStore) {
+        let vs = VarStore::new(device());
+        let p = &vs.root();
+        let width = 12;
+        let blocks = genes.iter().enumerate();
+        let net = Net {
+            embed: nn::linear(p / "embed", INPUTS, width, Default::default()),
+            blocks: blocks.map(|(i, &gene)| Block::new(&(p / "blocks" / i), width, gene)).collect(),
+            head: nn::linear(p / "head", width, 3, Default::default()),
+        };
+        fill(&vs);
+        (net, vs)
+    }
+}
+
 fn gene() -> impl Strategy<Value = Gene> {
     let removal = prop_oneof![Just(Removal::Heads), Just(Removal::HeadDims)];
     let heads = prop_oneof![Just(1_i64), Just(2), Just(3), Just(6)];
@@ -170,20 +186,36 @@ proptest! {
         slimming in slimming(),
     ) {
         let build = || {
-            let mut vs = VarStore::new(device());
-            let p = &vs.root();
-            let width = 12;
-            let blocks = genes.iter().enumerate();
-            let net = Net {
-                embed: nn::linear(p / "embed", INPUTS, width, Default::default()),
-                blocks: blocks.map(|(i, &gene)| Block::new(&(p / "blocks" / i), width, gene)).collect(),
-                head: nn::linear(p / "head", width, 3, Default::default()),
-            };
-            fill(&vs);
+            let (net, mut vs) = Net::built(&genes);
             vs.double();
             (net, vs)
         };
         let tokens = images(&[2, 4, INPUTS]).to_kind(Kind::Double);
         assert_slimmed_is_masked(build, &tokens, &slimming, 1e-9);
+    }
+
+    #[cfg(feature = "onnx")]
+    #[test]
+    fn slimmed_sequence_networks_compute_the_same_in_onnx_runtime(
+        genes in proptest::collection::vec(gene(), 1..4),
+        slimming in slimming(),
+        (batch, positions) in (1..4_i64, 1..9_i64),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("net.onnx");
+        let (mut net, _vs) = Net::built(&genes);
+        if let Ok(plan) = net.plan(&slimming) {
+            net.apply(&plan).unwrap();
+        }
+        let written = slim_runtime::export::onnx(&file, &net, &[&[4, INPUTS]]);
+        let projects = genes.iter().any(|gene| matches!(gene, Gene::Recurrent { kind: 4, .. }));
+        if projects {
+            prop_assert!(written.unwrap_err().to_string().contains("projection"));
+        } else {
+            prop_assert_eq!(written.unwrap().inputs[0].to_string(), "input [batch, length, 5]");
+            let tokens = images(&[batch, positions, INPUTS]);
+            let expected = tch::no_grad(|| net.forward_t(&tokens, false));
+            slim_tests::onnx::assert_computes(&file, &[("input", &tokens)], &[expected], 1e-4);
+        }
     }
 }

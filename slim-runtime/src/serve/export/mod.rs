@@ -1,6 +1,7 @@
-//! Export for serving: TorchScript, and from there ONNX.
+//! Export for serving: [ONNX](#onnx) and TorchScript.
 //!
-//! [`torch_script`] writes a network, its weights and the operations of its `forward`, into one
+//! [`onnx`](fn@onnx) writes the file that runtimes other than libtorch take. [`torch_script`]
+//! writes a network, its weights and the operations of its `forward`, into one
 //! file. libtorch runs this file without this crate and without the network's definition: from Rust
 //! (`tch::CModule::load`), C++ (`torch::jit::load`) and Python (`torch.jit.load`). A slimmed
 //! network is written as it is, so the file contains nothing about slimming.
@@ -68,16 +69,14 @@
 //!
 //! # ONNX
 //!
-//! This crate does not write ONNX itself. PyTorch converts the file that [`torch_script`] has
-//! written, and the batch stays free:
+//! [`onnx`](fn@onnx) writes the calls that a `forward` makes, as
+//! [`#[forward]`](crate::forward) reads them: without Python, without running the network, and with
+//! the operations of your code under the paths of your fields. What a trace fixes is free here: the
+//! batch, and each other size at which `forward` makes the same calls. An operation that has no
+//! ONNX form is refused, with its source line and the fix. [`OnnxExport`] has the options.
 //!
-//! ```python
-//! torch.onnx.export(torch.jit.load("net.pt"), (images,), "net.onnx", dynamo=False, input_names=["input"], dynamic_axes={"input": {0: "batch"}})
-//! ```
-//!
-//! `dynamo=False`, because the newer exporter takes only Python modules.
-//! `examples/python/to_onnx.py FILE.pt` does this, and compares the outputs of ONNX Runtime with
-//! those of Rust.
+//! `examples/python/check_onnx.py FILE.onnx` compares the outputs of ONNX Runtime and OpenVINO with
+//! those of Rust; `examples/onnx_runtime.rs` serves a file from Rust without libtorch.
 
 mod check;
 mod freeze;

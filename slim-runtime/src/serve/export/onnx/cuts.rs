@@ -172,7 +172,7 @@ impl Lowering<'_> {
         let (xs, factor) = (self.float_of(given, 0)?, given.int(self.program, 1)?);
         let attributes = vec![int("blocksize", factor), text("mode", "CRD")];
         let name = self.builder.node("DepthToSpace", &[&xs], attributes);
-        Ok(vec![Value { name, element: Element::Float }])
+        Ok(vec![Value::float(name)])
     }
 
     /// By views: runtimes differ in the order of `SpaceToDepth`.
@@ -197,7 +197,7 @@ impl Lowering<'_> {
         let all = Size::Fixed(all.unwrap_or(-1));
         let sizes = self.sizes(&[batch, all, rows, columns])?;
         let name = self.builder.node("Reshape", &[&blocks, &sizes], Vec::new());
-        Ok(vec![Value { name, element: Element::Float }])
+        Ok(vec![Value::float(name)])
     }
 
     fn channel_shuffled(&mut self, given: &Given) -> Lowered {

@@ -4,9 +4,8 @@ use tch::Kind;
 
 use super::attribute::{int, text};
 use super::builder::Name;
-use crate::symbolic::Size;
-
 use super::lower::{Element, Given, Lowered, Lowering, Refusal, Value};
+use crate::symbolic::Size;
 
 impl Lowering<'_> {
     /// Functions of one tensor.
@@ -87,10 +86,9 @@ impl Lowering<'_> {
     }
 
     fn function(&mut self, given: &Given, xs: &Name) -> Result<Value, Refusal> {
-        let float_value = |name| Value { name, element: Element::Float };
         Ok(match given.call.name {
-            "relu6" => float_value(self.clipped(xs, Some(0.), Some(6.))),
-            "hardtanh" => float_value(self.clipped(xs, Some(-1.), Some(1.))),
+            "relu6" => Value::float(self.clipped(xs, Some(0.), Some(6.))),
+            "hardtanh" => Value::float(self.clipped(xs, Some(-1.), Some(1.))),
             "leaky_relu" => self.scaled("LeakyRelu", xs, &[("alpha", 0.01)]),
             "elu" | "celu" => self.scaled("Elu", xs, &[("alpha", 1.)]),
             "hardsigmoid" => self.scaled("HardSigmoid", xs, &[("alpha", 1. / 6.), ("beta", 0.5)]),
@@ -98,7 +96,7 @@ impl Lowering<'_> {
             "softshrink" => self.scaled("Shrink", xs, &[("lambd", 0.5), ("bias", 0.5)]),
             "gelu" => {
                 let approximate = vec![text("approximate", given.text(1))];
-                float_value(self.builder.node("Gelu", &[xs], approximate))
+                Value::float(self.builder.node("Gelu", &[xs], approximate))
             }
             "silu" => {
                 let gate = self.floats("Sigmoid", &[xs]);
@@ -107,7 +105,7 @@ impl Lowering<'_> {
             "square" => self.floats("Mul", &[xs, xs]),
             "expm1" => {
                 let power = self.floats("Exp", &[xs]);
-                float_value(self.with_float("Sub", &power.name, 1.))
+                Value::float(self.with_float("Sub", &power.name, 1.))
             }
             "log1p" => {
                 let sum = self.with_float("Add", xs, 1.);
@@ -130,7 +128,7 @@ impl Lowering<'_> {
             "log2" | "log10" => {
                 let base = if given.call.name == "log2" { 2_f64 } else { 10_f64 };
                 let log = self.floats("Log", &[xs]);
-                float_value(self.with_float("Mul", &log.name, base.ln().recip()))
+                Value::float(self.with_float("Mul", &log.name, base.ln().recip()))
             }
             "erfc" => {
                 let (one, erf) = (self.builder.float(1.), self.floats("Erf", &[xs]));
@@ -141,10 +139,10 @@ impl Lowering<'_> {
                 self.floats("Reciprocal", &[&root.name])
             }
             "clamp" => {
-                float_value(self.clipped(xs, Some(given.number(1)?), Some(given.number(2)?)))
+                Value::float(self.clipped(xs, Some(given.number(1)?), Some(given.number(2)?)))
             }
-            "clamp_min" => float_value(self.clipped(xs, Some(given.number(1)?), None)),
-            "clamp_max" => float_value(self.clipped(xs, None, Some(given.number(1)?))),
+            "clamp_min" => Value::float(self.clipped(xs, Some(given.number(1)?), None)),
+            "clamp_max" => Value::float(self.clipped(xs, None, Some(given.number(1)?))),
             "sinc" => {
                 let angle = self.with_float("Mul", xs, std::f64::consts::PI);
                 let sine = self.floats("Sin", &[&angle]);
@@ -184,7 +182,7 @@ impl Lowering<'_> {
             let number = self.builder.float(number);
             numbers = self.floats("Where", &[&found, &number, &numbers]).name;
         }
-        Value { name: numbers, element: Element::Float }
+        Value::float(numbers)
     }
 
     /// A value within bounds.
@@ -339,7 +337,7 @@ impl Lowering<'_> {
         let one = self.builder.float(1.);
         let ones = self.floats("Expand", &[&one, &shape]);
         let lower = self.builder.node("Trilu", &[&ones.name], vec![int("upper", 0)]);
-        let seen = self.as_bool(&Value { name: lower, element: Element::Float });
+        let seen = self.as_bool(&Value::float(lower));
         let hidden = self.builder.float(f64::NEG_INFINITY);
         Ok(vec![self.floats("Where", &[&seen, &scores, &hidden])])
     }
@@ -351,7 +349,7 @@ impl Lowering<'_> {
         let last = self.rank(query)?.saturating_sub(1);
         let width = self.fixed_size(query, last)?;
         let scaled = self.with_float("Mul", &scores, (width as f64).sqrt().recip());
-        Ok(vec![Value { name: scaled, element: Element::Float }])
+        Ok(vec![Value::float(scaled)])
     }
 
     /// Constants, copies and changes of kind.
@@ -442,6 +440,6 @@ impl Lowering<'_> {
         let (shape, one) = (self.sizes(&sizes)?, self.builder.float(1.));
         let ones = self.floats("Expand", &[&one, &shape]);
         let name = self.builder.node("EyeLike", &[&ones.name], Vec::new());
-        Ok(vec![Value { name, element: Element::Float }])
+        Ok(vec![Value::float(name)])
     }
 }

@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::attribute::{float, int, ints};
 use super::builder::Name;
-use super::lower::{Element, Given, Lowered, Lowering, Refusal, Value};
+use super::lower::{Given, Lowered, Lowering, Refusal, Value, words};
 
 impl Lowering<'_> {
     pub(super) fn layers(&mut self, given: &Given) -> Option<Lowered> {
@@ -89,7 +89,7 @@ impl Lowering<'_> {
         }
         let inputs: Vec<&Name> = [&xs, &weight].into_iter().chain(&bias).collect();
         let operator = if transposed { "ConvTranspose" } else { "Conv" };
-        Ok(vec![float_value(self.builder.node(operator, &inputs, attributes))])
+        Ok(vec![Value::float(self.builder.node(operator, &inputs, attributes))])
     }
 
     /// Arguments: input, weight `[out, in]`, bias.
@@ -98,7 +98,7 @@ impl Lowering<'_> {
         if self.program.rank(given.id(0)?) == Some(2) {
             let (weight, bias) = self.parameters(given)?;
             let inputs: Vec<&Name> = [&xs, &weight].into_iter().chain(&bias).collect();
-            return Ok(vec![float_value(self.builder.node(
+            return Ok(vec![Value::float(self.builder.node(
                 "Gemm",
                 &inputs,
                 vec![int("transB", 1)],
@@ -127,7 +127,7 @@ impl Lowering<'_> {
         let shift = self.or_filled(given.tensor(4), mean, 0.)?;
         let (mean, variance) = (self.tensor(mean)?, self.tensor(variance)?);
         let inputs = [&xs, &scale, &shift, &mean.name, &variance.name];
-        Ok(vec![float_value(self.builder.node(
+        Ok(vec![Value::float(self.builder.node(
             "BatchNormalization",
             &inputs,
             vec![float("epsilon", eps)],
@@ -176,7 +176,7 @@ impl Lowering<'_> {
         let inputs: Vec<&Name> =
             [&xs, &scale].into_iter().chain(shift.as_ref().map(|shift| &shift.name)).collect();
         let attributes = vec![int("axis", -count), float("epsilon", eps)];
-        Ok(vec![float_value(self.builder.node("LayerNormalization", &inputs, attributes))])
+        Ok(vec![Value::float(self.builder.node("LayerNormalization", &inputs, attributes))])
     }
 
     /// The last sizes of a value, which must be fixed.
@@ -229,7 +229,7 @@ impl Lowering<'_> {
         let inputs = [&xs, &scale, &shift];
         let normed =
             self.builder.node("InstanceNormalization", &inputs, vec![float("epsilon", eps)]);
-        Ok(vec![float_value(normed)])
+        Ok(vec![Value::float(normed)])
     }
 
     /// Arguments: indices, weight `[entries, out]`.
@@ -300,14 +300,6 @@ impl Lowering<'_> {
         // [T, directions, N, hidden]
         let axis = self.builder.ints(&[1]);
         let output = self.builder.node("Squeeze", &[&output, &axis], Vec::new());
-        Ok(vec![float_value(self.transposed(&output, &[1, 0, 2]))])
+        Ok(vec![Value::float(self.transposed(&output, &[1, 0, 2]))])
     }
-}
-
-fn float_value(name: Name) -> Value {
-    Value { name, element: Element::Float }
-}
-
-fn words(error: tch::TchError) -> Refusal {
-    error.to_string()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tch::{Kind, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use super::attribute::{float, int, ints};
 use super::builder::{Builder, Name};
@@ -22,6 +22,13 @@ pub(super) type Lowered = Result<Vec<Value>, Refusal>;
 pub(super) struct Value {
     pub(super) name: Name,
     pub(super) element: Element,
+}
+
+impl Value {
+    /// A value of floats.
+    pub(super) fn float(name: Name) -> Self {
+        Value { name, element: Element::Float }
+    }
 }
 
 /// What a value's elements are.
@@ -201,7 +208,7 @@ impl<'p> Lowering<'p> {
         } else {
             tensor.f_to_kind(kind).and_then(|tensor| self.builder.weight(name, &tensor))
         };
-        Ok(Value { name: written.map_err(|error| error.to_string())?, element })
+        Ok(Value { name: written.map_err(words)?, element })
     }
 
     /// A weight that was computed from a tensor of the network: under the tensor's path, with a
@@ -278,7 +285,7 @@ impl<'p> Lowering<'p> {
         // reads what a plain list of positions selects.
         let row = Tensor::f_from_slice(positions).and_then(|positions| positions.f_unsqueeze(0));
         let row = row.and_then(|row| self.builder.weight("positions", &row));
-        let row = row.map_err(|error| error.to_string())?;
+        let row = row.map_err(words)?;
         let gathered = self.builder.node("Gather", &[value, &row], vec![int("axis", axis)]);
         let axes = self.builder.ints(&[axis]);
         Ok(self.builder.node("Squeeze", &[&gathered, &axes], Vec::new()))
@@ -304,7 +311,7 @@ impl<'p> Lowering<'p> {
     ) -> Value {
         let attributes = attributes.iter().map(|&(name, value)| float(name, value)).collect();
         let name = self.builder.node(operator, &[value], attributes);
-        Value { name, element: Element::Float }
+        Value::float(name)
     }
 
     /// The sizes of a value, all of which must be fixed.
@@ -340,6 +347,11 @@ fn unknown_sizes() -> Refusal {
 
 fn free_size() -> Refusal {
     "its ONNX form needs a size that follows from the input's; write the shape of the input on the struct, as in `#[prune(input = [3, 224, 224])]`".to_owned()
+}
+
+/// An error of libtorch as a reason.
+pub(super) fn words(error: TchError) -> Refusal {
+    error.to_string()
 }
 
 /// A reason with the call and its place.

@@ -76,7 +76,7 @@ impl Lowering<'_> {
             let axes = self.builder.ints(&dims);
             self.builder.node(operator, &[xs, &axes], keep)
         };
-        Ok(Value { name, element: Element::Float })
+        Ok(Value::float(name))
     }
 
     /// `(Σ |x|ᵖ)^(1/p)`
@@ -86,7 +86,7 @@ impl Lowering<'_> {
         let power = self.with_float("Pow", &size.name, p);
         let sum = self.over(given, "ReduceSum", &power, given.flag(2))?;
         let name = self.with_float("Pow", &sum.name, p.recip());
-        Ok(vec![Value { name, element: Element::Float }])
+        Ok(vec![Value::float(name)])
     }
 
     /// The mean of squared distances to the mean. Argument 3: whether it is divided by one less
@@ -104,7 +104,7 @@ impl Lowering<'_> {
         let count: i64 = sizes.iter().product();
         let factor = count as f64 / (count - 1) as f64;
         let name = self.with_float("Mul", &variance.name, factor);
-        Ok(Value { name, element: Element::Float })
+        Ok(Value::float(name))
     }
 
     /// The sizes of the dimensions that are reduced, which must be fixed.
@@ -136,7 +136,7 @@ impl Lowering<'_> {
         self.check_kind(given, 2)?;
         let (xs, axis) = (self.float_of(given, 0)?, given.int(self.program, 1)?);
         let name = self.builder.node(operator, &[&xs], vec![int("axis", axis)]);
-        Ok(vec![Value { name, element: Element::Float }])
+        Ok(vec![Value::float(name)])
     }
 
     fn running_sum(&mut self, given: &Given) -> Lowered {

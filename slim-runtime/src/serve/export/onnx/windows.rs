@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::attribute::{float, int, ints, text};
 use super::builder::Name;
-use super::lower::{Element, Given, Lowered, Lowering, Refusal, Value};
+use super::lower::{Given, Lowered, Lowering, Refusal, Value, words};
 use crate::symbolic::Size;
 
 /// A window of a pool.
@@ -94,7 +94,7 @@ impl Lowering<'_> {
         let xs = self.float_of(given, 0)?;
         let window = self.window(given)?;
         let beyond = self.beyond(given, &window)?;
-        Ok(vec![float_value(self.pool(&xs, "MaxPool", &window, &beyond))])
+        Ok(vec![Value::float(self.pool(&xs, "MaxPool", &window, &beyond))])
     }
 
     /// Arguments behind those of the window: whether the padding is averaged, and a divisor.
@@ -118,7 +118,7 @@ impl Lowering<'_> {
         } else {
             self.pool(&xs, "AveragePool", &window, &no_more)
         };
-        Ok(vec![float_value(if given.is_given(7) {
+        Ok(vec![Value::float(if given.is_given(7) {
             let divisor = given.int(self.program, 7)?;
             let elements: i64 = window.kernel.iter().product();
             self.with_float("Mul", &mean, elements as f64 / divisor as f64)
@@ -144,7 +144,7 @@ impl Lowering<'_> {
             .map(|side| self.fixed_size(id, first + side))
             .collect::<Result<_, _>>()?;
         if sizes == output {
-            return Ok(vec![float_value(xs)]);
+            return Ok(vec![Value::float(xs)]);
         }
         let whole = sizes.iter().zip(&output).all(|(size, output)| size % output == 0);
         if whole {
@@ -158,7 +158,7 @@ impl Lowering<'_> {
                 kernel,
                 ceil_mode: false,
             };
-            return Ok(vec![float_value(self.pool(&xs, local, &window, &zeros))]);
+            return Ok(vec![Value::float(self.pool(&xs, local, &window, &zeros))]);
         }
         if local != "AveragePool" || output.len() > 2 {
             return Err(format!(
@@ -175,7 +175,7 @@ impl Lowering<'_> {
         let columns = self.named("averages", &columns)?;
         let mut pooled = self.floats("MatMul", &[xs, &columns.name]);
         if last == 1 {
-            let rows = averages(sizes[0], output[0])?.f_tr().map_err(|error| error.to_string())?;
+            let rows = averages(sizes[0], output[0])?.f_tr().map_err(words)?;
             let rows = self.named("averages", &rows)?;
             pooled = self.floats("MatMul", &[&rows.name, &pooled.name]);
         }
@@ -194,7 +194,7 @@ impl Lowering<'_> {
             }
         }
         let (mode, number) = (given.text(2), given.number(3)?);
-        Ok(vec![float_value(self.padded(&xs, &before, &behind, mode, number)?)])
+        Ok(vec![Value::float(self.padded(&xs, &before, &behind, mode, number)?)])
     }
 
     /// A value padded in each dimension.
@@ -254,7 +254,7 @@ impl Lowering<'_> {
                 ones.into_iter().chain(factors).map(|factor| factor as f32).collect();
             let scales = Tensor::f_from_slice(&all)
                 .and_then(|scales| self.builder.weight("scales", &scales))
-                .map_err(|error| error.to_string())?;
+                .map_err(words)?;
             self.builder.node("Resize", &[&xs, &none, &scales], attributes)
         } else {
             let output = output.unwrap_or_default();
@@ -265,7 +265,7 @@ impl Lowering<'_> {
             let sizes = self.builder.node("Concat", &[&front, &back], vec![int("axis", 0)]);
             self.builder.node("Resize", &[&xs, &none, &none, &sizes], attributes)
         };
-        Ok(vec![float_value(resized)])
+        Ok(vec![Value::float(resized)])
     }
 
     /// The factors of a resize to sizes that are whole multiples of fixed ones, which are exact.
@@ -298,11 +298,5 @@ fn averages(size: i64, output: i64) -> Result<Tensor, Refusal> {
             matrix[(position * output + window) as usize] = 1. / (end - start) as f64;
         }
     }
-    Tensor::f_from_slice(&matrix)
-        .and_then(|matrix| matrix.f_view([size, output]))
-        .map_err(|error| error.to_string())
-}
-
-fn float_value(name: Name) -> Value {
-    Value { name, element: Element::Float }
+    Tensor::f_from_slice(&matrix).and_then(|matrix| matrix.f_view([size, output])).map_err(words)
 }

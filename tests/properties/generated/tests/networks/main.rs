@@ -28,6 +28,8 @@ struct Tally {
     refused: Vec<String>,
     /// Slimmings that the check of the slimmed network undid.
     undone: Vec<String>,
+    /// Why the slimmed network has no ONNX file.
+    not_exported: Option<String>,
 }
 
 fn built<N: Network>() -> (N, VarStore) {
@@ -58,7 +60,7 @@ fn check<N: Network>() -> Tally {
             }
         };
         masked.mask(&plan).unwrap_or_else(|error| panic!("masking: {error}"));
-        let (mut slimmed, _slimmed) = built::<N>();
+        let (mut slimmed, mut _slimmed) = built::<N>();
         if let Err(error) = slimmed.apply(&plan) {
             tally.undone.push(error.to_string());
             continue;
@@ -77,17 +79,53 @@ fn check<N: Network>() -> Tally {
             );
         }
         tally.slimmed += 1;
+        #[cfg(feature = "onnx")]
+        if tally.slimmed == 1 {
+            let expected = slimmed.forward_t(&images, false);
+            let (slimmed, vs) = (&slimmed, &mut _slimmed);
+            tally.not_exported = exported(slimmed, vs, &images, expected).err();
+        }
     }
     tally
+}
+
+/// Writes a network as ONNX, and runs it for other numbers of samples than the file was made with.
+///
+/// # Errors
+/// Why the network is refused.
+#[cfg(feature = "onnx")]
+fn exported<N: Network>(
+    net: &N,
+    vs: &mut VarStore,
+    images: &Tensor,
+    expected: Tensor,
+) -> Result<(), String> {
+    use slim_runtime::export;
+    use slim_tests::onnx::assert_computes;
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("net.onnx");
+    vs.float();
+    export::onnx(&file, net, &[&[3, 8, 8]]).map_err(|error| {
+        let text = error.to_string();
+        text.split_once("cannot export: ").map_or(text.clone(), |(_, reason)| reason.to_owned())
+    })?;
+    let images = images.to_kind(Kind::Float);
+    // Single precision, behind functions that may enlarge a difference.
+    const TOLERANCE: f64 = 1e-3;
+    assert_computes(&file, &[("input", &images)], &[expected.to_kind(Kind::Float)], TOLERANCE);
+    Ok(())
 }
 
 #[test]
 fn slimmed_is_masked() {
     tch::set_num_threads(1);
     let (mut wrong, mut refused, mut undone) = (Vec::new(), Vec::new(), Vec::new());
+    let mut not_exported = Vec::new();
     for (name, check) in NETWORKS {
         match catch_unwind(AssertUnwindSafe(check)) {
             Ok(tally) if tally.slimmed > 0 => {
+                not_exported.extend(tally.not_exported.map(|error| format!("{name}: {error}")));
                 undone.extend(tally.undone.into_iter().map(|error| format!("{name}: {error}")));
             }
             Ok(mut tally) => {
@@ -102,7 +140,10 @@ fn slimmed_is_masked() {
     }
     let file = concat!(env!("OUT_DIR"), "/networks.rs");
     println!("refused {} of {}:\n{}", refused.len(), NETWORKS.len(), refused.join("\n"));
+    println!("not exported {}:\n{}", not_exported.len(), not_exported.join("\n"));
     println!("undone:\n{}", undone.join("\n"));
     assert!(wrong.is_empty(), "in {file}:\n{}", wrong.join("\n"));
     assert!(refused.len() * 5 <= NETWORKS.len(), "too many are refused:\n{}", refused.join("\n"));
+    let all = not_exported.join("\n");
+    assert!(not_exported.len() * 5 <= NETWORKS.len(), "too many are not exported:\n{all}");
 }
