@@ -1,6 +1,6 @@
-//! Exports a slimmed network of the zoo (ResNet-50 by default) as ONNX and as TorchScript. Also
-//! writes a sample input and its outputs, which `examples/python/check_onnx.py` and `serve.py`
-//! compare with.
+//! Exports a slimmed network of the zoo (ResNet-50 by default) as TorchScript and as ONNX. Also
+//! writes a sample input and its outputs, which `examples/python/serve.py`, `check_onnx.py` and
+//! `examples/onnx_runtime.rs` compare with.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use slim_runtime::{Prunable, export};
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
 
-/// Slim a network of the zoo, whose γ are drawn, and write ARCH.onnx, ARCH.pt, and
+/// Slim a network of the zoo, whose γ are drawn, and write ARCH.pt, ARCH.onnx, and
 /// ARCH.safetensors with a sample and its outputs.
 #[derive(Parser)]
 #[command(name = "serving")]
@@ -43,8 +43,8 @@ fn main() -> Result<()> {
     let images = Tensor::f_rand([batch, channels, height, width], (Kind::Float, Device::Cpu))?;
     let forward = |net: &Net, images: &Tensor| net.forward_t(images, false);
     let file = |kind: &str| out.join(format!("{arch}.{kind}"));
-    println!("{}", export::onnx(file("onnx"), &model.net, &[&[channels, height, width]])?);
     println!("{}", export::torch_script(file("pt"), &model.net, &images, forward)?);
+    println!("{}", export::onnx(file("onnx"), &model.net, &[&[channels, height, width]])?);
 
     let output = tch::no_grad(|| forward(&model.net, &images));
     let beside = file("safetensors");

@@ -6,8 +6,9 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use slim_runtime::error::FileError;
-use slim_runtime::{Error, export};
+use slim_runtime::Error;
+use slim_runtime::error::{FileError, LibtorchError};
+use slim_runtime::export::{self, Onnx, OnnxExport};
 use tch::nn::ModuleT;
 use tch::{Kind, Tensor};
 use tempfile::TempDir;
@@ -20,6 +21,8 @@ use crate::network::Net;
 pub enum Form {
     /// libtorch's own, for C++, Python and Rust.
     TorchScript,
+    /// For ONNX Runtime, OpenVINO and others.
+    Onnx,
 }
 
 impl Form {
@@ -27,6 +30,7 @@ impl Form {
     pub fn file(self, stem: &str) -> String {
         let ending = match self {
             Form::TorchScript => "pt",
+            Form::Onnx => "onnx",
         };
         format!("{stem}.{ending}")
     }
@@ -62,7 +66,7 @@ impl Folder {
         let beside = tempfile::Builder::new().prefix(".slim-").suffix(".tmp").tempdir_in(&self.0);
         let beside =
             beside.with_context(|| format!("cannot write into the folder {}", self.0.display()))?;
-        Ok(Draft { folder: self, beside, names: Vec::new() })
+        Ok(Draft { folder: self, beside, names: Vec::new(), removed_first: Vec::new() })
     }
 
     /// Checks that a file `name` can be created or replaced.
@@ -102,6 +106,8 @@ pub struct Draft<'f> {
     folder: &'f Folder,
     beside: TempDir,
     names: Vec<String>,
+    /// Files that are removed before the others are renamed.
+    removed_first: Vec<String>,
 }
 
 impl Draft<'_> {
@@ -136,15 +142,11 @@ impl Draft<'_> {
     /// # Errors
     /// The network does not have this form, or the disk is full.
     pub fn export(&mut self, name: &str, form: Form, model: &Model) -> Result<()> {
-        let [channels, height, width] = model.spec.image();
-        let sample =
-            Tensor::f_rand([1, channels, height, width], (Kind::Float, model.vs.device()))?;
+        let mut data = None;
         self.add(name, |path| {
-            let forward = |net: &Net, images: &Tensor| net.forward_t(images, false);
             let exported = match form {
-                Form::TorchScript => {
-                    export::torch_script(path, &model.net, &sample, forward).map(drop)
-                }
+                Form::TorchScript => torch_script(path, model),
+                Form::Onnx => onnx(path, model).map(|written| data = written.data),
             };
             exported.map_err(|error| {
                 match error {
@@ -154,7 +156,19 @@ impl Draft<'_> {
                     other => other.into(),
                 }
             })
-        })
+        })?;
+        if data.is_some() {
+            self.add_data_of(name);
+        }
+        Ok(())
+    }
+
+    /// Adds `name.data`, which was written together with the file `name` that reads it.
+    fn add_data_of(&mut self, name: &str) {
+        let place = self.names.iter().position(|known| known == name);
+        self.names.insert(place.unwrap_or(self.names.len()), format!("{name}.data"));
+        // An earlier file of this name must not read the new data.
+        self.removed_first.push(name.to_owned());
     }
 
     fn add(&mut self, name: &str, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
@@ -171,6 +185,13 @@ impl Draft<'_> {
     /// Errors of the disk.
     pub fn publish(self) -> Result<()> {
         self.names.iter().try_for_each(|name| self.folder.check_free(name))?;
+        for name in &self.removed_first {
+            let path = self.folder.file(name);
+            if path.exists() {
+                fs::remove_file(&path)
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+            }
+        }
         for name in &self.names {
             let path = self.folder.file(name);
             fs::rename(self.beside.path().join(name), &path)
@@ -183,8 +204,65 @@ impl Draft<'_> {
     }
 }
 
+fn torch_script(path: &Path, model: &Model) -> slim_runtime::Result<()> {
+    let [channels, height, width] = model.spec.image();
+    let options = (Kind::Float, model.vs.device());
+    let sample = Tensor::f_rand([1, channels, height, width], options).map_err(|cause| {
+        Error::Torch { context: "the sample".to_owned(), cause: LibtorchError(cause) }
+    })?;
+    let forward = |net: &Net, images: &Tensor| net.forward_t(images, false);
+    export::torch_script(path, &model.net, &sample, forward).map(drop)
+}
+
+fn onnx(path: &Path, model: &Model) -> slim_runtime::Result<Onnx> {
+    let mut export = OnnxExport::new().metadata("network", model.spec.to_string());
+    if let Some(dataset) = model.dataset {
+        export = export.metadata("dataset", dataset.to_string());
+    }
+    export.write(path, &model.net, &[&model.spec.image()])
+}
+
 /// Whether two paths lead to the same existing file, through any links.
 pub fn is_same(first: &Path, second: &Path) -> bool {
     let real = |path| fs::canonicalize(path).ok();
     real(first).is_some_and(|first| Some(first) == real(second))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Publishes a file `net.onnx` and its data, all with these contents.
+    fn publish(path: &Path, contents: &str) -> Result<()> {
+        let folder = Folder::new(path)?;
+        let mut draft = folder.draft()?;
+        draft.text("net.txt", contents)?;
+        draft.add("net.onnx", |path| {
+            fs::write(path, contents)?;
+            Ok(fs::write(path.with_extension("onnx.data"), contents)?)
+        })?;
+        draft.add_data_of("net.onnx");
+        assert_eq!(draft.names, ["net.txt", "net.onnx.data", "net.onnx"]);
+        draft.publish()
+    }
+
+    #[test]
+    fn a_file_and_its_data_are_replaced_together_or_not_at_all() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let folder = folder.path();
+        let read = |name: &str| fs::read_to_string(folder.join(name));
+        for contents in ["first", "second"] {
+            publish(folder, contents)?;
+            assert_eq!(
+                (read("net.onnx")?, read("net.onnx.data")?),
+                (contents.into(), contents.into())
+            );
+        }
+        fs::remove_file(folder.join("net.onnx.data"))?;
+        fs::create_dir(folder.join("net.onnx.data"))?;
+        assert!(publish(folder, "third").is_err());
+        assert_eq!((read("net.onnx")?, read("net.txt")?), ("second".into(), "second".into()));
+        assert_eq!(fs::read_dir(folder)?.count(), 3);
+        Ok(())
+    }
 }

@@ -51,12 +51,16 @@ pub struct FormOptions {
     /// Write a .pt: the network as TorchScript, which runs without its definition (torch.jit.load)
     #[arg(long)]
     pub torch_script: bool,
+    /// Write an .onnx: the network as ONNX, for ONNX Runtime, OpenVINO and others
+    #[arg(long)]
+    pub onnx: bool,
 }
 
 impl FormOptions {
     /// The forms that are asked for.
     pub fn chosen(&self) -> Vec<Form> {
-        self.torch_script.then_some(Form::TorchScript).into_iter().collect()
+        let forms = [(self.torch_script, Form::TorchScript), (self.onnx, Form::Onnx)];
+        forms.into_iter().filter_map(|(chosen, form)| chosen.then_some(form)).collect()
     }
 }
 

@@ -8,6 +8,8 @@ mod hostile;
 mod memory;
 mod pickle;
 mod reference;
+#[cfg(feature = "onnx")]
+mod served;
 mod weights;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -64,6 +64,11 @@ fn checks() -> Result<Vec<Step>> {
     let reports = target().join("ci-reports");
     let mut report = cargo(["run", "--package", "slim-cli", "--", "report", "--out"]);
     report.arg(&reports);
+    let served = target().join("ci-serving");
+    let mut serving = cargo(["run", "--package", "slim-examples", "--example", "serving", "--"]);
+    serving.args(["--arch", "resnet18", "--out"]).arg(&served);
+    let mut onnx_runtime = cargo(["run", "--package", "slim-onnx-example", "--"]);
+    onnx_runtime.arg(served.join("resnet18.onnx"));
     let passes = target().join("ci-passes");
     let mut rooms = Command::new(env::current_exe()?);
     rooms.arg("rooms");
@@ -88,6 +93,8 @@ fn checks() -> Result<Vec<Step>> {
         ("absorb", cargo(["run", "--package", "slim-bench", "--bin", "absorb", "--", "--smoke"])),
         ("residual", cargo(["run", "--package", "slim-examples", "--example", "residual"])),
         ("pytorch", cargo(["run", "--package", "slim-examples", "--example", "pytorch"])),
+        ("serving", serving),
+        ("onnx_runtime", onnx_runtime),
         ("passes", passes_on_digits(&passes)),
         ("reports", report),
         ("reports, in a browser", look),

@@ -13,18 +13,17 @@ use anyhow::Result;
 const EXAMPLES: &str = "\
 Examples:
   What prune has written, after fine-tuning:
-    slim export logs/refined/model_best.safetensors --torch-script
+    slim export logs/refined/model_best.safetensors --onnx
 
-  A network from torchvision, into another folder:
-    slim export resnet50.pth --arch resnet50 --torch-script --save exported
+  A network from torchvision, in both forms, into another folder:
+    slim export resnet50.pth --arch resnet50 --onnx --torch-script --save exported
 
 Exit codes: 0 done, 1 failed, 2 wrong usage";
 
 /// Write a network in a form that runs without its definition, for serving.
 ///
 /// Reads what prune and train have written, and all else that prune reads. Beside FILE, or in
-/// --save, goes a file with its name and another ending. It is in place only once it was read back
-/// and computes what the network does.
+/// --save, go files with its name and another ending. They appear together or not at all.
 #[derive(Debug, clap::Args)]
 #[command(args_override_self = true, after_long_help = EXAMPLES, after_help = "The manual, with examples: slim export --help")]
 pub(super) struct Options {
@@ -48,7 +47,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let file = &options.model;
     let forms = options.forms.chosen();
     if forms.is_empty() {
-        return Err(Usage("which form? say --torch-script".to_owned()).into());
+        return Err(Usage("which form? say --onnx, --torch-script or both".to_owned()).into());
     }
     let model = Model::read(file, &options.network.wanted(), device)?;
     say(format_args!("read {}: {}", file.display(), model.spec));

@@ -76,6 +76,17 @@ fn a_pruned_network_is_exported_beside_its_file_or_elsewhere() {
 }
 
 #[test]
+fn both_forms_are_written_together() {
+    let folder = pruned();
+    let folder = folder.path();
+    let line = "logs/pruned.safetensors --onnx --torch-script --save served";
+    let (code, out, error) = said(folder, "export", line);
+    assert_eq!((code, error.as_str()), (0, ""));
+    assert!(out.ends_with("wrote pruned.pt and pruned.onnx into served\n"), "{out}");
+    assert_eq!(names(&folder.join("served")), ["pruned.onnx", "pruned.pt"]);
+}
+
+#[test]
 fn a_file_of_pytorch_is_exported_by_the_name_of_its_network() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

@@ -135,22 +135,22 @@ fn nobody_has_to_listen() {
 }
 
 #[test]
-fn torch_script_is_written_where_it_is_asked_for() {
+fn forms_for_serving_are_written_where_they_are_asked_for() {
     let folder = Folder::with(&["vgg11.pth"]);
-    let said =
-        folder.prune(&format!("{CFG} --model vgg11.pth --no-test --torch-script --save out"));
+    let said = folder
+        .prune(&format!("{CFG} --model vgg11.pth --no-test --torch-script --onnx --save out"));
     assert!(
         said.contains(
-            "wrote prune.txt, plan.json, pruned.safetensors, pruned.pt and report.html into out"
+            "wrote prune.txt, plan.json, pruned.safetensors, pruned.pt, pruned.onnx and report.html into out"
         ),
         "{said}"
     );
     assert_eq!(
         folder.names("out"),
-        ["plan.json", "prune.txt", "pruned.pt", "pruned.safetensors", "report.html"]
+        ["plan.json", "prune.txt", "pruned.onnx", "pruned.pt", "pruned.safetensors", "report.html"]
     );
 
-    // Both files hold the same network.
+    // The files hold the same network.
     let pruned =
         Model::read(&folder.path("out/pruned.safetensors"), &Wanted::default(), Device::Cpu)
             .unwrap();

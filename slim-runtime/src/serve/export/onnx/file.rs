@@ -19,8 +19,8 @@ use crate::io::checkpoint::bytes;
 use crate::{Error, Result};
 
 /// The version of the operators: the newest in which both ONNX Runtime 1.32 and OpenVINO 2026.4 run
-/// every operator of networks. From 25 on, ONNX Runtime has no kernel for `Swish`, and these
-/// versions add no operator that a network needs.
+/// every operator of networks. From 25 on, ONNX Runtime has no kernel for `Swish`, and the new
+/// operators of these versions are not used here.
 const OPSET: i64 = 24;
 
 /// The version of the file format that was released together with operator set 24.

@@ -67,7 +67,7 @@ impl Folds {
     }
 
     /// The weights of the layer that a call applies, if a batch norm is folded into it.
-    pub(super) fn into_layer(&self, call: usize) -> Option<&Weights> {
+    pub(super) fn weights_of(&self, call: usize) -> Option<&Weights> {
         self.into.get(&call)
     }
 }

@@ -24,7 +24,7 @@ impl Lowering<'_> {
 
     /// The weight and the bias of a layer, with the batch norm behind it where that is folded.
     fn weights(&mut self, given: &Given) -> Result<(Tensor, Option<Tensor>, bool), Refusal> {
-        if let Some(folded) = self.folds.into_layer(given.index) {
+        if let Some(folded) = self.folds.weights_of(given.index) {
             let bias = folded.bias.as_ref().map(Tensor::shallow_clone);
             return Ok((folded.weight.shallow_clone(), bias, true));
         }
