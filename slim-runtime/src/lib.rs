@@ -138,8 +138,8 @@ pub use slimming::{Absorb, Bounds, Coupling, Direction, Rounding, Rule, Scope, S
 pub use symbolic::{Forward, Traced};
 pub use train::recalibrate::recalibrate;
 
-/// Items that generated code uses, so that a user's crate needs no dependency but this one; and the
-/// style of tables, for the programs of this workspace.
+/// Items that generated code uses, so that a user's crate needs no dependency but this one; the
+/// style of tables, for the programs of this workspace; and what `slim-serve` shares with `deploy`.
 #[doc(hidden)]
 pub mod __private {
     pub use slim_derive::model;
@@ -148,6 +148,9 @@ pub mod __private {
     pub use crate::graph::fields::{
         Field, FieldMut, IsTensor, VisitLayer, VisitNoLayer, VisitOther, VisitPart, VisitTensor,
     };
+    pub use crate::panics::caught;
+    pub use crate::serve::benchmark::{faster, with_spread};
+    pub use crate::serve::parity::ExpectedOutput;
     pub use crate::symbolic::dispatch::{
         BorrowTensor, Common, Held, IntoTensor, TensorLike, needs_argument,
     };
@@ -155,5 +158,5 @@ pub mod __private {
         Lift, Outputs, ReadsForward, SymbolicModule, declared, expect_shapes, symbolic_map,
         symbolic_opaque, trace_forward,
     };
-    pub use crate::table::{STYLE as TABLE_STYLE, grouped};
+    pub use crate::table::{STYLE as TABLE_STYLE, grouped, table};
 }

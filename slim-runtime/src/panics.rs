@@ -15,7 +15,7 @@ thread_local! {
 }
 
 /// Runs `body`. A panic is not printed; its message is returned.
-pub(crate) fn caught<T>(body: impl FnOnce() -> T) -> Result<T, String> {
+pub fn caught<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let print = take_hook();

@@ -13,7 +13,7 @@ pub const STYLE: TableStyle = {
 pub(crate) const MOST_LINES: usize = 8;
 
 /// A table whose columns from `first_number` on are numbers, right-aligned.
-pub(crate) fn table<Header: Into<Row>, Line: Into<Row>>(
+pub fn table<Header: Into<Row>, Line: Into<Row>>(
     header: Header,
     first_number: usize,
     lines: impl IntoIterator<Item = Line>,

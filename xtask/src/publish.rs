@@ -5,8 +5,8 @@ use crate::workspace::target;
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
 
-/// The command that packs slim-derive and slim-runtime, in this order, and compiles the packages
-/// that crates.io would get, without libtorch. Nothing is uploaded.
+/// The command that packs slim-derive, slim-runtime and slim-serve, in this order, and compiles the
+/// packages that crates.io would get, without libtorch. Nothing is uploaded.
 pub(crate) fn dry_run() -> Result<Command> {
     let version = cargo(["--version"]).output().context("cannot run cargo")?.stdout;
     let version = String::from_utf8_lossy(&version);
@@ -15,12 +15,19 @@ pub(crate) fn dry_run() -> Result<Command> {
         minor(&version).is_none_or(|minor| minor >= 90),
         "cargo 1.90 or newer is needed to publish, this is {version}: `rustup update`"
     );
-    let mut publish =
-        cargo(["publish", "--dry-run", "--package", "slim-derive", "--package", "slim-runtime"]);
+    let mut publish = cargo(["publish", "--dry-run"]);
+    for package in ["slim-derive", "slim-runtime", "slim-serve"] {
+        publish.args(["--package", package]);
+    }
     // A working tree with uncommitted changes is checked as it is. The folder is that of all tasks,
     // so that crates that do not depend on tch are not compiled again.
     publish
-        .args(["--allow-dirty", "--features", "slim-runtime/doc-only", "--target-dir"])
+        .args([
+            "--allow-dirty",
+            "--features",
+            "slim-runtime/doc-only,slim-serve/doc-only",
+            "--target-dir",
+        ])
         .arg(target());
     Ok(publish)
 }

@@ -23,7 +23,7 @@ struct Crate {
     exempt: &'static [&'static str],
 }
 
-const CRATES: [Crate; 5] = [
+const CRATES: [Crate; 6] = [
     Crate {
         folder: "slim-runtime/src",
         order: &[
@@ -35,6 +35,12 @@ const CRATES: [Crate; 5] = [
         // that one `use` imports all of them. Modules before `prunable` call only the methods that
         // layers implement.
         exempt: &["Prunable"],
+    },
+    Crate {
+        folder: "slim-serve/src",
+        order: &["error", "form", "ffi", "report", "compiled", "maker", "runner", "config"],
+        // `Runner::new` is the configuration's defaults, as `Benchmark` and `benchmark` are.
+        exempt: &["RunnerConfig"],
     },
     Crate {
         folder: "slim-derive/src",

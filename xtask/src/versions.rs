@@ -50,6 +50,7 @@ fn mirror(folder: &Path, version: &str) -> Result<()> {
     for package in [
         "slim-derive",
         "slim-runtime",
+        "slim-serve",
         "slim-zoo",
         "slim-cli",
         "examples",

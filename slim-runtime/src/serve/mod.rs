@@ -3,4 +3,5 @@
 pub(crate) mod benchmark;
 pub(crate) mod deploy;
 pub mod export;
+pub(crate) mod parity;
 pub(crate) mod preferred_multiple;

@@ -164,6 +164,6 @@ impl fmt::Display for Compared {
 }
 
 /// `2.9 (2.8–3.0)`
-pub(crate) fn faster(ratio: &Quartiles) -> String {
+pub fn faster(ratio: &Quartiles) -> String {
     format!("{} ({}–{})", times(ratio.median), times(ratio.lower), times(ratio.upper))
 }

@@ -67,7 +67,7 @@ pub(super) fn time(seconds: f64) -> String {
 }
 
 /// `61.0 ms (59.8–63.1)`
-pub(crate) fn with_spread(seconds: &Quartiles) -> String {
+pub fn with_spread(seconds: &Quartiles) -> String {
     let unit = Unit::of(seconds.median);
     format!(
         "{} {} ({}–{})",

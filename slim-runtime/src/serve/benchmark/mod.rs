@@ -17,11 +17,12 @@ use crate::numeric::compare::is_float;
 use crate::numeric::{Clock, Quartiles};
 use crate::{Error, Prunable, Result};
 pub use against::Speedup;
-pub(crate) use in_turn::faster;
+pub use in_turn::faster;
 pub use in_turn::{Compared, Interleaved};
 pub(crate) use input::uniform;
 pub use latency::Latency;
-pub(crate) use latency::{device_name, with_spread};
+pub(crate) use latency::device_name;
+pub use latency::with_spread;
 
 /// Measures the latency of a forward pass on random input of this shape, batch first.
 ///

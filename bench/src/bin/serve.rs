@@ -1,0 +1,208 @@
+//! Compares `slim_serve::Runner` with the network, `deploy`, OpenVINO and ONNX Runtime.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use serde_json::{Value, json};
+use slim_cli::model::Model;
+use slim_cli::network::{Arch, Net, Spec};
+use slim_cli::program;
+use slim_cli::terminal::say;
+use slim_runtime::{Benchmark, Compared, Prunable, Slimming, deploy, export};
+use slim_serve::Runner;
+use tch::nn::ModuleT;
+use tch::{Device, Kind, Tensor};
+
+const SCRIPT: &str = include_str!("../../python/serve.py");
+const OTHERS: [&str; 2] = ["openvino", "onnxruntime"];
+
+/// Measures the runner, `deploy`, OpenVINO and ONNX Runtime in turn on the same slimmed networks,
+/// threads and inputs, and prints the ratios of their medians.
+#[derive(Parser)]
+struct Cli {
+    /// Python with torch, numpy, onnx, onnxruntime and openvino
+    #[arg(long, value_name = "PATH", default_value = "python3")]
+    python: PathBuf,
+    /// The networks, with commas between them
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "resnet50,vgg,mobilenet_v2,efficientnet_b0"
+    )]
+    networks: Vec<Arch>,
+    /// The batches, with commas between them
+    #[arg(long, value_delimiter = ',', default_value = "1,8")]
+    batches: Vec<i64>,
+    /// Round the widths to multiples of these, with commas between them; 1 leaves them
+    #[arg(long, value_delimiter = ',', default_value = "1,16")]
+    multiples: Vec<usize>,
+    /// How often each contender has its turn
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+    /// Threads of each contender
+    #[arg(long, default_value_t = 2)]
+    threads: i32,
+}
+
+fn main() -> ExitCode {
+    program::main(|| run(&Cli::parse()))
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    tch::set_num_threads(cli.threads);
+    let folder = tempfile::tempdir()?;
+    let mut ratios: Vec<(&str, Vec<f64>)> =
+        ["deploy", "openvino", "onnxruntime"].map(|name| (name, Vec::new())).into();
+    for &arch in &cli.networks {
+        for &multiple in &cli.multiples {
+            for &batch in &cli.batches {
+                let compared = case(cli, arch, multiple, batch, folder.path())?;
+                let median =
+                    |name: &str| compared.case(name).map(|latency| latency.seconds.median * 1e3);
+                let own = median("runner").unwrap_or(f64::NAN);
+                let mut line = format!("{arch} x{multiple} b{batch}: runner {own:.2} ms");
+                for (name, all) in &mut ratios {
+                    if let Some(other) = compared.times_as_fast(name, "runner") {
+                        all.push(other.median);
+                        let other = other.median;
+                        line += &format!(", {name} {:.2}", other);
+                    }
+                }
+                say(&line);
+            }
+        }
+    }
+    for (name, ratios) in ratios {
+        let mean = (ratios.iter().map(|ratio| ratio.ln()).sum::<f64>() / ratios.len() as f64).exp();
+        let worst = ratios.iter().copied().fold(0., f64::max);
+        say(&format!("time of the runner / {name}: geometric mean {mean:.3}, worst {worst:.2}"));
+    }
+    Ok(())
+}
+
+fn case(cli: &Cli, arch: Arch, multiple: usize, batch: i64, folder: &Path) -> Result<Compared> {
+    tch::manual_seed(0);
+    let model = |seed| -> Result<Model> {
+        tch::manual_seed(seed);
+        let mut model = Model::new(Spec::new(arch, None, None, Spec::CLASSES)?, Device::Cpu)?;
+        model.draw_scales();
+        let slimming = Slimming::ratio(0.5);
+        let slimming = if multiple > 1 { slimming.round_to(multiple) } else { slimming };
+        model.net.slim(slimming)?;
+        Ok(model)
+    };
+    let net = model(0)?.net;
+    let mut deployed = model(0)?.net;
+    let shape = [&[batch][..], &arch.image()].concat();
+    let images = Tensor::f_rand(&*shape, (Kind::Float, Device::Cpu))?;
+    let forward = |net: &Net, images: &Tensor| net.forward_t(images, false);
+
+    let file = folder.join(format!("{arch}-{multiple}-{batch}.pt"));
+    export::torch_script(&file, &net, &images, forward)?;
+    let output = tch::no_grad(|| forward(&net, &images));
+    let words: Vec<_> = shape.iter().map(ToString::to_string).collect();
+    std::fs::write(file.with_extension("shape"), words.join(" "))?;
+    write(&file.with_extension("input"), &images)?;
+    write(&file.with_extension("output"), &output)?;
+    let mut others = Vec::new();
+    Other::start(cli)?.ask(&json!({ "do": "load", "runtime": "convert", "file": file }))?;
+    for name in OTHERS {
+        let mut other = Other::start(cli)?;
+        match other.ask(&json!({ "do": "load", "runtime": name, "file": file })) {
+            Ok(answer) => {
+                let off = answer["off"].as_f64().unwrap_or(f64::INFINITY);
+                anyhow::ensure!(off < 1e-3, "{name} computes something else: {off}");
+                others.push((name, other));
+            }
+            Err(error) => say(&format!("{arch} x{multiple} b{batch}, {name}: {error:#}")),
+        }
+    }
+
+    let report = deploy(&mut deployed, &images, forward)?;
+    let runner = Runner::new(&net, &images, forward)?;
+    if std::env::var_os("SLIM_SERVE_SHOW").is_some() {
+        say(&format!("{report}\n{}", runner.report()));
+    }
+    let mut in_turn = Benchmark::new()
+        .warm_up(Duration::ZERO)
+        .runs(cli.rounds)
+        .in_turn()
+        .timed_case("runner", || timed(|| drop(runner.run(&images))))
+        .timed_case("deploy", || timed(|| drop(forward(&deployed, &images))));
+    for (name, mut other) in others {
+        in_turn = in_turn.timed_case(name, move || {
+            let answer = other.ask(&json!({ "do": "pass", "runtime": name }));
+            let seconds = answer.ok().and_then(|answer| answer["seconds"].as_f64());
+            seconds
+                .map(Duration::from_secs_f64)
+                .ok_or_else(|| slim_runtime::Error::Custom(format!("{name} has failed")))
+        });
+    }
+    Ok(in_turn.run()?)
+}
+
+/// The time of the second of two passes: the first finds the caches of another contender.
+fn timed(mut pass: impl FnMut()) -> slim_runtime::Result<Duration> {
+    pass();
+    let begun = std::time::Instant::now();
+    pass();
+    Ok(begun.elapsed())
+}
+
+fn write(file: &Path, tensor: &Tensor) -> Result<()> {
+    let values = Vec::<f32>::try_from(tensor.flatten(0, -1))?;
+    let bytes: Vec<_> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    Ok(std::fs::write(file, bytes)?)
+}
+
+/// A Python process with one of the other runtimes.
+struct Other {
+    child: Child,
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Other {
+    fn start(cli: &Cli) -> Result<Self> {
+        let mut child = Command::new(&cli.python)
+            .args(["-c", SCRIPT, &cli.threads.to_string()])
+            .env("OMP_NUM_THREADS", cli.threads.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {}", cli.python.display()))?;
+        let (Some(requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
+            bail!("{} has no pipes", cli.python.display())
+        };
+        Ok(Self { child, requests, answers: BufReader::new(answers) })
+    }
+
+    fn ask(&mut self, request: &Value) -> Result<Value> {
+        writeln!(self.requests, "{request}")?;
+        self.requests.flush()?;
+        let mut line = String::new();
+        // Libraries may print lines of their own.
+        while self.answers.read_line(&mut line)? > 0 {
+            if let Ok(answer) = serde_json::from_str::<Value>(&line) {
+                if let Some(error) = answer.get("error") {
+                    bail!("{error}");
+                }
+                return Ok(answer);
+            }
+            line.clear();
+        }
+        bail!("it has ended")
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
