@@ -41,6 +41,17 @@ pub enum Argument {
     None,
 }
 
+impl Argument {
+    /// The values of the argument.
+    pub(crate) fn values(&self) -> &[ValueId] {
+        match self {
+            Argument::Value(id) => std::slice::from_ref(id),
+            Argument::Values(ids) => ids,
+            _ => &[],
+        }
+    }
+}
+
 /// The calls of a symbolic pass, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {

@@ -1,6 +1,8 @@
 //! A forward pass as a program: its calls, and which of their numbers follow the sizes of the
 //! inputs. Exports write it.
 
+use std::collections::HashSet;
+
 use tch::Tensor;
 
 use super::runs::SCALES;
@@ -99,6 +101,20 @@ impl Program {
 
     pub(crate) fn calls(&self) -> &[Call] {
         &self.calls.list
+    }
+
+    /// For each call, whether an output depends on it.
+    pub(crate) fn used(&self) -> Vec<bool> {
+        let asked = self.calls.asked.iter().map(|(value, _)| *value);
+        let mut read: HashSet<ValueId> = self.outputs.iter().copied().chain(asked).collect();
+        let mut used = vec![false; self.calls.list.len()];
+        for (used, call) in used.iter_mut().zip(&self.calls.list).rev() {
+            *used = call.results.iter().any(|result| read.contains(result));
+            if *used {
+                read.extend(call.arguments.iter().flat_map(Argument::values));
+            }
+        }
+        used
     }
 
     /// Whether two sizes of values are the same in all runs.

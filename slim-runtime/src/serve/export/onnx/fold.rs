@@ -27,7 +27,8 @@ impl Folds {
     pub(super) fn of(program: &Program) -> Result<Self, TchError> {
         let calls = program.calls();
         let mut uses: HashMap<ValueId, usize> = HashMap::new();
-        let used = calls.iter().flat_map(|call| &call.arguments).flat_map(values);
+        let used =
+            calls.iter().flat_map(|call| &call.arguments).flat_map(Argument::values).copied();
         for id in used.chain(program.outputs.iter().copied()) {
             *uses.entry(id).or_default() += 1;
         }
@@ -69,14 +70,6 @@ impl Folds {
     /// The weights of the layer that a call applies, if a batch norm is folded into it.
     pub(super) fn weights_of(&self, call: usize) -> Option<&Weights> {
         self.into.get(&call)
-    }
-}
-
-fn values(argument: &Argument) -> Vec<ValueId> {
-    match argument {
-        Argument::Value(id) => vec![*id],
-        Argument::Values(ids) => ids.clone(),
-        _ => Vec::new(),
     }
 }
 

@@ -81,12 +81,14 @@ impl<'p> Lowering<'p> {
         self.values.insert(id, value);
     }
 
-    /// Writes all calls.
+    /// Writes the calls on which outputs depend.
     ///
     /// # Errors
     /// The first call that has no ONNX form: its name, its source line, the reason and the fix.
     pub(super) fn lower(&mut self) -> Result<(), Refusal> {
-        for (index, call) in self.program.calls().iter().enumerate() {
+        let used = self.program.used();
+        // What no output depends on need not have an ONNX form.
+        for (index, call) in self.program.calls().iter().enumerate().filter(|(at, _)| used[*at]) {
             self.builder.scope(&call.path);
             let given = Given { index, call };
             let results = self.call(&given).map_err(|reason| described(call, &reason))?;

@@ -144,6 +144,8 @@ fn slimmed_is_masked() {
     println!("undone:\n{}", undone.join("\n"));
     assert!(wrong.is_empty(), "in {file}:\n{}", wrong.join("\n"));
     assert!(refused.len() * 5 <= NETWORKS.len(), "too many are refused:\n{}", refused.join("\n"));
+    // A function of Rust code has no ONNX form.
+    not_exported.retain(|reason| !reason.contains("`functional::map`"));
     let all = not_exported.join("\n");
     assert!(not_exported.len() * 5 <= NETWORKS.len(), "too many are not exported:\n{all}");
 }
