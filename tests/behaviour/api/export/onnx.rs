@@ -158,6 +158,41 @@ fn tchs_own_layers_take_any_batch_and_image() {
     assert_eq!(written.folded, 2);
 }
 
+#[derive(Debug, Prunable)]
+struct Pooled {
+    conv: nn::Conv2D,
+    last: nn::Conv2D,
+    /// Padded, so that windows are counted by libtorch's own rule.
+    is_padded: bool,
+}
+
+#[forward]
+impl ModuleT for Pooled {
+    fn forward_t(&self, xs: &Tensor, _train: bool) -> Tensor {
+        let padding = if self.is_padded { [1, 1] } else { [0, 0] };
+        xs.apply(&self.conv).max_pool2d([3, 2], [2, 2], padding, [1, 1], true).apply(&self.last)
+    }
+}
+
+#[test]
+fn windows_that_reach_beyond_the_image_are_counted_as_libtorch_counts_them() {
+    let sizes = [[32, 32], [31, 33], [34, 37]];
+    let images = |[height, width]: [i64; 2]| drawn(&[2, 3, height, width]);
+    let new = |is_padded| {
+        move |vs: &VarStore| Pooled {
+            conv: nn::conv2d(vs.root() / "conv", 3, 4, 3, Default::default()),
+            last: nn::conv2d(vs.root() / "last", 4, 2, 1, Default::default()),
+            is_padded,
+        }
+    };
+    let written = check(new(false), &[3, 32, 32], &sizes.map(images));
+    assert_eq!(dims(&written.inputs), "input [batch, 3, height, width]");
+    for size in sizes {
+        let written = check(new(true), &[3, size[0], size[1]], &[images(size)]);
+        assert!(dims(&written.inputs).ends_with(&format!("3, {}, {}]", size[0], size[1])));
+    }
+}
+
 fn small() -> (Own, VarStore, Tensor) {
     let vs = VarStore::new(Device::Cpu);
     let net = Own::new(&vs);
@@ -341,7 +376,11 @@ fn refusal(net: &(impl Prunable + ?Sized), shapes: &[&[i64]]) -> String {
     let error = onnx(&file, net, shapes).unwrap_err().to_string();
     assert_eq!(fs::read_to_string(&file).unwrap(), "an earlier file");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left behind");
-    error.replace(&format!("{}: ", file.display()), "")
+    let error = error.replace(&format!("{}: ", file.display()), "");
+    let Some((before, behind)) = error.split_once("onnx.rs:") else { return error };
+    let (place, reason) = behind.split_once(": ").unwrap();
+    assert!(place.split(':').all(|number| number.parse::<u32>().is_ok()), "{error}");
+    format!("{before}onnx.rs: {reason}")
 }
 
 #[test]

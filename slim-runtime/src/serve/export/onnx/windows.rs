@@ -21,6 +21,16 @@ impl Window {
         self.kernel.len()
     }
 
+    /// Whether ONNX counts windows that reach beyond the input as libtorch does, whatever the
+    /// input's size: there are none, or each of them starts within the input.
+    fn agrees(&self) -> bool {
+        let agrees = |side| {
+            let (stride, padding) = (self.stride[side], self.padding[side]);
+            stride == 1 || padding == 0 && stride <= self.extent(side)
+        };
+        self.ceil_mode && (0..self.sides()).all(agrees)
+    }
+
     /// The number of positions that a window covers.
     fn extent(&self, side: usize) -> i64 {
         self.dilation[side] * (self.kernel[side] - 1) + 1
@@ -86,6 +96,7 @@ impl Lowering<'_> {
             attributes.push(int("count_include_pad", 1));
         } else {
             attributes.push(ints("dilations", &window.dilation));
+            attributes.push(int("ceil_mode", i64::from(window.ceil_mode)));
         }
         self.builder.node(operator, &[xs], attributes)
     }
@@ -93,7 +104,9 @@ impl Lowering<'_> {
     fn max_pool(&mut self, given: &Given) -> Lowered {
         let xs = self.float_of(given, 0)?;
         let window = self.window(given)?;
-        let beyond = self.beyond(given, &window)?;
+        let beyond =
+            if window.agrees() { vec![0; window.sides()] } else { self.beyond(given, &window)? };
+        let window = Window { ceil_mode: window.agrees(), ..window };
         Ok(vec![Value::float(self.pool(&xs, "MaxPool", &window, &beyond))])
     }
 
