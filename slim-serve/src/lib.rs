@@ -2,8 +2,8 @@
 //!
 //! A [`Runner`] is made from a network or from an exported TorchScript file. It compiles the
 //! network for the shapes of its input: batch norms are folded, weights are constants, and oneDNN
-//! Graph fuses layers with what follows them. The fused form is compared with the network, and measured
-//! against simpler ones; the fastest that computes the same runs.
+//! Graph fuses layers with the operations behind them. The fused form is compared with the network,
+//! and measured against simpler ones; the fastest that computes the same runs.
 //!
 //! The page `docs/serving.md` of the repository says what it costs and when `deploy` is enough.
 

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -12,7 +12,7 @@ use slim_cli::model::Model;
 use slim_cli::network::{Arch, Net, Spec};
 use slim_cli::program;
 use slim_cli::terminal::say;
-use slim_runtime::{Benchmark, Compared, Prunable, Slimming, deploy, export};
+use slim_runtime::{Benchmark, Compared, Prunable, Slimming, deploy, export, recalibrate};
 use slim_serve::Runner;
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
@@ -43,7 +43,7 @@ struct Cli {
     /// How often each contender has its turn
     #[arg(long, default_value_t = 9)]
     rounds: usize,
-    /// Threads of each contender
+    /// Threads of each contender; with 1, the time is that of the processor
     #[arg(long, default_value_t = 2)]
     threads: i32,
 }
@@ -68,8 +68,8 @@ fn run(cli: &Cli) -> Result<()> {
                 for (name, all) in &mut ratios {
                     if let Some(other) = compared.times_as_fast(name, "runner") {
                         all.push(other.median);
-                        let other = other.median;
-                        line += &format!(", {name} {:.2}", other);
+                        let ratio = other.median;
+                        line += &format!(", {name} {ratio:.2}");
                     }
                 }
                 say(&line);
@@ -79,7 +79,7 @@ fn run(cli: &Cli) -> Result<()> {
     for (name, ratios) in ratios {
         let mean = (ratios.iter().map(|ratio| ratio.ln()).sum::<f64>() / ratios.len() as f64).exp();
         let worst = ratios.iter().copied().fold(0., f64::max);
-        say(&format!("time of the runner / {name}: geometric mean {mean:.3}, worst {worst:.2}"));
+        say(format!("time of the runner / {name}: geometric mean {mean:.3}, worst {worst:.2}"));
     }
     Ok(())
 }
@@ -92,13 +92,17 @@ fn case(cli: &Cli, arch: Arch, multiple: usize, batch: i64, folder: &Path) -> Re
         model.draw_scales();
         let slimming = Slimming::ratio(0.5);
         let slimming = if multiple > 1 { slimming.round_to(multiple) } else { slimming };
-        model.net.slim(slimming)?;
+        let plan = model.net.plan(&slimming)?;
+        model.net.apply(&plan)?;
+        // Values of an untrained network would vanish, and denormal numbers are slow.
+        let batch = Tensor::f_rand([&[4][..], &arch.image()].concat(), (Kind::Float, Device::Cpu))?;
+        recalibrate(&mut model.net, [batch], |net, batch| Ok(net.forward_t(&batch, true)))?;
         Ok(model)
     };
     let net = model(0)?.net;
     let mut deployed = model(0)?.net;
     let shape = [&[batch][..], &arch.image()].concat();
-    let images = Tensor::f_rand(&*shape, (Kind::Float, Device::Cpu))?;
+    let images = Tensor::f_rand(&shape, (Kind::Float, Device::Cpu))?;
     let forward = |net: &Net, images: &Tensor| net.forward_t(images, false);
 
     let file = folder.join(format!("{arch}-{multiple}-{batch}.pt"));
@@ -118,14 +122,14 @@ fn case(cli: &Cli, arch: Arch, multiple: usize, batch: i64, folder: &Path) -> Re
                 anyhow::ensure!(off < 1e-3, "{name} computes something else: {off}");
                 others.push((name, other));
             }
-            Err(error) => say(&format!("{arch} x{multiple} b{batch}, {name}: {error:#}")),
+            Err(error) => say(format!("{arch} x{multiple} b{batch}, {name}: {error:#}")),
         }
     }
 
     let report = deploy(&mut deployed, &images, forward)?;
     let runner = Runner::new(&net, &images, forward)?;
     if std::env::var_os("SLIM_SERVE_SHOW").is_some() {
-        say(&format!("{report}\n{}", runner.report()));
+        say(format!("{report}\n{}", runner.report()));
     }
     let mut in_turn = Benchmark::new()
         .warm_up(Duration::ZERO)
@@ -145,12 +149,21 @@ fn case(cli: &Cli, arch: Arch, multiple: usize, batch: i64, folder: &Path) -> Re
     Ok(in_turn.run()?)
 }
 
-/// The time of the second of two passes: the first finds the caches of another contender.
+/// The time of the second of two passes: the first finds the caches of another contender. On one
+/// thread it is the time that the thread has computed, so other load does not count.
 fn timed(mut pass: impl FnMut()) -> slim_runtime::Result<Duration> {
     pass();
-    let begun = std::time::Instant::now();
+    let one = tch::get_num_threads() == 1;
+    let (begun, computed) = (Instant::now(), computed());
     pass();
-    Ok(begun.elapsed())
+    let own = self::computed().zip(computed).map(|(now, before)| now - before);
+    Ok(own.filter(|_| one).unwrap_or_else(|| begun.elapsed()))
+}
+
+/// For how long this thread has computed; `None` where the system does not tell.
+fn computed() -> Option<Duration> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(Duration::from_nanos(stat.split(' ').next()?.parse().ok()?))
 }
 
 fn write(file: &Path, tensor: &Tensor) -> Result<()> {

@@ -45,6 +45,5 @@ fn shapes_that_go() {
     let Some(before) = resident() else { return };
     serve(42, 142);
     let grown = resident().unwrap().saturating_sub(before);
-    println!("{} bytes more after 100 shapes", grown);
     assert!(grown < 24 << 20, "{grown} bytes more after 100 shapes");
 }
