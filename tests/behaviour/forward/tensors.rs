@@ -299,7 +299,7 @@ fn heads_that_share_a_value_go_where_their_weights_are_zero() {
         let slimming = Slimming::ratio(ratio).criterion(slim_runtime::criterion::L2).local();
         let plan = slimmed_is_masked(Net::new, &slimming, &tokens);
         let left = [left(&plan, "query"), left(&plan, "key"), left(&plan, "value")];
-        assert!(left[0] < 32 && left[0] % 4 == 0 && left[1..] == [4, 4], "{plan}");
+        assert!(left[0] < 32 && left[0] / 4 * 4 == left[0] && left[1..] == [4, 4], "{plan}");
         assert!(plan.to_string().contains("`matmul` gives them to all heads"), "{plan}");
     }
 }

@@ -3,8 +3,8 @@
 //! [`onnx`](fn@onnx) writes the file that runtimes other than libtorch take. [`torch_script`]
 //! writes a network, its weights and the operations of its `forward`, into one file. libtorch runs
 //! this file without this crate and without the network's definition: from Rust
-//! (`tch::CModule::load`), C++ (`torch::jit::load`) and Python (`torch.jit.load`). A slimmed network
-//! is written as it is, so the files contain nothing about slimming.
+//! (`tch::CModule::load`), C++ (`torch::jit::load`) and Python (`torch.jit.load`). A slimmed
+//! network is written as it is, so the files contain nothing about slimming.
 //!
 //! ```
 //! use slim_runtime::{Prunable, export, model, nn};
