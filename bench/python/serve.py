@@ -1,6 +1,6 @@
 """The other runtimes of the comparison of serving: answers line by line, JSON in and JSON out, until its input ends.
 
-`FILE.pt` is what slim has exported; it is converted to ONNX first.
+`FILE.onnx` is what slim has exported; `FILE.safetensors` beside it has a sample with its outputs.
 """
 
 import json
@@ -10,28 +10,16 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import load_file
 
 THREADS = int(sys.argv[1])
-runs, inputs = {}, {}
-
-
-def converted(file):
-    import torch
-    target = Path(file).with_suffix(".onnx")
-    shape = [int(n) for n in Path(file).with_suffix(".shape").read_text().split()]
-    torch.onnx.export(
-        torch.jit.load(file), (torch.zeros(shape),), target, dynamo=False, input_names=["input"], output_names=["output"]
-    )
-    return target
+runs = {}
 
 
 def load(runtime, file):
-    model = Path(file).with_suffix(".onnx")
-    if runtime == "convert":
-        converted(file)
-        return {}
-    shape = [int(n) for n in Path(file).with_suffix(".shape").read_text().split()]
-    x = np.fromfile(Path(file).with_suffix(".input"), dtype=np.float32).reshape(shape)
+    model = Path(file)
+    sample = load_file(model.with_suffix(".safetensors"))
+    x, expected = sample["input"], sample["output"].ravel()
     if runtime == "openvino":
         import openvino
         core = openvino.Core()
@@ -50,7 +38,6 @@ def load(runtime, file):
             return session.run(None, {"input": x})[0]
     runs[runtime] = run
     run()
-    expected = np.fromfile(Path(file).with_suffix(".output"), dtype=np.float32)
     return {"off": float(np.abs(run().ravel() - expected).max() / np.abs(expected).max())}
 
 

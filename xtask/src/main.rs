@@ -86,10 +86,11 @@ enum Task {
         test_args: Vec<OsString>,
     },
 
-    /// Compare slim with PyTorch and Torch-Pruning
+    /// Compare slim with PyTorch and Torch-Pruning; `bench serve`: with ONNX Runtime and OpenVINO
     ///
-    /// Installs PyTorch 2.11.0, torchvision 0.26.0 and Torch-Pruning 1.6.1 into `.bench/` (4.9 GB),
-    /// unless they are there, and runs both sides in turn on the same weights, threads and inputs.
+    /// Installs PyTorch 2.11.0, torchvision 0.26.0, Torch-Pruning 1.6.1, ONNX Runtime and OpenVINO
+    /// into `.bench/` (5.2 GB), unless they are there, and runs both sides in turn on the same
+    /// weights, threads and inputs.
     /// Prints a table of ratios; a target that is missed is no failure, but two sides that do not
     /// leave the same channels are.
     ///
@@ -97,9 +98,14 @@ enum Task {
     /// `--networks resnet50`, `--rounds N`, `--threads N`; `--python PATH` takes a Python that has
     /// the packages, and nothing is installed. `cargo xtask bench -- --help` says more. criterion's
     /// benches are run by `cargo bench`.
+    ///
+    /// `cargo xtask bench serve` slims ResNet-50, VGG-19, MobileNetV2 and EfficientNet-B0, writes
+    /// them as ONNX, and runs them in `slim_serve::Runner`, after `deploy`, in ONNX Runtime and in
+    /// OpenVINO: it shows that the outputs are the same, and the ratios of the times.
+    /// `--networks resnet50` takes one of them; `cargo xtask bench serve --help` says more.
     #[command(verbatim_doc_comment)]
     Bench {
-        /// Handed to `compare`
+        /// Handed to `compare`, or behind `serve` to the comparison of serving
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },

@@ -20,11 +20,12 @@ use tch::{Device, Kind, Tensor};
 const SCRIPT: &str = include_str!("../../python/serve.py");
 const OTHERS: [&str; 2] = ["openvino", "onnxruntime"];
 
-/// Measures the runner, `deploy`, OpenVINO and ONNX Runtime in turn on the same slimmed networks,
-/// threads and inputs, and prints the ratios of their medians.
+/// Slims networks, writes them as ONNX, and measures the runner, `deploy`, OpenVINO and ONNX
+/// Runtime in turn on the same networks, threads and inputs. Prints how far the outputs are from
+/// the network's, and the ratios of the medians.
 #[derive(Parser)]
 struct Cli {
-    /// Python with torch, numpy, onnx, onnxruntime and openvino
+    /// Python with numpy, safetensors, onnxruntime and openvino
     #[arg(long, value_name = "PATH", default_value = "python3")]
     python: PathBuf,
     /// The networks, with commas between them
@@ -46,6 +47,9 @@ struct Cli {
     /// Threads of each contender; with 1, the time is that of the processor
     #[arg(long, default_value_t = 2)]
     threads: i32,
+    /// Where to keep the networks, each with a sample and its outputs
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -54,13 +58,15 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<()> {
     tch::set_num_threads(cli.threads);
-    let folder = tempfile::tempdir()?;
+    let temporary = tempfile::tempdir()?;
+    let folder = cli.out.as_deref().unwrap_or(temporary.path());
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut ratios: Vec<(&str, Vec<f64>)> =
         ["deploy", "openvino", "onnxruntime"].map(|name| (name, Vec::new())).into();
     for &arch in &cli.networks {
         for &multiple in &cli.multiples {
             for &batch in &cli.batches {
-                let compared = case(cli, arch, multiple, batch, folder.path())?;
+                let compared = case(cli, arch, multiple, batch, folder)?;
                 let median =
                     |name: &str| compared.case(name).map(|latency| latency.seconds.median * 1e3);
                 let own = median("runner").unwrap_or(f64::NAN);
@@ -105,21 +111,20 @@ fn case(cli: &Cli, arch: Arch, multiple: usize, batch: i64, folder: &Path) -> Re
     let images = Tensor::f_rand(&shape, (Kind::Float, Device::Cpu))?;
     let forward = |net: &Net, images: &Tensor| net.forward_t(images, false);
 
-    let file = folder.join(format!("{arch}-{multiple}-{batch}.pt"));
-    export::torch_script(&file, &net, &images, forward)?;
+    let file = folder.join(format!("{arch}-x{multiple}-b{batch}.onnx"));
+    export::onnx(&file, &net, &[&arch.image()])?;
     let output = tch::no_grad(|| forward(&net, &images));
-    let words: Vec<_> = shape.iter().map(ToString::to_string).collect();
-    std::fs::write(file.with_extension("shape"), words.join(" "))?;
-    write(&file.with_extension("input"), &images)?;
-    write(&file.with_extension("output"), &output)?;
+    let sample = file.with_extension("safetensors");
+    Tensor::write_safetensors(&[("input", &images), ("output", &output)], &sample)?;
+    let mut differences = String::new();
     let mut others = Vec::new();
-    Other::start(cli)?.ask(&json!({ "do": "load", "runtime": "convert", "file": file }))?;
     for name in OTHERS {
         let mut other = Other::start(cli)?;
         match other.ask(&json!({ "do": "load", "runtime": name, "file": file })) {
             Ok(answer) => {
                 let off = answer["off"].as_f64().unwrap_or(f64::INFINITY);
                 anyhow::ensure!(off < 1e-3, "{name} computes something else: {off}");
+                differences += &format!(", {name} {off:.1e}");
                 others.push((name, other));
             }
             Err(error) => say(format!("{arch} x{multiple} b{batch}, {name}: {error:#}")),
@@ -128,8 +133,11 @@ fn case(cli: &Cli, arch: Arch, multiple: usize, batch: i64, folder: &Path) -> Re
 
     let report = deploy(&mut deployed, &images, forward)?;
     let runner = Runner::new(&net, &images, forward)?;
+    let own = runner.report();
+    let off = own.shapes.first().map_or(f64::NAN, |shape| shape.difference / shape.magnitude);
+    say(format!("{arch} x{multiple} b{batch}: outputs differ by: runner {off:.1e}{differences}"));
     if std::env::var_os("SLIM_SERVE_SHOW").is_some() {
-        say(format!("{report}\n{}", runner.report()));
+        say(format!("{report}\n{own}"));
     }
     let mut in_turn = Benchmark::new()
         .warm_up(Duration::ZERO)
@@ -164,12 +172,6 @@ fn timed(mut pass: impl FnMut()) -> slim_runtime::Result<Duration> {
 fn computed() -> Option<Duration> {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     Some(Duration::from_nanos(stat.split(' ').next()?.parse().ok()?))
-}
-
-fn write(file: &Path, tensor: &Tensor) -> Result<()> {
-    let values = Vec::<f32>::try_from(tensor.flatten(0, -1))?;
-    let bytes: Vec<_> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    Ok(std::fs::write(file, bytes)?)
 }
 
 /// A Python process with one of the other runtimes.

@@ -1,26 +1,44 @@
-//! The comparison with PyTorch and Torch-Pruning: installs them, and runs both sides.
+//! The comparisons with PyTorch and Torch-Pruning, and with ONNX Runtime and OpenVINO: installs
+//! them, and runs all sides.
 
 mod packages;
 
 use crate::{
+    onnxruntime,
     setup::{self, Report},
     source::cargo,
     tasks,
+    workspace::root,
 };
 use anyhow::Result;
 use std::{
     env,
     ffi::{OsStr, OsString},
+    fs,
+    path::PathBuf,
     process::ExitCode,
 };
 
+/// The first argument of the comparison of serving.
+const SERVE: &str = "serve";
+
+/// Where the comparison of serving writes its networks.
+const SERVED: &str = "target/serving";
+
 pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
+    let (program, args) = match args {
+        [first, rest @ ..] if first == SERVE => (SERVE, rest),
+        all => ("compare", all),
+    };
     let said =
         values(args, "--device").next().map(OsStr::to_owned).or_else(|| env::var_os("SLIM_DEVICE"));
     let cuda = said.is_some_and(|device| device.to_string_lossy().starts_with("cuda"));
     setup::run(cuda, Report::IfNews)?;
     let mut compare =
-        cargo(["run", "--quiet", "--release", "--package", "slim-bench", "--bin", "compare", "--"]);
+        cargo(["run", "--quiet", "--release", "--package", "slim-bench", "--bin", program, "--"]);
+    if program == SERVE {
+        compare.args(["--out", SERVED]);
+    }
     // Both sides compute in single precision, on a GPU, too. From Rust, only this variable turns
     // TF32 off.
     compare.env("NVIDIA_TF32_OVERRIDE", "0").args(args);
@@ -34,7 +52,24 @@ pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
             env::join_paths([packages].into_iter().chain(env::split_paths(&others)))?,
         );
     }
-    tasks::run(&mut compare)
+    let code = tasks::run(&mut compare)?;
+    if program != SERVE || asks_for_help || code != ExitCode::SUCCESS {
+        return Ok(code);
+    }
+    // The first network once more, in ONNX Runtime from Rust.
+    onnxruntime::run(Report::IfNews)?;
+    let Some(file) = first_network()? else { return Ok(code) };
+    tasks::run(cargo(["run", "--quiet", "--package", "slim-onnx-example", "--"]).arg(file))
+}
+
+/// The first file, by its name, that the comparison of serving has written.
+fn first_network() -> Result<Option<PathBuf>> {
+    let mut files: Vec<PathBuf> = fs::read_dir(root().join(SERVED))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "onnx"))
+        .collect();
+    files.sort();
+    Ok(files.into_iter().next())
 }
 
 /// The values of an option, `--name value` or `--name=value`.

@@ -16,8 +16,14 @@ use std::{
 
 /// The packages beside torch, which has libtorch's version. The versions that slim is compared with
 /// are exact, so that figures of two machines can be compared.
-const PACKAGES: [&str; 4] =
-    ["torchvision==0.26.0", "torch-pruning==1.6.1", "safetensors==0.8.0", "numpy<3"];
+const PACKAGES: [&str; 6] = [
+    "torchvision==0.26.0",
+    "torch-pruning==1.6.1",
+    "onnxruntime==1.32.0",
+    "openvino==2026.4.1",
+    "safetensors==0.8.0",
+    "numpy<3",
+];
 
 /// The name of the stamp. It is written last, so an install without it was interrupted. It says
 /// which packages were installed, and for which Python.
@@ -67,12 +73,12 @@ fn install(home: &Path, wanted: &str) -> Result<()> {
     let work = Work::begin(home)?;
     host::disk(root(), DISK_FULL)?;
     println!(
-        "installing PyTorch and Torch-Pruning from PyPI into .bench/: downloads 2.7 GB, takes 4.9 GB of disk"
+        "installing PyTorch, Torch-Pruning, ONNX Runtime and OpenVINO from PyPI into .bench/: downloads 2.8 GB, takes 5.2 GB of disk"
     );
     let new = work.folder("new")?;
     let mut pip = pip_install(&new, &work.folder("tmp")?);
     pip.arg(format!("torch=={}", libtorch::VERSION)).args(PACKAGES);
-    carry_out(&mut pip, "PyTorch and Torch-Pruning")?;
+    carry_out(&mut pip, "PyTorch and the other packages")?;
     check(&new)?;
     let size = size_of(&new)?;
     fs::write(new.join(STAMP), wanted)
@@ -85,7 +91,7 @@ fn install(home: &Path, wanted: &str) -> Result<()> {
         .with_context(|| format!("cannot move the packages to {}", home.display()))?;
     drop(work);
     println!(
-        "PyTorch and Torch-Pruning are ready: {} in {}",
+        "PyTorch and the other packages are ready: {} in {}",
         spell_size(size),
         spell_time(begun.elapsed())
     );
@@ -94,7 +100,8 @@ fn install(home: &Path, wanted: &str) -> Result<()> {
 
 /// Checks that all packages can be imported, for which no driver is needed.
 fn check(packages: &Path) -> Result<()> {
-    let script = "import torch, torchvision, torch_pruning, safetensors.torch, numpy";
+    let script =
+        "import torch, torchvision, torch_pruning, onnxruntime, openvino, safetensors.torch, numpy";
     let output = Command::new("python3")
         .args(["-W", "ignore", "-c", script])
         .env("PYTHONPATH", packages)
