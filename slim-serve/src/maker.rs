@@ -251,13 +251,15 @@ impl Maker {
             .map(|form| self.candidate(form, shape, input, expected))
             .collect::<Result<Vec<_>>>()?;
         let times = self.measure(input, &candidates, network)?;
-        let median = |index: &usize| times.forms[*index].map_or(f64::INFINITY, |time| time.median);
+        // Other load only ever adds time, so the lower quartile is chosen by: with cores that are
+        // busy, the medians of a few rounds are chance.
+        let fast = |index: &usize| times.forms[*index].map_or(f64::INFINITY, |time| time.lower);
         let all = || (0..candidates.len()).filter(|&index| candidates[index].tried.is_ok());
         let plain = all().find(|&index| candidates[index].form == Form::Folded);
         let plain = plain.or_else(|| all().next());
-        let limit = plain.map_or(f64::INFINITY, |plain| WORTH_IT * median(&plain));
-        let fastest = all().min_by(|a, b| median(a).total_cmp(&median(b)));
-        let chosen = fastest.filter(|fastest| median(fastest) < limit).or(plain);
+        let limit = plain.map_or(f64::INFINITY, |plain| WORTH_IT * fast(&plain));
+        let fastest = all().min_by(|a, b| fast(a).total_cmp(&fast(b)));
+        let chosen = fastest.filter(|fastest| fast(fastest) < limit).or(plain);
         let compiled = self.compiled(shape, candidates, chosen.unwrap_or(0), Some(times))?;
         if shape == self.sample.size() {
             self.usual = compiled.report().form;
