@@ -62,6 +62,15 @@ pub enum CheckError {
         reason: String,
     },
 
+    /// The ranges of activations could not be recorded, for an export in 8 bits.
+    #[error("cannot calibrate `{path}`: {reason}")]
+    Calibration {
+        /// Field path of the layer, or `model`.
+        path: String,
+        /// Why not, and the fix.
+        reason: String,
+    },
+
     /// What was to be measured cannot be, or panics.
     #[error("nothing was measured: {reason}")]
     Benchmark {

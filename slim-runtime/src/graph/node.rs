@@ -157,6 +157,16 @@ impl State {
 }
 
 impl LayerNode {
+    /// The name in `slim_runtime::nn` of the drop-in for a layer of tch that has this weight.
+    pub(crate) fn drop_in(&self, weight: &TensorNode) -> String {
+        let rank = weight.axes.len().saturating_sub(2);
+        match self.kind {
+            LayerKind::ConvTranspose => format!("conv_transpose{rank}d"),
+            LayerKind::Linear => "linear".to_owned(),
+            _ => format!("conv{rank}d"),
+        }
+    }
+
     pub(super) fn new(path: String, kind: LayerKind, maker: Maker) -> Self {
         Self {
             path,

@@ -5,6 +5,7 @@ use std::borrow::Borrow;
 use tch::Tensor;
 use tch::nn::{BatchNormConfig, ModuleT, Path};
 
+use super::recorder::report_ranges;
 use crate::graph::{LayerMut, NormMut};
 use crate::nn::tch::batch_norm::trace_batch_norm;
 use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
@@ -105,7 +106,7 @@ impl ModuleT for BatchNorm {
             self.nd,
             xs.size()
         );
-        xs.batch_norm(
+        let ys = xs.batch_norm(
             self.ws.as_ref(),
             self.bs.as_ref(),
             Some(&self.running_mean),
@@ -114,7 +115,9 @@ impl ModuleT for BatchNorm {
             self.config.momentum,
             self.config.eps,
             self.config.cudnn_enabled,
-        )
+        );
+        report_ranges(&self.running_mean, [xs, &ys]);
+        ys
     }
 }
 

@@ -176,7 +176,7 @@ impl<ND: AsRef<[i64]>> Conv<ND> {
 impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for Conv<ND> {
     fn forward(&self, xs: &Tensor) -> Tensor {
         let ys = self.convolve_packed(xs).unwrap_or_else(|| self.convolve(xs));
-        report_positions(&self.ws, &ys, xs);
+        report_positions(&self.ws, &ys, [xs, &ys]);
         ys
     }
 }

@@ -114,7 +114,6 @@ pub fn conv_transpose3d<'a>(
 
 impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for ConvTranspose<ND> {
     fn forward(&self, xs: &Tensor) -> Tensor {
-        report_positions(&self.ws, xs, xs);
         let config = &self.config;
         let (stride, padding) = (config.stride.as_ref(), config.padding.as_ref());
         let (output_padding, dilation) = (config.output_padding.as_ref(), config.dilation.as_ref());
@@ -123,7 +122,7 @@ impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for ConvTranspose<ND> {
             2 => Tensor::conv_transpose2d,
             _ => Tensor::conv_transpose3d,
         };
-        convolve(
+        let ys = convolve(
             xs,
             &self.ws,
             self.bs.as_ref(),
@@ -132,7 +131,9 @@ impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for ConvTranspose<ND> {
             output_padding,
             self.groups(),
             dilation,
-        )
+        );
+        report_positions(&self.ws, xs, [xs, &ys]);
+        ys
     }
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Borrow;
 use tch::Tensor;
 use tch::nn::{Init, LinearConfig, Module, Path};
 
-use super::recorder::report_rows;
+use super::recorder::report_linear;
 use crate::graph::Maker;
 use crate::nn::tch::linear::trace_linear;
 use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
@@ -43,8 +43,9 @@ pub fn linear<'a>(
 
 impl Module for Linear {
     fn forward(&self, xs: &Tensor) -> Tensor {
-        report_rows(&self.ws, xs);
-        xs.linear(&self.ws, self.bs.as_ref())
+        let ys = xs.linear(&self.ws, self.bs.as_ref());
+        report_linear(&self.ws, [xs, &ys]);
+        ys
     }
 }
 

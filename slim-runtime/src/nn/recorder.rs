@@ -1,15 +1,32 @@
-//! Records how often a forward pass uses each weight.
+//! Records what a forward pass does with each weight: how often it is used, or the ranges of what
+//! its layer reads and writes.
 
 use std::cell::RefCell;
 
-use tch::Tensor;
+use tch::{TchError, Tensor};
+
+use crate::numeric::Range;
 
 thread_local! {
     /// The reports of this thread's layers; `None` while nothing is recorded.
-    static RECORDS: RefCell<Option<Vec<Record>>> = const { RefCell::new(None) };
+    static RECORDS: RefCell<Option<Records>> = const { RefCell::new(None) };
 }
 
-/// The report of one layer call.
+/// What is recorded.
+enum Records {
+    Uses(Vec<Record>),
+    Ranges(Vec<Observed>),
+}
+
+/// The ranges of one layer call.
+pub(crate) struct Observed {
+    /// A handle of the weight; of a batch norm, of the running mean.
+    pub(crate) weight: Tensor,
+    /// The ranges of the input and of the output.
+    pub(crate) ranges: Result<[Range; 2], TchError>,
+}
+
+/// The number of multiplications of one layer call.
 pub(crate) struct Record {
     /// A handle of the weight, which keeps its memory from being reused during the recording.
     pub(crate) weight: Tensor,
@@ -26,14 +43,29 @@ pub(crate) struct Record {
 /// Runs `forward` and returns the reports of the layers that ran in this thread. A nested recording
 /// keeps its own records.
 pub(crate) fn record<T>(forward: impl FnOnce() -> T) -> Vec<Record> {
-    let _recording = Recording { outer: RECORDS.replace(Some(Vec::new())) };
+    match during(Records::Uses(Vec::new()), forward) {
+        Some(Records::Uses(records)) => records,
+        _ => Vec::new(),
+    }
+}
+
+/// Runs `forward` and returns the ranges of the layers that ran in this thread.
+pub(crate) fn record_ranges<T>(forward: impl FnOnce() -> T) -> Vec<Observed> {
+    match during(Records::Ranges(Vec::new()), forward) {
+        Some(Records::Ranges(observed)) => observed,
+        _ => Vec::new(),
+    }
+}
+
+fn during<T>(records: Records, forward: impl FnOnce() -> T) -> Option<Records> {
+    let _recording = Recording { outer: RECORDS.replace(Some(records)) };
     drop(forward());
-    RECORDS.take().unwrap_or_default()
+    RECORDS.take()
 }
 
 /// Ends the recording when dropped, also when `forward` panics.
 struct Recording {
-    outer: Option<Vec<Record>>,
+    outer: Option<Records>,
 }
 
 impl Drop for Recording {
@@ -86,38 +118,53 @@ impl Drop for Recording {
 /// # Ok::<(), slim_runtime::Error>(())
 /// ```
 pub fn record_macs(weight: &Tensor, times: i64) {
-    report(weight, 1, || (times, None, Vec::new()));
+    report_uses(weight, 1, || (times, None, Vec::new()));
 }
 
-/// Reports a convolution: each weight value is multiplied once at each position of `images`,
-/// `[N, C, …]` or `[C, …]`. `images` is the output, or the input of a transposed convolution;
-/// `given` is the input.
-pub(super) fn report_positions(weight: &Tensor, images: &Tensor, given: &Tensor) {
-    report(weight, 1, || {
+/// Reports a convolution of `xs` to `ys`: each weight value is multiplied once at each position of
+/// `images`, `[N, C, …]` or `[C, …]`. `images` is the output, or the input of a transposed
+/// convolution.
+pub(super) fn report_positions(weight: &Tensor, images: &Tensor, [xs, ys]: [&Tensor; 2]) {
+    report_ranges(weight, [xs, ys]);
+    report_uses(weight, 1, || {
         let (size, sides) = (images.size(), weight.dim().saturating_sub(2));
         let spatial: i64 = size[size.len().saturating_sub(sides)..].iter().product();
         let batch = (size.len() == sides + 2).then(|| size[0]);
-        (spatial * batch.unwrap_or(1), batch, given.size())
+        (spatial * batch.unwrap_or(1), batch, xs.size())
     });
 }
 
-/// Reports a linear layer: each weight value is multiplied once for each row of `features`,
-/// `[…, C]`.
+/// Reports a linear layer of `xs` to `ys`, as [`report_rows`] and [`report_ranges`].
+pub(super) fn report_linear(weight: &Tensor, [xs, ys]: [&Tensor; 2]) {
+    report_ranges(weight, [xs, ys]);
+    report_rows(weight, xs);
+}
+
+/// Reports that each weight value is multiplied once for each row of `features`, `[…, C]`.
 pub(super) fn report_rows(weight: &Tensor, features: &Tensor) {
     report_rows_of_part(weight, 1, features);
 }
 
 /// Reports a linear layer whose weight is one of `parts` equal parts of `weight`.
 pub(super) fn report_rows_of_part(weight: &Tensor, parts: i64, features: &Tensor) {
-    report(weight, parts, || match &features.size()[..] {
+    report_uses(weight, parts, || match &features.size()[..] {
         [rows @ .., _] => (rows.iter().product(), rows.first().copied(), Vec::new()),
         [] => (0, None, Vec::new()),
     });
 }
 
-fn report(weight: &Tensor, parts: i64, uses: impl FnOnce() -> (i64, Option<i64>, Vec<i64>)) {
+/// Reports the ranges of what the layer of a weight reads and writes.
+pub(super) fn report_ranges(weight: &Tensor, [xs, ys]: [&Tensor; 2]) {
     RECORDS.with_borrow_mut(|records| {
-        let Some(records) = records else { return };
+        let Some(Records::Ranges(observed)) = records else { return };
+        let ranges = Range::of(xs).and_then(|input| Ok([input, Range::of(ys)?]));
+        observed.push(Observed { weight: weight.shallow_clone(), ranges });
+    });
+}
+
+fn report_uses(weight: &Tensor, parts: i64, uses: impl FnOnce() -> (i64, Option<i64>, Vec<i64>)) {
+    RECORDS.with_borrow_mut(|records| {
+        let Some(Records::Uses(records)) = records else { return };
         let (times, batch, given) = uses();
         records.push(Record { weight: weight.shallow_clone(), times, parts, batch, given });
     });
@@ -165,12 +212,27 @@ mod tests {
     }
 
     #[test]
+    fn a_recording_of_ranges_has_no_uses_and_that_of_uses_no_ranges() {
+        let weight = Tensor::zeros([1, 2], FLOAT_CPU);
+        let (xs, ys) = (Tensor::from_slice(&[-3_f32, 2.]), Tensor::from_slice(&[0.5_f32]));
+        let run = || {
+            record_macs(&weight, 7);
+            report_ranges(&weight, [&xs, &ys]);
+        };
+        let observed = record_ranges(run);
+        let ranges: Vec<_> = observed.into_iter().map(|seen| seen.ranges.unwrap()).collect();
+        assert_eq!(ranges, [[Range { least: -3., most: 2. }, Range { least: 0.5, most: 0.5 }]]);
+        assert_eq!(times(&record(run)), [7]);
+    }
+
+    #[test]
     fn positions_are_those_of_all_samples() {
         let (image, batch) =
             (Tensor::zeros([3, 4, 5], FLOAT_CPU), Tensor::zeros([2, 3, 4, 5], FLOAT_CPU));
         let weight = Tensor::zeros([6, 3, 1, 1], FLOAT_CPU);
-        let records =
-            record(|| [&image, &batch].map(|images| report_positions(&weight, images, images)));
+        let records = record(|| {
+            [&image, &batch].map(|images| report_positions(&weight, images, [images; 2]))
+        });
         assert_eq!(
             records.iter().map(|record| (record.times, record.batch)).collect::<Vec<_>>(),
             [(20, None), (40, Some(2))]

@@ -1,5 +1,7 @@
 //! Exported networks compute the same when libtorch loads them.
 
+#[cfg(feature = "onnx")]
+mod int8;
 mod layers;
 #[cfg(feature = "onnx")]
 mod onnx;

@@ -260,14 +260,9 @@ impl Counter<'_> {
 }
 
 fn tchs_own(layer: &LayerNode, tensor: &TensorNode) -> String {
-    let rank = tensor.axes.len().saturating_sub(2);
-    let drop_in = match layer.kind {
-        LayerKind::ConvTranspose => format!("conv_transpose{rank}d"),
-        LayerKind::Linear => "linear".to_owned(),
-        _ => format!("conv{rank}d"),
-    };
     format!(
-        "`{}` is tch's own, which cannot be counted; build it with `slim_runtime::nn::{drop_in}` (same signature)",
-        layer.path
+        "`{}` is tch's own, which cannot be counted; build it with `slim_runtime::nn::{}` (same signature)",
+        layer.path,
+        layer.drop_in(tensor)
     )
 }

@@ -116,6 +116,11 @@ impl Builder {
         self.constant(Vec::new(), Kind::Int64, value.to_le_bytes().to_vec())
     }
 
+    /// An unsigned 8-bit integer as a value without dimensions.
+    pub(super) fn byte(&mut self, value: u8) -> Name {
+        self.constant(Vec::new(), Kind::Uint8, vec![value])
+    }
+
     /// A number as a value without dimensions: in double precision for a network that computes in
     /// it, else in single precision.
     pub(super) fn float(&mut self, value: f64) -> Name {

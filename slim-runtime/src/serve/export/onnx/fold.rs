@@ -26,12 +26,7 @@ impl Folds {
     /// Those of libtorch.
     pub(super) fn of(program: &Program) -> Result<Self, TchError> {
         let calls = program.calls();
-        let mut uses: HashMap<ValueId, usize> = HashMap::new();
-        let used =
-            calls.iter().flat_map(|call| &call.arguments).flat_map(Argument::values).copied();
-        for id in used.chain(program.outputs.iter().copied()) {
-            *uses.entry(id).or_default() += 1;
-        }
+        let uses = uses(program);
         let makers: HashMap<ValueId, usize> = calls
             .iter()
             .enumerate()
@@ -71,6 +66,17 @@ impl Folds {
     pub(super) fn weights_of(&self, call: usize) -> Option<&Weights> {
         self.into.get(&call)
     }
+}
+
+/// How often calls and outputs of the network read each value.
+pub(super) fn uses(program: &Program) -> HashMap<ValueId, usize> {
+    let mut uses: HashMap<ValueId, usize> = HashMap::new();
+    let used =
+        program.calls().iter().flat_map(|call| &call.arguments).flat_map(Argument::values).copied();
+    for id in used.chain(program.outputs.iter().copied()) {
+        *uses.entry(id).or_default() += 1;
+    }
+    uses
 }
 
 /// The weights of a layer with a batch norm. `None` if the batch norm's ε is not known.

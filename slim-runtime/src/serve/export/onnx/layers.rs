@@ -1,10 +1,11 @@
 //! Layers with weights, and norms.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::attribute::{float, int, ints};
 use super::builder::Name;
 use super::lower::{Given, Lowered, Lowering, Refusal, Value, words};
+use super::quantise::{Affine, quantised};
 
 impl Lowering<'_> {
     pub(super) fn layers(&mut self, given: &Given) -> Option<Lowered> {
@@ -32,23 +33,71 @@ impl Lowering<'_> {
         Ok((weight, given.tensor(2).map(Tensor::shallow_clone), false))
     }
 
-    /// The names of a layer's weight and bias. A folded bias may have none in the network to be
-    /// named by.
-    fn parameters(&mut self, given: &Given) -> Result<(Name, Option<Name>), Refusal> {
-        let (weight, bias, is_folded) = self.weights(given)?;
-        let own = given.weight(1)?;
-        if !is_folded {
-            let weight = self.tensor(&weight)?.name;
-            let bias = bias.as_ref().map(|bias| self.tensor(bias)).transpose()?;
-            return Ok((weight, bias.map(|bias| bias.name)));
+    /// The names of a layer's weight and bias, in integers where the layer computes in 8 bits.
+    fn parameters(&mut self, given: &Given, xs: &Name) -> Result<(Name, Option<Name>), Refusal> {
+        match self.affine(xs).filter(|_| self.int8.has(given.index)) {
+            Some(input) => self.integers(given, input, false),
+            None => self.floating(given),
         }
-        let path = self.path_of(own);
+    }
+
+    /// A weight of 8 bits and a bias of 32, each with a `DequantizeLinear` behind it. A linear
+    /// layer over positions reads its weight `transposed`, and adds the bias in floats.
+    fn integers(
+        &mut self,
+        given: &Given,
+        input: Affine,
+        transposed: bool,
+    ) -> Result<(Name, Option<Name>), Refusal> {
+        let (weight, bias, _) = self.weights(given)?;
+        let bias = bias.filter(|_| !transposed);
+        let levels = self.int8.levels;
+        let quantised = quantised(&weight, bias.as_ref(), input, levels).map_err(words)?;
+        let (path, bias_path) = self.parameter_paths(given)?;
+        let axis = i64::from(transposed);
+        let integers =
+            if transposed { quantised.weight.f_tr().map_err(words)? } else { quantised.weight };
+        let zero = quantised.scale.f_zeros_like().and_then(|zeros| zeros.f_to_kind(Kind::Int8));
+        let zero = self.raw(&format!("{path}.zero"), &zero.map_err(words)?)?;
+        let weight = self.raw(&path, &integers)?;
+        let scale = self.raw(&format!("{path}.scale"), &quantised.scale)?;
+        let weight = self.dequantised(&[&weight, &scale, &zero], axis);
+        let Some(bias) = quantised.bias else { return Ok((weight, None)) };
+        let bias = self.raw(&bias_path, &bias)?;
+        let scale = self.raw(&format!("{bias_path}.scale"), &quantised.bias_scale)?;
+        Ok((weight, Some(self.dequantised(&[&bias, &scale], 0))))
+    }
+
+    fn raw(&mut self, name: &str, tensor: &Tensor) -> Result<Name, Refusal> {
+        self.builder.weight(name, tensor).map_err(words)
+    }
+
+    fn dequantised(&mut self, inputs: &[&Name], axis: i64) -> Name {
+        self.builder.node("DequantizeLinear", inputs, vec![int("axis", axis)])
+    }
+
+    /// The paths of a layer's weight and bias. A folded bias may have none in the network to be
+    /// named by.
+    fn parameter_paths(&self, given: &Given) -> Result<(String, String), Refusal> {
+        let path = self.path_of(given.weight(1)?);
         let bias_path = match given.tensor(2) {
             Some(bias) => self.path_of(bias),
             None => {
                 path.strip_suffix("weight").map_or("bias".to_owned(), |path| format!("{path}bias"))
             }
         };
+        Ok((path, bias_path))
+    }
+
+    /// The names of a layer's weight and bias.
+    fn floating(&mut self, given: &Given) -> Result<(Name, Option<Name>), Refusal> {
+        let (weight, bias, is_folded) = self.weights(given)?;
+        if !is_folded {
+            let weight = self.tensor(&weight)?.name;
+            let bias = bias.as_ref().map(|bias| self.tensor(bias)).transpose()?;
+            return Ok((weight, bias.map(|bias| bias.name)));
+        }
+        let (path, bias_path) = self.parameter_paths(given)?;
         let weight = self.named(&path, &weight)?.name;
         let bias = bias.as_ref().map(|bias| self.named(&bias_path, bias)).transpose()?;
         Ok((weight, bias.map(|bias| bias.name)))
@@ -65,7 +114,7 @@ impl Lowering<'_> {
         }
         let mut xs = self.float_of(given, 0)?;
         let kernel: Vec<i64> = given.weight(1)?.size().into_iter().skip(2).collect();
-        let (weight, bias) = self.parameters(given)?;
+        let (weight, bias) = self.parameters(given, &xs)?;
         let groups = given.int(self.program, 3)?;
         let [stride, mut padding, dilation] =
             [4, 5, 6].map(|index| given.ints(self.program, index).unwrap_or_default());
@@ -96,7 +145,7 @@ impl Lowering<'_> {
     fn linear(&mut self, given: &Given) -> Lowered {
         let xs = self.float_of(given, 0)?;
         if self.program.rank(given.id(0)?) == Some(2) {
-            let (weight, bias) = self.parameters(given)?;
+            let (weight, bias) = self.parameters(given, &xs)?;
             let inputs: Vec<&Name> = [&xs, &weight].into_iter().chain(&bias).collect();
             return Ok(vec![Value::float(self.builder.node(
                 "Gemm",
@@ -105,10 +154,14 @@ impl Lowering<'_> {
             ))]);
         }
         let (weight, bias, _) = self.weights(given)?;
-        let transposed = weight.f_tr().map_err(words)?;
-        let own = given.weight(1)?.shallow_clone();
-        let transposed = self.derived(&own, "transposed", &transposed)?;
-        let product = self.floats("MatMul", &[&xs, &transposed.name]);
+        let transposed = match self.affine(&xs).filter(|_| self.int8.has(given.index)) {
+            Some(input) => self.integers(given, input, true)?.0,
+            None => {
+                let transposed = weight.f_tr().map_err(words)?;
+                self.derived(given.weight(1)?, "transposed", &transposed)?.name
+            }
+        };
+        let product = self.floats("MatMul", &[&xs, &transposed]);
         Ok(vec![match bias {
             Some(bias) => {
                 let bias = self.tensor(&bias)?;

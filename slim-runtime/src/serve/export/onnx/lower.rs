@@ -8,7 +8,10 @@ use super::attribute::{float, int, ints};
 use super::builder::{Builder, Name};
 use super::file::data_type;
 use super::fold::Folds;
-use crate::graph::{Argument, Call, Memory, ValueId, memory};
+use super::int8::Plan;
+use super::quantise::Affine;
+use crate::graph::{Argument, Call, ValueId};
+use crate::serve::export::calibration::Paths;
 use crate::symbolic::{Program, Size};
 
 /// The reason why a call has no ONNX form, and the fix.
@@ -60,7 +63,11 @@ pub(super) struct Lowering<'p> {
     pub(super) kind: Kind,
     values: HashMap<ValueId, Value>,
     /// Field paths of the network's tensors.
-    paths: HashMap<Memory, String>,
+    paths: &'p Paths,
+    /// What computes in 8 bits.
+    pub(super) int8: Plan,
+    /// How values that were quantised are quantised.
+    quantised: HashMap<Name, Affine>,
 }
 
 impl<'p> Lowering<'p> {
@@ -69,16 +76,36 @@ impl<'p> Lowering<'p> {
         builder: Builder,
         folds: Folds,
         kind: Kind,
-        tensors: &[(String, Tensor)],
+        paths: &'p Paths,
+        int8: Plan,
     ) -> Self {
-        let path = |(path, tensor): &(String, Tensor)| Some((memory(tensor)?, path.clone()));
-        let paths = tensors.iter().filter_map(path).collect();
-        Self { program, builder, folds, kind, values: HashMap::new(), paths }
+        let (values, quantised) = (HashMap::new(), HashMap::new());
+        Self { program, builder, folds, kind, values, paths, int8, quantised }
     }
 
-    /// Sets an input of the graph.
+    /// Sets a value.
     pub(super) fn set(&mut self, id: ValueId, value: Value) {
+        let value = self.quantised(id, value);
         self.values.insert(id, value);
+    }
+
+    /// The value as all calls read it: quantised and back, if the plan says so.
+    fn quantised(&mut self, id: ValueId, value: Value) -> Value {
+        let affine = self.int8.value(id).filter(|_| value.element == Element::Float);
+        let Some(affine) = affine.filter(|affine| self.affine(&value.name) != Some(*affine)) else {
+            return value;
+        };
+        let scale = self.builder.float(f64::from(affine.scale));
+        let zero = self.builder.byte(affine.zero);
+        let name = self.builder.node("QuantizeLinear", &[&value.name, &scale, &zero], Vec::new());
+        let name = self.builder.node("DequantizeLinear", &[&name, &scale, &zero], Vec::new());
+        self.quantised.insert(name.clone(), affine);
+        Value { name, element: value.element }
+    }
+
+    /// How a value is quantised; `None` if it is not.
+    pub(super) fn affine(&self, value: &Name) -> Option<Affine> {
+        self.quantised.get(value).copied()
     }
 
     /// Writes the calls on which outputs depend.
@@ -98,7 +125,9 @@ impl<'p> Lowering<'p> {
             }
             for (&id, value) in call.results.iter().zip(results) {
                 // An operation that changes nothing may return what another call has made.
-                self.values.entry(id).or_insert(value);
+                if !self.values.contains_key(&id) {
+                    self.set(id, value);
+                }
             }
         }
         Ok(())
@@ -193,8 +222,7 @@ impl<'p> Lowering<'p> {
 
     /// The field path of a tensor of the network.
     pub(super) fn path_of(&self, tensor: &Tensor) -> String {
-        let own = memory(tensor).and_then(|memory| self.paths.get(&memory));
-        own.map_or_else(|| "constant".to_owned(), String::clone)
+        self.paths.of_tensor(tensor).unwrap_or("constant").to_owned()
     }
 
     /// A tensor under a name. Floats get the kind of the network, integers 64 bits.

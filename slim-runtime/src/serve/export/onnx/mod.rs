@@ -7,6 +7,7 @@ mod cuts;
 mod elementwise;
 mod file;
 mod fold;
+mod int8;
 mod layers;
 mod lower;
 #[allow(
@@ -19,6 +20,7 @@ mod lower;
     reason = "generated"
 )]
 mod proto;
+mod quantise;
 mod reductions;
 mod report;
 #[cfg(test)]
@@ -31,12 +33,14 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
+use super::calibration::{Calibration, Paths};
 use crate::error::FileError;
 use crate::graph::ValueId;
 use crate::symbolic::Program;
 use crate::{Error, Prunable, Result, analysis};
 use builder::{Builder, Dim, FileOptions};
 use fold::Folds;
+pub use int8::{Float, Int8};
 use lower::{Element, Lowering, Value};
 
 /// Writes a network as ONNX, for runtimes such as ONNX Runtime and OpenVINO.
@@ -107,11 +111,20 @@ pub struct OnnxExport {
     half: bool,
     external: bool,
     metadata: Vec<(String, String)>,
+    int8: Option<Calibration>,
+    full_range: bool,
 }
 
 impl Default for OnnxExport {
     fn default() -> Self {
-        Self { fold: true, half: false, external: false, metadata: Vec::new() }
+        Self {
+            fold: true,
+            half: false,
+            external: false,
+            metadata: Vec::new(),
+            int8: None,
+            full_range: false,
+        }
     }
 }
 
@@ -144,6 +157,36 @@ impl OnnxExport {
         self
     }
 
+    /// Whether convolutions and linear layers compute in 8 bits, by the ranges of a calibration:
+    /// static quantisation, written as pairs of `QuantizeLinear` and `DequantizeLinear` that
+    /// runtimes fuse into integer kernels.
+    ///
+    /// The arithmetic is that of [Jacob et al., 2018](https://arxiv.org/abs/1712.05877). An
+    /// activation of the range `[a, b]`, widened to contain 0, is
+    /// `q = round(x / s) + z` in unsigned 8 bits, with `s = (b − a) / 255` and `z = round(−a / s)`.
+    /// A weight, with its batch norm folded in, is `round(w / t)` in signed 8 bits, with a scale
+    /// `t = max |w| / 63` for each output channel: see [`full_range`](Self::full_range). A bias is
+    /// `round(b / (s · t))` in 32 bits.
+    ///
+    /// Ranges are minima and maxima. Inputs and outputs of the network stay floats, as do layers
+    /// that have no ranges: [`Onnx::int8`] names each, and why.
+    #[must_use]
+    pub fn int8(mut self, calibration: &Calibration) -> Self {
+        self.int8 = Some(calibration.clone());
+        self
+    }
+
+    /// Whether weights of [`int8`](Self::int8) use all 8 bits, `−127…127`, in place of `−63…63`.
+    ///
+    /// Processors of x86 without VNNI (AVX-512 VNNI, AVX-VNNI) add two products of 8 bits in 16,
+    /// where `2 · 255 · 127` does not fit: sums saturate, and outputs are wrong. With 7 bits they
+    /// fit everywhere. Use the full range for processors with VNNI and for ARM.
+    #[must_use]
+    pub fn full_range(mut self, full: bool) -> Self {
+        self.full_range = full;
+        self
+    }
+
     /// Adds an entry to the metadata of the file, such as the JSON of a plan.
     #[must_use]
     pub fn metadata(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
@@ -166,21 +209,22 @@ impl OnnxExport {
         let shapes: Vec<Vec<i64>> = shapes.iter().map(|shape| shape.to_vec()).collect();
         let program = Program::of(net, &shapes)?;
         let (tensors, _) = analysis::tensors(net);
+        let paths = Paths::of(&tensors);
         let kind = kind_of(&tensors).map_err(refused)?;
-        let lowered = match self.lowered(&program, kind, &tensors)? {
+        let lowered = match self.lowered(&program, kind, &paths)? {
             Ok(lowered) => Ok(lowered),
             // Some operations have an ONNX form for one size of the input alone.
             Err(reason) => match program.with_fixed_sizes() {
-                Some(program) => self.lowered(&program, kind, &tensors)?,
+                Some(program) => self.lowered(&program, kind, &paths)?,
                 None => Err(reason),
             },
         };
-        let Graph { builder, inputs, outputs, folded } = lowered.map_err(refused)?;
+        let Graph { builder, inputs, outputs, folded, int8 } = lowered.map_err(refused)?;
         let metadata: Vec<(&str, String)> =
             self.metadata.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
         let written = builder.finish(file, &metadata)?;
         let (data, bytes) = (written.data, written.bytes);
-        Ok(Onnx { file: file.to_owned(), data, bytes, inputs, outputs, folded })
+        Ok(Onnx { file: file.to_owned(), data, bytes, inputs, outputs, folded, int8 })
     }
 
     /// The graph of a program, or the reason why it has none.
@@ -191,7 +235,7 @@ impl OnnxExport {
         &self,
         program: &Program,
         kind: Kind,
-        tensors: &[(String, Tensor)],
+        paths: &Paths,
     ) -> Result<Result<Graph, String>> {
         let folds = if self.fold {
             Folds::of(program).map_err(Error::torch("a folded batch norm"))?
@@ -200,15 +244,37 @@ impl OnnxExport {
         };
         let options = FileOptions { half: self.half, external: self.external };
         let (builder, folded) = (Builder::new(&options, kind), folds.count());
-        let mut lowering = Lowering::new(program, builder, folds, kind, tensors);
+        let plan = match self.plan(program, &folds, kind, paths) {
+            Ok(plan) => plan,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let mut lowering = Lowering::new(program, builder, folds, kind, paths, plan);
         let mut ports = || {
             let inputs = set_inputs(&mut lowering, program)?;
             lowering.lower()?;
             Ok((inputs, set_outputs(&mut lowering, program)?))
         };
         let ports = ports();
-        let builder = lowering.builder;
-        Ok(ports.map(|(inputs, outputs)| Graph { builder, inputs, outputs, folded }))
+        let (builder, int8) = (lowering.builder, lowering.int8.report);
+        Ok(ports.map(|(inputs, outputs)| Graph { builder, inputs, outputs, folded, int8 }))
+    }
+
+    /// What computes in 8 bits.
+    fn plan(
+        &self,
+        program: &Program,
+        folds: &Folds,
+        kind: Kind,
+        paths: &Paths,
+    ) -> Result<int8::Plan, String> {
+        let Some(calibration) = &self.int8 else { return Ok(int8::Plan::default()) };
+        if kind != Kind::Float {
+            return Err(format!(
+                "its weights are of kind {kind:?}; for 8 bits, convert the variable store to `Kind::Float` first"
+            ));
+        }
+        let levels = if self.full_range { 127 } else { 63 };
+        int8::Plan::of(program, folds, calibration, paths, levels)
     }
 }
 
@@ -218,6 +284,7 @@ struct Graph {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     folded: usize,
+    int8: Option<Int8>,
 }
 
 /// The result of an export to ONNX. Prints as a report.
@@ -236,6 +303,9 @@ pub struct Onnx {
     pub outputs: Vec<Port>,
     /// The number of batch norms that were folded.
     pub folded: usize,
+    /// The layers in 8 bits, for an export [in 8 bits](OnnxExport::int8).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub int8: Option<Int8>,
 }
 
 /// An input or an output of an ONNX graph.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Onnx, Port, PortDim};
+use super::{Float, Int8, Onnx, Port, PortDim};
 
 impl fmt::Display for Onnx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -14,10 +14,15 @@ impl fmt::Display for Onnx {
         }
         write!(f, ": {} to {}", list(&self.inputs), list(&self.outputs))?;
         match self.folded {
-            0 => Ok(()),
-            1 => f.write_str("; 1 batch norm folded"),
-            count => write!(f, "; {count} batch norms folded"),
+            0 => {}
+            1 => f.write_str("; 1 batch norm folded")?,
+            count => write!(f, "; {count} batch norms folded")?,
         }
+        let Some(Int8 { layers, floats }) = &self.int8 else { return Ok(()) };
+        write!(f, "; {} of {} layers in 8 bits", layers.len(), layers.len() + floats.len())?;
+        floats
+            .iter()
+            .try_for_each(|Float { path, reason }| write!(f, "\n  `{path}` in floats: {reason}"))
     }
 }
 
