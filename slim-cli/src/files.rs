@@ -142,25 +142,32 @@ impl Draft<'_> {
     /// # Errors
     /// The network does not have this form, or the disk is full.
     pub fn export(&mut self, name: &str, form: Form, model: &Model) -> Result<()> {
-        let mut data = None;
+        match form {
+            Form::TorchScript => self.add(name, |path| torch_script(path, model).map_err(named)),
+            Form::Onnx => self.onnx(name, model, OnnxExport::new()).map(drop),
+        }
+    }
+
+    /// Adds a network as ONNX.
+    ///
+    /// # Errors
+    /// The network does not have this form, or the disk is full.
+    pub fn onnx(&mut self, name: &str, model: &Model, mut export: OnnxExport) -> Result<Onnx> {
+        export = export.metadata("network", model.spec.to_string());
+        if let Some(dataset) = model.dataset {
+            export = export.metadata("dataset", dataset.to_string());
+        }
+        let mut written = None;
         self.add(name, |path| {
-            let exported = match form {
-                Form::TorchScript => torch_script(path, model),
-                Form::Onnx => onnx(path, model).map(|written| data = written.data),
-            };
-            exported.map_err(|error| {
-                match error {
-                    // `add` adds the final name of the file to the error.
-                    Error::Io { cause, .. } => cause.into(),
-                    Error::File(FileError::Export { reason, .. }) => anyhow!(reason),
-                    other => other.into(),
-                }
-            })
+            let image = model.spec.image();
+            written = Some(export.write(path, &model.net, &[&image]).map_err(named)?);
+            Ok(())
         })?;
-        if data.is_some() {
+        let written = written.context("nothing was written")?;
+        if written.data.is_some() {
             self.add_data_of(name);
         }
-        Ok(())
+        Ok(written)
     }
 
     /// Adds `name.data`, which was written together with the file `name` that reads it.
@@ -214,12 +221,13 @@ fn torch_script(path: &Path, model: &Model) -> slim_runtime::Result<()> {
     export::torch_script(path, &model.net, &sample, forward).map(drop)
 }
 
-fn onnx(path: &Path, model: &Model) -> slim_runtime::Result<Onnx> {
-    let mut export = OnnxExport::new().metadata("network", model.spec.to_string());
-    if let Some(dataset) = model.dataset {
-        export = export.metadata("dataset", dataset.to_string());
+/// The error without the name of the file, which is not the final one; `add` adds that.
+fn named(error: Error) -> anyhow::Error {
+    match error {
+        Error::Io { cause, .. } => cause.into(),
+        Error::File(FileError::Export { reason, .. }) => anyhow!(reason),
+        other => other.into(),
     }
-    export.write(path, &model.net, &[&model.spec.image()])
 }
 
 /// Whether two paths lead to the same existing file, through any links.

@@ -129,3 +129,22 @@ fn the_help_is_complete() {
     assert_eq!(code, 0);
     insta::assert_snapshot!("help_of_export", help);
 }
+
+#[test]
+fn eight_bits_need_a_data_set() {
+    let folder = pruned();
+    let folder = folder.path();
+    let file = "logs/pruned.safetensors";
+    let (code, _, error) = said(folder, "export", &format!("{file} --int8"));
+    assert_eq!(code, 2);
+    assert!(error.contains("which data set?"), "{error}");
+    assert_eq!(names(&folder.join("logs")).iter().filter(|name| name.contains("onnx")).count(), 0);
+
+    let line = format!("{file} --int8 --onnx --dataset digits --calibration-images 100");
+    let (code, out, error) = said(folder, "export", &line);
+    assert_eq!((code, error.as_str()), (0, ""), "{out}");
+    assert!(out.contains("3 layers compute in 8 bits"), "{out}");
+    let bytes = |name: &str| fs::metadata(folder.join("logs").join(name)).unwrap().len();
+    assert!(bytes("pruned.int8.onnx") > 0 && bytes("pruned.onnx") > 0);
+    assert!(names(&folder.join("logs")).contains(&"pruned.int8.onnx".to_owned()));
+}
