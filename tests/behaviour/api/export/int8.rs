@@ -73,9 +73,10 @@ fn weights_have_a_scale_for_each_channel_and_activations_one_for_all() {
     let magnitudes = Tensor::from_slice(&[1e-3_f32, 1., 1e3, 1e-2, 0.1, 10., 1., 1.]);
     tch::no_grad(|| {
         let parameters = [Some(&net.fc.ws), net.fc.bs.as_ref()].into_iter().flatten();
-        parameters.zip([magnitudes.unsqueeze(1), magnitudes.view([-1])]).for_each(
-            |(parameter, times)| _ = parameter.shallow_clone().copy_(&(parameter * times)),
-        );
+        let magnitudes = [magnitudes.unsqueeze(1), magnitudes.view([-1])];
+        for (parameter, times) in parameters.zip(magnitudes) {
+            parameter.shallow_clone().copy_(&(parameter * times));
+        }
     });
     // From -1 to 1.55, with values between the steps of 0.01 that are well away from the middle.
     let steps = Tensor::arange(384, (Kind::Float, Device::Cpu)) * 37.;
