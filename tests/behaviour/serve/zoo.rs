@@ -69,8 +69,8 @@ fn is_served(arch: Arch) {
     }
 }
 
-/// Plain, residual, with inverted residuals, gated, shuffled, of few parameters, with several heads,
-/// recurrent.
+/// Plain, residual, with inverted residuals, gated, shuffled, of few parameters, with several
+/// outputs, recurrent.
 const SERVED: [Arch; 8] = [
     Arch::Vgg,
     Arch::Resnet18,
