@@ -47,6 +47,9 @@ struct Cli {
     /// Threads of each contender; with 1, the time is that of the processor
     #[arg(long, default_value_t = 2)]
     threads: i32,
+    /// Print what `deploy` and the runner report of each network
+    #[arg(long)]
+    reports: bool,
     /// Where to keep the networks, each with a sample and its outputs
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
@@ -136,7 +139,7 @@ fn case(cli: &Cli, arch: Arch, multiple: usize, batch: i64, folder: &Path) -> Re
     let own = runner.report();
     let off = own.shapes.first().map_or(f64::NAN, |shape| shape.difference / shape.magnitude);
     say(format!("{arch} x{multiple} b{batch}: outputs differ by: runner {off:.1e}{differences}"));
-    if std::env::var_os("SLIM_SERVE_SHOW").is_some() {
+    if cli.reports {
         say(format!("{report}\n{own}"));
     }
     let mut in_turn = Benchmark::new()
