@@ -73,6 +73,10 @@ impl Program {
                 for more in MORE {
                     let mut larger = shapes.clone();
                     larger[input][dim] += more;
+                    // A shape is read by its number of channels, so no other size may equal it.
+                    if widths[input].is_some_and(|width| larger[input][dim] == width as i64) {
+                        larger[input][dim] += 2 * more;
+                    }
                     let dimension = Some((input, dim + 1));
                     let is_free = match run(BATCH[0], &larger) {
                         Ok((calls, _, outputs)) => {

@@ -90,11 +90,20 @@ pub fn expected(graph: &Graph) -> [BTreeSet<String>; 2] {
 fn consumer(graph: &Graph, given: &[Value], mut value: Value) -> Option<(usize, bool)> {
     let mut is_exact = true;
     loop {
-        let readers = graph.ops.iter().enumerate().filter(|(_, op)| reads(op).contains(&value));
-        let [(index, op)] = readers.collect::<Vec<_>>()[..] else { return None };
         if graph.outputs.contains(&value) {
             return None;
         }
+        let is_read = |value: &Value| {
+            graph.outputs.contains(value) || graph.ops.iter().any(|op| reads(op).contains(value))
+        };
+        let readers = graph.ops.iter().enumerate().filter(|(_, op)| reads(op).contains(&value));
+        let (live, dead): (Vec<_>, Vec<_>) = readers.partition(|&(index, _)| {
+            (given[index]..given[index] + graph.given(&graph.ops[index]))
+                .any(|value| is_read(&value))
+        });
+        // What nothing reads may be changed, next to the layer.
+        is_exact &= dead.is_empty();
+        let [(index, op)] = live[..] else { return None };
         value = given[index];
         match *op {
             Op::Mean { .. } | Op::Keep { .. } => {}
