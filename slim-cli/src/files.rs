@@ -157,6 +157,9 @@ impl Draft<'_> {
         if let Some(dataset) = model.dataset {
             export = export.metadata("dataset", dataset.to_string());
         }
+        if let Some(slimmed) = &model.slimmed {
+            export = export.slimmed(slimmed);
+        }
         let mut written = None;
         self.add(name, |path| {
             let image = model.spec.image();

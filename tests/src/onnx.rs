@@ -13,13 +13,25 @@ use tch::{Device, Kind, Tensor};
 /// # Panics
 /// ONNX Runtime is not installed, or refuses the file or the inputs.
 pub fn run(file: &Path, inputs: &[(&str, &Tensor)]) -> Vec<Tensor> {
-    let mut session = Session::builder(runtime()).unwrap().commit_from_file(file).unwrap();
+    let mut session = session(file);
     let named: Vec<_> = inputs
         .iter()
         .map(|(name, tensor)| ((*name).to_owned(), SessionInputValue::from(to_onnx(tensor))))
         .collect();
     let outputs = session.run(named).unwrap();
     outputs.values().map(|output| from_onnx(&output)).collect()
+}
+
+/// An entry of the file's metadata.
+///
+/// # Panics
+/// ONNX Runtime is not installed, or refuses the file.
+pub fn metadata(file: &Path, key: &str) -> Option<String> {
+    session(file).metadata().unwrap().custom(key)
+}
+
+fn session(file: &Path) -> Session {
+    Session::builder(runtime()).unwrap().commit_from_file(file).unwrap()
 }
 
 /// Asserts that the file computes `expected`, up to a share of its largest magnitude.

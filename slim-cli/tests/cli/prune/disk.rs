@@ -163,6 +163,11 @@ fn forms_for_serving_are_written_where_they_are_asked_for() {
             <= 1e-5 * expected.abs().max().double_value(&[])
     );
 
+    // The metadata of ONNX says which channels stay.
+    let onnx = fs::read(folder.path("out/pruned.onnx")).unwrap();
+    let cfg = pruned.slimmed.unwrap().cfg().to_string();
+    assert!(onnx.windows(cfg.len()).any(|part| part == cfg.as_bytes()), "{cfg}");
+
     // The file that is read is not overwritten, whatever it holds.
     fs::copy(folder.path("vgg11.pth"), folder.path("pruned.pt")).unwrap();
     let said = folder.run(PRUNE, &format!("{CFG} --model pruned.pt --no-test --torch-script"));

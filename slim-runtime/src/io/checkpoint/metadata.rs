@@ -37,7 +37,7 @@ pub(super) struct Metadata {
 ///
 /// # Errors
 /// The reason as text, when a user's key is one that this crate or other libraries use.
-pub(super) fn of<'b>(
+pub(crate) fn of<'b>(
     slimmed: Option<(&Slimmed, &Plan)>,
     beside: impl Iterator<Item = &'b String>,
     users: BTreeMap<String, String>,

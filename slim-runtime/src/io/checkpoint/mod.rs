@@ -79,6 +79,7 @@ use crate::error::FileError;
 use crate::plan::{Plan, Slimmed};
 use crate::{Cfg, Error, Prunable, Result};
 pub use file::File;
+pub(crate) use metadata::of as metadata_of;
 use tensors::Source;
 pub(crate) use tensors::bytes;
 pub use write::Writer;

@@ -4,11 +4,11 @@ use std::fs;
 
 use slim_runtime::export::{Onnx, OnnxExport, Port, onnx};
 use slim_runtime::{
-    Flow, LayerKind, Prunable, Result, Slimming, Tracer, criterion, deploy, forward, functional,
-    model, nn,
+    Flow, LayerKind, Plan, Prunable, Result, Slimming, Tracer, criterion, deploy, forward,
+    functional, model, nn,
 };
 use slim_tests::fill::fill;
-use slim_tests::onnx::assert_computes;
+use slim_tests::onnx::{assert_computes, metadata};
 use tch::nn::{Module, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
 
@@ -221,6 +221,25 @@ fn the_options_change_the_file_and_not_what_it_computes() {
     let data = outside.data.unwrap();
     assert!(fs::metadata(&data).unwrap().len() > 0);
     assert_computes(&file, &[("input", &xs)], &expected, TOLERANCE);
+}
+
+#[test]
+fn the_metadata_says_how_the_network_was_slimmed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("net.onnx");
+    let (mut net, _vs, _) = small();
+    let slimmed = net.slim(0.5).unwrap();
+    let export = OnnxExport::new().metadata("trained on", "CIFAR-10");
+    export.clone().slimmed(&slimmed).write(&file, &net, &[&[3, 32, 32]]).unwrap();
+    assert_eq!(metadata(&file, "cfg").unwrap(), slimmed.cfg().to_string());
+    assert_eq!(&Plan::from_json(&metadata(&file, "plan").unwrap()).unwrap(), slimmed.plan());
+    assert_eq!(metadata(&file, "trained on").as_deref(), Some("CIFAR-10"));
+
+    export.write(&file, &net, &[&[3, 32, 32]]).unwrap();
+    assert_eq!(metadata(&file, "plan"), None);
+    let taken = OnnxExport::new().metadata("plan", "{}").write(&file, &net, &[&[3, 32, 32]]);
+    let words = taken.unwrap_err().to_string();
+    assert!(words.ends_with("the metadata's key `plan` is taken; choose another"), "{words}");
 }
 
 model! {

@@ -1,6 +1,6 @@
 //! Builds the graph of an ONNX file: nodes, weights and constants under unique names.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -191,7 +191,11 @@ impl Builder {
     /// # Errors
     /// [`Error::Io`](crate::Error::Io), [`Error::Torch`](crate::Error::Torch). What was at the path
     /// before is still there, unless external data fails to be published.
-    pub(super) fn finish(mut self, path: &Path, metadata: &[(&str, String)]) -> Result<Written> {
+    pub(super) fn finish(
+        mut self,
+        path: &Path,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<Written> {
         let output = self.connect_outputs();
         let graph = GraphProto {
             name: Some("network".to_owned()),

@@ -1,6 +1,7 @@
 //! Writes a graph as an ONNX file, tensor by tensor, so that no copy of all weights is made.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -130,7 +131,7 @@ pub(super) fn write(
     path: &Path,
     graph: GraphProto,
     initializers: &[Initializer],
-    metadata: &[(&str, String)],
+    metadata: &BTreeMap<String, String>,
     external: bool,
 ) -> Result<Written> {
     let head = head(metadata).encode_to_vec();
@@ -240,7 +241,7 @@ fn field_length(length: u64) -> u64 {
 }
 
 /// The model without its graph.
-fn head(metadata: &[(&str, String)]) -> ModelProto {
+fn head(metadata: &BTreeMap<String, String>) -> ModelProto {
     ModelProto {
         ir_version: Some(IR_VERSION),
         opset_import: vec![OperatorSetIdProto {

@@ -28,6 +28,8 @@ mod tests;
 mod views;
 mod windows;
 
+use std::collections::BTreeMap;
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -36,6 +38,8 @@ use tch::{Kind, Tensor};
 use super::calibration::{Calibration, Paths};
 use crate::error::FileError;
 use crate::graph::ValueId;
+use crate::io::checkpoint::metadata_of;
+use crate::plan::Slimmed;
 use crate::symbolic::Program;
 use crate::{Error, Prunable, Result, analysis};
 use builder::{Builder, Dim, FileOptions};
@@ -110,7 +114,8 @@ pub struct OnnxExport {
     fold: bool,
     half: bool,
     external: bool,
-    metadata: Vec<(String, String)>,
+    metadata: BTreeMap<String, String>,
+    slimmed: Option<Slimmed>,
     int8: Option<Calibration>,
     full_range: bool,
 }
@@ -121,7 +126,8 @@ impl Default for OnnxExport {
             fold: true,
             half: false,
             external: false,
-            metadata: Vec::new(),
+            metadata: BTreeMap::new(),
+            slimmed: None,
             int8: None,
             full_range: false,
         }
@@ -187,17 +193,28 @@ impl OnnxExport {
         self
     }
 
-    /// Adds an entry to the metadata of the file, such as the JSON of a plan.
+    /// Adds how the network was slimmed to the metadata of the file, under the keys of a
+    /// [checkpoint](crate::checkpoint#the-file): `cfg`, the widths; `plan`, the channels of the
+    /// original network that stay, as JSON for [`Plan::from_json`](crate::Plan::from_json); and
+    /// `positions`. Runtimes ignore them, and hand them out.
+    #[must_use]
+    pub fn slimmed(mut self, slimmed: &Slimmed) -> Self {
+        self.slimmed = Some(slimmed.clone());
+        self
+    }
+
+    /// Adds an entry to the metadata of the file, such as the data set of the training.
     #[must_use]
     pub fn metadata(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.metadata.push((name.into(), value.into()));
+        self.metadata.insert(name.into(), value.into());
         self
     }
 
     /// Writes the file: see [`onnx`].
     ///
     /// # Errors
-    /// Those of [`onnx`].
+    /// Those of [`onnx`]; [`FileError::Export`](crate::error::FileError::Export) for a key of the
+    /// metadata that this crate uses.
     pub fn write<M: Prunable + ?Sized>(
         &self,
         path: impl AsRef<Path>,
@@ -220,8 +237,10 @@ impl OnnxExport {
             },
         };
         let Graph { builder, inputs, outputs, folded, int8 } = lowered.map_err(refused)?;
-        let metadata: Vec<(&str, String)> =
-            self.metadata.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        let slimmed = self.slimmed.as_ref().map(|slimmed| (slimmed, slimmed.plan()));
+        let metadata =
+            metadata_of(slimmed, iter::empty(), self.metadata.clone()).map_err(refused)?;
+        let metadata = BTreeMap::from_iter(metadata);
         let written = builder.finish(file, &metadata)?;
         let (data, bytes) = (written.data, written.bytes);
         Ok(Onnx { file: file.to_owned(), data, bytes, inputs, outputs, folded, int8 })

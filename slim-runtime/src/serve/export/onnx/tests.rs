@@ -1,5 +1,6 @@
 //! Files that are written, read back.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -29,7 +30,8 @@ impl File {
     }
 
     fn write(&self, builder: Builder) -> Written {
-        builder.finish(&self.path(), &[("classes", "10".to_owned())]).unwrap()
+        let metadata = [("classes".to_owned(), "10".to_owned())].into();
+        builder.finish(&self.path(), &metadata).unwrap()
     }
 
     fn model(&self) -> ModelProto {
@@ -304,7 +306,7 @@ fn a_failure_leaves_an_earlier_model_and_its_data() {
     let mut permissions = fs::metadata(&data_path).unwrap().permissions();
     permissions.set_readonly(true);
     fs::set_permissions(&data_path, permissions).unwrap();
-    let error = large(true, 3.).finish(&file.path(), &[]).unwrap_err().full_text();
+    let error = large(true, 3.).finish(&file.path(), &BTreeMap::new()).unwrap_err().full_text();
     assert!(error.contains("net.onnx.data") && error.contains("read-only"), "{error}");
     assert_eq!(fs::read(file.path()).unwrap(), before);
     assert_eq!(file.names(), ["net.onnx", "net.onnx.data"]);
@@ -315,7 +317,7 @@ fn a_failure_leaves_an_earlier_model_and_its_data() {
 
 #[test]
 fn a_folder_that_does_not_exist_is_an_error_with_the_path() {
-    let error = builder().finish(Path::new("/nowhere/net.onnx"), &[]).unwrap_err();
+    let error = builder().finish(Path::new("/nowhere/net.onnx"), &BTreeMap::new()).unwrap_err();
     assert!(error.full_text().starts_with("/nowhere/net.onnx"), "{}", error.full_text());
 }
 
