@@ -54,14 +54,18 @@ T* guarded(char** error, Body body) noexcept {
   return nullptr;
 }
 
-at::Tensor run(const Code& code, const at::Tensor& input) {
+Stack run_all(const Code& code, const at::Tensor& input) {
   at::NoGradGuard no_grad;
   // A thread learns the number of threads of `set_num_threads` at its first call of ATen, and
   // oneDNN's kernels make none.
   at::internal::lazy_init_num_threads();
   Stack stack{input.detach().contiguous()};
   InterpreterState(code).run(stack);
-  return stack.back().toTensor();
+  return stack;
+}
+
+at::Tensor run(const Code& code, const at::Tensor& input) {
+  return run_all(code, input).back().toTensor();
 }
 
 template <class Do>
@@ -140,6 +144,57 @@ void write_out_strides(Graph& graph) {
   });
 }
 
+// The nodes that average every channel over the whole image, and keep both dimensions.
+std::vector<Node*> global_pools(Graph& graph) {
+  std::vector<Node*> found;
+  for_each_node(graph.block(), [&](Node* node) {
+    if (node->kind() == aten::adaptive_avg_pool2d) {
+      auto sides = toIValue(node->input(1));
+      if (sides && sides->isIntList() && sides->toIntVector() == std::vector<int64_t>{1, 1}) {
+        found.push_back(node);
+      }
+    }
+  });
+  return found;
+}
+
+// oneDNN Graph takes a pooling over sides that are written out, but not an adaptive one. In a
+// squeeze-and-excitation block, that one would end the partition: the image would be reordered for
+// it, and reordered again for the convolution behind the block.
+void write_out_sides(Graph& graph, const at::Tensor& input) {
+  GraphPtr sizes = graph.copy();
+  auto pools = global_pools(*sizes);
+  if (pools.empty()) {
+    return;
+  }
+  while (!sizes->outputs().empty()) {
+    sizes->eraseOutput(0);
+  }
+  for (Node* pool : pools) {
+    sizes->registerOutput(pool->input(0));
+  }
+  EliminateDeadCode(sizes);
+  auto images = run_all(Code(sizes, "sizes"), input);
+  auto own = global_pools(graph);
+  for (size_t i = 0; i < own.size(); i++) {
+    auto image = images[i].toTensor().sizes();
+    if (image.size() != 4) {
+      continue;
+    }
+    Node* pool = own[i];
+    WithInsertPoint here(pool);
+    Value* sides = graph.insertConstant(std::vector<int64_t>{image[2], image[3]});
+    Value* pads = graph.insertConstant(std::vector<int64_t>{0, 0});
+    Value* no = graph.insertConstant(false);
+    Value* none = graph.insertConstant(c10::IValue());
+    Value* average = graph.insert(
+        aten::avg_pool2d, {pool->input(0), sides, sides, pads, no, no, none});
+    average->setType(pool->output()->type());
+    pool->output()->replaceAllUsesWith(average);
+    pool->destroy();
+  }
+}
+
 GraphPtr channels_last(Graph& frozen) {
   GraphPtr graph = frozen.copy();
   for_each_node(graph->block(), [](Node* node) {
@@ -166,6 +221,7 @@ GraphPtr packed(Graph& frozen) {
 // here and not by the executor, so its switch, which is one for the process, stays as it is.
 GraphPtr fused(Graph& frozen, const at::Tensor& input) {
   GraphPtr original = frozen.copy();
+  write_out_sides(*original, input);
   auto profile = ProfilingRecord::instrumentGraph(original);
   run(Code(profile->graph(), "profile"), input);
   GraphPtr graph = profile->graph()->copy();

@@ -9,6 +9,7 @@ pub mod fixture;
 pub mod networks;
 #[cfg(feature = "onnx")]
 pub mod onnx;
+pub mod parallel;
 pub mod place;
 pub mod readme;
 pub mod versioned;

@@ -5,7 +5,7 @@ use crate::workspace::target;
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
 
-/// The command that packs slim-derive, slim-runtime and slim-serve, in this order, and compiles the
+/// The command that packs the published crates, in this order, and compiles the
 /// packages that crates.io would get, without libtorch. Nothing is uploaded.
 pub(crate) fn dry_run() -> Result<Command> {
     let version = cargo(["--version"]).output().context("cannot run cargo")?.stdout;
@@ -16,7 +16,7 @@ pub(crate) fn dry_run() -> Result<Command> {
         "cargo 1.90 or newer is needed to publish, this is {version}: `rustup update`"
     );
     let mut publish = cargo(["publish", "--dry-run"]);
-    for package in ["slim-derive", "slim-runtime", "slim-serve"] {
+    for package in ["slim-derive", "slim-runtime", "slim-serve", "slim-distributed"] {
         publish.args(["--package", package]);
     }
     // A working tree with uncommitted changes is checked as it is. The folder is that of all tasks,
@@ -25,7 +25,7 @@ pub(crate) fn dry_run() -> Result<Command> {
         .args([
             "--allow-dirty",
             "--features",
-            "slim-runtime/doc-only,slim-serve/doc-only",
+            "slim-runtime/doc-only,slim-serve/doc-only,slim-distributed/doc-only",
             "--target-dir",
         ])
         .arg(target());

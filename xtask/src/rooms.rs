@@ -23,7 +23,7 @@ struct Crate {
     exempt: &'static [&'static str],
 }
 
-const CRATES: [Crate; 6] = [
+const CRATES: [Crate; 7] = [
     Crate {
         folder: "slim-runtime/src",
         order: &[
@@ -41,6 +41,20 @@ const CRATES: [Crate; 6] = [
         order: &["error", "form", "ffi", "report", "compiled", "maker", "runner", "config"],
         // `Runner::new` is the configuration's defaults, as `Benchmark` and `benchmark` are.
         exempt: &["RunnerConfig"],
+    },
+    Crate {
+        folder: "slim-distributed/src",
+        order: &[
+            "error",
+            "ffi",
+            "environment",
+            "rendezvous",
+            "distributed",
+            "agree",
+            "data_parallel",
+            "sampler",
+        ],
+        exempt: &[],
     },
     Crate {
         folder: "slim-derive/src",

@@ -51,6 +51,7 @@ fn mirror(folder: &Path, version: &str) -> Result<()> {
         "slim-derive",
         "slim-runtime",
         "slim-serve",
+        "slim-distributed",
         "slim-zoo",
         "slim-cli",
         "examples",

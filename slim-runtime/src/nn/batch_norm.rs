@@ -6,6 +6,7 @@ use tch::Tensor;
 use tch::nn::{BatchNormConfig, ModuleT, Path};
 
 use super::recorder::report_ranges;
+use super::synchronised::Norm;
 use crate::graph::{LayerMut, NormMut};
 use crate::nn::tch::batch_norm::trace_batch_norm;
 use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
@@ -85,6 +86,19 @@ pub fn batch_norm3d<'a>(
     batch_norm(vs, 3, out_dim, config)
 }
 
+impl BatchNorm {
+    fn as_norm(&self) -> Norm<'_> {
+        Norm {
+            scale: self.ws.as_ref(),
+            shift: self.bs.as_ref(),
+            running_mean: &self.running_mean,
+            running_var: &self.running_var,
+            momentum: self.config.momentum,
+            eps: self.config.eps,
+        }
+    }
+}
+
 impl ModuleT for BatchNorm {
     /// # Panics
     /// As in tch: when the input's number of dimensions is not the layer's. Also in training mode,
@@ -106,16 +120,19 @@ impl ModuleT for BatchNorm {
             self.nd,
             xs.size()
         );
-        let ys = xs.batch_norm(
-            self.ws.as_ref(),
-            self.bs.as_ref(),
-            Some(&self.running_mean),
-            Some(&self.running_var),
-            train,
-            self.config.momentum,
-            self.config.eps,
-            self.config.cudnn_enabled,
-        );
+        let over_processes = || self.as_norm().over_processes(xs);
+        let ys = train.then(over_processes).flatten().unwrap_or_else(|| {
+            xs.batch_norm(
+                self.ws.as_ref(),
+                self.bs.as_ref(),
+                Some(&self.running_mean),
+                Some(&self.running_var),
+                train,
+                self.config.momentum,
+                self.config.eps,
+                self.config.cudnn_enabled,
+            )
+        });
         report_ranges(&self.running_mean, [xs, &ys]);
         ys
     }

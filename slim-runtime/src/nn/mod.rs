@@ -31,6 +31,7 @@ pub(crate) mod recorder;
 mod recurrent;
 mod shuffle;
 mod split;
+mod synchronised;
 mod tch;
 
 pub use attention::{
@@ -62,6 +63,7 @@ pub use recorder::record_macs;
 pub use recurrent::{Gru, Lstm, Recurrent, Rnn, gru, lstm, projected_lstm, rnn_relu, rnn_tanh};
 pub use shuffle::{Shuffle, shuffle};
 pub use split::{Split, split};
+pub use synchronised::synchronised;
 // The items named above shadow tch's.
 #[allow(clippy::wildcard_imports)]
 pub use ::tch::nn::*;

@@ -71,6 +71,29 @@ pub(crate) fn mask<M: Prunable + ?Sized>(model: &mut M, graph: &Graph, plan: &Pl
 }
 
 impl Plan {
+    /// Like [`Prunable::apply`](crate::Prunable::apply), and keeps the change only if `confirm`
+    /// agrees: for several processes, of which all make the same surgery or none. `confirm` is
+    /// called when all changes are made and checked; if it fails, they are undone.
+    ///
+    /// # Errors
+    /// The error of `confirm`; those of [`Prunable::apply`](crate::Prunable::apply), after which
+    /// `confirm` was not called. The model is then unchanged, to the bit.
+    pub fn apply_if<M: Prunable + ?Sized>(
+        &self,
+        model: &mut M,
+        confirm: impl FnOnce() -> Result<()>,
+    ) -> Result<Slimmed> {
+        let graph = analysis::trace(model, self.masking())?;
+        let mut transaction = Transaction::slimming(model, &graph, self, Vec::new())?;
+        transaction.commit(model)?;
+        if let Err(error) = confirm() {
+            transaction.roll_back(model);
+            return Err(error);
+        }
+        let (positions, absorbed) = (transaction.positions(), transaction.absorbed());
+        Ok(Slimmed::new(self.clone(), &graph, positions, absorbed))
+    }
+
     /// Narrows a model that is as wide as the one that was planned for: to rebuild a slimmed
     /// network, and then load its weights.
     ///

@@ -1,0 +1,1 @@
+../slim-serve/headers.rs

@@ -1,0 +1,1 @@
+../slim-runtime/build.rs

@@ -1,0 +1,215 @@
+//! Gradients that are averaged while `backward` still computes others.
+
+use tch::Tensor;
+use tch::nn::VarStore;
+
+use crate::distributed::{Distributed, sorted};
+use crate::ffi::Reducer;
+use crate::{Error, Result};
+
+/// How gradients are averaged.
+#[derive(Debug, Clone, Copy)]
+pub struct DataParallelConfig {
+    bucket_bytes: i64,
+    find_unused: bool,
+    synchronised: bool,
+}
+
+impl Default for DataParallelConfig {
+    fn default() -> Self {
+        Self { bucket_bytes: 25 << 20, find_unused: false, synchronised: false }
+    }
+}
+
+impl DataParallelConfig {
+    /// As PyTorch's `DistributedDataParallel`: buckets of 25 MiB, all parameters are used, batch
+    /// norms see the part of this process.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes of gradients that are sent together. 25 MiB by default.
+    #[must_use]
+    pub fn bucket_bytes(mut self, bytes: i64) -> Self {
+        self.bucket_bytes = bytes;
+        self
+    }
+
+    /// Whether some parameters may have no part in a loss. Their gradients are averaged as zeros,
+    /// if another process has used them. It costs a search of the graph in each step; without it, a
+    /// parameter that is not used is an error in the next step.
+    #[must_use]
+    pub fn find_unused(mut self, find: bool) -> Self {
+        self.find_unused = find;
+        self
+    }
+
+    /// Whether batch norms take their statistics from the batches of all processes: see
+    /// [`Distributed::synchronised`].
+    #[must_use]
+    pub fn synchronised(mut self, synchronised: bool) -> Self {
+        self.synchronised = synchronised;
+        self
+    }
+}
+
+/// Averages the gradients of a store's variables over all processes, during `backward`: the reducer
+/// of PyTorch's `DistributedDataParallel` ([Li et al., 2020](https://arxiv.org/abs/2006.15704)).
+///
+/// Gradients are collected in buckets, in the order in which `backward` computes them, and a bucket
+/// is reduced as soon as it is full. After [`backward`](Self::backward), all processes have the
+/// same gradients. So an `optimizer.clip_grad_norm` behind it clips by the norm over all processes.
+///
+/// It is for the parameters that it was made with: make another after slimming.
+#[derive(Debug)]
+pub struct DataParallel<'d> {
+    dist: &'d Distributed,
+    config: DataParallelConfig,
+    /// The parameters by name, with their shapes when this was made.
+    parameters: Vec<(String, Tensor, Vec<i64>)>,
+    /// `None` for a process that is alone.
+    reducer: Option<Reducer>,
+    accumulates: bool,
+}
+
+/// How well communication hides behind computation, on average over the measured steps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Times {
+    /// Milliseconds in which `backward` computed.
+    pub compute: f64,
+    /// Milliseconds from the first bucket that was sent to the last that arrived.
+    pub communication: f64,
+    /// Milliseconds of both at once.
+    pub overlap: f64,
+    /// The number of buckets.
+    pub buckets: usize,
+}
+
+impl Distributed {
+    /// Averages the gradients of a store's variables from now on. Collective.
+    ///
+    /// # Errors
+    /// Those of [`data_parallel_with`](Self::data_parallel_with).
+    pub fn data_parallel(&self, vs: &VarStore) -> Result<DataParallel<'_>> {
+        self.data_parallel_with(vs, DataParallelConfig::default())
+    }
+
+    /// Like [`data_parallel`](Self::data_parallel), with options. Collective.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for buckets of no bytes; [`Error::Collective`] when processes have
+    /// parameters of different shapes, or there are none.
+    pub fn data_parallel_with(
+        &self,
+        vs: &VarStore,
+        config: DataParallelConfig,
+    ) -> Result<DataParallel<'_>> {
+        if config.bucket_bytes < 1 {
+            let rule = "a bucket has at least one byte; PyTorch's have 25 MiB";
+            let found = config.bucket_bytes.to_string();
+            return Err(Error::Argument { name: "bucket_bytes", found, rule });
+        }
+        let parameters: Vec<_> = sorted(vs)
+            .into_iter()
+            .filter(|(_, tensor)| tensor.requires_grad())
+            .map(|(name, tensor)| {
+                let size = tensor.size();
+                (name, tensor, size)
+            })
+            .collect();
+        let reducer = match self.group() {
+            None => None,
+            Some(group) => {
+                let all: Vec<_> =
+                    parameters.iter().map(|(_, tensor, _)| tensor.shallow_clone()).collect();
+                let made = Reducer::new(group, &all, config.bucket_bytes, config.find_unused);
+                Some(made.map_err(|cause| self.failed("average gradients", cause))?)
+            }
+        };
+        Ok(DataParallel { dist: self, config, parameters, reducer, accumulates: false })
+    }
+}
+
+impl DataParallel<'_> {
+    /// Runs `forward`, which returns the loss of this process's part of the batch. Collective, if
+    /// batch norms are synchronised.
+    ///
+    /// The gradients of the processes are averaged, so the loss has to be the mean over the part,
+    /// and, where parts differ in size, times [`Shard::weight`](crate::Shard::weight).
+    ///
+    /// # Errors
+    /// [`Error::Stale`] when parameters were replaced since this was made; [`Error::Collective`],
+    /// [`Error::Network`].
+    pub fn forward(&mut self, forward: impl FnOnce() -> Tensor) -> Result<Tensor> {
+        self.check_fresh()?;
+        if let Some(reducer) = self.reducer.as_ref().filter(|_| !self.accumulates) {
+            reducer.before_forward().map_err(|cause| self.failed(cause))?;
+        }
+        if self.config.synchronised { self.dist.synchronised(forward) } else { Ok(forward()) }
+    }
+
+    /// Computes the gradients of `loss`, averages them over all processes, and adds them to those
+    /// that are there. Collective, but for [`accumulate`](Self::accumulate).
+    ///
+    /// # Errors
+    /// [`Error::Stale`]; [`Error::Collective`] when a process dies; [`Error::Torch`] for a loss
+    /// that is no scalar or needs no gradient.
+    pub fn backward(&mut self, loss: &Tensor) -> Result<()> {
+        self.check_fresh()?;
+        if let Some(reducer) = self.reducer.as_ref().filter(|_| !self.accumulates) {
+            let searched = self.config.find_unused.then_some(loss);
+            reducer.before_backward(searched).map_err(|cause| self.failed(cause))?;
+        }
+        // The reducer waits inside of `backward`, where a process that died is libtorch's error.
+        loss.f_backward().map_err(|cause| match &self.reducer {
+            Some(_) if loss.requires_grad() && loss.numel() == 1 => self.failed(cause.to_string()),
+            _ => Error::Torch(cause),
+        })
+    }
+
+    /// Runs steps whose gradients are added up without being averaged: PyTorch's `no_sync`. The
+    /// next [`backward`](Self::backward) behind it averages the sum.
+    ///
+    /// # Errors
+    /// Those of `steps`.
+    pub fn accumulate<T>(&mut self, steps: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let outer = std::mem::replace(&mut self.accumulates, true);
+        let result = steps(self);
+        self.accumulates = outer;
+        result
+    }
+
+    /// How long the steps took so far; `None` for a process that is alone, and before the second
+    /// step.
+    ///
+    /// # Errors
+    /// [`Error::Collective`] with libtorch's words.
+    pub fn times(&self) -> Result<Option<Times>> {
+        let Some(reducer) = &self.reducer else { return Ok(None) };
+        let [compute, communication, overlap, buckets] =
+            reducer.times().map_err(|cause| self.failed(cause))?;
+        let milliseconds = |nanoseconds: i64| nanoseconds as f64 / 1e6;
+        Ok((compute > 0).then(|| Times {
+            compute: milliseconds(compute),
+            communication: milliseconds(communication),
+            overlap: milliseconds(overlap),
+            buckets: usize::try_from(buckets).unwrap_or_default(),
+        }))
+    }
+
+    fn check_fresh(&self) -> Result<()> {
+        match self.parameters.iter().find(|(_, tensor, before)| tensor.size() != *before) {
+            None => Ok(()),
+            Some((variable, tensor, before)) => Err(Error::Stale {
+                variable: variable.clone(),
+                before: before.clone(),
+                now: tensor.size(),
+            }),
+        }
+    }
+
+    fn failed(&self, cause: String) -> Error {
+        self.dist.failed("average gradients", cause)
+    }
+}

@@ -1,0 +1,45 @@
+//! A process that dies, or does not answer.
+
+use std::process::Command;
+use std::time::Instant;
+
+use crate::launch::Workers;
+
+/// The others get an error long before the timeout of five minutes.
+#[test]
+fn a_killed_process_is_an_error_in_the_others() {
+    for victim in [0, 1] {
+        let mut workers = Workers::start("killed", 3);
+        workers.wait_until_begun();
+        workers.processes[victim].kill().unwrap();
+        let killed = Instant::now();
+        let words = workers.words();
+        println!("rank {victim} was killed; the others ended after {:?}", killed.elapsed());
+        for (rank, words) in words.into_iter().enumerate() {
+            match words {
+                None => assert_eq!(rank, victim),
+                Some(words) => assert!(
+                    words.starts_with(&format!("error: rank {rank} cannot average gradients: ")),
+                    "{words}"
+                ),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_process_that_does_not_answer_is_an_error_after_the_timeout() {
+    let mut workers = Workers::start("stopped", 2);
+    workers.wait_until_begun();
+    let stopped = workers.processes[1].id();
+    assert!(Command::new("kill").args(["-STOP", &stopped.to_string()]).status().unwrap().success());
+    let words = {
+        let (first, second) = workers.processes.split_at_mut(1);
+        first[0].wait().unwrap();
+        second[0].kill().unwrap();
+        workers.words()
+    };
+    let words = words[0].as_ref().unwrap();
+    assert!(words.starts_with("error: rank 0 cannot average gradients: "), "{words}");
+    assert!(words.to_lowercase().contains("timed out"), "{words}");
+}
