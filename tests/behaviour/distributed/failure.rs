@@ -1,7 +1,10 @@
 //! A process that dies, or does not answer.
 
+use std::fs;
 use std::process::Command;
 use std::time::Instant;
+
+use tempfile::TempDir;
 
 use crate::launch::Workers;
 
@@ -42,4 +45,33 @@ fn a_process_that_does_not_answer_is_an_error_after_the_timeout() {
     let words = words[0].as_ref().unwrap();
     assert!(words.starts_with("error: rank 0 cannot average gradients: "), "{words}");
     assert!(words.to_lowercase().contains("timed out"), "{words}");
+}
+
+/// The store outlives the processes, and holds what the dead ones wrote, as that of `torchrun`'s
+/// agent does.
+#[test]
+fn processes_that_are_started_again_go_on_from_the_checkpoint() {
+    let weights = |folder: &TempDir| fs::read(folder.path().join("weights.safetensors")).unwrap();
+    let folder = || tempfile::tempdir().unwrap();
+    let agent = Workers::start("store", 1);
+    agent.wait_until_begun();
+
+    let mut whole = agent.start_others("restarted", 2, folder());
+    assert_eq!(whole.words(), ["from step 0"; 2].map(|words| Some(words.to_owned())));
+    let whole = weights(&whole.into_folder());
+
+    for victim in [0, 1] {
+        let folder = folder();
+        fs::write(folder.path().join("dies"), victim.to_string()).unwrap();
+        let mut died = agent.start_others("restarted", 2, folder);
+        let words = died.words();
+        assert_eq!(words[victim], None);
+        let other = words[1 - victim].as_ref().unwrap();
+        assert!(other.starts_with(&format!("error: rank {} cannot ", 1 - victim)), "{other}");
+
+        let mut again = agent.start_others("restarted", 2, died.into_folder());
+        let said: Vec<_> = again.words().into_iter().map(Option::unwrap).collect();
+        assert_eq!(said, ["from step 3"; 2]);
+        assert_eq!(weights(&again.into_folder()), whole);
+    }
 }

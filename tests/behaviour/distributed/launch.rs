@@ -17,29 +17,29 @@ const PATIENCE: Duration = Duration::from_secs(200);
 pub(super) struct Workers {
     pub(super) processes: Vec<Child>,
     folder: TempDir,
+    port: u16,
 }
 
 impl Workers {
     pub(super) fn start(scenario: &str, world_size: usize) -> Self {
-        let folder = tempfile::tempdir().unwrap();
         // The port is free again when the first process serves the store there.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let processes = (0..world_size)
-            .map(|rank| {
-                Command::new(program("worker", env!("CARGO_BIN_EXE_worker")))
-                    .arg(scenario)
-                    .arg(folder.path())
-                    .env("RANK", rank.to_string())
-                    .env("LOCAL_RANK", rank.to_string())
-                    .env("WORLD_SIZE", world_size.to_string())
-                    .env("MASTER_ADDR", "127.0.0.1")
-                    .env("MASTER_PORT", port.to_string())
-                    .stderr(Stdio::null())
-                    .spawn()
-                    .unwrap()
-            })
-            .collect();
-        Self { processes, folder }
+        let folder = tempfile::tempdir().unwrap();
+        let processes = spawn(scenario, world_size, folder.path(), port, &[]);
+        Self { processes, folder, port }
+    }
+
+    /// Starts processes that find each other by the store of these ones.
+    pub(super) fn start_others(&self, scenario: &str, world_size: usize, folder: TempDir) -> Self {
+        let agent = [("TORCHELASTIC_USE_AGENT_STORE", "True")];
+        let processes = spawn(scenario, world_size, folder.path(), self.port, &agent);
+        Self { processes, folder, port: self.port }
+    }
+
+    /// The folder, once the processes have ended.
+    pub(super) fn into_folder(mut self) -> TempDir {
+        self.words();
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -66,6 +66,30 @@ impl Workers {
             sleep(Duration::from_millis(10));
         }
     }
+}
+
+fn spawn(
+    scenario: &str,
+    world_size: usize,
+    folder: &Path,
+    port: u16,
+    variables: &[(&str, &str)],
+) -> Vec<Child> {
+    let one = |rank: usize| {
+        Command::new(program("worker", env!("CARGO_BIN_EXE_worker")))
+            .arg(scenario)
+            .arg(folder)
+            .env("RANK", rank.to_string())
+            .env("LOCAL_RANK", rank.to_string())
+            .env("WORLD_SIZE", world_size.to_string())
+            .env("MASTER_ADDR", "127.0.0.1")
+            .env("MASTER_PORT", port.to_string())
+            .envs(variables.iter().copied())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    (0..world_size).map(one).collect()
 }
 
 impl Drop for Workers {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use slim_distributed::{
     DataParallelConfig, Distributed, DistributedConfig, Reduce, Result, Sampler,
 };
+use slim_runtime::checkpoint::{self, Writer};
 use slim_runtime::nn::{self, OptimizerConfig, VarStore};
 use slim_runtime::{Prunable, Slimming};
 use slim_tests::parallel::{Data, Way, built, train};
@@ -47,6 +48,8 @@ fn run(scenario: &str, folder: &Path) -> Result<String> {
         "few" => few(&dist, folder),
         "pytorch" => pytorch(&dist, folder),
         "killed" | "stopped" => endless(&dist, folder),
+        "restarted" => restarted(&dist, folder),
+        "store" => store(folder),
         other => panic!("no scenario {other}"),
     }
 }
@@ -59,7 +62,7 @@ fn trained(dist: &Distributed, way: Way, folder: &Path) -> Result<String> {
 
 fn save(dist: &Distributed, vs: &VarStore, folder: &Path) {
     if dist.is_main() {
-        slim_runtime::checkpoint::save_weights(folder.join("weights.safetensors"), vs).unwrap();
+        checkpoint::save_weights(folder.join("weights.safetensors"), vs).unwrap();
     }
 }
 
@@ -306,4 +309,52 @@ fn endless(dist: &Distributed, folder: &Path) -> Result<String> {
         }
     }
     Ok("never".to_owned())
+}
+
+/// Trains with a checkpoint behind each step, from which it goes on. `dies` in the folder names a
+/// process that dies at its fourth step.
+fn restarted(dist: &Distributed, folder: &Path) -> Result<String> {
+    let (net, mut vs) = built(dist.rank() as i64);
+    let file = folder.join("weights.safetensors");
+    // Rank 0 alone reads and writes.
+    let done = dist.from_main(|| {
+        if !file.exists() {
+            return Ok("0".to_owned());
+        }
+        checkpoint::load_weights(&file, &mut vs)?;
+        Ok(checkpoint::metadata(&file, "step")?.unwrap())
+    })?;
+    dist.broadcast(&vs)?;
+    let done: usize = done.parse().unwrap();
+    let data = Data::new(24, Kind::Double);
+    let sampler = Sampler::new(dist, 24, 6)?;
+    let mut optimizer = nn::Sgd::default().build(&vs, 0.1).unwrap();
+    let config = DataParallelConfig::new().synchronised(true);
+    let mut parallel = dist.data_parallel_with(&vs, config)?;
+    let steps = (0..2).flat_map(|epoch| sampler.epoch(epoch)).enumerate();
+    for (step, shard) in steps.skip(done) {
+        let dies = fs::read_to_string(folder.join("dies")).unwrap_or_default();
+        if step == 3 && dies == dist.rank().to_string() {
+            fs::remove_file(folder.join("dies")).unwrap();
+            std::process::abort();
+        }
+        optimizer.zero_grad();
+        let loss = parallel.forward(|| data.loss(&net, &shard))?;
+        parallel.backward(&loss)?;
+        optimizer.step();
+        dist.from_main(|| {
+            let writer = Writer::new(&vs).metadata("step", (step + 1).to_string());
+            writer.write(&file)?;
+            Ok(String::new())
+        })?;
+    }
+    Ok(format!("from step {done}"))
+}
+
+/// Serves the store for others, as the agent of `torchrun` does, until it is killed.
+fn store(folder: &Path) -> Result<String> {
+    fs::write(folder.join("0.begun"), "").unwrap();
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+    }
 }
