@@ -1,5 +1,5 @@
 //! `cargo xtask`: installs libtorch, runs the demo, the tests, the comparison with PyTorch and all
-//! checks, bundles tests, measures compile time.
+//! checks, checks `torchrun`, bundles tests, measures compile time.
 
 mod bench;
 mod browser;
@@ -17,6 +17,7 @@ mod rooms;
 mod setup;
 mod source;
 mod tasks;
+mod torchrun;
 mod versions;
 mod workspace;
 
@@ -103,9 +104,24 @@ enum Task {
     /// them as ONNX, and runs them in `slim_serve::Runner`, after `deploy`, in ONNX Runtime and in
     /// OpenVINO: it shows that the outputs are the same, and the ratios of the times.
     /// `--networks resnet50` takes one of them; `cargo xtask bench serve --help` says more.
+    ///
+    /// `cargo xtask bench overlap` measures what averaging gradients over processes costs, behind
+    /// `backward` and during it. It needs no Python.
     #[command(verbatim_doc_comment)]
     Bench {
         /// Handed to `compare`, or behind `serve` to the comparison of serving
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+
+    /// Check data-parallel training under PyTorch's own torchrun
+    ///
+    /// On one machine, by two agents, with restarts of processes that die, and with an agent that
+    /// is killed. Installs PyTorch and the other packages of `bench` into `.bench/` (5.2 GB),
+    /// unless they are there. `cargo xtask test` starts processes itself, and needs no PyTorch.
+    #[command(verbatim_doc_comment)]
+    Torchrun {
+        /// Handed to tests/behaviour/distributed/torchrun.py, such as `--only restart`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
@@ -189,6 +205,7 @@ fn main() -> ExitCode {
         Task::Demo { args } => tasks::demo(&args),
         Task::Test { args, test_args } => tasks::test(&args, &test_args),
         Task::Bench { args } => bench::run(&args),
+        Task::Torchrun { args } => torchrun::check(&args),
         Task::Look { files } => browser::check(&files),
         Task::Bundle { out } => bundle::run(out).map(|()| ExitCode::SUCCESS),
         Task::CompileTime { runs, json } => {

@@ -129,6 +129,7 @@ const CRATES: [Crate; 7] = [
             "tasks",
             "browser",
             "bench",
+            "torchrun",
             "bundle",
             "compile_time",
         ],

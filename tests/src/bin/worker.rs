@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use slim_distributed::{
@@ -15,17 +16,18 @@ use slim_runtime::{Prunable, Slimming};
 use slim_tests::parallel::{Data, Way, built, train};
 use tch::{Device, Kind, Tensor};
 
-fn main() {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [scenario, folder] = &arguments[..] else { panic!("worker SCENARIO FOLDER") };
     let folder = Path::new(folder);
     tch::set_num_threads(1);
     let rank = std::env::var("RANK").unwrap();
-    let words = match run(scenario, folder) {
-        Ok(words) => words,
-        Err(error) => format!("error: {error}"),
+    let (words, code) = match run(scenario, folder) {
+        Ok(words) => (words, ExitCode::SUCCESS),
+        Err(error) => (format!("error: {error}"), ExitCode::FAILURE),
     };
     fs::write(folder.join(format!("{rank}.txt")), words).unwrap();
+    code
 }
 
 fn run(scenario: &str, folder: &Path) -> Result<String> {

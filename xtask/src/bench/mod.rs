@@ -22,12 +22,16 @@ use std::{
 /// The first argument of the comparison of serving.
 const SERVE: &str = "serve";
 
+/// The first argument of the measurement of data-parallel training, which needs no Python.
+const OVERLAP: &str = "overlap";
+
 /// Where the comparison of serving writes its networks.
 const SERVED: &str = "target/serving";
 
 pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
     let (program, args) = match args {
         [first, rest @ ..] if first == SERVE => (SERVE, rest),
+        [first, rest @ ..] if first == OVERLAP => (OVERLAP, rest),
         all => ("compare", all),
     };
     let said =
@@ -43,14 +47,9 @@ pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
     // TF32 off.
     compare.env("NVIDIA_TF32_OVERRIDE", "0").args(args);
     let asks_for_help = args.iter().any(|arg| arg == "--help" || arg == "-h");
-    if values(args, "--python").next().is_none() && !asks_for_help {
-        let packages = packages::ready()?;
-        // In front of the user's own packages, which may have other versions.
-        let others = env::var_os("PYTHONPATH").unwrap_or_default();
-        compare.env(
-            "PYTHONPATH",
-            env::join_paths([packages].into_iter().chain(env::split_paths(&others)))?,
-        );
+    let needs_python = program != OVERLAP && !asks_for_help;
+    if needs_python && values(args, "--python").next().is_none() {
+        compare.env("PYTHONPATH", python_path()?);
     }
     let code = tasks::run(&mut compare)?;
     if program != SERVE || asks_for_help || code != ExitCode::SUCCESS {
@@ -60,6 +59,14 @@ pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
     onnxruntime::run(Report::IfNews)?;
     let Some(file) = first_network()? else { return Ok(code) };
     tasks::run(cargo(["run", "--quiet", "--package", "slim-onnx-example", "--"]).arg(file))
+}
+
+/// `PYTHONPATH` with PyTorch and the other packages, which are installed where they are missing.
+pub(crate) fn python_path() -> Result<OsString> {
+    let packages = packages::ready()?;
+    // In front of the user's own packages, which may have other versions.
+    let others = env::var_os("PYTHONPATH").unwrap_or_default();
+    Ok(env::join_paths([packages].into_iter().chain(env::split_paths(&others)))?)
 }
 
 /// The first file, by its name, that the comparison of serving has written.
