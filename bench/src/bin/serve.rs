@@ -167,14 +167,13 @@ fn timed(mut pass: impl FnMut()) -> slim_runtime::Result<Duration> {
     let one = tch::get_num_threads() == 1;
     let (begun, computed) = (Instant::now(), computed());
     pass();
-    let own = self::computed().zip(computed).map(|(now, before)| now - before);
-    Ok(own.filter(|_| one).unwrap_or_else(|| begun.elapsed()))
+    Ok(if one { self::computed().saturating_sub(computed) } else { begun.elapsed() })
 }
 
-/// For how long this thread has computed; `None` where the system does not tell.
-fn computed() -> Option<Duration> {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    Some(Duration::from_nanos(stat.split(' ').next()?.parse().ok()?))
+/// For how long this thread has computed.
+fn computed() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// A Python process with one of the other runtimes.
