@@ -1,13 +1,12 @@
 """The other runtimes of the comparison of serving: answers line by line, JSON in and JSON out, until its input ends.
 
-`FILE.onnx` is what slim has exported; `FILE.safetensors` beside it has a sample with its outputs.
+A model is an ONNX file that slim has exported; a sample is a safetensors file with an input and the network's output.
 """
 
 import json
 import sys
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -16,9 +15,8 @@ THREADS = int(sys.argv[1])
 runs = {}
 
 
-def load(runtime, file):
-    model = Path(file)
-    sample = load_file(model.with_suffix(".safetensors"))
+def load(runtime, model, sample):
+    sample = load_file(sample)
     x, expected = sample["input"], sample["output"].ravel()
     if runtime == "openvino":
         import openvino
@@ -54,7 +52,7 @@ warnings.simplefilter("ignore")
 for line in sys.stdin:
     request = json.loads(line)
     try:
-        answer = load(request["runtime"], request["file"]) if request["do"] == "load" else passes(request["runtime"])
+        answer = load(request["runtime"], request["model"], request["sample"]) if request["do"] == "load" else passes(request["runtime"])
     except Exception as error:
         answer = {"error": repr(error)[:500]}
     print(json.dumps(answer), flush=True)

@@ -5,20 +5,30 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use serde_json::{Value, json};
 use slim_cli::model::Model;
 use slim_cli::network::{Arch, Net, Spec};
 use slim_cli::program;
 use slim_cli::terminal::say;
+use slim_runtime::export::{Calibration, OnnxExport};
 use slim_runtime::{Benchmark, Compared, Prunable, Slimming, deploy, export, recalibrate};
 use slim_serve::Runner;
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
 
 const SCRIPT: &str = include_str!("../../python/serve.py");
-const OTHERS: [&str; 2] = ["openvino", "onnxruntime"];
+
+/// The other runtimes by their names in the table, and whether they compute in 8 bits.
+const OTHERS: [(&str, &str, bool); 3] = [
+    ("openvino", "openvino", false),
+    ("onnxruntime", "onnxruntime", false),
+    ("onnxruntime int8", "onnxruntime", true),
+];
+
+/// How far outputs in single precision may be from the network's, as a share of the largest.
+const TOLERANCE: f64 = 1e-3;
 
 /// Slims networks, writes them as ONNX, and measures the runner, `deploy`, OpenVINO and ONNX
 /// Runtime in turn on the same networks, threads and inputs. Prints how far the outputs are from
@@ -65,7 +75,9 @@ fn run(cli: &Cli) -> Result<()> {
     let folder = cli.out.as_deref().unwrap_or(temporary.path());
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut ratios: Vec<(&str, Vec<f64>)> =
-        ["deploy", "openvino", "onnxruntime"].map(|name| (name, Vec::new())).into();
+        ["deploy", "openvino", "onnxruntime", "onnxruntime int8"]
+            .map(|name| (name, Vec::new()))
+            .into();
     for &arch in &cli.networks {
         for &multiple in &cli.multiples {
             for &batch in &cli.batches {
@@ -116,19 +128,24 @@ fn case(cli: &Cli, arch: Arch, multiple: usize, batch: i64, folder: &Path) -> Re
 
     let file = folder.join(format!("{arch}-x{multiple}-b{batch}.onnx"));
     export::onnx(&file, &net, &[&arch.image()])?;
+    let int8 = file.with_extension("int8.onnx");
+    let calibration = Calibration::record(&net, [images.shallow_clone()], forward)?;
+    OnnxExport::new().int8(&calibration).write(&int8, &net, &[&arch.image()])?;
     let output = tch::no_grad(|| forward(&net, &images));
     let sample = file.with_extension("safetensors");
     Tensor::write_safetensors(&[("input", &images), ("output", &output)], &sample)?;
     let mut differences = String::new();
     let mut others = Vec::new();
-    for name in OTHERS {
+    for (name, runtime, is_int8) in OTHERS {
         let mut other = Other::start(cli)?;
-        match other.ask(&json!({ "do": "load", "runtime": name, "file": file })) {
+        let model = if is_int8 { &int8 } else { &file };
+        let request = json!({ "do": "load", "runtime": runtime, "model": model, "sample": sample });
+        match other.ask(&request) {
             Ok(answer) => {
                 let off = answer["off"].as_f64().unwrap_or(f64::INFINITY);
-                anyhow::ensure!(off < 1e-3, "{name} computes something else: {off}");
+                ensure!(is_int8 || off < TOLERANCE, "{name} computes something else: {off}");
                 differences += &format!(", {name} {off:.1e}");
-                others.push((name, other));
+                others.push((name, runtime, other));
             }
             Err(error) => say(format!("{arch} x{multiple} b{batch}, {name}: {error:#}")),
         }
@@ -148,9 +165,9 @@ fn case(cli: &Cli, arch: Arch, multiple: usize, batch: i64, folder: &Path) -> Re
         .in_turn()
         .timed_case("runner", || timed(|| drop(runner.run(&images))))
         .timed_case("deploy", || timed(|| drop(forward(&deployed, &images))));
-    for (name, mut other) in others {
+    for (name, runtime, mut other) in others {
         in_turn = in_turn.timed_case(name, move || {
-            let answer = other.ask(&json!({ "do": "pass", "runtime": name }));
+            let answer = other.ask(&json!({ "do": "pass", "runtime": runtime }));
             let seconds = answer.ok().and_then(|answer| answer["seconds"].as_f64());
             seconds
                 .map(Duration::from_secs_f64)

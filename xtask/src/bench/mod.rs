@@ -73,7 +73,10 @@ pub(crate) fn python_path() -> Result<OsString> {
 fn first_network() -> Result<Option<PathBuf>> {
     let mut files: Vec<PathBuf> = fs::read_dir(root().join(SERVED))?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "onnx"))
+        .filter(|path| {
+            let name = path.to_string_lossy();
+            name.ends_with(".onnx") && !name.ends_with(".int8.onnx")
+        })
         .collect();
     files.sort();
     Ok(files.into_iter().next())
