@@ -9,8 +9,9 @@ mod headers;
 #[path = "rpath.rs"]
 mod rpath;
 
-/// What libtorch's header of NCCL's process group includes, and libtorch does not bring.
-const NCCL_HEADERS: [&str; 2] = ["nccl.h", "cuda_runtime_api.h"];
+/// What libtorch's header of NCCL's process group includes, and libtorch does not bring: NCCL, and
+/// CUDA's toolkit.
+const NCCL_HEADERS: [&str; 4] = ["nccl.h", "cuda_runtime_api.h", "crt/host_config.h", "nv/target"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     rpath::main();
@@ -26,6 +27,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .file("shim/distributed.cpp");
     if env::var_os("CARGO_FEATURE_NCCL").is_some() {
         build.define("USE_C10D_NCCL", None).includes(nccl(Path::new(&lib))?);
+        println!("cargo:rustc-link-search=native={lib}");
+        for library in ["c10_cuda", "torch_cuda"] {
+            println!("cargo:rustc-link-lib={library}");
+        }
     }
     build.try_compile("slim_distributed")?;
     Ok(())
@@ -51,8 +56,7 @@ fn nccl(lib: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     for header in NCCL_HEADERS {
         if !folders.iter().any(|folder| folder.join(header).exists()) {
             return Err(format!(
-                "the feature `nccl` needs {header}; set NCCL_INCLUDES to the folders of {}, with `:` between them",
-                NCCL_HEADERS.join(" and ")
+                "the feature `nccl` needs {header}, of NCCL or of CUDA's toolkit; set NCCL_INCLUDES to the folders of the headers, with `:` between them"
             )
             .into());
         }
