@@ -1,5 +1,7 @@
 //! What all processes do, or none.
 
+use std::fmt::Display;
+
 use slim_runtime::{Plan, Prunable, Slimmed, Slimming};
 use tch::{Device, Kind, Tensor};
 
@@ -59,11 +61,60 @@ impl Distributed {
     pub fn from_main(&self, make: impl FnOnce() -> Result<String>) -> Result<String> {
         let made = if self.is_main() { make() } else { Ok(String::new()) };
         self.agree(made.as_ref().err())?;
-        let text = made?;
-        if self.group().is_none() {
-            return Ok(text);
+        self.broadcast_text(&made?, 0)
+    }
+
+    /// The result of this process, if no process has failed. Otherwise all get the error of the
+    /// first process that failed. Collective.
+    ///
+    /// ```
+    /// # use slim_distributed::{Distributed, Result};
+    /// # fn read() -> Result<String> { Ok("image".to_owned()) }
+    /// # fn main() -> Result<()> {
+    /// let dist = Distributed::from_env()?;
+    /// // Without this, the others would wait for a process whose file is missing.
+    /// let image = dist.together(read())?;
+    /// # assert_eq!(image, "image");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// In the first process that failed, its error; in all others, failed or not, [`Error::Rank`]
+    /// with its words; [`Error::Collective`].
+    pub fn together<T, E: Display + From<Error>>(&self, own: Result<T, E>) -> Result<T, E> {
+        // The alternate form of an error that has causes names them, too.
+        let words = own.as_ref().err().map(|error| format!("{error:#}"));
+        match self.first_failure(words)? {
+            Some((rank, message)) if rank != self.rank() => {
+                Err(Error::Rank { rank, message }.into())
+            }
+            _ => own,
         }
-        self.broadcast_text(&text, 0)
+    }
+
+    /// The bytes of `root`, in all processes, such as those of a file that only it has. The others'
+    /// are not looked at. Collective.
+    ///
+    /// # Errors
+    /// [`Error::Argument`], [`Error::Collective`], [`Error::Torch`].
+    pub fn broadcast_bytes(&self, bytes: &[u8], root: usize) -> Result<Vec<u8>> {
+        if self.group().is_none() {
+            return Ok(bytes.to_vec());
+        }
+        let length = [Tensor::f_from_slice(&[bytes.len() as i64])?.f_to_device(self.device())?];
+        self.broadcast_tensors(&length, root)?;
+        let length = length[0].f_int64_value(&[0])?;
+        let all = if self.rank() == root {
+            Tensor::f_from_slice(bytes)?.f_to_device(self.device())?
+        } else {
+            Tensor::f_zeros([length], (Kind::Uint8, self.device()))?
+        };
+        let all = [all];
+        if length > 0 {
+            self.broadcast_tensors(&all, root)?;
+        }
+        Ok(Vec::try_from(all[0].f_to_device(Device::Cpu)?)?)
     }
 
     /// Whether no process has failed: `Ok` in all, or an error in all. Collective.
@@ -73,38 +124,30 @@ impl Distributed {
     /// have not; [`Error::Collective`]. In those that have failed, it is `Ok`: the caller has the
     /// error.
     fn agree(&self, own: Option<&Error>) -> Result<()> {
+        match self.first_failure(own.map(ToString::to_string))? {
+            Some((rank, message)) if own.is_none() => Err(Error::Rank { rank, message }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The first process that has failed, and its words. Collective.
+    fn first_failure(&self, own: Option<String>) -> Result<Option<(usize, String)>> {
+        if self.group().is_none() {
+            return Ok(own.map(|words| (0, words)));
+        }
         let none = self.world_size() as f64;
         let rank = if own.is_some() { self.rank() as f64 } else { none };
         let first = self.all_reduce_numbers(&[rank], Reduce::Min)?;
         let Some(first) = first.first().copied().filter(|&first| first < none) else {
-            return Ok(());
+            return Ok(None);
         };
-        let words = own.map(ToString::to_string).unwrap_or_default();
-        let message = self.broadcast_text(&words, first as usize)?;
-        match own {
-            Some(_) => Ok(()),
-            None => Err(Error::Rank { rank: first as usize, message }),
-        }
+        let message = self.broadcast_text(&own.unwrap_or_default(), first as usize)?;
+        Ok(Some((first as usize, message)))
     }
 
     /// The text of `root`, in all processes.
     fn broadcast_text(&self, text: &str, root: usize) -> Result<String> {
-        if self.group().is_none() {
-            return Ok(text.to_owned());
-        }
-        let length = [Tensor::f_from_slice(&[text.len() as i64])?.f_to_device(self.device())?];
-        self.broadcast_tensors(&length, root)?;
-        let length = length[0].f_int64_value(&[0])?;
-        let bytes = if self.rank() == root {
-            Tensor::f_from_slice(text.as_bytes())?.f_to_device(self.device())?
-        } else {
-            Tensor::f_zeros([length], (Kind::Uint8, self.device()))?
-        };
-        let bytes = [bytes];
-        if length > 0 {
-            self.broadcast_tensors(&bytes, root)?;
-        }
-        let bytes = Vec::<u8>::try_from(bytes[0].f_to_device(Device::Cpu)?)?;
+        let bytes = self.broadcast_bytes(text.as_bytes(), root)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }

@@ -136,17 +136,37 @@ impl DataParallel<'_> {
     /// batch norms are synchronised.
     ///
     /// The gradients of the processes are averaged, so the loss has to be the mean over the part,
-    /// and, where parts differ in size, times [`Shard::weight`](crate::Shard::weight).
+    /// and, where parts differ in size, times [`Shard::weight`](crate::Shard::weight). Where a part
+    /// may have the weight 0, [`forward_part`](Self::forward_part) keeps it out of synchronised
+    /// batch norms.
     ///
     /// # Errors
     /// [`Error::Stale`] when parameters were replaced since this was made; [`Error::Collective`],
     /// [`Error::Network`].
     pub fn forward(&mut self, forward: impl FnOnce() -> Tensor) -> Result<Tensor> {
+        self.forward_part(1., forward)
+    }
+
+    /// Like [`forward`](Self::forward), for a part of this [weight](crate::Shard::weight). With the
+    /// weight 0, its samples do not count in the statistics of synchronised batch norms. The loss
+    /// is not multiplied here. Collective, if batch norms are synchronised.
+    ///
+    /// # Errors
+    /// Those of [`forward`](Self::forward).
+    pub fn forward_part(
+        &mut self,
+        weight: f64,
+        forward: impl FnOnce() -> Tensor,
+    ) -> Result<Tensor> {
         self.check_fresh()?;
         if let Some(reducer) = self.reducer.as_ref().filter(|_| !self.accumulates) {
             reducer.before_forward().map_err(|cause| self.failed(cause))?;
         }
-        if self.config.synchronised { self.dist.synchronised(forward) } else { Ok(forward()) }
+        if self.config.synchronised {
+            self.dist.synchronised_if(weight > 0., forward)
+        } else {
+            Ok(forward())
+        }
     }
 
     /// Computes the gradients of `loss`, averages them over all processes, and adds them to those

@@ -73,9 +73,9 @@ impl DistributedConfig {
         };
         let Some(launch) = Launch::from_env()? else {
             let device = if self.cpu { Device::Cpu } else { Device::cuda_if_available() };
-            return Ok(Distributed { group: None, rank: 0, local_rank: 0, world_size: 1, device });
+            return Ok(Distributed::alone(device));
         };
-        let Launch { rank, local_rank, world_size, host, port, has_store } = launch;
+        let Launch { rank, local_rank, world_size, host, port, has_store, .. } = launch;
         if self.timeout.is_zero() {
             return Err(Error::Argument {
                 name: "timeout",
@@ -124,6 +124,11 @@ impl Distributed {
     /// [`Error::Environment`]; [`Error::Collective`] when the others do not come.
     pub fn from_env() -> Result<Self> {
         DistributedConfig::new().join()
+    }
+
+    /// A process that is alone, whatever the environment says, and computes on `device`.
+    pub fn alone(device: Device) -> Self {
+        Self { group: None, rank: 0, local_rank: 0, world_size: 1, device }
     }
 
     /// The number of this process, from 0 on.
@@ -299,11 +304,23 @@ impl Distributed {
     /// # Errors
     /// [`Error::Network`] with the error of the sum.
     pub fn synchronised<T>(&self, forward: impl FnOnce() -> T) -> Result<T> {
+        self.synchronised_if(true, forward)
+    }
+
+    /// Like [`synchronised`](Self::synchronised); `counts` is whether the samples of this process
+    /// count in the statistics.
+    pub(crate) fn synchronised_if<T>(
+        &self,
+        counts: bool,
+        forward: impl FnOnce() -> T,
+    ) -> Result<T> {
         let Some(group) = &self.group else { return Ok(forward()) };
         let (group, rank) = (Rc::clone(group), self.rank);
         let sum = move |tensor: &Tensor| {
             let action = "synchronise a batch norm";
-            group.sum(tensor).map_err(|cause| {
+            let own = if counts { Ok(tensor.shallow_clone()) } else { tensor.f_mul_scalar(0.) };
+            let sum = own.map_err(|error| error.to_string()).and_then(|own| group.sum(&own));
+            sum.map_err(|cause| {
                 let error = Error::Collective { rank, action, cause };
                 slim_runtime::Error::Custom(error.to_string())
             })

@@ -64,7 +64,8 @@
 //! | [`DataParallel`] | gradients that are averaged during `backward` |
 //! | [`Distributed::slim`] | the same surgery in every process, or in none |
 //! | [`Distributed::synchronised`] | batch norms with the statistics of the whole batch |
-//! | [`Sampler`] | the part of each batch that is this process's |
+//! | [`Distributed::together`] | an error of one process that ends all of them |
+//! | [`Sampler`], [`Share`] | the part of each batch that is this process's |
 //!
 //! The page `docs/distributed.md` of the repository leads from one machine to several.
 
@@ -79,5 +80,6 @@ mod sampler;
 
 pub use data_parallel::{DataParallel, DataParallelConfig, Times};
 pub use distributed::{Distributed, DistributedConfig, Reduce};
+pub use environment::Launch;
 pub use error::{Error, Result};
-pub use sampler::{Epoch, Sampler, Shard};
+pub use sampler::{Epoch, Part, Sampler, Shard, Share};

@@ -1,16 +1,63 @@
 //! Which samples of each batch are this process's.
 
+use std::ops::Range;
+
 use tch::Tensor;
 
 use crate::distributed::Distributed;
 use crate::{Error, Result};
 
+/// The place of a process among those that share each batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    rank: usize,
+    world_size: usize,
+}
+
+/// The part of some samples that is this process's.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Part {
+    /// The positions of the samples. There is one at least, unless there are no samples at all.
+    pub samples: Range<usize>,
+    /// What the mean loss over this part is multiplied by, so that the average over the processes
+    /// is the mean over all samples: `n · processes / samples`.
+    pub weight: f64,
+}
+
+impl Share {
+    /// The share of a process that is alone: all samples.
+    pub const WHOLE: Self = Self { rank: 0, world_size: 1 };
+
+    /// The part of `samples` samples that is this process's. Parts follow each other by rank, and
+    /// their sizes differ by one sample at most.
+    ///
+    /// Of fewer samples than processes, some parts are a sample of another process, with the weight
+    /// 0: they take part in the collective operations, and not in the gradient.
+    pub fn of(&self, samples: usize) -> Part {
+        // In 128 bits, where no product is too large.
+        let start =
+            |rank: usize| (samples as u128 * rank as u128 / self.world_size as u128) as usize;
+        let own = start(self.rank)..start(self.rank + 1);
+        let weight = own.len() as f64 * self.world_size as f64 / samples.max(1) as f64;
+        let samples = if own.is_empty() { 0..samples.min(1) } else { own };
+        Part { samples, weight }
+    }
+}
+
+impl Distributed {
+    /// The part of each batch that is this process's, for loaders that cut batches themselves.
+    pub fn share(&self) -> Share {
+        Share { rank: self.rank(), world_size: self.world_size() }
+    }
+}
+
 /// Cuts the samples of a data set into global batches, in a random order that is the same in all
 /// processes, and each batch into parts, one for each process.
 ///
-/// Every sample occurs once in an epoch. The last batch may be smaller. Parts of a batch differ by
-/// one sample at most. A batch with fewer samples than processes has parts of one repeated sample,
-/// whose weight is 0: it takes part in the collective operations, and not in the gradient.
+/// Every sample occurs once in an epoch. The last batch may be smaller. [`Share::of`] cuts batches
+/// into parts: they differ by one sample at most, and some parts of a batch with fewer samples than
+/// processes have the weight 0.
 ///
 /// The batches do not depend on the number of processes, so training does not either, but for
 /// rounding, and for batch norms that are not [synchronised](Distributed::synchronised).
@@ -18,8 +65,7 @@ use crate::{Error, Result};
 pub struct Sampler {
     samples: usize,
     batch: usize,
-    rank: usize,
-    world_size: usize,
+    share: Share,
     seed: u64,
     shuffles: bool,
 }
@@ -49,8 +95,7 @@ impl Sampler {
                 return Err(Error::Argument { name, found: "0".to_owned(), rule });
             }
         }
-        let (rank, world_size) = (dist.rank(), dist.world_size());
-        Ok(Self { samples, batch, rank, world_size, seed: 0, shuffles: true })
+        Ok(Self { samples, batch, share: dist.share(), seed: 0, shuffles: true })
     }
 
     /// The seed of the orders. 0 by default.
@@ -105,12 +150,8 @@ impl Iterator for Epoch {
     fn next(&mut self) -> Option<Shard> {
         let batch = self.order.chunks(self.sampler.batch).nth(self.next)?;
         self.next += 1;
-        let Sampler { rank, world_size, .. } = self.sampler;
-        let start = |rank: usize| batch.len() * rank / world_size;
-        let own = &batch[start(rank)..start(rank + 1)];
-        let weight = own.len() as f64 * world_size as f64 / batch.len() as f64;
-        let own = if own.is_empty() { &batch[..1] } else { own };
-        Some(Shard { indices: Tensor::from_slice(own), weight, batch: batch.len() })
+        let Part { samples, weight } = self.sampler.share.of(batch.len());
+        Some(Shard { indices: Tensor::from_slice(&batch[samples]), weight, batch: batch.len() })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -123,10 +164,11 @@ impl ExactSizeIterator for Epoch {}
 
 #[cfg(test)]
 mod tests {
-    use super::{Sampler, Shard};
+    use super::{Sampler, Shard, Share};
 
     fn sampler(rank: usize, world_size: usize) -> Sampler {
-        Sampler { samples: 23, batch: 7, rank, world_size, seed: 5, shuffles: true }
+        let share = Share { rank, world_size };
+        Sampler { samples: 23, batch: 7, share, seed: 5, shuffles: true }
     }
 
     fn indices(shard: &Shard) -> Vec<i64> {
