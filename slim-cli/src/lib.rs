@@ -10,6 +10,7 @@ pub mod network;
 pub mod numbers;
 pub mod options;
 pub mod passes;
+pub mod processes;
 pub mod program;
 pub mod prune;
 pub mod report;

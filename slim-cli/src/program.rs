@@ -6,6 +6,7 @@ use anyhow::{Error, Result};
 
 use crate::data::Missing;
 use crate::options::Usage;
+use crate::processes::ReportedElsewhere;
 use crate::train::{INTERRUPTED, Interrupted};
 
 /// Something went wrong.
@@ -13,10 +14,14 @@ const FAILED: u8 = 1;
 /// The data set is missing, or the options are wrong; clap's own errors have the same code.
 const USAGE: u8 = 2;
 
-/// Runs a program. An error goes to standard error in one line, with all its causes.
+/// Runs a program. An error goes to standard error in one line, with all its causes, unless another
+/// process reports it.
 pub fn main(run: impl FnOnce() -> Result<()>) -> ExitCode {
     let Err(error) = run() else { return ExitCode::SUCCESS };
     let code = exit_code(&error);
+    if error.is::<ReportedElsewhere>() {
+        return ExitCode::from(code);
+    }
     // The user caused an interrupt, so it is not labelled as an error.
     let label = if code == INTERRUPTED { "" } else { "error: " };
     eprintln!("{label}{error:#}");

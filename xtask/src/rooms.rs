@@ -106,7 +106,7 @@ const CRATES: [Crate; 7] = [
         folder: "slim-cli/src",
         order: &[
             "numbers", "terminal", "passes", "slimming", "device", "network", "data", "model",
-            "files", "options", "report", "train", "prune", "program", "commands",
+            "files", "options", "processes", "report", "train", "prune", "program", "commands",
         ],
         exempt: &[],
     },

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::processes::is_idle;
 use crate::program;
 
 /// Train a network with channel sparsity, prune it, fine-tune it (Network Slimming, ICCV 2017).
@@ -35,6 +36,20 @@ enum Command {
     Completions(CompletionsOptions),
 }
 
+impl Command {
+    /// The name of a command that several processes cannot share.
+    fn takes_one_process(&self) -> Option<&'static str> {
+        match self {
+            Command::Prune(_) => Some("prune"),
+            Command::Iterate(_) => Some("iterate"),
+            Command::Export(_) => Some("export"),
+            Command::Demo(_) => Some("demo"),
+            Command::Report(_) => Some("report"),
+            Command::Train(_) | Command::Completions(_) => None,
+        }
+    }
+}
+
 /// Print a script that completes the commands and options of `slim` in a shell
 #[derive(Debug, clap::Args)]
 struct CompletionsOptions {
@@ -45,6 +60,9 @@ struct CompletionsOptions {
 /// Runs `slim` with the arguments of the process.
 pub fn main() -> ExitCode {
     let Slim { command } = Slim::parse_from(arguments(std::env::args_os()));
+    if command.takes_one_process().is_some_and(is_idle) {
+        return ExitCode::SUCCESS;
+    }
     program::main(|| match &command {
         Command::Train(options) => train::run(options),
         Command::Prune(options) => prune::run(options),

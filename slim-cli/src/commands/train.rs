@@ -1,5 +1,6 @@
 //! Trains a network with channel sparsity, or fine-tunes a pruned one.
 
+use std::fmt::Arguments;
 use std::path::{Path, PathBuf};
 
 use crate::data::DataSet;
@@ -7,12 +8,15 @@ use crate::device::DeviceOptions;
 use crate::model::Model;
 use crate::numbers::grouped;
 use crate::options::{DataOptions, NetworkOptions};
-use crate::terminal::say;
+use crate::processes::{self, ReportedElsewhere};
+use crate::terminal;
 use crate::train::{
-    FileOptions, Interrupt, Interrupted, Output, Recipe, RecipeOptions, Resume, train,
+    FileOptions, Interrupt, Interrupted, Output, Recipe, RecipeOptions, Resume, hand_over,
+    train_among,
 };
 use anyhow::{Error, Result, ensure};
-use tch::{Device, Tensor};
+use slim_distributed::{Distributed, Launch};
+use tch::Tensor;
 
 /// Train a network with channel sparsity, or fine-tune a pruned one.
 ///
@@ -22,6 +26,8 @@ use tch::{Device, Tensor};
 ///
 /// Ctrl-C finishes the step, saves, and says how to go on. A run that was stopped or killed and
 /// goes on from its checkpoint ends with the weights of an uninterrupted run.
+///
+/// torchrun --no-python starts it in several processes, which share each batch.
 #[derive(Debug, clap::Args)]
 #[command(args_override_self = true, after_long_help = EXAMPLES, after_help = "The manual, with examples: slim train --help")]
 pub(super) struct Options {
@@ -52,6 +58,9 @@ Examples:
   Go on after Ctrl-C, a crash, or a night; the file says the rest:
     slim train --resume logs/sparse/checkpoint.safetensors
 
+  In four processes, which start again when one dies:
+    torchrun --standalone --nproc-per-node=4 --max-restarts=3 --no-python -- slim train -sr --dataset cifar10
+
 Exit codes: 0 done, 1 failed, 2 wrong usage or no data set, 130 interrupted";
 
 #[derive(Debug, clap::Args)]
@@ -79,30 +88,55 @@ struct Start {
 }
 
 pub(super) fn run(options: &Options) -> Result<()> {
-    let device = options.device.set_up()?;
-    let Start { mut model, data, recipe, resume, folder, text } = start(options, device)?;
+    let dist = processes::join(&options.device)?;
+    run_among(&dist, options).map_err(|error| {
+        let ends_with_all = !dist.is_main() && error.is::<Interrupted>();
+        if ends_with_all {
+            return error.context(ReportedElsewhere);
+        }
+        processes::reported_once(&dist, error)
+    })
+}
+
+/// Trains as one of the processes. Only rank 0 reads and writes files, and prints. Collective.
+fn run_among(dist: &Distributed, options: &Options) -> Result<()> {
+    let job = Launch::from_env()?.and_then(|launch| launch.job());
+    let Start { mut model, data, recipe, resume, folder, text } =
+        start(options, dist, job.as_deref())?;
     let output = Output {
         folder: Some(folder.clone()),
         quiet: false,
         log_interval: options.watch.log_interval,
         percent: options.watch.percent.or((recipe.sparsity > 0.).then_some(0.5)),
         interrupt: Interrupt::on_signals()?,
+        job,
     };
 
     let parameters: usize = model.vs.trainable_variables().iter().map(Tensor::numel).sum();
+    let device = dist.device();
+    let name = model.dataset.map(|name| name.to_string()).unwrap_or_default();
+    let processes = match dist.world_size() {
+        1 => String::new(),
+        several => format!(", in {several} processes"),
+    };
+    let say = |line: Arguments<'_>| {
+        if dist.is_main() {
+            terminal::say(line);
+        }
+    };
     say(format_args!(
-        "{text}: {}, {} parameters, on {device:?}",
+        "{text}: {}, {} parameters, on {device:?}{processes}",
         model.spec,
         grouped(parameters as i64)
     ));
-    let name = model.dataset.map(|name| name.to_string()).unwrap_or_default();
     say(format_args!(
         "{name}: {} images for training, {} for testing",
         data.train.len(),
         data.test.len()
     ));
-    say(said(&recipe));
-    let outcome = train(&mut model, &data, &recipe, &output, resume).map_err(with_the_way_on)?;
+    say(format_args!("{}", said(&recipe)));
+    let outcome =
+        train_among(dist, &mut model, &data, &recipe, &output, resume).map_err(with_the_way_on)?;
     say(format_args!(
         "trained {} epochs in {:.0} s: accuracy {:.2} %, at best {:.2} %; wrote {}",
         outcome.epochs,
@@ -111,8 +145,10 @@ pub(super) fn run(options: &Options) -> Result<()> {
         outcome.best,
         folder.display()
     ));
-    for warning in outcome.warnings {
-        eprintln!("warning: {warning}");
+    if dist.is_main() {
+        for warning in outcome.warnings {
+            eprintln!("warning: {warning}");
+        }
     }
     Ok(())
 }
@@ -129,46 +165,74 @@ fn with_the_way_on(error: Error) -> Error {
 }
 
 /// Loads the network and the data set. The network is read first, since its file may name the data
-/// set that it was trained on.
-fn start(options: &Options, device: Device) -> Result<Start> {
+/// set that it was trained on. Collective.
+fn start(options: &Options, dist: &Distributed, job: Option<&str>) -> Result<Start> {
+    let device = dist.device();
+    let files = dist.together(read(options, dist, job))?;
+    let Read { network, folder, options: files } = files;
+    let network = dist.together(hand_over(dist, network))?;
+    let (model, resume) = network.map_or((None, None), |(model, resume)| (Some(model), resume));
+    let loaded = || -> Result<Start> {
+        let noted = model.as_ref().and_then(|model| model.dataset);
+        let name = options.data.name(noted)?;
+        if let (Some(noted), Some(_)) = (noted, &resume) {
+            ensure!(
+                noted == name,
+                "training goes on as it began: on {noted}, and not on {name}; leave out --dataset"
+            );
+        }
+        let data = options.data.load(name, device)?;
+
+        let default = Recipe::default();
+        let before = resume.as_ref().map_or(&default, Resume::recipe);
+        let mut model = match model {
+            Some(model) => model,
+            None => options.network.fresh(
+                data.classes,
+                options.recipe.seed.unwrap_or(before.seed),
+                device,
+            )?,
+        };
+        model.dataset = Some(name);
+        let recipe = options.recipe.applied_to(before, model.spec.arch);
+        let text = match (&files.resume, &resume, &files.refine) {
+            (Some(file), Some(resume), _) => resumed(file, resume, &recipe),
+            (.., Some(file)) => refined(file, &model),
+            _ => "a new network".to_owned(),
+        };
+        Ok(Start { model, data, recipe, resume, folder, text })
+    };
+    let start = dist.together(loaded())?;
+    dist.broadcast(&start.model.vs)?;
+    Ok(start)
+}
+
+/// What rank 0 reads; nothing in the other processes.
+struct Read {
+    network: Option<(Model, Option<Resume>)>,
+    folder: PathBuf,
+    /// The files that training begins or goes on with.
+    options: FileOptions,
+}
+
+fn read(options: &Options, dist: &Distributed, job: Option<&str>) -> Result<Read> {
     // A data set that the options name is looked up before any other work.
     options.data.dataset.map(|said| options.data.name(Some(said))).transpose()?;
-    let wanted = options.network.wanted();
-    let (model, resume) = match (&options.files.resume, &options.files.refine) {
-        (Some(file), _) => Resume::read(file, &wanted, device)
-            .map(|(model, resume)| (Some(model), Some(resume)))?,
-        (None, Some(file)) => (Some(Model::read(file, &wanted, device)?), None),
-        (None, None) => (None, None),
-    };
-    let folder = options.files.folder()?;
-    let noted = model.as_ref().and_then(|model| model.dataset);
-    let name = options.data.name(noted)?;
-    if let (Some(noted), Some(_)) = (noted, &resume) {
-        ensure!(
-            noted == name,
-            "training goes on as it began: on {noted}, and not on {name}; leave out --dataset"
-        );
+    if !dist.is_main() {
+        let (folder, options) = (PathBuf::new(), FileOptions::default());
+        return Ok(Read { network: None, folder, options });
     }
-    let data = options.data.load(name, device)?;
-
-    let default = Recipe::default();
-    let before = resume.as_ref().map_or(&default, Resume::recipe);
-    let mut model = match model {
-        Some(model) => model,
-        None => options.network.fresh(
-            data.classes,
-            options.recipe.seed.unwrap_or(before.seed),
-            device,
-        )?,
+    let (files, wanted) = (options.files.of_job(job)?, options.network.wanted());
+    let network = match (&files.resume, &files.refine) {
+        (Some(file), _) => {
+            let (model, resume) = Resume::read(file, &wanted, dist.device())?;
+            Some((model, Some(resume)))
+        }
+        (None, Some(file)) => Some((Model::read(file, &wanted, dist.device())?, None)),
+        (None, None) => None,
     };
-    model.dataset = Some(name);
-    let recipe = options.recipe.applied_to(before, model.spec.arch);
-    let text = match (&options.files.resume, &resume, &options.files.refine) {
-        (Some(file), Some(resume), _) => resumed(file, resume, &recipe),
-        (.., Some(file)) => refined(file, &model),
-        _ => "a new network".to_owned(),
-    };
-    Ok(Start { model, data, recipe, resume, folder, text })
+    let folder = files.folder()?;
+    Ok(Read { network, folder, options: files })
 }
 
 fn resumed(file: &Path, resume: &Resume, recipe: &Recipe) -> String {

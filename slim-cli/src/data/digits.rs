@@ -6,7 +6,7 @@ use flate2::read::GzDecoder;
 use tch::{Device, Kind, Tensor};
 
 use super::memory::SIDE;
-use super::{Batch, Batches, DataSet, Split, order};
+use super::{Batch, Batches, DataSet, Split};
 
 /// Number of classes, the digits 0 to 9.
 const CLASSES: i64 = 10;
@@ -50,19 +50,9 @@ impl Split for Labelled {
         self.labels.numel()
     }
 
-    fn batches(&self, size: usize) -> Batches<'_> {
-        Box::new(
-            order::batches(order::plain(self.len()), size, 0).map(|numbers| self.batch(&numbers)),
-        )
-    }
-
-    /// Shuffles without augmentation: a digit that is shifted or flipped may be cut off or become
-    /// another digit.
-    fn shuffled(&self, size: usize, seed: u64, first: usize) -> Batches<'_> {
-        Box::new(
-            order::batches(order::shuffled(self.len(), seed), size, first)
-                .map(|numbers| self.batch(&numbers)),
-        )
+    /// Does not augment: a digit that is shifted or flipped may be cut off or become another digit.
+    fn read(&self, batches: Vec<Vec<i64>>, _seed: Option<u64>) -> Batches<'_> {
+        Box::new(batches.into_iter().map(|numbers| self.batch(&numbers)))
     }
 }
 

@@ -62,17 +62,7 @@ impl Split for Memory {
         self.labels.numel()
     }
 
-    fn batches(&self, size: usize) -> Batches<'_> {
-        Box::new(
-            order::batches(order::plain(self.len()), size, 0)
-                .map(|numbers| self.batch(&numbers, None)),
-        )
-    }
-
-    fn shuffled(&self, size: usize, seed: u64, first: usize) -> Batches<'_> {
-        let order = order::shuffled(self.len(), seed);
-        Box::new(
-            order::batches(order, size, first).map(move |numbers| self.batch(&numbers, Some(seed))),
-        )
+    fn read(&self, batches: Vec<Vec<i64>>, seed: Option<u64>) -> Batches<'_> {
+        Box::new(batches.into_iter().map(move |numbers| self.batch(&numbers, seed)))
     }
 }

@@ -13,6 +13,7 @@ mod order;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use slim_distributed::{Part, Share};
 use tch::{Device, Tensor};
 
 use crate::network::Spec;
@@ -41,14 +42,38 @@ pub trait Split {
         self.len() == 0
     }
 
+    /// Batches of the images of these numbers, in this order. With a seed, each image is augmented,
+    /// by draws that depend on the seed and its number alone.
+    fn read(&self, batches: Vec<Vec<i64>>, seed: Option<u64>) -> Batches<'_>;
+
     /// All images in their order, without augmentation; the last batch may be smaller.
-    fn batches(&self, size: usize) -> Batches<'_>;
+    fn batches(&self, size: usize) -> Batches<'_> {
+        self.own_batches(size, Share::WHOLE)
+    }
 
     /// All images, shuffled and augmented, from batch `first` on; the last batch may be smaller.
     ///
     /// The same `seed` gives the same batches for every `first`, so that an interrupted epoch
     /// resumes with the batches that it would have had.
-    fn shuffled(&self, size: usize, seed: u64, first: usize) -> Batches<'_>;
+    fn shuffled(&self, size: usize, seed: u64, first: usize) -> Batches<'_> {
+        self.own_shuffled(size, seed, first, Share::WHOLE)
+    }
+
+    /// Like [`batches`](Self::batches), of the images in a process's part of the whole set. There
+    /// may be none.
+    fn own_batches(&self, size: usize, share: Share) -> Batches<'_> {
+        let Part { samples, weight, .. } = share.of(self.len());
+        let own = if weight > 0. { samples } else { 0..0 };
+        let order = own.map(|number| number as i64).collect();
+        self.read(order::batches(order, size, 0).collect(), None)
+    }
+
+    /// Like [`shuffled`](Self::shuffled), with a process's part of each batch.
+    fn own_shuffled(&self, size: usize, seed: u64, first: usize, share: Share) -> Batches<'_> {
+        let batches = order::batches(order::shuffled(self.len(), seed), size, first);
+        let own = batches.map(|batch| batch[share.of(batch.len()).samples].to_vec());
+        self.read(own.collect(), Some(seed))
+    }
 }
 
 /// A data set.

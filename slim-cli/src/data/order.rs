@@ -7,14 +7,9 @@ use fastrand::Rng;
 
 /// The numbers of all images, shuffled.
 pub(super) fn shuffled(count: usize, seed: u64) -> Vec<i64> {
-    let mut numbers = plain(count);
+    let mut numbers: Vec<i64> = (0..count as i64).collect();
     Rng::with_seed(seed).shuffle(&mut numbers);
     numbers
-}
-
-/// The numbers of all images.
-pub(super) fn plain(count: usize) -> Vec<i64> {
-    (0..count as i64).collect()
 }
 
 /// Random generator of one image.
@@ -39,6 +34,10 @@ pub(super) fn batches(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn plain(count: i64) -> Vec<i64> {
+        (0..count).collect()
+    }
 
     #[test]
     fn an_order_is_a_permutation_of_its_seed() {

@@ -19,6 +19,8 @@ use crate::model::{Model, Wanted};
 
 /// Metadata key of a file's [`State`].
 const TRAINING: &str = "training";
+/// Metadata key of the job that wrote a checkpoint, where a launcher started it.
+const JOB: &str = "job";
 /// Prefix of the optimizer's tensors, which are not the network's.
 const MOMENTUM: &str = "optimizer.momentum.";
 /// The file that training resumes from.
@@ -80,6 +82,15 @@ impl Resume {
         Ok((model, Self { state, momentum }))
     }
 
+    /// Writes a file that [`read`](Self::read) reads.
+    ///
+    /// # Errors
+    /// Errors of the disk.
+    pub(super) fn write(&self, model: &Model, path: &Path) -> Result<()> {
+        let momentum = self.momentum.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        write(model, &self.state, momentum, None, path)
+    }
+
     /// The recipe of the training so far.
     pub fn recipe(&self) -> &Recipe {
         &self.state.recipe
@@ -91,9 +102,34 @@ impl Resume {
     }
 }
 
+/// Writes a network with a state of training and the momentum of its variables.
+fn write<'t>(
+    model: &Model,
+    state: &State,
+    momentum: impl Iterator<Item = (&'t str, &'t Tensor)>,
+    job: Option<&str>,
+    path: &Path,
+) -> Result<()> {
+    let momentum =
+        momentum.map(|(name, tensor)| (format!("{MOMENTUM}{name}"), tensor.shallow_clone()));
+    let writer = model.writer()?.tensors(momentum);
+    let writer = writer.metadata(TRAINING, serde_json::to_string(state)?);
+    job.into_iter().fold(writer, |writer, job| writer.metadata(JOB, job)).write(path)?;
+    Ok(())
+}
+
+/// The job that wrote a checkpoint; `None` if no launcher started it.
+///
+/// # Errors
+/// A file that cannot be read.
+pub(super) fn job_of(path: &Path) -> Result<Option<String>> {
+    Ok(File::open(path)?.metadata(JOB).map(str::to_owned))
+}
+
 /// Output files of training.
 pub(super) struct Files {
     folder: PathBuf,
+    job: Option<String>,
     metrics: Metrics,
 }
 
@@ -107,7 +143,7 @@ impl Files {
         let Some(folder) = output.folder.clone() else { return Ok(None) };
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         let metrics = Metrics::open(folder.join("metrics.jsonl"), first)?;
-        Ok(Some(Self { folder, metrics }))
+        Ok(Some(Self { folder, job: output.job.clone(), metrics }))
     }
 
     /// Writes the results of an epoch.
@@ -141,15 +177,8 @@ impl Files {
         state: &State,
         sgd: &Sgd,
     ) -> Result<PathBuf> {
-        let momentum = sgd
-            .velocities()
-            .map(|(name, velocity)| (format!("{MOMENTUM}{name}"), velocity.shallow_clone()));
         let file = self.folder.join(CHECKPOINT);
-        model
-            .writer()?
-            .tensors(momentum)
-            .metadata(TRAINING, serde_json::to_string(state)?)
-            .write(&file)?;
+        write(model, state, sgd.velocities(), self.job.as_deref(), &file)?;
         Ok(file)
     }
 }

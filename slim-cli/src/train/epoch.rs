@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
+use slim_distributed::{DataParallel, Distributed, Part};
 use slim_runtime::Prunable;
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Reduction, Tensor};
 
-use super::evaluate::{Score, correct, evaluate_until, loss, percent};
+use super::evaluate::{Score, correct, evaluate_until, loss, percent, summed};
 use super::progress::{ProgressDisplay, Size};
 use super::sgd::Sgd;
 use super::{Output, Recipe};
@@ -87,6 +88,7 @@ impl Progress {
 
 /// Everything that an epoch is trained with.
 pub(super) struct Trainer<'t> {
+    pub(super) dist: &'t Distributed,
     pub(super) net: &'t Net,
     pub(super) data: &'t DataSet,
     pub(super) recipe: &'t Recipe,
@@ -95,25 +97,25 @@ pub(super) struct Trainer<'t> {
 
 impl Trainer<'_> {
     /// Trains the rest of an epoch, then scores the network. `None` if the end of training was
-    /// requested meanwhile.
+    /// requested meanwhile. Collective.
     ///
     /// # Errors
-    /// A loss that is not finite, a damaged image, errors of libtorch.
+    /// A loss that is not finite, a damaged image, a process that does not answer, errors of
+    /// libtorch.
     pub(super) fn epoch(
         &self,
+        parallel: &mut DataParallel<'_>,
         sgd: &mut Sgd,
         progress: &mut Progress,
         display: &ProgressDisplay,
     ) -> Result<Option<Score>> {
-        let asked = || self.output.interrupt.asked();
-        if !asked() {
-            self.steps(sgd, progress, display)?;
+        if !self.asked()? {
+            self.steps(parallel, sgd, progress, display)?;
         }
-        if asked() {
+        if self.asked()? {
             return Ok(None);
         }
-        let score =
-            evaluate_until(self.net, &*self.data.test, self.recipe.test_batch_size, &asked)?;
+        let score = self.test(&|| self.output.interrupt.asked())?;
         if let Some(score) = &score {
             ensure!(
                 score.loss.is_finite(),
@@ -125,8 +127,24 @@ impl Trainer<'_> {
         Ok(score)
     }
 
+    /// Scores the network on the test images; `None` if `stop` returns true. Collective.
+    ///
+    /// # Errors
+    /// Those of [`evaluate`](super::evaluate()), and a process that does not answer.
+    pub(super) fn test(&self, stop: &dyn Fn() -> bool) -> Result<Option<Score>> {
+        let batch = self.recipe.test_batch_size;
+        evaluate_until(self.net, &*self.data.test, batch, self.dist, stop)
+    }
+
+    /// Whether the end of training was requested in some process. Collective.
+    fn asked(&self) -> Result<bool> {
+        let own = f64::from(self.output.interrupt.asked());
+        Ok(summed(self.dist, &[own])? != [0.])
+    }
+
     fn steps(
         &self,
+        parallel: &mut DataParallel<'_>,
         sgd: &mut Sgd,
         progress: &mut Progress,
         display: &ProgressDisplay,
@@ -134,10 +152,11 @@ impl Trainer<'_> {
         let begun = Instant::now();
         let before = progress.sums.seconds;
         let mut waiting = Waiting::default();
-        let batches = self.data.train.shuffled(
+        let batches = self.data.train.own_shuffled(
             self.recipe.batch_size,
             self.recipe.epoch_seed(progress.epoch),
             progress.step,
+            self.dist.share(),
         );
         for batch in batches {
             let batch = batch?;
@@ -147,53 +166,59 @@ impl Trainer<'_> {
             } else {
                 self.output.log_interval.max(1)
             };
-            waiting.0.push(self.step(batch, sgd, progress)?);
-            let loss = if progress.step.is_multiple_of(interval) {
-                waiting.fetch(progress)?
-            } else {
-                None
-            };
+            waiting.0.push(self.step(batch, parallel, sgd, progress)?);
+            let fetches = progress.step.is_multiple_of(interval);
+            let loss = if fetches { waiting.fetch(self.dist, progress)? } else { None };
             progress.sums.seconds = before + begun.elapsed().as_secs_f64();
             display.step(progress, loss);
             progress.step += 1;
-            if self.output.interrupt.asked() {
+            // Other processes are asked only when all wait for each other anyway.
+            if (fetches || self.dist.world_size() == 1) && self.asked()? {
                 break;
             }
         }
-        waiting.fetch(progress)?;
+        waiting.fetch(self.dist, progress)?;
         progress.sums.seconds = before + begun.elapsed().as_secs_f64();
         Ok(())
     }
 
-    /// Trains one step. Its results stay on the device.
+    /// Trains one step, with this process's part of the batch. Its results stay on the device.
     fn step(
         &self,
         Batch { images, labels }: Batch,
+        parallel: &mut DataParallel<'_>,
         sgd: &mut Sgd,
         progress: &Progress,
     ) -> Result<Step> {
         let recipe = self.recipe;
-        tch::manual_seed(recipe.step_seed(progress.epoch, progress.step));
-        let outputs = self.net.forward_t(&images, true);
-        let loss = loss(&outputs, &labels, Reduction::Mean)?;
+        let before = progress.step.saturating_mul(recipe.batch_size);
+        let whole = self.data.train.len().saturating_sub(before).min(recipe.batch_size);
+        let Part { weight, .. } = self.dist.share().of(whole);
+        tch::manual_seed(recipe.seed_of_rank(progress.epoch, progress.step, self.dist.rank()));
+        let outputs = parallel.forward_part(weight, || self.net.forward_t(&images, true))?;
+        let loss = loss(&outputs, &labels, Reduction::Mean)?.f_mul_scalar(weight)?;
         sgd.zero_grad()?;
-        loss.f_backward()?;
+        parallel.backward(&loss)?;
         if recipe.sparsity > 0. {
             self.net.add_l1_subgradient(recipe.sparsity)?;
         }
         sgd.step(recipe.rate(progress.epoch))?;
+        // Of each of these, the sum over the processes is that of the whole batch.
+        let counts = f64::from(weight > 0.);
         let values = [
-            loss.f_detach()?.f_to_kind(Kind::Double)?,
-            correct(&outputs, &labels)?.f_to_kind(Kind::Double)?,
+            loss.f_detach()?.f_to_kind(Kind::Double)?.f_div_scalar(self.dist.world_size() as f64)?,
+            correct(&outputs, &labels)?.f_to_kind(Kind::Double)?.f_mul_scalar(counts)?,
         ];
-        Ok(Step { number: progress.step, values, images: labels.numel() })
+        Ok(Step { number: progress.step, values, images: whole })
     }
 }
 
-/// Results of a step: mean loss and number of correct images, on the device.
+/// Results of a step, on the device: what this process has of the mean loss and of the number of
+/// correct images.
 struct Step {
     number: usize,
     values: [Tensor; 2],
+    /// Number of images of the whole batch.
     images: usize,
 }
 
@@ -204,13 +229,13 @@ struct Waiting(Vec<Step>);
 
 impl Waiting {
     /// Adds the waiting results to the sums, step by step, so that the sums do not depend on when
-    /// results are fetched. Returns the last loss.
-    fn fetch(&mut self, progress: &mut Progress) -> Result<Option<f64>> {
+    /// results are fetched. Returns the last loss. Collective.
+    fn fetch(&mut self, dist: &Distributed, progress: &mut Progress) -> Result<Option<f64>> {
         if self.0.is_empty() {
             return Ok(None);
         }
         let values: Vec<_> = self.0.iter().flat_map(|step| &step.values).collect();
-        let values = Vec::<f64>::try_from(&Tensor::f_stack(&values, 0)?)?;
+        let values = summed(dist, &Vec::<f64>::try_from(&Tensor::f_stack(&values, 0)?)?)?;
         let mut last = None;
         for (step, values) in self.0.drain(..).zip(values.chunks(2)) {
             let &[loss, correct] = values else { continue };

@@ -1,6 +1,7 @@
 //! Evaluation of a network.
 
 use anyhow::{Result, ensure};
+use slim_distributed::{Distributed, Reduce};
 use tch::nn::ModuleT;
 use tch::{Kind, Reduction, Tensor};
 
@@ -35,24 +36,44 @@ pub(super) fn percent(correct: usize, total: usize) -> f64 {
 pub fn evaluate<M: ModuleT + ?Sized>(net: &M, split: &dyn Split, batch: usize) -> Result<Score> {
     let mut tally = Tally::default();
     split.batches(batch).try_for_each(|batch| tally.add(net, batch?))?;
-    tally.score()
+    tally.sums()?.score()
 }
 
-/// As [`evaluate`]; `None` if `stop` returns true before the end.
+/// As [`evaluate`], where each process tests its part; `None` if `stop` returns true in one of them
+/// before its end. Collective.
 pub(super) fn evaluate_until<M: ModuleT + ?Sized>(
     net: &M,
     split: &dyn Split,
     batch: usize,
+    dist: &Distributed,
     stop: &dyn Fn() -> bool,
 ) -> Result<Option<Score>> {
     let mut tally = Tally::default();
-    for batch in split.batches(batch) {
-        if stop() {
-            return Ok(None);
+    let mut stopped = false;
+    for batch in split.own_batches(batch, dist.share()) {
+        stopped = stop();
+        if stopped {
+            break;
         }
         tally.add(net, batch?)?;
     }
-    tally.score().map(Some)
+    let Sums { loss, correct, total } = tally.sums()?;
+    let own = [loss, correct as f64, total as f64, f64::from(stopped)];
+    let &[loss, correct, total, stopped] = &summed(dist, &own)?[..] else { return Ok(None) };
+    let sums = Sums { loss, correct: correct as usize, total: total as usize };
+    if stopped > 0. { Ok(None) } else { sums.score().map(Some) }
+}
+
+/// The sums of numbers over all processes. Collective, unless this process is alone.
+///
+/// # Errors
+/// A process that does not answer.
+pub(super) fn summed(dist: &Distributed, own: &[f64]) -> Result<Vec<f64>> {
+    match dist.world_size() {
+        // Without the way to the device and back.
+        1 => Ok(own.to_vec()),
+        _ => Ok(dist.all_reduce_numbers(own, Reduce::Sum)?),
+    }
 }
 
 /// Counts so far. They stay on the device until the end, so that batches do not wait for it.
@@ -60,6 +81,13 @@ pub(super) fn evaluate_until<M: ModuleT + ?Sized>(
 struct Tally {
     losses: Vec<Tensor>,
     hits: Vec<Tensor>,
+    total: usize,
+}
+
+/// Sums over images.
+struct Sums {
+    loss: f64,
+    correct: usize,
     total: usize,
 }
 
@@ -73,16 +101,20 @@ impl Tally {
         Ok(())
     }
 
-    fn score(self) -> Result<Score> {
-        ensure!(self.total > 0, "there is no image to test with");
-        let sum = |values: &[Tensor]| {
-            Tensor::f_stack(values, 0)?.f_sum(Kind::Double)?.f_double_value(&[])
+    fn sums(self) -> Result<Sums> {
+        let sum = |values: &[Tensor]| match values {
+            [] => Ok(0.),
+            values => Tensor::f_stack(values, 0)?.f_sum(Kind::Double)?.f_double_value(&[]),
         };
-        Ok(Score {
-            loss: sum(&self.losses)? / self.total as f64,
-            correct: sum(&self.hits)? as usize,
-            total: self.total,
-        })
+        Ok(Sums { loss: sum(&self.losses)?, correct: sum(&self.hits)? as usize, total: self.total })
+    }
+}
+
+impl Sums {
+    fn score(self) -> Result<Score> {
+        let Self { loss, correct, total } = self;
+        ensure!(total > 0, "there is no image to test with");
+        Ok(Score { loss: loss / total as f64, correct, total })
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use super::checkpoint::{BEST, CHECKPOINT};
+use super::checkpoint::{BEST, CHECKPOINT, job_of};
 use crate::files::is_same;
 
 /// The options of a program that trains, for its files.
@@ -26,6 +26,27 @@ pub struct FileOptions {
 }
 
 impl FileOptions {
+    /// The options of processes that a launcher has started again: if the folder has a checkpoint
+    /// of this job, training goes on from it, whatever it began with.
+    ///
+    /// # Errors
+    /// A checkpoint that cannot be read.
+    pub fn of_job(&self, job: Option<&str>) -> Result<Self> {
+        let checkpoint = self.wanted_folder().join(CHECKPOINT);
+        let is_own = match job {
+            Some(job) if checkpoint.exists() => job_of(&checkpoint)?.as_deref() == Some(job),
+            _ => false,
+        };
+        let resumed = || Self { refine: None, resume: Some(checkpoint), save: self.save.clone() };
+        Ok(if is_own { resumed() } else { self.clone() })
+    }
+
+    /// The folder for output files, which may have those of another run.
+    fn wanted_folder(&self) -> PathBuf {
+        let beside = || self.resume.as_deref().map(folder_of);
+        self.save.clone().or_else(beside).unwrap_or_else(|| PathBuf::from("logs"))
+    }
+
     /// The folder for output files.
     ///
     /// # Errors
@@ -33,8 +54,7 @@ impl FileOptions {
     /// reads; when training resumes, another folder than the checkpoint's.
     pub fn folder(&self) -> Result<PathBuf> {
         let beside = self.resume.as_deref().map(folder_of);
-        let folder =
-            self.save.clone().or_else(|| beside.clone()).unwrap_or_else(|| PathBuf::from("logs"));
+        let folder = self.wanted_folder();
         if let Some(beside) = beside {
             ensure!(
                 is_same(&beside, &folder),

@@ -10,7 +10,8 @@
 //! | `metrics.jsonl` | a [`Record`] per epoch |
 //!
 //! A run that was killed or interrupted and resumes from its checkpoint ends with the weights of an
-//! uninterrupted run. Shuffling, augmentation and dropout draw by the seed, the epoch and the step,
+//! uninterrupted run. [`train_among`] does it in several processes, each with its part of each batch.
+//! Shuffling, augmentation and dropout draw by the seed, the epoch and the step,
 //! and do not depend on earlier draws (libtorch's seed is set before each step). The weights are
 //! bit-identical where libtorch's sums do not depend on threads: on the CPU with one thread.
 
@@ -18,6 +19,7 @@ mod checkpoint;
 mod epoch;
 mod evaluate;
 mod folder;
+mod handover;
 mod health;
 mod interrupt;
 mod metrics;
@@ -31,7 +33,8 @@ mod tests;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use slim_distributed::{DataParallelConfig, Distributed};
 use slim_runtime::Warning;
 
 use crate::data::DataSet;
@@ -42,6 +45,7 @@ use epoch::{Progress, Trainer};
 pub(crate) use evaluate::loss;
 pub use evaluate::{Score, evaluate};
 pub use folder::FileOptions;
+pub use handover::hand_over;
 pub use health::{GammaStats, Gap};
 pub(crate) use interrupt::INTERRUPTED;
 pub use interrupt::{Interrupt, Interrupted};
@@ -65,6 +69,9 @@ pub struct Output {
     pub percent: Option<f64>,
     /// Request to end training.
     pub interrupt: Interrupt,
+    /// The job that trains, as [`Launch::job`](slim_distributed::Launch::job) names it. Its
+    /// processes go on from its checkpoint when they are started again: [`FileOptions::of_job`].
+    pub job: Option<String>,
 }
 
 impl Default for Output {
@@ -75,6 +82,7 @@ impl Default for Output {
             log_interval: 100,
             percent: None,
             interrupt: Interrupt::default(),
+            job: None,
         }
     }
 }
@@ -111,19 +119,44 @@ pub fn train(
     output: &Output,
     resume: Option<Resume>,
 ) -> Result<Outcome> {
+    let alone = Distributed::alone(model.vs.device());
+    train_among(&alone, model, data, recipe, output, resume)
+}
+
+/// Like [`train`], as one of several processes that have the same network, data, recipe and state:
+/// [`hand_over`] makes them the same. Each step trains on the same batch as [`train`] does, of which
+/// each process has its part, with batch norms over the whole batch. So the weights are the same,
+/// but for rounding and for dropout. Collective.
+///
+/// Rank 0 alone writes the files of [`Output::folder`], and prints. An [`Interrupt`] in any process
+/// ends all of them.
+///
+/// # Errors
+/// Those of [`train`], and a process that does not answer.
+pub fn train_among(
+    dist: &Distributed,
+    model: &mut Model,
+    data: &DataSet,
+    recipe: &Recipe,
+    output: &Output,
+    resume: Option<Resume>,
+) -> Result<Outcome> {
     check(model, data, recipe, output)?;
     let begun = Instant::now();
     let mut sgd = Sgd::new(&model.vs, recipe);
     let size = Size::new(data, recipe);
     let mut state = start(&size, recipe, &mut sgd, resume)?;
     let first = state.progress.epoch;
-    let mut files = Files::open(output, first)?;
-    let display = ProgressDisplay::new(size, &state.progress, output);
+    let mut files = if dist.is_main() { Files::open(output, first)? } else { None };
+    let display = ProgressDisplay::new(size, &state.progress, output, dist.is_main());
+    let config = DataParallelConfig::new().synchronised(true);
+    let mut parallel = dist.data_parallel_with(&model.vs, config)?;
 
-    let trainer = Trainer { net: &model.net, data, recipe, output };
+    let trainer = Trainer { dist, net: &model.net, data, recipe, output };
     let mut last = None;
     while state.progress.epoch < recipe.epochs {
-        let Some(score) = trainer.epoch(&mut sgd, &mut state.progress, &display)? else {
+        let scored = trainer.epoch(&mut parallel, &mut sgd, &mut state.progress, &display)?;
+        let Some(score) = scored else {
             let checkpoint =
                 files.map(|files| files.write_checkpoint(model, &state, &sgd)).transpose()?;
             return Err(Interrupted {
@@ -152,7 +185,7 @@ pub fn train(
         Some(last) => last,
         // All epochs were done before.
         None => (
-            evaluate(&model.net, &*data.test, recipe.test_batch_size)?,
+            trainer.test(&|| false)?.context("nothing ends this test")?,
             health::health(&model.net, output.percent)?.1,
         ),
     };

@@ -39,15 +39,21 @@ impl Size {
 
 impl ProgressDisplay {
     /// Starts at this progress. The bar is on standard error, and hidden if that is not a terminal.
-    pub(super) fn new(size: Size, progress: &Progress, output: &Output) -> Self {
+    /// With `shows` false, it shows nothing at all.
+    pub(super) fn new(size: Size, progress: &Progress, output: &Output, shows: bool) -> Self {
         // The template is a constant, so the fallback is not needed.
         let style = ProgressStyle::with_template("{bar:30} {msg}, {eta} left")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = ProgressBar::new((size.epochs * size.steps) as u64).with_style(style);
+        let bar = if shows {
+            ProgressBar::new((size.epochs * size.steps) as u64).with_style(style)
+        } else {
+            ProgressBar::hidden()
+        };
         bar.set_position((progress.epoch * size.steps + progress.step) as u64);
         bar.reset_eta();
         let of_steps = bar.is_hidden() || !stdout().is_terminal();
-        Self { bar, quiet: output.quiet, of_steps, interval: output.log_interval.max(1), size }
+        let quiet = output.quiet || !shows;
+        Self { bar, quiet, of_steps, interval: output.log_interval.max(1), size }
     }
 
     /// Shows that a step is done, and its loss, if it was fetched.

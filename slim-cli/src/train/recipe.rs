@@ -78,6 +78,15 @@ impl Recipe {
         mixed(!self.epoch_seed(epoch), step) as i64
     }
 
+    /// The seed of a step's draws in one of several processes, which draw for different images.
+    /// That of rank 0 is that of a process that is alone.
+    pub(super) fn seed_of_rank(&self, epoch: usize, step: usize, rank: usize) -> i64 {
+        match self.step_seed(epoch, step) {
+            seed if rank == 0 => seed,
+            seed => mixed(seed as u64, rank) as i64,
+        }
+    }
+
     /// Checks that training that began with this recipe can resume with `other`. The number of
     /// epochs may differ: the learning rate of the remaining epochs then follows the new number.
     ///

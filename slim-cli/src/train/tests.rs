@@ -34,18 +34,6 @@ impl Noise {
         let brightness = labels.to_kind(Kind::Float).view([-1, 1, 1, 1]) / 5. - 1.;
         Self { images: 2. * drawn(&[images, 3, 32, 32], seed) + brightness, labels }
     }
-
-    fn of(&self, numbers: Vec<i64>, size: usize, first: usize) -> Batches<'_> {
-        let batches: Vec<Vec<i64>> =
-            numbers.chunks(size).skip(first).map(<[i64]>::to_vec).collect();
-        Box::new(batches.into_iter().map(|numbers| {
-            let index = Tensor::from_slice(&numbers);
-            Ok(Batch {
-                images: self.images.index_select(0, &index),
-                labels: self.labels.index_select(0, &index),
-            })
-        }))
-    }
 }
 
 impl Split for Noise {
@@ -53,14 +41,14 @@ impl Split for Noise {
         self.labels.numel()
     }
 
-    fn batches(&self, size: usize) -> Batches<'_> {
-        self.of((0..self.len() as i64).collect(), size, 0)
-    }
-
-    fn shuffled(&self, size: usize, seed: u64, first: usize) -> Batches<'_> {
-        let mut numbers: Vec<i64> = (0..self.len() as i64).collect();
-        fastrand::Rng::with_seed(seed).shuffle(&mut numbers);
-        self.of(numbers, size, first)
+    fn read(&self, batches: Vec<Vec<i64>>, _seed: Option<u64>) -> Batches<'_> {
+        Box::new(batches.into_iter().map(|numbers| {
+            let index = Tensor::from_slice(&numbers);
+            Ok(Batch {
+                images: self.images.index_select(0, &index),
+                labels: self.labels.index_select(0, &index),
+            })
+        }))
     }
 }
 
@@ -77,18 +65,8 @@ impl Split for Watched<'_> {
         self.part.len()
     }
 
-    fn batches(&self, size: usize) -> Batches<'_> {
-        self.watched(self.part.batches(size))
-    }
-
-    fn shuffled(&self, size: usize, seed: u64, first: usize) -> Batches<'_> {
-        self.watched(self.part.shuffled(size, seed, first))
-    }
-}
-
-impl Watched<'_> {
-    fn watched<'w>(&'w self, batches: Batches<'w>) -> Batches<'w> {
-        Box::new(batches.map(|batch| {
+    fn read(&self, batches: Vec<Vec<i64>>, seed: Option<u64>) -> Batches<'_> {
+        Box::new(self.part.read(batches, seed).map(|batch| {
             let number = self.drawn.replace_with(|drawn| *drawn + 1);
             (self.before)(number)?;
             batch

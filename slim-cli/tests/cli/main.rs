@@ -6,6 +6,7 @@ mod end_to_end;
 mod export;
 #[cfg(target_os = "linux")]
 mod prune;
+mod several;
 mod train;
 
 use std::ffi::OsString;

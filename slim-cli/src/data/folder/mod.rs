@@ -81,30 +81,6 @@ struct Folder {
 }
 
 impl Folder {
-    /// Batches of the images in `order`, which threads decode up to two batches ahead. With a seed,
-    /// the images are augmented.
-    fn read(&self, order: Vec<i64>, size: usize, seed: Option<u64>) -> Batches<'_> {
-        let size = size.max(1);
-        let (images, side) = (self.images.clone(), self.side);
-        let work = move |number: &i64| {
-            let view = seed.map_or(View::Centre, |seed| View::Random(order::draws(seed, *number)));
-            view.of(&images[*number as usize].path, side)
-        };
-        let threads = thread::available_parallelism().map_or(1, NonZero::get);
-        match InOrder::new(order.clone(), threads, size.saturating_mul(2), work) {
-            Ok(mut pixels) => {
-                let mut numbers = order::batches(order, size, 0);
-                let mut batch =
-                    move || numbers.next().map(|numbers| self.batch(&numbers, &mut pixels));
-                let mut failed = false;
-                Box::new(iter::from_fn(move || {
-                    if failed { None } else { batch().inspect(|batch| failed = batch.is_err()) }
-                }))
-            }
-            Err(error) => Box::new(iter::once(Err(error).context("no thread to decode images on"))),
-        }
-    }
-
     fn batch(&self, numbers: &[i64], pixels: &mut InOrder<Result<Vec<u8>>>) -> Result<Batch> {
         let side = i64::from(self.side);
         let (mut bytes, mut labels) = (
@@ -130,14 +106,27 @@ impl Split for Folder {
         self.images.len()
     }
 
-    fn batches(&self, size: usize) -> Batches<'_> {
-        self.read(order::plain(self.len()), size, None)
-    }
-
-    fn shuffled(&self, size: usize, seed: u64, first: usize) -> Batches<'_> {
-        let order = order::shuffled(self.len(), seed);
-        let rest = order.into_iter().skip(first.saturating_mul(size.max(1))).collect();
-        self.read(rest, size, Some(seed))
+    /// Threads decode the images, up to two batches ahead.
+    fn read(&self, batches: Vec<Vec<i64>>, seed: Option<u64>) -> Batches<'_> {
+        let ahead = 2 * batches.iter().map(Vec::len).max().unwrap_or(0);
+        let (images, side) = (self.images.clone(), self.side);
+        let work = move |number: &i64| {
+            let view = seed.map_or(View::Centre, |seed| View::Random(order::draws(seed, *number)));
+            view.of(&images[*number as usize].path, side)
+        };
+        let threads = thread::available_parallelism().map_or(1, NonZero::get);
+        match InOrder::new(batches.concat(), threads, ahead, work) {
+            Ok(mut pixels) => {
+                let mut batches = batches.into_iter();
+                let mut batch =
+                    move || batches.next().map(|numbers| self.batch(&numbers, &mut pixels));
+                let mut failed = false;
+                Box::new(iter::from_fn(move || {
+                    if failed { None } else { batch().inspect(|batch| failed = batch.is_err()) }
+                }))
+            }
+            Err(error) => Box::new(iter::once(Err(error).context("no thread to decode images on"))),
+        }
     }
 }
 
