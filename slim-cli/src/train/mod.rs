@@ -9,9 +9,10 @@
 //! | `model_best.safetensors` | the network alone, after the epoch with the best test accuracy |
 //! | `metrics.jsonl` | a [`Record`] per epoch |
 //!
+//! [`train_among`] trains in several processes, each of which has its part of each batch.
+//!
 //! A run that was killed or interrupted and resumes from its checkpoint ends with the weights of an
-//! uninterrupted run. [`train_among`] does it in several processes, each with its part of each batch.
-//! Shuffling, augmentation and dropout draw by the seed, the epoch and the step,
+//! uninterrupted run. Shuffling, augmentation and dropout draw by the seed, the epoch and the step,
 //! and do not depend on earlier draws (libtorch's seed is set before each step). The weights are
 //! bit-identical where libtorch's sums do not depend on threads: on the CPU with one thread.
 
@@ -123,10 +124,11 @@ pub fn train(
     train_among(&alone, model, data, recipe, output, resume)
 }
 
-/// Like [`train`], as one of several processes that have the same network, data, recipe and state:
-/// [`hand_over`] makes them the same. Each step trains on the same batch as [`train`] does, of which
-/// each process has its part, with batch norms over the whole batch. So the weights are the same,
-/// but for rounding and for dropout. Collective.
+/// Like [`train`], as one of several processes that have the same network, data, recipe and state.
+///
+/// Each step trains on the same batch as [`train`] does, of which each process has its part, with
+/// batch norms over the whole batch. So the weights are the same, but for rounding and for dropout.
+/// [`hand_over`] gives all processes a network that one has read. Collective.
 ///
 /// Rank 0 alone writes the files of [`Output::folder`], and prints. An [`Interrupt`] in any process
 /// ends all of them.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Starts the processes of slim-distributed by PyTorch's own torchrun: on one machine, by two agents, with restarts, and with an agent that is killed.
+"""Starts the processes of slim-distributed and of `slim train` by PyTorch's own torchrun: on one machine, by two agents, with restarts, and with an agent that is killed.
 
 `cargo xtask torchrun` runs it with a PyTorch of its own. Each check prints a line; the first that fails ends the script.
 """
@@ -34,8 +34,10 @@ def torchrun(*arguments):
 
 
 def ended(agent, code=0):
+    """What torchrun said, once it has ended."""
     _, errors = agent.communicate(timeout=PATIENCE)
     assert (agent.returncode == 0) == (code == 0), f"torchrun ended with {agent.returncode}:\n{errors[-3000:]}"
+    return errors
 
 
 def words(folder, rank):
@@ -62,8 +64,8 @@ def wait_for(files):
 
 
 class Checks:
-    def __init__(self, worker, root):
-        self.worker, self.root, self.count = worker, root, 0
+    def __init__(self, worker, slim, root):
+        self.worker, self.slim, self.root, self.count = worker, slim, root, 0
 
     def folder(self, **files):
         self.count += 1
@@ -130,6 +132,23 @@ class Checks:
         left = [words(folder, rank) for rank in (0, 1) if (folder / f"{rank}.txt").exists()]
         assert len(left) == 1 and "cannot average gradients" in left[0], left
 
+    def slim_train(self):
+        """A worker of `slim train` is killed in its second epoch, and all go on from the checkpoint of the first."""
+        arguments = ["train", "-sr", "--s", "5e-3", "--dataset", "digits", "--cfg", "[8,'M',16,'M',16]", "--epochs", "3"]
+        arguments += ["--threads", "1", "--no-cuda", "--save"]
+        whole = self.folder()
+        ended(torchrun("--standalone", "--nproc-per-node=2", "--", self.slim, *arguments, whole))
+        # With and without a name for the job.
+        for launch in (["--standalone"], [f"--master-port={free_port()}"]):
+            folder = self.folder()
+            agent = torchrun(*launch, "--nproc-per-node=2", "--max-restarts=1", "--", self.slim, *arguments, folder)
+            wait_for([folder / "checkpoint.safetensors"])
+            children = subprocess.run(["pgrep", "-P", str(agent.pid), "slim"], capture_output=True, text=True, check=True)
+            os.kill(int(children.stdout.split()[1]), signal.SIGKILL)
+            assert "exitcode: -9" in ended(agent)
+            assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
+            assert_same(*(load_file(each / "checkpoint.safetensors") for each in (folder, whole)), 0)
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
@@ -139,10 +158,10 @@ def main():
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     root = Path(tempfile.mkdtemp())
-    checks = Checks(options.worker.resolve(), root)
+    checks = Checks(options.worker.resolve(), options.slim.resolve(), root)
     print(f"torchrun of PyTorch {torch.__version__}")
     try:
-        for check in (checks.standalone, checks.two_agents, checks.restart, checks.restart_on_two_nodes, checks.killed_node):
+        for check in (checks.standalone, checks.two_agents, checks.restart, checks.restart_on_two_nodes, checks.killed_node, checks.slim_train):
             if options.only not in (None, check.__name__):
                 continue
             begun = time.monotonic()
