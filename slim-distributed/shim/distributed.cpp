@@ -35,6 +35,9 @@ struct SlimGroup {
 struct SlimReducer {
   std::shared_ptr<c10d::Reducer> reducer;
   std::shared_ptr<c10d::Logger> logger; // behind the reducer, so that it is destroyed first
+  std::vector<Tensor> parameters;
+  // The nodes that carry the reducer's hooks. A parameter whose memory was replaced has another.
+  std::vector<std::shared_ptr<torch::autograd::Node>> accumulators;
 };
 
 template <class Body>
@@ -67,7 +70,7 @@ void all_reduce(const GroupPtr& group, const Tensor& tensor, c10d::ReduceOp op) 
   group->allreduce(one, options)->wait();
 }
 
-// The sum over all processes. Its gradient is summed over them, too.
+// The sum over all processes. Its gradient is summed over them, too, and so is that one's.
 struct Sum : torch::autograd::Function<Sum> {
   static Tensor forward(torch::autograd::AutogradContext* context, Tensor tensor, GroupPtr group) {
     context->saved_data["group"] = c10::IValue::make_capsule(group);
@@ -79,9 +82,7 @@ struct Sum : torch::autograd::Function<Sum> {
       torch::autograd::AutogradContext* context, torch::autograd::variable_list gradients) {
     auto group = c10::static_intrusive_pointer_cast<c10d::ProcessGroup>(
         context->saved_data["group"].toCapsule());
-    auto total = gradients[0].contiguous().clone();
-    all_reduce(group, total, c10d::ReduceOp::SUM);
-    return {total, Tensor()};
+    return {apply(gradients[0], group), Tensor()};
   }
 };
 
@@ -184,10 +185,10 @@ char* slim_all_reduce(
     }
     for (auto& [kind, all] : kinds) {
       auto flat = torch::utils::flatten_dense_tensors(all);
-      all_reduce(group->group, flat, ops[op]);
       if (scale != 1) {
-        flat.mul_(scale);
+        flat.mul_(scale); // before the sum, which may be too large for half precision
       }
+      all_reduce(group->group, flat, ops[op]);
       auto parts = torch::utils::unflatten_dense_tensors(flat, all);
       for (size_t i = 0; i < all.size(); i++) {
         all[i].copy_(parts[i]);
@@ -232,13 +233,30 @@ char* slim_reducer_new(
     auto logger = std::make_shared<c10d::Logger>(reducer);
     reducer->set_logger(logger);
     logger->set_construction_data_and_log("slim", {}, -1, false, false, false);
-    *out = new SlimReducer{reducer, logger};
+    std::vector<std::shared_ptr<torch::autograd::Node>> accumulators;
+    for (auto& parameter : all) {
+      accumulators.push_back(torch::autograd::impl::grad_accumulator(parameter));
+    }
+    *out = new SlimReducer{reducer, logger, std::move(all), std::move(accumulators)};
   });
 }
 
 void slim_reducer_free(SlimReducer* reducer) {
   free(guarded([&] { reducer->reducer->remove_autograd_hooks(); }));
   free(guarded([&] { delete reducer; }));
+}
+
+// The first parameter whose gradients no longer come to the reducer; how many there are, if all do.
+char* slim_reducer_lost(SlimReducer* reducer, size_t* out) {
+  return guarded([&] {
+    auto& all = reducer->parameters;
+    for (*out = 0; *out < all.size(); ++*out) {
+      auto accumulator = torch::autograd::impl::try_get_grad_accumulator(all[*out]);
+      if (accumulator != reducer->accumulators[*out]) {
+        return;
+      }
+    }
+  });
 }
 
 char* slim_reducer_before_forward(SlimReducer* reducer) {

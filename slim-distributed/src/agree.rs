@@ -16,7 +16,7 @@ impl Distributed {
     /// training; with batch norms that are not [synchronised](Self::synchronised), call
     /// [`average_statistics`](Self::average_statistics) before. A
     /// [`DataParallel`](crate::DataParallel) and an optimizer that were made before have the old
-    /// shapes: make new ones.
+    /// shapes: make new ones. A `DataParallel` is made anew after an error, too.
     ///
     /// # Errors
     /// In the process that failed, its error: those of [`Prunable::plan`] in rank 0, and of

@@ -65,8 +65,9 @@ impl DataParallelConfig {
 pub struct DataParallel<'d> {
     dist: &'d Distributed,
     config: DataParallelConfig,
-    /// The parameters by name, with their shapes when this was made.
-    parameters: Vec<(String, Tensor, Vec<i64>)>,
+    /// The variables by name, with their shapes when this was made, and whether they were trained.
+    /// Those that were are in front, in the order of the reducer.
+    variables: Vec<(String, Tensor, Vec<i64>, bool)>,
     /// `None` for a process that is alone.
     reducer: Option<Reducer>,
     accumulates: bool,
@@ -98,8 +99,9 @@ impl Distributed {
     /// Like [`data_parallel`](Self::data_parallel), with options. Collective.
     ///
     /// # Errors
-    /// [`Error::Argument`] for buckets of no bytes; [`Error::Collective`] when processes have
-    /// parameters of different shapes, or there are none.
+    /// [`Error::Argument`] for buckets of no bytes, and for a store without parameters to train;
+    /// [`Error::Unlike`] when processes have different parameters, and [`Error::Rank`] in the
+    /// others; [`Error::Collective`].
     pub fn data_parallel_with(
         &self,
         vs: &VarStore,
@@ -110,24 +112,29 @@ impl Distributed {
             let found = config.bucket_bytes.to_string();
             return Err(Error::Argument { name: "bucket_bytes", found, rule });
         }
-        let parameters: Vec<_> = sorted(vs)
-            .into_iter()
-            .filter(|(_, tensor)| tensor.requires_grad())
-            .map(|(name, tensor)| {
-                let size = tensor.size();
-                (name, tensor, size)
-            })
-            .collect();
+        let (trained, others): (Vec<_>, Vec<_>) =
+            sorted(vs).into_iter().partition(|(_, tensor)| tensor.requires_grad());
+        self.ensure_alike(&trained)?;
+        if trained.is_empty() {
+            let rule = "there is no gradient to average; unfreeze some of its variables";
+            let found = "a store without parameters to train".to_owned();
+            return Err(Error::Argument { name: "vs", found, rule });
+        }
         let reducer = match self.group() {
             None => None,
             Some(group) => {
                 let all: Vec<_> =
-                    parameters.iter().map(|(_, tensor, _)| tensor.shallow_clone()).collect();
+                    trained.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
                 let made = Reducer::new(group, &all, config.bucket_bytes, config.find_unused);
                 Some(made.map_err(|cause| self.failed("average gradients", cause))?)
             }
         };
-        Ok(DataParallel { dist: self, config, parameters, reducer, accumulates: false })
+        let as_it_is = |(name, tensor): (String, Tensor)| {
+            let (size, is_trained) = (tensor.size(), tensor.requires_grad());
+            (name, tensor, size, is_trained)
+        };
+        let variables = trained.into_iter().chain(others).map(as_it_is).collect();
+        Ok(DataParallel { dist: self, config, variables, reducer, accumulates: false })
     }
 }
 
@@ -141,8 +148,8 @@ impl DataParallel<'_> {
     /// batch norms.
     ///
     /// # Errors
-    /// [`Error::Stale`] when parameters were replaced since this was made; [`Error::Collective`],
-    /// [`Error::Network`].
+    /// [`Error::Stale`] when parameters were replaced since this was made; [`Error::Changed`] when
+    /// variables were frozen or unfrozen; [`Error::Collective`], [`Error::Network`].
     pub fn forward(&mut self, forward: impl FnOnce() -> Tensor) -> Result<Tensor> {
         self.forward_part(1., forward)
     }
@@ -173,7 +180,8 @@ impl DataParallel<'_> {
     /// that are there. Collective, but for [`accumulate`](Self::accumulate).
     ///
     /// # Errors
-    /// [`Error::Stale`]; [`Error::Collective`] when a process dies; [`Error::Torch`] for a loss
+    /// [`Error::Stale`], [`Error::Changed`]; [`Error::Collective`] when a process dies;
+    /// [`Error::Torch`] for a loss
     /// that is no scalar or needs no gradient.
     pub fn backward(&mut self, loss: &Tensor) -> Result<()> {
         self.check_fresh()?;
@@ -194,10 +202,15 @@ impl DataParallel<'_> {
     /// # Errors
     /// Those of `steps`.
     pub fn accumulate<T>(&mut self, steps: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        /// Ends it after a panic, too.
+        struct Restore<'p, 'd>(&'p mut DataParallel<'d>, bool);
+        impl Drop for Restore<'_, '_> {
+            fn drop(&mut self) {
+                self.0.accumulates = self.1;
+            }
+        }
         let outer = std::mem::replace(&mut self.accumulates, true);
-        let result = steps(self);
-        self.accumulates = outer;
-        result
+        steps(Restore(self, outer).0)
     }
 
     /// How long the steps took so far; `None` for a process that is alone, and before the second
@@ -219,14 +232,26 @@ impl DataParallel<'_> {
     }
 
     fn check_fresh(&self) -> Result<()> {
-        match self.parameters.iter().find(|(_, tensor, before)| tensor.size() != *before) {
-            None => Ok(()),
-            Some((variable, tensor, before)) => Err(Error::Stale {
-                variable: variable.clone(),
-                before: before.clone(),
-                now: tensor.size(),
-            }),
+        for (variable, tensor, before, was_trained) in &self.variables {
+            let now = tensor.size();
+            if now != *before {
+                let (variable, before) = (variable.clone(), before.clone());
+                return Err(Error::Stale { variable, before, now });
+            }
+            if tensor.requires_grad() != *was_trained {
+                return Err(Error::Changed {
+                    variable: variable.clone(),
+                    change: "frozen or unfrozen",
+                });
+            }
         }
+        let Some(reducer) = &self.reducer else { return Ok(()) };
+        let lost = reducer.lost().map_err(|cause| self.failed(cause))?;
+        if let Some((variable, _, _, true)) = self.variables.get(lost) {
+            let change = "given other memory (by slimming that was undone, or another kind)";
+            return Err(Error::Changed { variable: variable.clone(), change });
+        }
+        Ok(())
     }
 
     fn failed(&self, cause: String) -> Error {

@@ -168,9 +168,12 @@ impl Distributed {
     /// Collective.
     ///
     /// # Errors
+    /// [`Error::Unlike`] when processes have different variables, and [`Error::Rank`] in the others;
     /// [`Error::Collective`], [`Error::Torch`].
     pub fn broadcast(&self, vs: &VarStore) -> Result<()> {
-        let all: Vec<_> = sorted(vs).into_iter().map(|(_, tensor)| tensor).collect();
+        let variables = sorted(vs);
+        self.ensure_alike(&variables)?;
+        let all: Vec<_> = variables.into_iter().map(|(_, tensor)| tensor).collect();
         self.broadcast_tensors(&all, 0)
     }
 
@@ -207,6 +210,9 @@ impl Distributed {
     /// # Errors
     /// [`Error::Collective`], [`Error::Torch`].
     pub fn all_reduce_numbers(&self, numbers: &[f64], reduce: Reduce) -> Result<Vec<f64>> {
+        if self.group.is_none() {
+            return Ok(numbers.to_vec());
+        }
         let tensor = Tensor::f_from_slice(numbers)?.f_to_device(self.device)?;
         self.all_reduce(std::slice::from_ref(&tensor), reduce)?;
         Ok(Vec::try_from(tensor.f_to_device(Device::Cpu)?)?)
@@ -266,23 +272,28 @@ impl Distributed {
     /// Collective.
     ///
     /// # Errors
-    /// [`Error::Collective`].
+    /// [`Error::Unlike`] when processes have different variables, and [`Error::Rank`] in the others;
+    /// [`Error::Collective`], [`Error::Torch`].
     pub fn average_statistics(&self, vs: &VarStore) -> Result<()> {
-        let is_statistic = |tensor: &Tensor| {
+        let is_statistic = |(_, tensor): &(String, Tensor)| {
             !tensor.requires_grad()
                 && matches!(tensor.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16)
         };
-        let statistics: Vec<_> =
-            sorted(vs).into_iter().map(|(_, tensor)| tensor).filter(is_statistic).collect();
-        self.all_reduce(&statistics, Reduce::Mean)
+        let statistics: Vec<_> = sorted(vs).into_iter().filter(is_statistic).collect();
+        self.ensure_alike(&statistics)?;
+        let all: Vec<_> = statistics.into_iter().map(|(_, tensor)| tensor).collect();
+        self.all_reduce(&all, Reduce::Mean)
     }
 
     /// Checks that all processes have the same values, to the bit, in every variable. Collective.
     ///
     /// # Errors
-    /// [`Error::Differs`] in every process; [`Error::Collective`], [`Error::Torch`].
+    /// [`Error::Differs`] in every process; [`Error::Unlike`] when processes have different
+    /// variables, and [`Error::Rank`] in the others; [`Error::Collective`], [`Error::Torch`].
     pub fn ensure_same(&self, vs: &VarStore) -> Result<()> {
-        for (variable, tensor) in sorted(vs) {
+        let variables = sorted(vs);
+        self.ensure_alike(&variables)?;
+        for (variable, tensor) in variables {
             let tensor = tch::no_grad(|| tensor.f_detach()?.f_contiguous())?;
             let all = self.all_gather(&tensor)?;
             for (rank, other) in all.iter().enumerate().skip(1) {
@@ -293,6 +304,32 @@ impl Distributed {
             }
         }
         Ok(())
+    }
+
+    /// Checks that all processes have variables of the same names, kinds and shapes: Gloo ends a
+    /// process that gets more bytes than it waits for, and writes fewer without a word. Collective.
+    ///
+    /// # Errors
+    /// [`Error::Unlike`], and [`Error::Rank`] in the others; [`Error::Collective`].
+    pub(crate) fn ensure_alike(&self, variables: &[(String, Tensor)]) -> Result<()> {
+        if self.group.is_none() {
+            return Ok(());
+        }
+        let line = |(name, tensor): &(String, Tensor)| {
+            // The name as Rust's literal, which has no line feed.
+            Ok(format!("{name:?} of {:?} {:?}", tensor.f_kind()?, tensor.size()))
+        };
+        let own: Vec<String> = self.together(variables.iter().map(line).collect::<Result<_>>())?;
+        let main = self.from_main(|| Ok(own.join("\n")))?;
+        let main: Vec<&str> = main.lines().collect();
+        let differs = (0..own.len().max(main.len()))
+            .map(|at| (main.get(at).copied(), own.get(at).map(String::as_str)))
+            .find(|(main, own)| main != own);
+        let [main, own] = match differs {
+            None => return self.together(Ok(())),
+            Some((main, own)) => [main, own].map(|line| line.unwrap_or("no more").to_owned()),
+        };
+        self.together(Err(Error::Unlike { rank: self.rank, main, own }))
     }
 
     /// Runs `forward` with batch norms whose batch statistics are those of the batches of all

@@ -56,6 +56,31 @@ pub enum Error {
         rank: usize,
     },
 
+    /// Processes have different variables.
+    #[error(
+        "rank 0 has {main}, and rank {rank} has {own}; build the same network in every process, with the same surgery"
+    )]
+    Unlike {
+        /// This process.
+        rank: usize,
+        /// The first variable that differs, as rank 0 has it.
+        main: String,
+        /// As this process has it.
+        own: String,
+    },
+
+    /// A [`DataParallel`](crate::DataParallel) is used that would not average the gradients of a
+    /// variable, because of a change since it was made.
+    #[error(
+        "`{variable}` was {change} since this `DataParallel` was made; make another after that"
+    )]
+    Changed {
+        /// The first such variable, by name.
+        variable: String,
+        /// Frozen or unfrozen; given other memory, by slimming that was undone or by another kind.
+        change: &'static str,
+    },
+
     /// A [`DataParallel`](crate::DataParallel) is used whose parameters were replaced since it was
     /// made, as slimming does.
     #[error(

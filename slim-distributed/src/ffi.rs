@@ -88,6 +88,7 @@ unsafe extern "C" {
         out: *mut *mut RawReducer,
     ) -> *mut c_char;
     fn slim_reducer_free(reducer: *mut RawReducer);
+    fn slim_reducer_lost(reducer: *mut RawReducer, out: *mut usize) -> *mut c_char;
     fn slim_reducer_before_forward(reducer: *mut RawReducer) -> *mut c_char;
     fn slim_reducer_before_backward(
         reducer: *mut RawReducer,
@@ -279,6 +280,15 @@ impl Reducer {
             )
         })
         .map(Self)
+    }
+
+    /// The first parameter whose gradients no longer come to the reducer, by its number; how many
+    /// there are, if all do.
+    pub(crate) fn lost(&self) -> Result<usize> {
+        let mut lost = 0;
+        // SAFETY: the reducer is alive, and the shim writes a number.
+        checked(unsafe { slim_reducer_lost(self.0.as_ptr(), &raw mut lost) })?;
+        Ok(lost)
     }
 
     pub(crate) fn before_forward(&self) -> Result {

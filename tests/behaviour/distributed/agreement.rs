@@ -18,3 +18,10 @@ fn gradients_are_not_averaged_by_buckets_of_other_shapes() {
     assert_eq!(all[0], all[1]);
     insta::assert_snapshot!(all[0]);
 }
+
+#[test]
+fn a_change_that_ends_the_averaging_of_gradients_is_an_error() {
+    let all = words("changed", 2);
+    assert_eq!(all[0], all[1]);
+    insta::assert_snapshot!(all[0]);
+}

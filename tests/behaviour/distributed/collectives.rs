@@ -15,3 +15,8 @@ fn a_variable_that_differs_is_named_in_every_process() {
     assert_eq!(all[0], all[1]);
     insta::assert_snapshot!(all[0]);
 }
+
+#[test]
+fn processes_with_other_variables_are_named() {
+    insta::assert_snapshot!(words("unlike", 3).join("\n\n"));
+}

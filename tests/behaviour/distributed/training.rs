@@ -80,6 +80,13 @@ fn gradients_that_are_accumulated_are_averaged_once() {
 }
 
 #[test]
+fn gradients_of_gradients_go_through_synchronised_batch_norms() {
+    let [one, three] = [1, 3].map(|world_size| weights("second order", world_size, "derived"));
+    assert!(one["second"].abs().max().double_value(&[]) > 0.1);
+    assert_same(&three, &one, 1e-12);
+}
+
+#[test]
 fn a_batch_of_fewer_samples_than_processes_counts_each_once() {
     let [one, three] = [1, 3].map(|world_size| weights("few", world_size, "few"));
     assert_same(&three, &one, 1e-12);

@@ -43,6 +43,9 @@ fn run(scenario: &str, folder: &Path) -> Result<String> {
         "surgery fails" => surgery_fails(&dist),
         "differs" => differs(&dist),
         "stale" => stale(&dist),
+        "unlike" => Ok(unlike(&dist)),
+        "changed" => changed(&dist),
+        "second order" => second_order(&dist, folder),
         "unused" => unused(&dist, true),
         "unused unsaid" => unused(&dist, false),
         "accumulated" => accumulated(&dist, folder),
@@ -80,6 +83,10 @@ fn collectives(dist: &Distributed) -> Result<String> {
         let values = Vec::<f64>::try_from(strided.view([-1]))?;
         words.push(format!("{reduce:?} {values:?} {:?}", Vec::<f32>::try_from(whole)?));
     }
+    // The sum is too large for half precision.
+    let half = Tensor::full([1], 40_000., (Kind::Half, Device::Cpu));
+    dist.all_reduce(std::slice::from_ref(&half), Reduce::Mean)?;
+    words.push(format!("half {:e}", half.double_value(&[0])));
     let own = Tensor::from_slice(&[rank, -rank]);
     let all = dist.all_gather(&own)?;
     let all: Vec<Vec<i64>> = all.iter().map(|tensor| Vec::try_from(tensor).unwrap()).collect();
@@ -166,6 +173,88 @@ fn stale(dist: &Distributed) -> Result<String> {
     let loss = parallel.forward(|| data.loss(&net, &shard))?;
     parallel.backward(&loss)?;
     Ok(forward.to_string())
+}
+
+/// The last process has a wider layer, then one more. Gloo would end it, or write a part.
+fn unlike(dist: &Distributed) -> String {
+    let is_last = dist.rank() + 1 == dist.world_size();
+    let said = |vs: &VarStore| {
+        let all = [
+            dist.broadcast(vs).unwrap_err(),
+            dist.ensure_same(vs).unwrap_err(),
+            dist.data_parallel(vs).map(drop).unwrap_err(),
+        ]
+        .map(|error| error.to_string());
+        assert!(all.iter().all(|words| *words == all[0]), "{all:?}");
+        all[0].clone()
+    };
+    let vs = VarStore::new(Device::Cpu);
+    let _layer = nn::linear(vs.root(), if is_last { 5 } else { 2 }, 4, Default::default());
+    let wider = said(&vs);
+    let vs = VarStore::new(Device::Cpu);
+    if is_last {
+        let _layer = nn::linear(vs.root(), 2, 4, Default::default());
+    }
+    format!("{wider}\n{}", said(&vs))
+}
+
+/// What would end the averaging of some gradients without a word.
+fn changed(dist: &Distributed) -> Result<String> {
+    let data = Data::new(6, Kind::Double);
+    let shard = Sampler::new(dist, 6, 6)?.epoch(0).next().unwrap();
+    let mut words = Vec::new();
+    let mut said = |change: &dyn Fn(&mut slim_tests::parallel::Net, &mut VarStore)| -> Result<()> {
+        let (mut net, mut vs) = built(0);
+        let _ = vs.variables()["bn1.weight"].shallow_clone().set_requires_grad(false);
+        let mut parallel = dist.data_parallel(&vs)?;
+        let loss = parallel.forward(|| data.loss(&net, &shard))?;
+        parallel.backward(&loss)?;
+        change(&mut net, &mut vs);
+        words.push(parallel.forward(|| data.loss(&net, &shard)).unwrap_err().to_string());
+        Ok(())
+    };
+    said(&|_, vs| vs.unfreeze())?;
+    said(&|_, vs| vs.float())?;
+    said(&|net, _| {
+        let plan = net.plan(&Slimming::ratio(0.5)).unwrap();
+        let no = || Err(slim_runtime::Error::Custom("no".to_owned()));
+        assert_eq!(plan.apply_if(net, no).unwrap_err().to_string(), "no");
+    })?;
+    let (net, mut vs) = built(0);
+    let mut parallel = dist.data_parallel(&vs)?;
+    let panic = std::panic::AssertUnwindSafe(|| {
+        parallel.accumulate(|parallel| parallel.forward(|| panic!("a user's")))
+    });
+    assert!(std::panic::catch_unwind(panic).is_err());
+    let loss = parallel.forward(|| data.loss(&net, &shard))?;
+    parallel.backward(&loss)?;
+    let all = dist.all_gather(&vs.variables()["fc.bias"].grad())?;
+    assert!(all.iter().all(|gradient| *gradient == all[0]), "averaged after a panic");
+    drop(parallel);
+    vs.freeze();
+    words.push(dist.data_parallel(&vs).map(drop).unwrap_err().to_string());
+    Ok(words.join("\n"))
+}
+
+/// The gradient of a gradient through a synchronised batch norm.
+fn second_order(dist: &Distributed, folder: &Path) -> Result<String> {
+    tch::manual_seed(0);
+    let mut vs = VarStore::new(Device::Cpu);
+    let bn = nn::batch_norm2d(vs.root(), 3, Default::default());
+    vs.double();
+    let all = Tensor::randn([12, 3, 2, 2], (Kind::Double, Device::Cpu));
+    let part = 12 / dist.world_size() as i64;
+    let xs = all.narrow(0, dist.rank() as i64 * part, part).copy().set_requires_grad(true);
+    let ys = dist.synchronised(|| tch::nn::ModuleT::forward_t(&bn, &xs, true))?;
+    let loss = ys.pow_tensor_scalar(3).sum(Kind::Double);
+    let first = Tensor::f_run_backward(&[loss], &[&xs], true, true)?;
+    let penalty = first[0].square().sum(Kind::Double);
+    let second = Tensor::f_run_backward(&[penalty], &[&xs], false, false)?;
+    let second = Tensor::cat(&dist.all_gather(&second[0])?, 0);
+    if dist.is_main() {
+        Tensor::write_safetensors(&[("second", second)], folder.join("weights.safetensors"))?;
+    }
+    Ok("derived".to_owned())
 }
 
 /// Each process uses another of three layers; nobody uses the last.
