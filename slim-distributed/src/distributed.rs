@@ -168,8 +168,8 @@ impl Distributed {
     /// Collective.
     ///
     /// # Errors
-    /// [`Error::Unlike`] when processes have different variables, and [`Error::Rank`] in the others;
-    /// [`Error::Collective`], [`Error::Torch`].
+    /// [`Error::Unlike`] when processes have different variables, and [`Error::Rank`] in the
+    /// others; [`Error::Collective`], [`Error::Torch`].
     pub fn broadcast(&self, vs: &VarStore) -> Result<()> {
         let variables = sorted(vs);
         self.ensure_alike(&variables)?;
@@ -272,8 +272,8 @@ impl Distributed {
     /// Collective.
     ///
     /// # Errors
-    /// [`Error::Unlike`] when processes have different variables, and [`Error::Rank`] in the others;
-    /// [`Error::Collective`], [`Error::Torch`].
+    /// [`Error::Unlike`] when processes have different variables, and [`Error::Rank`] in the
+    /// others; [`Error::Collective`], [`Error::Torch`].
     pub fn average_statistics(&self, vs: &VarStore) -> Result<()> {
         let is_statistic = |(_, tensor): &(String, Tensor)| {
             !tensor.requires_grad()

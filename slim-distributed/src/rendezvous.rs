@@ -5,8 +5,8 @@
 //! nodes may count differently. Rank 0 offers a random prefix; each other process answers under it
 //! with a random token; rank 0 confirms the tokens. A process that has found the offer of a dead
 //! rank 0 does not find its own token in the confirmation, and looks for the next offer. An offer
-//! to another number of processes is of an attempt before, or of a process that was started wrongly:
-//! nobody answers it, since Gloo waits forever for processes that count differently.
+//! to another number of processes is of an earlier attempt, or of a process that was started
+//! wrongly. Nobody answers it, since Gloo waits forever for processes that count differently.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
