@@ -4,7 +4,9 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use slim_runtime::criterion::{Fpgm, L1, L2, Masking, Normalisation, Random, Taylor};
+use slim_runtime::criterion::{
+    BatchNormScale, Fisher, Fpgm, GateTaylor, L1, L2, Lamp, Masking, Normalisation, Random, Taylor,
+};
 use slim_runtime::{Activation, Cost, Coupling, Slimming, Target};
 
 /// How many channels go, which, and within which bounds.
@@ -30,7 +32,8 @@ pub struct SlimmingOptions {
     #[arg(long, value_enum, help_heading = "Which channels go")]
     pub criterion: Option<CriterionName>,
 
-    /// Batches of 64 training images for the gradients of `--criterion taylor`
+    /// Batches of 64 training images for the gradients of `--criterion taylor`, `gate-taylor` and
+    /// `fisher`
     #[arg(long, value_name = "BATCHES", default_value_t = 16, help_heading = "Which channels go")]
     pub taylor_batches: usize,
 
@@ -138,8 +141,30 @@ pub enum CriterionName {
     Fpgm,
     /// Estimated change of the loss, from gradients on training data
     Taylor,
+    /// The same, at the outputs of batch norms
+    GateTaylor,
+    /// Estimated change of the loss by single weights, to second order (Optimal Brain Damage)
+    Fisher,
+    /// L2 norm of the filters, relative to the filters of the layer that are not smaller
+    Lamp,
     /// Random scores: a baseline
     Random,
+}
+
+impl CriterionName {
+    /// Whether it reads gradients on training data.
+    pub fn reads_gradients(self) -> bool {
+        matches!(self, Self::Taylor | Self::GateTaylor | Self::Fisher)
+    }
+
+    /// The same slimming by a criterion that reads no gradients, and scores the same layers.
+    pub fn without_gradients(self, slimming: Slimming) -> Slimming {
+        match self {
+            Self::Taylor | Self::Fisher => slimming.criterion(L1),
+            Self::GateTaylor => slimming.criterion(BatchNormScale),
+            _ => slimming,
+        }
+    }
 }
 
 /// The reference's default ratio.
@@ -183,6 +208,9 @@ impl SlimmingOptions {
             CriterionName::L2 => slimming.criterion(L2),
             CriterionName::Fpgm => slimming.criterion(Fpgm),
             CriterionName::Taylor => slimming.criterion(Taylor),
+            CriterionName::GateTaylor => slimming.criterion(GateTaylor),
+            CriterionName::Fisher => slimming.criterion(Fisher),
+            CriterionName::Lamp => slimming.criterion(Lamp),
             CriterionName::Random => slimming.criterion(Random { seed }),
         };
         slimming = slimming

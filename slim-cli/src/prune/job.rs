@@ -1,12 +1,13 @@
 //! A pruning job, as the command line specifies it.
 
 use anyhow::{Context, Result};
-use slim_runtime::criterion::L1;
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use slim_runtime::{Prunable, Slimming, Target};
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
 
-use super::{Pruning, prune, taylor};
+use super::{Pruning, gradients, prune};
 use crate::data::{DataSet, Split};
 use crate::model::Model;
 use crate::network::Spec;
@@ -37,10 +38,10 @@ impl Job<'_> {
     /// Errors of [`prune`]; a criterion that needs images, without a data set.
     pub fn prune(&self, model: &mut Model, ratio: Option<f64>) -> Result<Pruning> {
         let sample = self.sample(model)?;
-        if self.criterion(model) == CriterionName::Taylor {
-            taylor::compute_gradients(
+        if self.criterion(model).reads_gradients() {
+            gradients::compute_gradients(
                 model,
-                self.training_images()?,
+                self.training_images(model)?,
                 self.slimming.taylor_batches,
                 self.seed,
             )?;
@@ -60,10 +61,11 @@ impl Job<'_> {
     /// Errors of planning; a criterion that needs images, without a data set.
     pub fn check(&self, model: &Model, ratio: Option<f64>) -> Result<()> {
         let mut slimming = self.slimming(model, &self.sample(model)?, ratio)?;
-        if self.criterion(model) == CriterionName::Taylor {
-            self.training_images()?;
+        let criterion = self.criterion(model);
+        if criterion.reads_gradients() {
+            self.training_images(model)?;
             // Gradients take time to compute, and do not decide whether a plan is possible.
-            slimming = slimming.criterion(L1);
+            slimming = criterion.without_gradients(slimming);
         }
         model.net.plan(&slimming).map_err(|error| model.explained(error))?;
         Ok(())
@@ -96,8 +98,12 @@ impl Job<'_> {
         })
     }
 
-    fn training_images(&self) -> Result<&dyn Split> {
-        let data = self.data.context("`--criterion taylor` reads gradients on training images, so it needs a data set: say --dataset instead of --no-test")?;
+    fn training_images(&self, model: &Model) -> Result<&dyn Split> {
+        let data = self.data.with_context(|| {
+            let name = self.criterion(model).to_possible_value();
+            let name = name.as_ref().map_or("taylor", PossibleValue::get_name);
+            format!("`--criterion {name}` reads gradients on training images, so it needs a data set: say --dataset instead of --no-test")
+        })?;
         Ok(&*data.train)
     }
 

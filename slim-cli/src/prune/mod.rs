@@ -1,9 +1,9 @@
 //! Pruning as in the reference's script: threshold, masks, cfg, surgery, with measurements at each
 //! stage.
 
+mod gradients;
 mod job;
 mod page;
-mod taylor;
 mod txt;
 
 use std::fmt;

@@ -47,7 +47,7 @@
 //!
 //! | which channels go first | | default |
 //! | --- | --- | --- |
-//! | [`criterion(…)`](crate::Slimming::criterion) | [`BatchNormScale`](crate::criterion::BatchNormScale), [`L1`](crate::criterion::L1), [`L2`](crate::criterion::L2), [`Fpgm`](crate::criterion::Fpgm), [`Taylor`](crate::criterion::Taylor), [`Random`](crate::criterion::Random), or [one of your own](crate::criterion::Criterion) | \|γ\| of batch norms |
+//! | [`criterion(…)`](crate::Slimming::criterion) | [`BatchNormScale`](crate::criterion::BatchNormScale), [`L1`](crate::criterion::L1), [`L2`](crate::criterion::L2), [`Fpgm`](crate::criterion::Fpgm), [`Taylor`](crate::criterion::Taylor), [`GateTaylor`](crate::criterion::GateTaylor), [`Fisher`](crate::criterion::Fisher), [`Lamp`](crate::criterion::Lamp), [`Random`](crate::criterion::Random), or [one of your own](crate::criterion::Criterion) | \|γ\| of batch norms |
 //! | [`masking(…)`](crate::Slimming::masking) | [what is zero](crate::criterion::Masking) when a channel is removed: γ and β, or every parameter | as the criterion asks: γ and β for \|γ\|, every parameter for all others |
 //! | [`normalisation(…)`](crate::Slimming::normalisation) | scores of a layer divided by its [largest, mean or L2 norm](crate::criterion::Normalisation) | scores as they are |
 //! | [`coupling(…)`](crate::Slimming::coupling) | the [largest, mean or sum](crate::Coupling) of the scores of channels that stay or go together | the largest |

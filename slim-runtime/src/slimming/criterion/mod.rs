@@ -2,8 +2,11 @@
 //! user's own.
 
 mod candidate;
+mod fisher;
 mod fpgm;
 mod gap;
+mod gate;
+mod lamp;
 mod norm;
 mod random;
 mod ranking;
@@ -18,8 +21,11 @@ use tch::Tensor;
 use crate::Result;
 pub use crate::analysis::Masking;
 pub use candidate::Candidate;
+pub use fisher::Fisher;
 pub use fpgm::Fpgm;
 pub use gap::Gap;
+pub use gate::GateTaylor;
+pub use lamp::Lamp;
 pub use norm::{L1, L2};
 pub use random::Random;
 pub use ranking::Ranking;

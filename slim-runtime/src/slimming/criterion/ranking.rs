@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tch::Tensor;
 
-use super::{BatchNormScale, Candidate, Criterion, Fpgm, L1, L2, Random, Taylor};
+use super::{
+    BatchNormScale, Candidate, Criterion, Fisher, Fpgm, GateTaylor, L1, L2, Lamp, Random, Taylor,
+};
 use crate::error::SelectionError;
 use crate::{Error, Result};
 
@@ -54,12 +56,15 @@ impl Serialize for Ranking {
 impl<'de> Deserialize<'de> for Ranking {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        let known: [Arc<dyn Criterion>; 5] = [
+        let known: [Arc<dyn Criterion>; 8] = [
             Arc::new(BatchNormScale),
             Arc::new(L1),
             Arc::new(L2),
             Arc::new(Fpgm),
             Arc::new(Taylor),
+            Arc::new(GateTaylor),
+            Arc::new(Fisher),
+            Arc::new(Lamp),
         ];
         let seed = name
             .strip_prefix("random(")

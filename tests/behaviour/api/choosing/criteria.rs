@@ -1,7 +1,8 @@
 //! Scores of each criterion, compared with values that are computed by hand.
 
 use slim_runtime::criterion::{
-    Candidate, Criterion, Fpgm, L1, L2, Masking, Normalisation, Random, Taylor,
+    Candidate, Criterion, Fisher, Fpgm, GateTaylor, L1, L2, Lamp, Masking, Normalisation, Random,
+    Taylor,
 };
 use slim_runtime::error::SelectionError;
 use slim_runtime::{
@@ -155,6 +156,87 @@ fn taylor_is_what_the_loss_does_to_first_order() {
     let _ = net.conv1.ws.get(channel.position as i64).g_mul_scalar_(1. - 1e-3);
     let change = (loss().double_value(&[]) - before) / 1e-3;
     assert!((change.powi(2) - scored).abs() < 0.05 * scored, "{} and not {scored}", change.powi(2));
+}
+
+#[test]
+fn lamp_divides_by_the_filters_that_are_not_smaller() {
+    let (net, _vs) = plain();
+    // Two filters of the same norm.
+    tch::no_grad(|| net.fc1.ws.get(3).copy_(&-net.fc1.ws.get(1)));
+    let square = |filter: &[f64]| filter.iter().map(|w| w * w).sum::<f64>();
+    let expected = all_scores(&net, |filters, i| {
+        let own = square(&filters[i]);
+        let at_least: f64 = filters.iter().map(|other| square(other)).filter(|s| *s >= own).sum();
+        own / at_least
+    });
+    assert_scored(&net, Lamp, &expected);
+    let largest = |scores: &[f64]| scores.iter().copied().fold(0., f64::max);
+    assert!(expected.iter().all(|(_, scores)| (largest(scores) - 1.).abs() < 1e-12));
+
+    // Filters of zeros have the score 0.
+    let _ = tch::no_grad(|| net.fc1.ws.shallow_clone().zero_());
+    assert_scored(&net, Lamp, &[("fc1", vec![0.; 5])]);
+}
+
+#[test]
+fn fisher_is_the_saliency_of_optimal_brain_damage() {
+    let (net, _vs) = plain();
+    let images = Tensor::ones([2, 3, 5, 5], (Kind::Float, device()));
+    net.forward(&images).square().sum(Kind::Float).backward();
+    let expected =
+        [("conv1", &net.conv1.ws, 0), ("conv2", &net.conv2.ws, 1), ("fc1", &net.fc1.ws, 0)];
+    let expected = expected.map(|(name, weight, dim)| {
+        let pairs = filters(weight, dim).into_iter().zip(filters(&weight.grad(), dim));
+        let saliency = |(w, g): (Vec<f64>, Vec<f64>)| {
+            w.iter().zip(&g).map(|(w, g)| (w * g).powi(2)).sum::<f64>() / 2.
+        };
+        (name, pairs.map(saliency).collect())
+    });
+    assert_scored(&net, Fisher, &expected);
+}
+
+#[test]
+fn a_gate_changes_the_loss_as_its_score_says() {
+    let vs = VarStore::new(device());
+    let p = &vs.root();
+    let net = Normed {
+        conv: own::conv2d(p / "conv", 3, 6, 3, Default::default()),
+        bn: own::batch_norm2d(p / "bn", 6, Default::default()),
+        fc: nn::linear(p / "fc", 6, 2, Default::default()),
+    };
+    slim_tests::fill::fill(&vs);
+    let images = slim_tests::fill::images(&[4, 3, 5, 5]).to_device(device());
+    let loss = |gates: Option<&Tensor>| {
+        let xs = images.apply(&net.conv).apply_t(&net.bn, false);
+        let xs = gates.map_or_else(|| xs.shallow_clone(), |gates| &xs * gates.view([1, -1, 1, 1]));
+        let xs = xs.relu().mean_dim([2_i64, 3].as_slice(), false, Kind::Float);
+        xs.apply(&net.fc).square().sum(Kind::Float)
+    };
+    loss(None).backward();
+    // The gates themselves, as autograd differentiates by them.
+    let gates = Tensor::ones([6], (Kind::Float, device())).set_requires_grad(true);
+    let derivative = Tensor::run_backward(&[loss(Some(&gates))], &[&gates], false, false);
+    let derivative: Vec<f64> = Vec::try_from(derivative[0].to_kind(Kind::Double)).unwrap();
+    let slimming = Slimming::ratio(0.5).criterion(GateTaylor);
+    let found = net.explain(&slimming, "bn").unwrap().channels;
+    for (channel, derivative) in found.iter().zip(derivative) {
+        let (score, expected) = (channel.score.unwrap(), derivative.powi(2));
+        assert!((score - expected).abs() <= 1e-4 * expected.abs() + 1e-9, "{score}, {expected}");
+    }
+    assert!(found.iter().any(|channel| channel.score.unwrap() > 1e-6));
+
+    let by_file = serde_json::to_string(&net.plan(&slimming).unwrap()).unwrap();
+    let read: Plan = serde_json::from_str(&by_file).unwrap();
+    assert_eq!(read.slimming().criterion.name(), "gate_taylor");
+}
+
+/// A network with a batch norm.
+#[derive(Debug, Prunable)]
+#[prune(sequential)]
+struct Normed {
+    conv: own::Conv2D,
+    bn: own::BatchNorm,
+    fc: nn::Linear,
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Gradients for the Taylor criterion.
+//! Gradients for the criteria that read them.
 
 use anyhow::{Context, Result};
 use tch::Reduction;
@@ -30,7 +30,8 @@ pub(super) fn compute_gradients(
         loss(&outputs, &batch.labels, Reduction::Mean)?.f_backward()?;
         any = true;
     }
-    any.then_some(()).context("the Taylor criterion needs at least one batch of training images")
+    any.then_some(())
+        .context("a criterion that reads gradients needs at least one batch of training images")
 }
 
 /// Sets all gradients to zero, since new gradients would be added to those of the last training
