@@ -137,6 +137,7 @@ pub use slimming::criterion;
 pub use slimming::{Absorb, Bounds, Coupling, Direction, Rounding, Rule, Scope, Slimming, Target};
 pub use symbolic::{Forward, Traced};
 pub use train::recalibrate::recalibrate;
+pub use train::regulariser::{Penalty, Regulariser};
 
 /// Items that generated code uses, so that a user's crate needs no dependency but this one; the
 /// style of tables, for the programs of this workspace; and what `slim-serve` shares with `deploy`.

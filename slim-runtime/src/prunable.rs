@@ -3,11 +3,10 @@
 use tch::Tensor;
 
 use crate::analysis::{self, Masking, cost, dependencies};
-use crate::graph::parts;
 use crate::plan::{Plan, Slimmed};
 use crate::slimming::Slimming;
 use crate::slimming::criterion::LayerScores;
-use crate::train::sparsity;
+use crate::train::regulariser::{Penalty, Regulariser};
 use crate::{
     Cost, Dependencies, Explanation, Flow, LayerVisitor, PartVisitor, Result, Tracer, select,
     surgery,
@@ -288,7 +287,17 @@ pub trait Prunable {
     /// when no trained γ has a gradient, for example before `backward`; those of
     /// [`trace`](Self::trace).
     fn add_l1_subgradient(&self, s: f64) -> Result<()> {
-        sparsity::add_l1_subgradient(&parts::scales(self)?, s)
+        Regulariser::new(self, Penalty::L1)?.add_gradient(s)
+    }
+
+    /// A [penalty](crate::Penalty) that drives channels to zero while training: for many steps, on
+    /// the parameters that the model has now. Make another after slimming.
+    ///
+    /// # Errors
+    /// [`SelectionError::NothingToPrune`](crate::error::SelectionError::NothingToPrune) when there
+    /// is nothing to penalise; those of [`trace`](Self::trace).
+    fn regulariser(&self, penalty: Penalty) -> Result<Regulariser> {
+        Regulariser::new(self, penalty)
     }
 
     /// Parameters and MACs for one sample, by layer and in total. They are recorded while `forward`

@@ -20,6 +20,12 @@ pub enum ArgumentError {
     #[error("sparsity factor {0}: it must be finite and not negative, for instance 1e-4")]
     SparsityFactor(f64),
 
+    /// A group lasso has no proximal step in closed form.
+    #[error(
+        "a group lasso cannot shrink parameters in one step: a weight is in the group that it makes and in the one that it reads; use `add_gradient`"
+    )]
+    NoProximalStep,
+
     /// The tolerance of a comparison is negative, infinite or NaN.
     #[error(
         "tolerance {0}: it must be finite and not negative, for instance 1e-4 of the largest output"

@@ -1,4 +1,4 @@
-//! Training steps before and after slimming: sparsity and batch-norm statistics.
+//! Training steps before and after slimming: penalties and batch-norm statistics.
 
 pub(crate) mod recalibrate;
-pub(crate) mod sparsity;
+pub(crate) mod regulariser;

@@ -26,6 +26,7 @@ mod readme;
 mod recalibration;
 mod recurrent;
 mod refusals;
+mod regulariser;
 mod replicas;
 mod schema;
 mod single_channel;
