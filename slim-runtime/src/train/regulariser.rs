@@ -106,7 +106,8 @@ impl Regulariser {
     /// # Errors
     /// [`ArgumentError::SparsityFactor`](crate::error::ArgumentError::SparsityFactor);
     /// [`SelectionError::NoGradient`](crate::error::SelectionError::NoGradient) when no trained
-    /// parameter has a gradient, for example before `backward`; [`Error::Torch`], also for a parameter that was slimmed since: make another.
+    /// parameter has a gradient, for example before `backward`; [`Error::Torch`], also for a
+    /// parameter that was slimmed since: make another.
     pub fn add_gradient(&self, s: f64) -> Result<()> {
         check(s)?;
         let _no_grad = tch::no_grad_guard();
