@@ -32,19 +32,19 @@ fn a_killed_process_is_an_error_in_the_others() {
 
 #[test]
 fn a_process_that_does_not_answer_is_an_error_after_the_timeout() {
-    let mut workers = Workers::start("stopped", 2);
-    workers.wait_until_begun();
-    let stopped = workers.processes[1].id();
-    assert!(Command::new("kill").args(["-STOP", &stopped.to_string()]).status().unwrap().success());
-    let words = {
-        let (first, second) = workers.processes.split_at_mut(1);
-        first[0].wait().unwrap();
-        second[0].kill().unwrap();
-        workers.words()
-    };
-    let words = words[0].as_ref().unwrap();
-    assert!(words.starts_with("error: rank 0 cannot average gradients: "), "{words}");
-    assert!(words.to_lowercase().contains("timed out"), "{words}");
+    for victim in [0, 1] {
+        let mut workers = Workers::start("stopped", 2);
+        workers.wait_until_begun();
+        let stopped = workers.processes[victim].id().to_string();
+        assert!(Command::new("kill").args(["-STOP", &stopped]).status().unwrap().success());
+        let rank = 1 - victim;
+        workers.processes[rank].wait().unwrap();
+        workers.processes[victim].kill().unwrap();
+        let words = workers.words().swap_remove(rank).unwrap();
+        let expected = format!("error: rank {rank} cannot average gradients: ");
+        assert!(words.starts_with(&expected), "{words}");
+        assert!(words.to_lowercase().contains("timed out"), "{words}");
+    }
 }
 
 /// The store outlives the processes, and holds what the dead ones wrote, as that of `torchrun`'s
