@@ -181,8 +181,7 @@ impl DataParallel<'_> {
     ///
     /// # Errors
     /// [`Error::Stale`], [`Error::Changed`]; [`Error::Collective`] when a process dies;
-    /// [`Error::Torch`] for a loss
-    /// that is no scalar or needs no gradient.
+    /// [`Error::Torch`] for a loss that is no scalar or needs no gradient.
     pub fn backward(&mut self, loss: &Tensor) -> Result<()> {
         self.check_fresh()?;
         if let Some(reducer) = self.reducer.as_ref().filter(|_| !self.accumulates) {

@@ -306,32 +306,6 @@ impl Distributed {
         Ok(())
     }
 
-    /// Checks that all processes have variables of the same names, kinds and shapes: Gloo ends a
-    /// process that gets more bytes than it waits for, and writes fewer without a word. Collective.
-    ///
-    /// # Errors
-    /// [`Error::Unlike`], and [`Error::Rank`] in the others; [`Error::Collective`].
-    pub(crate) fn ensure_alike(&self, variables: &[(String, Tensor)]) -> Result<()> {
-        if self.group.is_none() {
-            return Ok(());
-        }
-        let line = |(name, tensor): &(String, Tensor)| {
-            // The name as Rust's literal, which has no line feed.
-            Ok(format!("{name:?} of {:?} {:?}", tensor.f_kind()?, tensor.size()))
-        };
-        let own: Vec<String> = self.together(variables.iter().map(line).collect::<Result<_>>())?;
-        let main = self.from_main(|| Ok(own.join("\n")))?;
-        let main: Vec<&str> = main.lines().collect();
-        let differs = (0..own.len().max(main.len()))
-            .map(|at| (main.get(at).copied(), own.get(at).map(String::as_str)))
-            .find(|(main, own)| main != own);
-        let [main, own] = match differs {
-            None => return self.together(Ok(())),
-            Some((main, own)) => [main, own].map(|line| line.unwrap_or("no more").to_owned()),
-        };
-        self.together(Err(Error::Unlike { rank: self.rank, main, own }))
-    }
-
     /// Runs `forward` with batch norms whose batch statistics are those of the batches of all
     /// processes: `SyncBatchNorm`. Collective.
     ///

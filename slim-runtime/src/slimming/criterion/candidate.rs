@@ -1,6 +1,6 @@
 //! A layer as a criterion sees it.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::graph::{LayerKind, LayerNode, Ranked};
 use crate::{Error, Result};
@@ -61,6 +61,16 @@ impl<'g> Candidate<'g> {
             true if self.ranked.is_scale => Ok(Some(gradient)),
             true => self.rows(&gradient).map(Some),
         }
+    }
+
+    /// Weight times gradient `[channels, values per channel]`, in double precision: what the loss
+    /// changes by when a weight goes, to first order. `None` without filters or a gradient.
+    pub(super) fn changes(&self) -> Result<Option<Tensor>> {
+        let (Some(filters), Some(gradient)) = (self.filters()?, self.gradient()?) else {
+            return Ok(None);
+        };
+        let product = || filters.f_to_kind(Kind::Double)?.f_mul(&gradient.f_to_kind(Kind::Double)?);
+        product().map(Some).map_err(self.error())
     }
 
     /// A tensor of the layer by name: `weight`, `bias`, `running_mean`.

@@ -21,16 +21,11 @@ impl Criterion for Fisher {
     }
 
     fn scores(&self, layer: &Candidate<'_>) -> Result<Option<Tensor>> {
-        let (Some(filters), Some(gradient)) = (layer.filters()?, layer.gradient()?) else {
-            return Ok(None);
-        };
-        let saliency = || {
-            let products =
-                filters.f_to_kind(Kind::Double)?.f_mul(&gradient.f_to_kind(Kind::Double)?)?;
-            let squares = products.f_square()?;
+        let saliency = |changes: Tensor| {
+            let squares = changes.f_square()?;
             squares.f_sum_dim_intlist([1].as_slice(), false, Kind::Double)?.f_mul_scalar(0.5)
         };
-        saliency().map(Some).map_err(layer.error())
+        layer.changes()?.map(saliency).transpose().map_err(layer.error())
     }
 
     fn requirement(&self) -> Option<&'static str> {

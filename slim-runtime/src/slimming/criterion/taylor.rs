@@ -20,15 +20,10 @@ impl Criterion for Taylor {
     }
 
     fn scores(&self, layer: &Candidate<'_>) -> Result<Option<Tensor>> {
-        let (Some(filters), Some(gradient)) = (layer.filters()?, layer.gradient()?) else {
-            return Ok(None);
+        let expansion = |changes: Tensor| {
+            changes.f_sum_dim_intlist([1].as_slice(), false, Kind::Double)?.f_square()
         };
-        let expansion = || {
-            let products =
-                filters.f_to_kind(Kind::Double)?.f_mul(&gradient.f_to_kind(Kind::Double)?)?;
-            products.f_sum_dim_intlist([1].as_slice(), false, Kind::Double)?.f_square()
-        };
-        expansion().map(Some).map_err(layer.error())
+        layer.changes()?.map(expansion).transpose().map_err(layer.error())
     }
 
     fn requirement(&self) -> Option<&'static str> {
