@@ -5,7 +5,7 @@ use std::borrow::Borrow;
 use tch::Tensor;
 use tch::nn::{BatchNormConfig, ModuleT, Path};
 
-use super::recorder::report_ranges;
+use super::recorder::report_call;
 use super::synchronised::Norm;
 use crate::graph::{LayerMut, NormMut};
 use crate::nn::tch::batch_norm::trace_batch_norm;
@@ -133,7 +133,7 @@ impl ModuleT for BatchNorm {
                 self.config.cudnn_enabled,
             )
         });
-        report_ranges(&self.running_mean, [xs, &ys]);
+        report_call(&self.running_mean, [xs, &ys], || None);
         ys
     }
 }

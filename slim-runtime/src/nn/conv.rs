@@ -141,6 +141,13 @@ impl<ND: AsRef<[i64]>> Conv<ND> {
         })
     }
 
+    fn sliding(&self) -> Option<Sliding> {
+        let config = &self.config;
+        let [stride, padding, dilation] = [&config.stride, &config.padding, &config.dilation]
+            .map(|side| side.as_ref().to_vec());
+        Some(Sliding { stride, padding, dilation, padding_mode: config.padding_mode })
+    }
+
     fn convolve_packed(&self, xs: &Tensor) -> Option<Tensor> {
         self.packed.as_ref()?.convolve(xs, self.geometry()?)
     }
@@ -176,7 +183,7 @@ impl<ND: AsRef<[i64]>> Conv<ND> {
 impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for Conv<ND> {
     fn forward(&self, xs: &Tensor) -> Tensor {
         let ys = self.convolve_packed(xs).unwrap_or_else(|| self.convolve(xs));
-        report_positions(&self.ws, &ys, [xs, &ys]);
+        report_positions(&self.ws, &ys, [xs, &ys], || self.sliding());
         ys
     }
 }
@@ -190,14 +197,8 @@ impl<ND: AsRef<[i64]>> Prunable for Conv<ND> {
         };
         let zeros = matches!(self.config.padding_mode, PaddingMode::Zeros);
         let reach = BiasExactness::of_conv(Some(self.config.padding.as_ref()), zeros);
-        let config = &self.config;
-        let sliding = || {
-            let [stride, padding, dilation] = [&config.stride, &config.padding, &config.dilation]
-                .map(|side| side.as_ref().to_vec());
-            Some(Sliding { stride, padding, dilation, padding_mode: config.padding_mode })
-        };
         let tensors = (&self.ws, self.bs.as_ref());
-        trace_conv(cx, &input, tensors, groups, (Maker::Slim, reach), sliding)
+        trace_conv(cx, &input, tensors, groups, (Maker::Slim, reach), || self.sliding())
     }
     fn parts(&self, visit: &mut PartVisitor<'_>) -> Result<()> {
         if self.packed.is_some() {

@@ -132,7 +132,7 @@ impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for ConvTranspose<ND> {
             self.groups(),
             dilation,
         );
-        report_positions(&self.ws, xs, [xs, &ys]);
+        report_positions(&self.ws, xs, [xs, &ys], || None);
         ys
     }
 }

@@ -1,10 +1,12 @@
-//! Records what a forward pass does with each weight: how often it is used, or the ranges of what
-//! its layer reads and writes.
+//! Records what a forward pass does with each weight: how often it is used, or what its layer reads
+//! and writes.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use tch::{TchError, Tensor};
 
+use super::tch::conv::Sliding;
 use crate::numeric::Range;
 
 thread_local! {
@@ -15,7 +17,20 @@ thread_local! {
 /// What is recorded.
 enum Records {
     Uses(Vec<Record>),
-    Ranges(Vec<Observed>),
+    /// Calls are handed to an observer.
+    Calls(Box<dyn FnMut(&LayerCall<'_>)>),
+}
+
+/// A call of a layer in a forward pass.
+pub(crate) struct LayerCall<'t> {
+    /// A handle of the weight; of a batch norm, of the running mean.
+    pub(crate) weight: &'t Tensor,
+    /// What the layer reads.
+    pub(crate) input: &'t Tensor,
+    /// What the layer writes, with its bias.
+    pub(crate) output: &'t Tensor,
+    /// How the kernel of a convolution moves; `None` for any other layer.
+    pub(crate) sliding: Option<Sliding>,
 }
 
 /// The ranges of one layer call.
@@ -43,24 +58,37 @@ pub(crate) struct Record {
 /// Runs `forward` and returns the reports of the layers that ran in this thread. A nested recording
 /// keeps its own records.
 pub(crate) fn record<T>(forward: impl FnOnce() -> T) -> Vec<Record> {
-    match during(Records::Uses(Vec::new()), forward) {
+    match during(Records::Uses(Vec::new()), forward).0 {
         Some(Records::Uses(records)) => records,
         _ => Vec::new(),
     }
 }
 
-/// Runs `forward` and returns the ranges of the layers that ran in this thread.
-pub(crate) fn record_ranges<T>(forward: impl FnOnce() -> T) -> Vec<Observed> {
-    match during(Records::Ranges(Vec::new()), forward) {
-        Some(Records::Ranges(observed)) => observed,
-        _ => Vec::new(),
-    }
+/// Runs `forward`, and hands each call of a layer in this thread to `observer`, which runs no layer
+/// itself.
+pub(crate) fn observe<T>(
+    observer: impl FnMut(&LayerCall<'_>) + 'static,
+    forward: impl FnOnce() -> T,
+) -> T {
+    during(Records::Calls(Box::new(observer)), forward).1
 }
 
-fn during<T>(records: Records, forward: impl FnOnce() -> T) -> Option<Records> {
+/// Runs `forward` and returns the ranges of the layers that ran in this thread.
+pub(crate) fn record_ranges<T>(forward: impl FnOnce() -> T) -> Vec<Observed> {
+    let observed = Rc::new(RefCell::new(Vec::new()));
+    let list = Rc::clone(&observed);
+    let observer = move |call: &LayerCall<'_>| {
+        let ranges = Range::of(call.input).and_then(|xs| Ok([xs, Range::of(call.output)?]));
+        list.borrow_mut().push(Observed { weight: call.weight.shallow_clone(), ranges });
+    };
+    drop(observe(observer, forward));
+    observed.take()
+}
+
+fn during<T>(records: Records, forward: impl FnOnce() -> T) -> (Option<Records>, T) {
     let _recording = Recording { outer: RECORDS.replace(Some(records)) };
-    drop(forward());
-    RECORDS.take()
+    let result = forward();
+    (RECORDS.take(), result)
 }
 
 /// Ends the recording when dropped, also when `forward` panics.
@@ -123,9 +151,14 @@ pub fn record_macs(weight: &Tensor, times: i64) {
 
 /// Reports a convolution of `xs` to `ys`: each weight value is multiplied once at each position of
 /// `images`, `[N, C, …]` or `[C, …]`. `images` is the output, or the input of a transposed
-/// convolution.
-pub(super) fn report_positions(weight: &Tensor, images: &Tensor, [xs, ys]: [&Tensor; 2]) {
-    report_ranges(weight, [xs, ys]);
+/// convolution, whose kernel does not slide.
+pub(super) fn report_positions(
+    weight: &Tensor,
+    images: &Tensor,
+    [xs, ys]: [&Tensor; 2],
+    sliding: impl FnOnce() -> Option<Sliding>,
+) {
+    report_call(weight, [xs, ys], sliding);
     report_uses(weight, 1, || {
         let (size, sides) = (images.size(), weight.dim().saturating_sub(2));
         let spatial: i64 = size[size.len().saturating_sub(sides)..].iter().product();
@@ -134,9 +167,9 @@ pub(super) fn report_positions(weight: &Tensor, images: &Tensor, [xs, ys]: [&Ten
     });
 }
 
-/// Reports a linear layer of `xs` to `ys`, as [`report_rows`] and [`report_ranges`].
+/// Reports a linear layer of `xs` to `ys`, as [`report_rows`] and [`report_call`].
 pub(super) fn report_linear(weight: &Tensor, [xs, ys]: [&Tensor; 2]) {
-    report_ranges(weight, [xs, ys]);
+    report_call(weight, [xs, ys], || None);
     report_rows(weight, xs);
 }
 
@@ -153,12 +186,15 @@ pub(super) fn report_rows_of_part(weight: &Tensor, parts: i64, features: &Tensor
     });
 }
 
-/// Reports the ranges of what the layer of a weight reads and writes.
-pub(super) fn report_ranges(weight: &Tensor, [xs, ys]: [&Tensor; 2]) {
+/// Reports what the layer of a weight reads and writes.
+pub(super) fn report_call(
+    weight: &Tensor,
+    [input, output]: [&Tensor; 2],
+    sliding: impl FnOnce() -> Option<Sliding>,
+) {
     RECORDS.with_borrow_mut(|records| {
-        let Some(Records::Ranges(observed)) = records else { return };
-        let ranges = Range::of(xs).and_then(|input| Ok([input, Range::of(ys)?]));
-        observed.push(Observed { weight: weight.shallow_clone(), ranges });
+        let Some(Records::Calls(observer)) = records else { return };
+        observer(&LayerCall { weight, input, output, sliding: sliding() });
     });
 }
 
@@ -217,7 +253,7 @@ mod tests {
         let (xs, ys) = (Tensor::from_slice(&[-3_f32, 2.]), Tensor::from_slice(&[0.5_f32]));
         let run = || {
             record_macs(&weight, 7);
-            report_ranges(&weight, [&xs, &ys]);
+            report_call(&weight, [&xs, &ys], || None);
         };
         let observed = record_ranges(run);
         let ranges: Vec<_> = observed.into_iter().map(|seen| seen.ranges.unwrap()).collect();
@@ -231,7 +267,7 @@ mod tests {
             (Tensor::zeros([3, 4, 5], FLOAT_CPU), Tensor::zeros([2, 3, 4, 5], FLOAT_CPU));
         let weight = Tensor::zeros([6, 3, 1, 1], FLOAT_CPU);
         let records = record(|| {
-            [&image, &batch].map(|images| report_positions(&weight, images, [images; 2]))
+            [&image, &batch].map(|images| report_positions(&weight, images, [images; 2], || None))
         });
         assert_eq!(
             records.iter().map(|record| (record.times, record.batch)).collect::<Vec<_>>(),
