@@ -60,8 +60,8 @@
 //!    ratios. [`dependencies`](Prunable::dependencies) shows which layers lose channels together,
 //!    as a table and as a graph.
 //! 4. **Repair**, instead of fine-tuning or before it: [`Slimming::absorb`] keeps the constants
-//!    that removed channels still send on, [`recalibrate`] estimates batch-norm statistics anew
-//!    from data.
+//!    that removed channels still send on, [`Reconstruction`] solves the weights of their readers
+//!    anew from data, [`recalibrate`] estimates batch-norm statistics anew.
 //! 5. **Fine-tune** with a new optimizer, and save with [`checkpoint`]: a dense network of the same
 //!    definition loads the file in one call. A [`Cfg`] holds the widths from which a network can be
 //!    built narrow.
@@ -137,6 +137,7 @@ pub use slimming::criterion;
 pub use slimming::{Absorb, Bounds, Coupling, Direction, Rounding, Rule, Scope, Slimming, Target};
 pub use symbolic::{Forward, Traced};
 pub use train::recalibrate::recalibrate;
+pub use train::reconstruct::{LeftLayer, Reconstructed, ReconstructedLayer, Reconstruction};
 pub use train::regulariser::{Penalty, Regulariser};
 
 /// Items that generated code uses, so that a user's crate needs no dependency but this one; the

@@ -26,6 +26,12 @@ pub enum ArgumentError {
     )]
     NoProximalStep,
 
+    /// The ridge term of a reconstruction is negative, infinite or NaN.
+    #[error(
+        "ridge {0}: it must be finite and not negative, for instance 1e-3, or 0 for plain least squares"
+    )]
+    Ridge(f64),
+
     /// The tolerance of a comparison is negative, infinite or NaN.
     #[error(
         "tolerance {0}: it must be finite and not negative, for instance 1e-4 of the largest output"

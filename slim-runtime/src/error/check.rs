@@ -71,6 +71,15 @@ pub enum CheckError {
         reason: String,
     },
 
+    /// Weights could not be solved anew. The model is as it was.
+    #[error("cannot reconstruct `{path}`: {reason}")]
+    Reconstruction {
+        /// Field path of the layer, or `model`.
+        path: String,
+        /// Why not, and the fix.
+        reason: String,
+    },
+
     /// What was to be measured cannot be, or panics.
     #[error("nothing was measured: {reason}")]
     Benchmark {

@@ -59,10 +59,11 @@
 //! | [`round_to(n)`](crate::Slimming::round_to), [`round_down_to(n)`](crate::Slimming::round_down_to) | a multiple of `n` channels of each layer, or all; never none | no rounding |
 //! | [`keep(pattern)`](crate::Slimming::keep) | the channels that these layers make or pass on; like `#[prune(keep)]` in the definition | |
 //!
-//! | constants that removed channels send on | | default |
+//! | repair without training | | default |
 //! | --- | --- | --- |
 //! | [`absorb()`](crate::Slimming::absorb) | act(β) of each removed channel goes into the next bias or running mean | it is dropped, as in the paper |
 //! | [`absorb_after(act)`](crate::Slimming::absorb_after) | the same, with this [activation](crate::Activation) where the wiring states none | |
+//! | [`Reconstruction`](crate::Reconstruction) | applies a plan and solves the weights of layers that lose inputs anew, by least squares over a few batches | they lose the columns of these inputs |
 //! | [`recalibrate(…)`](crate::recalibrate()) | batch-norm statistics, estimated anew from data after slimming | they stay as they are |
 //!
 //! # How channels are selected

@@ -143,8 +143,8 @@ impl<ND: AsRef<[i64]>> Conv<ND> {
 
     fn sliding(&self) -> Option<Sliding> {
         let config = &self.config;
-        let [stride, padding, dilation] = [&config.stride, &config.padding, &config.dilation]
-            .map(|side| side.as_ref().to_vec());
+        let [stride, padding, dilation] =
+            [&config.stride, &config.padding, &config.dilation].map(|side| side.as_ref().to_vec());
         Some(Sliding { stride, padding, dilation, padding_mode: config.padding_mode })
     }
 

@@ -32,7 +32,7 @@ mod recurrent;
 mod shuffle;
 mod split;
 mod synchronised;
-mod tch;
+pub(crate) mod tch;
 
 pub use attention::{
     AttentionConfig, GroupedQueryAttention, MultiHeadAttention, Removal, grouped_query_attention,

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// # Errors
 /// [`PlanError::Mismatch`](crate::error::PlanError::Mismatch) with the first difference,
 /// [`PlanError::Invalid`](crate::error::PlanError::Invalid).
-pub(super) fn check(graph: &Graph, plan: &Plan) -> Result<()> {
+pub(crate) fn check(graph: &Graph, plan: &Plan) -> Result<()> {
     if let Some(difference) = difference(graph, plan, "the model") {
         let applied =
             outline::difference(&outlines(graph), &plan.outlines_after(), ["", ""]).is_none();

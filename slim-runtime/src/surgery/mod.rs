@@ -23,6 +23,7 @@ use crate::plan::{Cfg, Plan, Slimmed, StoredPositions};
 use crate::{Prunable, Result, select};
 pub(crate) use absorb::what_it_makes;
 pub(crate) use fit::{Fit, fit};
+pub(crate) use matching::check;
 use states::States;
 pub(crate) use swap::{Value, replace};
 use transaction::Transaction;

@@ -278,12 +278,23 @@ fn a_failure_at_any_step_of_recalibration_changes_nothing() {
     assert_eq!(steps, 3 * 6);
 }
 
+/// The forms of a model during a trial.
+const FORMS: [fn(&Net) -> ModelState; 3] =
+    [|_| ModelState::Masked, |_| ModelState::Slimmed, corrected];
+
+/// Another weight for the linear layer.
+fn corrected(net: &Net) -> ModelState {
+    let (name, target) = ("fc.weight".to_owned(), net.fc.ws.shallow_clone());
+    ModelState::Corrected(vec![Value { name, target, value: net.fc.ws.detach().ones_like() }])
+}
+
 #[test]
 fn a_failure_at_any_step_of_a_trial_changes_nothing() {
-    for form in [ModelState::Masked, ModelState::Slimmed] {
+    for form in FORMS {
         let (mut net, _vs) = Net::new();
         let trial = |net: &mut Net, plan: &Plan| {
             let graph = analysis::trace(net, plan.masking())?;
+            let form = form(net);
             temporarily(net, &graph, plan, form, |net| net.forward_t(&images(), false))
         };
         let _ = loss(&net);
@@ -304,20 +315,21 @@ fn a_trial_is_taken_back_whatever_the_closure_does() {
     let plan = net.plan(&Slimming::ratio(0.4)).unwrap();
     let before = Snapshot::of(&net);
     let mut leaks = Vec::new();
-    for form in [ModelState::Masked, ModelState::Slimmed] {
+    for form in FORMS {
+        let [first, second, third, last] = std::array::from_fn(|_| form(&net));
         let graph = analysis::trace(&net, Masking::BatchNorm).unwrap();
-        let _ = temporarily(&mut net, &graph, &plan, form, |net| net.forward_t(&images(), false))
+        let _ = temporarily(&mut net, &graph, &plan, first, |net| net.forward_t(&images(), false))
             .unwrap();
         assert_eq!(Snapshot::of(&net), before);
 
         let error =
-            temporarily(&mut net, &graph, &plan, form, |net| net.forward_t(&images(), true))
+            temporarily(&mut net, &graph, &plan, second, |net| net.forward_t(&images(), true))
                 .unwrap_err();
         assert!(error.to_string().starts_with("the closure changed `bn.running_mean`"), "{error}");
         assert_eq!(Snapshot::of(&net), before);
 
         let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let _ = temporarily(&mut net, &graph, &plan, form, |net| {
+            let _ = temporarily(&mut net, &graph, &plan, third, |net| {
                 let _ = net.forward_t(&images(), true);
                 panic!("of the closure")
             });
@@ -326,7 +338,7 @@ fn a_trial_is_taken_back_whatever_the_closure_does() {
         assert_eq!(Snapshot::of(&net), before);
 
         // An autograd graph of the trial that outlives the trial.
-        let leaked = temporarily(&mut net, &graph, &plan, form, |net| {
+        let leaked = temporarily(&mut net, &graph, &plan, last, |net| {
             tch::with_grad(|| net.forward_t(&images(), false))
         })
         .unwrap();

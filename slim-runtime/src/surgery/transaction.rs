@@ -67,6 +67,19 @@ impl<'g> Transaction<'g> {
         })
     }
 
+    /// Also exchanges the memory of tensors for new values, of the shapes that they have. A loss
+    /// that is still alive can be differentiated after a rollback, as it could not be if the values
+    /// were written into the old memory.
+    ///
+    /// # Errors
+    /// [`Error::Torch`].
+    pub(super) fn exchanging(mut self, values: Vec<Value>) -> Result<Self> {
+        for Value { name, target, value } in values {
+            self.swaps.add(&name, &target, |_| Ok(value))?;
+        }
+        Ok(self)
+    }
+
     /// Changes the model.
     ///
     /// # Errors

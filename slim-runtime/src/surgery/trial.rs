@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use tch::{TchError, Tensor};
 
 use super::mask;
-use super::swap::Swaps;
+use super::swap::{Swaps, Value};
 use super::transaction::Transaction;
 use crate::analysis::{self, Graph};
 use crate::error::CheckError;
@@ -14,13 +14,14 @@ use crate::plan::Plan;
 use crate::{Error, Prunable, Result};
 
 /// The form of a model during a trial.
-#[derive(Debug, Clone, Copy)]
 pub(crate) enum ModelState {
     /// γ and β of the removed channels are zero.
     Masked,
     /// γ of the removed channels are zero, and β are kept: with absorption, the slimmed network
     /// must compute the same.
     Scaled,
+    /// Masked, and tensors have new values, in the shapes of the dense network.
+    Corrected(Vec<Value>),
     /// The removed channels are gone.
     Slimmed,
 }
@@ -43,6 +44,9 @@ pub(crate) fn temporarily<M: Prunable + ?Sized, T>(
     let mut transaction = match form {
         ModelState::Masked => Transaction::masking(graph, plan, mask::What::All)?,
         ModelState::Scaled => Transaction::masking(graph, plan, mask::What::Scales)?,
+        ModelState::Corrected(values) => {
+            Transaction::masking(graph, plan, mask::What::All)?.exchanging(values)?
+        }
         ModelState::Slimmed => Transaction::slimming(model, graph, plan, Vec::new())?,
     };
     transaction.commit(model)?;

@@ -24,6 +24,7 @@ mod preferred_multiple;
 mod provenance;
 mod readme;
 mod recalibration;
+mod reconstruction;
 mod recurrent;
 mod refusals;
 mod regulariser;
