@@ -1,6 +1,7 @@
 //! [`Slimming`] as command-line options.
 
 use anyhow::{Context, Result, ensure};
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -81,6 +82,19 @@ pub struct SlimmingOptions {
     /// hardswish, leaky_relu=0.01 …
     #[arg(long, value_name = "ACTIVATION", value_parser = named::<Activation>, conflicts_with = "absorb", help_heading = "Repair")]
     pub absorb_after: Option<Activation>,
+
+    /// Solve the weights of layers that lose inputs anew, by least squares on training images, so
+    /// that their outputs are nearest to what they were
+    #[arg(long, conflicts_with_all = ["absorb", "absorb_after"], help_heading = "Repair")]
+    pub reconstruct: bool,
+
+    /// Estimate the statistics of batch norms anew, on training images
+    #[arg(long, help_heading = "Repair")]
+    pub recalibrate: bool,
+
+    /// Batches of 64 training images for `--reconstruct` and `--recalibrate`
+    #[arg(long, value_name = "BATCHES", default_value_t = 8, value_parser = RangedU64ValueParser::<usize>::new().range(1..), help_heading = "Repair")]
+    pub repair_batches: usize,
 }
 
 /// How much is to go: one of these.
@@ -171,6 +185,11 @@ impl CriterionName {
 const PERCENT: f64 = 0.5;
 
 impl SlimmingOptions {
+    /// Whether weights or statistics are corrected on training images.
+    pub fn repairs(&self) -> bool {
+        self.reconstruct || self.recalibrate
+    }
+
     /// The share of channels to remove, if the target is a ratio.
     pub fn ratio(&self) -> Option<f64> {
         match self.target {

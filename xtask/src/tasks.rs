@@ -90,7 +90,7 @@ fn checks() -> Result<Vec<Step>> {
         ("documentation", doc),
         ("demo", demo),
         ("quickstart", cargo(["run", "--package", "slim-examples", "--example", "quickstart"])),
-        ("absorb", cargo(["run", "--package", "slim-bench", "--bin", "absorb", "--", "--smoke"])),
+        ("repair", cargo(["run", "--package", "slim-bench", "--bin", "repair", "--", "--smoke"])),
         ("residual", cargo(["run", "--package", "slim-examples", "--example", "residual"])),
         ("pytorch", cargo(["run", "--package", "slim-examples", "--example", "pytorch"])),
         ("serving", serving),

@@ -7,7 +7,7 @@ use slim_runtime::{Prunable, Slimming, Target};
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
 
-use super::{Pruning, gradients, prune};
+use super::{Pruning, Repair, gradients, prune};
 use crate::data::{DataSet, Split};
 use crate::model::Model;
 use crate::network::Spec;
@@ -52,7 +52,11 @@ impl Job<'_> {
                 .map(|data| train::evaluate(net, &*data.test, self.test_batch_size))
                 .transpose()
         };
-        prune(model, &slimming, &sample, measure)
+        let repair = match self.slimming.repairs() {
+            true => Repair::new(self.slimming, self.repair_images()?, self.seed)?,
+            false => Repair::default(),
+        };
+        prune(model, &slimming, &sample, &repair, measure)
     }
 
     /// Makes a plan and discards it, so that impossible requests fail before any work.
@@ -60,6 +64,9 @@ impl Job<'_> {
     /// # Errors
     /// Errors of planning; a criterion that needs images, without a data set.
     pub fn check(&self, model: &Model, ratio: Option<f64>) -> Result<()> {
+        if self.slimming.repairs() {
+            self.repair_images()?;
+        }
         let mut slimming = self.slimming(model, &self.sample(model)?, ratio)?;
         let criterion = self.criterion(model);
         if criterion.reads_gradients() {
@@ -104,6 +111,13 @@ impl Job<'_> {
             let name = name.as_ref().map_or("taylor", PossibleValue::get_name);
             format!("`--criterion {name}` reads gradients on training images, so it needs a data set: say --dataset instead of --no-test")
         })?;
+        Ok(&*data.train)
+    }
+
+    fn repair_images(&self) -> Result<&dyn Split> {
+        let data = self.data.context(
+            "`--reconstruct` and `--recalibrate` read training images, so they need a data set: say --dataset instead of --no-test",
+        )?;
         Ok(&*data.train)
     }
 

@@ -4,6 +4,7 @@
 mod gradients;
 mod job;
 mod page;
+mod repair;
 mod txt;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use tch::Tensor;
 use tch::nn::ModuleT;
 
 pub use job::Job;
+pub use repair::{Repair, Repaired};
 pub use txt::prune_txt;
 
 use crate::files::{Folder, Form};
@@ -42,13 +44,15 @@ pub struct Pruning {
     pub scores: Vec<LayerScores>,
     /// Which channels are removed together.
     pub dependencies: Dependencies,
-    /// The network as it was read, masked, and slimmed.
+    /// What was corrected without training.
+    pub repaired: Repaired,
+    /// The network as it was read, masked, and slimmed; the last with the repair.
     pub stages: [Stage; 3],
     /// Difference between the outputs of the slimmed and the masked network, on the sample.
     pub closeness: OutputError,
     /// Time of scoring, choosing and planning.
     pub planning: Duration,
-    /// Time of cutting the weights.
+    /// Time of cutting the weights, and of the repair.
     pub surgery: Duration,
 }
 
@@ -66,7 +70,7 @@ pub struct Stage {
 }
 
 /// Prunes a network in place: plans, measures the masked network, checks on a sample that the
-/// slimmed network computes the same as the masked one, slims, and measures again.
+/// slimmed network computes the same as the masked one, slims with this repair, and measures again.
 ///
 /// `sample` is a batch of images, `[N, 3, H, W]`; `measure` returns the score of a network, or
 /// `None` if scores are not wanted. For a network that was pruned before, the plan still begins at
@@ -79,6 +83,7 @@ pub fn prune(
     model: &mut Model,
     slimming: &Slimming,
     sample: &Tensor,
+    repair: &Repair,
     mut measure: impl FnMut(&Net) -> Result<Option<Score>>,
 ) -> Result<Pruning> {
     let cost = model.net.cost(|net| net.forward_t(&sample.narrow(0, 0, 1), false))?;
@@ -103,7 +108,7 @@ pub fn prune(
         .check(&mut model.net)?;
 
     let start = Instant::now();
-    let slimmed = model.net.apply(&plan)?;
+    let (slimmed, repaired) = repair.apply(&mut model.net, &plan)?;
     let surgery = start.elapsed();
 
     let whole = match &model.slimmed {
@@ -113,12 +118,14 @@ pub fn prune(
     let plan = whole.plan().with_variables(&model.net, &model.vs)?;
     model.slimmed = Some(whole);
     let after = cost.after(slimmed.plan())?;
-    let last = stage("slimmed", measure(&model.net)?, after.parameters(), after.macs().ok());
+    let name = if repair.is_some() { "repaired" } else { "slimmed" };
+    let last = stage(name, measure(&model.net)?, after.parameters(), after.macs().ok());
     Ok(Pruning {
         slimmed,
         plan,
         scores,
         dependencies,
+        repaired,
         stages: [dense, masked, last],
         closeness,
         planning,
@@ -193,6 +200,8 @@ impl fmt::Display for Pruning {
             milliseconds(self.planning),
             milliseconds(self.surgery)
         )?;
-        self.slimmed.absorbed().iter().try_for_each(|absorbed| writeln!(f, "absorbed: {absorbed}"))
+        let absorbed = self.slimmed.absorbed().iter();
+        absorbed.into_iter().try_for_each(|absorbed| writeln!(f, "absorbed: {absorbed}"))?;
+        write!(f, "{}", self.repaired)
     }
 }

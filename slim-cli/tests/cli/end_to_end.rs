@@ -128,6 +128,18 @@ fn train_kill_resume_prune_refine_prune_again() {
     assert!(fs::read_to_string(file("pruned/report.html")).unwrap().contains("</html>"));
     assert!(parameters * 3 < plan.parameters().before);
 
+    // Remove more than that costs nothing, and repair what is left without training.
+    let said = run(
+        folder,
+        PRUNE,
+        "--dataset digits --model dense/checkpoint.safetensors --percent 0.8 --reconstruct --recalibrate --repair-batches 4 --save repaired",
+    );
+    let (masked, repaired) = (printed(&said, "masked"), printed(&said, "repaired"));
+    assert!(repaired > masked + 30, "{said}");
+    assert!(said.contains("recalibrated: the statistics of batch norms"), "{said}");
+    let (_, saved) = score(&file("repaired/pruned.safetensors"));
+    assert_eq!(saved.correct, repaired);
+
     // Fine-tuned without the penalty, the network is as good as the dense one.
     run(
         folder,

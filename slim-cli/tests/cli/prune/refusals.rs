@@ -45,6 +45,8 @@ fn what_cannot_be_asked_is_refused() {
         "--dataset digits --no-test",
         "",
         "--no-test --criterion taylor",
+        "--no-test --reconstruct",
+        "--no-test --reconstruct --absorb",
         // Shares.
         "--no-test --percent 1",
         "--no-test --percent -0.1",

@@ -1,5 +1,5 @@
-//! Measures how much accuracy absorption and recalibration save before fine-tuning: a VGG is
-//! trained on digits once per seed, and slimmed at several ratios in four ways.
+//! Measures how much accuracy absorption, recalibration and reconstruction save before fine-tuning:
+//! a VGG is trained on digits once per seed, and slimmed at several ratios in six ways.
 
 use anyhow::Result;
 use clap::Parser;
@@ -9,7 +9,7 @@ use slim_cli::model::Model;
 use slim_cli::network::{Arch, Net, Spec};
 use slim_cli::terminal;
 use slim_cli::train::{Output, Recipe, evaluate, train};
-use slim_runtime::{Prunable, Slimming, channels, recalibrate};
+use slim_runtime::{Prunable, Reconstruction, Slimming, channels, recalibrate};
 use tch::Device;
 use tch::nn::ModuleT;
 
@@ -20,7 +20,7 @@ const BATCH: usize = 64;
 /// Train a VGG with channel sparsity on handwritten digits, and compare what it gets right before
 /// fine-tuning.
 #[derive(Parser)]
-#[command(name = "absorb")]
+#[command(name = "repair")]
 struct Options {
     /// Shares of channels to remove.
     #[arg(long, value_delimiter = ',', default_value = "0.5,0.6,0.7,0.8")]
@@ -42,15 +42,26 @@ struct Options {
 /// The corrections that are applied in addition to slimming.
 #[derive(Clone, Copy)]
 struct Repair {
-    absorb: bool,
+    name: &'static str,
+    weights: Weights,
     recalibrate: bool,
 }
 
-const REPAIRS: [Repair; 4] = [
-    Repair { absorb: false, recalibrate: false },
-    Repair { absorb: true, recalibrate: false },
-    Repair { absorb: false, recalibrate: true },
-    Repair { absorb: true, recalibrate: true },
+/// What corrects weights and biases.
+#[derive(Clone, Copy, PartialEq)]
+enum Weights {
+    Nothing,
+    Absorption,
+    Reconstruction,
+}
+
+const REPAIRS: [Repair; 6] = [
+    Repair { name: "slimmed", weights: Weights::Nothing, recalibrate: false },
+    Repair { name: "absorbed", weights: Weights::Absorption, recalibrate: false },
+    Repair { name: "recalibrated", weights: Weights::Nothing, recalibrate: true },
+    Repair { name: "both", weights: Weights::Absorption, recalibrate: true },
+    Repair { name: "reconstructed", weights: Weights::Reconstruction, recalibrate: false },
+    Repair { name: "and recalibrated", weights: Weights::Reconstruction, recalibrate: true },
 ];
 
 fn main() -> Result<()> {
@@ -102,21 +113,29 @@ fn repaired_accuracy(model: &Model, data: &DataSet, ratio: f64, repair: Repair) 
     replica.vs.copy(&model.vs)?;
     let mut replica = replica.net;
     let slimming = Slimming::ratio(ratio);
-    let slimming = if repair.absorb { slimming.absorb() } else { slimming };
-    let plan = replica.plan(&slimming)?;
-    replica.apply(&plan)?;
+    let absorbs = repair.weights == Weights::Absorption;
+    let plan = replica.plan(&if absorbs { slimming.absorb() } else { slimming })?;
+    let batches: Vec<_> = data.train.batches(BATCH).collect::<Result<_>>()?;
+    let batches: Vec<_> =
+        batches.into_iter().filter(|batch| batch.labels.numel() == BATCH).collect();
+    let run = |train: bool| {
+        move |replica: &Net, Batch { images, .. }: &Batch| replica.forward_t(images, train)
+    };
+    if repair.weights == Weights::Reconstruction {
+        Reconstruction::new().apply(&mut replica, &plan, &batches, run(false))?;
+    } else {
+        replica.apply(&plan)?;
+    }
     if repair.recalibrate {
-        let batches: Vec<_> = data.train.batches(BATCH).collect::<Result<_>>()?;
-        let batches = batches.into_iter().filter(|batch| batch.labels.numel() == BATCH);
-        recalibrate(&mut replica, batches, |replica: &Net, Batch { images, .. }| {
-            Ok(replica.forward_t(&images, true))
-        })?;
+        recalibrate(&mut replica, &batches, |replica, batch| Ok(run(true)(replica, batch)))?;
     }
     Ok(evaluate(&replica, &*data.test, 256)?.accuracy())
 }
 
 fn table(ratios: &[f64], sums: &[[f64; REPAIRS.len()]], seeds: f64) -> Table {
-    let mut table = terminal::table(["removed", "slimmed", "absorbed", "recalibrated", "both"]);
+    let names = REPAIRS.map(|repair| repair.name);
+    let [a, b, c, d, e, f] = names;
+    let mut table = terminal::table(["removed", a, b, c, d, e, f]);
     for (ratio, sums) in ratios.iter().zip(sums) {
         let accuracies = sums.iter().map(|sum| format!("{:.2} %", sum / seeds));
         table.add_row([format!("{:.0} %", 100. * ratio)].into_iter().chain(accuracies));
