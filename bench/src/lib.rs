@@ -7,6 +7,7 @@
 //! | `cargo xtask bench` | slim against PyTorch and Torch-Pruning, in turn on the same weights |
 
 pub mod agreement;
+pub mod choosing;
 pub mod comparison;
 pub mod memory;
 pub mod network;

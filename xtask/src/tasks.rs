@@ -91,6 +91,10 @@ fn checks() -> Result<Vec<Step>> {
         ("demo", demo),
         ("quickstart", cargo(["run", "--package", "slim-examples", "--example", "quickstart"])),
         ("repair", cargo(["run", "--package", "slim-bench", "--bin", "repair", "--", "--smoke"])),
+        (
+            "choosing",
+            cargo(["run", "--package", "slim-bench", "--bin", "choosing", "--", "--smoke"]),
+        ),
         ("residual", cargo(["run", "--package", "slim-examples", "--example", "residual"])),
         ("pytorch", cargo(["run", "--package", "slim-examples", "--example", "pytorch"])),
         ("serving", serving),

@@ -148,6 +148,7 @@ impl Passes<'_> {
         Job {
             slimming: &self.options.slimming,
             data: Some(&self.data),
+            test: true,
             test_batch_size: self.training.test_batch_size,
             seed: self.training.seed,
             device: self.device,

@@ -80,6 +80,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let job = Job {
         slimming,
         data: data.as_ref(),
+        test: true,
         test_batch_size: *test_batch_size,
         seed: *seed,
         device,

@@ -18,8 +18,10 @@ use crate::train;
 pub struct Job<'j> {
     /// Which channels to remove.
     pub slimming: &'j SlimmingOptions,
-    /// The data set, if accuracy is measured.
+    /// The data set, if there is one.
     pub data: Option<&'j DataSet>,
+    /// Whether accuracy is measured at each stage, on its test images.
+    pub test: bool,
     /// Batch size of test passes.
     pub test_batch_size: usize,
     /// Seed of the random criterion, and of the order of training images.
@@ -49,6 +51,7 @@ impl Job<'_> {
         let slimming = self.slimming(model, &sample, ratio)?;
         let measure = |net: &_| {
             self.data
+                .filter(|_| self.test)
                 .map(|data| train::evaluate(net, &*data.test, self.test_batch_size))
                 .transpose()
         };

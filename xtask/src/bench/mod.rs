@@ -22,6 +22,9 @@ use std::{
 /// The first argument of the comparison of serving.
 const SERVE: &str = "serve";
 
+/// The first argument of the table of methods.
+const CHOOSING: &str = "choosing";
+
 /// The first argument of the measurement of data-parallel training, which needs no Python.
 const OVERLAP: &str = "overlap";
 
@@ -32,6 +35,7 @@ pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
     let (program, args) = match args {
         [first, rest @ ..] if first == SERVE => (SERVE, rest),
         [first, rest @ ..] if first == OVERLAP => (OVERLAP, rest),
+        [first, rest @ ..] if first == CHOOSING => (CHOOSING, rest),
         all => ("compare", all),
     };
     let said =

@@ -1,0 +1,136 @@
+//! Results of rows: the file that keeps them, and the tables.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::rows::{ROWS, Row};
+
+/// What was measured of a row. Accuracies are percentages of the test images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// By stage: `dense`, `masked`, `slimmed`, `absorbed`, `refined` …
+    pub accuracies: BTreeMap<String, f64>,
+    /// Share of the parameters that is left.
+    pub parameters: f64,
+    /// Share of the multiply-accumulates that is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub macs: Option<f64>,
+    /// Minutes that the row took, without training that an earlier row had done.
+    pub minutes: f64,
+}
+
+/// The results of all rows so far, by the name of the row.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Results {
+    rows: BTreeMap<String, Measured>,
+}
+
+impl Results {
+    /// Reads the file; there are no results if there is no file.
+    ///
+    /// # Errors
+    /// A file that holds something else.
+    pub fn read(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            return Ok(Self::default());
+        }
+        let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        serde_json::from_str(&text).with_context(|| path.display().to_string())
+    }
+
+    /// The results of a row.
+    pub fn of(&self, row: &Row) -> Option<&Measured> {
+        self.rows.get(&row.to_string())
+    }
+
+    /// Adds a row and writes the file, which is whole at any time.
+    ///
+    /// # Errors
+    /// Errors of the disk.
+    pub fn add(&mut self, row: &Row, measured: Measured, path: &Path) -> Result<()> {
+        self.rows.insert(row.to_string(), measured);
+        let part = path.with_extension("part");
+        fs::write(&part, serde_json::to_string_pretty(self)? + "\n")
+            .and_then(|()| fs::rename(&part, path))
+            .with_context(|| path.display().to_string())
+    }
+
+    /// The tables, as Markdown. A row that was not measured is left out.
+    pub fn tables(&self) -> String {
+        let mut text = String::new();
+        let procedures = ["dense", "masked", "slimmed", "refined"];
+        let methods = [
+            "slimmed",
+            "absorbed",
+            "recalibrated",
+            "reconstructed",
+            "reconstructed and recalibrated",
+            "refined",
+        ];
+        let is_method = |row: &&Row| matches!(row, Row::Method { .. });
+        let (ours, others): (Vec<&Row>, Vec<&Row>) = ROWS.iter().partition(is_method);
+        for (rows, stages) in [(others, &procedures[..]), (ours, &methods[..])] {
+            let cells = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+            let header = ["row", "parameters", "MACs"].iter().chain(stages);
+            text += &cells(&header.map(|name| (*name).to_owned()).collect::<Vec<_>>());
+            text += &cells(&vec!["---".to_owned(); stages.len() + 3]);
+            for row in rows {
+                let Some(measured) = self.of(row) else { continue };
+                let percent = |share: f64| format!("{:.1} %", 100. * share);
+                let mut line = vec![
+                    row.to_string(),
+                    percent(measured.parameters),
+                    measured.macs.map_or_else(|| "–".to_owned(), percent),
+                ];
+                line.extend(stages.iter().map(|stage| {
+                    let accuracy = measured.accuracies.get(*stage);
+                    accuracy.map_or_else(|| "–".to_owned(), |accuracy| format!("{accuracy:.2}"))
+                }));
+                text += &cells(&line);
+            }
+            let _ = writeln!(text);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(stages: &[(&str, f64)]) -> Measured {
+        let accuracies = stages.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        Measured { accuracies, parameters: 0.25, macs: Some(0.5), minutes: 3. }
+    }
+
+    #[test]
+    fn results_are_read_as_they_were_written_and_make_tables() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("results.json");
+        let mut results = Results::read(&file)?;
+        assert_eq!(results, Results::default());
+        let row = |name: &str| Row::named(name).context("no such row");
+        results.add(&row("vgg/1")?, measured(&[("dense", 90.), ("refined", 91.5)]), &file)?;
+        results.add(&row("scale-l1/half")?, measured(&[("slimmed", 12.345)]), &file)?;
+        assert_eq!(Results::read(&file)?, results);
+        insta::assert_snapshot!(results.tables(), @r"
+        | row | parameters | MACs | dense | masked | slimmed | refined |
+        | --- | --- | --- | --- | --- | --- | --- |
+        | vgg/1 | 25.0 % | 50.0 % | 90.00 | – | – | 91.50 |
+
+        | row | parameters | MACs | slimmed | absorbed | recalibrated | reconstructed | reconstructed and recalibrated | refined |
+        | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+        | scale-l1/half | 25.0 % | 50.0 % | 12.35 | – | – | – | – | – |
+        ");
+        fs::write(&file, "{\"vgg/1\": 3}")?;
+        assert!(Results::read(&file).is_err());
+        Ok(())
+    }
+}
