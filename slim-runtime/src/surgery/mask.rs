@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use tch::{TchError, Tensor};
 
-use super::swap::Swaps;
-use crate::Result;
+use super::swap::Value;
 use crate::analysis::{Graph, Masking};
 use crate::graph::{AxisRole, Role};
 use crate::plan::{AxisPlan, Plan};
+use crate::{Error, Result, fault};
 
 /// Which tensors are set to zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,18 +20,19 @@ pub(super) enum What {
     Scales,
 }
 
-/// Sets the tensors that the masking of the plan names to zero in the removed channels.
+/// The tensors that the masking of the plan names, with zeros in the removed channels.
 ///
 /// # Errors
-/// [`Error::Torch`](crate::Error::Torch), with the tensor.
-pub(super) fn swaps(graph: &Graph, plan: &Plan, what: What) -> Result<Swaps> {
+/// [`Error::Torch`], with the tensor.
+pub(super) fn values(graph: &Graph, plan: &Plan, what: What) -> Result<Vec<Value>> {
     let _no_grad = tch::no_grad_guard();
-    let mut swaps = Swaps::default();
-    for ((layer, tensor), dims) in masked_dims(graph, plan, what) {
-        let bound = &graph.layers[layer].tensors[tensor].tensor;
-        swaps.add(&graph.tensor_path((layer, tensor)), bound, |tensor| masked(tensor, &dims))?;
-    }
-    Ok(swaps)
+    let masked = masked_dims(graph, plan, what).into_iter().map(|((layer, tensor), dims)| {
+        let name = graph.tensor_path((layer, tensor));
+        let target = graph.layers[layer].tensors[tensor].tensor.shallow_clone();
+        let value = fault::point().and_then(|()| masked(&target, &dims));
+        Ok(Value { value: value.map_err(Error::torch(&name))?, name, target })
+    });
+    masked.collect()
 }
 
 /// Per tensor, by the place where it is bound first: the dimensions on which it makes or scales

@@ -68,7 +68,7 @@ pub(crate) fn positions<M: Prunable + ?Sized>(
 
 /// Sets what the removed channels carry to zero and keeps every shape.
 pub(crate) fn mask<M: Prunable + ?Sized>(model: &mut M, graph: &Graph, plan: &Plan) -> Result<()> {
-    Transaction::masking(graph, plan, mask::What::All)?.commit(model)
+    Transaction::masking(graph, plan)?.commit(model)
 }
 
 impl Plan {

@@ -51,20 +51,44 @@ impl<'g> Transaction<'g> {
         Ok(Self { graph, swaps, states, sharing, absorbed: shifts.absorbed, slims })
     }
 
-    /// Sets what the removed channels carry to zero.
+    /// Sets what the removed channels carry to zero, in the memory that the tensors have: training
+    /// goes on afterwards, and whatever hangs on a variable, such as the averaging of its gradient
+    /// over several processes, still does.
     ///
     /// # Errors
     /// When the plan does not fit; [`Error::Torch`].
-    pub(super) fn masking(graph: &'g Graph, plan: &Plan, what: mask::What) -> Result<Self> {
+    pub(super) fn masking(graph: &'g Graph, plan: &Plan) -> Result<Self> {
         matching::check(graph, plan)?;
-        Ok(Self {
+        let mut swaps = Swaps::default();
+        swaps.add_values(mask::values(graph, plan, mask::What::All)?)?;
+        Ok(Self::without_states(graph, swaps))
+    }
+
+    /// Sets what the removed channels carry to zero in other memory, to be rolled back: a loss that
+    /// is still alive can then run backward.
+    ///
+    /// # Errors
+    /// When the plan does not fit; [`Error::Torch`].
+    pub(super) fn masking_for_a_trial(
+        graph: &'g Graph,
+        plan: &Plan,
+        what: mask::What,
+    ) -> Result<Self> {
+        matching::check(graph, plan)?;
+        let values = mask::values(graph, plan, what)?;
+        Self::without_states(graph, Swaps::default()).exchanging(values)
+    }
+
+    /// Changes of values alone.
+    fn without_states(graph: &'g Graph, swaps: Swaps) -> Self {
+        Self {
             graph,
-            swaps: mask::swaps(graph, plan, what)?,
+            swaps,
             states: States::default(),
             sharing: Sharing::default(),
             absorbed: Vec::new(),
             slims: None,
-        })
+        }
     }
 
     /// Also exchanges the memory of tensors for new values, of the shapes that they have. A loss

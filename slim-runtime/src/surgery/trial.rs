@@ -42,10 +42,10 @@ pub(crate) fn temporarily<M: Prunable + ?Sized, T>(
     body: impl FnOnce(&M) -> T,
 ) -> Result<T> {
     let mut transaction = match form {
-        ModelState::Masked => Transaction::masking(graph, plan, mask::What::All)?,
-        ModelState::Scaled => Transaction::masking(graph, plan, mask::What::Scales)?,
+        ModelState::Masked => Transaction::masking_for_a_trial(graph, plan, mask::What::All)?,
+        ModelState::Scaled => Transaction::masking_for_a_trial(graph, plan, mask::What::Scales)?,
         ModelState::Corrected(values) => {
-            Transaction::masking(graph, plan, mask::What::All)?.exchanging(values)?
+            Transaction::masking_for_a_trial(graph, plan, mask::What::All)?.exchanging(values)?
         }
         ModelState::Slimmed => Transaction::slimming(model, graph, plan, Vec::new())?,
     };
