@@ -139,6 +139,7 @@ pub use symbolic::{Forward, Traced};
 pub use train::recalibrate::recalibrate;
 pub use train::reconstruct::{LeftLayer, Reconstructed, ReconstructedLayer, Reconstruction};
 pub use train::regulariser::{Penalty, Regulariser};
+pub use train::schedule::Schedule;
 
 /// Items that generated code uses, so that a user's crate needs no dependency but this one; the
 /// style of tables, for the programs of this workspace; and what `slim-serve` shares with `deploy`.

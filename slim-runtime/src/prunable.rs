@@ -280,6 +280,10 @@ pub trait Prunable {
     /// for VGG and `1e-5` for ResNet and DenseNet. A γ without gradient (frozen, or not part of
     /// this loss) is left alone.
     ///
+    /// Under [`tch::autocast`], γ and its gradient stay float32, so nothing changes. If the loss is
+    /// scaled by `c`, all gradients are: unscale them before this call, or call it with `c · s` and
+    /// unscale afterwards. [`Regulariser::add_gradient`] says more.
+    ///
     /// # Errors
     /// [`ArgumentError::SparsityFactor`](crate::error::ArgumentError::SparsityFactor);
     /// [`SelectionError::NothingToPrune`](crate::error::SelectionError::NothingToPrune) when the

@@ -1,5 +1,7 @@
-//! Training steps before and after slimming: penalties and batch-norm statistics.
+//! While training, and before and after slimming: penalties, schedules, gradual pruning,
+//! distillation, and batch-norm statistics.
 
 pub(crate) mod recalibrate;
 pub(crate) mod reconstruct;
 pub(crate) mod regulariser;
+pub(crate) mod schedule;

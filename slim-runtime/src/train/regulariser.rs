@@ -1,13 +1,17 @@
 //! Penalties that drive channels to zero during training.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use crate::analysis::{self, Graph, Masking};
 use crate::error::{ArgumentError, SelectionError};
 use crate::graph::{Role, parts};
-use crate::{Error, Prunable, Result};
+use crate::plan::Plan;
+use crate::{Error, Prunable, Result, surgery};
+
+/// What an error of libtorch calls the values of all groups.
+const OF_GROUPS: &str = "the penalty on channel groups";
 
 /// What is penalised. `s` is the factor that each step gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,10 +30,10 @@ pub enum Penalty {
 }
 
 /// A penalty on the parameters of one network. Made by
-/// [`Prunable::regulariser`](crate::Prunable::regulariser).
+/// [`Prunable::regulariser`](crate::Prunable::regulariser) and [`Plan::regulariser`].
 ///
 /// ```
-/// use slim_runtime::{Penalty, Prunable, model, nn};
+/// use slim_runtime::{Penalty, Prunable, Schedule, model, nn};
 /// use tch::nn::{ModuleT, OptimizerConfig};
 /// use tch::{Device, Kind, Tensor};
 ///
@@ -53,17 +57,30 @@ pub enum Penalty {
 /// for step in 0..10 {
 ///     optimizer.zero_grad();
 ///     net.forward_t(&images, true).cross_entropy_for_logits(&labels).backward();
-///     lasso.add_gradient(1e-3 * f64::from(step) / 10.)?; // a ramp
+///     lasso.add_gradient(1e-3 * Schedule::constant().ramp(10).at(step))?;
 ///     optimizer.step();
 /// }
 /// # Ok::<(), slim_runtime::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Regulariser {
-    penalty: Penalty,
+    formula: Formula,
     parts: Vec<Part>,
-    /// The number of channel groups of a group lasso.
+    /// The number of channel groups that are penalised.
     groups: i64,
+}
+
+/// The value of a penalty, for the factor 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Formula {
+    /// `Σ|γ|`.
+    Absolute,
+    /// `Σγ²`.
+    Squares,
+    /// `Σ_g ‖w_g‖₂`.
+    GroupNorms,
+    /// `Σ_g ‖w_g‖₂²`.
+    GroupSquares,
 }
 
 /// A tensor that is penalised.
@@ -72,8 +89,8 @@ struct Part {
     path: String,
     tensor: Tensor,
     size: Vec<i64>,
-    /// For each dimension that follows channels: the group of each position, `[positions]`. Held
-    /// channels are in a group behind the others, which is not penalised.
+    /// For each dimension that follows channels: the group of each position, `[positions]`.
+    /// Channels that are not penalised are in a group behind the others.
     dims: Vec<(i64, Tensor)>,
 }
 
@@ -81,27 +98,47 @@ impl Regulariser {
     /// # Errors
     /// Those of [`Prunable::regulariser`](crate::Prunable::regulariser).
     pub(crate) fn new<M: Prunable + ?Sized>(model: &M, penalty: Penalty) -> Result<Self> {
-        let (parts, groups) = match penalty {
-            Penalty::L1 | Penalty::L2 => (scales(model)?, 0),
-            Penalty::GroupLasso => groups(&analysis::trace(model, Masking::Parameters)?)?,
+        let (formula, (parts, groups)) = match penalty {
+            Penalty::L1 => (Formula::Absolute, (scales(model)?, 0)),
+            Penalty::L2 => (Formula::Squares, (scales(model)?, 0)),
+            Penalty::GroupLasso => {
+                let graph = analysis::trace(model, Masking::Parameters)?;
+                (Formula::GroupNorms, groups(&graph, |group| graph.held[group].is_none())?)
+            }
         };
-        if parts.is_empty() {
-            let reason = match penalty {
-                Penalty::GroupLasso => "no channels of the model can be removed",
-                _ => "the model has no batch norm with a scale (γ) to make sparse",
-            };
+        let reason = match penalty {
+            Penalty::GroupLasso => "no channels of the model can be removed",
+            _ => "the model has no batch norm with a scale (γ) to make sparse",
+        };
+        Self { formula, parts, groups }.not_empty(reason)
+    }
+
+    fn not_empty(self, reason: &str) -> Result<Self> {
+        if self.parts.is_empty() {
             let reason = reason.to_owned();
             return Err(Error::Selection(SelectionError::NothingToPrune { reason }));
         }
-        Ok(Self { penalty, parts, groups })
+        Ok(self)
     }
 
     /// Adds the gradient of the penalty, with the factor `s`, to the gradients. Call it after
     /// `backward` and before `step`. A parameter without a gradient is left alone. Where the
     /// penalty has a kink, at 0, its gradient counts as 0.
     ///
-    /// With gradients of a scaled loss, as in mixed precision with a loss scale, unscale them
-    /// before: the penalty is added as it is.
+    /// # Mixed precision
+    ///
+    /// [`tch::autocast`] casts weights for single operations and leaves the parameters as they are,
+    /// so parameters and gradients are float32, and the gradient of the penalty is as exact as
+    /// without it. Call this outside of the closure that autocast runs.
+    ///
+    /// If the loss is scaled by `c`, so that small gradients do not become 0 in half precision, all
+    /// gradients are, and the penalty is added as it is: unscale the gradients before, or give the
+    /// factor `c · s` and unscale afterwards. In steps that are skipped because gradients overflowed,
+    /// nothing needs to be added.
+    ///
+    /// Where the parameters themselves are in half precision, as after `VarStore::half`, the sum is
+    /// rounded to theirs: bfloat16 has 8 bits, so a penalty of 1e-4 beside a gradient of 0.1 is
+    /// lost. Keep the parameters in float32.
     ///
     /// # Errors
     /// [`ArgumentError::SparsityFactor`](crate::error::ArgumentError::SparsityFactor);
@@ -111,10 +148,7 @@ impl Regulariser {
     pub fn add_gradient(&self, s: f64) -> Result<()> {
         check(s)?;
         let _no_grad = tch::no_grad_guard();
-        let factors = match self.penalty {
-            Penalty::GroupLasso => Some(self.factors()?),
-            _ => None,
-        };
+        let factors = self.factors().map_err(Error::torch(OF_GROUPS))?;
         let mut reached = false;
         for part in &self.parts {
             let add = || {
@@ -122,11 +156,13 @@ impl Regulariser {
                 if !gradient.defined() {
                     return Ok(false);
                 }
-                let own = match (self.penalty, &factors) {
-                    (Penalty::L1, _) => part.tensor.f_sign()?.f_mul_scalar(s)?,
-                    (Penalty::L2, _) => part.tensor.f_mul_scalar(2. * s)?,
-                    (_, Some(factors)) => part.scaled(factors)?.f_mul_scalar(s)?,
-                    (_, None) => return Ok(false),
+                let own = match (&factors, self.formula) {
+                    (Some(factors), _) => {
+                        let wide = part.tensor.f_to_kind(Kind::Double)?;
+                        wide.f_mul(&part.spread(factors)?)?.f_mul_scalar(s)?
+                    }
+                    (None, Formula::Absolute) => part.tensor.f_sign()?.f_mul_scalar(s)?,
+                    (None, _) => part.tensor.f_mul_scalar(2. * s)?,
                 };
                 let _ = gradient.f_add_(&own.f_to_kind(gradient.f_kind()?)?)?;
                 Ok(true)
@@ -140,10 +176,11 @@ impl Regulariser {
     }
 
     /// The proximal step of the penalty, after `step`: what minimises
-    /// `½(γ − γ_step)² + t · penalty` takes the place of each γ. For [`Penalty::L1`], that is soft
-    /// thresholding, `sign(γ) · max(|γ| − t, 0)`, after which γ of unimportant channels are exactly
-    /// 0; for [`Penalty::L2`], `γ / (1 + 2t)`. `t` is the learning rate times the factor. Use it in
-    /// place of [`add_gradient`](Self::add_gradient).
+    /// `½(w − w_step)² + t · penalty` takes the place of each parameter `w`. For [`Penalty::L1`],
+    /// that is soft thresholding, `sign(γ) · max(|γ| − t, 0)`, after which γ of unimportant channels
+    /// are exactly 0; for [`Penalty::L2`], `γ / (1 + 2t)`; for [`Plan::regulariser`],
+    /// `w / (1 + 2nt)`, where `n` is how many removed groups have `w`. `t` is the learning rate
+    /// times the factor. Use it in place of [`add_gradient`](Self::add_gradient).
     ///
     /// # Errors
     /// [`ArgumentError::SparsityFactor`](crate::error::ArgumentError::SparsityFactor);
@@ -151,20 +188,25 @@ impl Regulariser {
     /// lasso; [`Error::Torch`].
     pub fn shrink(&self, t: f64) -> Result<()> {
         check(t)?;
-        if self.penalty == Penalty::GroupLasso {
+        if self.formula == Formula::GroupNorms {
             return Err(Error::Argument(ArgumentError::NoProximalStep));
         }
         let _no_grad = tch::no_grad_guard();
+        let factors = self.factors().map_err(Error::torch(OF_GROUPS))?;
         for part in self.parts.iter().filter(|part| part.tensor.requires_grad()) {
             let shrink = || {
-                let scale = &part.tensor;
-                let shrunk = match self.penalty {
-                    Penalty::L1 => {
-                        scale.f_sign()?.f_mul(&scale.f_abs()?.f_sub_scalar(t)?.f_clamp_min(0.)?)?
+                let value = &part.tensor;
+                let shrunk = match (&factors, self.formula) {
+                    (Some(factors), _) => {
+                        let wide = value.f_to_kind(Kind::Double)?;
+                        wide.f_div(&part.spread(factors)?.f_mul_scalar(t)?.f_add_scalar(1.)?)?
                     }
-                    _ => scale.f_div_scalar(1. + 2. * t)?,
+                    (None, Formula::Absolute) => {
+                        value.f_sign()?.f_mul(&value.f_abs()?.f_sub_scalar(t)?.f_clamp_min(0.)?)?
+                    }
+                    (None, _) => value.f_div_scalar(1. + 2. * t)?,
                 };
-                scale.shallow_clone().f_copy_(&shrunk)
+                value.shallow_clone().f_copy_(&shrunk)
             };
             shrink().map_err(Error::torch(&part.path))?;
         }
@@ -177,36 +219,50 @@ impl Regulariser {
     /// [`Error::Torch`].
     pub fn value(&self) -> Result<f64> {
         let _no_grad = tch::no_grad_guard();
-        if self.penalty == Penalty::GroupLasso {
-            let norms = || self.norms()?.f_sum(Kind::Double)?.f_double_value(&[]);
-            return norms().map_err(Error::torch("the group lasso"));
+        if let Formula::GroupNorms | Formula::GroupSquares = self.formula {
+            let value = || {
+                let squares = self.squares()?;
+                let groups = match self.formula {
+                    Formula::GroupNorms => squares.f_sqrt()?,
+                    _ => squares,
+                };
+                groups.f_sum(Kind::Double)?.f_double_value(&[])
+            };
+            return value().map_err(Error::torch(OF_GROUPS));
         }
         self.parts.iter().try_fold(0., |sum, part| {
             let own = || {
                 let wide = part.tensor.f_to_kind(Kind::Double)?;
-                let values =
-                    if self.penalty == Penalty::L1 { wide.f_abs()? } else { wide.f_square()? };
+                let values = match self.formula {
+                    Formula::Absolute => wide.f_abs()?,
+                    _ => wide.f_square()?,
+                };
                 values.f_sum(Kind::Double)?.f_double_value(&[])
             };
             Ok(sum + own().map_err(Error::torch(&part.path))?)
         })
     }
 
-    /// `1 / ‖w_g‖` of each group, and 0 where the norm is 0, and for held channels: `[groups + 1]`.
-    fn factors(&self) -> Result<Tensor> {
-        let factors = || {
-            let norms = self.norms()?;
-            let inverse = norms.f_reciprocal()?.f_nan_to_num(0., 0., 0.)?;
-            let held = Tensor::f_zeros([1], (Kind::Double, inverse.device()))?;
-            Tensor::f_cat(&[inverse, held], 0)
+    /// For each group, the gradient of the penalty divided by the parameter, and 0 for channels
+    /// that are not penalised: `[groups + 1]`. `None` for a penalty on γ alone.
+    fn factors(&self) -> Result<Option<Tensor>, TchError> {
+        let factors = match self.formula {
+            Formula::Absolute | Formula::Squares => return Ok(None),
+            // 1 / ‖w_g‖, and 0 where the norm is 0.
+            Formula::GroupNorms => self.squares()?.f_rsqrt()?.f_nan_to_num(0., 0., 0.)?,
+            Formula::GroupSquares => Tensor::f_full([self.groups], 2., self.options())?,
         };
-        factors().map_err(Error::torch("the group lasso"))
+        Ok(Some(Tensor::f_cat(&[factors, Tensor::f_zeros([1], self.options())?], 0)?))
     }
 
-    /// `‖w_g‖` of each group, `[groups]`.
-    fn norms(&self) -> Result<Tensor, TchError> {
-        let mut squares =
-            Tensor::f_zeros([self.groups + 1], (Kind::Double, self.parts[0].tensor.device()))?;
+    /// Kind and device of what is computed for each group.
+    fn options(&self) -> (Kind, Device) {
+        (Kind::Double, self.parts.first().map_or(Device::Cpu, |part| part.tensor.device()))
+    }
+
+    /// `‖w_g‖²` of each group, `[groups]`.
+    fn squares(&self) -> Result<Tensor, TchError> {
+        let mut squares = Tensor::f_zeros([self.groups + 1], self.options())?;
         for part in &self.parts {
             let values = part.tensor.f_detach()?.f_to_kind(Kind::Double)?.f_square()?;
             for (dim, group) in &part.dims {
@@ -219,20 +275,84 @@ impl Regulariser {
                 let _ = squares.f_index_add_(0, group, &own)?;
             }
         }
-        squares.f_narrow(0, 0, self.groups)?.f_sqrt()
+        squares.f_narrow(0, 0, self.groups)
+    }
+}
+
+impl Plan {
+    /// An L2 penalty on everything that goes with the channels that the plan removes:
+    /// `s · Σ_g ‖w_g‖₂²` over these channel groups, where `w_g` is as in [`Penalty::GroupLasso`]. A
+    /// weight that one removed group makes and another reads is in both, and counts twice.
+    ///
+    /// With a factor `s` that grows, it drives these channels to zero before they are cut, and the
+    /// others take over what they did: growing regularisation (Wang et al., "Neural Pruning via
+    /// Growing Regularization", ICLR 2021), which penalises the filters alone.
+    ///
+    /// ```
+    /// use slim_runtime::{Prunable, Schedule, Slimming, model, nn};
+    /// use tch::nn::{ModuleT, OptimizerConfig};
+    /// # use tch::{Device, Kind, Tensor};
+    ///
+    /// model! {
+    ///     #[derive(Debug)]
+    ///     struct Net {
+    ///         conv = conv2d(3 => 8, kernel = 3, padding = 1, bias = false);
+    ///         bn = batch_norm(8);
+    ///         relu;
+    ///         adaptive_avg_pool(1);
+    ///         flatten;
+    ///         fc = linear(8 => 10);
+    ///     }
+    /// }
+    ///
+    /// let vs = nn::VarStore::new(Device::Cpu);
+    /// let mut net = Net::new(vs.root());
+    /// let mut optimizer = nn::Sgd::default().build(&vs, 0.1).unwrap();
+    /// let plan = net.plan(&Slimming::ratio(0.5).criterion(slim_runtime::criterion::L1))?;
+    /// let growing = plan.regulariser(&net)?;
+    /// let before = growing.value()?;
+    /// # let (images, labels) = (Tensor::randn([4, 3, 8, 8], (Kind::Float, Device::Cpu)), Tensor::zeros([4], (Kind::Int64, Device::Cpu)));
+    /// for step in 0..30 {
+    ///     optimizer.zero_grad();
+    ///     net.forward_t(&images, true).cross_entropy_for_logits(&labels).backward();
+    ///     growing.add_gradient(Schedule::constant().ramp(20).at(step))?;
+    ///     optimizer.step();
+    /// }
+    /// assert!(growing.value()? < before);
+    /// net.apply(&plan)?;
+    /// # Ok::<(), slim_runtime::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`PlanError::Mismatch`](crate::error::PlanError::Mismatch) and
+    /// [`PlanError::Invalid`](crate::error::PlanError::Invalid) for a plan of another network;
+    /// [`SelectionError::NothingToPrune`](crate::error::SelectionError::NothingToPrune) when the
+    /// plan removes no channel; those of [`trace`](crate::Prunable::trace).
+    pub fn regulariser<M: Prunable + ?Sized>(&self, model: &M) -> Result<Regulariser> {
+        let graph = analysis::trace(model, self.masking())?;
+        surgery::check(&graph, self)?;
+        let mut removed = HashSet::new();
+        for (node, layer) in graph.layers.iter().zip(&self.layers) {
+            for (axis, plan) in node.axes.iter().zip(&layer.axes) {
+                let kept: HashSet<usize> = plan.keep.iter().collect();
+                let gone = axis.ids.iter().enumerate().filter(|(at, _)| !kept.contains(at));
+                removed.extend(gone.map(|(_, &id)| graph.channel_group(id)));
+            }
+        }
+        let (parts, groups) = groups(&graph, |group| removed.contains(&group))?;
+        let regulariser = Regulariser { formula: Formula::GroupSquares, parts, groups };
+        regulariser.not_empty("the plan removes no channel; ask for more")
     }
 }
 
 impl Part {
-    /// The tensor, times the factors of the groups of each value.
-    fn scaled(&self, factors: &Tensor) -> Result<Tensor, TchError> {
-        let wide = self.tensor.f_to_kind(Kind::Double)?;
-        let mut sum = Tensor::f_zeros_like(&wide)?;
+    /// For each value, the sum of the factors of its groups. The shape broadcasts to the tensor's.
+    fn spread(&self, factors: &Tensor) -> Result<Tensor, TchError> {
+        let mut sum = Tensor::f_zeros(vec![1; self.size.len()], (Kind::Double, factors.device()))?;
         for (dim, group) in &self.dims {
             let mut shape = vec![1; self.size.len()];
             shape[*dim as usize] = -1;
-            let factors = factors.f_index_select(0, group)?.f_view(&shape[..])?;
-            let _ = sum.f_add_(&wide.f_mul(&factors)?)?;
+            sum = sum.f_add(&factors.f_index_select(0, group)?.f_view(&shape[..])?)?;
         }
         Ok(sum)
     }
@@ -256,15 +376,16 @@ fn scales<M: Prunable + ?Sized>(model: &M) -> Result<Vec<Part>> {
     Ok(parts::scales(model)?.into_iter().map(part).collect())
 }
 
-/// The parameters that go with channel groups, and the number of groups that can be removed.
-fn groups(graph: &Graph) -> Result<(Vec<Part>, i64)> {
+/// The parameters that go with the channel groups that are penalised, and the number of these
+/// groups.
+fn groups(graph: &Graph, is_penalised: impl Fn(usize) -> bool) -> Result<(Vec<Part>, i64)> {
     let mut numbers: HashMap<usize, i64> = HashMap::new();
-    let removable = graph.channel_group.iter().map(|&group| group as usize);
-    for group in removable.filter(|&group| graph.held[group].is_none()) {
+    let all = graph.channel_group.iter().map(|&group| group as usize);
+    for group in all.filter(|&group| is_penalised(group)) {
         let next = numbers.len() as i64;
         numbers.entry(group).or_insert(next);
     }
-    let held = numbers.len() as i64;
+    let others = numbers.len() as i64;
     let mut parts = Vec::new();
     for node in &graph.layers {
         let parameters = node.tensors.iter().filter(|bound| bound.role == Role::Parameter);
@@ -275,9 +396,9 @@ fn groups(graph: &Graph) -> Result<(Vec<Part>, i64)> {
                 let Some(axis) = axis else { continue };
                 let ids = node.axes[*axis].ids.iter();
                 let of: Vec<i64> = ids
-                    .map(|&id| numbers.get(&graph.channel_group(id)).copied().unwrap_or(held))
+                    .map(|&id| numbers.get(&graph.channel_group(id)).copied().unwrap_or(others))
                     .collect();
-                if of.iter().any(|&group| group != held) {
+                if of.iter().any(|&group| group != others) {
                     let of = Tensor::f_from_slice(&of)
                         .and_then(|of| of.f_to_device(bound.tensor.device()))
                         .map_err(Error::torch(&path))?;
@@ -290,5 +411,5 @@ fn groups(graph: &Graph) -> Result<(Vec<Part>, i64)> {
             }
         }
     }
-    Ok((parts, held))
+    Ok((parts, others))
 }

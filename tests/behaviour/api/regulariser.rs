@@ -1,10 +1,10 @@
 //! Penalties: their gradients against autograd's, their proximal steps, and what is refused.
 
-use slim_runtime::error::{ArgumentError, SelectionError};
-use slim_runtime::{Error, Penalty, Prunable, Slimming, model};
+use slim_runtime::error::{ArgumentError, PlanError, SelectionError};
+use slim_runtime::{Error, Penalty, Plan, Prunable, Slimming, model};
 use slim_tests::device;
 use slim_tests::fill::{fill, images};
-use tch::nn::{ModuleT, VarStore};
+use tch::nn::{self, ModuleT, VarStore};
 use tch::{Kind, Tensor};
 
 model! {
@@ -72,6 +72,18 @@ fn group_norms(vs: &VarStore) -> Vec<Tensor> {
     norms
 }
 
+/// The growing penalty by its formula: the squares of the groups that a plan removes.
+fn removed_squares(vs: &VarStore, plan: &Plan) -> Tensor {
+    let keeps = |layer: &str, channel: usize| {
+        let axis = plan.layer(layer).unwrap().axis("channels").unwrap();
+        axis.keep.iter().any(|kept| kept == channel)
+    };
+    let groups = (0..4).map(|at| keeps("bn3", at)).chain((0..6).map(|at| keeps("bn2", at)));
+    let norms = group_norms(vs).into_iter().zip(groups);
+    let removed: Vec<_> = norms.filter(|(_, kept)| !kept).map(|(norm, _)| norm.square()).collect();
+    Tensor::stack(&removed, 0).sum(Kind::Double)
+}
+
 /// The penalty by its formula.
 fn formula(vs: &VarStore, penalty: Penalty) -> Tensor {
     let scales =
@@ -106,6 +118,157 @@ fn gradients_are_those_of_the_formula() {
             );
         }
     }
+}
+
+#[test]
+fn growing_regularisation_is_that_of_the_groups_that_a_plan_removes() {
+    let (net, vs) = net();
+    let plan = net.plan(&Slimming::ratio(0.5)).unwrap();
+    let removed = |layer: &str| {
+        let axis = plan.layer(layer).unwrap().axis("channels").unwrap();
+        axis.width - axis.keep.len()
+    };
+    assert!((1..4).contains(&removed("bn3")) && (1..6).contains(&removed("bn2")));
+    let growing = plan.regulariser(&net).unwrap();
+    let value = removed_squares(&vs, &plan).double_value(&[]);
+    assert!((growing.value().unwrap() - value).abs() < 1e-12 * value);
+
+    backward(&net);
+    (removed_squares(&vs, &plan) * 0.3).backward();
+    let gradients = || -> Vec<Tensor> {
+        vs.trainable_variables().iter().map(|variable| variable.grad().copy()).collect()
+    };
+    let expected = gradients();
+    zero_gradients(&vs);
+    backward(&net);
+    growing.add_gradient(0.3).unwrap();
+    for (found, expected) in gradients().iter().zip(expected) {
+        assert!(found.allclose(&expected, 1e-12, 1e-12, false), "{:?}", found.size());
+    }
+
+    // The gradient of the sum is 2nw, from which the proximal step of each value follows.
+    zero_gradients(&vs);
+    removed_squares(&vs, &plan).backward();
+    let shrunk: Vec<Tensor> = vs
+        .trainable_variables()
+        .iter()
+        .map(|variable| variable.detach() / (variable.grad() / variable.detach() * 0.2 + 1.))
+        .collect();
+    let counts = |variable: &Tensor| -> Vec<i64> {
+        let counts = (variable.grad() / variable.detach() / 2.).round().to_kind(Kind::Int64);
+        Vec::try_from(counts.flatten(0, -1)).unwrap()
+    };
+    assert!([0, 1, 2].iter().all(|n| counts(&vs.variables()["conv2.weight"]).contains(n)));
+    growing.shrink(0.2).unwrap();
+    for (found, expected) in vs.trainable_variables().iter().zip(shrunk) {
+        assert!(found.allclose(&expected, 1e-12, 1e-12, false), "{:?}", found.size());
+    }
+
+    let nothing = net.plan(&Slimming::ratio(0.)).unwrap().regulariser(&net).unwrap_err();
+    assert!(
+        matches!(nothing, Error::Selection(SelectionError::NothingToPrune { .. })),
+        "{nothing}"
+    );
+    let (mut slim, _vs) = self::net();
+    slim.apply(&plan).unwrap();
+    assert!(matches!(plan.regulariser(&slim), Err(Error::Plan(PlanError::Mismatch { .. }))));
+}
+
+/// Each operation is given its weights in bfloat16, as autocast does on GPUs; the batch norm keeps
+/// γ and β in float32.
+#[derive(Debug, Prunable)]
+#[prune(sequential)]
+struct Mixed {
+    conv: nn::Conv2D,
+    bn: nn::BatchNorm,
+    fc: nn::Linear,
+}
+
+impl Mixed {
+    fn new(vs: &VarStore) -> Self {
+        let p = &vs.root();
+        let net = Mixed {
+            conv: nn::conv2d(p / "conv", 3, 6, 3, Default::default()),
+            bn: nn::batch_norm2d(p / "bn", 6, Default::default()),
+            fc: nn::linear(p / "fc", 6, 4, Default::default()),
+        };
+        fill(vs);
+        net
+    }
+
+    fn loss(&self) -> Tensor {
+        let half = |tensor: &Tensor| tensor.to_kind(Kind::BFloat16);
+        let xs = half(&images(&[4, 3, 6, 6]).to_device(device()));
+        let bias = self.conv.bs.as_ref().map(half);
+        let xs = xs.conv2d(&half(&self.conv.ws), bias, [1, 1], [0, 0], [1, 1], 1);
+        let xs = xs.apply_t(&self.bn, true).relu().adaptive_avg_pool2d([1, 1]).flatten(1, -1);
+        let xs = half(&xs).linear(&half(&self.fc.ws), self.fc.bs.as_ref().map(half));
+        assert_eq!(xs.kind(), Kind::BFloat16);
+        xs.to_kind(Kind::Float).square().mean(Kind::Float)
+    }
+}
+
+/// The bits of γ's gradient, after checking that both are float32.
+fn gamma_gradient(net: &Mixed) -> Vec<f32> {
+    let gamma = net.bn.ws.as_ref().unwrap();
+    assert_eq!((gamma.kind(), gamma.grad().kind()), (Kind::Float, Kind::Float));
+    Vec::try_from(gamma.grad()).unwrap()
+}
+
+#[test]
+fn in_mixed_precision_the_penalty_is_exact_in_float32() {
+    let s = 1e-4;
+    let vs = VarStore::new(device());
+    let net = Mixed::new(&vs);
+    let gamma = Vec::<f32>::try_from(net.bn.ws.as_ref().unwrap().detach()).unwrap();
+    let runs: [&dyn Fn() -> Tensor; 2] = [&|| net.loss(), &|| tch::autocast(true, || net.loss())];
+    for loss in runs {
+        zero_gradients(&vs);
+        loss().backward();
+        let before = gamma_gradient(&net);
+        assert!(before.iter().any(|gradient| *gradient != 0.));
+        let step = s as f32;
+        let expected: Vec<f32> =
+            before.iter().zip(&gamma).map(|(it, gamma)| it + step * gamma.signum()).collect();
+        net.add_l1_subgradient(s).unwrap();
+        assert_eq!(gamma_gradient(&net), expected);
+
+        // A scaled loss: unscaled before the penalty, or a scaled factor and unscaled behind it.
+        let unscale = || {
+            for variable in vs.trainable_variables() {
+                let _ = variable.grad().g_div_scalar_(1024.);
+            }
+        };
+        for unscales_first in [true, false] {
+            zero_gradients(&vs);
+            (loss() * 1024.).backward();
+            if unscales_first {
+                unscale();
+                net.add_l1_subgradient(s).unwrap();
+            } else {
+                net.add_l1_subgradient(1024. * s).unwrap();
+                unscale();
+            }
+            for (found, expected) in gamma_gradient(&net).iter().zip(&expected) {
+                assert!((found - expected).abs() < 1e-6 * expected.abs() + 1e-9);
+            }
+        }
+    }
+}
+
+#[test]
+fn parameters_in_half_precision_lose_a_small_penalty() {
+    let mut vs = VarStore::new(device());
+    let net = Mixed::new(&vs);
+    vs.bfloat16();
+    let gamma = net.bn.ws.as_ref().unwrap();
+    assert_eq!(gamma.kind(), Kind::BFloat16);
+    (gamma * 0.1).sum(Kind::BFloat16).backward();
+    let before = gamma.grad().copy();
+    net.add_l1_subgradient(1e-4).unwrap();
+    assert!(gamma.grad().equal(&before));
+    net.add_l1_subgradient(1e-2).unwrap();
+    assert!(!gamma.grad().equal(&before));
 }
 
 #[test]
