@@ -16,6 +16,7 @@ mod deploy;
 mod device;
 mod equivalence;
 mod export;
+mod gradual;
 mod grouped_attention;
 mod matrix;
 mod norms;
