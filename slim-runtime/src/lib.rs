@@ -136,6 +136,7 @@ pub use slim_derive::{Prunable, forward};
 pub use slimming::criterion;
 pub use slimming::{Absorb, Bounds, Coupling, Direction, Rounding, Rule, Scope, Slimming, Target};
 pub use symbolic::{Forward, Traced};
+pub use train::distillation::distillation_loss;
 pub use train::gradual::GradualPruning;
 pub use train::recalibrate::recalibrate;
 pub use train::reconstruct::{LeftLayer, Reconstructed, ReconstructedLayer, Reconstruction};

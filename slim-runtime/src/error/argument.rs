@@ -32,6 +32,21 @@ pub enum ArgumentError {
     )]
     Ridge(f64),
 
+    /// The temperature of a distillation is not positive, or infinite or NaN.
+    #[error("temperature {0}: it must be finite and positive, for instance 4")]
+    Temperature(f64),
+
+    /// The outputs of student and teacher are not logits of the same samples and classes.
+    #[error(
+        "the student's outputs have shape {student:?} and the teacher's {teacher:?}: distillation compares logits [N, classes] of the same samples; give both networks the same batch, and take a teacher of the same classes"
+    )]
+    Logits {
+        /// The shape of the student's outputs.
+        student: Vec<i64>,
+        /// The shape of the teacher's outputs.
+        teacher: Vec<i64>,
+    },
+
     /// The tolerance of a comparison is negative, infinite or NaN.
     #[error(
         "tolerance {0}: it must be finite and not negative, for instance 1e-4 of the largest output"

@@ -1,6 +1,7 @@
 //! While training, and before and after slimming: penalties, schedules, gradual pruning,
 //! distillation, and batch-norm statistics.
 
+pub(crate) mod distillation;
 pub(crate) mod gradual;
 pub(crate) mod recalibrate;
 pub(crate) mod reconstruct;

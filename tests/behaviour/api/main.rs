@@ -14,6 +14,7 @@ mod cost;
 mod dependencies;
 mod deploy;
 mod device;
+mod distillation;
 mod equivalence;
 mod export;
 mod gradual;
