@@ -239,4 +239,5 @@ pub mod measuring;
 pub mod operations;
 pub mod serving;
 pub mod tour;
+pub mod training;
 pub mod transformers;

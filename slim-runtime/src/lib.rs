@@ -50,7 +50,8 @@
 //!    and derived types; [`nn`] has drop-in layers whose number of groups follows the weight, a
 //!    split and a shuffle.
 //! 2. **Train with sparsity.** Call [`add_l1_subgradient`](Prunable::add_l1_subgradient) between
-//!    `backward` and `step`.
+//!    `backward` and `step`. [`guide::training`] has other penalties, and pruning while a network
+//!    is trained.
 //! 3. **Slim.** [`slim`](Prunable::slim) is [`plan`](Prunable::plan) and [`apply`](Prunable::apply)
 //!    in one. A [`Plan`] is data: print it, save it, keep a snapshot of it in a test, apply it to a
 //!    replica. [`Slimming`] says [how many channels to remove, and which first](guide::choosing).

@@ -11,8 +11,8 @@ use crate::options::{DataOptions, NetworkOptions};
 use crate::processes::{self, ReportedElsewhere};
 use crate::terminal;
 use crate::train::{
-    FileOptions, Interrupt, Interrupted, Output, Recipe, RecipeOptions, Resume, hand_over,
-    train_among,
+    DistillationOptions, FileOptions, GradualOptions, Interrupt, Interrupted, Output, PenaltyName,
+    Recipe, RecipeOptions, Resume, hand_over, train_among,
 };
 use anyhow::{Error, Result, ensure};
 use slim_distributed::{Distributed, Launch};
@@ -38,6 +38,10 @@ pub(super) struct Options {
     #[command(flatten)]
     recipe: RecipeOptions,
     #[command(flatten)]
+    gradual: GradualOptions,
+    #[command(flatten)]
+    distillation: DistillationOptions,
+    #[command(flatten)]
     files: FileOptions,
     #[command(flatten)]
     watch: WatchOptions,
@@ -55,6 +59,10 @@ Examples:
   A minute on the digits that come with the project:
     slim train -sr --s 5e-3 --dataset digits --arch vgg --cfg \"[32, 'M', 64, 'M', 128, 128]\" --epochs 10
 
+  Prune while training, and teach the pruned network by one that was not:
+    slim train --gradual 0.7 --dataset cifar10 --save logs/gradual
+    slim train --refine logs/gradual/checkpoint.safetensors --teacher logs/dense/model_best.safetensors --epochs 40 --lr 0.01 --save logs/refined
+
   Go on after Ctrl-C, a crash, or a night; the file says the rest:
     slim train --resume logs/sparse/checkpoint.safetensors
 
@@ -68,7 +76,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or no data set, 130 interrupted";
 struct WatchOptions {
     /// Share of channels that will be pruned: each epoch's line says if γ show a gap there, and the
     /// end warns where they show none [default: 0.5 with -sr]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", conflicts_with = "gradual")]
     percent: Option<f64>,
     /// Batches between two lines, where there is no terminal for a progress bar
     #[arg(long, value_name = "N", default_value_t = 100)]
@@ -145,6 +153,9 @@ fn run_among(dist: &Distributed, options: &Options) -> Result<()> {
         outcome.best,
         folder.display()
     ));
+    if let Some(slimmed) = model.slimmed.as_ref().filter(|_| recipe.gradual > 0.) {
+        say(format_args!("pruned to {}", slimmed.cfg()));
+    }
     if dist.is_main() {
         for warning in outcome.warnings {
             eprintln!("warning: {warning}");
@@ -195,6 +206,7 @@ fn start(options: &Options, dist: &Distributed, job: Option<&str>) -> Result<Sta
         };
         model.dataset = Some(name);
         let recipe = options.recipe.applied_to(before, model.spec.arch);
+        let recipe = options.distillation.applied_to(options.gradual.applied_to(recipe))?;
         let text = match (&files.resume, &resume, &files.refine) {
             (Some(file), Some(resume), _) => resumed(file, resume, &recipe),
             (.., Some(file)) => refined(file, &model),
@@ -258,11 +270,25 @@ fn refined(file: &Path, model: &Model) -> String {
 fn said(recipe: &Recipe) -> String {
     let sparsity = match recipe.sparsity {
         0. => "without sparsity".to_owned(),
-        sparsity => format!("with sparsity {sparsity}"),
+        sparsity => format!("with sparsity {sparsity}{}", penalty(recipe)),
     };
+    let gradual = match recipe.gradual {
+        0. => String::new(),
+        share => {
+            format!(", pruning {share} of the channels, masks every {} steps", recipe.gradual_every)
+        }
+    };
+    let teacher = recipe.teacher.as_ref().map_or_else(String::new, |file| {
+        format!(
+            ", taught by {} (temperature {}, weight {})",
+            file.display(),
+            recipe.temperature,
+            recipe.distill_weight
+        )
+    });
     let decay = if recipe.decay_bn { "" } else { " but of γ and β" };
     format!(
-        "{} epochs {sparsity}, lr {}, batch {}, momentum {}, weight decay {}{decay}, seed {}",
+        "{} epochs {sparsity}, lr {}, batch {}, momentum {}, weight decay {}{decay}, seed {}{gradual}{teacher}",
         recipe.epochs,
         recipe.lr,
         recipe.batch_size,
@@ -270,4 +296,21 @@ fn said(recipe: &Recipe) -> String {
         recipe.weight_decay,
         recipe.seed
     )
+}
+
+/// How the penalty differs from an L1 penalty that is on from the first step.
+fn penalty(recipe: &Recipe) -> String {
+    let kind = match recipe.penalty {
+        PenaltyName::L1 => None,
+        PenaltyName::L2 => Some("L2".to_owned()),
+        PenaltyName::GroupLasso => Some("group lasso".to_owned()),
+    };
+    let proximal = recipe.proximal.then(|| "proximal".to_owned());
+    let epochs = |name: &str, epochs: usize| (epochs > 0).then(|| format!("{name} {epochs}"));
+    let words: Vec<_> =
+        [kind, proximal, epochs("warm-up", recipe.warm_up), epochs("ramp", recipe.ramp)]
+            .into_iter()
+            .flatten()
+            .collect();
+    if words.is_empty() { String::new() } else { format!(" ({})", words.join(", ")) }
 }

@@ -40,6 +40,13 @@ pub(super) struct State {
     pub(super) best: Option<f64>,
     /// Number of training images. The progress is that of this number alone.
     pub(super) images: usize,
+    /// Whether gradual pruning has removed its channels. Checkpoints of older versions have neither
+    /// this nor the next field.
+    #[serde(default)]
+    pub(super) cut: bool,
+    /// Fingerprint of the teacher's weights.
+    #[serde(default)]
+    pub(super) teacher: Option<String>,
 }
 
 /// Training that resumes from a file.

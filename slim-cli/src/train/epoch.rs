@@ -4,16 +4,19 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
-use slim_distributed::{DataParallel, Distributed, Part};
-use slim_runtime::Prunable;
+use slim_distributed::{Distributed, Part};
+use slim_runtime::GradualPruning;
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Reduction, Tensor};
 
+use super::checkpoint::State;
 use super::evaluate::{Score, correct, evaluate_until, loss, percent, summed};
 use super::progress::{ProgressDisplay, Size};
-use super::sgd::Sgd;
+use super::teacher::Teacher;
+use super::updates::{self, Updates};
 use super::{Output, Recipe};
 use crate::data::{Batch, DataSet};
+use crate::model::Model;
 use crate::network::Net;
 
 const DIVERGED: &str =
@@ -89,33 +92,44 @@ impl Progress {
 /// Everything that an epoch is trained with.
 pub(super) struct Trainer<'t> {
     pub(super) dist: &'t Distributed,
-    pub(super) net: &'t Net,
     pub(super) data: &'t DataSet,
     pub(super) recipe: &'t Recipe,
     pub(super) output: &'t Output,
+    pub(super) size: Size,
+    pub(super) teacher: Option<Teacher>,
+    pub(super) gradual: Option<GradualPruning>,
 }
 
-impl Trainer<'_> {
+impl<'t> Trainer<'t> {
     /// Trains the rest of an epoch, then scores the network. `None` if the end of training was
-    /// requested meanwhile. Collective.
+    /// requested meanwhile. After the last epoch, gradual pruning removes its channels before the
+    /// network is scored. Collective.
     ///
     /// # Errors
     /// A loss that is not finite, a damaged image, a process that does not answer, errors of
     /// libtorch.
     pub(super) fn epoch(
         &self,
-        parallel: &mut DataParallel<'_>,
-        sgd: &mut Sgd,
-        progress: &mut Progress,
+        model: &mut Model,
+        updates: &mut Updates<'t>,
+        state: &mut State,
         display: &ProgressDisplay,
     ) -> Result<Option<Score>> {
         if !self.asked()? {
-            self.steps(parallel, sgd, progress, display)?;
+            let gradual = self.gradual.as_ref().filter(|_| !state.cut);
+            self.steps(&mut model.net, updates, gradual, &mut state.progress, display)?;
         }
         if self.asked()? {
             return Ok(None);
         }
-        let score = self.test(&|| self.output.interrupt.asked())?;
+        let progress = &state.progress;
+        let gradual = self.gradual.as_ref().filter(|_| !state.cut);
+        if let Some(gradual) = gradual.filter(|_| progress.epoch + 1 == self.recipe.epochs) {
+            updates::cut(self.dist, model, gradual)?;
+            *updates = Updates::new(self.dist, model, self.recipe, self.size.steps)?;
+            state.cut = true;
+        }
+        let score = self.test(&model.net, &|| self.output.interrupt.asked())?;
         if let Some(score) = &score {
             ensure!(
                 score.loss.is_finite(),
@@ -131,9 +145,9 @@ impl Trainer<'_> {
     ///
     /// # Errors
     /// Those of [`evaluate`](super::evaluate()), and a process that does not answer.
-    pub(super) fn test(&self, stop: &dyn Fn() -> bool) -> Result<Option<Score>> {
+    pub(super) fn test(&self, net: &Net, stop: &dyn Fn() -> bool) -> Result<Option<Score>> {
         let batch = self.recipe.test_batch_size;
-        evaluate_until(self.net, &*self.data.test, batch, self.dist, stop)
+        evaluate_until(net, &*self.data.test, batch, self.dist, stop)
     }
 
     /// Whether the end of training was requested in some process. Collective.
@@ -144,8 +158,9 @@ impl Trainer<'_> {
 
     fn steps(
         &self,
-        parallel: &mut DataParallel<'_>,
-        sgd: &mut Sgd,
+        net: &mut Net,
+        updates: &mut Updates<'_>,
+        gradual: Option<&GradualPruning>,
         progress: &mut Progress,
         display: &ProgressDisplay,
     ) -> Result<()> {
@@ -166,9 +181,12 @@ impl Trainer<'_> {
             } else {
                 self.output.log_interval.max(1)
             };
-            waiting.0.push(self.step(batch, parallel, sgd, progress)?);
+            waiting.0.push(self.step(net, batch, updates, progress)?);
             let fetches = progress.step.is_multiple_of(interval);
             let loss = if fetches { waiting.fetch(self.dist, progress)? } else { None };
+            if let Some(gradual) = gradual {
+                gradual.step(net, self.done(progress) + 1)?;
+            }
             progress.sums.seconds = before + begun.elapsed().as_secs_f64();
             display.step(progress, loss);
             progress.step += 1;
@@ -182,12 +200,17 @@ impl Trainer<'_> {
         Ok(())
     }
 
+    /// The number of steps that are done, over all epochs.
+    fn done(&self, progress: &Progress) -> u64 {
+        progress.epoch.saturating_mul(self.size.steps).saturating_add(progress.step) as u64
+    }
+
     /// Trains one step, with this process's part of the batch. Its results stay on the device.
     fn step(
         &self,
-        Batch { images, labels }: Batch,
-        parallel: &mut DataParallel<'_>,
-        sgd: &mut Sgd,
+        net: &Net,
+        batch: Batch,
+        updates: &mut Updates<'_>,
         progress: &Progress,
     ) -> Result<Step> {
         let recipe = self.recipe;
@@ -195,19 +218,21 @@ impl Trainer<'_> {
         let whole = self.data.train.len().saturating_sub(before).min(recipe.batch_size);
         let Part { weight, .. } = self.dist.share().of(whole);
         tch::manual_seed(recipe.seed_of_rank(progress.epoch, progress.step, self.dist.rank()));
-        let outputs = parallel.forward_part(weight, || self.net.forward_t(&images, true))?;
-        let loss = loss(&outputs, &labels, Reduction::Mean)?.f_mul_scalar(weight)?;
-        sgd.zero_grad()?;
-        parallel.backward(&loss)?;
-        if recipe.sparsity > 0. {
-            self.net.add_l1_subgradient(recipe.sparsity)?;
-        }
-        sgd.step(recipe.rate(progress.epoch))?;
+        let forward = || net.forward_t(&batch.images, true);
+        let outputs = updates.parallel.forward_part(weight, forward)?;
+        let loss = match &self.teacher {
+            Some(teacher) => teacher.loss(&outputs, &batch)?,
+            None => loss(&outputs, &batch.labels, Reduction::Mean)?,
+        };
+        let loss = loss.f_mul_scalar(weight)?;
+        updates.sgd.zero_grad()?;
+        updates.parallel.backward(&loss)?;
+        updates.step(recipe.rate(progress.epoch), self.done(progress))?;
         // Of each of these, the sum over the processes is that of the whole batch.
         let counts = f64::from(weight > 0.);
         let values = [
             loss.f_detach()?.f_to_kind(Kind::Double)?.f_div_scalar(self.dist.world_size() as f64)?,
-            correct(&outputs, &labels)?.f_to_kind(Kind::Double)?.f_mul_scalar(counts)?,
+            correct(&outputs, &batch.labels)?.f_to_kind(Kind::Double)?.f_mul_scalar(counts)?,
         ];
         Ok(Step { number: progress.step, values, images: whole })
     }

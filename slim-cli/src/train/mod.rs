@@ -15,6 +15,11 @@
 //! uninterrupted run. Shuffling, augmentation and dropout draw by the seed, the epoch and the step,
 //! and do not depend on earlier draws (libtorch's seed is set before each step). The weights are
 //! bit-identical where libtorch's sums do not depend on threads: on the CPU with one thread.
+//!
+//! With [`Recipe::gradual`], the network is pruned while it is trained, and its channels are removed
+//! after the steps of the last epoch, before the test. Then both files hold the slimmed network, and
+//! `model_best.safetensors` is written for slimmed networks alone. With [`Recipe::teacher`], it
+//! learns the outputs of another network, too.
 
 mod checkpoint;
 mod epoch;
@@ -28,20 +33,23 @@ mod options;
 mod progress;
 mod recipe;
 mod sgd;
+mod teacher;
 #[cfg(test)]
 mod tests;
+mod updates;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use slim_distributed::{DataParallelConfig, Distributed};
+use slim_distributed::Distributed;
 use slim_runtime::Warning;
 
 use crate::data::DataSet;
+use crate::files::is_same;
 use crate::model::Model;
+use checkpoint::{BEST, Files, State};
 pub use checkpoint::{CHECKPOINT, Resume};
-use checkpoint::{Files, State};
 use epoch::{Progress, Trainer};
 pub(crate) use evaluate::loss;
 pub use evaluate::{Score, evaluate};
@@ -51,10 +59,11 @@ pub use health::{GammaStats, Gap};
 pub(crate) use interrupt::INTERRUPTED;
 pub use interrupt::{Interrupt, Interrupted};
 pub use metrics::{Record, read_metrics};
-pub use options::RecipeOptions;
+pub use options::{DistillationOptions, GradualOptions, RecipeOptions};
 use progress::{ProgressDisplay, Size};
-pub use recipe::Recipe;
-use sgd::Sgd;
+pub use recipe::{PenaltyName, Recipe};
+use teacher::Teacher;
+use updates::Updates;
 
 /// Files and display of training, and requests to end it. These options do not change the weights.
 #[derive(Debug, Clone)]
@@ -145,22 +154,24 @@ pub fn train_among(
 ) -> Result<Outcome> {
     check(model, data, recipe, output)?;
     let begun = Instant::now();
-    let mut sgd = Sgd::new(&model.vs, recipe);
     let size = Size::new(data, recipe);
-    let mut state = start(&size, recipe, &mut sgd, resume)?;
+    let teacher = Teacher::read(dist, recipe, data)?;
+    let gradual = updates::gradual(model, recipe, size.steps)?;
+    let mut updates = Updates::new(dist, model, recipe, size.steps)?;
+    let mut state = start(&size, recipe, &mut updates, teacher.as_ref(), resume)?;
     let first = state.progress.epoch;
     let mut files = if dist.is_main() { Files::open(output, first)? } else { None };
     let display = ProgressDisplay::new(size, &state.progress, output, dist.is_main());
-    let config = DataParallelConfig::new().synchronised(true);
-    let mut parallel = dist.data_parallel_with(&model.vs, config)?;
+    let percent = output.percent.filter(|_| gradual.is_none());
 
-    let trainer = Trainer { dist, net: &model.net, data, recipe, output };
+    let trainer = Trainer { dist, data, recipe, output, size, teacher, gradual };
     let mut last = None;
     while state.progress.epoch < recipe.epochs {
-        let scored = trainer.epoch(&mut parallel, &mut sgd, &mut state.progress, &display)?;
+        let scored = trainer.epoch(model, &mut updates, &mut state, &display)?;
         let Some(score) = scored else {
-            let checkpoint =
-                files.map(|files| files.write_checkpoint(model, &state, &sgd)).transpose()?;
+            let checkpoint = files
+                .map(|files| files.write_checkpoint(model, &state, &updates.sgd))
+                .transpose()?;
             return Err(Interrupted {
                 epoch: state.progress.epoch,
                 step: state.progress.step,
@@ -169,16 +180,18 @@ pub fn train_among(
             }
             .into());
         };
-        let (health, warnings) = health::health(&model.net, output.percent)?;
+        let (health, warnings) = health::health(&model.net, percent)?;
         display.score(&score, health::has_gap(health.as_ref(), &warnings));
         let record = record(recipe, &state.progress, &score, health);
-        let is_best = state.best.is_none_or(|best| score.accuracy() > best);
+        // A network that is to be cut is not the one that training is for.
+        let counts = trainer.gradual.is_none() || state.cut;
+        let is_best = counts && state.best.is_none_or(|best| score.accuracy() > best);
         if is_best {
             state.best = Some(score.accuracy());
         }
         state.progress = Progress::at(state.progress.epoch + 1);
         if let Some(files) = &mut files {
-            files.write(model, &state, &sgd, &record, is_best)?;
+            files.write(model, &state, &updates.sgd, &record, is_best)?;
         }
         last = Some((score, warnings));
     }
@@ -187,8 +200,8 @@ pub fn train_among(
         Some(last) => last,
         // All epochs were done before.
         None => (
-            trainer.test(&|| false)?.context("nothing ends this test")?,
-            health::health(&model.net, output.percent)?.1,
+            trainer.test(&model.net, &|| false)?.context("nothing ends this test")?,
+            health::health(&model.net, percent)?.1,
         ),
     };
     let best = state.best.unwrap_or_else(|| score.accuracy());
@@ -206,6 +219,13 @@ fn check(model: &Model, data: &DataSet, recipe: &Recipe, output: &Output) -> Res
         !data.train.is_empty() && !data.test.is_empty(),
         "the data set has no images for training or none for testing"
     );
+    for file in [CHECKPOINT, BEST] {
+        let written = output.folder.as_ref().map(|folder| folder.join(file));
+        ensure!(
+            !written.iter().zip(&recipe.teacher).any(|(file, teacher)| is_same(file, teacher)),
+            "training would overwrite the teacher, {file} in the folder that it saves into: save into another folder (--save), or name a copy (--teacher)"
+        );
+    }
     if let Some(percent) = output.percent {
         ensure!(
             (0.0..1.0).contains(&percent),
@@ -215,7 +235,13 @@ fn check(model: &Model, data: &DataSet, recipe: &Recipe, output: &Output) -> Res
     Ok(())
 }
 
-fn start(size: &Size, recipe: &Recipe, sgd: &mut Sgd, resume: Option<Resume>) -> Result<State> {
+fn start(
+    size: &Size,
+    recipe: &Recipe,
+    updates: &mut Updates<'_>,
+    teacher: Option<&Teacher>,
+    resume: Option<Resume>,
+) -> Result<State> {
     let images = size.images;
     let Some(Resume { state, momentum }) = resume else {
         return Ok(State {
@@ -223,16 +249,19 @@ fn start(size: &Size, recipe: &Recipe, sgd: &mut Sgd, resume: Option<Resume>) ->
             progress: Progress::at(recipe.start_epoch),
             best: None,
             images,
+            cut: false,
+            teacher: teacher.map(|teacher| teacher.fingerprint.clone()),
         });
     };
     state.recipe.check_goes_on_by(recipe)?;
+    teacher::check_same(state.teacher.as_deref(), teacher, recipe.teacher.as_deref())?;
     ensure!(
         state.images == images,
         "the checkpoint is of training on {} images, and the data set has {images}",
         state.images
     );
     state.progress.check(size)?;
-    sgd.set_velocities(momentum)?;
+    updates.sgd.set_velocities(momentum)?;
     Ok(State { recipe: recipe.clone(), ..state })
 }
 

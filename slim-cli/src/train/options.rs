@@ -1,8 +1,11 @@
 //! The [`Recipe`] as command-line options.
 
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
 use clap::Args;
 
-use super::Recipe;
+use super::{PenaltyName, Recipe};
 use crate::network::Arch;
 
 /// The options of a program that trains. What is left out is the reference's, or what a checkpoint
@@ -10,13 +13,26 @@ use crate::network::Arch;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Training")]
 pub struct RecipeOptions {
-    /// Train with channel sparsity (-sr): an L1 penalty on γ parts the channels that matter from
-    /// those that can go
+    /// Train with channel sparsity (-sr): a penalty parts the channels that matter from those that
+    /// can go
     #[arg(long = "sparsity-regularization", alias = "sr")]
     pub sr: bool,
     /// Factor of the penalty [default: 1e-4 for vgg, 1e-5 for the others]
     #[arg(long, value_name = "S", requires = "sr")]
     pub s: Option<f64>,
+    /// What the penalty is on [default: l1]
+    #[arg(long, value_enum, requires = "sr")]
+    pub penalty: Option<PenaltyName>,
+    /// Shrink γ after each step (soft thresholding, for l1), in place of adding the penalty's
+    /// gradient before it: γ become exactly zero
+    #[arg(long, requires = "sr")]
+    pub proximal: bool,
+    /// Epochs at first without the penalty [default: 0]
+    #[arg(long, value_name = "EPOCHS", requires = "sr")]
+    pub warm_up: Option<usize>,
+    /// Epochs after these in which its factor grows to S [default: 0]
+    #[arg(long, value_name = "EPOCHS", requires = "sr")]
+    pub ramp: Option<usize>,
     /// Passes over the training images; the learning rate falls to a tenth at half of them, and
     /// again at three quarters [default: 160]
     #[arg(long, value_name = "N")]
@@ -65,8 +81,73 @@ impl RecipeOptions {
             weight_decay: self.weight_decay.unwrap_or(recipe.weight_decay),
             decay_bn: recipe.decay_bn && !self.no_decay_bn,
             sparsity: if self.sr { self.s.unwrap_or(factor) } else { recipe.sparsity },
+            penalty: self.penalty.unwrap_or(recipe.penalty),
+            proximal: recipe.proximal || self.proximal,
+            warm_up: self.warm_up.unwrap_or(recipe.warm_up),
+            ramp: self.ramp.unwrap_or(recipe.ramp),
             seed: self.seed.unwrap_or(recipe.seed),
+            ..recipe.clone()
         }
+    }
+}
+
+/// The options for pruning while training.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Gradual pruning")]
+pub struct GradualOptions {
+    /// Prune this share of the channels while training: masks by |γ| that are made anew, and grow to
+    /// this share over the first half of the steps. In the end the channels are cut out
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub gradual: Option<f64>,
+    /// Steps from one mask to the next, in which masked channels may grow back [default: 100]
+    #[arg(long, value_name = "STEPS", requires = "gradual")]
+    pub gradual_every: Option<usize>,
+}
+
+impl GradualOptions {
+    /// The recipe with these options applied.
+    pub fn applied_to(&self, recipe: Recipe) -> Recipe {
+        Recipe {
+            gradual: self.gradual.unwrap_or(recipe.gradual),
+            gradual_every: self.gradual_every.unwrap_or(recipe.gradual_every),
+            ..recipe
+        }
+    }
+}
+
+/// The options for learning from another network.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Distillation")]
+pub struct DistillationOptions {
+    /// Learn the outputs of the network in this file besides the labels, such as those of the
+    /// network before it was pruned
+    #[arg(long, value_name = "FILE")]
+    pub teacher: Option<PathBuf>,
+    /// Divides the outputs of both networks, so that small probabilities count [default: 4]
+    #[arg(long, value_name = "T", requires = "teacher")]
+    pub temperature: Option<f64>,
+    /// Weight of the teacher's outputs in the loss, in [0, 1]; the labels have the rest [default:
+    /// 0.5]
+    #[arg(long, value_name = "WEIGHT", requires = "teacher")]
+    pub distill_weight: Option<f64>,
+}
+
+impl DistillationOptions {
+    /// The recipe with these options applied. It names the teacher's file by its absolute path, so
+    /// that training resumes from any folder.
+    ///
+    /// # Errors
+    /// A path that cannot be made absolute.
+    pub fn applied_to(&self, recipe: Recipe) -> Result<Recipe> {
+        let absolute = |file: &PathBuf| {
+            std::path::absolute(file).with_context(|| format!("--teacher {}", file.display()))
+        };
+        Ok(Recipe {
+            teacher: self.teacher.as_ref().map(absolute).transpose()?.or(recipe.teacher),
+            temperature: self.temperature.unwrap_or(recipe.temperature),
+            distill_weight: self.distill_weight.unwrap_or(recipe.distill_weight),
+            ..recipe
+        })
     }
 }
 
@@ -80,11 +161,16 @@ mod tests {
     struct Program {
         #[command(flatten)]
         recipe: RecipeOptions,
+        #[command(flatten)]
+        gradual: GradualOptions,
+        #[command(flatten)]
+        distillation: DistillationOptions,
     }
 
     fn recipe(line: &str, before: &Recipe, arch: Arch) -> Result<Recipe> {
         let given = std::iter::once("train").chain(line.split_whitespace());
-        Ok(Program::try_parse_from(given)?.recipe.applied_to(before, arch))
+        let Program { recipe, gradual, distillation } = Program::try_parse_from(given)?;
+        distillation.applied_to(gradual.applied_to(recipe.applied_to(before, arch)))
     }
 
     #[test]
@@ -99,7 +185,7 @@ mod tests {
             recipe("--sr", &default, Arch::Preresnet)?,
             Recipe { sparsity: 1e-5, ..default.clone() }
         );
-        let all = "--sr --s 0.001 --epochs 40 --start-epoch 3 --batch-size 100 --test-batch-size 1000 --lr 0.05 --momentum 0.8 --wd 5e-4 --no-decay-bn --seed 7";
+        let all = "--sr --s 0.001 --epochs 40 --start-epoch 3 --batch-size 100 --test-batch-size 1000 --lr 0.05 --momentum 0.8 --wd 5e-4 --no-decay-bn --seed 7 --penalty group-lasso --warm-up 2 --ramp 5 --gradual 0.6 --gradual-every 50 --teacher /dense.safetensors --temperature 2 --distill-weight 0.9";
         let wanted = Recipe {
             epochs: 40,
             start_epoch: 3,
@@ -110,6 +196,15 @@ mod tests {
             weight_decay: 5e-4,
             decay_bn: false,
             sparsity: 0.001,
+            penalty: PenaltyName::GroupLasso,
+            proximal: false,
+            warm_up: 2,
+            ramp: 5,
+            gradual: 0.6,
+            gradual_every: 50,
+            teacher: Some("/dense.safetensors".into()),
+            temperature: 2.,
+            distill_weight: 0.9,
             seed: 7,
         };
         assert_eq!(recipe(all, &default, Arch::Vgg)?, wanted);
@@ -120,11 +215,22 @@ mod tests {
     }
 
     #[test]
-    fn a_factor_without_the_penalty_would_do_nothing() {
-        let error = recipe("--s 0.001", &Recipe::default(), Arch::Vgg)
-            .err()
-            .map(|error| error.to_string())
-            .unwrap_or_default();
-        assert!(error.contains("--sparsity-regularization"), "{error}");
+    fn an_option_that_would_do_nothing_alone_names_the_one_that_it_needs() {
+        for (line, needed) in [
+            ("--s 0.001", "--sparsity-regularization"),
+            ("--penalty l2", "--sparsity-regularization"),
+            ("--proximal", "--sparsity-regularization"),
+            ("--warm-up 1", "--sparsity-regularization"),
+            ("--ramp 1", "--sparsity-regularization"),
+            ("--gradual-every 10", "--gradual"),
+            ("--temperature 2", "--teacher"),
+            ("--distill-weight 0.9", "--teacher"),
+        ] {
+            let error = recipe(line, &Recipe::default(), Arch::Vgg)
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default();
+            assert!(error.contains(needed), "{line}: {error}");
+        }
     }
 }

@@ -1,10 +1,17 @@
 //! Hyperparameters of training, and what follows from them for each epoch and step.
 
-use anyhow::{Result, ensure};
-use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
-/// Fields that may change when training resumes.
-const MAY_CHANGE: [&str; 2] = ["epochs", "test_batch_size"];
+use anyhow::{Result, ensure};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use slim_runtime::{Penalty, Schedule, Slimming, criterion};
+
+use crate::network::Arch;
+
+/// Fields that may change when training resumes. A teacher's file may be elsewhere; a checkpoint
+/// has a fingerprint of its weights.
+const MAY_CHANGE: [&str; 3] = ["epochs", "test_batch_size", "teacher"];
 /// Largest number of epochs. A larger number is taken for a mistake.
 const MOST_EPOCHS: usize = 1_000_000;
 
@@ -32,10 +39,51 @@ pub struct Recipe {
     /// Whether weight decay includes γ and β, as in the reference. Decay makes all γ small, whereas
     /// the L1 penalty should separate them.
     pub decay_bn: bool,
-    /// Factor `s` of the L1 penalty on γ; 0 for none.
+    /// Factor `s` of the penalty; 0 for none.
     pub sparsity: f64,
+    /// What the penalty is on. Checkpoints of older versions have none of the fields from here on,
+    /// but for the seed.
+    #[serde(default)]
+    pub penalty: PenaltyName,
+    /// Whether the penalty acts by a proximal step after the optimizer's, in place of its gradient.
+    #[serde(default)]
+    pub proximal: bool,
+    /// Epochs, from 0, without the penalty.
+    #[serde(default)]
+    pub warm_up: usize,
+    /// Epochs after these in which the factor grows to `sparsity`.
+    #[serde(default)]
+    pub ramp: usize,
+    /// Share of the channels that training masks and in the end removes, in [0, 1); 0 for none.
+    #[serde(default)]
+    pub gradual: f64,
+    /// Steps from one mask to the next.
+    #[serde(default = "Recipe::default_gradual_every")]
+    pub gradual_every: usize,
+    /// File of the network whose outputs are learned besides the labels.
+    #[serde(default)]
+    pub teacher: Option<PathBuf>,
+    /// Temperature by which the outputs of network and teacher are divided.
+    #[serde(default = "Recipe::default_temperature")]
+    pub temperature: f64,
+    /// Weight of the teacher's outputs in the loss, in [0, 1]; the labels have the rest.
+    #[serde(default = "Recipe::default_distill_weight")]
+    pub distill_weight: f64,
     /// Seed of shuffling, augmentation and dropout.
     pub seed: u64,
+}
+
+/// What a penalty is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum PenaltyName {
+    /// |γ|: Network Slimming
+    #[default]
+    L1,
+    /// γ²
+    L2,
+    /// The norm of all that goes with a channel: its filter, γ, β, and the weights that read it
+    GroupLasso,
 }
 
 impl Default for Recipe {
@@ -50,12 +98,64 @@ impl Default for Recipe {
             weight_decay: 1e-4,
             decay_bn: true,
             sparsity: 0.,
+            penalty: PenaltyName::L1,
+            proximal: false,
+            warm_up: 0,
+            ramp: 0,
+            gradual: 0.,
+            gradual_every: Self::default_gradual_every(),
+            teacher: None,
+            temperature: Self::default_temperature(),
+            distill_weight: Self::default_distill_weight(),
             seed: 1,
         }
     }
 }
 
 impl Recipe {
+    fn default_gradual_every() -> usize {
+        100
+    }
+
+    fn default_temperature() -> f64 {
+        4.
+    }
+
+    fn default_distill_weight() -> f64 {
+        0.5
+    }
+
+    /// What is penalised, as the library names it; `None` without a penalty.
+    pub(super) fn penalty(&self) -> Option<Penalty> {
+        (self.sparsity > 0.).then_some(match self.penalty {
+            PenaltyName::L1 => Penalty::L1,
+            PenaltyName::L2 => Penalty::L2,
+            PenaltyName::GroupLasso => Penalty::GroupLasso,
+        })
+    }
+
+    /// The schedule of the penalty's factor, in steps, for epochs of `steps` steps.
+    pub(super) fn penalty_schedule(&self, steps: usize) -> Schedule {
+        let of = |epochs: usize| epochs.saturating_mul(steps) as u64;
+        Schedule::constant().warm_up(of(self.warm_up)).ramp(of(self.ramp))
+    }
+
+    /// What gradual pruning removes in the end from a network of this kind; `None` if nothing.
+    pub(super) fn gradual_slimming(&self, arch: Arch) -> Option<Slimming> {
+        let slimming = (self.gradual > 0.).then(|| Slimming::ratio(self.gradual))?;
+        Some(if arch.has_batch_norms() {
+            slimming
+        } else {
+            slimming.criterion(criterion::L2).normalisation(criterion::Normalisation::Mean)
+        })
+    }
+
+    /// The schedule of gradual pruning's ratio, for epochs of `steps` steps: it grows over the first
+    /// half of all steps, in which the learning rate is at its full value.
+    pub(super) fn gradual_schedule(&self, steps: usize) -> Schedule {
+        Schedule::constant().cubic_ramp((self.epochs.saturating_mul(steps) / 2) as u64)
+    }
+
     /// The learning rate of an epoch, counted from 0.
     pub fn rate(&self, epoch: usize) -> f64 {
         // Round up. The reference compares epochs with fractions, so its rate does not fall if
@@ -97,6 +197,9 @@ impl Recipe {
             Ok(serde_json::to_value(recipe)?.as_object().cloned().unwrap_or_default())
         };
         let began = pairs(self)?;
+        let text = |value: &serde_json::Value| {
+            value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+        };
         let differences: Vec<_> = pairs(other)?
             .into_iter()
             .filter(|(name, value)| {
@@ -104,9 +207,10 @@ impl Recipe {
             })
             .map(|(name, value)| {
                 format!(
-                    "{} is {} in the checkpoint, and not {value}",
+                    "{} is {} in the checkpoint, and not {}",
                     name.replace('_', "-"),
-                    began.get(&name).unwrap_or_default()
+                    began.get(&name).map(text).unwrap_or_default(),
+                    text(&value)
                 )
             })
             .collect();
@@ -145,6 +249,41 @@ impl Recipe {
             self.start_epoch < self.epochs,
             "it cannot start at epoch {} of {}: they are counted from 0",
             self.start_epoch,
+            self.epochs
+        );
+        self.check_penalty()?;
+        ensure!(
+            (0.0..1.0).contains(&self.gradual),
+            slim_runtime::Error::Argument(slim_runtime::error::ArgumentError::Ratio(self.gradual))
+        );
+        ensure!(self.gradual_every > 0, "masks every 0 steps: say --gradual-every 1 or more");
+        ensure!(
+            self.temperature.is_finite() && self.temperature > 0.,
+            slim_runtime::Error::Argument(slim_runtime::error::ArgumentError::Temperature(
+                self.temperature
+            ))
+        );
+        ensure!(
+            (0.0..=1.0).contains(&self.distill_weight),
+            "a weight of the teacher of {}: --distill-weight is in [0, 1], and the labels have the rest",
+            self.distill_weight
+        );
+        Ok(())
+    }
+
+    fn check_penalty(&self) -> Result<()> {
+        if self.sparsity == 0. {
+            return Ok(());
+        }
+        ensure!(
+            !self.proximal || self.penalty != PenaltyName::GroupLasso,
+            "a group lasso has no proximal step: leave out --proximal, or say --penalty l1 or l2"
+        );
+        ensure!(
+            self.warm_up < self.epochs && self.warm_up.saturating_add(self.ramp) <= self.epochs,
+            "a warm-up of {} epochs and a ramp of {} do not fit into {} epochs: say a smaller --warm-up or --ramp",
+            self.warm_up,
+            self.ramp,
             self.epochs
         );
         Ok(())
@@ -224,11 +363,39 @@ mod tests {
     fn training_goes_on_by_its_recipe_but_for_the_number_of_epochs() -> Result<()> {
         let began = Recipe::default();
         began.check_goes_on_by(&Recipe { epochs: 200, test_batch_size: 7, ..began.clone() })?;
-        let other = Recipe { lr: 0.05, decay_bn: false, seed: 3, ..began.clone() };
+        // The file of a teacher may have moved.
+        began.check_goes_on_by(&Recipe { teacher: Some("moved".into()), ..began.clone() })?;
+        let other = Recipe {
+            lr: 0.05,
+            decay_bn: false,
+            penalty: PenaltyName::GroupLasso,
+            gradual_every: 7,
+            seed: 3,
+            ..began.clone()
+        };
         let error =
             began.check_goes_on_by(&other).err().map(|error| error.to_string()).unwrap_or_default();
-        insta::assert_snapshot!(error, @"training goes on as it began: decay-bn is true in the checkpoint, and not false; lr is 0.1 in the checkpoint, and not 0.05; seed is 1 in the checkpoint, and not 3; leave out the option, or begin anew in another folder");
+        insta::assert_snapshot!(error, @"training goes on as it began: decay-bn is true in the checkpoint, and not false; gradual-every is 100 in the checkpoint, and not 7; lr is 0.1 in the checkpoint, and not 0.05; penalty is l1 in the checkpoint, and not group-lasso; seed is 1 in the checkpoint, and not 3; leave out the option, or begin anew in another folder");
         Ok(())
+    }
+
+    #[test]
+    fn a_recipe_of_an_older_version_is_read() -> Result<()> {
+        let old = r#"{"epochs":40,"start_epoch":0,"batch_size":64,"test_batch_size":256,"lr":0.1,
+            "momentum":0.9,"weight_decay":1e-4,"decay_bn":true,"sparsity":1e-4,"seed":1}"#;
+        let read: Recipe = serde_json::from_str(old)?;
+        assert_eq!(read, Recipe { epochs: 40, sparsity: 1e-4, ..Recipe::default() });
+        assert!(serde_json::from_str::<Recipe>(&old.replace("lr", "rate")).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn factor_and_ratio_follow_the_epochs() {
+        let recipe = Recipe { epochs: 10, warm_up: 2, ramp: 4, gradual: 0.5, ..Recipe::default() };
+        let factor = recipe.penalty_schedule(3);
+        assert_eq!([0, 6, 12, 18, 29].map(|step| factor.at(step)), [0., 0., 0.5, 1., 1.]);
+        let ratio = recipe.gradual_schedule(4);
+        assert_eq!([0, 10, 20, 40].map(|step| ratio.at(step)), [0., 0.875, 1., 1.]);
     }
 
     #[test]
@@ -243,6 +410,18 @@ mod tests {
             Recipe { epochs: 0, ..default() },
             Recipe { epochs: usize::MAX, ..default() },
             Recipe { start_epoch: 160, ..default() },
+            Recipe {
+                sparsity: 1e-4,
+                proximal: true,
+                penalty: PenaltyName::GroupLasso,
+                ..default()
+            },
+            Recipe { sparsity: 1e-4, warm_up: 160, ..default() },
+            Recipe { sparsity: 1e-4, warm_up: 80, ramp: 81, ..default() },
+            Recipe { gradual: 1., ..default() },
+            Recipe { gradual_every: 0, ..default() },
+            Recipe { temperature: 0., ..default() },
+            Recipe { distill_weight: 1.5, ..default() },
         ];
         let texts: Vec<_> = wrong
             .iter()
@@ -257,6 +436,13 @@ mod tests {
         training takes at least one epoch
         18446744073709551615 epochs: 1000000 are the most
         it cannot start at epoch 160 of 160: they are counted from 0
+        a group lasso has no proximal step: leave out --proximal, or say --penalty l1 or l2
+        a warm-up of 160 epochs and a ramp of 0 do not fit into 160 epochs: say a smaller --warm-up or --ramp
+        a warm-up of 80 epochs and a ramp of 81 do not fit into 160 epochs: say a smaller --warm-up or --ramp
+        ratio 1: the share of channels to remove must be in [0, 1), for instance 0.5 for half of them
+        masks every 0 steps: say --gradual-every 1 or more
+        temperature 0: it must be finite and positive, for instance 4
+        a weight of the teacher of 1.5: --distill-weight is in [0, 1], and the labels have the rest
         ");
     }
 }

@@ -1,6 +1,8 @@
 //! Tests of the training loop: against tch's optimizer and a loop by hand, interrupted and resumed,
 //! and its errors.
 
+mod pruning;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;

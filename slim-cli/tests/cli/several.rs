@@ -210,6 +210,40 @@ fn several_processes_train_as_one_does() {
     assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
 }
 
+/// Only rank 0 finds the teacher's file. All make the same masks and the same cut.
+#[test]
+fn several_processes_prune_while_they_train_as_one_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let save = |name: &str| folder.path().join(name);
+    let trained = |more: &str, own: &Path, processes: usize| {
+        let run = Run::start("train", processes, |rank, process| {
+            process.args(TINY.split(' ')).args(more.split(' ')).arg("--save").arg(own);
+            process.current_dir(if rank == 0 { folder.path() } else { elsewhere.path() });
+        });
+        for (code, _, stderr) in run.end() {
+            assert_eq!(code, Some(0), "{stderr}");
+        }
+    };
+    trained("--epochs 1", &save("dense"), 1);
+    let more = "--epochs 2 --gradual 0.5 --gradual-every 3 --teacher dense/checkpoint.safetensors";
+    let (one, two) = (save("one"), save("two"));
+    trained(more, &one, 1);
+    trained(more, &two, 2);
+    let cfg = |save: &Path| {
+        let file = save.join("checkpoint.safetensors");
+        Model::read(&file, &Wanted::default(), Device::Cpu).unwrap().slimmed.unwrap().cfg()
+    };
+    assert_eq!(cfg(&one), cfg(&two));
+    let (found, expected) = (tensors(&two), tensors(&one));
+    assert!(found.keys().eq(expected.keys()));
+    for (name, expected) in expected {
+        let difference = (&found[&name] - &expected).norm() / expected.norm().clamp_min(1e-3);
+        let difference = difference.double_value(&[]);
+        assert!(difference < 1e-3, "{name} differs by {difference:e}");
+    }
+}
+
 /// The others end with an error; started again, all go on from the checkpoint of their job, and
 /// from that of no other.
 #[test]

@@ -36,6 +36,10 @@ fn tiny(more: &str, save: &Path) -> Output {
     run(&words(more), save)
 }
 
+fn words_of(line: &str) -> Vec<&str> {
+    line.split(' ').collect()
+}
+
 fn words(more: &str) -> Vec<&str> {
     TINY.split(' ').chain(more.split(' ')).collect()
 }
@@ -199,6 +203,56 @@ fn what_a_user_reads() {
     insta::assert_snapshot!("refining", shape(&stdout(&refined), folder.path()));
 }
 
+#[test]
+fn pruned_while_it_trains_then_taught_by_a_dense_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let save = |name: &str| folder.path().join(name);
+    stdout(&tiny("--epochs 1", &save("dense")));
+    let said = tiny(
+        "--epochs 4 --log-interval 3 --penalty group-lasso --warm-up 1 --ramp 2 --gradual 0.5 --gradual-every 5",
+        &save("gradual"),
+    );
+    assert_eq!(stderr(&said), "");
+    let lines = shape(&stdout(&said), folder.path());
+    let cfg = lines.lines().last().unwrap().to_owned();
+    let steps: Vec<_> = lines.lines().filter(|line| !line.contains("Epoch")).collect();
+    insta::assert_snapshot!("gradual", steps.join("\n").replace(&cfg, "pruned to CFG"));
+    let read = |file: &Path| Model::read(file, &Wanted::default(), Device::Cpu).unwrap();
+    let slimmed = read(&file(&save("gradual"))).slimmed.unwrap();
+    assert_eq!(cfg, format!("pruned to {}", slimmed.cfg()));
+    let change = slimmed.plan().channels();
+    assert_eq!(change.before, 40);
+    assert!((0.4..0.6).contains(&change.removed()), "{change:?}");
+
+    // The file is that of any slimmed network: it is fine-tuned with a teacher, and exported.
+    let refine = |name: &str, more: &str| {
+        let (pruned, dense) = (file(&save("gradual")), file(&save("dense")));
+        let pruned = pruned.display().to_string();
+        let mut arguments = vec!["--refine", &pruned, "--batch-size", "256", "--log-interval", "3"];
+        let dense = dense.display().to_string();
+        arguments.extend(["--no-cuda", "--threads", "1", "--teacher", &dense]);
+        arguments.extend(more.split(' '));
+        run(&arguments, &save(name))
+    };
+    let taught = refine("taught", "--epochs 2 --lr 0.02 --temperature 2 --distill-weight 0.9");
+    assert_eq!(stderr(&taught), "");
+    let lines = shape(&stdout(&taught), folder.path());
+    let lines = lines.replace(&slimmed.cfg().to_string(), "CFG");
+    let steps: Vec<_> = lines.lines().filter(|line| !line.contains("Epoch")).collect();
+    insta::assert_snapshot!("taught", steps.join("\n"));
+
+    // The checkpoint has the teacher's path, so training resumes from any folder.
+    stdout(&refine("again", "--epochs 2 --lr 0.02 --temperature 2 --distill-weight 0.9"));
+    assert!(tensors(&save("again")) == tensors(&save("taught")));
+    let mut longer = slim("train");
+    longer.args(["--threads", "1", "--no-cuda", "--epochs", "3", "--resume"]);
+    longer.arg(file(&save("again"))).current_dir(folder.path());
+    let said = stdout(&longer.env("OMP_NUM_THREADS", "1").output().unwrap());
+    assert!(said.contains(", taught by ") && said.starts_with("going on with epoch 2"), "{said}");
+    let exported = slim("export").arg(file(&save("gradual"))).arg("--onnx").output().unwrap();
+    assert!(exported.status.success(), "{}", stderr(&exported));
+}
+
 /// Cuts off the text that differs between runs and between machines.
 fn shape(text: &str, folder: &Path) -> String {
     let text = text.replace(&folder.display().to_string(), "FOLDER");
@@ -237,6 +291,15 @@ fn errors_are_one_line_and_an_exit_code() {
         refused(&["--dataset", "digits", "--device", "gpu"]),
         refused(&["--dataset", "digits", "--resume", "nowhere.safetensors"]),
         refused(&["--dataset", "digits", "--resume", text.to_str().unwrap()]),
+        refused(&["--dataset", "digits", "--gradual", "1"]),
+        refused(&["--dataset", "digits", "--gradual", "-0.5"]),
+        refused(&["--dataset", "digits", "--gradual", "0.5", "--gradual-every", "0"]),
+        refused(&words_of("--dataset digits -sr --penalty group-lasso --proximal")),
+        refused(&words_of("--dataset digits -sr --epochs 3 --warm-up 2 --ramp 2")),
+        refused(&words_of("--dataset digits --teacher nowhere.safetensors --temperature 0")),
+        refused(&words_of("--dataset digits --teacher nowhere.safetensors --distill-weight 2")),
+        refused(&words_of("--dataset digits --teacher /nowhere.safetensors")),
+        refused(&["--dataset", "digits", "--teacher", text.to_str().unwrap()]),
     ];
     insta::assert_snapshot!("errors", texts.join("\n"));
     assert!(!save.exists());
@@ -248,6 +311,8 @@ fn errors_are_one_line_and_an_exit_code() {
         |more: &[&str]| refused(&[&["--resume", checkpoint.to_str().unwrap()], more].concat());
     let texts = [
         contradicted(&["--lr", "0.2", "--no-decay-bn"]),
+        contradicted(&words_of("-sr --penalty l2 --proximal --gradual 0.5")),
+        contradicted(&["--teacher", save.join("model_best.safetensors").to_str().unwrap()]),
         contradicted(&["--dataset", "cifar10"]),
         refused_into(&["--resume", checkpoint.to_str().unwrap()], folder.path()),
         refused(&["--resume", save.join("model_best.safetensors").to_str().unwrap()]),
