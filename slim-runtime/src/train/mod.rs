@@ -3,6 +3,7 @@
 
 pub(crate) mod distillation;
 pub(crate) mod gradual;
+mod parts;
 pub(crate) mod recalibrate;
 pub(crate) mod reconstruct;
 pub(crate) mod regulariser;

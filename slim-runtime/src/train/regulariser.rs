@@ -1,13 +1,13 @@
 //! Penalties that drive channels to zero during training.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use tch::{Device, Kind, TchError, Tensor};
 
-use crate::analysis::{self, Graph, Masking};
+use crate::analysis::{self, Masking};
 use crate::error::{ArgumentError, SelectionError};
-use crate::graph::{Role, parts};
 use crate::plan::Plan;
+use crate::train::parts::{Part, groups, scales};
 use crate::{Error, Prunable, Result, surgery};
 
 /// What an error of libtorch calls the values of all groups.
@@ -25,7 +25,7 @@ pub enum Penalty {
     /// Structured Sparsity in Deep Neural Networks", NIPS 2016). `w_g` has all parameters that go
     /// with the group: filters and biases of the layers that make its channels, γ and β, and the
     /// weights by which other layers read them. A weight is in the group that it makes and in the
-    /// one that it reads.
+    /// one that it reads, and once in a group that it both makes and reads.
     GroupLasso,
 }
 
@@ -81,17 +81,6 @@ enum Formula {
     GroupNorms,
     /// `Σ_g ‖w_g‖₂²`.
     GroupSquares,
-}
-
-/// A tensor that is penalised.
-#[derive(Debug)]
-struct Part {
-    path: String,
-    tensor: Tensor,
-    size: Vec<i64>,
-    /// For each dimension that follows channels: the group of each position, `[positions]`.
-    /// Channels that are not penalised are in a group behind the others.
-    dims: Vec<(i64, Tensor)>,
 }
 
 impl Regulariser {
@@ -264,16 +253,7 @@ impl Regulariser {
     fn squares(&self) -> Result<Tensor, TchError> {
         let mut squares = Tensor::f_zeros([self.groups + 1], self.options())?;
         for part in &self.parts {
-            let values = part.tensor.f_detach()?.f_to_kind(Kind::Double)?.f_square()?;
-            for (dim, group) in &part.dims {
-                let others: Vec<i64> =
-                    (0..values.dim() as i64).filter(|other| other != dim).collect();
-                let own = match &others[..] {
-                    [] => values.shallow_clone(),
-                    others => values.f_sum_dim_intlist(others, false, Kind::Double)?,
-                };
-                let _ = squares.f_index_add_(0, group, &own)?;
-            }
+            part.add_squares(&mut squares)?;
         }
         squares.f_narrow(0, 0, self.groups)
     }
@@ -282,7 +262,7 @@ impl Regulariser {
 impl Plan {
     /// An L2 penalty on everything that goes with the channels that the plan removes:
     /// `s · Σ_g ‖w_g‖₂²` over these channel groups, where `w_g` is as in [`Penalty::GroupLasso`]. A
-    /// weight that one removed group makes and another reads is in both, and counts twice.
+    /// weight of one removed group that another reads is in both, and counts twice.
     ///
     /// With a factor `s` that grows, it drives these channels to zero before they are cut, and the
     /// others take over what they did: growing regularisation (Wang et al., "Neural Pruning via
@@ -345,71 +325,10 @@ impl Plan {
     }
 }
 
-impl Part {
-    /// For each value, the sum of the factors of its groups. The shape broadcasts to the tensor's.
-    fn spread(&self, factors: &Tensor) -> Result<Tensor, TchError> {
-        let mut sum = Tensor::f_zeros(vec![1; self.size.len()], (Kind::Double, factors.device()))?;
-        for (dim, group) in &self.dims {
-            let mut shape = vec![1; self.size.len()];
-            shape[*dim as usize] = -1;
-            sum = sum.f_add(&factors.f_index_select(0, group)?.f_view(&shape[..])?)?;
-        }
-        Ok(sum)
-    }
-}
-
 fn check(factor: f64) -> Result<()> {
     if factor.is_finite() && factor >= 0. {
         Ok(())
     } else {
         Err(Error::Argument(ArgumentError::SparsityFactor(factor)))
     }
-}
-
-fn scales<M: Prunable + ?Sized>(model: &M) -> Result<Vec<Part>> {
-    let part = |scale: parts::Scale| Part {
-        path: format!("{}.{}", scale.path, scale.name),
-        size: scale.tensor.size(),
-        tensor: scale.tensor,
-        dims: Vec::new(),
-    };
-    Ok(parts::scales(model)?.into_iter().map(part).collect())
-}
-
-/// The parameters that go with the channel groups that are penalised, and the number of these
-/// groups.
-fn groups(graph: &Graph, is_penalised: impl Fn(usize) -> bool) -> Result<(Vec<Part>, i64)> {
-    let mut numbers: HashMap<usize, i64> = HashMap::new();
-    let all = graph.channel_group.iter().map(|&group| group as usize);
-    for group in all.filter(|&group| is_penalised(group)) {
-        let next = numbers.len() as i64;
-        numbers.entry(group).or_insert(next);
-    }
-    let others = numbers.len() as i64;
-    let mut parts = Vec::new();
-    for node in &graph.layers {
-        let parameters = node.tensors.iter().filter(|bound| bound.role == Role::Parameter);
-        for bound in parameters.filter(|bound| bound.tied.is_none()) {
-            let path = format!("{}.{}", node.path, bound.name);
-            let mut dims = Vec::new();
-            for (dim, axis) in bound.axes.iter().enumerate() {
-                let Some(axis) = axis else { continue };
-                let ids = node.axes[*axis].ids.iter();
-                let of: Vec<i64> = ids
-                    .map(|&id| numbers.get(&graph.channel_group(id)).copied().unwrap_or(others))
-                    .collect();
-                if of.iter().any(|&group| group != others) {
-                    let of = Tensor::f_from_slice(&of)
-                        .and_then(|of| of.f_to_device(bound.tensor.device()))
-                        .map_err(Error::torch(&path))?;
-                    dims.push((dim as i64, of));
-                }
-            }
-            if !dims.is_empty() {
-                let (tensor, size) = (bound.tensor.shallow_clone(), bound.tensor.size());
-                parts.push(Part { path, tensor, size, dims });
-            }
-        }
-    }
-    Ok((parts, others))
 }

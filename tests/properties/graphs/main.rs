@@ -23,6 +23,7 @@ mod links;
 mod net;
 mod oracle;
 mod parts;
+mod regularisers;
 mod reuse;
 mod sequences;
 

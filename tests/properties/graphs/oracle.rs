@@ -245,7 +245,7 @@ pub fn expect(
 }
 
 /// Labels each cell with the smallest cell that is equal to it.
-fn spread(cells: usize, equal: &[(Cell, Cell)]) -> Vec<usize> {
+pub fn spread(cells: usize, equal: &[(Cell, Cell)]) -> Vec<usize> {
     let mut labels: Vec<usize> = (0..cells).collect();
     loop {
         let before = labels.clone();
