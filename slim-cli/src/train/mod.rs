@@ -16,10 +16,10 @@
 //! and do not depend on earlier draws (libtorch's seed is set before each step). The weights are
 //! bit-identical where libtorch's sums do not depend on threads: on the CPU with one thread.
 //!
-//! With [`Recipe::gradual`], the network is pruned while it is trained, and its channels are removed
-//! after the steps of the last epoch, before the test. Then both files hold the slimmed network, and
-//! `model_best.safetensors` is written for slimmed networks alone. With [`Recipe::teacher`], it
-//! learns the outputs of another network, too.
+//! With [`Recipe::gradual`], the network is pruned while it is trained, and its channels are
+//! removed after the steps of the last epoch, before the test. Then both files hold the slimmed
+//! network, and `model_best.safetensors` is written for slimmed networks alone. With
+//! [`Recipe::teacher`], it learns the outputs of another network, too.
 
 mod checkpoint;
 mod epoch;

@@ -95,8 +95,8 @@ impl RecipeOptions {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Gradual pruning")]
 pub struct GradualOptions {
-    /// Prune this share of the channels while training: masks by |γ| that are made anew, and grow to
-    /// this share over the first half of the steps. In the end the channels are cut out
+    /// Prune this share of the channels while training: masks by |γ| that are made anew, and grow
+    /// to this share over the first half of the steps. In the end the channels are cut out
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub gradual: Option<f64>,
     /// Steps from one mask to the next, in which masked channels may grow back [default: 100]

@@ -150,8 +150,8 @@ impl Recipe {
         })
     }
 
-    /// The schedule of gradual pruning's ratio, for epochs of `steps` steps: it grows over the first
-    /// half of all steps, in which the learning rate is at its full value.
+    /// The schedule of gradual pruning's ratio, for epochs of `steps` steps: it grows over the
+    /// first half of all steps, in which the learning rate is at its full value.
     pub(super) fn gradual_schedule(&self, steps: usize) -> Schedule {
         Schedule::constant().cubic_ramp((self.epochs.saturating_mul(steps) / 2) as u64)
     }

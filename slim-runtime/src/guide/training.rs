@@ -12,11 +12,11 @@
 //! | `net.regulariser(Penalty::GroupLasso)` | `Σ_g ‖w_g‖`, over everything that goes with each channel group | none |
 //! | [`plan.regulariser(&net)`](crate::Plan::regulariser) | `Σ_g ‖w_g‖²`, over the groups that the plan removes: with a factor that grows, growing regularisation | `w / (1 + 2nt)` |
 //!
-//! Call [`add_gradient`](crate::Regulariser::add_gradient) between `backward` and `step`, or
-//! [`shrink`](crate::Regulariser::shrink) after `step` for the proximal step, after which an L1
-//! penalty leaves γ that are exactly 0. [`Regulariser::add_gradient`](crate::Regulariser::add_gradient)
-//! says what autocast and a scaled loss do to a penalty. A [`Schedule`](crate::Schedule) multiplies
-//! the factor: `1e-4 * schedule.at(step)`.
+//! Call [`add_gradient`](crate::Regulariser::add_gradient) between `backward` and `step`; its page
+//! says what autocast and a scaled loss do to a penalty. Or call
+//! [`shrink`](crate::Regulariser::shrink) after `step` for the proximal step, with which an L1
+//! penalty leaves γ that are exactly 0. A [`Schedule`](crate::Schedule) multiplies the factor:
+//! `1e-4 * schedule.at(step)`.
 //!
 //! # Pruning while training
 //!
@@ -56,7 +56,8 @@
 //!
 //! It has no state: a program that saves weights, optimizer and the number of the step resumes to
 //! the bit. In several processes each makes the same masks, and `Distributed::slim` of
-//! `slim-distributed` cuts by [`gradual.slimming()`](crate::GradualPruning::slimming) in all of them.
+//! `slim-distributed` cuts all of them by
+//! [`gradual.slimming()`](crate::GradualPruning::slimming).
 //!
 //! # A teacher
 //!

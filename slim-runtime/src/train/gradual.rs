@@ -135,8 +135,9 @@ impl GradualPruning {
         Ok(Some(plan))
     }
 
-    /// Plans for the weights as they are, at the full ratios whatever the schedule says, and removes
-    /// the channels: [`Prunable::apply`](crate::Prunable::apply). Build a new optimizer afterwards.
+    /// Plans for the weights as they are, at the full ratios whatever the schedule says, and
+    /// removes the channels: [`Prunable::apply`](crate::Prunable::apply). Build a new optimizer
+    /// afterwards.
     ///
     /// # Errors
     /// Those of [`Prunable::plan`](crate::Prunable::plan), also for equal scores, and of

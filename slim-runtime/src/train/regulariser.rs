@@ -122,8 +122,8 @@ impl Regulariser {
     ///
     /// If the loss is scaled by `c`, so that small gradients do not become 0 in half precision, all
     /// gradients are, and the penalty is added as it is: unscale the gradients before, or give the
-    /// factor `c · s` and unscale afterwards. In steps that are skipped because gradients overflowed,
-    /// nothing needs to be added.
+    /// factor `c · s` and unscale afterwards. In steps that are skipped because gradients
+    /// overflowed, nothing needs to be added.
     ///
     /// Where the parameters themselves are in half precision, as after `VarStore::half`, the sum is
     /// rounded to theirs: bfloat16 has 8 bits, so a penalty of 1e-4 beside a gradient of 0.1 is
@@ -166,10 +166,10 @@ impl Regulariser {
 
     /// The proximal step of the penalty, after `step`: what minimises
     /// `½(w − w_step)² + t · penalty` takes the place of each parameter `w`. For [`Penalty::L1`],
-    /// that is soft thresholding, `sign(γ) · max(|γ| − t, 0)`, after which γ of unimportant channels
-    /// are exactly 0; for [`Penalty::L2`], `γ / (1 + 2t)`; for [`Plan::regulariser`],
-    /// `w / (1 + 2nt)`, where `n` is how many removed groups have `w`. `t` is the learning rate
-    /// times the factor. Use it in place of [`add_gradient`](Self::add_gradient).
+    /// that is soft thresholding, `sign(γ) · max(|γ| − t, 0)`, after which γ of unimportant
+    /// channels are exactly 0; for [`Penalty::L2`], `γ / (1 + 2t)`; for [`Plan::regulariser`],
+    /// `w / (1 + 2nt)`, where `n` is the number of removed groups that have `w`. `t` is the
+    /// learning rate times the factor. Use it in place of [`add_gradient`](Self::add_gradient).
     ///
     /// # Errors
     /// [`ArgumentError::SparsityFactor`](crate::error::ArgumentError::SparsityFactor);

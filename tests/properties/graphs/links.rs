@@ -121,7 +121,8 @@ impl Links {
 
     /// Makes a tensor's dimension follow these cells. Tied tensors are one tensor, so they follow
     /// the same cells.
-    /// Each dimension of an owner's tensor, layer, name and dimension, with the cells of its positions.
+    /// Each dimension of an owner's tensor, as layer, name and dimension, with the cells of its
+    /// positions.
     pub fn dims(&self) -> impl Iterator<Item = (Dim, Range<Cell>)> {
         self.dims.iter().map(|(dim, cells)| (*dim, cells.clone()))
     }

@@ -1,5 +1,5 @@
-//! Penalties on random networks: values and gradients are those of the formulas, over channel groups
-//! that `links` finds without the library.
+//! Penalties on random networks: values and gradients are those of the formulas, over channel
+//! groups that `links` finds without the library.
 
 use std::collections::{BTreeMap, BTreeSet};
 
