@@ -14,10 +14,11 @@ use crate::{Error, Prunable, Result, select, surgery};
 ///
 /// Between two plans all channels are trained, so a masked channel may grow back; the next plan
 /// scores all channels as they are then. Its γ and β are 0 (or the parameters that the criterion
-/// [masks](Slimming::masking)), and so is what it sends on. An activation such as SiLU, or a batch
-/// norm whose channels are added to others, passes gradients at 0, so any optimizer brings the
-/// channel back. The gradient of ReLU at 0 is 0: there the channel leaves 0 by the momentum that an
-/// optimizer has from the steps before, and without momentum it stays masked.
+/// [masks](Slimming::masking)), and so is what it sends on. Where the activation behind it passes
+/// gradients at 0, as SiLU does, or the channel is added to others, γ and β have gradients, and any
+/// optimizer brings the channel back. The gradient of ReLU at 0 is 0, and a filter and a γ that are
+/// both 0 have no gradients either: there the channel leaves 0 by the momentum that an optimizer
+/// has from the steps before, and without momentum it stays masked.
 ///
 /// What a step does depends on the number of the step and on the weights alone, so training that
 /// resumes from a checkpoint ends with the weights of training that was not interrupted. In several

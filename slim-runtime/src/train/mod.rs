@@ -1,5 +1,5 @@
 //! While training, and before and after slimming: penalties, schedules, gradual pruning,
-//! distillation, and batch-norm statistics.
+//! distillation, batch-norm statistics, reconstruction.
 
 pub(crate) mod distillation;
 pub(crate) mod gradual;
