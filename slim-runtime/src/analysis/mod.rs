@@ -20,7 +20,7 @@ pub(crate) use constants::{ConstValue, constants};
 pub(crate) use coupling::UnionFind;
 pub(crate) use folding::{Consumer, Neighbours, consumer, neighbours};
 pub use gating::Masking;
-pub(crate) use producers::{Producers, producers};
+pub(crate) use producers::{Producer, Producers, producers};
 
 /// The graph and the channel dependencies of a whole model.
 pub(crate) fn trace<M: Prunable + ?Sized>(model: &M, masking: Masking) -> Result<Graph> {

@@ -2,23 +2,44 @@
 
 use std::rc::Rc;
 
-use crate::graph::{Operation, Recording, Sources, Step};
+use crate::graph::{AxisRole, LayerNode, Operation, Recording, Sources, Step};
 
-/// By channel of a value: the layers that it comes from, ascending. Several for a sum, none for an
-/// input of the model.
+/// By channel of a value: the channels of layers that it comes from, ascending. Several for a sum,
+/// none for an input of the model.
 #[derive(Debug, Clone)]
-pub(crate) struct Producers(Rc<[Rc<[usize]>]>);
+pub(crate) struct Producers(Rc<[Rc<[Producer]>]>);
 
-/// The producers of each value of a graph.
-pub(crate) fn producers(recording: &Recording) -> Vec<Producers> {
+/// A channel that a layer outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Producer {
+    /// Position of the layer in the recording.
+    pub(crate) layer: usize,
+    /// The axis of the layer.
+    pub(crate) axis: usize,
+    /// The position of the channel on the axis.
+    pub(crate) channel: usize,
+}
+
+/// The producers of each value of a graph. `produces` says of an axis of a layer whether the layer
+/// is the producer of its channels; if not, those of the channels that the axis follows are.
+pub(crate) fn producers(
+    recording: &Recording,
+    produces: impl Fn(&LayerNode, usize) -> bool,
+) -> Vec<Producers> {
     let mut of = vec![Producers(Rc::new([])); recording.values.len()];
     for step in &recording.steps {
         match step {
             Step::Operation(operation) => of[operation.result] = result(recording, &of, operation),
             Step::Layer(index) => {
-                for result in &recording.layer(*index).results {
-                    let width = recording.values[result.value].len();
-                    of[result.value] = Producers::all(&[*index], width);
+                let layer = recording.layer(*index);
+                for result in &layer.results {
+                    let axis = &layer.axes[result.axis];
+                    let passes = axis.role == AxisRole::Followed && !produces(layer, result.axis);
+                    of[result.value] = if passes {
+                        of[axis.value].clone()
+                    } else {
+                        Producers::made(*index, result.axis, axis.ids.len())
+                    };
                 }
             }
             Step::Hold(..) | Step::Sum(..) => {}
@@ -33,7 +54,7 @@ fn result(recording: &Recording, of: &[Producers], operation: &Operation) -> Pro
         Producers(a.0.iter().zip(b.0.iter()).map(|(a, b)| union([a, b])).collect())
     };
     match &operation.operator.sources {
-        Sources::New => Producers::all(&[], recording.values[operation.result].len()),
+        Sources::New => Producers::none(recording.values[operation.result].len()),
         Sources::Same => operand(0).clone(),
         Sources::Zip => {
             (1..operation.operands.len()).fold(operand(0).clone(), |a, b| join(a, operand(b)))
@@ -56,19 +77,22 @@ fn result(recording: &Recording, of: &[Producers], operation: &Operation) -> Pro
 }
 
 impl Producers {
-    fn all(layers: &[usize], width: usize) -> Self {
-        let layers: Rc<[usize]> = layers.into();
-        Self(std::iter::repeat_n(layers, width).collect())
+    fn none(width: usize) -> Self {
+        Self(std::iter::repeat_n(Rc::from([]), width).collect())
     }
 
-    /// The layers that each channel comes from.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &[usize]> {
+    fn made(layer: usize, axis: usize, width: usize) -> Self {
+        Self((0..width).map(|channel| Rc::from([Producer { layer, axis, channel }])).collect())
+    }
+
+    /// The channels of layers that each channel comes from.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[Producer]> {
         self.0.iter().map(Rc::as_ref)
     }
 }
 
-fn union<'a>(sets: impl IntoIterator<Item = &'a Rc<[usize]>>) -> Rc<[usize]> {
-    let mut all: Vec<usize> = sets.into_iter().flat_map(|set| set.iter().copied()).collect();
+fn union<'a>(sets: impl IntoIterator<Item = &'a Rc<[Producer]>>) -> Rc<[Producer]> {
+    let mut all: Vec<Producer> = sets.into_iter().flat_map(|set| set.iter().copied()).collect();
     all.sort_unstable();
     all.dedup();
     all.into()

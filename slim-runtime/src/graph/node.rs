@@ -195,6 +195,24 @@ impl LayerNode {
         self.at.map(|at| format!("{}:{}:{}", at.file(), at.line(), at.column()))
     }
 
+    /// The tensor that makes the channels of an axis, and the dimension that follows them: the
+    /// first trained tensor that has another dimension, too. In a grouped transposed convolution
+    /// the dimension follows the channels of one group.
+    pub(crate) fn filter(&self, axis: usize) -> Option<(usize, usize)> {
+        let makes = |other: usize| {
+            let role = self.axes[other].role;
+            other == axis && role != AxisRole::Read
+                || role == AxisRole::MadePart && self.axes[axis].role == AxisRole::Made
+        };
+        let trained = |tensor: &TensorNode| tensor.role == Role::Parameter && tensor.axes.len() > 1;
+        self.tensors.iter().enumerate().filter(|(_, tensor)| trained(tensor)).find_map(
+            |(index, tensor)| {
+                let follows = |followed: &Option<usize>| followed.is_some_and(makes);
+                Some((index, tensor.axes.iter().position(follows)?))
+            },
+        )
+    }
+
     /// Whether the channels that the layer makes have parameters that follow them.
     pub(crate) fn makes_by_parameters(&self) -> bool {
         self.tensors.iter().any(|tensor| {

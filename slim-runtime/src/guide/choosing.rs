@@ -47,8 +47,8 @@
 //!
 //! | which channels go first | | default |
 //! | --- | --- | --- |
-//! | [`criterion(…)`](crate::Slimming::criterion) | [`BatchNormScale`](crate::criterion::BatchNormScale), [`L1`](crate::criterion::L1), [`L2`](crate::criterion::L2), [`Fpgm`](crate::criterion::Fpgm), [`Taylor`](crate::criterion::Taylor), [`GateTaylor`](crate::criterion::GateTaylor), [`Fisher`](crate::criterion::Fisher), [`Lamp`](crate::criterion::Lamp), [`Random`](crate::criterion::Random), or [one of your own](crate::criterion::Criterion) | \|γ\| of batch norms |
-//! | [`masking(…)`](crate::Slimming::masking) | [what is zero](crate::criterion::Masking) when a channel is removed: γ and β, or every parameter | as the criterion asks: γ and β for \|γ\|, every parameter for all others |
+//! | [`criterion(…)`](crate::Slimming::criterion) | [`BatchNormScale`](crate::criterion::BatchNormScale), [`ScaledNorm`](crate::criterion::ScaledNorm), [`L1`](crate::criterion::L1), [`L2`](crate::criterion::L2), [`Fpgm`](crate::criterion::Fpgm), [`Taylor`](crate::criterion::Taylor), [`GateTaylor`](crate::criterion::GateTaylor), [`GroupTaylor`](crate::criterion::GroupTaylor), [`Fisher`](crate::criterion::Fisher), [`Lamp`](crate::criterion::Lamp), [`Random`](crate::criterion::Random), or [one of your own](crate::criterion::Criterion) | \|γ\| of batch norms |
+//! | [`masking(…)`](crate::Slimming::masking) | [what is zero](crate::criterion::Masking) when a channel is removed: γ and β, or every parameter | as the criterion [asks](crate::criterion::Criterion::masking): γ and β where batch norms are scored, every parameter for all others |
 //! | [`normalisation(…)`](crate::Slimming::normalisation) | scores of a layer divided by its [largest, mean or L2 norm](crate::criterion::Normalisation) | scores as they are |
 //! | [`coupling(…)`](crate::Slimming::coupling) | the [largest, mean or sum](crate::Coupling) of the scores of channels that stay or go together | the largest |
 //!
@@ -88,8 +88,9 @@
 //!
 //! # Which channels may go
 //!
-//! With |γ|, a channel may go if every consumer sees zeros once its γ and β are zero: networks need
-//! batch norms, and the result is the paper's. With any other criterion, every parameter that makes
+//! With |γ|, and with the other criteria that score batch norms (`ScaledNorm`, `GateTaylor`), a
+//! channel may go if every consumer sees zeros once its γ and β are zero: networks need batch norms,
+//! and with |γ| the result is the paper's. With any other criterion, every parameter that makes
 //! the channel counts as zero too, such as its filter and bias. So networks without batch norms can
 //! be slimmed, and so can streams that some layer reads ungated. [`mask`](crate::Prunable::mask)
 //! sets just these parameters to zero, and the slimmed network computes what the masked one does.

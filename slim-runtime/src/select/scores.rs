@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use crate::analysis::Graph;
 use crate::error::SelectionError;
 use crate::graph::{KeepReason, LayerNode, Ranked};
-use crate::slimming::criterion::{Candidate, LayerScores, Normalisation};
+use crate::slimming::criterion::{Candidate, LayerScores, Network, Normalisation};
 use crate::slimming::{Coupling, Slimming};
 use crate::{Error, Result};
 
@@ -35,6 +35,7 @@ impl Scores {
     /// errors of the criterion.
     pub(super) fn read(graph: &Graph, slimming: &Slimming) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
+        let network = Network::new(graph);
         let mut scored = Vec::new();
         for (index, layer) in graph.layers.iter().enumerate() {
             let Some(ranked) = layer.ranked.as_ref().filter(|ranked| ranked.first) else {
@@ -47,7 +48,7 @@ impl Scores {
             if !ranked.is_scale && layer.axes[ranked.axis].ids.iter().all(is_output) {
                 continue;
             }
-            let candidate = Candidate::new(layer, ranked);
+            let candidate = Candidate::new(layer, ranked, &network);
             let Some(scores) = slimming.criterion.scores(&candidate)? else { continue };
             if scores.size() != [candidate.channels() as i64] {
                 let (path, channels, found) =

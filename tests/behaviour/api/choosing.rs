@@ -1,6 +1,7 @@
 //! Which channels are removed: targets, criteria, bounds, and what reports say of them.
 
 mod bounds;
+mod coupled;
 mod criteria;
 mod explained;
 mod layers;

@@ -16,7 +16,7 @@ pub(crate) fn of(graph: &Graph) -> Dependencies {
     let channel_groups = ChannelGroups::new(graph);
     let layers: Vec<_> =
         with_channels().map(|(_, node)| layer(graph, &channel_groups, node)).collect();
-    let producers = producers(graph);
+    let producers = producers(graph, |_, _| true);
     let edges =
         with_channels().flat_map(|(index, _)| edges(graph, &producers, &position, index)).collect();
     let parts: Vec<_> = with_channels()
@@ -87,7 +87,7 @@ fn edges(
     let mut given: BTreeMap<usize, BTreeSet<u32>> = BTreeMap::new();
     for &arrival in &graph.layers[to].arrivals {
         for (&id, producers) in graph.values[arrival].iter().zip(producers[arrival].iter()) {
-            producers.iter().for_each(|&from| _ = given.entry(from).or_default().insert(id));
+            producers.iter().for_each(|from| _ = given.entry(from.layer).or_default().insert(id));
         }
     }
     given

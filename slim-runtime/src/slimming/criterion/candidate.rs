@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::network::Network;
 use crate::graph::{LayerKind, LayerNode, Ranked};
 use crate::{Error, Result};
 
@@ -9,11 +10,12 @@ use crate::{Error, Result};
 pub struct Candidate<'g> {
     layer: &'g LayerNode,
     ranked: &'g Ranked,
+    network: &'g Network<'g>,
 }
 
 impl<'g> Candidate<'g> {
-    pub(crate) fn new(layer: &'g LayerNode, ranked: &'g Ranked) -> Self {
-        Self { layer, ranked }
+    pub(crate) fn new(layer: &'g LayerNode, ranked: &'g Ranked, network: &'g Network<'g>) -> Self {
+        Self { layer, ranked, network }
     }
 
     /// Field path: `layer2.0.conv1`.
@@ -48,6 +50,26 @@ impl<'g> Candidate<'g> {
         self.rows(&self.layer.tensors[self.ranked.tensor].tensor).map(Some)
     }
 
+    /// Of a layer that has a scale: the L2 norms `[channels]`, in double precision, of the filters
+    /// that make the channels that it scales. A filter is the weights of one output channel of a
+    /// convolution or linear layer, or of another trained tensor that has a dimension for the
+    /// channels and at least one other. Layers in between that have no filters, such as pools, do
+    /// not count. For a sum of channels, it is the root of the sum of the squared norms of the
+    /// filters of all summands.
+    ///
+    /// `None` for a layer that has no scale, or if no filter makes one of its channels, such as an
+    /// input of the model.
+    ///
+    /// # Errors
+    /// [`Error::Torch`].
+    pub fn filter_norms(&self) -> Result<Option<Tensor>> {
+        if !self.ranked.is_scale {
+            return Ok(None);
+        }
+        let norms = self.network.filter_norms(self.layer.axes[self.ranked.axis].value)?;
+        norms.map(|norms| Tensor::f_from_slice(&norms)).transpose().map_err(self.error())
+    }
+
     /// The gradient of the [scale](Self::scale) `[channels]`, or of the [filters](Self::filters)
     /// `[channels, values per channel]`; `None` if there is no gradient.
     ///
@@ -71,6 +93,22 @@ impl<'g> Candidate<'g> {
         };
         let product = || filters.f_to_kind(Kind::Double)?.f_mul(&gradient.f_to_kind(Kind::Double)?);
         product().map(Some).map_err(self.error())
+    }
+
+    /// What the loss changes by `[channels]`, to first order and in double precision, when a channel
+    /// goes together with all that stay or go with it: the sum of parameter times gradient over all
+    /// parameters that make or scale a channel of the group. These are filters and biases, γ and β,
+    /// of all layers of the group, and what
+    /// [`Masking::Parameters`](crate::criterion::Masking::Parameters) sets to zero. A tensor that
+    /// several layers share counts once. A parameter without a gradient counts as unchanged.
+    ///
+    /// `None` if no parameter of the groups has a gradient.
+    ///
+    /// # Errors
+    /// [`Error::Torch`].
+    pub fn group_changes(&self) -> Result<Option<Tensor>> {
+        let changes = self.network.group_changes(&self.layer.axes[self.ranked.axis])?;
+        changes.map(|changes| Tensor::f_from_slice(&changes)).transpose().map_err(self.error())
     }
 
     /// A tensor of the layer by name: `weight`, `bias`, `running_mean`.

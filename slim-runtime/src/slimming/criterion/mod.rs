@@ -6,11 +6,14 @@ mod fisher;
 mod fpgm;
 mod gap;
 mod gate;
+mod group_taylor;
 mod lamp;
+mod network;
 mod norm;
 mod random;
 mod ranking;
 mod scale;
+mod scaled_norm;
 mod taylor;
 
 use std::fmt::Debug;
@@ -25,11 +28,14 @@ pub use fisher::Fisher;
 pub use fpgm::Fpgm;
 pub use gap::Gap;
 pub use gate::GateTaylor;
+pub use group_taylor::GroupTaylor;
 pub use lamp::Lamp;
+pub(crate) use network::Network;
 pub use norm::{L1, L2};
 pub use random::Random;
 pub use ranking::Ranking;
 pub use scale::BatchNormScale;
+pub use scaled_norm::ScaledNorm;
 pub use taylor::Taylor;
 
 /// Scores the channels of a layer by importance. The least important go first.

@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tch::Tensor;
 
 use super::{
-    BatchNormScale, Candidate, Criterion, Fisher, Fpgm, GateTaylor, L1, L2, Lamp, Random, Taylor,
+    BatchNormScale, Candidate, Criterion, Fisher, Fpgm, GateTaylor, GroupTaylor, L1, L2, Lamp,
+    Random, ScaledNorm, Taylor,
 };
 use crate::error::SelectionError;
 use crate::{Error, Result};
@@ -56,15 +57,17 @@ impl Serialize for Ranking {
 impl<'de> Deserialize<'de> for Ranking {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        let known: [Arc<dyn Criterion>; 8] = [
+        let known: [Arc<dyn Criterion>; 10] = [
             Arc::new(BatchNormScale),
             Arc::new(L1),
             Arc::new(L2),
             Arc::new(Fpgm),
             Arc::new(Taylor),
             Arc::new(GateTaylor),
+            Arc::new(GroupTaylor),
             Arc::new(Fisher),
             Arc::new(Lamp),
+            Arc::new(ScaledNorm),
         ];
         let seed = name
             .strip_prefix("random(")
