@@ -80,6 +80,15 @@ pub enum CheckError {
         reason: String,
     },
 
+    /// The mean activations of a layer are not known, for a criterion that ranks by them.
+    #[error("no mean activations of `{path}`: {reason}")]
+    Activations {
+        /// Field path of the layer, or `model`.
+        path: String,
+        /// Why not, and the fix.
+        reason: String,
+    },
+
     /// What was to be measured cannot be, or panics.
     #[error("nothing was measured: {reason}")]
     Benchmark {

@@ -1,6 +1,7 @@
 //! While training, and before and after slimming: penalties, schedules, gradual pruning,
-//! distillation, batch-norm statistics, reconstruction.
+//! distillation, mean activations, batch-norm statistics, reconstruction.
 
+mod activations;
 pub(crate) mod distillation;
 pub(crate) mod gradual;
 mod parts;

@@ -1,5 +1,6 @@
 //! Which channels are removed: targets, criteria, bounds, and what reports say of them.
 
+mod activations;
 mod bounds;
 mod coupled;
 mod criteria;

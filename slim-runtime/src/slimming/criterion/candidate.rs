@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::activation::why_unobserved;
 use super::network::Network;
 use crate::graph::{LayerKind, LayerNode, Ranked};
 use crate::{Error, Result};
@@ -26,6 +27,12 @@ impl<'g> Candidate<'g> {
     /// The kind of the layer.
     pub fn kind(&self) -> &'g LayerKind {
         &self.layer.kind
+    }
+
+    /// Whether a layer with a scale scales one of the channels, or a channel that stays or goes with
+    /// it: as the batch norm behind a convolution does, or one behind a sum.
+    pub fn is_scaled(&self) -> bool {
+        self.network.is_scaled(&self.layer.axes[self.ranked.axis])
     }
 
     /// The number of channels to score.
@@ -125,6 +132,11 @@ impl<'g> Candidate<'g> {
                 .f_reshape([self.channels() as i64, -1])
         };
         rows().map_err(self.error())
+    }
+
+    /// Why no output of the layer was recorded, and the fix.
+    pub(super) fn why_unobserved(&self) -> String {
+        why_unobserved(self.layer)
     }
 
     /// For `map_err`: wraps libtorch's error with the path of the ranked tensor.

@@ -1,6 +1,7 @@
 //! Criteria: how important a channel is. One trait, the criteria of the literature, and room for a
 //! user's own.
 
+mod activation;
 mod candidate;
 mod fisher;
 mod fpgm;
@@ -23,6 +24,8 @@ use tch::Tensor;
 
 use crate::Result;
 pub use crate::analysis::Masking;
+pub(crate) use activation::why_unobserved;
+pub use activation::{Activations, MeanActivation};
 pub use candidate::Candidate;
 pub use fisher::Fisher;
 pub use fpgm::Fpgm;

@@ -22,6 +22,8 @@ pub(crate) struct Network<'g> {
     squares: RefCell<Squares>,
     /// By channel group: what the loss changes by, to first order, when the group goes.
     changes: OnceCell<Vec<Option<f64>>>,
+    /// By channel group: whether a scale scales one of its channels.
+    scaled: OnceCell<Vec<bool>>,
 }
 
 impl<'g> Network<'g> {
@@ -31,6 +33,7 @@ impl<'g> Network<'g> {
             producers: OnceCell::new(),
             squares: RefCell::default(),
             changes: OnceCell::new(),
+            scaled: OnceCell::new(),
         }
     }
 
@@ -67,6 +70,20 @@ impl<'g> Network<'g> {
         let of_group = |&id: &ChannelId| changes[self.graph.channel_group(id)];
         let any = axis.ids.iter().any(|id| of_group(id).is_some());
         Ok(any.then(|| axis.ids.iter().map(|id| of_group(id).unwrap_or_default()).collect()))
+    }
+
+    /// Whether a scale scales a channel of an axis, or one of its group.
+    pub(super) fn is_scaled(&self, axis: &AxisNode) -> bool {
+        let scaled = self.scaled.get_or_init(|| {
+            let mut scaled = vec![false; self.graph.channel_group.len()];
+            for (layer, ranked) in self.graph.scales() {
+                for &id in layer.axes[ranked.axis].ids.iter() {
+                    scaled[self.graph.channel_group(id)] = true;
+                }
+            }
+            scaled
+        });
+        axis.ids.iter().any(|&id| scaled[self.graph.channel_group(id)])
     }
 
     /// The squared L2 norm of the filter of each channel of an axis; `None` if it has no filters.

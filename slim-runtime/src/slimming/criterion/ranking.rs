@@ -8,7 +8,7 @@ use tch::Tensor;
 
 use super::{
     BatchNormScale, Candidate, Criterion, Fisher, Fpgm, GateTaylor, GroupTaylor, L1, L2, Lamp,
-    Random, ScaledNorm, Taylor,
+    MeanActivation, Random, ScaledNorm, Taylor,
 };
 use crate::error::SelectionError;
 use crate::{Error, Result};
@@ -57,7 +57,7 @@ impl Serialize for Ranking {
 impl<'de> Deserialize<'de> for Ranking {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        let known: [Arc<dyn Criterion>; 10] = [
+        let known: [Arc<dyn Criterion>; 11] = [
             Arc::new(BatchNormScale),
             Arc::new(L1),
             Arc::new(L2),
@@ -68,6 +68,7 @@ impl<'de> Deserialize<'de> for Ranking {
             Arc::new(Fisher),
             Arc::new(Lamp),
             Arc::new(ScaledNorm),
+            Arc::new(MeanActivation::default()),
         ];
         let seed = name
             .strip_prefix("random(")

@@ -13,19 +13,19 @@ use tch::{Kind, Tensor};
 /// A residual stream of two convolutions, a depthwise and a grouped convolution, a concatenation,
 /// and a batch norm behind each.
 #[derive(Debug, Prunable)]
-struct Coupled {
-    stem: nn::Conv2D,
-    bn_stem: nn::BatchNorm,
-    inner: nn::Conv2D,
-    bn_inner: nn::BatchNorm,
-    outer: nn::Conv2D,
-    bn_sum: nn::BatchNorm,
-    depthwise: nn::Conv2D,
-    bn_depthwise: nn::BatchNorm,
-    grouped: nn::Conv2D,
-    up: nn::ConvTranspose2D,
-    bn_cat: nn::BatchNorm,
-    fc: nn::Linear,
+pub(super) struct Coupled {
+    pub(super) stem: nn::Conv2D,
+    pub(super) bn_stem: nn::BatchNorm,
+    pub(super) inner: nn::Conv2D,
+    pub(super) bn_inner: nn::BatchNorm,
+    pub(super) outer: nn::Conv2D,
+    pub(super) bn_sum: nn::BatchNorm,
+    pub(super) depthwise: nn::Conv2D,
+    pub(super) bn_depthwise: nn::BatchNorm,
+    pub(super) grouped: nn::Conv2D,
+    pub(super) up: nn::ConvTranspose2D,
+    pub(super) bn_cat: nn::BatchNorm,
+    pub(super) fc: nn::Linear,
 }
 
 impl Coupled {
@@ -67,7 +67,7 @@ impl ModuleT for Coupled {
     }
 }
 
-fn coupled() -> (Coupled, VarStore) {
+pub(super) fn coupled() -> (Coupled, VarStore) {
     let mut vs = VarStore::new(device());
     let net = Coupled::new(&vs.root());
     fill(&vs);
@@ -75,7 +75,7 @@ fn coupled() -> (Coupled, VarStore) {
     (net, vs)
 }
 
-fn doubles(tensor: &Tensor) -> Vec<f64> {
+pub(super) fn doubles(tensor: &Tensor) -> Vec<f64> {
     Vec::try_from(tensor.detach().to_kind(Kind::Double).flatten(0, -1)).unwrap()
 }
 
@@ -86,7 +86,7 @@ fn squares(weight: &Tensor) -> Vec<f64> {
 }
 
 #[track_caller]
-fn assert_close(path: &str, found: &[f64], expected: &[f64]) {
+pub(super) fn assert_close(path: &str, found: &[f64], expected: &[f64]) {
     assert_eq!(found.len(), expected.len(), "{path}");
     for (channel, (found, expected)) in found.iter().zip(expected).enumerate() {
         let close = (found - expected).abs() <= 1e-10 * expected.abs().max(1e-12);
@@ -94,7 +94,7 @@ fn assert_close(path: &str, found: &[f64], expected: &[f64]) {
     }
 }
 
-fn scores(net: &impl Prunable, slimming: &Slimming) -> HashMap<String, Vec<f64>> {
+pub(super) fn scores(net: &impl Prunable, slimming: &Slimming) -> HashMap<String, Vec<f64>> {
     let scores = net.scores(slimming).unwrap();
     scores.into_iter().map(|layer| (layer.path, layer.scores)).collect()
 }
@@ -164,7 +164,7 @@ fn a_batch_norm_that_reads_an_input_has_no_filters_to_be_ranked_by() {
     assert_eq!(net.scores(&Slimming::ratio(0.5)).unwrap()[0].scores.len(), 7);
 }
 
-fn batch() -> Tensor {
+pub(super) fn batch() -> Tensor {
     images(&[4, 3, 6, 6]).to_kind(Kind::Double).to_device(device())
 }
 
