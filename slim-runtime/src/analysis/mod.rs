@@ -6,6 +6,7 @@ mod coupling;
 pub mod dependencies;
 mod folding;
 mod gating;
+mod isomorphism;
 mod producers;
 
 use std::ops::Deref;
@@ -20,6 +21,7 @@ pub(crate) use constants::{ConstValue, constants};
 pub(crate) use coupling::UnionFind;
 pub(crate) use folding::{Consumer, Neighbours, consumer, neighbours};
 pub use gating::Masking;
+pub(crate) use isomorphism::classes;
 pub(crate) use producers::{Producer, Producers, producers};
 
 /// The graph and the channel dependencies of a whole model.

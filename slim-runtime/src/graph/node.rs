@@ -234,7 +234,7 @@ pub(crate) struct AxisNode {
 }
 
 /// What a layer does with the channels of an axis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum AxisRole {
     /// Mixes the channels.
     Read,

@@ -43,6 +43,7 @@
 //! | [`params(s)`](crate::Slimming::params) | as few as leave at most the share `s` of the parameters | |
 //! | [`macs(s, &cost)`](crate::Slimming::macs) | as few as leave at most the share `s` of the multiply-accumulates that [`cost`](crate::Prunable::cost) counted | |
 //! | [`local()`](crate::Slimming::local) | the target applies to each layer by itself | to the whole network |
+//! | [`isomorphic()`](crate::Slimming::isomorphic) | the target applies to each class of layers that stand in parts of the graph of one shape, such as the first convolutions of all blocks | to the whole network |
 //! | [`layers(pattern, target)`](crate::Slimming::layers) | a ratio, threshold or top-k for some layers alone | all layers compete |
 //!
 //! | which channels go first | | default |
@@ -83,17 +84,22 @@
 //!    never exceeded. But the size after rounding need not shrink with every channel that goes, so
 //!    now and then a somewhat larger network would also have met the limit.
 //!
+//! With [`local`](crate::Slimming::local) or [`isomorphic`](crate::Slimming::isomorphic), this
+//! happens in each layer or class by itself. A budget is of the whole network, so all of them lose
+//! the same share, the smallest that is enough.
+//!
 //! If a bound kept a layer from its target, the report shows it layer by layer, and so does
 //! [`Plan::bounded`](crate::Plan::bounded).
 //!
 //! # Which channels may go
 //!
 //! With |γ|, and with the other criteria that score batch norms (`ScaledNorm`, `GateTaylor`), a
-//! channel may go if every consumer sees zeros once its γ and β are zero: networks need batch norms,
-//! and with |γ| the result is the paper's. With any other criterion, every parameter that makes
-//! the channel counts as zero too, such as its filter and bias. So networks without batch norms can
-//! be slimmed, and so can streams that some layer reads ungated. [`mask`](crate::Prunable::mask)
-//! sets just these parameters to zero, and the slimmed network computes what the masked one does.
+//! channel may go if every consumer sees zeros once its γ and β are zero. So networks need batch
+//! norms, and with |γ| the result is the paper's. With any other criterion, every parameter that
+//! makes the channel counts as zero too, such as its filter and bias. So networks without batch
+//! norms can be slimmed, and so can streams that some layer reads ungated.
+//! [`mask`](crate::Prunable::mask) sets just these parameters to zero, and the slimmed network
+//! computes what the masked one does.
 //!
 //! # Warnings
 //!

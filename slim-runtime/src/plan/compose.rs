@@ -128,6 +128,7 @@ impl LayerPlan {
             Scored {
                 removable: scored.removable.max(removed),
                 threshold: None,
+                class: None,
                 bounded: None,
                 ..scored
             }

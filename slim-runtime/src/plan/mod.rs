@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::analysis::Masking;
 use crate::graph::{KeepList, KeepReason, LayerKind, Role};
 use crate::numeric::Uses;
-use crate::slimming::{Rule, Slimming, Target};
+use crate::slimming::{Rule, Scope, Slimming, Target};
 pub use absorbed::{Absorbed, Absorption};
 pub use cfg::{Cfg, Stage};
 pub use compose::Pass;
@@ -149,6 +149,10 @@ pub struct Scored {
     /// The threshold of the layer, if it is not the plan's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
+    /// The class of isomorphic layers in which the layer competes, by the path of its first layer;
+    /// `None` unless the slimming is [isomorphic](Slimming::isomorphic).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// The number of channels that the target alone would have left, if a bound changed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bounded: Option<Bounded>,
@@ -175,7 +179,7 @@ pub struct Change {
 
 impl Plan {
     /// The newest version of the format that this crate writes and reads.
-    pub(crate) const FORMAT: u32 = 4;
+    pub(crate) const FORMAT: u32 = 5;
 
     /// The oldest version that this crate reads, without declared wirings and without the warnings
     /// of later versions. A plan is of the oldest version that has its entries.
@@ -186,10 +190,12 @@ impl Plan {
         let of_warning = |warning: &Warning| match warning {
             Warning::NoGap { .. } | Warning::WeightDecay { .. } => Self::OLDEST_FORMAT,
             Warning::Sizes { .. } => 3,
-            Warning::Overshoot { .. } | Warning::Floor { .. } => Self::FORMAT,
+            Warning::Overshoot { .. } | Warning::Floor { .. } => 4,
         };
-        let of_slimming = |slimming: &Slimming| match &slimming.target {
-            Target::Macs { uses, .. } if uses.values().any(|uses| uses.parts() > 1) => Self::FORMAT,
+        let of_slimming = |slimming: &Slimming| match (&slimming.target, slimming.scope) {
+            (_, Scope::Isomorphic) => Self::FORMAT,
+            (target, Scope::Local) if target.is_budget() => Self::FORMAT,
+            (Target::Macs { uses, .. }, _) if uses.values().any(|uses| uses.parts() > 1) => 4,
             _ => Self::OLDEST_FORMAT,
         };
         let of_wiring = if self.declared.is_empty() { Self::OLDEST_FORMAT } else { 3 };
@@ -229,7 +235,7 @@ impl Plan {
     }
 
     /// A channel stays when its score is above this threshold, unless a bound decides otherwise.
-    /// `None` when nothing was to be removed, and when every layer has its own threshold.
+    /// `None` when nothing was to be removed, and when every layer or class has its own threshold.
     ///
     /// For a target that is a number of channels or a budget, the threshold is the largest removed
     /// score; of the channels with exactly this score, the first may have stayed.

@@ -56,8 +56,20 @@ impl fmt::Display for Plan {
             format!("of `{name}` is declared, not read from `forward`; compare them with `verify`")
         });
         let held = self.layers.iter().filter_map(|layer| layer.held(self.masking()));
+        let classes = self.classes().into_iter().map(|(class, layers, threshold)| {
+            let layers = match layers {
+                1 => format!("`{class}`"),
+                2 => format!("`{class}` and 1 layer that is isomorphic to it"),
+                _ => format!("`{class}` and {} layers that are isomorphic to it", layers - 1),
+            };
+            match threshold {
+                Some(threshold) => format!("{layers}: above {}", number(threshold)),
+                None => format!("{layers}: all stay"),
+            }
+        });
         for (label, lines) in [
-            ("bound", bounded.collect::<Vec<_>>()),
+            ("class", classes.collect::<Vec<_>>()),
+            ("bound", bounded.collect()),
             ("warning", warnings.collect()),
             ("wiring", declared.collect()),
             ("held", held.collect()),
@@ -65,6 +77,14 @@ impl fmt::Display for Plan {
             write_lines(f, label, lines)?;
         }
         Ok(())
+    }
+}
+
+/// What has a target or a threshold of its own.
+fn each(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Isomorphic => "each class of isomorphic layers",
+        Scope::Global | Scope::Local => "each layer",
     }
 }
 
@@ -104,8 +124,9 @@ impl Plan {
             grouped(self.removable() as i64)
         );
         let mut lines = vec![match &slimming.target {
-            Target::Ratio(ratio) if slimming.scope == Scope::Local => {
-                ("ratio", format!("{} of each layer asked for, {reached}", percent(*ratio)))
+            Target::Ratio(ratio) if slimming.scope != Scope::Global => {
+                let each = each(slimming.scope);
+                ("ratio", format!("{} of {each} asked for, {reached}", percent(*ratio)))
             }
             Target::Ratio(ratio) if !slimming.layers.is_empty() => (
                 "ratio",
@@ -119,9 +140,9 @@ impl Plan {
             Target::TopK(k) => {
                 let k = grouped(i64::try_from(*k).unwrap_or(i64::MAX));
                 let of = match slimming.scope {
-                    Scope::Local => " of each layer",
-                    Scope::Global if slimming.layers.is_empty() => "",
-                    Scope::Global => " of the layers without a target of their own",
+                    Scope::Local | Scope::Isomorphic => format!(" of {}", each(slimming.scope)),
+                    Scope::Global if slimming.layers.is_empty() => String::new(),
+                    Scope::Global => " of the layers without a target of their own".to_owned(),
                 };
                 (
                     "top-k",
@@ -158,7 +179,9 @@ impl Plan {
                 Some(threshold) => {
                     format!("a channel stays when its {what} > {}", number(threshold))
                 }
-                None if self.channels().removed() > 0. => "each layer has its own".to_owned(),
+                None if self.channels().removed() > 0. => {
+                    format!("{} has its own", each(slimming.scope))
+                }
                 None => "none: nothing was to be removed".to_owned(),
             },
         ));
@@ -172,6 +195,20 @@ impl Plan {
                 .map(|(pattern, target)| ("layers", format!("`{pattern}`: {target}"))),
         );
         lines
+    }
+
+    /// The classes of isomorphic layers that compete, in the order of their first layers: the path
+    /// of the first layer, the number of layers, and the threshold.
+    pub(crate) fn classes(&self) -> Vec<(&str, usize, Option<f64>)> {
+        let mut classes: Vec<(&str, usize, Option<f64>)> = Vec::new();
+        for scored in self.layers.iter().filter_map(|layer| layer.scored.as_ref()) {
+            let Some(class) = scored.class.as_deref() else { continue };
+            match classes.iter_mut().find(|(known, ..)| *known == class) {
+                Some((_, layers, _)) => *layers += 1,
+                None => classes.push((class, 1, scored.threshold)),
+            }
+        }
+        classes
     }
 
     fn table(&self) -> Table {

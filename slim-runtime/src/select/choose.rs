@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use super::budget::CostModel;
+use super::common_share::CommonShare;
 use super::greedy::{ConstraintIndex, GreedyState};
 use super::ranking_groups::{self, RankingGroup};
 use super::round::round;
@@ -11,7 +12,7 @@ use super::scores::Scores;
 use crate::analysis::{Graph, Masking};
 use crate::error::SelectionError;
 use crate::graph::KeepReason;
-use crate::slimming::{Rule, Slimming, Target};
+use crate::slimming::{Rule, Scope, Slimming, Target};
 use crate::{Error, Result};
 
 /// The result of a selection.
@@ -31,9 +32,20 @@ pub(super) struct Choice {
     pub(super) scored: Vec<bool>,
     /// Per channel group: the threshold that it was compared with.
     pub(super) compared: Vec<Option<f64>>,
-    /// Per layer: the axis that is ranked, and its threshold unless that is the threshold of the
-    /// whole network.
-    pub(super) ranked: Vec<Option<(usize, Option<f64>)>>,
+    /// Per channel group: the first layer of the class that it competes in.
+    pub(super) classes: Vec<Option<usize>>,
+    /// Per layer: how it is ranked.
+    pub(super) ranked: Vec<Option<RankedLayer>>,
+}
+
+/// How the channels of a layer are ranked.
+#[derive(Clone, Copy)]
+pub(super) struct RankedLayer {
+    pub(super) axis: usize,
+    /// The threshold, unless it is that of the whole network.
+    pub(super) threshold: Option<f64>,
+    /// The first layer of the class that the layer competes in, where classes do.
+    pub(super) class: Option<usize>,
 }
 
 /// # Errors
@@ -77,21 +89,27 @@ pub(super) fn choose(graph: &Graph, scores: &Scores, slimming: &Slimming) -> Res
     };
     let mut ranked = vec![None; graph.layers.len()];
     let mut threshold = None;
-    let mut compared = vec![None; channel_groups];
-    for group in &groups {
-        let cut = selection.cut(group)?;
-        group.order.iter().for_each(|&channel_group| compared[channel_group] = cut);
-        if group.is_global {
+    let (mut compared, mut classes) = (vec![None; channel_groups], vec![None; channel_groups]);
+    for (group, cut) in groups.iter().zip(selection.cut_all(&groups)?) {
+        let is_global = group.scope == Scope::Global;
+        let class = group.layers.first().filter(|_| group.scope == Scope::Isomorphic);
+        let class = class.map(|&first| scores.layers[first].layer);
+        for &channel_group in &group.order {
+            (compared[channel_group], classes[channel_group]) = (cut, class);
+        }
+        if is_global {
             threshold = cut;
         }
         for scored in group.layers.iter().map(|&layer| &scores.layers[layer]) {
-            ranked[scored.layer] = Some((scored.axis, cut.filter(|_| !group.is_global)));
+            let (axis, threshold) = (scored.axis, cut.filter(|_| !is_global));
+            ranked[scored.layer] = Some(RankedLayer { axis, threshold, class });
         }
     }
     selection.round();
     let Selection { walk, unwanted, bound, .. } = selection;
     let scored = scores.by_channel_group.iter().map(Option::is_some).collect();
-    Ok(Choice { threshold, keep: walk.keep, unwanted, bound, held, scored, compared, ranked })
+    let keep = walk.keep;
+    Ok(Choice { threshold, keep, unwanted, bound, held, scored, compared, classes, ranked })
 }
 
 /// A selection in progress.
@@ -108,14 +126,40 @@ struct Selection<'a, 'g> {
 }
 
 impl Selection<'_, '_> {
+    /// Removes the channel groups that the targets of the ranking groups do not want. Returns the
+    /// threshold of each. Groups that share a budget come last, since the others decide what it has
+    /// to pay for.
+    fn cut_all(&mut self, groups: &[RankingGroup]) -> Result<Vec<Option<f64>>> {
+        let mut cuts = vec![None; groups.len()];
+        let (sharing, others): (Vec<usize>, Vec<usize>) =
+            (0..groups.len()).partition(|&index| groups[index].shares_budget());
+        for index in others {
+            cuts[index] = self.cut(&groups[index])?;
+        }
+        let common = CommonShare::new(groups, self.scores, &sharing);
+        let Some(&first) = sharing.first().filter(|_| !common.order.is_empty()) else {
+            return Ok(cuts);
+        };
+        let target = groups[first].target;
+        let budget = self.budget(target);
+        let count = self.fewest(target, (&common.order, &common.ends), |walk| walk.cost, budget)?;
+        self.remove(&common.order[..count]);
+        for index in sharing {
+            let is_unwanted = |channel_group: &&usize| self.unwanted[**channel_group];
+            let last = groups[index].order.iter().rfind(is_unwanted);
+            cuts[index] = last.and_then(|&last| self.scores.by_channel_group[last]);
+        }
+        Ok(cuts)
+    }
+
     /// Removes the channel groups of a ranking group that its target does not want. Returns the
     /// threshold.
     fn cut(&mut self, group: &RankingGroup) -> Result<Option<f64>> {
-        let score = |channel_group: &usize| {
-            self.scores.by_channel_group[*channel_group].unwrap_or_default()
-        };
-        let not_above = |threshold: f64| {
-            group.order.partition_point(|channel_group| score(channel_group) <= threshold)
+        let fewest = |measure: &dyn Fn(&GreedyState) -> u64, most: u64| {
+            let ends: Vec<usize> = (0..=group.order.len()).collect();
+            let count = self.fewest(group.target, (&group.order, &ends), measure, most)?;
+            let last = count.checked_sub(1).map(|last| group.order[last]);
+            Ok::<_, Error>((count, last.and_then(|last| self.scores.by_channel_group[last])))
         };
         let (count, threshold) = match *group.target {
             _ if group.order.is_empty() => return Ok(None),
@@ -125,82 +169,93 @@ impl Selection<'_, '_> {
             Target::Ratio(ratio) => {
                 let entries = group.ranked.len();
                 let threshold = group.ranked[((entries as f64 * ratio) as usize).min(entries - 1)];
-                (not_above(threshold), Some(threshold))
+                (group.not_above(self.scores, threshold), Some(threshold))
             }
-            Target::Threshold(threshold) => (not_above(threshold), Some(threshold)),
-            Target::TopK(k) => {
-                self.fewest(group, |walk| self.channels_of(group, walk), k as u64)?
+            Target::Threshold(threshold) => {
+                (group.not_above(self.scores, threshold), Some(threshold))
             }
-            Target::Params(share) | Target::Macs { share, .. } => {
-                self.fewest(group, |walk| walk.cost, (self.whole as f64 * share) as u64)?
+            Target::TopK(k) => fewest(&|walk| self.channels_of(group, walk), k as u64)?,
+            Target::Params(_) | Target::Macs { .. } => {
+                fewest(&|walk| walk.cost, self.budget(group.target))?
             }
         };
-        for &channel_group in &group.order[..count] {
-            self.unwanted[channel_group] = true;
-            self.bound[channel_group] = self.walk.remove(self.constraints, channel_group).err();
-        }
+        self.remove(&group.order[..count]);
         Ok(threshold)
     }
 
-    /// Returns the least number of channel groups, taken in the ranking group's order, that must be
-    /// unwanted to bring `measure` down to `most`, and the score of the last of them.
+    /// The largest cost within a budget.
+    fn budget(&self, target: &Target) -> u64 {
+        match target {
+            Target::Params(share) | Target::Macs { share, .. } => {
+                (self.whole as f64 * share) as u64
+            }
+            Target::Ratio(_) | Target::Threshold(_) | Target::TopK(_) => u64::MAX,
+        }
+    }
+
+    fn remove(&mut self, unwanted: &[usize]) {
+        for &channel_group in unwanted {
+            self.unwanted[channel_group] = true;
+            self.bound[channel_group] = self.walk.remove(self.constraints, channel_group).err();
+        }
+    }
+
+    /// Returns the least number of channel groups, taken in this order, that must be unwanted to
+    /// bring `measure` down to `most`. It is one of `ends`, which ascend from 0.
     fn fewest(
         &self,
-        group: &RankingGroup,
+        target: &Target,
+        (order, ends): (&[usize], &[usize]),
         measure: impl Fn(&GreedyState) -> u64,
         most: u64,
-    ) -> Result<(usize, Option<f64>)> {
+    ) -> Result<usize> {
         let count = match self.slimming.bounds.round_to {
-            None => self.fewest_by_steps(group, &measure, most),
-            Some(_) => self.fewest_rounded(group, &measure, most),
+            None => self.fewest_by_steps(order, ends, &measure, most),
+            Some(_) => self.fewest_rounded(order, ends, &measure, most),
         };
-        let count = count.map_err(|least| {
-            Error::Selection(SelectionError::OutOfReach {
-                target: group.target.to_string(),
-                most,
-                least,
-            })
-        })?;
-        Ok((
-            count,
-            count.checked_sub(1).and_then(|last| self.scores.by_channel_group[group.order[last]]),
-        ))
+        let target = target.to_string();
+        count.map_err(|least| Error::Selection(SelectionError::OutOfReach { target, most, least }))
     }
 
     /// Steps through the channel groups and updates the measure after each.
     fn fewest_by_steps(
         &self,
-        group: &RankingGroup,
+        order: &[usize],
+        ends: &[usize],
         measure: impl Fn(&GreedyState) -> u64,
         most: u64,
     ) -> Result<usize, u64> {
-        let mut walk = self.walk.clone();
-        for (count, &channel_group) in group.order.iter().enumerate() {
-            if measure(&walk) <= most {
-                return Ok(count);
+        let (mut walk, mut done) = (self.walk.clone(), 0);
+        for &end in ends {
+            for &channel_group in &order[done..end] {
+                // If a bound keeps the channel group, the next channel group is tried.
+                let _ = walk.remove(self.constraints, channel_group);
             }
-            // If a bound keeps the channel group, the next channel group is tried.
-            let _ = walk.remove(self.constraints, channel_group);
+            done = end;
+            if measure(&walk) <= most {
+                return Ok(end);
+            }
         }
-        if measure(&walk) <= most { Ok(group.order.len()) } else { Err(measure(&walk)) }
+        Err(measure(&walk))
     }
 
     /// Bisects, because the measure after rounding is known only once rounding is done.
     fn fewest_rounded(
         &self,
-        group: &RankingGroup,
+        order: &[usize],
+        ends: &[usize],
         measure: impl Fn(&GreedyState) -> u64,
         most: u64,
     ) -> Result<usize, u64> {
-        let rounded = |count: usize| {
+        let rounded = |end: usize| {
             let mut walk = self.walk.clone();
-            for &channel_group in &group.order[..count] {
+            for &channel_group in &order[..ends[end]] {
                 let _ = walk.remove(self.constraints, channel_group);
             }
             self.rounded(&mut walk);
             measure(&walk)
         };
-        let (mut too_few, mut enough) = (0, group.order.len());
+        let (mut too_few, mut enough) = (0, ends.len() - 1);
         if rounded(0) <= most {
             return Ok(0);
         }
@@ -212,16 +267,16 @@ impl Selection<'_, '_> {
             let middle = too_few.midpoint(enough);
             if rounded(middle) <= most { enough = middle } else { too_few = middle }
         }
-        Ok(enough)
+        Ok(ends[enough])
     }
 
-    /// The number of scored channels left: in the whole network for the global ranking group,
-    /// otherwise in the group's layer that has the most.
+    /// The number of scored channels left: in the group's layer that has the most, if its channels
+    /// stay or go together; otherwise in all of its layers.
     fn channels_of(&self, group: &RankingGroup, walk: &GreedyState) -> u64 {
         let layers = group.layers.iter().map(|&layer| &self.scores.layers[layer]);
         let left =
             layers.map(|scored| walk.left[self.constraints.axis(scored.layer, scored.axis)] as u64);
-        if group.is_global { left.sum() } else { left.max().unwrap_or(0) }
+        if group.scope == Scope::Local { left.max().unwrap_or(0) } else { left.sum() }
     }
 
     fn rounded(&self, walk: &mut GreedyState) -> Vec<usize> {
@@ -253,11 +308,11 @@ fn refuse_level(
         !matches!(group.target, Target::Threshold(_) | Target::Ratio(0.) | Target::Params(1.))
     };
     let level = |group: &&RankingGroup| {
-        group.is_level() && (group.is_global || group.ranked.first() > Some(&0.))
+        group.is_level() && (group.scope == Scope::Global || group.ranked.first() > Some(&0.))
     };
     let Some(group) = groups.iter().filter(asks).find(level) else { return Ok(()) };
-    let layer =
-        (!group.is_global).then(|| graph.layers[scores.layers[group.layers[0]].layer].path.clone());
+    let layer = (group.scope != Scope::Global)
+        .then(|| graph.layers[scores.layers[group.layers[0]].layer].path.clone());
     Err(Error::Selection(SelectionError::NoRanking {
         score: group.ranked[0],
         criterion: slimming.criterion.name(),

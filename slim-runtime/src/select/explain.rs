@@ -43,11 +43,17 @@ pub(crate) fn explain(graph: &Graph, slimming: &Slimming, path: &str) -> Result<
                 .and_then(|reason| source_of(graph, reason)),
             together: together.get_mut(position).map(std::mem::take).unwrap_or_default(),
         });
+    let mut classes: Vec<usize> =
+        channel_groups.iter().filter_map(|&group| choice.classes[group]).collect();
+    classes.sort_unstable();
+    classes.dedup();
+    let classes = classes.into_iter().map(|first| graph.layers[first].path.clone());
     Ok(Explanation {
         path: path.to_owned(),
         at: layer.source(),
         axis: axis.name.to_string(),
         criterion: slimming.criterion.name(),
+        classes: classes.collect(),
         channels: channels.collect(),
     })
 }

@@ -24,6 +24,10 @@ pub struct Explanation {
     pub axis: String,
     /// Name of the [`Criterion`](crate::criterion::Criterion) that scores.
     pub criterion: String,
+    /// The classes of isomorphic layers in which the channels compete, by the path of the first
+    /// layer of each; empty unless the slimming is [isomorphic](crate::Slimming::isomorphic).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
     /// The channels, in order.
     pub channels: Vec<ChannelDecision>,
 }
@@ -79,11 +83,17 @@ impl fmt::Display for Explanation {
         if let Some(at) = &self.at {
             write!(f, "{at}: ")?;
         }
-        writeln!(
+        write!(
             f,
             "`{}`: {staying} of {all} channels stay; scores by {}",
             self.path, self.criterion
         )?;
+        for (index, class) in self.classes.iter().enumerate() {
+            let lead =
+                if index == 0 { ", compared among layers that are isomorphic to" } else { "," };
+            write!(f, "{lead} `{class}`")?;
+        }
+        writeln!(f)?;
         let mut table = Table::new();
         table.load_style(STYLE).set_header(["channel", "score", "fate", "why", "together with"]);
         for channel in &self.channels {

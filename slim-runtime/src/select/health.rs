@@ -62,6 +62,7 @@ fn overshoot(plan: &Plan) -> Option<Warning> {
     let rankings = match slimming.scope {
         Scope::Global => 1,
         Scope::Local => plan.layers().iter().filter(|layer| layer.scored.is_some()).count(),
+        Scope::Isomorphic => plan.classes().len(),
     };
     let change = plan.channels();
     let by_rule = asked * plan.removable() as f64 + rankings as f64;
@@ -73,7 +74,7 @@ fn overshoot(plan: &Plan) -> Option<Warning> {
 fn floor(plan: &Plan) -> Option<Warning> {
     let slimming = plan.slimming();
     let is_norm = [L1.name(), L2.name(), Fpgm.name()].contains(&slimming.criterion.name());
-    let compares = slimming.normalisation != Normalisation::None || slimming.scope == Scope::Local;
+    let compares = slimming.normalisation != Normalisation::None || slimming.scope != Scope::Global;
     if !is_norm || compares {
         return None;
     }

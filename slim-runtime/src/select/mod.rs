@@ -2,6 +2,7 @@
 
 mod budget;
 mod choose;
+mod common_share;
 mod explain;
 mod explanation;
 mod greedy;
@@ -16,7 +17,7 @@ use crate::analysis::Graph;
 use crate::graph::{AxisNode, AxisRole, KeepReason, LayerNode, TensorNode};
 use crate::plan::{AxisPlan, Bounded, Dim, LayerPlan, Plan, Scored, TensorPlan, Unscored, Warning};
 use crate::slimming::{Rule, Slimming};
-use choose::Choice;
+use choose::{Choice, RankedLayer};
 pub(crate) use explain::explain;
 pub use explanation::{ChannelDecision, Explanation, Reason};
 pub(crate) use narrow::plan_for;
@@ -57,7 +58,7 @@ fn layer_plan(
     graph: &Graph,
     choice: &Choice,
     layer: &LayerNode,
-    ranked: Option<(usize, Option<f64>)>,
+    ranked: Option<RankedLayer>,
 ) -> LayerPlan {
     let axes = layer.axes.iter().map(|axis| AxisPlan {
         name: axis.name.to_string(),
@@ -73,8 +74,7 @@ fn layer_plan(
         tied: tensor.tied.map(|owner| graph.tensor_path(owner)),
         variable: None,
     });
-    let scored =
-        ranked.map(|(axis, threshold)| scored(graph, choice, &layer.axes[axis], threshold));
+    let scored = ranked.map(|ranked| scored(graph, choice, &layer.axes[ranked.axis], ranked));
     let unscored = layer
         .axes
         .iter()
@@ -98,7 +98,7 @@ fn dims(layer: &LayerNode, tensor: &TensorNode) -> Vec<Dim> {
     tensor.tensor.size().into_iter().zip(&tensor.axes).map(dim).collect()
 }
 
-fn scored(graph: &Graph, choice: &Choice, axis: &AxisNode, threshold: Option<f64>) -> Scored {
+fn scored(graph: &Graph, choice: &Choice, axis: &AxisNode, ranked: RankedLayer) -> Scored {
     let channel_groups = || axis.ids.iter().map(|&id| graph.channel_group(id));
     let mut by: Vec<Rule> = Vec::new();
     for rule in channel_groups().filter_map(|channel_group| choice.bound[channel_group]) {
@@ -117,7 +117,8 @@ fn scored(graph: &Graph, choice: &Choice, axis: &AxisNode, threshold: Option<f64
             .count(),
         held: channel_groups()
             .find_map(|channel_group| choice.held[channel_group].as_deref().cloned()),
-        threshold,
+        threshold: ranked.threshold,
+        class: ranked.class.map(|first| graph.layers[first].path.clone()),
         bounded: (!bounded.by.is_empty()).then_some(bounded),
     }
 }

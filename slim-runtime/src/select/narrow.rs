@@ -1,6 +1,6 @@
 //! Makes a plan that narrows a dense network to the widths of a slimmed one.
 
-use super::choose::Choice;
+use super::choose::{Choice, RankedLayer};
 use crate::analysis::{Graph, Masking};
 use crate::error::PlanError;
 use crate::graph::{LayerKind, LayerNode, State};
@@ -61,7 +61,10 @@ pub(crate) fn plan_for(graph: &Graph, cfg: &Cfg) -> Result<Plan> {
         held: graph.held.clone(),
         scored,
         compared: vec![None; graph.channel_group.len()],
-        ranked: ranked.map(|ranked| Some((ranked?.axis, None))).collect(),
+        classes: vec![None; graph.channel_group.len()],
+        ranked: ranked
+            .map(|ranked| Some(RankedLayer { axis: ranked?.axis, threshold: None, class: None }))
+            .collect(),
     };
     // Ranked by weights, more channels may have been removed than by γ, and a cfg does not record
     // which criterion was used. So the plan uses the masking that allows more.

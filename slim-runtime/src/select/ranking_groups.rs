@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::greedy::ConstraintIndex;
 use super::scores::Scores;
-use crate::analysis::{Graph, UnionFind};
+use crate::analysis::{self, Graph, UnionFind};
 use crate::error::SelectionError;
 use crate::graph::{AxisRole, KeepReason, LayerNode};
 use crate::slimming::{Scope, Slimming, Target, check};
@@ -16,8 +16,9 @@ use crate::{Error, Result};
 /// A ranking group: the least important of its channels go until its target is met.
 pub(super) struct RankingGroup<'s> {
     pub(super) target: &'s Target,
-    /// Whether it spans the whole network, less the layers that have a target of their own.
-    pub(super) is_global: bool,
+    /// What it spans: the whole network, less the layers that have a target of their own; a class;
+    /// or one set of layers whose channels stay or go together.
+    pub(super) scope: Scope,
     /// The scored layers, as positions in [`Scores::layers`].
     pub(super) layers: Vec<usize>,
     /// The channel groups that may go, in ascending order of score. Of equal scores, the
@@ -73,11 +74,11 @@ pub(super) fn ranking_groups<'s>(
     slimming: &'s Slimming,
 ) -> Result<Vec<RankingGroup<'s>>> {
     let mut tally = Tally(vec![0; held.len()]);
-    let mut group = |target, is_global, layers| {
-        RankingGroup::new(target, is_global, layers, scores, held, &mut tally)
-    };
+    let mut group =
+        |target, scope, layers| RankingGroup::new(target, scope, layers, scores, held, &mut tally);
     if slimming.layers.is_empty() && slimming.scope == Scope::Global {
-        return Ok(vec![group(&slimming.target, true, (0..scores.layers.len()).collect())]);
+        let all = (0..scores.layers.len()).collect();
+        return Ok(vec![group(&slimming.target, Scope::Global, all)]);
     }
     // Per channel group: the index of its own target in `slimming.layers`.
     let mut own: HashMap<usize, usize> = HashMap::new();
@@ -86,7 +87,8 @@ pub(super) fn ranking_groups<'s>(
             own.extend(given(constraints.graph, layer).map(|channel_group| (channel_group, index)));
         }
     }
-    let (mut global, mut groups) = (Vec::new(), Vec::new());
+    let mut groups = Vec::new();
+    let mut others = Vec::new();
     for layers in coupled_layers(scores, held) {
         let channel_groups =
             || layers.iter().flat_map(|&layer| &scores.layers[layer].channel_groups);
@@ -95,16 +97,57 @@ pub(super) fn ranking_groups<'s>(
             .filter_map(|channel_group| own.get(channel_group))
             .max();
         match (own, slimming.scope) {
-            (Some(&index), _) => groups.push(group(&slimming.layers[index].1, false, layers)),
-            (None, Scope::Local) => groups.push(group(&slimming.target, false, layers)),
-            (None, Scope::Global) => global.extend(layers),
+            (Some(&index), _) => {
+                groups.push(group(&slimming.layers[index].1, Scope::Local, layers));
+            }
+            (None, Scope::Local) => groups.push(group(&slimming.target, Scope::Local, layers)),
+            (None, Scope::Global | Scope::Isomorphic) => others.push(layers),
         }
     }
-    if slimming.scope == Scope::Global {
-        global.sort_unstable();
-        groups.push(group(&slimming.target, true, global));
+    let others = match slimming.scope {
+        Scope::Local => others,
+        Scope::Global => vec![others.into_iter().flatten().collect()],
+        Scope::Isomorphic => classes(constraints.graph, scores, held, others),
+    };
+    for mut layers in others {
+        layers.sort_unstable();
+        groups.push(group(&slimming.target, slimming.scope, layers));
     }
     Ok(groups)
+}
+
+/// Joins the sets of coupled layers that are isomorphic, in the order of the data flow. A set whose
+/// channels must all stay is a class by itself.
+fn classes(
+    graph: &Graph,
+    scores: &Scores,
+    held: &[Option<Rc<KeepReason>>],
+    sets: Vec<Vec<usize>>,
+) -> Vec<Vec<usize>> {
+    let (mut part_of, mut may_shrink) = (vec![None; held.len()], vec![false; sets.len()]);
+    for (part, layers) in sets.iter().enumerate() {
+        let channel_groups = layers.iter().flat_map(|&layer| &scores.layers[layer].channel_groups);
+        for &channel_group in channel_groups.filter(|&&channel_group| held[channel_group].is_none())
+        {
+            part_of[channel_group] = Some(part);
+            may_shrink[part] = true;
+        }
+    }
+    let class_of = analysis::classes(graph, &part_of, sets.len());
+    let mut joined: Vec<Vec<usize>> = Vec::new();
+    let mut first: HashMap<usize, usize> = HashMap::new();
+    for (part, layers) in sets.into_iter().enumerate() {
+        if !may_shrink[part] {
+            joined.push(layers);
+            continue;
+        }
+        let next = joined.len();
+        match *first.entry(class_of[part]).or_insert(next) {
+            at if at == next => joined.push(layers),
+            at => joined[at].extend(layers),
+        }
+    }
+    joined
 }
 
 /// Sets of scored layers whose channels stay or go together, in the order of the data flow.
@@ -135,7 +178,7 @@ struct Tally(Vec<u32>);
 impl<'s> RankingGroup<'s> {
     fn new(
         target: &'s Target,
-        is_global: bool,
+        scope: Scope,
         layers: Vec<usize>,
         scores: &Scores,
         held: &[Option<Rc<KeepReason>>],
@@ -168,7 +211,19 @@ impl<'s> RankingGroup<'s> {
         };
         let ranked = order.iter().flat_map(of_channel_group).collect();
         order.iter().for_each(|&channel_group| members[channel_group] = 0);
-        Self { target, is_global, layers, order, ranked }
+        Self { target, scope, layers, order, ranked }
+    }
+
+    /// How many channel groups have a score that is at most this threshold: these come first.
+    pub(super) fn not_above(&self, scores: &Scores, threshold: f64) -> usize {
+        let score =
+            |channel_group: usize| scores.by_channel_group[channel_group].unwrap_or_default();
+        self.order.partition_point(|&channel_group| score(channel_group) <= threshold)
+    }
+
+    /// Whether its budget is of the whole network, and shared with other ranking groups.
+    pub(super) fn shares_budget(&self) -> bool {
+        self.scope != Scope::Global && self.target.is_budget()
     }
 
     /// Whether all of its channels have the same score.

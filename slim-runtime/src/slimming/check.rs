@@ -1,6 +1,6 @@
 //! Validates a slimming.
 
-use super::{Pattern, Rounding, Scope, Slimming, Target};
+use super::{Pattern, Rounding, Slimming, Target};
 use crate::error::{ArgumentError, SelectionError};
 use crate::{Activation, Error, Result};
 
@@ -16,17 +16,10 @@ impl Slimming {
         {
             return Err(Error::Argument(ArgumentError::Activation(parameter)));
         }
-        let budget = |target: &Target| matches!(target, Target::Params(_) | Target::Macs { .. });
-        if self.scope == Scope::Local && budget(&self.target) {
-            return Err(refused(
-                "a budget is of the whole network, so it cannot be `local`",
-                "leave `local` out",
-            ));
-        }
         for (pattern, target) in &self.layers {
             parse(pattern)?;
             target.check()?;
-            if budget(target) {
+            if target.is_budget() {
                 let rule =
                     format!("layers that match `{pattern}` cannot have a budget of their own");
                 return Err(refused(rule, "give them a ratio, a threshold or a top-k"));

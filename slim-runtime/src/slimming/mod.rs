@@ -222,9 +222,43 @@ impl Slimming {
 
     /// Applies the target to each layer by itself. Layers whose channels stay or go together count
     /// as one layer.
+    ///
+    /// A budget ([`params`](Self::params), [`macs`](Self::macs)) is of the whole network. All layers
+    /// then lose the same share of their channels, by the rule of [`ratio`](Self::ratio): the
+    /// smallest share with which the network is within the budget.
+    ///
+    /// ```
+    /// # use slim_runtime::{Scope, Slimming};
+    /// assert_eq!(Slimming::params(0.4).local().scope, Scope::Local);
+    /// ```
     #[must_use]
     pub fn local(self) -> Self {
         Self { scope: Scope::Local, ..self }
+    }
+
+    /// Applies the target to each class of isomorphic layers by itself (Fang et al., "Isomorphic
+    /// Pruning for Vision Models", ECCV 2024): scores compare between layers of one shape, and not
+    /// between those of different shapes.
+    ///
+    /// The members of a class are sets of layers whose channels stay or go together. Two sets are
+    /// isomorphic if the parts of the graph that have their channels are the same: the kinds of the
+    /// layers that make, follow and read the channels, the sides of their kernels, the operations
+    /// between them, and how all of these are connected, in the order of `forward`. Widths and
+    /// strides may differ. In a ResNet, the first convolutions of all blocks are one class; a
+    /// residual stream is in the class of those streams that have as many blocks.
+    ///
+    /// A ratio is the share that each class loses, and a top-k is the number of channels that each
+    /// class keeps. A budget is of the whole network, and all classes lose the same share of their
+    /// channels, as with [`local`](Self::local).
+    ///
+    /// ```
+    /// # use slim_runtime::{Scope, Slimming, criterion::L2};
+    /// let slimming = Slimming::params(0.5).criterion(L2).isomorphic();
+    /// assert_eq!(slimming.scope, Scope::Isomorphic);
+    /// ```
+    #[must_use]
+    pub fn isomorphic(self) -> Self {
+        Self { scope: Scope::Isomorphic, ..self }
     }
 }
 

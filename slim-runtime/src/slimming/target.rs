@@ -41,6 +41,16 @@ pub enum Scope {
     Global,
     /// The channels of one layer, or of layers whose channels stay or go together.
     Local,
+    /// The channels of layers that are isomorphic: see
+    /// [`Slimming::isomorphic`](crate::Slimming::isomorphic).
+    Isomorphic,
+}
+
+impl Target {
+    /// Whether it is a share of the cost of the whole network.
+    pub(crate) fn is_budget(&self) -> bool {
+        matches!(self, Target::Params(_) | Target::Macs { .. })
+    }
 }
 
 impl fmt::Display for Target {

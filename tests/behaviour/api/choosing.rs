@@ -5,6 +5,7 @@ mod bounds;
 mod coupled;
 mod criteria;
 mod explained;
+mod isomorphic;
 mod layers;
 mod refused;
 mod targets;

@@ -329,7 +329,7 @@ fn plan_files_that_cannot_be() {
         let (_, reason) = error.split_once("cannot be used: ").unwrap();
         reason.split(" at line").next().unwrap().to_owned()
     };
-    insta::assert_snapshot!(refused(&|json| json["format"] = 1.into()), @"this is a plan of format 1, but only formats 2 to 4 can be read");
+    insta::assert_snapshot!(refused(&|json| json["format"] = 1.into()), @"this is a plan of format 1, but only formats 2 to 5 can be read");
     insta::assert_snapshot!(refused(&|json| json["slimming"]["target"]["ratio"] = 2.into()), @"ratio 2: the share of channels to remove must be in [0, 1), for instance 0.5 for half of them");
     insta::assert_snapshot!(refused(&|json| json["layers"][0]["axes"][1]["keep"] = "0-8".into()), @"layer `conv1`: axis `out` keeps position 8 of 8");
     insta::assert_snapshot!(refused(&|json| json["layers"][0]["axes"][1]["keep"] = "3-1".into()), @"`3-1` is out of order: positions ascend");

@@ -81,6 +81,8 @@ fn all_that_can_be_asked_for_is_known() {
             .layers("bn2", Target::Ratio(0.2));
         for slimming in [
             slimming.clone(),
+            slimming.clone().local(),
+            slimming.clone().isomorphic(),
             slimming.criterion(L2).normalisation(Normalisation::Mean).coupling(Coupling::Sum),
         ] {
             let plan = net.plan(&slimming).unwrap();

@@ -29,8 +29,8 @@ impl<'g> Candidate<'g> {
         &self.layer.kind
     }
 
-    /// Whether a layer with a scale scales one of the channels, or a channel that stays or goes with
-    /// it: as the batch norm behind a convolution does, or one behind a sum.
+    /// Whether a layer with a scale scales one of the channels, or a channel that stays or goes
+    /// with it: as the batch norm behind a convolution does, or one behind a sum.
     pub fn is_scaled(&self) -> bool {
         self.network.is_scaled(&self.layer.axes[self.ranked.axis])
     }
@@ -102,12 +102,12 @@ impl<'g> Candidate<'g> {
         product().map(Some).map_err(self.error())
     }
 
-    /// What the loss changes by `[channels]`, to first order and in double precision, when a channel
-    /// goes together with all that stay or go with it: the sum of parameter times gradient over all
-    /// parameters that make or scale a channel of the group. These are filters and biases, γ and β,
-    /// of all layers of the group, and what
+    /// What the loss changes by `[channels]`, to first order and in double precision, when a
+    /// channel goes together with all that stay or go with it: the sum of parameter times gradient
+    /// over all parameters that make or scale a channel of the group. These are filters and biases,
+    /// γ and β, of all layers of the group: what
     /// [`Masking::Parameters`](crate::criterion::Masking::Parameters) sets to zero. A tensor that
-    /// several layers share counts once. A parameter without a gradient counts as unchanged.
+    /// several layers share counts once. A parameter without a gradient does not count.
     ///
     /// `None` if no parameter of the groups has a gradient.
     ///
