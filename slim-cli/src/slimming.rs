@@ -6,7 +6,8 @@ use clap::{Args, ValueEnum};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use slim_runtime::criterion::{
-    BatchNormScale, Fisher, Fpgm, GateTaylor, L1, L2, Lamp, Masking, Normalisation, Random, Taylor,
+    BatchNormScale, Fisher, Fpgm, GateTaylor, GroupTaylor, L1, L2, Lamp, Masking, MeanActivation,
+    Normalisation, Random, ScaledNorm, Taylor,
 };
 use slim_runtime::{Activation, Cost, Coupling, Slimming, Target};
 
@@ -19,6 +20,11 @@ pub struct SlimmingOptions {
     /// Apply the target to each layer by itself
     #[arg(long, help_heading = "Which channels go")]
     pub local: bool,
+
+    /// Apply the target to each class of isomorphic layers by itself: the first convolutions of
+    /// all blocks, say, or residual streams of as many blocks
+    #[arg(long, conflicts_with = "local", help_heading = "Which channels go")]
+    pub isomorphic: bool,
 
     /// A target of their own for the layers that match PATTERN: a ratio, `layer4=0.7`, or
     /// `layer4=threshold=0.01`, `layer4=top_k=16`
@@ -33,8 +39,8 @@ pub struct SlimmingOptions {
     #[arg(long, value_enum, help_heading = "Which channels go")]
     pub criterion: Option<CriterionName>,
 
-    /// Batches of 64 training images for the gradients of `--criterion taylor`, `gate-taylor` and
-    /// `fisher`
+    /// Batches of 64 training images for `--criterion taylor`, `gate-taylor`, `group-taylor`,
+    /// `fisher` and `mean-activation`
     #[arg(long, value_name = "BATCHES", default_value_t = 16, help_heading = "Which channels go")]
     pub taylor_batches: usize,
 
@@ -147,6 +153,8 @@ struct TargetOptions {
 pub enum CriterionName {
     /// |γ| of the batch norms (Network Slimming)
     Scale,
+    /// |γ| of the batch norms, times the L2 norm of the filters in front
+    ScaledNorm,
     /// L1 norm of the filters
     L1,
     /// L2 norm of the filters
@@ -157,24 +165,51 @@ pub enum CriterionName {
     Taylor,
     /// The same, at the outputs of batch norms
     GateTaylor,
+    /// The same, for all that goes together with a channel
+    GroupTaylor,
     /// Estimated change of the loss by single weights, to second order (Optimal Brain Damage)
     Fisher,
     /// L2 norm of the filters, relative to the filters of the layer that are not smaller
     Lamp,
+    /// Mean absolute output on training data
+    MeanActivation,
     /// Random scores: a baseline
     Random,
 }
 
+/// What a criterion reads beside the weights. Training images are needed for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// Gradients of the loss.
+    Gradients,
+    /// Mean activations.
+    Activations,
+}
+
 impl CriterionName {
-    /// Whether it reads gradients on training data.
-    pub fn reads_gradients(self) -> bool {
-        matches!(self, Self::Taylor | Self::GateTaylor | Self::Fisher)
+    /// What it reads that is computed from training images.
+    pub fn reads(self) -> Option<Reads> {
+        match self {
+            Self::Taylor | Self::GateTaylor | Self::GroupTaylor | Self::Fisher => {
+                Some(Reads::Gradients)
+            }
+            Self::MeanActivation => Some(Reads::Activations),
+            Self::Scale
+            | Self::ScaledNorm
+            | Self::L1
+            | Self::L2
+            | Self::Fpgm
+            | Self::Lamp
+            | Self::Random => None,
+        }
     }
 
-    /// The same slimming by a criterion that reads no gradients, and scores the same layers.
-    pub fn without_gradients(self, slimming: Slimming) -> Slimming {
+    /// The same slimming by a criterion that needs no training images, and scores the same channels.
+    pub fn without_images(self, slimming: Slimming) -> Slimming {
         match self {
-            Self::Taylor | Self::Fisher => slimming.criterion(L1),
+            Self::Taylor | Self::GroupTaylor | Self::Fisher | Self::MeanActivation => {
+                slimming.criterion(L1)
+            }
             Self::GateTaylor => slimming.criterion(BatchNormScale),
             _ => slimming,
         }
@@ -223,13 +258,17 @@ impl SlimmingOptions {
         let normalisation = if has_batch_norms { Normalisation::None } else { Normalisation::Mean };
         slimming = match self.criterion(has_batch_norms) {
             CriterionName::Scale => slimming,
+            CriterionName::ScaledNorm => slimming.criterion(ScaledNorm),
             CriterionName::L1 => slimming.criterion(L1),
             CriterionName::L2 => slimming.criterion(L2),
             CriterionName::Fpgm => slimming.criterion(Fpgm),
             CriterionName::Taylor => slimming.criterion(Taylor),
             CriterionName::GateTaylor => slimming.criterion(GateTaylor),
+            CriterionName::GroupTaylor => slimming.criterion(GroupTaylor),
             CriterionName::Fisher => slimming.criterion(Fisher),
             CriterionName::Lamp => slimming.criterion(Lamp),
+            // The activations are recorded when the network is pruned.
+            CriterionName::MeanActivation => slimming.criterion(MeanActivation::default()),
             CriterionName::Random => slimming.criterion(Random { seed }),
         };
         slimming = slimming
@@ -238,6 +277,9 @@ impl SlimmingOptions {
         slimming = self.masking.into_iter().fold(slimming, Slimming::masking);
         if self.local {
             slimming = slimming.local();
+        }
+        if self.isomorphic {
+            slimming = slimming.isomorphic();
         }
         for layer in &self.layer {
             let (pattern, target) = layer_target(layer)?;
@@ -319,6 +361,15 @@ mod tests {
         assert_eq!(asked("--percent 0.7")?, Slimming::ratio(0.7));
         assert_eq!(asked("--threshold 0.01 --local")?, Slimming::threshold(0.01).local());
         assert_eq!(
+            asked("--params 0.5 --isomorphic --criterion scaled-norm")?,
+            Slimming::params(0.5).criterion(ScaledNorm).isomorphic()
+        );
+        assert_eq!(asked("--criterion group-taylor")?, Slimming::ratio(0.5).criterion(GroupTaylor));
+        assert_eq!(
+            asked("--criterion mean-activation")?,
+            Slimming::ratio(0.5).criterion(MeanActivation::default())
+        );
+        assert_eq!(
             asked("--params 0.4 --criterion random")?,
             Slimming::params(0.4).criterion(Random { seed: 7 })
         );
@@ -375,6 +426,7 @@ mod tests {
         };
         assert!(refused("--percent 0.5 --top-k 3").contains("cannot be used with"));
         assert!(refused("--round-to 8 --round-down-to 8").contains("cannot be used with"));
+        assert!(refused("--local --isomorphic").contains("cannot be used with"));
         assert!(refused("--layer layer4").contains("as in `--layer layer4=0.7`"));
         assert!(
             refused("--layer layer4=most").contains("as in `--layer layer4=0.7`: invalid float")

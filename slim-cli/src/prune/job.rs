@@ -3,15 +3,16 @@
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
+use slim_runtime::criterion::MeanActivation;
 use slim_runtime::{Prunable, Slimming, Target};
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
 
-use super::{Pruning, Repair, gradients, prune};
+use super::{Pruning, Repair, images, prune};
 use crate::data::{DataSet, Split};
 use crate::model::Model;
 use crate::network::Spec;
-use crate::slimming::{CriterionName, SlimmingOptions};
+use crate::slimming::{CriterionName, Reads, SlimmingOptions};
 use crate::train;
 
 /// Options and data of a pruning.
@@ -40,15 +41,19 @@ impl Job<'_> {
     /// Errors of [`prune`]; a criterion that needs images, without a data set.
     pub fn prune(&self, model: &mut Model, ratio: Option<f64>) -> Result<Pruning> {
         let sample = self.sample(model)?;
-        if self.criterion(model).reads_gradients() {
-            gradients::compute_gradients(
-                model,
-                self.training_images(model)?,
-                self.slimming.taylor_batches,
-                self.seed,
-            )?;
+        let mut slimming = self.slimming(model, &sample, ratio)?;
+        let batches = self.slimming.taylor_batches;
+        match self.criterion(model).reads() {
+            Some(Reads::Gradients) => {
+                images::compute_gradients(model, self.training_images(model)?, batches, self.seed)?;
+            }
+            Some(Reads::Activations) => {
+                let split = self.training_images(model)?;
+                let activations = images::record_activations(model, split, batches, self.seed)?;
+                slimming = slimming.criterion(MeanActivation::new(activations));
+            }
+            None => {}
         }
-        let slimming = self.slimming(model, &sample, ratio)?;
         let measure = |net: &_| {
             self.data
                 .filter(|_| self.test)
@@ -72,10 +77,10 @@ impl Job<'_> {
         }
         let mut slimming = self.slimming(model, &self.sample(model)?, ratio)?;
         let criterion = self.criterion(model);
-        if criterion.reads_gradients() {
+        if criterion.reads().is_some() {
             self.training_images(model)?;
-            // Gradients take time to compute, and do not decide whether a plan is possible.
-            slimming = criterion.without_gradients(slimming);
+            // What is read takes time to compute, and does not decide whether a plan is possible.
+            slimming = criterion.without_images(slimming);
         }
         model.net.plan(&slimming).map_err(|error| model.explained(error))?;
         Ok(())
@@ -112,7 +117,7 @@ impl Job<'_> {
         let data = self.data.with_context(|| {
             let name = self.criterion(model).to_possible_value();
             let name = name.as_ref().map_or("taylor", PossibleValue::get_name);
-            format!("`--criterion {name}` reads gradients on training images, so it needs a data set: say --dataset instead of --no-test")
+            format!("`--criterion {name}` reads training images, so it needs a data set: say --dataset instead of --no-test")
         })?;
         Ok(&*data.train)
     }

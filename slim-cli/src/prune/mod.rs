@@ -1,7 +1,7 @@
 //! Pruning as in the reference's script: threshold, masks, cfg, surgery, with measurements at each
 //! stage.
 
-mod gradients;
+mod images;
 mod job;
 mod page;
 mod repair;

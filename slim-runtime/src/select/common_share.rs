@@ -39,7 +39,7 @@ impl CommonShare {
     }
 }
 
-/// The smallest share, above 0, with `⌊entries · share⌋ ≥ at`, as floating-point numbers compute it.
+/// The smallest share, above 0, with `⌊entries · share⌋ ≥ at`, in floating-point arithmetic.
 fn least_share(at: usize, entries: usize) -> f64 {
     let reaches = |share: f64| (entries as f64 * share) as usize >= at;
     let mut share = (at as f64 / entries as f64).max(f64::MIN_POSITIVE);

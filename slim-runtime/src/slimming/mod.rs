@@ -223,9 +223,10 @@ impl Slimming {
     /// Applies the target to each layer by itself. Layers whose channels stay or go together count
     /// as one layer.
     ///
-    /// A budget ([`params`](Self::params), [`macs`](Self::macs)) is of the whole network. All layers
-    /// then lose the same share of their channels, by the rule of [`ratio`](Self::ratio): the
-    /// smallest share with which the network is within the budget.
+    /// A budget ([`params`](Self::params), [`macs`](Self::macs)) is of the whole network. All
+    /// layers then lose the same share of their channels, by the rule of [`ratio`](Self::ratio):
+    /// the smallest share with which the network is within the budget. No smaller share is, unless
+    /// widths are [rounded](Self::round_to).
     ///
     /// ```
     /// # use slim_runtime::{Scope, Slimming};

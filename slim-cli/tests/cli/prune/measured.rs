@@ -1,10 +1,10 @@
-//! Pruning with a data set: accuracies, and gradients on training images.
+//! Pruning with a data set: accuracies, and what criteria read on training images.
 
 use slim_cli::data::{self, Name};
 use slim_cli::model::{Model, Wanted};
 use slim_cli::network::{Arch, Spec};
 use slim_cli::train::{Output, Recipe, evaluate, train};
-use slim_runtime::{Prunable, channels};
+use slim_runtime::{Prunable, Scope, channels};
 use tch::Device;
 
 use super::{CFG, Folder};
@@ -104,4 +104,27 @@ fn gradients_on_training_images_rank_channels() {
     assert_eq!(plans[0].slimming().criterion.name(), "taylor");
     assert_ne!(plans[0].threshold(), plans[1].threshold(), "the number of batches does nothing");
     assert!(plans[0].layers() != plans[2].layers(), "gradients rank as γ do");
+}
+
+#[test]
+fn activations_on_training_images_rank_channels_and_classes_share_a_budget() {
+    let folder = Folder::with(&["vgg11.pth"]);
+    let prune = |options: &str| {
+        folder.prune(&format!("{CFG} --model vgg11.pth --dataset digits {options} --save out"));
+        folder.plan("out/plan.json")
+    };
+    let few = prune("--percent 0.7 --criterion mean-activation --taylor-batches 2");
+    let more = prune("--percent 0.7 --criterion mean-activation --taylor-batches 4");
+    assert_eq!(few.slimming().criterion.name(), "mean_activation");
+    assert_ne!(few.threshold(), more.threshold(), "the number of batches does nothing");
+
+    let classes = prune("--params 0.5 --criterion group-taylor --taylor-batches 1 --isomorphic");
+    assert_eq!(classes.slimming().scope, Scope::Isomorphic);
+    assert!(2 * classes.parameters().after <= classes.parameters().before);
+    assert!(
+        classes
+            .layers()
+            .iter()
+            .any(|layer| { layer.scored.as_ref().is_some_and(|scored| scored.class.is_some()) })
+    );
 }

@@ -45,6 +45,7 @@ fn what_cannot_be_asked_is_refused() {
         "--dataset digits --no-test",
         "",
         "--no-test --criterion taylor",
+        "--no-test --criterion mean-activation",
         "--no-test --reconstruct",
         "--no-test --reconstruct --absorb",
         // Shares.
@@ -54,7 +55,7 @@ fn what_cannot_be_asked_is_refused() {
         "--no-test --params -1",
         "--no-test --params 0.001",
         "--no-test --percent 0.5 --macs 0.5",
-        "--no-test --params 0.5 --local",
+        "--no-test --local --isomorphic",
         // Layers.
         "--no-test --layer feature.0",
         "--no-test --layer nowhere=0.5",

@@ -1,15 +1,19 @@
-//! Gradients for the criteria that read them.
+//! What criteria compute from training images.
 
-use anyhow::{Context, Result};
-use tch::Reduction;
+use anyhow::{Context, Result, ensure};
+use slim_runtime::criterion::Activations;
 use tch::nn::ModuleT;
+use tch::{Reduction, Tensor};
 
 use crate::data::Split;
 use crate::model::Model;
+use crate::network::Net;
 use crate::train::loss;
 
 /// Batch size.
 const BATCH: usize = 64;
+
+const NO_BATCH: &str = "a criterion that reads training images needs at least one batch of them";
 
 /// Accumulates the gradients of the loss over some batches, in evaluation mode, so that only the
 /// gradients of the network change.
@@ -30,8 +34,28 @@ pub(super) fn compute_gradients(
         loss(&outputs, &batch.labels, Reduction::Mean)?.f_backward()?;
         any = true;
     }
-    any.then_some(())
-        .context("a criterion that reads gradients needs at least one batch of training images")
+    any.then_some(()).context(NO_BATCH)
+}
+
+/// Records the mean activations of the network on some batches.
+///
+/// # Errors
+/// A damaged image, no image at all, a layer that reports no output, no memory.
+pub(super) fn record_activations(
+    model: &Model,
+    split: &dyn Split,
+    batches: usize,
+    seed: u64,
+) -> Result<Activations> {
+    ensure!(batches > 0 && !split.is_empty(), NO_BATCH);
+    let mut damaged = None;
+    let images = split.shuffled(BATCH, seed, 0).take(batches).map_while(|batch| {
+        batch.map(|batch| batch.images).map_err(|error| damaged = Some(error)).ok()
+    });
+    let forward = |net: &Net, images: &Tensor| net.forward_t(images, false);
+    let recorded = Activations::record(&model.net, images, forward);
+    damaged.map_or(Ok(()), Err)?;
+    Ok(recorded?)
 }
 
 /// Sets all gradients to zero, since new gradients would be added to those of the last training
