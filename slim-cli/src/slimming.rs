@@ -204,7 +204,7 @@ impl CriterionName {
         }
     }
 
-    /// The same slimming by a criterion that needs no training images, and scores the same channels.
+    /// The same slimming by a criterion that needs no training images and scores the same channels.
     pub fn without_images(self, slimming: Slimming) -> Slimming {
         match self {
             Self::Taylor | Self::GroupTaylor | Self::Fisher | Self::MeanActivation => {
