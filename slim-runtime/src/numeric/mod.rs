@@ -13,3 +13,10 @@ pub use compare::OutputError;
 pub use quartiles::Quartiles;
 pub(crate) use range::Range;
 pub use uses::Uses;
+
+/// The Fowler–Noll–Vo hash (FNV-1a, 64 bits), which stays the same in every release of Rust.
+pub(crate) fn fnv1a(seed: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}

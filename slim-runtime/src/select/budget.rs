@@ -6,6 +6,7 @@ use crate::analysis::Graph;
 use crate::error::SelectionError;
 use crate::graph::{LayerKind, LayerNode, Role, TensorNode};
 use crate::numeric::Uses;
+use crate::slimming::Target;
 use crate::{Error, Result};
 
 /// The cost of each layer as a function of its widths: a sum of products. A shared tensor counts
@@ -23,7 +24,25 @@ struct Term {
     axes: Vec<usize>,
 }
 
+/// What is left of a cost when the share `share` of it may stay.
+pub(super) fn most(whole: u64, share: f64) -> u64 {
+    (whole as f64 * share) as u64
+}
+
 impl CostModel {
+    /// Counts what the budget of a target limits; `None` if the target is no budget.
+    ///
+    /// # Errors
+    /// [`SelectionError::Slimming`](crate::error::SelectionError::Slimming) for the cost of another
+    /// network.
+    pub(super) fn of(graph: &Graph, target: &Target) -> Result<Option<Self>> {
+        Ok(match target {
+            Target::Params(_) => Some(Self::parameters(graph)),
+            Target::Macs { uses, .. } => Some(Self::macs(graph, uses)?),
+            _ => None,
+        })
+    }
+
     /// Counts parameters.
     pub(super) fn parameters(graph: &Graph) -> Self {
         Self::new(graph, |_| Uses::from(1))

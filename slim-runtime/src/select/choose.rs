@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use super::budget::CostModel;
+use super::budget::{CostModel, most};
 use super::common_share::CommonShare;
 use super::greedy::{ConstraintIndex, GreedyState};
 use super::ranking_groups::{self, RankingGroup};
@@ -57,11 +57,7 @@ pub(super) struct RankedLayer {
 /// network.
 pub(super) fn choose(graph: &Graph, scores: &Scores, slimming: &Slimming) -> Result<Choice> {
     let held = ranking_groups::held(graph, slimming)?;
-    let costs = match &slimming.target {
-        Target::Params(_) => Some(CostModel::parameters(graph)),
-        Target::Macs { uses, .. } => Some(CostModel::macs(graph, uses)?),
-        _ => None,
-    };
+    let costs = CostModel::of(graph, &slimming.target)?;
     let constraints = ConstraintIndex::new(graph, &slimming.bounds, costs);
     let groups = ranking_groups::ranking_groups(&constraints, scores, &held, slimming)?;
     if groups.iter().all(|group| group.order.is_empty()) {
@@ -110,6 +106,13 @@ pub(super) fn choose(graph: &Graph, scores: &Scores, slimming: &Slimming) -> Res
     let scored = scores.by_channel_group.iter().map(Option::is_some).collect();
     let keep = walk.keep;
     Ok(Choice { threshold, keep, unwanted, bound, held, scored, compared, classes, ranked })
+}
+
+/// The rule of Network Slimming: the score that a channel has to exceed to stay, of some scores in
+/// ascending order, at least one. The product is truncated as in the reference. For a ratio just
+/// below 1 it can round up to the number of scores.
+pub(super) fn threshold_of(ranked: &[f64], ratio: f64) -> f64 {
+    ranked[((ranked.len() as f64 * ratio) as usize).min(ranked.len() - 1)]
 }
 
 /// A selection in progress.
@@ -164,11 +167,8 @@ impl Selection<'_, '_> {
         let (count, threshold) = match *group.target {
             _ if group.order.is_empty() => return Ok(None),
             Target::Ratio(0.) => return Ok(None),
-            // The product is truncated as in the reference. For a ratio just below 1 it can round
-            // up to N.
             Target::Ratio(ratio) => {
-                let entries = group.ranked.len();
-                let threshold = group.ranked[((entries as f64 * ratio) as usize).min(entries - 1)];
+                let threshold = threshold_of(&group.ranked, ratio);
                 (group.not_above(self.scores, threshold), Some(threshold))
             }
             Target::Threshold(threshold) => {
@@ -187,7 +187,7 @@ impl Selection<'_, '_> {
     fn budget(&self, target: &Target) -> u64 {
         match target {
             Target::Params(share) | Target::Macs { share, .. } => {
-                (self.whole as f64 * share) as u64
+                most(self.whole, *share)
             }
             Target::Ratio(_) | Target::Threshold(_) | Target::TopK(_) => u64::MAX,
         }
@@ -298,7 +298,7 @@ impl Selection<'_, '_> {
 /// [`SelectionError::NoRanking`](crate::error::SelectionError::NoRanking) when all channels of a
 /// ranking group have the same score. A layer that is ranked by itself may score only zeros: then
 /// all of its channels can go.
-fn refuse_level(
+pub(super) fn refuse_level(
     graph: &Graph,
     scores: &Scores,
     groups: &[RankingGroup],
@@ -320,7 +320,11 @@ fn refuse_level(
     }))
 }
 
-fn why_nothing(slimming: &Slimming, scores: &Scores, held: &[Option<Rc<KeepReason>>]) -> String {
+pub(super) fn why_nothing(
+    slimming: &Slimming,
+    scores: &Scores,
+    held: &[Option<Rc<KeepReason>>],
+) -> String {
     let reason = scores.entries().find_map(|channel_group| held[channel_group].as_deref());
     match (reason, slimming.zeroed()) {
         (Some(reason), _) => format!("every channel that is ranked must stay, the first of them for this reason: {reason}"),
