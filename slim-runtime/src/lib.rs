@@ -110,6 +110,8 @@ mod train;
 
 pub use analysis::cost::{Cost, LayerCost, TensorCost};
 pub use analysis::dependencies::{self, Dependencies};
+pub use check::search::{Individual, Search};
+pub use check::sensitivity::{GroupSensitivity, Sensitivity};
 pub use check::sweep::{Evaluation, Point, Sweep, Swept};
 pub use check::verify::{Verified, Verify};
 pub use error::{Error, Result};
@@ -135,7 +137,9 @@ pub use serve::export;
 pub use serve::preferred_multiple::{Measurement, PreferredMultiple, preferred_multiple};
 pub use slim_derive::{Prunable, forward};
 pub use slimming::criterion;
-pub use slimming::{Absorb, Bounds, Coupling, Direction, Rounding, Rule, Scope, Slimming, Target};
+pub use slimming::{
+    Absorb, Bounds, CoupledLayers, Coupling, Direction, Rounding, Rule, Scope, Slimming, Target,
+};
 pub use symbolic::{Forward, Traced};
 pub use train::distillation::distillation_loss;
 pub use train::gradual::GradualPruning;

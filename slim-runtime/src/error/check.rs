@@ -96,6 +96,20 @@ pub enum CheckError {
         reason: String,
     },
 
+    /// Measurements cannot be continued on this network.
+    #[error("these measurements cannot be continued: {difference}; start anew")]
+    Resume {
+        /// What has changed.
+        difference: String,
+    },
+
+    /// A text does not hold measurements that could be continued.
+    #[error("these are no measurements to continue: {reason}")]
+    Measurements {
+        /// Where and why.
+        reason: String,
+    },
+
     /// The MACs of a network are asked for, and not all of its layers are counted.
     #[error("the MACs of this network are not all counted:\n  {}", .reasons.join("\n  "))]
     Uncounted {

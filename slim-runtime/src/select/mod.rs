@@ -8,6 +8,7 @@ mod explanation;
 mod greedy;
 mod health;
 mod narrow;
+mod per_group;
 mod ranking_groups;
 mod round;
 mod scores;
@@ -21,6 +22,7 @@ use choose::{Choice, RankedLayer};
 pub(crate) use explain::explain;
 pub use explanation::{ChannelDecision, Explanation, Reason};
 pub(crate) use narrow::plan_for;
+pub(crate) use per_group::{Fingerprint, PerGroup};
 use scores::Scores;
 pub(crate) use scores::of_layers as scores;
 

@@ -46,7 +46,7 @@ pub(super) fn held(graph: &Graph, slimming: &Slimming) -> Result<Vec<Option<Rc<K
 ///
 /// # Errors
 /// [`SelectionError::NoLayer`](crate::error::SelectionError::NoLayer) when it matches none.
-fn matching<'g>(graph: &'g Graph, pattern: &str) -> Result<Vec<&'g LayerNode>> {
+pub(super) fn matching<'g>(graph: &'g Graph, pattern: &str) -> Result<Vec<&'g LayerNode>> {
     let parsed = check::parse(pattern)?;
     let layers: Vec<_> = graph.layers.iter().filter(|layer| parsed.matches(&layer.path)).collect();
     if layers.is_empty() {
@@ -60,7 +60,10 @@ fn matching<'g>(graph: &'g Graph, pattern: &str) -> Result<Vec<&'g LayerNode>> {
 }
 
 /// The channel groups on the axes that a layer makes or passes on.
-fn given<'g>(graph: &'g Graph, layer: &'g LayerNode) -> impl Iterator<Item = usize> + 'g {
+pub(super) fn given<'g>(
+    graph: &'g Graph,
+    layer: &'g LayerNode,
+) -> impl Iterator<Item = usize> + 'g {
     let axes = layer.axes.iter().filter(|axis| axis.role != AxisRole::Read);
     axes.flat_map(|axis| axis.ids.iter().map(|&id| graph.channel_group(id)))
 }

@@ -3,6 +3,7 @@
 mod absorb;
 mod bounds;
 pub(crate) mod check;
+mod coupled;
 pub mod criterion;
 mod pattern;
 mod target;
@@ -14,6 +15,7 @@ use crate::slimming::criterion::{Criterion, Normalisation, Ranking};
 use crate::{Activation, Cost, Result};
 pub use absorb::Absorb;
 pub use bounds::{Bounds, Direction, Rounding, Rule};
+pub use coupled::CoupledLayers;
 pub(crate) use pattern::Pattern;
 pub use target::{Scope, Target};
 

@@ -5,11 +5,11 @@ mod report;
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use serde::Serialize;
 
-use crate::analysis;
+use super::evaluated;
 use crate::error::SelectionError;
 use crate::plan::{self, Plan};
 use crate::slimming::Slimming;
-use crate::surgery::{ModelState, temporarily};
+use crate::surgery::ModelState;
 use crate::{Error, Prunable, Result};
 
 /// Measures the accuracy of a network slimmed in several ways. The network itself does not change.
@@ -147,10 +147,7 @@ impl<'a> Sweep<'a> {
         };
         for point in std::iter::once(&mut swept.dense).chain(&mut swept.points) {
             bar.set_message(point.name.clone());
-            let graph = analysis::trace(model, point.plan.masking())?;
-            point.accuracy =
-                temporarily(model, &graph, &point.plan, ModelState::Slimmed, &mut evaluate)?
-                    .into_accuracy()?;
+            point.accuracy = evaluated(model, &point.plan, ModelState::Slimmed, &mut evaluate)?;
             bar.inc(1);
         }
         Ok(swept)
