@@ -5,6 +5,7 @@ pub mod commands;
 pub mod data;
 pub mod device;
 pub mod files;
+pub mod measure;
 pub mod model;
 pub mod network;
 pub mod numbers;

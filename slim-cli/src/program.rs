@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Error, Result};
 
 use crate::data::Missing;
+use crate::measure::Stopped;
 use crate::options::Usage;
 use crate::processes::ReportedElsewhere;
 use crate::train::{INTERRUPTED, Interrupted};
@@ -30,7 +31,7 @@ pub fn main(run: impl FnOnce() -> Result<()>) -> ExitCode {
 
 fn exit_code(error: &Error) -> u8 {
     match () {
-        () if error.is::<Interrupted>() => INTERRUPTED,
+        () if error.is::<Interrupted>() || error.is::<Stopped>() => INTERRUPTED,
         () if error.is::<Missing>() || error.is::<Usage>() => USAGE,
         () => FAILED,
     }

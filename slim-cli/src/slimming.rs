@@ -6,8 +6,8 @@ use clap::{Args, ValueEnum};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use slim_runtime::criterion::{
-    BatchNormScale, Fisher, Fpgm, GateTaylor, GroupTaylor, L1, L2, Lamp, Masking, MeanActivation,
-    Normalisation, Random, ScaledNorm, Taylor,
+    BatchNormScale, Criterion, Fisher, Fpgm, GateTaylor, GroupTaylor, L1, L2, Lamp, Masking,
+    MeanActivation, Normalisation, Random, ScaledNorm, Taylor,
 };
 use slim_runtime::{Activation, Cost, Coupling, Slimming, Target};
 
@@ -31,6 +31,27 @@ pub struct SlimmingOptions {
     #[arg(long, value_name = "PATTERN=TARGET", help_heading = "Which channels go")]
     pub layer: Vec<String>,
 
+    /// Which channels go first, and within which bounds.
+    #[command(flatten)]
+    pub ranking: RankingOptions,
+
+    /// Solve the weights of layers that lose inputs anew, by least squares on training images, so
+    /// that their outputs are nearest to what they were
+    #[arg(long, conflicts_with_all = ["absorb", "absorb_after"], help_heading = "Repair")]
+    pub reconstruct: bool,
+
+    /// Estimate the statistics of batch norms anew, on training images
+    #[arg(long, help_heading = "Repair")]
+    pub recalibrate: bool,
+
+    /// Batches of 64 training images for `--reconstruct` and `--recalibrate`
+    #[arg(long, value_name = "BATCHES", default_value_t = 8, value_parser = RangedU64ValueParser::<usize>::new().range(1..), help_heading = "Repair")]
+    pub repair_batches: usize,
+}
+
+/// Which channels go first, and within which bounds.
+#[derive(Debug, Clone, Args)]
+pub struct RankingOptions {
     /// Keep all channels that the layers that match PATTERN make
     #[arg(long, value_name = "PATTERN", help_heading = "Which channels go")]
     pub keep: Vec<String>,
@@ -88,19 +109,6 @@ pub struct SlimmingOptions {
     /// hardswish, leaky_relu=0.01 …
     #[arg(long, value_name = "ACTIVATION", value_parser = named::<Activation>, conflicts_with = "absorb", help_heading = "Repair")]
     pub absorb_after: Option<Activation>,
-
-    /// Solve the weights of layers that lose inputs anew, by least squares on training images, so
-    /// that their outputs are nearest to what they were
-    #[arg(long, conflicts_with_all = ["absorb", "absorb_after"], help_heading = "Repair")]
-    pub reconstruct: bool,
-
-    /// Estimate the statistics of batch norms anew, on training images
-    #[arg(long, help_heading = "Repair")]
-    pub recalibrate: bool,
-
-    /// Batches of 64 training images for `--reconstruct` and `--recalibrate`
-    #[arg(long, value_name = "BATCHES", default_value_t = 8, value_parser = RangedU64ValueParser::<usize>::new().range(1..), help_heading = "Repair")]
-    pub repair_batches: usize,
 }
 
 /// How much is to go: one of these.
@@ -204,6 +212,19 @@ impl CriterionName {
         }
     }
 
+    /// The criterion of a slimming, if it reads training images.
+    pub fn reading_images(slimming: &Slimming) -> Option<Self> {
+        let name = slimming.criterion.name();
+        let reading = [
+            (Self::Taylor, Taylor.name()),
+            (Self::GateTaylor, GateTaylor.name()),
+            (Self::GroupTaylor, GroupTaylor.name()),
+            (Self::Fisher, Fisher.name()),
+            (Self::MeanActivation, MeanActivation::default().name()),
+        ];
+        reading.into_iter().find(|(_, known)| *known == name).map(|(criterion, _)| criterion)
+    }
+
     /// The same slimming by a criterion that needs no training images and scores the same channels.
     pub fn without_images(self, slimming: Slimming) -> Slimming {
         match self {
@@ -213,6 +234,40 @@ impl CriterionName {
             Self::GateTaylor => slimming.criterion(BatchNormScale),
             _ => slimming,
         }
+    }
+}
+
+/// A budget for a search: one of these.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+pub struct BudgetOptions {
+    /// Leave at most this share of the parameters
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "SHARE",
+        help_heading = "Budget (one of these)"
+    )]
+    params: Option<f64>,
+
+    /// Leave at most this share of the multiply-accumulates
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "SHARE",
+        help_heading = "Budget (one of these)"
+    )]
+    macs: Option<f64>,
+}
+
+impl BudgetOptions {
+    /// The budget as a slimming. `cost` counts the network if it is in MACs.
+    ///
+    /// # Errors
+    /// Errors of `cost`.
+    pub fn slimming(&self, cost: impl FnOnce() -> Result<Cost>) -> Result<Slimming> {
+        let Self { params, macs } = *self;
+        TargetOptions { percent: None, threshold: None, top_k: None, params, macs }.slimming(cost)
     }
 }
 
@@ -235,12 +290,6 @@ impl SlimmingOptions {
         }
     }
 
-    /// What ranks the channels of a network: |γ| if nothing else is said and there are batch norms.
-    pub fn criterion(&self, has_batch_norms: bool) -> CriterionName {
-        let default = if has_batch_norms { CriterionName::Scale } else { CriterionName::L2 };
-        self.criterion.unwrap_or(default)
-    }
-
     /// The [`Slimming`] for these options. `cost` counts the network if the target is in MACs;
     /// `seed` is that of the random criterion.
     ///
@@ -254,9 +303,32 @@ impl SlimmingOptions {
         cost: impl FnOnce() -> Result<Cost>,
     ) -> Result<Slimming> {
         let mut slimming = self.target.slimming(cost)?;
+        if self.local {
+            slimming = slimming.local();
+        }
+        if self.isomorphic {
+            slimming = slimming.isomorphic();
+        }
+        for layer in &self.layer {
+            let (pattern, target) = layer_target(layer)?;
+            slimming = slimming.layers(pattern, target);
+        }
+        Ok(self.ranking.applied_to(slimming, has_batch_norms, seed))
+    }
+}
+
+impl RankingOptions {
+    /// What ranks the channels of a network: |γ| if nothing else is said and there are batch norms.
+    pub fn criterion(&self, has_batch_norms: bool) -> CriterionName {
+        let default = if has_batch_norms { CriterionName::Scale } else { CriterionName::L2 };
+        self.criterion.unwrap_or(default)
+    }
+
+    /// The slimming with these choices. `seed` is that of the random criterion.
+    pub fn applied_to(&self, slimming: Slimming, has_batch_norms: bool, seed: u64) -> Slimming {
         // Norms of weights grow with their number, so layers of different kinds do not compare.
         let normalisation = if has_batch_norms { Normalisation::None } else { Normalisation::Mean };
-        slimming = match self.criterion(has_batch_norms) {
+        let mut slimming = match self.criterion(has_batch_norms) {
             CriterionName::Scale => slimming,
             CriterionName::ScaledNorm => slimming.criterion(ScaledNorm),
             CriterionName::L1 => slimming.criterion(L1),
@@ -275,23 +347,13 @@ impl SlimmingOptions {
             .normalisation(self.normalisation.unwrap_or(normalisation))
             .coupling(self.coupling);
         slimming = self.masking.into_iter().fold(slimming, Slimming::masking);
-        if self.local {
-            slimming = slimming.local();
-        }
-        if self.isomorphic {
-            slimming = slimming.isomorphic();
-        }
-        for layer in &self.layer {
-            let (pattern, target) = layer_target(layer)?;
-            slimming = slimming.layers(pattern, target);
-        }
         slimming = self.keep.iter().fold(slimming, Slimming::keep);
         slimming = self.at_least.into_iter().fold(slimming, Slimming::at_least);
         slimming = self.max_removed.into_iter().fold(slimming, Slimming::max_removed);
         slimming = self.round_to.into_iter().fold(slimming, Slimming::round_to);
         slimming = self.round_down_to.into_iter().fold(slimming, Slimming::round_down_to);
         slimming = self.absorb_after.into_iter().fold(slimming, Slimming::absorb_after);
-        Ok(if self.absorb { slimming.absorb() } else { slimming })
+        if self.absorb { slimming.absorb() } else { slimming }
     }
 }
 

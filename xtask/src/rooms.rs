@@ -119,6 +119,7 @@ const CRATES: [Crate; 7] = [
             "report",
             "train",
             "prune",
+            "measure",
             "program",
             "commands",
         ],

@@ -255,6 +255,7 @@ impl Runs {
         let PruneOptions { slimming } = parsed(options)?;
         let job = Job {
             slimming: &slimming,
+            found: None,
             data: Some(&self.data),
             test,
             test_batch_size: TEST_BATCH,

@@ -147,6 +147,7 @@ impl Passes<'_> {
     fn job(&self) -> Job<'_> {
         Job {
             slimming: &self.options.slimming,
+            found: None,
             data: Some(&self.data),
             test: true,
             test_batch_size: self.training.test_batch_size,

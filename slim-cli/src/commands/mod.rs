@@ -5,6 +5,8 @@ mod export;
 mod iterate;
 mod prune;
 mod report;
+mod search;
+mod sensitivity;
 mod train;
 
 use std::ffi::OsString;
@@ -30,6 +32,8 @@ enum Command {
     Train(train::Options),
     Prune(prune::Options),
     Iterate(iterate::Options),
+    Sensitivity(sensitivity::Options),
+    Search(search::Options),
     Export(export::Options),
     Demo(demo::Options),
     Report(report::Options),
@@ -42,6 +46,8 @@ impl Command {
         match self {
             Command::Prune(_) => Some("prune"),
             Command::Iterate(_) => Some("iterate"),
+            Command::Sensitivity(_) => Some("sensitivity"),
+            Command::Search(_) => Some("search"),
             Command::Export(_) => Some("export"),
             Command::Demo(_) => Some("demo"),
             Command::Report(_) => Some("report"),
@@ -67,6 +73,8 @@ pub fn main() -> ExitCode {
         Command::Train(options) => train::run(options),
         Command::Prune(options) => prune::run(options),
         Command::Iterate(options) => iterate::run(options),
+        Command::Sensitivity(options) => sensitivity::run(options),
+        Command::Search(options) => search::run(options),
         Command::Export(options) => export::run(options),
         Command::Demo(options) => demo::run(options),
         Command::Report(options) => report::run(options),

@@ -1,6 +1,7 @@
 //! Prunes a network from a file, as the reference's scripts do.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::data::DataSet;
@@ -12,8 +13,9 @@ use crate::options::{DataOptions, FormOptions, NetworkOptions, Usage};
 use crate::prune::{Job, PRUNED, STEM};
 use crate::slimming::SlimmingOptions;
 use crate::terminal::say;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::builder::RangedU64ValueParser;
+use slim_runtime::Slimming;
 use tch::Device;
 
 const EXAMPLES: &str = "\
@@ -59,6 +61,14 @@ pub(super) struct Options {
 
     #[command(flatten)]
     slimming: SlimmingOptions,
+    /// A slimming from a file, as `slim search` writes it, in place of all options on which
+    /// channels go and of all bounds
+    #[arg(long = "slimming", value_name = "FILE", conflicts_with_all = [
+        "percent", "threshold", "top_k", "params", "macs", "local", "isomorphic", "layer", "keep",
+        "criterion", "normalisation", "coupling", "masking", "at_least", "max_removed", "round_to",
+        "round_down_to", "absorb", "absorb_after",
+    ], help_heading = "How much goes (one of these)")]
+    found: Option<PathBuf>,
 
     /// Folder for what is written
     #[arg(long, value_name = "DIR", default_value = ".", help_heading = "Files")]
@@ -77,8 +87,10 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let device = options.device.set_up()?;
     let (mut model, data) = start(options, device)?;
     let Options { slimming, test_batch_size, seed, .. } = options;
+    let found = options.found.as_deref().map(read_slimming).transpose()?;
     let job = Job {
         slimming,
+        found: found.as_ref(),
         data: data.as_ref(),
         test: true,
         test_batch_size: *test_batch_size,
@@ -110,6 +122,14 @@ pub(super) fn run(options: &Options) -> Result<()> {
         begun.elapsed().as_secs_f64()
     ));
     Ok(())
+}
+
+/// Reads the slimming that a search has found. What it asks for is checked by planning.
+fn read_slimming(file: &Path) -> Result<Slimming> {
+    let text =
+        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    serde_json::from_str(&text)
+        .with_context(|| format!("{} is no slimming, such as `slim search` writes", file.display()))
 }
 
 /// Loads the network and the data set. The network is read first, since its file may name the data

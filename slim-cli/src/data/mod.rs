@@ -9,6 +9,7 @@ mod missing;
 mod name;
 mod normal;
 mod order;
+mod sample;
 
 use std::path::Path;
 
@@ -19,6 +20,7 @@ use tch::{Device, Tensor};
 use crate::network::Spec;
 pub use missing::Missing;
 pub use name::Name;
+pub use sample::Sample;
 
 /// Images and their classes.
 #[derive(Debug)]

@@ -1,13 +1,15 @@
 //! What criteria compute from training images.
 
 use anyhow::{Context, Result, ensure};
-use slim_runtime::criterion::Activations;
+use slim_runtime::Slimming;
+use slim_runtime::criterion::{Activations, MeanActivation};
 use tch::nn::ModuleT;
 use tch::{Reduction, Tensor};
 
 use crate::data::Split;
 use crate::model::Model;
 use crate::network::Net;
+use crate::slimming::{CriterionName, Reads};
 use crate::train::loss;
 
 /// Batch size.
@@ -15,12 +17,37 @@ const BATCH: usize = 64;
 
 const NO_BATCH: &str = "a criterion that reads training images needs at least one batch of them";
 
+/// The slimming, with what its criterion reads computed from some batches; unchanged if the
+/// criterion reads no images.
+///
+/// # Errors
+/// A damaged image, no image at all, no memory.
+pub(crate) fn with_images(
+    slimming: Slimming,
+    model: &Model,
+    split: &dyn Split,
+    batches: usize,
+    seed: u64,
+) -> Result<Slimming> {
+    Ok(match CriterionName::reading_images(&slimming).and_then(CriterionName::reads) {
+        Some(Reads::Gradients) => {
+            compute_gradients(model, split, batches, seed)?;
+            slimming
+        }
+        Some(Reads::Activations) => {
+            let activations = record_activations(model, split, batches, seed)?;
+            slimming.criterion(MeanActivation::new(activations))
+        }
+        None => slimming,
+    })
+}
+
 /// Accumulates the gradients of the loss over some batches, in evaluation mode, so that only the
 /// gradients of the network change.
 ///
 /// # Errors
 /// A damaged image, no image at all, no memory.
-pub(super) fn compute_gradients(
+fn compute_gradients(
     model: &Model,
     split: &dyn Split,
     batches: usize,
@@ -41,7 +68,7 @@ pub(super) fn compute_gradients(
 ///
 /// # Errors
 /// A damaged image, no image at all, a layer that reports no output, no memory.
-pub(super) fn record_activations(
+fn record_activations(
     model: &Model,
     split: &dyn Split,
     batches: usize,

@@ -3,12 +3,11 @@
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
-use slim_runtime::criterion::MeanActivation;
 use slim_runtime::{Prunable, Slimming, Target};
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
 
-use super::{Pruning, Repair, images, prune};
+use super::{Pruning, Repair, prune, with_images};
 use crate::data::{DataSet, Split};
 use crate::model::Model;
 use crate::network::Spec;
@@ -19,6 +18,8 @@ use crate::train;
 pub struct Job<'j> {
     /// Which channels to remove.
     pub slimming: &'j SlimmingOptions,
+    /// A slimming in place of these options, such as one that a search has found.
+    pub found: Option<&'j Slimming>,
     /// The data set, if there is one.
     pub data: Option<&'j DataSet>,
     /// Whether accuracy is measured at each stage, on its test images.
@@ -42,17 +43,10 @@ impl Job<'_> {
     pub fn prune(&self, model: &mut Model, ratio: Option<f64>) -> Result<Pruning> {
         let sample = self.sample(model)?;
         let mut slimming = self.slimming(model, &sample, ratio)?;
-        let batches = self.slimming.taylor_batches;
-        match self.criterion(model).reads() {
-            Some(Reads::Gradients) => {
-                images::compute_gradients(model, self.training_images(model)?, batches, self.seed)?;
-            }
-            Some(Reads::Activations) => {
-                let split = self.training_images(model)?;
-                let activations = images::record_activations(model, split, batches, self.seed)?;
-                slimming = slimming.criterion(MeanActivation::new(activations));
-            }
-            None => {}
+        if let Some(criterion) = CriterionName::reading_images(&slimming) {
+            let split = self.training_images(criterion)?;
+            let batches = self.slimming.ranking.taylor_batches;
+            slimming = with_images(slimming, model, split, batches, self.seed)?;
         }
         let measure = |net: &_| {
             self.data
@@ -76,9 +70,8 @@ impl Job<'_> {
             self.repair_images()?;
         }
         let mut slimming = self.slimming(model, &self.sample(model)?, ratio)?;
-        let criterion = self.criterion(model);
-        if criterion.reads().is_some() {
-            self.training_images(model)?;
+        if let Some(criterion) = CriterionName::reading_images(&slimming) {
+            self.training_images(criterion)?;
             // What is read takes time to compute, and does not decide whether a plan is possible.
             slimming = criterion.without_images(slimming);
         }
@@ -97,11 +90,10 @@ impl Job<'_> {
         self.check(&model, ratio)
     }
 
-    fn criterion(&self, model: &Model) -> CriterionName {
-        self.slimming.criterion(model.spec.arch.has_batch_norms())
-    }
-
     fn slimming(&self, model: &Model, sample: &Tensor, ratio: Option<f64>) -> Result<Slimming> {
+        if let Some(found) = self.found {
+            return Ok(found.clone());
+        }
         let one = sample.narrow(0, 0, 1);
         let slimming =
             self.slimming.slimming(model.spec.arch.has_batch_norms(), self.seed, || {
@@ -113,9 +105,9 @@ impl Job<'_> {
         })
     }
 
-    fn training_images(&self, model: &Model) -> Result<&dyn Split> {
+    fn training_images(&self, criterion: CriterionName) -> Result<&dyn Split> {
         let data = self.data.with_context(|| {
-            let name = self.criterion(model).to_possible_value();
+            let name = criterion.to_possible_value();
             let name = name.as_ref().map_or("taylor", PossibleValue::get_name);
             format!("`--criterion {name}` reads training images, so it needs a data set: say --dataset instead of --no-test")
         })?;

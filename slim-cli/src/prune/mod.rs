@@ -16,6 +16,7 @@ use slim_runtime::{Change, Dependencies, OutputError, Plan, Prunable, Slimmed, S
 use tch::Tensor;
 use tch::nn::ModuleT;
 
+pub(crate) use images::with_images;
 pub use job::Job;
 pub use repair::{Repair, Repaired};
 pub use txt::prune_txt;

@@ -3,8 +3,10 @@
 mod fates;
 mod page;
 mod plots;
+mod sensitivity;
 
 use anyhow::Result;
+pub use sensitivity::SensitivityReport;
 use slim_runtime::{Dependencies, Plan};
 
 /// Everything that a report shows: plain data, from which [`html`](Self::html) makes a page.

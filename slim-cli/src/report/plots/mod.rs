@@ -2,6 +2,7 @@
 //! gives light and dark values.
 
 mod canvas;
+mod curves;
 mod ink;
 mod layers;
 mod lines;
@@ -10,6 +11,7 @@ mod scale;
 mod scores;
 mod stages;
 
+pub(super) use curves::{Curve, Range, all_curves, curve};
 pub(super) use ink::{ALL as INKS, Ink};
 pub(super) use layers::channels;
 pub(super) use lines::lines;

@@ -1,4 +1,5 @@
-//! `slim prune` and `slim iterate`: the files that they write, their output, and their errors.
+//! `slim prune`, `slim iterate`, `slim sensitivity` and `slim search`: the files that they write,
+//! their output, and their errors.
 
 mod choices;
 mod disk;
@@ -7,6 +8,7 @@ mod measured;
 mod oracle;
 mod passes;
 mod refusals;
+mod search;
 mod words;
 
 use std::collections::BTreeMap;

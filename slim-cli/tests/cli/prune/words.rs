@@ -48,4 +48,6 @@ fn the_help_is_complete() {
     };
     insta::assert_snapshot!("help_of_prune", help(PRUNE));
     insta::assert_snapshot!("help_of_iterate", help(ITERATE));
+    insta::assert_snapshot!("help_of_sensitivity", help("sensitivity"));
+    insta::assert_snapshot!("help_of_search", help("search"));
 }
