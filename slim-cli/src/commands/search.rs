@@ -78,7 +78,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
         None => fresh,
         Some(saved) => {
             ensure!(saved.slimming() == fresh.slimming(), of_another_run(&file));
-            saved
+            saved.ranked_by(fresh.slimming())
         }
     };
     let folder = options.measure.folder()?;

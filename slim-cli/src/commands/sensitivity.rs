@@ -62,7 +62,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
             let is_the_same =
                 saved.slimming() == fresh.slimming() && saved.ratios() == fresh.ratios();
             ensure!(is_the_same, of_another_run(&file));
-            saved
+            saved.ranked_by(fresh.slimming())
         }
     };
     let folder = options.measure.folder()?;

@@ -47,12 +47,7 @@ pub(crate) fn with_images(
 ///
 /// # Errors
 /// A damaged image, no image at all, no memory.
-fn compute_gradients(
-    model: &Model,
-    split: &dyn Split,
-    batches: usize,
-    seed: u64,
-) -> Result<()> {
+fn compute_gradients(model: &Model, split: &dyn Split, batches: usize, seed: u64) -> Result<()> {
     forget_gradients(model)?;
     let mut any = false;
     for batch in split.shuffled(BATCH, seed, 0).take(batches) {

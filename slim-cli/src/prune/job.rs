@@ -11,7 +11,7 @@ use super::{Pruning, Repair, prune, with_images};
 use crate::data::{DataSet, Split};
 use crate::model::Model;
 use crate::network::Spec;
-use crate::slimming::{CriterionName, Reads, SlimmingOptions};
+use crate::slimming::{CriterionName, SlimmingOptions};
 use crate::train;
 
 /// Options and data of a pruning.

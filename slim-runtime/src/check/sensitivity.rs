@@ -10,7 +10,7 @@ use super::{check_finite, check_groups, check_same, evaluated, finite};
 use crate::error::{ArgumentError, CheckError, SelectionError};
 use crate::plan;
 use crate::select::{self, Fingerprint, PerGroup};
-use crate::slimming::{CoupledLayers, Slimming, Target};
+use crate::slimming::{CoupledLayers, Scope, Slimming, Target};
 use crate::surgery::ModelState;
 use crate::table::table;
 use crate::{Error, Prunable, Result, analysis};
@@ -200,6 +200,7 @@ impl Sensitivity {
             };
             let alone = Slimming {
                 target: Target::Ratio(0.),
+                scope: Scope::Global,
                 layers: vec![(
                     self.stored.groups[group].group.pattern.clone(),
                     Target::Ratio(target),
@@ -221,11 +222,14 @@ impl Sensitivity {
         Ok(())
     }
 
-    /// Gives a criterion of one's own back, after [`from_json`](Self::from_json): files have only
-    /// its name.
+    /// Gives the criterion back, after [`from_json`](Self::from_json): files have only its name,
+    /// which is not enough for a criterion of one's own, or one with recorded activations. A
+    /// slimming with another criterion has no effect.
     #[must_use]
-    pub fn criterion(mut self, criterion: impl crate::criterion::Criterion + 'static) -> Self {
-        self.stored.slimming = self.stored.slimming.criterion(criterion);
+    pub fn ranked_by(mut self, slimming: &Slimming) -> Self {
+        if self.stored.slimming.criterion == slimming.criterion {
+            self.stored.slimming.criterion = slimming.criterion.clone();
+        }
         self
     }
 

@@ -67,6 +67,70 @@
 //! | [`Reconstruction`](crate::Reconstruction) | applies a plan and solves the weights of layers that lose inputs anew, by least squares over a few batches | they lose the columns of these inputs |
 //! | [`recalibrate(…)`](crate::recalibrate()) | batch-norm statistics, estimated anew from data after slimming | they stay as they are |
 //!
+//! # A ratio for each layer
+//!
+//! A global ranking compares the scores of different layers, which need not mean the same. What a
+//! layer is worth can be measured instead: [`Sensitivity`](crate::Sensitivity) masks a share of the
+//! channels of one layer alone (of all layers whose channels stay or go together), and
+//! [`Search`](crate::Search) looks for the ratios that keep a measured value highest within a
+//! budget. Both call a closure that returns the value, such as the accuracy on images that are not
+//! the test images, and need one evaluation for each point or individual.
+//!
+//! ```
+//! use slim_runtime::{Prunable, Search, Sensitivity, Slimming, nn};
+//! use tch::{Device, Kind, Tensor, nn::ModuleT};
+//! # #[derive(Debug, Prunable)]
+//! # #[prune(sequential)]
+//! # struct Net { conv1: nn::Conv2D, bn1: nn::BatchNorm, conv2: nn::Conv2D, bn2: nn::BatchNorm, fc: nn::Linear }
+//! # impl ModuleT for Net {
+//! #     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
+//! #         let xs = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu();
+//! #         let xs = xs.apply(&self.conv2).apply_t(&self.bn2, train).relu();
+//! #         xs.adaptive_avg_pool2d([1, 1]).flatten(1, -1).apply(&self.fc)
+//! #     }
+//! # }
+//! # let vs = nn::VarStore::new(Device::Cpu);
+//! # let p = &vs.root();
+//! # let mut net = Net {
+//! #     conv1: nn::conv2d(p / "conv1", 3, 8, 3, Default::default()),
+//! #     bn1: nn::batch_norm2d(p / "bn1", 8, Default::default()),
+//! #     conv2: nn::conv2d(p / "conv2", 8, 12, 3, Default::default()),
+//! #     bn2: nn::batch_norm2d(p / "bn2", 12, Default::default()),
+//! #     fc: nn::linear(p / "fc", 12, 10, Default::default()),
+//! # };
+//! # let images = Tensor::randn([16, 3, 8, 8], (Kind::Float, Device::Cpu));
+//! # let labels = Tensor::randint(10, [16], (Kind::Int64, Device::Cpu));
+//! # let file = std::env::temp_dir().join(format!("search-{}.json", std::process::id()));
+//! let accuracy = |net: &Net| {
+//!     net.forward_t(&images, false).accuracy_for_logits(&labels).double_value(&[])
+//! };
+//!
+//! let slimming = Slimming::params(0.5);
+//! let sensitivity = Sensitivity::measure(&mut net, &slimming, [0.25, 0.5, 0.75], accuracy)?;
+//! println!("{sensitivity}"); // a table: layers by ratios
+//!
+//! // Half of the parameters, with a ratio for each layer; saved after each evaluation.
+//! let mut search = Search::new(&net, &slimming)?.suggested_by(&sensitivity)?.population(4).seed(1);
+//! search.run_with(&mut net, 2, accuracy, |search| {
+//!     std::fs::write(&file, search.to_json()?).unwrap();
+//!     Ok(())
+//! })?;
+//!
+//! // Later: two more generations, then surgery.
+//! let mut search = Search::from_json(&std::fs::read_to_string(&file).unwrap())?;
+//! search.run(&mut net, 4, accuracy)?;
+//! if let Some(found) = search.found() {
+//!     net.apply(&net.plan(&found)?)?;
+//! }
+//! # std::fs::remove_file(&file).unwrap();
+//! # Ok::<(), slim_runtime::Error>(())
+//! ```
+//!
+//! The value is that of the network before fine-tuning, which is not always the order after it; on
+//! a network that was trained with sparsity, the two are close. A search that goes on finds the
+//! same as one that was not interrupted, to the bit, if the measure returns the same each time. The
+//! commands `slim sensitivity` and `slim search` do this for the networks of the zoo.
+//!
 //! # How channels are selected
 //!
 //! 1. The criterion scores the channels of each layer that it applies to, and coupled channels get

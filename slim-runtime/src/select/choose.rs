@@ -185,12 +185,7 @@ impl Selection<'_, '_> {
 
     /// The largest cost within a budget.
     fn budget(&self, target: &Target) -> u64 {
-        match target {
-            Target::Params(share) | Target::Macs { share, .. } => {
-                most(self.whole, *share)
-            }
-            Target::Ratio(_) | Target::Threshold(_) | Target::TopK(_) => u64::MAX,
-        }
+        target.budget().map_or(u64::MAX, |share| most(self.whole, share))
     }
 
     fn remove(&mut self, unwanted: &[usize]) {

@@ -146,7 +146,7 @@ impl<'g> PerGroup<'g> {
     /// [`SelectionError::Slimming`](crate::error::SelectionError::Slimming) when the target is no
     /// budget, [`SelectionError::OutOfReach`](crate::error::SelectionError::OutOfReach).
     pub(crate) fn most(&self) -> Result<u64> {
-        let (Target::Params(share) | Target::Macs { share, .. }) = self.slimming.target else {
+        let Some(share) = self.slimming.target.budget() else {
             let reason = format!(
                 "{} is no budget, and a search needs one; start with `Slimming::params` or `Slimming::macs`",
                 self.slimming.target

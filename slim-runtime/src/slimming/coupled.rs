@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Slimming, Target};
+use super::{Scope, Slimming, Target};
 
 /// Layers whose channels stay or go together, so that they have one ratio: those of a residual
 /// stream, or a single layer.
@@ -50,6 +50,7 @@ impl Slimming {
         let asked = groups.iter().zip(removed).filter(|&(_, &removed)| removed > 0);
         let layers = asked
             .map(|(group, &removed)| (group.pattern.clone(), Target::Ratio(group.ratio(removed))));
-        Self { target: Target::Ratio(0.), layers: layers.collect(), ..self.clone() }
+        let layers = layers.collect();
+        Self { target: Target::Ratio(0.), scope: Scope::Global, layers, ..self.clone() }
     }
 }

@@ -47,9 +47,17 @@ pub enum Scope {
 }
 
 impl Target {
+    /// The share of a cost that may stay; `None` if the target is no budget.
+    pub(crate) fn budget(&self) -> Option<f64> {
+        match *self {
+            Target::Params(share) | Target::Macs { share, .. } => Some(share),
+            Target::Ratio(_) | Target::Threshold(_) | Target::TopK(_) => None,
+        }
+    }
+
     /// Whether it is a share of the cost of the whole network.
     pub(crate) fn is_budget(&self) -> bool {
-        matches!(self, Target::Params(_) | Target::Macs { .. })
+        self.budget().is_some()
     }
 }
 

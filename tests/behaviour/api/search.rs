@@ -2,6 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use slim_cli::model::Model;
+use slim_cli::network::{Arch, Net, Spec};
 use slim_runtime::criterion::{Candidate, Criterion, L1, L2};
 use slim_runtime::error::{CheckError, SelectionError};
 use slim_runtime::{Error, Prunable, Result, Search, Sensitivity, Slimming, Target};
@@ -110,6 +112,44 @@ fn bounds_and_kept_layers_hold_for_what_is_found() {
     assert!(plan.parameters().after * 2 <= plan.parameters().before);
     assert!(plan.cfg().widths().all(|width| width % 4 == 0), "{}", plan.cfg());
     assert_eq!(plan.layer("bn1").unwrap().axes[0].keep.len(), 12);
+}
+
+/// Networks with many kinds of coupling: residual streams, selections, concatenations, shuffles,
+/// depthwise and squeeze-and-excitation layers, groups.
+#[test]
+fn every_individual_meets_the_budget_and_barely() {
+    let networks = [
+        (Arch::Preresnet, Some(11), Slimming::params(0.5)),
+        (Arch::Densenet, Some(10), Slimming::params(0.5)),
+        (Arch::Densenet, Some(10), Slimming::params(0.5).round_to(4).at_least(4)),
+        (Arch::ShufflenetV2, None, Slimming::params(0.6)),
+        (Arch::RegnetY400mf, None, Slimming::params(0.6).criterion(L1)),
+    ];
+    for (arch, depth, slimming) in networks {
+        let mut model =
+            Model::new(Spec::new(arch, depth, None, 10).unwrap(), slim_tests::device()).unwrap();
+        tch::manual_seed(3);
+        model.draw_scales();
+        let mut search = Search::new(&model.net, &slimming).unwrap().population(3);
+        search.run(&mut model.net, 0, |_: &Net| 1.).unwrap();
+        let Target::Params(share) = slimming.target else { panic!() };
+        for individual in search.individuals() {
+            let found = search.slimming_of(individual);
+            let parameters = model.net.plan(&found).unwrap().parameters();
+            let left = parameters.after as f64 / parameters.before as f64;
+            assert!(left <= share && left > share - 0.05, "{arch}: {left} of {share}");
+            // Each number is that of the channels that really go, unless a bound keeps some.
+            if slimming.bounds == Slimming::ratio(0.).bounds {
+                let plan = model.net.plan(&found).unwrap();
+                let gone = (plan.channels().before - plan.channels().after) as usize;
+                let asked = individual.removed.iter().sum::<usize>();
+                assert!(
+                    gone <= asked && gone + search.groups().len() >= asked,
+                    "{arch}: {gone} {asked}"
+                );
+            }
+        }
+    }
 }
 
 #[test]
@@ -349,7 +389,7 @@ fn a_criterion_of_ones_own_is_given_back_after_reading() {
     let error = read.run(&mut net, 2, value).unwrap_err();
     let unknown = matches!(error, Error::Selection(SelectionError::UnknownCriterion { .. }));
     assert!(unknown, "{error}");
-    let mut read = read.criterion(Own);
+    let mut read = read.ranked_by(&Slimming::ratio(0.).criterion(Own));
     read.run(&mut net, 2, value).unwrap();
     search.run(&mut net, 2, value).unwrap();
     assert_eq!(read, search);

@@ -8,7 +8,6 @@ mod stored;
 use super::sensitivity::{Sensitivity, unreadable};
 use super::sweep::Evaluation;
 use super::{check_same, evaluated, finite};
-use crate::criterion::Criterion;
 use crate::select::{self, Fingerprint, PerGroup};
 use crate::slimming::{CoupledLayers, Slimming};
 use crate::surgery::ModelState;
@@ -154,11 +153,14 @@ impl Search {
         Ok(self)
     }
 
-    /// Gives a criterion of one's own back, after [`from_json`](Self::from_json): files have only
-    /// its name.
+    /// Gives the criterion back, after [`from_json`](Self::from_json): files have only its name,
+    /// which is not enough for a criterion of one's own, or one with recorded activations. A
+    /// slimming with another criterion has no effect.
     #[must_use]
-    pub fn criterion(mut self, criterion: impl Criterion + 'static) -> Self {
-        self.stored.slimming = self.stored.slimming.criterion(criterion);
+    pub fn ranked_by(mut self, slimming: &Slimming) -> Self {
+        if self.stored.slimming.criterion == slimming.criterion {
+            self.stored.slimming.criterion = slimming.criterion.clone();
+        }
         self
     }
 
@@ -235,10 +237,6 @@ impl Search {
         self.stored.population.iter().position(|individual| individual.value.is_none())
     }
 
-    fn slimming_of(&self, individual: &Individual) -> Slimming {
-        self.stored.slimming.of_groups(&self.stored.groups, &individual.removed)
-    }
-
     /// The best individual that is measured, the first of equal ones.
     pub fn best(&self) -> Option<&Individual> {
         let measured =
@@ -251,6 +249,11 @@ impl Search {
     /// before anything is measured.
     pub fn found(&self) -> Option<Slimming> {
         self.best().map(|best| self.slimming_of(best))
+    }
+
+    /// The slimming of an individual of this search.
+    pub fn slimming_of(&self, individual: &Individual) -> Slimming {
+        self.stored.slimming.of_groups(&self.stored.groups, &individual.removed)
     }
 
     /// The slimming whose target is the budget.
