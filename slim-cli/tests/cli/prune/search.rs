@@ -1,5 +1,5 @@
-//! `slim sensitivity` and `slim search`: they go on to the bit after any end, and `slim prune` takes
-//! what was found.
+//! `slim sensitivity` and `slim search`: they go on to the bit after any end, and `slim prune`
+//! takes what was found.
 
 use std::fs;
 use std::sync::OnceLock;

@@ -1,6 +1,8 @@
 //! [`Slimming`] as command-line options.
 
-use anyhow::{Context, Result, ensure};
+mod target;
+
+use anyhow::Result;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use serde::de::DeserializeOwned;
@@ -9,7 +11,10 @@ use slim_runtime::criterion::{
     BatchNormScale, Criterion, Fisher, Fpgm, GateTaylor, GroupTaylor, L1, L2, Lamp, Masking,
     MeanActivation, Normalisation, Random, ScaledNorm, Taylor,
 };
-use slim_runtime::{Activation, Cost, Coupling, Slimming, Target};
+use slim_runtime::{Activation, Cost, Coupling, Slimming};
+
+pub use target::BudgetOptions;
+use target::{TargetOptions, layer_target};
 
 /// How many channels go, which, and within which bounds.
 #[derive(Debug, Clone, Args)]
@@ -111,51 +116,6 @@ pub struct RankingOptions {
     pub absorb_after: Option<Activation>,
 }
 
-/// How much is to go: one of these.
-#[derive(Debug, Clone, Args)]
-#[group(multiple = false)]
-struct TargetOptions {
-    /// Share of channels to remove, in [0, 1): the reference's rule [default: 0.5]
-    #[arg(
-        long,
-        allow_negative_numbers = true,
-        value_name = "SHARE",
-        help_heading = "How much goes (one of these)"
-    )]
-    percent: Option<f64>,
-
-    /// Remove the channels whose score is not above this
-    #[arg(
-        long,
-        allow_negative_numbers = true,
-        value_name = "SCORE",
-        help_heading = "How much goes (one of these)"
-    )]
-    threshold: Option<f64>,
-
-    /// Leave at most so many channels
-    #[arg(long, value_name = "CHANNELS", help_heading = "How much goes (one of these)")]
-    top_k: Option<usize>,
-
-    /// Leave at most this share of the parameters
-    #[arg(
-        long,
-        allow_negative_numbers = true,
-        value_name = "SHARE",
-        help_heading = "How much goes (one of these)"
-    )]
-    params: Option<f64>,
-
-    /// Leave at most this share of the multiply-accumulates
-    #[arg(
-        long,
-        allow_negative_numbers = true,
-        value_name = "SHARE",
-        help_heading = "How much goes (one of these)"
-    )]
-    macs: Option<f64>,
-}
-
 /// The criteria, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum CriterionName {
@@ -237,43 +197,6 @@ impl CriterionName {
     }
 }
 
-/// A budget for a search: one of these.
-#[derive(Debug, Clone, Args)]
-#[group(required = true, multiple = false)]
-pub struct BudgetOptions {
-    /// Leave at most this share of the parameters
-    #[arg(
-        long,
-        allow_negative_numbers = true,
-        value_name = "SHARE",
-        help_heading = "Budget (one of these)"
-    )]
-    params: Option<f64>,
-
-    /// Leave at most this share of the multiply-accumulates
-    #[arg(
-        long,
-        allow_negative_numbers = true,
-        value_name = "SHARE",
-        help_heading = "Budget (one of these)"
-    )]
-    macs: Option<f64>,
-}
-
-impl BudgetOptions {
-    /// The budget as a slimming. `cost` counts the network if it is in MACs.
-    ///
-    /// # Errors
-    /// Errors of `cost`.
-    pub fn slimming(&self, cost: impl FnOnce() -> Result<Cost>) -> Result<Slimming> {
-        let Self { params, macs } = *self;
-        TargetOptions { percent: None, threshold: None, top_k: None, params, macs }.slimming(cost)
-    }
-}
-
-/// The reference's default ratio.
-const PERCENT: f64 = 0.5;
-
 impl SlimmingOptions {
     /// Whether weights or statistics are corrected on training images.
     pub fn repairs(&self) -> bool {
@@ -282,12 +205,7 @@ impl SlimmingOptions {
 
     /// The share of channels to remove, if the target is a ratio.
     pub fn ratio(&self) -> Option<f64> {
-        match self.target {
-            TargetOptions { threshold: None, top_k: None, params: None, macs: None, percent } => {
-                Some(percent.unwrap_or(PERCENT))
-            }
-            _ => None,
-        }
+        self.target.ratio()
     }
 
     /// The [`Slimming`] for these options. `cost` counts the network if the target is in MACs;
@@ -357,18 +275,6 @@ impl RankingOptions {
     }
 }
 
-impl TargetOptions {
-    fn slimming(&self, cost: impl FnOnce() -> Result<Cost>) -> Result<Slimming> {
-        Ok(match self {
-            TargetOptions { threshold: Some(threshold), .. } => Slimming::threshold(*threshold),
-            TargetOptions { top_k: Some(k), .. } => Slimming::top_k(*k),
-            TargetOptions { params: Some(share), .. } => Slimming::params(*share),
-            TargetOptions { macs: Some(share), .. } => Slimming::macs(*share, &cost()?)?,
-            TargetOptions { percent, .. } => Slimming::ratio(percent.unwrap_or(PERCENT)),
-        })
-    }
-}
-
 /// Parses a choice of the library by its name in files; with a parameter, `leaky_relu=0.01`.
 fn named<T: DeserializeOwned>(text: &str) -> Result<T> {
     let value = match text.split_once('=') {
@@ -378,30 +284,11 @@ fn named<T: DeserializeOwned>(text: &str) -> Result<T> {
     Ok(serde_json::from_value(value)?)
 }
 
-/// Parses `layer4=0.7`, `layer4=threshold=0.01`, `layer4=top_k=16`.
-fn layer_target(text: &str) -> Result<(&str, Target)> {
-    let wrong = || {
-        format!(
-            "--layer {text}: it is a pattern of layers and a target, as in `--layer layer4=0.7`"
-        )
-    };
-    let (pattern, number) = text.rsplit_once('=').with_context(wrong)?;
-    let (pattern, target) = if let Some(pattern) = pattern.strip_suffix("=threshold") {
-        (pattern, Target::Threshold(number.parse().with_context(wrong)?))
-    } else if let Some(pattern) = pattern.strip_suffix("=top_k") {
-        (pattern, Target::TopK(number.parse().with_context(wrong)?))
-    } else {
-        (pattern, Target::Ratio(number.parse().with_context(wrong)?))
-    };
-    ensure!(!pattern.is_empty(), wrong());
-    Ok((pattern, target))
-}
-
 #[cfg(test)]
 mod tests {
     use anyhow::bail;
     use clap::Parser;
-    use slim_runtime::Direction;
+    use slim_runtime::{Direction, Target};
 
     use super::*;
 
