@@ -244,8 +244,8 @@ impl Sensitivity {
         })
     }
 
-    /// Checks that this is complete, and was measured on the network of a search, whose slimming may
-    /// have another target.
+    /// Checks that this is complete, and was measured on the network of a search, whose slimming
+    /// may have another target.
     pub(super) fn check_against(
         &self,
         slimming: &Slimming,
