@@ -176,7 +176,8 @@ impl Search {
     /// # Errors
     /// [`CheckError::Resume`](crate::error::CheckError::Resume) when the network or its scores are
     /// not those of the search so far,
-    /// [`CheckError::Benchmark`](crate::error::CheckError::Benchmark) for a value that is not finite,
+    /// [`CheckError::Benchmark`](crate::error::CheckError::Benchmark) for a value that is not
+    /// finite,
     /// [`CheckError::TrainingMode`](crate::error::CheckError::TrainingMode), those of
     /// [`Prunable::plan`] and [`Prunable::apply`], and those of `measure`.
     ///
