@@ -110,6 +110,7 @@ mod train;
 
 pub use analysis::cost::{Cost, LayerCost, TensorCost};
 pub use analysis::dependencies::{self, Dependencies};
+pub use analysis::latency::LayerLatencies;
 pub use check::search::{Individual, Search};
 pub use check::sensitivity::{GroupSensitivity, Sensitivity};
 pub use check::sweep::{Evaluation, Point, Sweep, Swept};
@@ -124,7 +125,7 @@ pub use io::checkpoint;
 pub use io::weights;
 pub use nn::functional;
 pub use nn::{PerChannel, per_channel_scale, per_channel_shift};
-pub use numeric::{OutputError, Quartiles, Uses};
+pub use numeric::{LayerGroups, LayerOperation, LayerShape, OutputError, Quartiles, Uses};
 pub use plan::{
     Absorbed, Absorption, AxisPlan, Bounded, Cfg, Change, Dim, LayerPlan, Pass, Plan, Scored,
     Slimmed, Stage, TensorPlan, Unscored, Warning,
@@ -134,6 +135,7 @@ pub use select::{ChannelDecision, Explanation, Reason};
 pub use serve::benchmark::{Benchmark, Compared, Interleaved, Latency, Speedup, benchmark};
 pub use serve::deploy::{Deployed, DeployedNorm, Layout, LayoutTrial, NormOutcome, deploy};
 pub use serve::export;
+pub use serve::latency::{LatencyCheck, LatencyOptions, LatencyTable, PredictedLatency};
 pub use serve::preferred_multiple::{Measurement, PreferredMultiple, preferred_multiple};
 pub use slim_derive::{Prunable, forward};
 pub use slimming::criterion;

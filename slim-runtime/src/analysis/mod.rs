@@ -7,6 +7,8 @@ pub mod dependencies;
 mod folding;
 mod gating;
 mod isomorphism;
+pub(crate) mod latency;
+mod places;
 mod producers;
 
 use std::ops::Deref;

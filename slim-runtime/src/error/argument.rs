@@ -75,6 +75,20 @@ pub enum ArgumentError {
         batch: i64,
     },
 
+    /// A latency table holds for other conditions than those at hand.
+    #[error("the latency table is {difference}")]
+    LatencyTable {
+        /// The first difference, and the fix.
+        difference: String,
+    },
+
+    /// A text is no latency table.
+    #[error("no latency table: {reason}")]
+    LatencyJson {
+        /// The rule that it breaks.
+        reason: String,
+    },
+
     /// A forward pass cannot be one of so many samples.
     #[error("{samples} samples: {reason}")]
     Samples {

@@ -5,10 +5,11 @@ use std::borrow::Borrow;
 use tch::Tensor;
 use tch::nn::{BatchNormConfig, ModuleT, Path};
 
-use super::recorder::report_call;
+use super::recorder::{batch_and_sides, report_call};
 use super::synchronised::Norm;
 use crate::graph::{LayerMut, NormMut};
 use crate::nn::tch::batch_norm::trace_batch_norm;
+use crate::numeric::{LayerOperation, LayerShape};
 use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
 /// A batch-normalization layer: tch's, with a public config.
@@ -133,7 +134,10 @@ impl ModuleT for BatchNorm {
                 self.config.cudnn_enabled,
             )
         });
-        report_call(&self.running_mean, [xs, &ys], || None);
+        report_call(&self.running_mean, [xs, &ys], || {
+            let (batch, sides) = batch_and_sides(xs, dim - 2);
+            (LayerShape::plain(LayerOperation::BatchNorm, batch, sides, false), None)
+        });
         ys
     }
 }

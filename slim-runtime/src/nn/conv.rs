@@ -5,10 +5,11 @@ use std::borrow::Borrow;
 use tch::Tensor;
 use tch::nn::{ConvConfig, ConvConfigND, Module, PaddingMode, Path};
 
-use super::recorder::report_positions;
+use super::recorder::{batch_and_sides, report_positions};
 use crate::graph::{BiasExactness, LayerMut, Maker, WeightsMut};
 use crate::nn::tch::conv::{Groups, Sliding, trace_conv};
 use crate::numeric::packed::{Geometry, Packed};
+use crate::numeric::{LayerGroups, LayerOperation, LayerShape};
 use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
 /// A convolution layer of any rank: tch's, with a public config and a number of groups that follows
@@ -148,6 +149,29 @@ impl<ND: AsRef<[i64]>> Conv<ND> {
         Some(Sliding { stride, padding, dilation, padding_mode: config.padding_mode })
     }
 
+    /// What the layer computes of `xs`. A border that is not of zeros counts as part of the input.
+    fn shape(&self, xs: &Tensor) -> LayerShape {
+        let config = &self.config;
+        let (batch, mut sides) = batch_and_sides(xs, config.stride.as_ref().len());
+        let mut padding = config.padding.as_ref().to_vec();
+        if !matches!(config.padding_mode, PaddingMode::Zeros) {
+            sides.iter_mut().zip(&mut padding).for_each(|(side, border)| {
+                *side += 2 * std::mem::take(border);
+            });
+        }
+        LayerShape {
+            kernel: self.ws.size()[2..].to_vec(),
+            stride: config.stride.as_ref().to_vec(),
+            padding,
+            dilation: config.dilation.as_ref().to_vec(),
+            groups: match self.per_group {
+                Some(per_group) => LayerGroups::OfSize(per_group),
+                None => LayerGroups::Count(config.groups),
+            },
+            ..LayerShape::plain(LayerOperation::Conv, batch, sides, self.bs.is_some())
+        }
+    }
+
     fn convolve_packed(&self, xs: &Tensor) -> Option<Tensor> {
         self.packed.as_ref()?.convolve(xs, self.geometry()?)
     }
@@ -183,7 +207,7 @@ impl<ND: AsRef<[i64]>> Conv<ND> {
 impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for Conv<ND> {
     fn forward(&self, xs: &Tensor) -> Tensor {
         let ys = self.convolve_packed(xs).unwrap_or_else(|| self.convolve(xs));
-        report_positions(&self.ws, &ys, [xs, &ys], || self.sliding());
+        report_positions(&self.ws, &ys, [xs, &ys], || (self.shape(xs), self.sliding()));
         ys
     }
 }

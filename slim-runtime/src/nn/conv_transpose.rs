@@ -5,10 +5,11 @@ use std::borrow::Borrow;
 use tch::Tensor;
 use tch::nn::{ConvTransposeConfig, ConvTransposeConfigND, Module, PaddingMode, Path};
 
-use super::recorder::report_positions;
+use super::recorder::{batch_and_sides, report_positions};
 use crate::graph::{BiasExactness, Maker};
 use crate::nn::tch::conv::{Groups, Sliding};
 use crate::nn::tch::conv_transpose::trace_conv_transpose;
+use crate::numeric::{LayerGroups, LayerOperation, LayerShape};
 use crate::{Flow, LayerVisitor, PartVisitor, Prunable, Result, Tracer};
 
 /// A transposed convolution layer of any rank: tch's, with a public config and a number of groups
@@ -112,6 +113,26 @@ pub fn conv_transpose3d<'a>(
     conv_transpose(vs, in_dim, out_dim, [ksize; 3], cubic(config))
 }
 
+impl<ND: AsRef<[i64]>> ConvTranspose<ND> {
+    /// What the layer computes of `xs`.
+    fn shape(&self, xs: &Tensor) -> LayerShape {
+        let config = &self.config;
+        let (batch, sides) = batch_and_sides(xs, config.stride.as_ref().len());
+        LayerShape {
+            kernel: self.ws.size()[2..].to_vec(),
+            stride: config.stride.as_ref().to_vec(),
+            padding: config.padding.as_ref().to_vec(),
+            output_padding: config.output_padding.as_ref().to_vec(),
+            dilation: config.dilation.as_ref().to_vec(),
+            groups: match self.depthwise {
+                true => LayerGroups::OfSize(self.ws.size()[1]),
+                false => LayerGroups::Count(config.groups),
+            },
+            ..LayerShape::plain(LayerOperation::ConvTranspose, batch, sides, self.bs.is_some())
+        }
+    }
+}
+
 impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for ConvTranspose<ND> {
     fn forward(&self, xs: &Tensor) -> Tensor {
         let config = &self.config;
@@ -132,7 +153,7 @@ impl<ND: AsRef<[i64]> + std::fmt::Debug + Send> Module for ConvTranspose<ND> {
             self.groups(),
             dilation,
         );
-        report_positions(&self.ws, xs, [xs, &ys], || None);
+        report_positions(&self.ws, xs, [xs, &ys], || (self.shape(xs), None));
         ys
     }
 }

@@ -44,7 +44,7 @@ pub fn linear<'a>(
 impl Module for Linear {
     fn forward(&self, xs: &Tensor) -> Tensor {
         let ys = xs.linear(&self.ws, self.bs.as_ref());
-        report_linear(&self.ws, [xs, &ys]);
+        report_linear(&self.ws, self.bs.as_ref(), [xs, &ys]);
         ys
     }
 }

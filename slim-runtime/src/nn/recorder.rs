@@ -7,7 +7,7 @@ use std::rc::Rc;
 use tch::{TchError, Tensor};
 
 use super::tch::conv::Sliding;
-use crate::numeric::Range;
+use crate::numeric::{LayerOperation, LayerShape, Range};
 
 thread_local! {
     /// The reports of this thread's layers; `None` while nothing is recorded.
@@ -29,8 +29,17 @@ pub(crate) struct LayerCall<'t> {
     pub(crate) input: &'t Tensor,
     /// What the layer writes, with its bias.
     pub(crate) output: &'t Tensor,
+    /// What the layer computes.
+    pub(crate) shape: LayerShape,
     /// How the kernel of a convolution moves; `None` for any other layer.
     pub(crate) sliding: Option<Sliding>,
+}
+
+/// What one layer call computes.
+pub(crate) struct Applied {
+    /// A handle of the weight; of a batch norm, of the running mean.
+    pub(crate) weight: Tensor,
+    pub(crate) shape: LayerShape,
 }
 
 /// The ranges of one layer call.
@@ -83,6 +92,18 @@ pub(crate) fn record_ranges<T>(forward: impl FnOnce() -> T) -> Vec<Observed> {
     };
     drop(observe(observer, forward));
     observed.take()
+}
+
+/// Runs `forward` and returns the shapes of the layers that ran in this thread, in order.
+pub(crate) fn record_shapes<T>(forward: impl FnOnce() -> T) -> Vec<Applied> {
+    let applied = Rc::new(RefCell::new(Vec::new()));
+    let list = Rc::clone(&applied);
+    let observer = move |call: &LayerCall<'_>| {
+        let (weight, shape) = (call.weight.shallow_clone(), call.shape.clone());
+        list.borrow_mut().push(Applied { weight, shape });
+    };
+    drop(observe(observer, forward));
+    applied.take()
 }
 
 fn during<T>(records: Records, forward: impl FnOnce() -> T) -> (Option<Records>, T) {
@@ -156,9 +177,9 @@ pub(super) fn report_positions(
     weight: &Tensor,
     images: &Tensor,
     [xs, ys]: [&Tensor; 2],
-    sliding: impl FnOnce() -> Option<Sliding>,
+    describe: impl FnOnce() -> (LayerShape, Option<Sliding>),
 ) {
-    report_call(weight, [xs, ys], sliding);
+    report_call(weight, [xs, ys], describe);
     report_uses(weight, 1, || {
         let (size, sides) = (images.size(), weight.dim().saturating_sub(2));
         let spatial: i64 = size[size.len().saturating_sub(sides)..].iter().product();
@@ -168,9 +189,20 @@ pub(super) fn report_positions(
 }
 
 /// Reports a linear layer of `xs` to `ys`, as [`report_rows`] and [`report_call`].
-pub(super) fn report_linear(weight: &Tensor, [xs, ys]: [&Tensor; 2]) {
-    report_call(weight, [xs, ys], || None);
+pub(super) fn report_linear(weight: &Tensor, bias: Option<&Tensor>, [xs, ys]: [&Tensor; 2]) {
+    report_call(weight, [xs, ys], || {
+        let size = xs.size();
+        let rows = (size.len() > 1).then(|| size[..size.len() - 1].iter().product());
+        (LayerShape::plain(LayerOperation::Linear, rows, Vec::new(), bias.is_some()), None)
+    });
     report_rows(weight, xs);
+}
+
+/// Batch and sides of images `[N, C, …]`, or `[C, …]`, with so many sides.
+pub(super) fn batch_and_sides(images: &Tensor, sides: usize) -> (Option<i64>, Vec<i64>) {
+    let size = images.size();
+    let behind = size.len().saturating_sub(sides);
+    ((behind == 2).then(|| size[0]), size[behind..].to_vec())
 }
 
 /// Reports that each weight value is multiplied once for each row of `features`, `[…, C]`.
@@ -186,15 +218,17 @@ pub(super) fn report_rows_of_part(weight: &Tensor, parts: i64, features: &Tensor
     });
 }
 
-/// Reports what the layer of a weight reads and writes.
+/// Reports what the layer of a weight reads and writes. `describe` returns what it computes, and
+/// how its kernel moves.
 pub(super) fn report_call(
     weight: &Tensor,
     [input, output]: [&Tensor; 2],
-    sliding: impl FnOnce() -> Option<Sliding>,
+    describe: impl FnOnce() -> (LayerShape, Option<Sliding>),
 ) {
     RECORDS.with_borrow_mut(|records| {
         let Some(Records::Calls(observer)) = records else { return };
-        observer(&LayerCall { weight, input, output, sliding: sliding() });
+        let (shape, sliding) = describe();
+        observer(&LayerCall { weight, input, output, shape, sliding });
     });
 }
 
@@ -211,6 +245,10 @@ mod tests {
     use tch::kind::FLOAT_CPU;
 
     use super::*;
+
+    fn linear() -> (LayerShape, Option<Sliding>) {
+        (LayerShape::plain(LayerOperation::Linear, None, Vec::new(), false), None)
+    }
 
     fn times(records: &[Record]) -> Vec<i64> {
         records.iter().map(|record| record.times).collect()
@@ -253,7 +291,7 @@ mod tests {
         let (xs, ys) = (Tensor::from_slice(&[-3_f32, 2.]), Tensor::from_slice(&[0.5_f32]));
         let run = || {
             record_macs(&weight, 7);
-            report_call(&weight, [&xs, &ys], || None);
+            report_call(&weight, [&xs, &ys], linear);
         };
         let observed = record_ranges(run);
         let ranges: Vec<_> = observed.into_iter().map(|seen| seen.ranges.unwrap()).collect();
@@ -267,7 +305,7 @@ mod tests {
             (Tensor::zeros([3, 4, 5], FLOAT_CPU), Tensor::zeros([2, 3, 4, 5], FLOAT_CPU));
         let weight = Tensor::zeros([6, 3, 1, 1], FLOAT_CPU);
         let records = record(|| {
-            [&image, &batch].map(|images| report_positions(&weight, images, [images; 2], || None))
+            [&image, &batch].map(|images| report_positions(&weight, images, [images; 2], linear))
         });
         assert_eq!(
             records.iter().map(|record| (record.times, record.batch)).collect::<Vec<_>>(),

@@ -1,15 +1,19 @@
-//! Numbers and tensors, without networks: comparison of outputs, timing, quartiles, packed weights,
-//! ranges of values, uses of weights.
+//! Numbers and tensors, without networks: comparison of outputs, timing, quartiles, grids, packed
+//! weights, shapes of layers, ranges of values, uses of weights.
 
 mod clock;
 pub(crate) mod compare;
+mod grid;
+mod layer_shape;
 pub(crate) mod packed;
 mod quartiles;
 mod range;
 mod uses;
 
-pub(crate) use clock::Clock;
+pub(crate) use clock::{Clock, device_name};
 pub use compare::OutputError;
+pub(crate) use grid::Grid;
+pub use layer_shape::{LayerGroups, LayerOperation, LayerShape};
 pub use quartiles::Quartiles;
 pub(crate) use range::Range;
 pub use uses::Uses;

@@ -6,6 +6,7 @@ mod cfg;
 mod compose;
 mod cost;
 mod file;
+mod latency;
 pub(crate) mod outline;
 mod report;
 mod restrict;
@@ -196,6 +197,7 @@ impl Plan {
             (_, Scope::Isomorphic) => Self::FORMAT,
             (target, Scope::Local) if target.is_budget() => Self::FORMAT,
             (Target::Macs { uses, .. }, _) if uses.values().any(|uses| uses.parts() > 1) => 4,
+            (Target::Latency { .. }, _) => 4,
             _ => Self::OLDEST_FORMAT,
         };
         let of_wiring = if self.declared.is_empty() { Self::OLDEST_FORMAT } else { 3 };

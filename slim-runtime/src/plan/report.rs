@@ -168,6 +168,18 @@ impl Plan {
                     of_before(self.macs(uses))
                 ),
             ),
+            Target::Latency { share, latencies } => (
+                "budget",
+                match self.latency(latencies) {
+                    Ok(latency) => format!(
+                        "{} of the latency asked for, {} predicted",
+                        percent(*share),
+                        of_before(latency)
+                    ),
+                    // A plan that was read may have the latencies of another network.
+                    Err(_) => format!("{} of the latency asked for", percent(*share)),
+                },
+            ),
         }];
         let is_gamma = slimming.criterion.name() == BatchNormScale.name();
         let is_single =

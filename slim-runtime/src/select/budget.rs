@@ -1,27 +1,43 @@
-//! The cost of a network at given widths, computed from the shapes of its tensors alone.
+//! The cost of a network at given widths, computed from the shapes of its tensors or from a table
+//! of times.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use crate::analysis::Graph;
+use crate::analysis::latency::LayerLatencies;
 use crate::error::SelectionError;
 use crate::graph::{LayerKind, LayerNode, Role, TensorNode};
-use crate::numeric::Uses;
+use crate::numeric::{Grid, Uses};
 use crate::slimming::Target;
 use crate::{Error, Result};
 
-/// The cost of each layer as a function of its widths: a sum of products. A shared tensor counts
-/// only in the layer where it occurs first.
+/// The cost of each layer as a function of its widths: a sum over its tensors. A shared tensor
+/// counts only in the layer where it occurs first.
 pub(super) struct CostModel {
     layers: Vec<Vec<Term>>,
 }
 
-/// The cost of one tensor: uses × element count.
-struct Term {
-    uses: Uses,
-    /// The product of the dimensions that follow no axis.
-    fixed: u64,
-    /// The axes, counted over the whole network, that the other dimensions follow.
-    axes: Vec<usize>,
+/// The cost of one tensor. Axes are counted over the whole network.
+enum Term {
+    /// Uses × element count.
+    Product {
+        uses: Uses,
+        /// The product of the dimensions that follow no axis.
+        fixed: u64,
+        /// The axes that the other dimensions follow.
+        axes: Vec<usize>,
+    },
+    /// A table's time for the first two dimensions.
+    Time { grids: Vec<Rc<Grid>>, widths: [Width; 2] },
+}
+
+/// A dimension of a tensor.
+#[derive(Clone, Copy)]
+enum Width {
+    /// Follows this axis.
+    Axis(usize),
+    Fixed(u64),
 }
 
 /// What is left of a cost when the share `share` of it may stay.
@@ -33,19 +49,20 @@ impl CostModel {
     /// Counts what the budget of a target limits; `None` if the target is no budget.
     ///
     /// # Errors
-    /// [`SelectionError::Slimming`](crate::error::SelectionError::Slimming) for the cost of another
-    /// network.
+    /// [`SelectionError::Slimming`](crate::error::SelectionError::Slimming) for the cost or the
+    /// latencies of another network.
     pub(super) fn of(graph: &Graph, target: &Target) -> Result<Option<Self>> {
         Ok(match target {
             Target::Params(_) => Some(Self::parameters(graph)),
             Target::Macs { uses, .. } => Some(Self::macs(graph, uses)?),
+            Target::Latency { latencies, .. } => Some(Self::latency(graph, latencies)?),
             _ => None,
         })
     }
 
     /// Counts parameters.
     pub(super) fn parameters(graph: &Graph) -> Self {
-        Self::new(graph, |_| Uses::from(1))
+        Self::products(graph, |_| Uses::from(1))
     }
 
     /// Counts multiply-accumulates for one sample: the elements of each weight, times its uses. A
@@ -81,28 +98,53 @@ impl CostModel {
             );
             return Err(Error::Selection(SelectionError::Slimming { reason }));
         }
-        Ok(Self::new(graph, |path| uses.get(path).copied().unwrap_or(Uses::from(0))))
+        Ok(Self::products(graph, |path| uses.get(path).copied().unwrap_or(Uses::from(0))))
     }
 
-    fn new(graph: &Graph, uses: impl Fn(&str) -> Uses) -> Self {
+    /// Counts nanoseconds of a pass, by a table of times.
+    ///
+    /// # Errors
+    /// [`SelectionError::Slimming`](crate::error::SelectionError::Slimming) when the times are
+    /// those
+    /// of another network or device.
+    pub(super) fn latency(graph: &Graph, latencies: &LayerLatencies) -> Result<Self> {
+        latencies.check(graph)?;
+        let grids: Vec<_> = latencies.grids.iter().cloned().map(Rc::new).collect();
+        Ok(Self::new(graph, |first_axis, path, tensor| {
+            let sizes = tensor.tensor.size();
+            let width = |dim: usize| match tensor.axes.get(dim).copied().flatten() {
+                Some(axis) => Width::Axis(first_axis + axis),
+                None => Width::Fixed(sizes.get(dim).copied().unwrap_or(1).unsigned_abs()),
+            };
+            let entries = latencies.layers.get(path)?;
+            let grids = entries.iter().map(|&entry| grids[entry].clone()).collect();
+            Some(Term::Time { grids, widths: [0, 1].map(width) })
+        }))
+    }
+
+    fn products(graph: &Graph, uses: impl Fn(&str) -> Uses) -> Self {
+        Self::new(graph, |first_axis, path, tensor| {
+            let uses = uses(path);
+            let sizes = tensor.tensor.size().into_iter().zip(&tensor.axes);
+            let fixed: u64 =
+                sizes.filter(|(_, axis)| axis.is_none()).map(|(size, _)| size as u64).product();
+            let axes = tensor.axes.iter().flatten().map(|axis| first_axis + axis).collect();
+            let counts = tensor.role == Role::Parameter && uses.times() > 0;
+            counts.then_some(Term::Product { uses, fixed, axes })
+        })
+    }
+
+    /// `term` returns the cost of a tensor, given the number of its layer's first axis and its
+    /// path.
+    fn new(graph: &Graph, term: impl Fn(usize, &str, &TensorNode) -> Option<Term>) -> Self {
         let mut first_axis = 0;
         let mut layers = Vec::new();
         for layer in &graph.layers {
-            let tensors = layer
-                .tensors
-                .iter()
-                .filter(|tensor| tensor.role == Role::Parameter && tensor.tied.is_none());
-            let term = |tensor: &TensorNode| {
-                let sizes = tensor.tensor.size().into_iter().zip(&tensor.axes);
-                let fixed: u64 =
-                    sizes.filter(|(_, axis)| axis.is_none()).map(|(size, _)| size as u64).product();
-                Term {
-                    uses: uses(&format!("{}.{}", layer.path, tensor.name)),
-                    fixed,
-                    axes: tensor.axes.iter().flatten().map(|axis| first_axis + axis).collect(),
-                }
-            };
-            layers.push(tensors.map(term).filter(|term| term.uses.times() > 0).collect());
+            let tensors = layer.tensors.iter().filter(|tensor| tensor.tied.is_none());
+            let terms = tensors.filter_map(|tensor| {
+                term(first_axis, &format!("{}.{}", layer.path, tensor.name), tensor)
+            });
+            layers.push(terms.collect());
             first_axis += layer.axes.len();
         }
         Self { layers }
@@ -114,11 +156,24 @@ impl CostModel {
     }
 
     pub(super) fn of_layer(&self, layer: usize, left: &[usize]) -> u64 {
-        let elements = |term: &Term| {
-            let widths = term.axes.iter().map(|&axis| left[axis] as u64);
-            widths.fold(term.fixed, u64::saturating_mul)
-        };
-        let macs = |term: &Term| term.uses.macs(elements(term)).unwrap_or(u64::MAX);
-        self.layers[layer].iter().map(macs).fold(0, u64::saturating_add)
+        self.layers[layer].iter().map(|term| term.cost(left)).fold(0, u64::saturating_add)
+    }
+}
+
+impl Term {
+    fn cost(&self, left: &[usize]) -> u64 {
+        match self {
+            Term::Product { uses, fixed, axes } => {
+                let widths = axes.iter().map(|&axis| left[axis] as u64);
+                uses.macs(widths.fold(*fixed, u64::saturating_mul)).unwrap_or(u64::MAX)
+            }
+            Term::Time { grids, widths } => {
+                let [rows, columns] = widths.map(|width| match width {
+                    Width::Axis(axis) => left[axis] as u64,
+                    Width::Fixed(width) => width,
+                });
+                grids.iter().map(|grid| grid.at(rows, columns)).fold(0, u64::saturating_add)
+            }
+        }
     }
 }

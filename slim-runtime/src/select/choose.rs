@@ -53,8 +53,8 @@ pub(super) struct RankedLayer {
 /// [`SelectionError::NoRanking`](crate::error::SelectionError::NoRanking),
 /// [`SelectionError::NoLayer`](crate::error::SelectionError::NoLayer),
 /// [`SelectionError::OutOfReach`](crate::error::SelectionError::OutOfReach),
-/// [`SelectionError::Slimming`](crate::error::SelectionError::Slimming) for the cost of another
-/// network.
+/// [`SelectionError::Slimming`](crate::error::SelectionError::Slimming) for the cost or the
+/// latencies of another network.
 pub(super) fn choose(graph: &Graph, scores: &Scores, slimming: &Slimming) -> Result<Choice> {
     let held = ranking_groups::held(graph, slimming)?;
     let costs = CostModel::of(graph, &slimming.target)?;
@@ -175,7 +175,7 @@ impl Selection<'_, '_> {
                 (group.not_above(self.scores, threshold), Some(threshold))
             }
             Target::TopK(k) => fewest(&|walk| self.channels_of(group, walk), k as u64)?,
-            Target::Params(_) | Target::Macs { .. } => {
+            Target::Params(_) | Target::Macs { .. } | Target::Latency { .. } => {
                 fewest(&|walk| walk.cost, self.budget(group.target))?
             }
         };
@@ -208,7 +208,10 @@ impl Selection<'_, '_> {
             None => self.fewest_by_steps(order, ends, &measure, most),
             Some(_) => self.fewest_rounded(order, ends, &measure, most),
         };
-        let target = target.to_string();
+        let target = match target {
+            Target::Latency { .. } => format!("{target} (in ns)"),
+            _ => target.to_string(),
+        };
         count.map_err(|least| Error::Selection(SelectionError::OutOfReach { target, most, least }))
     }
 

@@ -1,7 +1,9 @@
-//! Serving: deploying a slimmed network, exporting it, and measuring how fast it is.
+//! Serving: deploying a slimmed network, exporting it, and measuring and predicting how fast it is.
 
 pub(crate) mod benchmark;
 pub(crate) mod deploy;
 pub mod export;
+pub(crate) mod latency;
 pub(crate) mod parity;
 pub(crate) mod preferred_multiple;
+mod workload;

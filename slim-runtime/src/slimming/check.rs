@@ -67,7 +67,9 @@ impl Target {
             Target::TopK(0) => {
                 Err(refused("a network without channels computes nothing", "keep at least 1"))
             }
-            Target::Params(share) | Target::Macs { share, .. } if !(share > 0. && share <= 1.) => {
+            Target::Params(share) | Target::Macs { share, .. } | Target::Latency { share, .. }
+                if !(share > 0. && share <= 1.) =>
+            {
                 Err(refused(
                     format!("a budget of {share} is no share of the network"),
                     "give one in (0, 1], for instance 0.5 for half of it",

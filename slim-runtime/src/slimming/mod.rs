@@ -23,7 +23,8 @@ pub use target::{Scope, Target};
 /// [`Plan`](crate::Plan) records its slimming.
 ///
 /// Start with one of [`ratio`](Self::ratio), [`threshold`](Self::threshold),
-/// [`top_k`](Self::top_k), [`params`](Self::params) and [`macs`](Self::macs), then add options.
+/// [`top_k`](Self::top_k), [`params`](Self::params), [`macs`](Self::macs) and
+/// [`latency`](Self::latency), then add options.
 /// [Choosing what to remove](crate::guide::choosing) explains all of them.
 ///
 /// ```
@@ -114,13 +115,13 @@ impl Slimming {
     /// ```
     pub fn ratio(ratio: f64) -> Self {
         // Adding zero makes a negative zero positive.
-        Self::new(Target::Ratio(ratio + 0.0))
+        Self::to(Target::Ratio(ratio + 0.0))
     }
 
     /// Removes every channel whose score is at most `threshold`: |γ| ≤ `threshold`, unless another
     /// [`criterion`](Self::criterion) scores.
     pub fn threshold(threshold: f64) -> Self {
-        Self::new(Target::Threshold(threshold))
+        Self::to(Target::Threshold(threshold))
     }
 
     /// Keeps at most `k` of all scored channels: those with the largest scores, of equal scores the
@@ -130,7 +131,7 @@ impl Slimming {
     /// stay. With [`local`](Self::local), at most `k` stay in each layer. It is an error if more
     /// than `k` channels have to stay because they may not go or a bound keeps them.
     pub fn top_k(k: usize) -> Self {
-        Self::new(Target::TopK(k))
+        Self::to(Target::TopK(k))
     }
 
     /// Keeps at most the share `share` of the parameters: channels go in the order of their scores
@@ -145,7 +146,7 @@ impl Slimming {
     /// let slimming = Slimming::params(0.4); // 40 % of the parameters, or a little less
     /// ```
     pub fn params(share: f64) -> Self {
-        Self::new(Target::Params(share))
+        Self::to(Target::Params(share))
     }
 
     /// Keeps at most the share `share` of the multiply-accumulates: channels go in the order of
@@ -158,10 +159,10 @@ impl Slimming {
     /// [`CheckError::Uncounted`](crate::error::CheckError::Uncounted) when `cost` has a layer that
     /// could not be counted.
     pub fn macs(share: f64, cost: &Cost) -> Result<Self> {
-        Ok(Self::new(Target::Macs { share, uses: cost.uses()? }))
+        Ok(Self::to(Target::Macs { share, uses: cost.uses()? }))
     }
 
-    fn new(target: Target) -> Self {
+    pub(crate) fn to(target: Target) -> Self {
         Self {
             target,
             scope: Scope::default(),

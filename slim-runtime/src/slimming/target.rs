@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::analysis::latency::LayerLatencies;
 use crate::numeric::Uses;
 
 /// How much to remove.
@@ -29,6 +30,13 @@ pub enum Target {
         /// How often each weight is used for one sample, by field path and tensor: `conv1.weight`.
         uses: BTreeMap<String, Uses>,
     },
+    /// Removes as few channels as leave at most this share of the predicted latency, in `(0, 1]`.
+    Latency {
+        /// The share.
+        share: f64,
+        /// The times of the layers.
+        latencies: LayerLatencies,
+    },
 }
 
 /// Which channels compete with each other.
@@ -50,7 +58,9 @@ impl Target {
     /// The share of a cost that may stay; `None` if the target is no budget.
     pub(crate) fn budget(&self) -> Option<f64> {
         match *self {
-            Target::Params(share) | Target::Macs { share, .. } => Some(share),
+            Target::Params(share) | Target::Macs { share, .. } | Target::Latency { share, .. } => {
+                Some(share)
+            }
             Target::Ratio(_) | Target::Threshold(_) | Target::TopK(_) => None,
         }
     }
@@ -69,6 +79,7 @@ impl fmt::Display for Target {
             Target::TopK(k) => write!(f, "top-k {k}"),
             Target::Params(share) => write!(f, "{share} of the parameters"),
             Target::Macs { share, .. } => write!(f, "{share} of the MACs"),
+            Target::Latency { share, .. } => write!(f, "{share} of the latency"),
         }
     }
 }

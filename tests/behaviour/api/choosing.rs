@@ -6,6 +6,7 @@ mod coupled;
 mod criteria;
 mod explained;
 mod isomorphic;
+pub(crate) mod latency;
 mod layers;
 mod refused;
 mod targets;

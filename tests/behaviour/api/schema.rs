@@ -109,6 +109,9 @@ fn all_that_can_be_asked_for_is_known() {
     let cost = net.cost(|net| net.forward_t(&images(&[1, 3, 32, 32]), false)).unwrap();
     let plan = net.plan(&Slimming::macs(0.5, &cost).unwrap()).unwrap();
     assert_valid(&validator, "MACs", &serde_json::to_value(&plan).unwrap());
+    let table = crate::choosing::latency::of_macs(&net, &images(&[1, 3, 32, 32]));
+    let plan = net.plan(&Slimming::latency(0.5, &table).unwrap()).unwrap();
+    assert_valid(&validator, "latency", &serde_json::to_value(&plan).unwrap());
 }
 
 #[test]

@@ -5,14 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{Cost, LayerCost, TensorCost};
 use crate::analysis::Graph;
+use crate::analysis::places::{Place, Places, must_report, tensors};
 use crate::error::{ArgumentError, WiringError};
-use crate::graph::{LayerKind, LayerNode, Layout, Maker, TensorNode, memory};
+use crate::graph::{LayerNode, Maker, TensorNode};
 use crate::nn::recorder::Record;
 use crate::numeric::Uses;
 use crate::{Error, Result};
-
-/// A tensor of the graph: position of the layer, and of the tensor in that layer.
-type Place = (usize, usize);
 
 /// Checks that every layer ran on a batch of one sample.
 ///
@@ -23,7 +21,7 @@ pub(super) fn check_batch(graph: &Graph, records: &[Record]) -> Result<()> {
     let found =
         records.iter().find_map(|record| Some((record, record.batch.filter(|&batch| batch != 1)?)));
     let Some((record, batch)) = found else { return Ok(()) };
-    let place = Places::of(graph).find(record);
+    let place = Places::of(graph).find(&record.weight);
     Err(Error::Argument(ArgumentError::Batch {
         path: place
             .map_or_else(|| "model".to_owned(), |(layer, _)| graph.layers[layer].path.clone()),
@@ -42,7 +40,7 @@ pub(super) fn count(graph: &Graph, records: &[Record], samples: i64) -> Result<C
     let mut reports: BTreeMap<Place, Reports> = BTreeMap::new();
     let mut outside = Vec::new();
     for record in records {
-        match places.find(record) {
+        match places.find(&record.weight) {
             Some(place) => reports.entry(place).or_default().add(graph, place, record)?,
             // A weight without elements costs no MACs, and has no memory to identify it by.
             None if record.weight.numel() == 0 => {}
@@ -82,34 +80,6 @@ pub(super) fn read(graph: &Graph) -> Result<Cost> {
     let counter = Counter { graph, reports, users: users(graph), is_read: true };
     let layers = (0..graph.layers.len()).map(|layer| counter.layer(layer)).collect();
     Ok(Cost { layers, outside: None })
-}
-
-/// By address: the first tensor of the graph that is stored there, and its sizes and strides.
-struct Places(HashMap<usize, (Layout, Place)>);
-
-impl Places {
-    fn of(graph: &Graph) -> Self {
-        let tensors = tensors(graph).filter(|(_, tensor)| tensor.tied.is_none());
-        Places(
-            tensors
-                .filter_map(|(place, tensor)| {
-                    memory(&tensor.tensor).map(|(address, layout)| (address, (layout, place)))
-                })
-                .collect(),
-        )
-    }
-
-    fn find(&self, record: &Record) -> Option<Place> {
-        let (address, layout) = memory(&record.weight)?;
-        self.0.get(&address).filter(|(known, _)| *known == layout).map(|&(_, place)| place)
-    }
-}
-
-fn tensors(graph: &Graph) -> impl Iterator<Item = (Place, &TensorNode)> {
-    let layers = graph.layers.iter().enumerate();
-    layers.flat_map(|(i, layer)| {
-        layer.tensors.iter().enumerate().map(move |(j, tensor)| ((i, j), tensor))
-    })
 }
 
 /// The uses that were reported for one tensor.
@@ -182,19 +152,6 @@ fn users(graph: &Graph) -> HashMap<Place, Vec<&str>> {
         }
     }
     users
-}
-
-/// Whether a tensor may cost MACs: all tensors except those with one value per channel, scalars,
-/// empty tensors, and those of layers whose MACs are not counted by convention.
-fn must_report(layer: &LayerNode, tensor: &TensorNode) -> bool {
-    let has_weights = matches!(
-        layer.kind,
-        LayerKind::Conv | LayerKind::ConvTranspose | LayerKind::Linear | LayerKind::Other(_)
-    );
-    has_weights
-        && layer.uses != Some(0)
-        && !matches!(tensor.axes[..], [] | [Some(_)])
-        && tensor.tensor.numel() > 0
 }
 
 struct Counter<'g> {

@@ -70,7 +70,7 @@ impl Slimming {
         X: ?Sized,
         F: Fn(&M, &X) -> Tensor,
     {
-        Verify { subject: Subject::Slimming(self), sample, forward, tolerance: None }
+        Verify { subject: Subject::Slimming(Box::new(self)), sample, forward, tolerance: None }
     }
 }
 
@@ -100,7 +100,7 @@ pub struct Verify<'x, X: ?Sized, F> {
 /// The slimming or plan to verify.
 enum Subject<'x> {
     /// Planned on the model first.
-    Slimming(Slimming),
+    Slimming(Box<Slimming>),
     Plan(&'x Plan),
 }
 

@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
-use tch::Device;
 
 use super::Speedup;
 use crate::numeric::Quartiles;
@@ -47,16 +46,6 @@ impl fmt::Display for Latency {
         }
         let s = if self.threads == 1 { "" } else { "s" };
         write!(f, ", {}, {} thread{s}", self.device, self.threads)
-    }
-}
-
-/// The name of a device as PyTorch writes it.
-pub(crate) fn device_name(device: Device) -> String {
-    match device {
-        Device::Cpu => "cpu".to_owned(),
-        Device::Cuda(index) => format!("cuda:{index}"),
-        Device::Mps => "mps".to_owned(),
-        Device::Vulkan => "vulkan".to_owned(),
     }
 }
 
@@ -108,7 +97,10 @@ impl Unit {
 
 #[cfg(test)]
 mod tests {
+    use tch::Device;
+
     use super::*;
+    use crate::numeric::device_name;
 
     #[test]
     fn a_latency_says_what_was_measured_where() {

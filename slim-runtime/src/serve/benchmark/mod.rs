@@ -14,14 +14,13 @@ use tch::{Device, Kind};
 use crate::analysis;
 use crate::error::CheckError;
 use crate::numeric::compare::is_float;
-use crate::numeric::{Clock, Quartiles};
+use crate::numeric::{Clock, Quartiles, device_name};
 use crate::{Error, Prunable, Result};
 pub use against::Speedup;
 pub use in_turn::faster;
 pub use in_turn::{Compared, Interleaved};
 pub(crate) use input::uniform;
 pub use latency::Latency;
-pub(crate) use latency::device_name;
 pub use latency::with_spread;
 
 /// Measures the latency of a forward pass on random input of this shape, batch first.

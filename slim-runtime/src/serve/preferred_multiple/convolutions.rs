@@ -1,8 +1,9 @@
 //! Convolutions with the widths of a slimmed network.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
-use crate::serve::benchmark::uniform;
+use crate::numeric::{LayerOperation, LayerShape};
+use crate::serve::workload::{Layer, Workload};
 use crate::{Error, Result};
 
 /// Kernel, input channels, output channels, side of the image: what slimming by half leaves of the
@@ -20,19 +21,12 @@ const LAYERS: [(usize, usize, usize, usize); 8] = [
 ];
 
 /// Latency is measured with a batch of 1, which does not fill a GPU.
-fn batch(device: Device) -> usize {
+fn batch(device: Device) -> i64 {
     if device == Device::Cpu { 1 } else { 32 }
 }
 
-/// Layers and their inputs.
-pub(super) struct Convolutions(Vec<Layer>);
-
-struct Layer {
-    input: Tensor,
-    weight: Tensor,
-    padding: i64,
-    macs: f64,
-}
+/// Layers with their inputs, and their multiply-accumulates for one image.
+pub(super) struct Convolutions(Vec<(Layer, f64)>);
 
 impl Convolutions {
     /// The convolutions of `LAYERS` with all widths rounded up to `multiple`.
@@ -42,20 +36,24 @@ impl Convolutions {
     pub(super) fn rounded_to(multiple: usize, device: Device, kind: Kind) -> Result<Self> {
         let layer = |(kernel, inputs, outputs, side): (usize, usize, usize, usize)| {
             let [inputs, outputs] = [inputs, outputs].map(|width| width.next_multiple_of(multiple));
-            let shape = |shape: [usize; 4]| shape.map(|side| side as i64);
-            Ok(Layer {
-                input: uniform(&shape([batch(device), inputs, side, side]), device, kind)?,
-                weight: uniform(&shape([outputs, inputs, kernel, kernel]), device, kind)?,
-                padding: kernel as i64 / 2,
-                macs: (kernel * kernel * inputs * outputs * side * side) as f64,
-            })
+            let (kernel, side) = (kernel as i64, side as i64);
+            let shape = LayerShape {
+                kernel: vec![kernel; 2],
+                stride: vec![1; 2],
+                padding: vec![kernel / 2; 2],
+                dilation: vec![1; 2],
+                ..LayerShape::plain(LayerOperation::Conv, Some(batch(device)), vec![side; 2], false)
+            };
+            let widths = [outputs, inputs].map(|width| width as u64);
+            let layer = Workload::new(shape, widths, (kind, device))?.layer(widths)?;
+            Ok((layer, (kernel * kernel * side * side) as f64 * (inputs * outputs) as f64))
         };
         LAYERS.into_iter().map(layer).collect::<Result<_>>().map(Self)
     }
 
     /// Multiply-accumulates for one image.
     pub(super) fn macs(&self) -> f64 {
-        self.0.iter().map(|layer| layer.macs).sum()
+        self.0.iter().map(|(_, macs)| macs).sum()
     }
 
     /// Applies each layer to its input.
@@ -63,9 +61,8 @@ impl Convolutions {
     /// # Errors
     /// [`Error::Torch`].
     pub(super) fn run(&self) -> Result<()> {
-        for Layer { input, weight, padding, .. } in &self.0 {
-            let output = input.f_conv2d(weight, None::<&Tensor>, [1, 1], [*padding; 2], [1, 1], 1);
-            let _ = output.map_err(Error::torch("a convolution to measure"))?;
+        for (layer, _) in &self.0 {
+            drop(layer.run().map_err(Error::torch("a convolution to measure"))?);
         }
         Ok(())
     }

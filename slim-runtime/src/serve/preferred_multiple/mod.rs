@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::Serialize;
 use tch::{Device, Kind};
 
-use crate::numeric::Quartiles;
-use crate::serve::benchmark::{Benchmark, device_name};
+use crate::numeric::{Quartiles, device_name};
+use crate::serve::benchmark::Benchmark;
 use crate::{Bounds, Result, Slimming};
 use convolutions::Convolutions;
 
