@@ -50,7 +50,7 @@ pub(super) struct Options {
     passes: usize,
     /// Share of the original's channels that is gone in the end [default: what --percent of each
     /// pass comes to]
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, conflicts_with_all = ["percent", "threshold", "top_k", "params", "macs"], help_heading = "Passes")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, conflicts_with_all = ["percent", "threshold", "top_k", "params", "macs", "latency"], help_heading = "Passes")]
     target: Option<f64>,
     /// How --target is spread over the passes
     #[arg(long, value_enum, requires = "target", default_value_t = PruningSchedule::Constant, help_heading = "Passes")]

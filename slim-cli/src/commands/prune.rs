@@ -26,6 +26,9 @@ Examples:
   A network from torchvision, without data: half of the multiply-accumulates, in multiples of 8 channels
     slim prune --arch resnet50 --model resnet50.pth --no-test --macs 0.5 --round-to 8 --save pruned
 
+  Half of the latency on one thread; the times of its layers go into a file, to be used again:
+    slim prune --arch vgg --depth 19 --model vgg19.pth --no-test --threads 1 --latency 0.5 --latency-table latency.json --save pruned
+
   Again, after `slim train --refine`; the file says the rest:
     slim prune --model logs/refined/checkpoint.safetensors --percent 0.3 --save logs/again
 
@@ -64,9 +67,9 @@ pub(super) struct Options {
     /// A slimming from a file, as `slim search` writes it, in place of all options on which
     /// channels go and of all bounds
     #[arg(long = "slimming", value_name = "FILE", conflicts_with_all = [
-        "percent", "threshold", "top_k", "params", "macs", "local", "isomorphic", "layer", "keep",
-        "criterion", "normalisation", "coupling", "masking", "at_least", "max_removed", "round_to",
-        "round_down_to", "absorb", "absorb_after",
+        "percent", "threshold", "top_k", "params", "macs", "latency", "local", "isomorphic",
+        "layer", "keep", "criterion", "normalisation", "coupling", "masking", "at_least",
+        "max_removed", "round_to", "round_down_to", "absorb", "absorb_after",
     ], help_heading = "How much goes (one of these)")]
     found: Option<PathBuf>,
 

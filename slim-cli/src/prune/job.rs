@@ -7,7 +7,7 @@ use slim_runtime::{Prunable, Slimming, Target};
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
 
-use super::{Pruning, Repair, prune, with_images};
+use super::{Pruning, Repair, latency, prune, with_images};
 use crate::data::{DataSet, Split};
 use crate::model::Model;
 use crate::network::Spec;
@@ -58,7 +58,16 @@ impl Job<'_> {
             true => Repair::new(self.slimming, self.repair_images()?, self.seed)?,
             false => Repair::default(),
         };
-        prune(model, &slimming, &sample, &repair, measure)
+        let Some(file) = self.slimming.latency_table() else {
+            return prune(model, &slimming, &sample, &repair, measure);
+        };
+        let image = sample.narrow(0, 0, 1);
+        let table = latency::table(file, &model.net, &image)?;
+        let before = latency::measured(&model.net, &image)?;
+        let mut pruning = prune(model, &slimming, &sample, &repair, measure)?;
+        let after = latency::measured(&model.net, &image)?;
+        pruning.latency = Some(table.check(pruning.slimmed.plan(), &before, &after)?);
+        Ok(pruning)
     }
 
     /// Makes a plan and discards it, so that impossible requests fail before any work.
@@ -95,10 +104,15 @@ impl Job<'_> {
             return Ok(found.clone());
         }
         let one = sample.narrow(0, 0, 1);
-        let slimming =
-            self.slimming.slimming(model.spec.arch.has_batch_norms(), self.seed, || {
-                Ok(model.net.cost(|net| net.forward_t(&one, false))?)
-            })?;
+        let slimming = self.slimming.slimming(
+            model.spec.arch.has_batch_norms(),
+            self.seed,
+            || Ok(model.net.cost(|net| net.forward_t(&one, false))?),
+            || {
+                let file = self.slimming.latency_table().context("--latency has a table")?;
+                latency::table(file, &model.net, &one)
+            },
+        )?;
         Ok(match ratio {
             Some(ratio) => with_ratio(slimming, ratio),
             None => slimming,

@@ -3,6 +3,7 @@
 
 mod images;
 mod job;
+mod latency;
 mod page;
 mod repair;
 mod txt;
@@ -12,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use slim_runtime::criterion::LayerScores;
-use slim_runtime::{Change, Dependencies, OutputError, Plan, Prunable, Slimmed, Slimming};
+use slim_runtime::{
+    Change, Dependencies, LatencyCheck, OutputError, Plan, Prunable, Slimmed, Slimming,
+};
 use tch::Tensor;
 use tch::nn::ModuleT;
 
@@ -51,6 +54,9 @@ pub struct Pruning {
     pub stages: [Stage; 3],
     /// Difference between the outputs of the slimmed and the masked network, on the sample.
     pub closeness: OutputError,
+    /// The latency for one image before and after, predicted and measured, if the target is in
+    /// latency.
+    pub latency: Option<LatencyCheck>,
     /// Time of scoring, choosing and planning.
     pub planning: Duration,
     /// Time of cutting the weights, and of the repair.
@@ -129,6 +135,7 @@ pub fn prune(
         repaired,
         stages: [dense, masked, last],
         closeness,
+        latency: None,
         planning,
         surgery,
     })
@@ -193,6 +200,7 @@ impl fmt::Display for Pruning {
                 score.accuracy()
             )?;
         }
+        self.latency.iter().try_for_each(|latency| writeln!(f, "{latency}\n"))?;
         let milliseconds = |time: Duration| 1e3 * time.as_secs_f64();
         writeln!(f, "same function: {}", self.closeness)?;
         writeln!(

@@ -17,6 +17,15 @@ pub(super) fn report<'p>(model: &Model, pruning: &'p Pruning) -> Report<'p> {
     what.push(("ranked by".to_owned(), slimming.criterion.name()));
     what.push(("same function".to_owned(), pruning.closeness.to_string()));
 
+    if let Some(check) = &pruning.latency {
+        let [before, after] = check.errors().map(|error| format!("{:+.1} %", 100. * error));
+        what.push(("latency".to_owned(), check.after.against(&check.before).to_string()));
+        what.push((
+            "predicted".to_owned(),
+            format!("{}; the predictions are {before} and {after} off", check.predicted),
+        ));
+    }
+
     let stage = |stage: &super::Stage| Stage {
         name: stage.name.to_owned(),
         accuracy: stage.score.map(|score| score.accuracy()),

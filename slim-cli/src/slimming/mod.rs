@@ -2,6 +2,8 @@
 
 mod target;
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
@@ -11,7 +13,7 @@ use slim_runtime::criterion::{
     BatchNormScale, Criterion, Fisher, Fpgm, GateTaylor, GroupTaylor, L1, L2, Lamp, Masking,
     MeanActivation, Normalisation, Random, ScaledNorm, Taylor,
 };
-use slim_runtime::{Activation, Cost, Coupling, Slimming};
+use slim_runtime::{Activation, Cost, Coupling, LatencyTable, Slimming};
 
 pub use target::BudgetOptions;
 use target::{TargetOptions, layer_target};
@@ -21,6 +23,16 @@ use target::{TargetOptions, layer_target};
 pub struct SlimmingOptions {
     #[command(flatten)]
     target: TargetOptions,
+
+    /// File with the times of the layers for --latency: measured and written where there is none,
+    /// extended where it lacks layers of this network
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "latency",
+        help_heading = "How much goes (one of these)"
+    )]
+    latency_table: Option<PathBuf>,
 
     /// Apply the target to each layer by itself
     #[arg(long, help_heading = "Which channels go")]
@@ -208,19 +220,25 @@ impl SlimmingOptions {
         self.target.ratio()
     }
 
-    /// The [`Slimming`] for these options. `cost` counts the network if the target is in MACs;
-    /// `seed` is that of the random criterion.
+    /// The file with the times of the layers, if the target is in latency.
+    pub fn latency_table(&self) -> Option<&Path> {
+        self.latency_table.as_deref()
+    }
+
+    /// The [`Slimming`] for these options. `cost` counts the network if the target is in MACs, and
+    /// `latencies` times it if the target is in latency; `seed` is that of the random criterion.
     ///
     /// # Errors
-    /// A `--layer` that is not `PATTERN=TARGET`; errors of `cost`. Values that a [`Slimming`]
-    /// cannot have are errors of planning.
+    /// A `--layer` that is not `PATTERN=TARGET`; errors of `cost` and `latencies`. Values that a
+    /// [`Slimming`] cannot have are errors of planning.
     pub fn slimming(
         &self,
         has_batch_norms: bool,
         seed: u64,
         cost: impl FnOnce() -> Result<Cost>,
+        latencies: impl FnOnce() -> Result<LatencyTable>,
     ) -> Result<Slimming> {
-        let mut slimming = self.target.slimming(cost)?;
+        let mut slimming = self.target.slimming(cost, latencies)?;
         if self.local {
             slimming = slimming.local();
         }
@@ -301,7 +319,7 @@ mod tests {
     fn asked(options: &str) -> Result<Slimming> {
         let program =
             Program::try_parse_from(["program"].into_iter().chain(options.split_whitespace()))?;
-        program.slimming.slimming(true, 7, || bail!("no cost"))
+        program.slimming.slimming(true, 7, || bail!("no cost"), || bail!("no table"))
     }
 
     #[test]
@@ -357,7 +375,8 @@ mod tests {
     fn a_network_without_batch_norms_is_ranked_by_its_weights() -> Result<()> {
         let asked = |options: &str| {
             let words = ["program"].into_iter().chain(options.split_whitespace());
-            Program::try_parse_from(words)?.slimming.slimming(false, 7, || bail!("no cost"))
+            let program = Program::try_parse_from(words)?;
+            program.slimming.slimming(false, 7, || bail!("no cost"), || bail!("no table"))
         };
         let by_weights = Slimming::ratio(0.5).criterion(L2).normalisation(Normalisation::Mean);
         assert_eq!(asked("")?, by_weights);
@@ -390,5 +409,8 @@ mod tests {
         );
         assert!(refused("--absorb --absorb-after relu").contains("cannot be used with"));
         assert_eq!(refused("--macs 0.5"), "no cost");
+        assert_eq!(refused("--latency 0.5 --latency-table a.json"), "no table");
+        assert!(refused("--latency 0.5").contains("--latency-table <FILE>"));
+        assert!(refused("--latency-table a.json").contains("--latency <SHARE>"));
     }
 }

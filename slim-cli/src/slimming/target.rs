@@ -1,8 +1,8 @@
 //! How much is to go, as command-line options.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use slim_runtime::{Cost, Slimming, Target};
+use slim_runtime::{Cost, LatencyTable, Slimming, Target};
 
 /// How much is to go: one of these.
 #[derive(Debug, Clone, Args)]
@@ -47,6 +47,17 @@ pub(super) struct TargetOptions {
         help_heading = "How much goes (one of these)"
     )]
     macs: Option<f64>,
+
+    /// Leave at most this share of the latency for one image, as the times of the layers predict
+    /// it; needs --latency-table
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "SHARE",
+        requires = "latency_table",
+        help_heading = "How much goes (one of these)"
+    )]
+    latency: Option<f64>,
 }
 
 /// The reference's default ratio.
@@ -56,19 +67,29 @@ impl TargetOptions {
     /// The share of channels to remove, if the target is a ratio.
     pub(super) fn ratio(&self) -> Option<f64> {
         match self {
-            TargetOptions { threshold: None, top_k: None, params: None, macs: None, percent } => {
-                Some(percent.unwrap_or(PERCENT))
-            }
+            TargetOptions {
+                threshold: None,
+                top_k: None,
+                params: None,
+                macs: None,
+                latency: None,
+                percent,
+            } => Some(percent.unwrap_or(PERCENT)),
             _ => None,
         }
     }
 
-    pub(super) fn slimming(&self, cost: impl FnOnce() -> Result<Cost>) -> Result<Slimming> {
+    pub(super) fn slimming(
+        &self,
+        cost: impl FnOnce() -> Result<Cost>,
+        latencies: impl FnOnce() -> Result<LatencyTable>,
+    ) -> Result<Slimming> {
         Ok(match self {
             TargetOptions { threshold: Some(threshold), .. } => Slimming::threshold(*threshold),
             TargetOptions { top_k: Some(k), .. } => Slimming::top_k(*k),
             TargetOptions { params: Some(share), .. } => Slimming::params(*share),
             TargetOptions { macs: Some(share), .. } => Slimming::macs(*share, &cost()?)?,
+            TargetOptions { latency: Some(share), .. } => Slimming::latency(*share, &latencies()?)?,
             TargetOptions { percent, .. } => Slimming::ratio(percent.unwrap_or(PERCENT)),
         })
     }
@@ -103,8 +124,11 @@ impl BudgetOptions {
     /// # Errors
     /// Errors of `cost`.
     pub fn slimming(&self, cost: impl FnOnce() -> Result<Cost>) -> Result<Slimming> {
-        let Self { params, macs } = *self;
-        TargetOptions { percent: None, threshold: None, top_k: None, params, macs }.slimming(cost)
+        match *self {
+            Self { params: Some(share), .. } => Ok(Slimming::params(share)),
+            Self { macs: Some(share), .. } => Ok(Slimming::macs(share, &cost()?)?),
+            Self { params: None, macs: None } => bail!("give a budget: --params or --macs"),
+        }
     }
 }
 

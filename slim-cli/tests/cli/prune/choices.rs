@@ -1,7 +1,11 @@
 //! Every choice of `Slimming`, from the command line to plan.json.
 
-use serde_json::Value;
-use slim_runtime::Plan;
+use serde_json::{Value, json};
+use slim_cli::model::Model;
+use slim_cli::network::{Arch, Net, Spec};
+use slim_runtime::{LatencyOptions, LatencyTable, Plan, channels};
+use tch::nn::ModuleT;
+use tch::{Device, Kind, Tensor};
 
 use super::{CFG, Folder};
 
@@ -142,6 +146,70 @@ fn multiply_accumulates_are_counted() {
     let (before, after) = (macs(&WIDTHS), macs(&widths(&folder.plan("out/plan.json"))));
     assert!(is_near(after as f64, 0.5 * before as f64), "{after} of {before}");
     assert_eq!(slimming(&folder)["target"]["macs"]["share"], 0.5);
+}
+
+/// Writes a table of times for the network of `--cfg [16,24]` into a file, as if each product of a
+/// number of input and output channels took a microsecond.
+fn write_latencies(folder: &Folder, name: &str, threads: i32) {
+    tch::set_num_threads(1);
+    let cfg = Some(channels![16, 24]);
+    let spec = Spec::new(Arch::Vgg, None, cfg, Spec::CLASSES).unwrap();
+    let [channels, height, width] = spec.image();
+    let model = Model::new(spec, Device::Cpu).unwrap();
+    let image = Tensor::zeros([1, channels, height, width], (Kind::Float, Device::Cpu));
+    let options = LatencyOptions::new().points(2).runs(1);
+    let pass = |net: &Net| net.forward_t(&image, false);
+    let table = LatencyTable::measure(&model.net, pass, &options).unwrap();
+    let mut json: Value = serde_json::from_str(&table.to_json().unwrap()).unwrap();
+    json["threads"] = json!(threads);
+    for shape in json["shapes"].as_array_mut().unwrap() {
+        for quartile in ["lower", "median", "upper"] {
+            let grid = &mut shape[quartile];
+            let numbers = |text: &Value| -> Vec<u64> {
+                text.as_str().unwrap().split(',').map(|number| number.parse().unwrap()).collect()
+            };
+            let (rows, columns) = (numbers(&grid["rows"]), numbers(&grid["columns"]));
+            let row = |row: &u64| {
+                let times = columns.iter().map(|column| (1000 * row * column).to_string());
+                times.collect::<Vec<_>>().join(",")
+            };
+            grid["values"] = json!(rows.iter().map(row).collect::<Vec<_>>());
+        }
+    }
+    std::fs::write(folder.path(name), json.to_string()).unwrap();
+}
+
+#[test]
+fn a_table_of_times_leads_to_a_share_of_the_latency() {
+    let folder = Folder::with(&[]);
+    write_latencies(&folder, "latency.json", 1);
+    let command = "--cfg [16,24] --no-test --save out --latency 0.5 --latency-table";
+    let said = folder.prune(&format!("{command} latency.json"));
+    let plan = folder.plan("out/plan.json");
+    // Two convolutions, two batch norms and a linear layer of these widths.
+    let [first, second] = widths(&plan)[..] else { panic!("{}", plan.cfg()) };
+    let time = |first: i64, second: i64| 3 * first + first * second + first + second + 10 * second;
+    let (before, after) = (time(16, 24), time(first, second));
+    assert!(2 * after <= before && is_near(after as f64, 0.5 * before as f64), "{after}");
+    let share = format!(
+        "50.0 % of the latency asked for, {:.1} % predicted",
+        100. * after as f64 / before as f64
+    );
+    assert!(said.contains(&share), "{said}");
+    assert_eq!(slimming(&folder)["target"]["latency"]["share"], 0.5);
+    // The predictions stand beside measurements.
+    assert!(said.contains("error of the prediction"), "{said}");
+    let predicted = format!(" before    {before} µs ({before}–{before})");
+    assert!(said.contains(&predicted), "{said}");
+    let report = folder.text("out/report.html");
+    assert!(report.contains(&format!("{before} µs")) && report.contains("the predictions are"));
+
+    // A table that was measured on other threads.
+    write_latencies(&folder, "other.json", 7);
+    let refused = folder.run("prune", &format!("{command} other.json"));
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("--latency-table other.json"), "{}", refused.err);
+    assert!(refused.err.contains("of 7 threads, and libtorch computes on 1"), "{}", refused.err);
 }
 
 #[test]
