@@ -37,11 +37,12 @@
 //!
 //! | how much goes | | default |
 //! | --- | --- | --- |
-//! | [`ratio(r)`](crate::Slimming::ratio) | the share `r` of the channels that may go, by the paper's rule; what [`slim(r)`](crate::Prunable::slim) does | one of these five is given |
+//! | [`ratio(r)`](crate::Slimming::ratio) | the share `r` of the channels that may go, by the paper's rule; what [`slim(r)`](crate::Prunable::slim) does | one of these six is given |
 //! | [`threshold(t)`](crate::Slimming::threshold) | channels whose score is at most `t` | |
 //! | [`top_k(k)`](crate::Slimming::top_k) | all but `k` | |
 //! | [`params(s)`](crate::Slimming::params) | as few as leave at most the share `s` of the parameters | |
 //! | [`macs(s, &cost)`](crate::Slimming::macs) | as few as leave at most the share `s` of the multiply-accumulates that [`cost`](crate::Prunable::cost) counted | |
+//! | [`latency(s, &table)`](crate::Slimming::latency) | as few as leave at most the share `s` of the latency that [a table of measured times](super::measuring#a-budget-of-latency) predicts | |
 //! | [`local()`](crate::Slimming::local) | the target applies to each layer by itself | to the whole network |
 //! | [`isomorphic()`](crate::Slimming::isomorphic) | the target applies to each class of layers that stand in parts of the graph of one shape, such as the first convolutions of all blocks | to the whole network |
 //! | [`layers(pattern, target)`](crate::Slimming::layers) | a ratio, threshold or top-k for some layers alone | all layers compete |
