@@ -21,6 +21,9 @@ pub struct Measured {
     /// Share of the multiply-accumulates that is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub macs: Option<f64>,
+    /// Share of the latency that is left: as the table predicted it, and as measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<[f64; 2]>,
     /// Minutes that the row took, without training that an earlier row had done.
     pub minutes: f64,
 }
@@ -107,7 +110,7 @@ mod tests {
 
     fn measured(stages: &[(&str, f64)]) -> Measured {
         let accuracies = stages.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-        Measured { accuracies, parameters: 0.25, macs: Some(0.5), minutes: 3. }
+        Measured { accuracies, parameters: 0.25, macs: Some(0.5), latency: None, minutes: 3. }
     }
 
     #[test]

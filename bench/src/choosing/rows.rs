@@ -22,6 +22,11 @@ const SPARSE: Training = Training {
     network: VGG,
     recipe: "--epochs 8 --sparsity-regularization --s 1e-3",
 };
+const LASSO: Training = Training {
+    name: "lasso",
+    network: VGG,
+    recipe: "--epochs 8 --sparsity-regularization --penalty group-lasso --s 1e-3",
+};
 const RESNET: Training = Training {
     name: "resnet20",
     network: "--arch preresnet --depth 20",
@@ -36,9 +41,9 @@ pub(super) const REFINE_SHORT: &str = "--epochs 2 --lr 0.01";
 /// How much of the network is to be left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Budget {
-    /// Half of the MACs.
+    /// A half.
     Half,
-    /// A quarter of the MACs.
+    /// A quarter.
     Quarter,
 }
 
@@ -57,6 +62,15 @@ impl Budget {
             Budget::Quarter => 0.25,
         }
     }
+}
+
+/// What a budget is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limits {
+    /// Multiply-accumulates.
+    Macs,
+    /// Latency, as a table of measured layers predicts it.
+    Latency,
 }
 
 /// A row of a table.
@@ -86,6 +100,8 @@ pub enum Row {
         options: &'static str,
         /// How much is left.
         budget: Budget,
+        /// What the budget is of.
+        limits: Limits,
     },
 }
 
@@ -101,15 +117,23 @@ pub const ROWS: &[Row] = &[
     Row::Procedure { name: "vgg", training: SPARSE, seed: 1 },
     method("scale-l1", SPARSE, "", Budget::Half),
     method("scale-l1", SPARSE, "", Budget::Quarter),
-    method("taylor-l1", SPARSE, "--criterion taylor", Budget::Half),
-    method("taylor-l1", SPARSE, "--criterion taylor", Budget::Quarter),
+    method("isomorphic-l1", SPARSE, "--isomorphic", Budget::Half),
+    method("isomorphic-l1", SPARSE, "--isomorphic", Budget::Quarter),
+    method("taylor-l1", SPARSE, "--criterion group-taylor", Budget::Half),
+    method("taylor-l1", SPARSE, "--criterion group-taylor", Budget::Quarter),
+    latency("latency-l1", SPARSE, "", Budget::Half),
+    latency("latency-l1", SPARSE, "", Budget::Quarter),
+    method("random-l1", SPARSE, "--criterion random", Budget::Half),
+    method("random-l1", SPARSE, "--criterion random", Budget::Quarter),
     Row::PyTorch { seed: 2 },
     Row::Procedure { name: "vgg", training: SPARSE, seed: 2 },
     Row::Procedure { name: "resnet20", training: RESNET, seed: 1 },
+    method("lasso", LASSO, "--criterion scaled-norm", Budget::Half),
+    method("lasso", LASSO, "--criterion scaled-norm", Budget::Quarter),
     method("scale", PLAIN, "", Budget::Half),
     method("scale", PLAIN, "", Budget::Quarter),
-    method("random", PLAIN, "--criterion random", Budget::Half),
-    method("random", PLAIN, "--criterion random", Budget::Quarter),
+    method("taylor", PLAIN, "--criterion group-taylor", Budget::Half),
+    method("taylor", PLAIN, "--criterion group-taylor", Budget::Quarter),
 ];
 
 const fn method(
@@ -118,7 +142,16 @@ const fn method(
     options: &'static str,
     budget: Budget,
 ) -> Row {
-    Row::Method { name, training, options, budget }
+    Row::Method { name, training, options, budget, limits: Limits::Macs }
+}
+
+const fn latency(
+    name: &'static str,
+    training: Training,
+    options: &'static str,
+    budget: Budget,
+) -> Row {
+    Row::Method { name, training, options, budget, limits: Limits::Latency }
 }
 
 impl Row {

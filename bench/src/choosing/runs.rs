@@ -23,7 +23,7 @@ use slim_cli::train::{
 use tch::Device;
 
 use super::results::Measured;
-use super::rows::{Budget, PERCENT, REFINE, REFINE_SHORT, Row, SEED, Training};
+use super::rows::{Limits, PERCENT, REFINE, REFINE_SHORT, Row, SEED, Training};
 
 /// Where rows are run, and on what.
 #[derive(Debug, Clone)]
@@ -106,8 +106,16 @@ impl Runs {
         let measured = match *row {
             Row::PyTorch { seed } => self.pytorch(seed)?,
             Row::Procedure { training, seed, .. } => self.procedure(training, seed)?,
-            Row::Method { training, options, budget, .. } => {
-                self.method(&row.to_string(), training, options, budget)?
+            Row::Method { training, options, budget, limits, .. } => {
+                let share = budget.share();
+                let budget = match limits {
+                    Limits::Macs => format!("--macs {share}"),
+                    Limits::Latency => {
+                        let table = self.folder(&format!("{}.latency.json", training.name));
+                        format!("--latency {share} --latency-table {}", table.display())
+                    }
+                };
+                self.method(&row.to_string(), training, &[options, &budget])?
             }
         };
         Ok(Measured { minutes: begun.elapsed().as_secs_f64() / 60., ..measured })
@@ -148,6 +156,7 @@ impl Runs {
             accuracies: accuracies.map(|(name, value)| (name.to_owned(), value)).into(),
             parameters: written.parameters / written.dense_parameters,
             macs: None,
+            latency: None,
             minutes: 0.,
         })
     }
@@ -167,19 +176,12 @@ impl Runs {
     }
 
     /// One way to choose channels: the accuracy with each repair, and after fine-tuning.
-    fn method(
-        &self,
-        name: &str,
-        training: Training,
-        options: &str,
-        budget: Budget,
-    ) -> Result<Measured> {
-        let budget = format!("--macs {}", budget.share());
+    fn method(&self, name: &str, training: Training, options: &[&str]) -> Result<Measured> {
         let mut accuracies = BTreeMap::new();
         let mut plain = None;
         for (column, repair) in REPAIRS {
             let mut model = self.trained(training, SEED)?;
-            let pruning = self.prune(&mut model, &[options, &budget, repair], false)?;
+            let pruning = self.prune(&mut model, &[options, &[repair]].concat(), false)?;
             let score = evaluate(&model.net, &*self.data.test, TEST_BATCH)?;
             say(format_args!("{name}, {column}: {:.2} %", score.accuracy()));
             accuracies.insert(column.to_owned(), score.accuracy());
@@ -271,5 +273,6 @@ fn measured(accuracies: BTreeMap<String, f64>, pruning: &Pruning) -> Measured {
     let share = |after: i64, before: i64| after as f64 / before.max(1) as f64;
     let macs = slimmed.macs.zip(dense.macs).map(|(after, before)| share(after, before));
     let parameters = share(slimmed.parameters, dense.parameters);
-    Measured { accuracies, parameters, macs, minutes: 0. }
+    let latency = pruning.latency.as_ref().map(|check| [check.predicted.share(), check.share()]);
+    Measured { accuracies, parameters, macs, latency, minutes: 0. }
 }
