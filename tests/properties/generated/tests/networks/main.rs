@@ -9,7 +9,10 @@ mod blocks;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use slim_runtime::criterion::L2;
-use slim_runtime::{Error, Prunable, Slimming, forward, functional, nn as own};
+use slim_runtime::error::CheckError;
+use slim_runtime::{
+    Error, Plan, Prunable, Reconstruction, Slimming, forward, functional, nn as own,
+};
 use tch::nn::{self, Module, ModuleT, VarStore};
 use tch::{Device, IndexOp, Kind, Tensor};
 
@@ -28,6 +31,8 @@ struct Tally {
     refused: Vec<String>,
     /// Slimmings that the check of the slimmed network undid.
     undone: Vec<String>,
+    /// Number of layers that were reconstructed.
+    reconstructed: usize,
     /// Why the slimmed network has no ONNX file.
     not_exported: Option<String>,
 }
@@ -79,6 +84,7 @@ fn check<N: Network>() -> Tally {
             );
         }
         tally.slimmed += 1;
+        tally.reconstructed += reconstructed::<N>(&plan, &images);
         #[cfg(feature = "onnx")]
         if tally.slimmed == 1 {
             let expected = slimmed.forward_t(&images, false);
@@ -87,6 +93,37 @@ fn check<N: Network>() -> Tally {
         }
     }
     tally
+}
+
+/// Reconstructs a network: no residual grows, and with a large ridge term the weights are those of
+/// the slimmed network. Returns the number of layers that were solved.
+fn reconstructed<N: Network>(plan: &Plan, images: &Tensor) -> usize {
+    let batches = [images.shallow_clone()];
+    let apply = |ridge: f64| {
+        let (mut net, vs) = built::<N>();
+        let run = |net: &N, images: &Tensor| net.forward_t(images, false);
+        match Reconstruction::new().ridge(ridge).apply(&mut net, plan, &batches, run) {
+            Ok(done) => Some((net, vs, done)),
+            // A network may have no layer that can be solved.
+            Err(Error::Check(CheckError::Reconstruction { .. })) => None,
+            Err(error) => panic!("reconstruction: {error}"),
+        }
+    };
+    let Some((_, _vs, done)) = apply(0.) else { return 0 };
+    for layer in &done.layers {
+        assert!(layer.after <= layer.before, "{layer:?}");
+    }
+    let (mut slimmed, of_slimmed) = built::<N>();
+    slimmed.apply(plan).unwrap_or_else(|error| panic!("{error}"));
+    let (_, of_kept, _) = apply(1e15).unwrap_or_else(|| panic!("it was solved without a ridge"));
+    for layer in &done.layers {
+        let name = format!("{}.weight", layer.path);
+        let [expected, found] = [&of_slimmed, &of_kept].map(|vs| vs.variables()[&name].copy());
+        let scale = expected.abs().max().double_value(&[]);
+        let difference = (found - expected).abs().max().double_value(&[]);
+        assert!(difference <= 1e-9 * scale, "a large ridge: {name} is off by {difference:e}");
+    }
+    done.layers.len()
 }
 
 /// Writes a network as ONNX, and runs it for other numbers of samples than the file was made with.
@@ -121,10 +158,11 @@ fn exported<N: Network>(
 fn slimmed_is_masked() {
     tch::set_num_threads(1);
     let (mut wrong, mut refused, mut undone) = (Vec::new(), Vec::new(), Vec::new());
-    let mut not_exported = Vec::new();
+    let (mut not_exported, mut reconstructed) = (Vec::new(), 0);
     for (name, check) in NETWORKS {
         match catch_unwind(AssertUnwindSafe(check)) {
             Ok(tally) if tally.slimmed > 0 => {
+                reconstructed += tally.reconstructed;
                 not_exported.extend(tally.not_exported.map(|error| format!("{name}: {error}")));
                 undone.extend(tally.undone.into_iter().map(|error| format!("{name}: {error}")));
             }
@@ -143,6 +181,8 @@ fn slimmed_is_masked() {
     println!("not exported {}:\n{}", not_exported.len(), not_exported.join("\n"));
     println!("undone:\n{}", undone.join("\n"));
     assert!(wrong.is_empty(), "in {file}:\n{}", wrong.join("\n"));
+    println!("reconstructed {reconstructed} layers");
+    assert!(reconstructed > NETWORKS.len(), "{reconstructed} layers were reconstructed");
     assert!(refused.len() * 5 <= NETWORKS.len(), "too many are refused:\n{}", refused.join("\n"));
     // A function of Rust code has no ONNX form.
     not_exported.retain(|reason| !reason.contains("`functional::map`"));
