@@ -20,7 +20,7 @@ use crate::model::Model;
 use crate::network::Net;
 use crate::options::{DataOptions, NetworkOptions};
 use crate::prune::with_images;
-use crate::slimming::RankingOptions;
+use crate::slimming::{CriterionName, RankingOptions};
 use crate::terminal::say;
 use crate::train;
 
@@ -101,6 +101,12 @@ pub struct Run {
     /// Number of individuals of a search.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub population: Option<usize>,
+    /// The file of the sensitivity that a search begins with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sensitivity: Option<PathBuf>,
+    /// Batches of images that the criterion reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub criterion_batches: Option<usize>,
 }
 
 /// What a file holds.
@@ -154,12 +160,17 @@ impl MeasureOptions {
             self.model.display(),
             model.spec
         ));
+        let has_batch_norms = model.spec.arch.has_batch_norms();
+        let ranked = self.ranking.applied_to(Slimming::ratio(0.), has_batch_norms, self.seed);
+        let reads = CriterionName::reading_images(&ranked);
         let run = Run {
             network: model.spec.to_string(),
             dataset: name.to_string(),
             images: count,
             seed: self.seed,
             population: None,
+            sensitivity: None,
+            criterion_batches: reads.map(|_| self.ranking.taylor_batches),
         };
         let images = Images { data, count, batch: self.test_batch_size, seed: self.seed };
         Ok(Measured { model, images, run })

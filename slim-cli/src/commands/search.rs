@@ -62,6 +62,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let interrupt = Interrupt::on_signals()?;
     let mut measured = options.measure.set_up()?;
     measured.run.population = Some(options.population);
+    measured.run.sensitivity.clone_from(&options.sensitivity);
     let cost = measured.cost()?;
     let budget = options.budget.slimming(|| Ok(cost.clone()))?;
     let slimming = options.measure.ranked(budget, &measured)?;

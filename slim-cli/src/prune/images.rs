@@ -6,7 +6,7 @@ use slim_runtime::criterion::{Activations, MeanActivation};
 use tch::nn::ModuleT;
 use tch::{Reduction, Tensor};
 
-use crate::data::Split;
+use crate::data::{Sample, Split};
 use crate::model::Model;
 use crate::network::Net;
 use crate::slimming::{CriterionName, Reads};
@@ -71,7 +71,9 @@ fn record_activations(
 ) -> Result<Activations> {
     ensure!(batches > 0 && !split.is_empty(), NO_BATCH);
     let mut damaged = None;
-    let images = split.shuffled(BATCH, seed, 0).take(batches).map_while(|batch| {
+    // Not augmented: at inference, images are not.
+    let sample = Sample::new(split, batches.saturating_mul(BATCH), seed);
+    let images = sample.batches(BATCH).map_while(|batch| {
         batch.map(|batch| batch.images).map_err(|error| damaged = Some(error)).ok()
     });
     let forward = |net: &Net, images: &Tensor| net.forward_t(images, false);

@@ -7,7 +7,7 @@ use slim_runtime::{Plan, Prunable, Reconstructed, Reconstruction, Slimmed, recal
 use tch::Tensor;
 use tch::nn::ModuleT;
 
-use crate::data::Split;
+use crate::data::{Sample, Split};
 use crate::network::Net;
 use crate::slimming::SlimmingOptions;
 
@@ -27,11 +27,12 @@ impl Repair {
     /// The repair that the options ask for, on batches that `seed` draws of the training images.
     ///
     /// # Errors
-    /// A damaged image; fewer images than one batch.
+    /// A damaged image, no image at all.
     pub fn new(options: &SlimmingOptions, train: &dyn Split, seed: u64) -> Result<Self> {
         let &SlimmingOptions { reconstruct, recalibrate, repair_batches, .. } = options;
         let mut batches = Vec::new();
-        for batch in train.shuffled(BATCH, seed, 0).take(repair_batches) {
+        // Not augmented: at inference, images are not.
+        for batch in Sample::new(train, repair_batches.saturating_mul(BATCH), seed).batches(BATCH) {
             let images = batch?.images;
             // Statistics of a smaller batch would weigh as much.
             if images.size()[0] == BATCH as i64 || batches.is_empty() {

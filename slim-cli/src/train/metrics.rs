@@ -16,7 +16,8 @@ pub struct Record {
     pub epoch: usize,
     /// Its learning rate.
     pub lr: f64,
-    /// Mean cross entropy of the training images, during the epoch.
+    /// Mean loss of the training images, during the epoch: the cross entropy, with a teacher its
+    /// sum with the distillation.
     pub train_loss: f64,
     /// Accuracy on the training images during the epoch, in percent.
     pub train_accuracy: f64,

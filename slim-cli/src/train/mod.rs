@@ -160,6 +160,10 @@ pub fn train_among(
     let mut updates = Updates::new(dist, model, recipe, size.steps)?;
     let mut state = start(&size, recipe, &mut updates, teacher.as_ref(), resume)?;
     let first = state.progress.epoch;
+    ensure!(
+        gradual.is_none() || state.cut || first < recipe.epochs,
+        "the {first} epochs are done, and the channels that --gradual removes are not cut out yet, since that comes after the last step: give more --epochs"
+    );
     let mut files = if dist.is_main() { Files::open(output, first)? } else { None };
     let display = ProgressDisplay::new(size, &state.progress, output, dist.is_main());
     let percent = output.percent.filter(|_| gradual.is_none());

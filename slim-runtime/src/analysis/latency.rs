@@ -78,15 +78,15 @@ impl LayerLatencies {
         }
     }
 
-    /// Whether there are times of the layer whose weight is at `path`, with so many rows and
-    /// columns.
+    /// Whether there are times of the layer whose weight is at `path`, with these numbers of rows
+    /// and columns.
     pub(crate) fn has(&self, path: &str, widths: [u64; 2]) -> bool {
         let entries = self.layers.get(path);
         entries.is_some_and(|entries| entries.iter().all(|&entry| self.grids[entry].has(widths)))
     }
 
-    /// The time of all applications of the layer whose weight is at `path`, with so many rows and
-    /// columns, in nanoseconds.
+    /// The time of all applications of the layer whose weight is at `path`, with these numbers of
+    /// rows and columns, in nanoseconds.
     pub(crate) fn of(&self, path: &str, [rows, columns]: [u64; 2]) -> u64 {
         let entries = self.layers.get(path).map(Vec::as_slice).unwrap_or_default();
         let times = entries.iter().map(|&entry| self.grids[entry].at(rows, columns));
@@ -100,7 +100,7 @@ impl Conditions {
         Self { device: device_name(device), threads, kind }
     }
 
-    /// Of which other conditions these are than `wanted`, and the fix; `None` if they are the same.
+    /// The first condition that differs from `wanted`, and the fix; `None` if all are the same.
     pub(crate) fn difference(&self, wanted: &Conditions) -> Option<String> {
         let Self { device, threads, kind } = self;
         if *device != wanted.device {
@@ -163,12 +163,14 @@ impl TryFrom<Form> for LayerLatencies {
 }
 
 /// # Errors
-/// A layer has an entry that is not one of `count`.
+/// A layer has no entry, or one that is not one of `count`.
 pub(crate) fn ensure_exist(
     layers: &BTreeMap<String, Vec<usize>>,
     count: usize,
 ) -> Result<(), String> {
-    match layers.iter().find(|(_, entries)| entries.iter().any(|&entry| entry >= count)) {
+    let is_wrong =
+        |entries: &[usize]| entries.is_empty() || entries.iter().any(|&entry| entry >= count);
+    match layers.iter().find(|(_, entries)| is_wrong(entries)) {
         Some((path, entries)) => {
             Err(format!("`{path}` has the times {entries:?}, and there are {count}"))
         }

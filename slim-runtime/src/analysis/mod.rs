@@ -8,7 +8,7 @@ mod folding;
 mod gating;
 mod isomorphism;
 pub(crate) mod latency;
-mod places;
+pub(crate) mod places;
 mod producers;
 
 use std::ops::Deref;

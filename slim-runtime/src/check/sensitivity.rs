@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sweep::Evaluation;
 use super::{check_finite, check_groups, check_same, evaluated, finite};
-use crate::error::{ArgumentError, CheckError, SelectionError};
+use crate::error::{CheckError, SelectionError};
 use crate::plan;
 use crate::select::{self, Fingerprint, PerGroup};
 use crate::slimming::{CoupledLayers, Scope, Slimming, Target};
@@ -110,9 +110,8 @@ impl Sensitivity {
     /// [`RATIOS`](Self::RATIOS).
     ///
     /// # Errors
-    /// [`ArgumentError::Ratio`](crate::error::ArgumentError::Ratio),
-    /// [`SelectionError::Slimming`](crate::error::SelectionError::Slimming) when `slimming` has
-    /// targets for single layers, and those of [`Prunable::plan`].
+    /// [`SelectionError::Slimming`](crate::error::SelectionError::Slimming) when a ratio is not in
+    /// `(0, 1)` or `slimming` has targets for single layers, and those of [`Prunable::plan`].
     pub fn new<M: Prunable + ?Sized>(
         model: &M,
         slimming: &Slimming,
@@ -120,7 +119,9 @@ impl Sensitivity {
     ) -> Result<Self> {
         let mut ratios: Vec<f64> = ratios.into_iter().collect();
         if let Some(&ratio) = ratios.iter().find(|&&ratio| !(ratio > 0. && ratio < 1.)) {
-            return Err(Error::Argument(ArgumentError::Ratio(ratio)));
+            let reason =
+                format!("the ratio {ratio} tells nothing; give shares above 0 and below 1");
+            return Err(Error::Selection(SelectionError::Slimming { reason }));
         }
         ratios.sort_by(f64::total_cmp);
         ratios.dedup();
@@ -198,13 +199,17 @@ impl Sensitivity {
                 Place::Dense => (0, 0.),
                 Place::Group(group, ratio) => (group, self.stored.ratios[ratio]),
             };
+            // All groups have a target, since the pattern of one may match layers of another.
+            let groups = self.stored.groups.iter().enumerate();
+            let layers = groups.map(|(index, curve)| {
+                let ratio = if index == group { target } else { 0. };
+                (curve.group.pattern.clone(), Target::Ratio(ratio))
+            });
+            let layers = layers.collect();
             let alone = Slimming {
                 target: Target::Ratio(0.),
                 scope: Scope::Global,
-                layers: vec![(
-                    self.stored.groups[group].group.pattern.clone(),
-                    Target::Ratio(target),
-                )],
+                layers,
                 ..self.stored.slimming.clone()
             };
             let mut plan = select::plan(&graph, &alone)?;
@@ -282,7 +287,8 @@ impl Sensitivity {
         &self.stored.ratios
     }
 
-    /// The groups of layers, in the order of the data flow.
+    /// The groups of layers, in the order of the data flow; before them, groups whose layers make
+    /// channels of other groups, too.
     pub fn groups(&self) -> &[GroupSensitivity] {
         &self.stored.groups
     }

@@ -198,7 +198,7 @@ pub(super) fn report_linear(weight: &Tensor, bias: Option<&Tensor>, [xs, ys]: [&
     report_rows(weight, xs);
 }
 
-/// Batch and sides of images `[N, C, …]`, or `[C, …]`, with so many sides.
+/// Batch and sides of images `[N, C, …]`, or `[C, …]`, with this number of sides.
 pub(super) fn batch_and_sides(images: &Tensor, sides: usize) -> (Option<i64>, Vec<i64>) {
     let size = images.size();
     let behind = size.len().saturating_sub(sides);

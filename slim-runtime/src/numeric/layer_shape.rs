@@ -131,8 +131,8 @@ impl LayerShape {
         [rows.unsigned_abs().max(1), 1]
     }
 
-    /// The shape of the weight with so many rows and columns: its first two dimensions. A batch
-    /// norm's weight has one dimension.
+    /// The shape of the weight with these numbers of rows and columns: its first two dimensions. A
+    /// batch norm's weight has one dimension.
     pub(crate) fn weight(&self, [rows, columns]: [i64; 2]) -> Vec<i64> {
         match self.operation {
             LayerOperation::BatchNorm => vec![rows],
@@ -140,7 +140,7 @@ impl LayerShape {
         }
     }
 
-    /// The number of groups with so many rows.
+    /// The number of groups with this number of rows.
     fn groups(&self, rows: i64) -> i64 {
         match (self.groups, self.operation) {
             (LayerGroups::Count(groups), _) => groups,
@@ -149,7 +149,7 @@ impl LayerShape {
         }
     }
 
-    /// The length of the bias with so many rows and columns.
+    /// The length of the bias with these numbers of rows and columns.
     pub(crate) fn outputs(&self, [rows, columns]: [i64; 2]) -> i64 {
         match self.operation {
             LayerOperation::ConvTranspose => self.groups(rows) * columns,
@@ -157,7 +157,7 @@ impl LayerShape {
         }
     }
 
-    /// The shape of the input for a weight with so many rows and columns.
+    /// The shape of the input for a weight with these numbers of rows and columns.
     pub(crate) fn input(&self, [rows, columns]: [i64; 2]) -> Vec<i64> {
         let channels = match self.operation {
             LayerOperation::Conv => self.groups(rows) * columns,

@@ -19,7 +19,9 @@ impl Plan {
         let mut strangers: Vec<&str> = latencies.layers.keys().map(String::as_str).collect();
         for layer in &self.layers {
             let mut own = layer.tensors.iter().filter(|tensor| tensor.tied.is_none()).peekable();
-            let mut is_timed = own.peek().is_none() || !has_times(&layer.kind);
+            // A shared weight has its times where it is used first.
+            let is_shared = layer.tensors.iter().any(|tensor| tensor.tied.is_some());
+            let mut is_timed = is_shared || own.peek().is_none() || !has_times(&layer.kind);
             for tensor in own {
                 let path = format!("{}.{}", layer.path, tensor.name);
                 if !latencies.layers.contains_key(&path) {

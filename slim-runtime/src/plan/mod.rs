@@ -197,7 +197,7 @@ impl Plan {
             (_, Scope::Isomorphic) => Self::FORMAT,
             (target, Scope::Local) if target.is_budget() => Self::FORMAT,
             (Target::Macs { uses, .. }, _) if uses.values().any(|uses| uses.parts() > 1) => 4,
-            (Target::Latency { .. }, _) => 4,
+            (Target::Latency { .. }, _) => Self::FORMAT,
             _ => Self::OLDEST_FORMAT,
         };
         let of_wiring = if self.declared.is_empty() { Self::OLDEST_FORMAT } else { 3 };

@@ -115,6 +115,14 @@ pub(super) fn threshold_of(ranked: &[f64], ratio: f64) -> f64 {
     ranked[((ranked.len() as f64 * ratio) as usize).min(ranked.len() - 1)]
 }
 
+/// A target, with the unit of what it measures.
+fn said(target: &Target) -> String {
+    match target {
+        Target::Latency { .. } => format!("{target} (in ns)"),
+        _ => target.to_string(),
+    }
+}
+
 /// A selection in progress.
 struct Selection<'a, 'g> {
     constraints: &'a ConstraintIndex<'g>,
@@ -141,7 +149,7 @@ impl Selection<'_, '_> {
         }
         let common = CommonShare::new(groups, self.scores, &sharing);
         let Some(&first) = sharing.first().filter(|_| !common.order.is_empty()) else {
-            return Ok(cuts);
+            return self.ensure_budget().map(|()| cuts);
         };
         let target = groups[first].target;
         let budget = self.budget(target);
@@ -153,6 +161,19 @@ impl Selection<'_, '_> {
             cuts[index] = last.and_then(|&last| self.scores.by_channel_group[last]);
         }
         Ok(cuts)
+    }
+
+    /// Checks that the budget of the network is met, in which no channel group may be left to pay
+    /// for it, as where every layer has a target of its own.
+    fn ensure_budget(&self) -> Result<()> {
+        let target = &self.slimming.target;
+        let mut walk = self.walk.clone();
+        self.rounded(&mut walk);
+        let (most, least) = (self.budget(target), walk.cost);
+        if target.budget().is_none() || least <= most {
+            return Ok(());
+        }
+        Err(Error::Selection(SelectionError::OutOfReach { target: said(target), most, least }))
     }
 
     /// Removes the channel groups of a ranking group that its target does not want. Returns the
@@ -208,11 +229,9 @@ impl Selection<'_, '_> {
             None => self.fewest_by_steps(order, ends, &measure, most),
             Some(_) => self.fewest_rounded(order, ends, &measure, most),
         };
-        let target = match target {
-            Target::Latency { .. } => format!("{target} (in ns)"),
-            _ => target.to_string(),
-        };
-        count.map_err(|least| Error::Selection(SelectionError::OutOfReach { target, most, least }))
+        count.map_err(|least| {
+            Error::Selection(SelectionError::OutOfReach { target: said(target), most, least })
+        })
     }
 
     /// Steps through the channel groups and updates the measure after each.

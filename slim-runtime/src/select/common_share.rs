@@ -14,7 +14,7 @@ pub(super) struct CommonShare {
 
 impl CommonShare {
     pub(super) fn new(groups: &[RankingGroup], scores: &Scores, sharing: &[usize]) -> Self {
-        // The smallest share at which so many channel groups of a ranking group go.
+        // The smallest share at which a number of channel groups of a ranking group go.
         let mut steps: Vec<(f64, usize, usize)> = Vec::new();
         for &index in sharing {
             let ranked = &groups[index].ranked;

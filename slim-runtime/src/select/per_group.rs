@@ -107,7 +107,7 @@ impl<'g> PerGroup<'g> {
         &self.slimming
     }
 
-    /// The cost when so many channels of each group are asked to go.
+    /// The cost when these numbers of channels of each group are asked to go.
     pub(crate) fn cost(&self, removed: &[usize]) -> u64 {
         self.left(removed).cost
     }

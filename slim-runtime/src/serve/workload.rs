@@ -24,7 +24,7 @@ pub(super) struct Layer {
 }
 
 impl Workload {
-    /// The numbers for a weight with at most so many rows and columns.
+    /// The numbers for a weight with at most these numbers of rows and columns.
     ///
     /// # Errors
     /// [`Error::Torch`]; [`CheckError::Benchmark`](crate::error::CheckError::Benchmark) where there
@@ -52,7 +52,7 @@ impl Workload {
         })
     }
 
-    /// The layer with so many rows and columns of its weight.
+    /// The layer with these numbers of rows and columns of its weight.
     ///
     /// # Errors
     /// [`Error::Torch`].

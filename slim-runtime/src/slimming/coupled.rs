@@ -44,11 +44,13 @@ impl CoupledLayers {
 }
 
 impl Slimming {
-    /// The slimming that removes so many channels of each of these groups, and none else, with the
-    /// criterion and the bounds of this one.
+    /// The slimming that removes `removed` channels of each of these groups, and no others, with
+    /// the criterion and the bounds of this one. Every group has a target, since the pattern of one
+    /// may match layers of another.
     pub(crate) fn of_groups(&self, groups: &[CoupledLayers], removed: &[usize]) -> Self {
-        let asked = groups.iter().zip(removed).filter(|&(_, &removed)| removed > 0);
-        let layers = asked
+        let layers = groups
+            .iter()
+            .zip(removed)
             .map(|(group, &removed)| (group.pattern.clone(), Target::Ratio(group.ratio(removed))));
         let layers = layers.collect();
         Self { target: Target::Ratio(0.), scope: Scope::Global, layers, ..self.clone() }

@@ -3,15 +3,16 @@
 //! [`MeanActivation`]: crate::criterion::MeanActivation
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use tch::{Kind, TchError, Tensor};
 
+use crate::analysis::places::Places;
 use crate::analysis::{self, Graph, Masking};
 use crate::criterion::Activations;
 use crate::error::CheckError;
-use crate::graph::{LayerKind, Memory, memory};
+use crate::graph::LayerKind;
 use crate::nn::recorder::{self, LayerCall};
 use crate::slimming::criterion::why_unobserved;
 use crate::{Error, Prunable, Result, surgery};
@@ -35,13 +36,13 @@ impl Activations {
         let graph = analysis::trace(net, Masking::default())?;
         let (mut count, sums) = (0, Rc::new(RefCell::new(Sums::default())));
         surgery::observe(net, &graph, |net| {
-            // Inside, because the statistics of batch norms are copies meanwhile.
-            let (layers, seen) = (by_memory(&graph), Rc::clone(&sums));
+            // Addresses are read here, because `observe` has moved the running statistics.
+            let (places, layers) = (Places::of(&graph), names(&graph));
+            let seen = Rc::clone(&sums);
             let observer = move |call: &LayerCall<'_>| {
                 // A weight outside of the network, such as that of a teacher.
-                let Some((path, kind)) = memory(call.weight).and_then(|at| layers.get(&at)) else {
-                    return;
-                };
+                let Some((layer, _)) = places.find(call.weight) else { return };
+                let (path, kind) = &layers[layer];
                 seen.borrow_mut().add(path, channel_dim(kind, call), call.output);
             };
             recorder::observe(observer, || {
@@ -71,17 +72,9 @@ fn refused(path: &str, reason: impl Into<String>) -> Error {
     Error::Check(CheckError::Activations { path: path.to_owned(), reason: reason.into() })
 }
 
-/// Path and kind of the layer of each tensor.
-fn by_memory(graph: &Graph) -> HashMap<Memory, (String, LayerKind)> {
-    let mut layers = HashMap::new();
-    for layer in &graph.layers {
-        for bound in layer.tensors.iter().filter(|bound| bound.tied.is_none()) {
-            if let Some(at) = memory(&bound.tensor) {
-                layers.insert(at, (layer.path.clone(), layer.kind.clone()));
-            }
-        }
-    }
-    layers
+/// Path and kind of each layer.
+fn names(graph: &Graph) -> Vec<(String, LayerKind)> {
+    graph.layers.iter().map(|layer| (layer.path.clone(), layer.kind.clone())).collect()
 }
 
 /// The dimension of a layer's output that has the channels.

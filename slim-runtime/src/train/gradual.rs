@@ -116,10 +116,12 @@ impl GradualPruning {
     /// the model](crate::Prunable::mask), and returns the plan.
     ///
     /// `None` if nothing is due: between two plans, while the schedule is at 0, and while all
-    /// scores are equal, as before training, so that nothing tells the channels apart.
+    /// scores of the network are equal, as before training, so that nothing tells the channels
+    /// apart.
     ///
     /// # Errors
-    /// Those of [`Prunable::plan`](crate::Prunable::plan), but for equal scores, and of
+    /// Those of [`Prunable::plan`](crate::Prunable::plan), such as for equal scores in a layer that
+    /// is ranked by itself, and of
     /// [`Prunable::mask`](crate::Prunable::mask). The model is then unchanged.
     pub fn step<M: Prunable + ?Sized>(&self, model: &mut M, step: u64) -> Result<Option<Plan>> {
         // At 0 no bound removes a channel, such as a number that is rounded down.
@@ -129,7 +131,9 @@ impl GradualPruning {
         let slimming = self.slimming_at(step);
         let graph = analysis::trace(model, slimming.zeroed())?;
         let plan = match select::plan(&graph, &slimming) {
-            Err(Error::Selection(SelectionError::NoRanking { .. })) => return Ok(None),
+            Err(Error::Selection(SelectionError::NoRanking { layer: None, .. })) => {
+                return Ok(None);
+            }
             planned => planned?,
         };
         surgery::mask(model, &graph, &plan)?;

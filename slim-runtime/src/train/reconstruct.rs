@@ -27,8 +27,9 @@ use moments::Solution;
 ///
 /// `W' + argmin_Δ ‖Y − (W' + Δ) X‖² + λ ‖Δ‖²`, with `λ = ridge · tr(X Xᵀ) / columns`,
 ///
-/// in closed form. A layer with a bias, or with a batch norm directly and alone behind it, is also
-/// given the constant that fits best, in the bias or the running mean; so this includes what
+/// in closed form, in double precision. A layer with a bias, or with a batch norm directly and alone
+/// behind it, is also given the constant that fits best, in the bias or the running mean: `X` and
+/// `Y` then stand for their differences from their means. This includes what
 /// [absorption](crate::Slimming::absorb) does, which it replaces. Since `Δ = 0` is a candidate, the
 /// residual `‖Y − …‖` of a layer never grows.
 ///
@@ -90,8 +91,9 @@ impl Reconstruction {
         Self::default()
     }
 
-    /// Sets the ridge term, in units of the mean square of an input; 0 for plain least squares. The
-    /// larger it is, the nearer the new weights are to the old.
+    /// Sets the ridge term, in units of the sum of squares of an input over all rows, on average
+    /// over the columns; 0 for plain least squares. The larger it is, the nearer the new weights
+    /// are to the old.
     #[must_use]
     pub fn ridge(self, ridge: f64) -> Self {
         Self { ridge }

@@ -269,6 +269,29 @@ fn single_precision_comes_near_double() {
 }
 
 #[test]
+fn inputs_far_from_zero_keep_their_digits_in_single_precision() {
+    let residual = |kind: Kind| {
+        let mut vs = VarStore::new(device());
+        let mut net = Residual::new(vs.root());
+        fill(&vs);
+        vs.set_kind(kind);
+        // What `fc` reads has a mean of some thousands and a deviation of some units.
+        tch::no_grad(|| vs.variables()["bn3.bias"].shallow_clone().g_add_scalar_(3e3));
+        let plan = net.plan(&Slimming::ratio(0.3)).unwrap();
+        let batches: Vec<_> = batches(8).iter().map(|images| images.to_kind(kind)).collect();
+        let dense: Vec<_> = batches.iter().map(|images| run(&net, images)).collect();
+        let mean = Tensor::cat(&dense, 0).mean_dim(0, true, None);
+        let centred: Vec<_> = dense.iter().map(|outputs| outputs - &mean).collect();
+        Reconstruction::new().apply(&mut net, &plan, &batches, run).unwrap();
+        let outputs: Vec<_> = batches.iter().map(|images| run(&net, images) - &mean).collect();
+        let (outputs, centred) = (Tensor::cat(&outputs, 0), Tensor::cat(&centred, 0));
+        ((outputs - &centred).norm() / centred.norm()).double_value(&[])
+    };
+    let (single, double) = (residual(Kind::Float), residual(Kind::Double));
+    assert!(single < 1.5 * double + 1e-2, "{single} in single, {double} in double precision");
+}
+
+#[test]
 fn inputs_that_repeat_each_other_are_solved_without_a_ridge() {
     let (mut net, vs) = filled(|vs| Chain::new(vs.root()));
     // Channels 1 to 3 of the first convolution are copies of channel 0, and channel 7 is dead.

@@ -436,6 +436,7 @@ fn hostile_states_are_refused() {
         refused("/size", json!(0)),
         refused("/size", json!(u64::MAX)),
         refused("/generation", json!(u64::MAX - 1)),
+        refused("/generation", json!(u64::MAX)),
         refused("/history", json!([])),
         refused("/groups", json!([])),
         refused("/groups/0/removable", json!(0)),

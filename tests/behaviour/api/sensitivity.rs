@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::json;
 use slim_runtime::criterion::L1;
-use slim_runtime::error::{ArgumentError, CheckError};
+use slim_runtime::error::CheckError;
 use slim_runtime::{Error, Prunable, Sensitivity, Slimming, Target};
 use tch::nn::{ModuleT, VarStore};
 use tch::{Kind, Tensor};
@@ -182,7 +182,7 @@ fn measurements_of_something_else_are_refused() {
     };
     for ratio in [0., 1., -0.5, f64::NAN] {
         let error = new(Slimming::ratio(0.5), &[0.5, ratio]);
-        assert!(matches!(error, Error::Argument(ArgumentError::Ratio(_))), "{error}");
+        assert!(error.to_string().contains("give shares above 0 and below 1"), "{error}");
     }
     assert!(new(Slimming::ratio(0.5), &[]).to_string().contains("no ratio to try"));
     let layers = new(Slimming::ratio(0.5).layers("bn1", Target::Ratio(0.1)), &[0.5]);

@@ -264,6 +264,30 @@ fn more_epochs_after_the_cut_fine_tune_the_slimmed_network() -> Result<()> {
 }
 
 #[test]
+fn training_does_not_end_before_its_cut() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let stopped = into(folder.path());
+    let interrupt = stopped.interrupt.clone();
+    let interrupting = watched(move |batch| {
+        if batch == STEPS + 1 {
+            interrupt.ask();
+        }
+        Ok(())
+    });
+    let interrupted = train(&mut model()?, &interrupting, &gradual(), &stopped, None);
+    assert!(interrupted.is_err_and(|error| error.is::<Interrupted>()));
+    let (mut ours, mut resume) =
+        Resume::read(&checkpoint_in(folder.path()), &Wanted::default(), Device::Cpu)?;
+    // As after a kill behind the first epoch.
+    resume.state.progress = Progress::at(1);
+    let recipe = Recipe { epochs: 1, ..gradual() };
+    let text = text(train(&mut ours, &data(), &recipe, &quiet(), Some(resume)));
+    assert!(text.contains("are not cut out yet"), "{text}");
+    assert!(text.ends_with("give more --epochs"), "{text}");
+    Ok(())
+}
+
+#[test]
 fn a_network_that_was_pruned_before_is_pruned_on_and_knows_its_original() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut ours = model()?;

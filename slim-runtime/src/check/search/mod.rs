@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use stored::{FORMAT, Stored};
 
 /// An evolutionary search for the ratio of each layer: the ratios that keep a measured value, such
-/// as an accuracy, highest within a budget of parameters or multiply-accumulates.
+/// as an accuracy, highest within a budget of parameters, multiply-accumulates or latency.
 ///
 /// An individual is a number of channels to remove for each group of layers whose channels stay or
 /// go together; which channels of a group go, the criterion of the slimming decides. The first
@@ -85,8 +85,8 @@ pub struct Individual {
 }
 
 impl Search {
-    /// A search for this model. The target of `slimming` is the budget:
-    /// [`Slimming::params`] or [`Slimming::macs`]. Its criterion, its bounds, `keep` and `absorb`
+    /// A search for this model. The target of `slimming` is the budget: [`Slimming::params`],
+    /// [`Slimming::macs`] or [`Slimming::latency`]. Its criterion, its bounds, `keep` and `absorb`
     /// hold for every individual. Measures nothing yet.
     ///
     /// # Errors
@@ -220,7 +220,7 @@ impl Search {
                 let plan = select::plan(&graph, &self.slimming_of(&self.stored.population[next]))?;
                 let value = evaluated(model, &plan, ModelState::Slimmed, &mut measure)?;
                 self.stored.population[next].value = Some(finite(value)?);
-                self.stored.evaluations += 1;
+                self.stored.evaluations = self.stored.evaluations.saturating_add(1);
             } else if self.stored.history.len() > generations {
                 return Ok(());
             } else {

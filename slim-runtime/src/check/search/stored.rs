@@ -85,7 +85,10 @@ impl TryFrom<Stored> for Search {
         check_finite(population.iter().filter_map(|individual| individual.value))?;
         check_finite(history.iter().copied())?;
         let open = population.iter().any(|individual| individual.value.is_none());
-        let complete = stored.generation + usize::from(!open && !population.is_empty());
+        let complete = stored
+            .generation
+            .checked_add(usize::from(!open && !population.is_empty()))
+            .ok_or_else(|| format!("generation {} is not possible", stored.generation))?;
         if history.len() != complete {
             return Err(format!(
                 "it has the best values of {} generations, and {complete} are complete",

@@ -47,7 +47,7 @@ impl Default for LatencyOptions {
 
 impl LatencyOptions {
     /// At most 6 widths in each direction, and 15 runs of each pair. The table of VGG-19 for CIFAR
-    /// then takes about a minute on one core.
+    /// then takes half a minute on one core.
     pub fn new() -> Self {
         Self { points: 6, runs: 15 }
     }
@@ -167,7 +167,7 @@ impl LatencyTable {
     }
 }
 
-/// Measures one shape up to these widths, for a network with so many values.
+/// Measures one shape up to these widths, for a network that holds `values` values.
 fn entry(
     shape: LayerShape,
     widths: [(u64, bool); 2],

@@ -74,7 +74,7 @@ impl<'g> Candidate<'g> {
             return Ok(None);
         }
         let norms = self.network.filter_norms(self.layer.axes[self.ranked.axis].value)?;
-        norms.map(|norms| Tensor::f_from_slice(&norms)).transpose().map_err(self.error())
+        norms.map(|norms| self.on_device(&norms)).transpose().map_err(self.error())
     }
 
     /// The gradient of the [scale](Self::scale) `[channels]`, or of the [filters](Self::filters)
@@ -115,7 +115,13 @@ impl<'g> Candidate<'g> {
     /// [`Error::Torch`].
     pub fn group_changes(&self) -> Result<Option<Tensor>> {
         let changes = self.network.group_changes(&self.layer.axes[self.ranked.axis])?;
-        changes.map(|changes| Tensor::f_from_slice(&changes)).transpose().map_err(self.error())
+        changes.map(|changes| self.on_device(&changes)).transpose().map_err(self.error())
+    }
+
+    /// A tensor of these values, on the device of the ranked tensor.
+    fn on_device(&self, values: &[f64]) -> Result<Tensor, tch::TchError> {
+        let device = self.layer.tensors[self.ranked.tensor].tensor.device();
+        Tensor::f_from_slice(values)?.f_to_device(device)
     }
 
     /// A tensor of the layer by name: `weight`, `bias`, `running_mean`.

@@ -179,7 +179,7 @@ impl<'g> Consumer<'g> {
         outputs.map_err(Error::torch(self.path()))
     }
 
-    /// The moments of what the layer reads and of what its output lacks, over all batches.
+    /// The moments of what the layer reads and of the residual of its output, over all batches.
     /// `targets` has what it should write, call by call.
     pub(super) fn moments<M: ?Sized, X, Y>(
         &self,

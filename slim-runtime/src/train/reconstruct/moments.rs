@@ -5,7 +5,7 @@ use tch::{Kind, TchError, Tensor};
 use crate::nn::tch::conv::Sliding;
 
 /// The largest number of values of a matrix of windows. Larger inputs are split by samples.
-const MOST: i64 = 1 << 23;
+const MOST: i64 = 1 << 22;
 
 /// Sums over all rows: of a linear layer, the vectors that it reads; of a convolution, the windows
 /// that its kernel covers. In double precision.
@@ -19,12 +19,12 @@ struct Sums {
     count: f64,
     /// `Σ x xᵀ`, `[columns, columns]`.
     gram: Tensor,
-    /// `Σ x rᵀ`, `[columns, outputs]`, where `r` is what the output lacks.
+    /// `Σ x rᵀ`, `[columns, outputs]`, where `r` is the residual of the output.
     cross: Tensor,
     /// `Σ x`, `[columns]`.
     inputs: Tensor,
     /// `Σ r`, `[outputs]`.
-    lacks: Tensor,
+    residuals: Tensor,
     /// `Σ ‖r‖²`.
     residual: f64,
     /// `Σ ‖y‖²`.
@@ -78,24 +78,21 @@ impl Moments {
 
     /// Adds rows `[rows, columns]`, and what should be written and is written, `[rows, outputs]`.
     fn add_rows(&mut self, xs: &Tensor, [target, output]: [&Tensor; 2]) -> Result<(), TchError> {
-        // Half precision has too few digits for sums.
-        let wide = |tensor: &Tensor| match tensor.kind() {
-            Kind::Double => Ok(tensor.shallow_clone()),
-            _ => tensor.f_to_kind(Kind::Float),
-        };
+        // Means are subtracted later, which leaves too few digits of sums in single precision.
+        let wide = |tensor: &Tensor| tensor.f_to_kind(Kind::Double);
         let (xs, target) = (wide(xs)?, wide(target)?);
-        let lacks = target.f_sub(&wide(output)?)?;
+        let residuals = target.f_sub(&wide(output)?)?;
         let over_rows =
             |tensor: &Tensor| tensor.f_sum_dim_intlist([0].as_slice(), false, Kind::Double);
         let squares = |tensor: &Tensor| tensor.f_square()?.f_sum(Kind::Double)?.f_double_value(&[]);
         let transposed = xs.f_transpose(0, 1)?;
         let new = Sums {
             count: xs.size()[0] as f64,
-            gram: transposed.f_matmul(&xs)?.f_to_kind(Kind::Double)?,
-            cross: transposed.f_matmul(&lacks)?.f_to_kind(Kind::Double)?,
+            gram: transposed.f_matmul(&xs)?,
+            cross: transposed.f_matmul(&residuals)?,
             inputs: over_rows(&xs)?,
-            lacks: over_rows(&lacks)?,
-            residual: squares(&lacks)?,
+            residuals: over_rows(&residuals)?,
+            residual: squares(&residuals)?,
             outputs: squares(&target)?,
         };
         let Some(sums) = &mut self.sums else {
@@ -109,7 +106,7 @@ impl Moments {
             (&mut sums.gram, new.gram),
             (&mut sums.cross, new.cross),
             (&mut sums.inputs, new.inputs),
-            (&mut sums.lacks, new.lacks),
+            (&mut sums.residuals, new.residuals),
         ] {
             let _ = sum.f_add_(&new)?;
         }
@@ -143,14 +140,14 @@ impl Moments {
         if !(sums.residual.is_finite() && finite(&sums.gram)? && finite(&sums.cross)?) {
             return Ok(None);
         }
-        let Sums { count, gram, cross, inputs, lacks, residual, .. } = sums;
+        let Sums { count, gram, cross, inputs, residuals, residual, .. } = sums;
         // With a constant, only what differs from the mean is left to the weight.
         let (gram, cross, residual) = if with_constant {
             let mean = inputs.f_div_scalar(*count)?;
-            let lacked = lacks.f_square()?.f_sum(Kind::Double)?.f_double_value(&[])? / count;
+            let lacked = residuals.f_square()?.f_sum(Kind::Double)?.f_double_value(&[])? / count;
             (
                 gram.f_sub(&mean.f_outer(inputs)?)?,
-                cross.f_sub(&mean.f_outer(lacks)?)?,
+                cross.f_sub(&mean.f_outer(residuals)?)?,
                 residual - lacked,
             )
         } else {
@@ -168,7 +165,7 @@ impl Moments {
         let constant = with_constant
             .then(|| {
                 let moved = change.f_transpose(0, 1)?.f_mv(inputs)?;
-                lacks.f_sub(&moved)?.f_div_scalar(*count)
+                residuals.f_sub(&moved)?.f_div_scalar(*count)
             })
             .transpose()?;
         Ok(Some(Solution { change, constant, residual: residual - less }))

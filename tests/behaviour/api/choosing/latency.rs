@@ -321,6 +321,7 @@ fn a_damaged_table_is_refused() {
         json["shapes"][0]["upper"]["rows"] = json!("1,3,9");
     });
     refused("a shape that does not exist", &|json| json["layers"]["fc.weight"] = json!([99]));
+    refused("a layer without times", &|json| json["layers"]["fc.weight"] = json!([]));
     refused("a layer of no shape", &|json| json["shapes"][0]["shape"]["kernel"] = json!([3]));
     writeln!(said, "no JSON\n  {}", LatencyTable::from_json("[1, 2").unwrap_err()).unwrap();
     insta::assert_snapshot!(said);

@@ -19,6 +19,8 @@ fn each_says_the_rule_and_the_fix() {
         Slimming::params(1.5),
         Slimming::params(0.01),
         Slimming::params(0.01).local(),
+        Slimming::params(0.1).layers("**", Target::Ratio(0.1)),
+        Slimming::params(0.1).local().layers("**", Target::Ratio(0.1)),
         Slimming::params(0.01).isomorphic(),
         Slimming::params(0.5).at_least(8),
         half().max_removed(1.1),
