@@ -27,9 +27,9 @@ use moments::Solution;
 ///
 /// `W' + argmin_Δ ‖Y − (W' + Δ) X‖² + λ ‖Δ‖²`, with `λ = ridge · tr(X Xᵀ) / columns`,
 ///
-/// in closed form, in double precision. A layer with a bias, or with a batch norm directly and alone
-/// behind it, is also given the constant that fits best, in the bias or the running mean: `X` and
-/// `Y` then stand for their differences from their means. This includes what
+/// in closed form, in double precision. A layer with a bias, or with a batch norm directly and
+/// alone behind it, is also given the constant that fits best, in the bias or the running mean: `X`
+/// and `Y` then stand for their differences from their means. This includes what
 /// [absorption](crate::Slimming::absorb) does, which it replaces. Since `Δ = 0` is a candidate, the
 /// residual `‖Y − …‖` of a layer never grows.
 ///
