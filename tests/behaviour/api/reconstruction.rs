@@ -276,7 +276,7 @@ fn inputs_far_from_zero_keep_their_digits_in_single_precision() {
         fill(&vs);
         vs.set_kind(kind);
         // What `fc` reads has a mean of some thousands and a deviation of some units.
-        tch::no_grad(|| vs.variables()["bn3.bias"].shallow_clone().g_add_scalar_(3e3));
+        let _ = tch::no_grad(|| vs.variables()["bn3.bias"].shallow_clone().g_add_scalar_(3e3));
         let plan = net.plan(&Slimming::ratio(0.3)).unwrap();
         let batches: Vec<_> = batches(8).iter().map(|images| images.to_kind(kind)).collect();
         let dense: Vec<_> = batches.iter().map(|images| run(&net, images)).collect();
