@@ -106,8 +106,8 @@ enum Task {
     /// `--networks resnet50` takes one of them; `cargo xtask bench serve --help` says more.
     ///
     /// `cargo xtask bench choosing --data-dir DIR` trains small networks on CIFAR-10, slims them by
-    /// several methods, repairs and fine-tunes them, and runs the reference procedure in PyTorch:
-    /// three hours of two cores. Rows that are finished are kept; a run that was stopped goes on.
+    /// several methods, repairs and fine-tunes them, and runs the reference procedure in PyTorch,
+    /// which takes some hours. Rows that are finished are kept; a run that was stopped goes on.
     ///
     /// `cargo xtask bench overlap` measures what averaging gradients over processes costs, behind
     /// `backward` and during it. It needs no Python.

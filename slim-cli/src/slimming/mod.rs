@@ -184,6 +184,25 @@ impl CriterionName {
         }
     }
 
+    /// The slimming by this criterion. `seed` is that of the random one.
+    fn applied_to(self, slimming: Slimming, seed: u64) -> Slimming {
+        match self {
+            CriterionName::Scale => slimming.criterion(BatchNormScale),
+            CriterionName::ScaledNorm => slimming.criterion(ScaledNorm),
+            CriterionName::L1 => slimming.criterion(L1),
+            CriterionName::L2 => slimming.criterion(L2),
+            CriterionName::Fpgm => slimming.criterion(Fpgm),
+            CriterionName::Taylor => slimming.criterion(Taylor),
+            CriterionName::GateTaylor => slimming.criterion(GateTaylor),
+            CriterionName::GroupTaylor => slimming.criterion(GroupTaylor),
+            CriterionName::Fisher => slimming.criterion(Fisher),
+            CriterionName::Lamp => slimming.criterion(Lamp),
+            // The activations are recorded when the network is pruned.
+            CriterionName::MeanActivation => slimming.criterion(MeanActivation::default()),
+            CriterionName::Random => slimming.criterion(Random { seed }),
+        }
+    }
+
     /// The criterion of a slimming, if it reads training images.
     pub fn reading_images(slimming: &Slimming) -> Option<Self> {
         let name = slimming.criterion.name();
@@ -254,34 +273,15 @@ impl SlimmingOptions {
 }
 
 impl RankingOptions {
-    /// What ranks the channels of a network: |γ| if nothing else is said and there are batch norms.
-    pub fn criterion(&self, has_batch_norms: bool) -> CriterionName {
-        let default = if has_batch_norms { CriterionName::Scale } else { CriterionName::L2 };
-        self.criterion.unwrap_or(default)
-    }
-
     /// The slimming with these choices. `seed` is that of the random criterion.
     pub fn applied_to(&self, slimming: Slimming, has_batch_norms: bool, seed: u64) -> Slimming {
-        // Norms of weights grow with their number, so layers of different kinds do not compare.
-        let normalisation = if has_batch_norms { Normalisation::None } else { Normalisation::Mean };
-        let mut slimming = match self.criterion(has_batch_norms) {
-            CriterionName::Scale => slimming,
-            CriterionName::ScaledNorm => slimming.criterion(ScaledNorm),
-            CriterionName::L1 => slimming.criterion(L1),
-            CriterionName::L2 => slimming.criterion(L2),
-            CriterionName::Fpgm => slimming.criterion(Fpgm),
-            CriterionName::Taylor => slimming.criterion(Taylor),
-            CriterionName::GateTaylor => slimming.criterion(GateTaylor),
-            CriterionName::GroupTaylor => slimming.criterion(GroupTaylor),
-            CriterionName::Fisher => slimming.criterion(Fisher),
-            CriterionName::Lamp => slimming.criterion(Lamp),
-            // The activations are recorded when the network is pruned.
-            CriterionName::MeanActivation => slimming.criterion(MeanActivation::default()),
-            CriterionName::Random => slimming.criterion(Random { seed }),
+        let slimming = ranked_by_default(slimming, has_batch_norms);
+        let mut slimming = match self.criterion {
+            None => slimming,
+            Some(criterion) => criterion.applied_to(slimming, seed),
         };
-        slimming = slimming
-            .normalisation(self.normalisation.unwrap_or(normalisation))
-            .coupling(self.coupling);
+        slimming = self.normalisation.into_iter().fold(slimming, Slimming::normalisation);
+        slimming = slimming.coupling(self.coupling);
         slimming = self.masking.into_iter().fold(slimming, Slimming::masking);
         slimming = self.keep.iter().fold(slimming, Slimming::keep);
         slimming = self.at_least.into_iter().fold(slimming, Slimming::at_least);
@@ -290,6 +290,16 @@ impl RankingOptions {
         slimming = self.round_down_to.into_iter().fold(slimming, Slimming::round_down_to);
         slimming = self.absorb_after.into_iter().fold(slimming, Slimming::absorb_after);
         if self.absorb { slimming.absorb() } else { slimming }
+    }
+}
+
+/// The slimming as it ranks where nothing else is said: by |γ| of batch norms; without any, by the
+/// L2 norms of filters. These grow with the number of weights, so layers of different kinds compare
+/// only by the layer's mean.
+pub fn ranked_by_default(slimming: Slimming, has_batch_norms: bool) -> Slimming {
+    match has_batch_norms {
+        true => slimming,
+        false => slimming.criterion(L2).normalisation(Normalisation::Mean),
     }
 }
 

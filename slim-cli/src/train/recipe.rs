@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use slim_runtime::{Penalty, Schedule, Slimming, criterion};
+use slim_runtime::{Penalty, Schedule, Slimming};
 
 use crate::network::Arch;
+use crate::slimming::ranked_by_default;
 
 /// Fields that may change when training resumes. A teacher's file may be elsewhere; a checkpoint
 /// has a fingerprint of its weights.
@@ -143,11 +144,7 @@ impl Recipe {
     /// What gradual pruning removes in the end from a network of this kind; `None` if nothing.
     pub(super) fn gradual_slimming(&self, arch: Arch) -> Option<Slimming> {
         let slimming = (self.gradual > 0.).then(|| Slimming::ratio(self.gradual))?;
-        Some(if arch.has_batch_norms() {
-            slimming
-        } else {
-            slimming.criterion(criterion::L2).normalisation(criterion::Normalisation::Mean)
-        })
+        Some(ranked_by_default(slimming, arch.has_batch_norms()))
     }
 
     /// The schedule of gradual pruning's ratio, for epochs of `steps` steps: it grows over the

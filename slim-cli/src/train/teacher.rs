@@ -94,7 +94,8 @@ pub(super) fn check_same(
     }
 }
 
-/// FNV-1a over the names, shapes and values of all variables.
+/// A hash of the names, shapes and values of all variables: FNV-1a by words, since there may be
+/// hundreds of millions of values.
 fn fingerprint(vs: &VarStore) -> Result<String> {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut add = |word: u64| hash = (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3);
