@@ -11,7 +11,7 @@ use crate::options::{DataOptions, NetworkOptions};
 use crate::processes::{self, ReportedElsewhere};
 use crate::terminal;
 use crate::train::{
-    DistillationOptions, FileOptions, GradualOptions, Interrupt, Interrupted, Output, PenaltyName,
+    DistillationOptions, FileOptions, Interrupt, Interrupted, Output, PenaltyName, PruningOptions,
     Recipe, RecipeOptions, Resume, hand_over, train_among,
 };
 use anyhow::{Error, Result, ensure};
@@ -38,7 +38,7 @@ pub(super) struct Options {
     #[command(flatten)]
     recipe: RecipeOptions,
     #[command(flatten)]
-    gradual: GradualOptions,
+    pruning: PruningOptions,
     #[command(flatten)]
     distillation: DistillationOptions,
     #[command(flatten)]
@@ -59,8 +59,10 @@ Examples:
   A minute on the digits that come with the project:
     slim train -sr --s 5e-3 --dataset digits --arch vgg --cfg \"[32, 'M', 64, 'M', 128, 128]\" --epochs 10
 
-  Prune while training, and teach the pruned network by one that was not:
+  Prune while training, anew or from a network that is trained; and teach the pruned network by one
+  that was not:
     slim train --gradual 0.7 --dataset cifar10 --save logs/gradual
+    slim train --growing 0.7 --refine logs/dense/model_best.safetensors --epochs 40 --lr 0.01 --save logs/growing
     slim train --refine logs/gradual/checkpoint.safetensors --teacher logs/dense/model_best.safetensors --epochs 40 --lr 0.01 --save logs/refined
 
   Go on after Ctrl-C, a crash, or a night; the file says the rest:
@@ -76,7 +78,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or no data set, 130 interrupted";
 struct WatchOptions {
     /// Share of channels that will be pruned: each epoch's line says if γ show a gap there, and the
     /// end warns where they show none [default: 0.5 with -sr]
-    #[arg(long, value_name = "SHARE", conflicts_with = "gradual")]
+    #[arg(long, value_name = "SHARE", conflicts_with_all = ["gradual", "growing"])]
     percent: Option<f64>,
     /// Batches between two lines, where there is no terminal for a progress bar
     #[arg(long, value_name = "N", default_value_t = 100)]
@@ -153,7 +155,7 @@ fn run_among(dist: &Distributed, options: &Options) -> Result<()> {
         outcome.best,
         folder.display()
     ));
-    if let Some(slimmed) = model.slimmed.as_ref().filter(|_| recipe.gradual > 0.) {
+    if let Some(slimmed) = model.slimmed.as_ref().filter(|_| recipe.prunes()) {
         say(format_args!("pruned to {}", slimmed.cfg()));
     }
     if dist.is_main() {
@@ -206,7 +208,7 @@ fn start(options: &Options, dist: &Distributed, job: Option<&str>) -> Result<Sta
         };
         model.dataset = Some(name);
         let recipe = options.recipe.applied_to(before, model.spec.arch);
-        let recipe = options.distillation.applied_to(options.gradual.applied_to(recipe))?;
+        let recipe = options.distillation.applied_to(options.pruning.applied_to(recipe))?;
         let text = match (&files.resume, &resume, &files.refine) {
             (Some(file), Some(resume), _) => resumed(file, resume, &recipe),
             (.., Some(file)) => refined(file, &model),
@@ -272,11 +274,17 @@ fn said(recipe: &Recipe) -> String {
         0. => "without sparsity".to_owned(),
         sparsity => format!("with sparsity {sparsity}{}", penalty(recipe)),
     };
-    let gradual = match recipe.gradual {
-        0. => String::new(),
-        share => {
-            format!(", pruning {share} of the channels, masks every {} steps", recipe.gradual_every)
+    let pruning = match recipe {
+        Recipe { gradual, growing: 0., .. } if *gradual > 0. => {
+            let every = recipe.gradual_every;
+            format!(", pruning {gradual} of the channels, masks every {every} steps")
         }
+        Recipe { growing, growing_factor, .. } if *growing > 0. => {
+            format!(
+                ", pruning {growing} of the channels, under a penalty that grows to {growing_factor}"
+            )
+        }
+        _ => String::new(),
     };
     let teacher = recipe.teacher.as_ref().map_or_else(String::new, |file| {
         format!(
@@ -288,7 +296,7 @@ fn said(recipe: &Recipe) -> String {
     });
     let decay = if recipe.decay_bn { "" } else { " but of γ and β" };
     format!(
-        "{} epochs {sparsity}, lr {}, batch {}, momentum {}, weight decay {}{decay}, seed {}{gradual}{teacher}",
+        "{} epochs {sparsity}, lr {}, batch {}, momentum {}, weight decay {}{decay}, seed {}{pruning}{teacher}",
         recipe.epochs,
         recipe.lr,
         recipe.batch_size,

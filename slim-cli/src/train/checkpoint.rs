@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
-use slim_runtime::Error;
 use slim_runtime::checkpoint::File;
 use slim_runtime::error::FileError;
 use slim_runtime::weights::Format;
+use slim_runtime::{Error, Plan};
 use tch::{Device, Tensor};
 
 use super::epoch::Progress;
@@ -40,10 +40,13 @@ pub(super) struct State {
     pub(super) best: Option<f64>,
     /// Number of training images. The progress is that of this number alone.
     pub(super) images: usize,
-    /// Whether gradual pruning has removed its channels. Checkpoints of older versions have neither
-    /// this nor the next field.
+    /// Whether the channels that training prunes are removed. Checkpoints of older versions have
+    /// none of the fields from here on.
     #[serde(default)]
     pub(super) cut: bool,
+    /// What is removed in the end, while a penalty grows on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) growing: Option<Plan>,
     /// Fingerprint of the teacher's weights.
     #[serde(default)]
     pub(super) teacher: Option<String>,

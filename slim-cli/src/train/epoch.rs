@@ -5,15 +5,15 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use slim_distributed::{Distributed, Part};
-use slim_runtime::GradualPruning;
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Reduction, Tensor};
 
 use super::checkpoint::State;
 use super::evaluate::{Score, correct, evaluate_until, loss, percent, summed};
 use super::progress::{ProgressDisplay, Size};
+use super::pruning::Pruning;
 use super::teacher::Teacher;
-use super::updates::{self, Updates};
+use super::updates::Updates;
 use super::{Output, Recipe};
 use crate::data::{Batch, DataSet};
 use crate::model::Model;
@@ -97,13 +97,13 @@ pub(super) struct Trainer<'t> {
     pub(super) output: &'t Output,
     pub(super) size: Size,
     pub(super) teacher: Option<Teacher>,
-    pub(super) gradual: Option<GradualPruning>,
+    pub(super) pruning: Option<Pruning>,
 }
 
 impl<'t> Trainer<'t> {
     /// Trains the rest of an epoch, then scores the network. `None` if the end of training was
-    /// requested meanwhile. After the last epoch, gradual pruning removes its channels before the
-    /// network is scored. Collective.
+    /// requested meanwhile. After the last epoch, the channels that training prunes are removed
+    /// before the network is scored. Collective.
     ///
     /// # Errors
     /// A loss that is not finite, a damaged image, a process that does not answer, errors of
@@ -116,17 +116,18 @@ impl<'t> Trainer<'t> {
         display: &ProgressDisplay,
     ) -> Result<Option<Score>> {
         if !self.asked()? {
-            let gradual = self.gradual.as_ref().filter(|_| !state.cut);
-            self.steps(&mut model.net, updates, gradual, &mut state.progress, display)?;
+            let pruning = self.pruning.as_ref().filter(|_| !state.cut);
+            self.steps(&mut model.net, updates, pruning, &mut state.progress, display)?;
         }
         if self.asked()? {
             return Ok(None);
         }
         let progress = &state.progress;
-        let gradual = self.gradual.as_ref().filter(|_| !state.cut);
-        if let Some(gradual) = gradual.filter(|_| progress.epoch + 1 == self.recipe.epochs) {
-            updates::cut(self.dist, model, gradual)?;
-            *updates = Updates::new(self.dist, model, self.recipe, self.size.steps)?;
+        let pruning = self.pruning.as_ref().filter(|_| !state.cut);
+        if let Some(pruning) = pruning.filter(|_| progress.epoch + 1 == self.recipe.epochs) {
+            pruning.cut(self.dist, model)?;
+            *updates = Updates::new(self.dist, model, self.recipe, self.size.steps, None)?;
+            state.growing = None;
             state.cut = true;
         }
         let score = self.test(&model.net, &|| self.output.interrupt.asked())?;
@@ -160,7 +161,7 @@ impl<'t> Trainer<'t> {
         &self,
         net: &mut Net,
         updates: &mut Updates<'_>,
-        gradual: Option<&GradualPruning>,
+        pruning: Option<&Pruning>,
         progress: &mut Progress,
         display: &ProgressDisplay,
     ) -> Result<()> {
@@ -184,8 +185,8 @@ impl<'t> Trainer<'t> {
             waiting.0.push(self.step(net, batch, updates, progress)?);
             let fetches = progress.step.is_multiple_of(interval);
             let loss = if fetches { waiting.fetch(self.dist, progress)? } else { None };
-            if let Some(gradual) = gradual {
-                gradual.step(net, self.done(progress) + 1)?;
+            if let Some(pruning) = pruning {
+                pruning.step(net, self.done(progress) + 1)?;
             }
             progress.sums.seconds = before + begun.elapsed().as_secs_f64();
             display.step(progress, loss);

@@ -16,10 +16,10 @@
 //! and do not depend on earlier draws (libtorch's seed is set before each step). The weights are
 //! bit-identical where libtorch's sums do not depend on threads: on the CPU with one thread.
 //!
-//! With [`Recipe::gradual`], the network is pruned while it is trained, and its channels are
-//! removed after the steps of the last epoch, before the test. Then both files hold the slimmed
-//! network, and `model_best.safetensors` is written for slimmed networks alone. With
-//! [`Recipe::teacher`], it learns the outputs of another network, too.
+//! With [`Recipe::gradual`] or [`Recipe::growing`], the network is pruned while it is trained, and
+//! its channels are removed after the steps of the last epoch, before the test. Then both files
+//! hold the slimmed network, and `model_best.safetensors` is written for slimmed networks alone.
+//! With [`Recipe::teacher`], it learns the outputs of another network, too.
 
 mod checkpoint;
 mod epoch;
@@ -31,6 +31,7 @@ mod interrupt;
 mod metrics;
 mod options;
 mod progress;
+mod pruning;
 mod recipe;
 mod sgd;
 mod teacher;
@@ -43,7 +44,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use slim_distributed::Distributed;
-use slim_runtime::Warning;
+use slim_runtime::{Plan, Warning};
 
 use crate::data::DataSet;
 use crate::files::is_same;
@@ -59,8 +60,9 @@ pub use health::{GammaStats, Gap};
 pub(crate) use interrupt::INTERRUPTED;
 pub use interrupt::{Interrupt, Interrupted};
 pub use metrics::{Record, read_metrics};
-pub use options::{DistillationOptions, GradualOptions, RecipeOptions};
+pub use options::{DistillationOptions, PruningOptions, RecipeOptions};
 use progress::{ProgressDisplay, Size};
+use pruning::Pruning;
 pub use recipe::{PenaltyName, Recipe};
 use teacher::Teacher;
 use updates::Updates;
@@ -153,22 +155,26 @@ pub fn train_among(
     resume: Option<Resume>,
 ) -> Result<Outcome> {
     check(model, data, recipe, output)?;
+    if let Some(resume) = &resume {
+        resume.state.recipe.check_goes_on_by(recipe)?;
+    }
     let begun = Instant::now();
     let size = Size::new(data, recipe);
     let teacher = Teacher::read(dist, recipe, data)?;
-    let gradual = updates::gradual(model, recipe, size.steps)?;
-    let mut updates = Updates::new(dist, model, recipe, size.steps)?;
-    let mut state = start(&size, recipe, &mut updates, teacher.as_ref(), resume)?;
+    let pruning = Pruning::new(dist, model, recipe, size.steps, resume.as_ref())?;
+    let growing = pruning.as_ref().and_then(Pruning::growing);
+    let mut updates = Updates::new(dist, model, recipe, size.steps, growing)?;
+    let mut state = start(&size, recipe, &mut updates, teacher.as_ref(), growing, resume)?;
     let first = state.progress.epoch;
     ensure!(
-        gradual.is_none() || state.cut || first < recipe.epochs,
-        "the {first} epochs are done, and the channels that --gradual removes are not cut out yet, since that comes after the last step: give more --epochs"
+        pruning.is_none() || first < recipe.epochs,
+        "the {first} epochs are done, and the channels that --gradual or --growing removes are not cut out yet, since that comes after the last step: give more --epochs"
     );
     let mut files = if dist.is_main() { Files::open(output, first)? } else { None };
     let display = ProgressDisplay::new(size, &state.progress, output, dist.is_main());
-    let percent = output.percent.filter(|_| gradual.is_none());
+    let percent = output.percent.filter(|_| !recipe.prunes());
 
-    let trainer = Trainer { dist, data, recipe, output, size, teacher, gradual };
+    let trainer = Trainer { dist, data, recipe, output, size, teacher, pruning };
     let mut last = None;
     while state.progress.epoch < recipe.epochs {
         let scored = trainer.epoch(model, &mut updates, &mut state, &display)?;
@@ -188,7 +194,7 @@ pub fn train_among(
         display.score(&score, health::has_gap(health.as_ref(), &warnings));
         let record = record(recipe, &state.progress, &score, health);
         // A network that is to be cut is not the one that training is for.
-        let counts = trainer.gradual.is_none() || state.cut;
+        let counts = trainer.pruning.is_none() || state.cut;
         let is_best = counts && state.best.is_none_or(|best| score.accuracy() > best);
         if is_best {
             state.best = Some(score.accuracy());
@@ -244,6 +250,7 @@ fn start(
     recipe: &Recipe,
     updates: &mut Updates<'_>,
     teacher: Option<&Teacher>,
+    growing: Option<&Plan>,
     resume: Option<Resume>,
 ) -> Result<State> {
     let images = size.images;
@@ -254,10 +261,10 @@ fn start(
             best: None,
             images,
             cut: false,
+            growing: growing.cloned(),
             teacher: teacher.map(|teacher| teacher.fingerprint.clone()),
         });
     };
-    state.recipe.check_goes_on_by(recipe)?;
     teacher::check_same(state.teacher.as_deref(), teacher, recipe.teacher.as_deref())?;
     ensure!(
         state.images == images,

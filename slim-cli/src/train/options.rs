@@ -93,8 +93,8 @@ impl RecipeOptions {
 
 /// The options for pruning while training.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Gradual pruning")]
-pub struct GradualOptions {
+#[command(next_help_heading = "Pruning while training")]
+pub struct PruningOptions {
     /// Prune this share of the channels while training: masks by |γ| that are made anew, and grow
     /// to this share over the first half of the steps. In the end the channels are cut out
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
@@ -102,14 +102,24 @@ pub struct GradualOptions {
     /// Steps from one mask to the next, in which masked channels may grow back [default: 100]
     #[arg(long, value_name = "STEPS", requires = "gradual")]
     pub gradual_every: Option<usize>,
+    /// Choose this share of the channels before the first step, those with the smallest |γ|; a
+    /// penalty on all that goes with them grows over the first half of the steps and drives them to
+    /// zero. In the end they are cut out. For a network that is trained already (--refine)
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, conflicts_with = "gradual")]
+    pub growing: Option<f64>,
+    /// Factor of that penalty when it has grown [default: 0.5]
+    #[arg(long, value_name = "FACTOR", requires = "growing")]
+    pub growing_factor: Option<f64>,
 }
 
-impl GradualOptions {
+impl PruningOptions {
     /// The recipe with these options applied.
     pub fn applied_to(&self, recipe: Recipe) -> Recipe {
         Recipe {
             gradual: self.gradual.unwrap_or(recipe.gradual),
             gradual_every: self.gradual_every.unwrap_or(recipe.gradual_every),
+            growing: self.growing.unwrap_or(recipe.growing),
+            growing_factor: self.growing_factor.unwrap_or(recipe.growing_factor),
             ..recipe
         }
     }
@@ -162,15 +172,15 @@ mod tests {
         #[command(flatten)]
         recipe: RecipeOptions,
         #[command(flatten)]
-        gradual: GradualOptions,
+        pruning: PruningOptions,
         #[command(flatten)]
         distillation: DistillationOptions,
     }
 
     fn recipe(line: &str, before: &Recipe, arch: Arch) -> Result<Recipe> {
         let given = std::iter::once("train").chain(line.split_whitespace());
-        let Program { recipe, gradual, distillation } = Program::try_parse_from(given)?;
-        distillation.applied_to(gradual.applied_to(recipe.applied_to(before, arch)))
+        let Program { recipe, pruning, distillation } = Program::try_parse_from(given)?;
+        distillation.applied_to(pruning.applied_to(recipe.applied_to(before, arch)))
     }
 
     #[test]
@@ -202,12 +212,18 @@ mod tests {
             ramp: 5,
             gradual: 0.6,
             gradual_every: 50,
+            growing: 0.,
+            growing_factor: 0.5,
             teacher: Some("/dense.safetensors".into()),
             temperature: 2.,
             distill_weight: 0.9,
             seed: 7,
         };
         assert_eq!(recipe(all, &default, Arch::Vgg)?, wanted);
+        assert_eq!(
+            recipe("--growing 0.5 --growing-factor 2", &default, Arch::Vgg)?,
+            Recipe { growing: 0.5, growing_factor: 2., ..default.clone() }
+        );
         // Options that are left out keep the checkpoint's values.
         assert_eq!(recipe("", &wanted, Arch::Vgg)?, wanted);
         assert_eq!(recipe("--sr", &wanted, Arch::Vgg)?, wanted);
@@ -223,6 +239,7 @@ mod tests {
             ("--warm-up 1", "--sparsity-regularization"),
             ("--ramp 1", "--sparsity-regularization"),
             ("--gradual-every 10", "--gradual"),
+            ("--growing-factor 1", "--growing"),
             ("--temperature 2", "--teacher"),
             ("--distill-weight 0.9", "--teacher"),
         ] {

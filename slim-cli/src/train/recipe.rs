@@ -61,6 +61,13 @@ pub struct Recipe {
     /// Steps from one mask to the next.
     #[serde(default = "Recipe::default_gradual_every")]
     pub gradual_every: usize,
+    /// Share of the channels that are chosen before the first step, driven to zero by a penalty
+    /// that grows, and in the end removed, in [0, 1); 0 for none.
+    #[serde(default)]
+    pub growing: f64,
+    /// Factor of that penalty when it has grown.
+    #[serde(default = "Recipe::default_growing_factor")]
+    pub growing_factor: f64,
     /// File of the network whose outputs are learned besides the labels.
     #[serde(default)]
     pub teacher: Option<PathBuf>,
@@ -105,6 +112,8 @@ impl Default for Recipe {
             ramp: 0,
             gradual: 0.,
             gradual_every: Self::default_gradual_every(),
+            growing: 0.,
+            growing_factor: Self::default_growing_factor(),
             teacher: None,
             temperature: Self::default_temperature(),
             distill_weight: Self::default_distill_weight(),
@@ -116,6 +125,10 @@ impl Default for Recipe {
 impl Recipe {
     fn default_gradual_every() -> usize {
         100
+    }
+
+    fn default_growing_factor() -> f64 {
+        0.5
     }
 
     fn default_temperature() -> f64 {
@@ -141,16 +154,33 @@ impl Recipe {
         Schedule::constant().warm_up(of(self.warm_up)).ramp(of(self.ramp))
     }
 
-    /// What gradual pruning removes in the end from a network of this kind; `None` if nothing.
-    pub(super) fn gradual_slimming(&self, arch: Arch) -> Option<Slimming> {
-        let slimming = (self.gradual > 0.).then(|| Slimming::ratio(self.gradual))?;
+    /// Whether training ends with a smaller network.
+    pub fn prunes(&self) -> bool {
+        self.gradual > 0. || self.growing > 0.
+    }
+
+    /// What training removes in the end from a network of this kind; `None` if nothing.
+    pub(super) fn slimming(&self, arch: Arch) -> Option<Slimming> {
+        let slimming =
+            self.prunes().then(|| Slimming::ratio(f64::max(self.gradual, self.growing)))?;
         Some(ranked_by_default(slimming, arch.has_batch_norms()))
     }
 
     /// The schedule of gradual pruning's ratio, for epochs of `steps` steps: it grows over the
     /// first half of all steps, in which the learning rate is at its full value.
     pub(super) fn gradual_schedule(&self, steps: usize) -> Schedule {
-        Schedule::constant().cubic_ramp((self.epochs.saturating_mul(steps) / 2) as u64)
+        Schedule::constant().cubic_ramp(self.half_of(steps))
+    }
+
+    /// The schedule of the growing penalty's factor, for epochs of `steps` steps: it grows over the
+    /// first half of all steps.
+    pub(super) fn growing_schedule(&self, steps: usize) -> Schedule {
+        Schedule::constant().ramp(self.half_of(steps))
+    }
+
+    /// Half of all steps, for epochs of `steps` steps.
+    fn half_of(&self, steps: usize) -> u64 {
+        (self.epochs.saturating_mul(steps) / 2) as u64
     }
 
     /// The learning rate of an epoch, counted from 0.
@@ -249,11 +279,22 @@ impl Recipe {
             self.epochs
         );
         self.check_penalty()?;
+        for ratio in [self.gradual, self.growing] {
+            ensure!(
+                (0.0..1.0).contains(&ratio),
+                slim_runtime::Error::Argument(slim_runtime::error::ArgumentError::Ratio(ratio))
+            );
+        }
         ensure!(
-            (0.0..1.0).contains(&self.gradual),
-            slim_runtime::Error::Argument(slim_runtime::error::ArgumentError::Ratio(self.gradual))
+            self.gradual == 0. || self.growing == 0.,
+            "--gradual and --growing are two ways to prune while training: take one of them"
         );
         ensure!(self.gradual_every > 0, "masks every 0 steps: say --gradual-every 1 or more");
+        ensure!(
+            self.growing_factor.is_finite() && self.growing_factor > 0.,
+            "a growing penalty with the factor {}: --growing-factor is finite and positive, for instance 0.5",
+            self.growing_factor
+        );
         ensure!(
             self.temperature.is_finite() && self.temperature > 0.,
             slim_runtime::Error::Argument(slim_runtime::error::ArgumentError::Temperature(
@@ -393,6 +434,8 @@ mod tests {
         assert_eq!([0, 6, 12, 18, 29].map(|step| factor.at(step)), [0., 0., 0.5, 1., 1.]);
         let ratio = recipe.gradual_schedule(4);
         assert_eq!([0, 10, 20, 40].map(|step| ratio.at(step)), [0., 0.875, 1., 1.]);
+        let growing = recipe.growing_schedule(4);
+        assert_eq!([0, 10, 20, 40].map(|step| growing.at(step)), [0., 0.5, 1., 1.]);
     }
 
     #[test]
@@ -417,6 +460,9 @@ mod tests {
             Recipe { sparsity: 1e-4, warm_up: 80, ramp: 81, ..default() },
             Recipe { gradual: 1., ..default() },
             Recipe { gradual_every: 0, ..default() },
+            Recipe { growing: -0.5, ..default() },
+            Recipe { growing: 0.5, gradual: 0.5, ..default() },
+            Recipe { growing: 0.5, growing_factor: 0., ..default() },
             Recipe { temperature: 0., ..default() },
             Recipe { distill_weight: 1.5, ..default() },
         ];
@@ -438,6 +484,9 @@ mod tests {
         a warm-up of 80 epochs and a ramp of 81 do not fit into 160 epochs: say a smaller --warm-up or --ramp
         ratio 1: the share of channels to remove must be in [0, 1), for instance 0.5 for half of them
         masks every 0 steps: say --gradual-every 1 or more
+        ratio -0.5: the share of channels to remove must be in [0, 1), for instance 0.5 for half of them
+        --gradual and --growing are two ways to prune while training: take one of them
+        a growing penalty with the factor 0: --growing-factor is finite and positive, for instance 0.5
         temperature 0: it must be finite and positive, for instance 4
         a weight of the teacher of 1.5: --distill-weight is in [0, 1], and the labels have the rest
         ");

@@ -226,21 +226,28 @@ fn several_processes_prune_while_they_train_as_one_does() {
         }
     };
     trained("--epochs 1", &save("dense"), 1);
-    let more = "--epochs 2 --gradual 0.5 --gradual-every 3 --teacher dense/checkpoint.safetensors";
-    let (one, two) = (save("one"), save("two"));
-    trained(more, &one, 1);
-    trained(more, &two, 2);
     let cfg = |save: &Path| {
         let file = save.join("checkpoint.safetensors");
         Model::read(&file, &Wanted::default(), Device::Cpu).unwrap().slimmed.unwrap().cfg()
     };
-    assert_eq!(cfg(&one), cfg(&two));
-    let (found, expected) = (tensors(&two), tensors(&one));
-    assert!(found.keys().eq(expected.keys()));
-    for (name, expected) in expected {
-        let difference = (&found[&name] - &expected).norm() / expected.norm().clamp_min(1e-3);
-        let difference = difference.double_value(&[]);
-        assert!(difference < 1e-3, "{name} differs by {difference:e}");
+    for (name, more) in [
+        (
+            "gradual",
+            "--epochs 2 --gradual 0.5 --gradual-every 3 --teacher dense/checkpoint.safetensors",
+        ),
+        ("growing", "--epochs 2 --growing 0.5 --refine dense/checkpoint.safetensors"),
+    ] {
+        let (one, two) = (save(&format!("{name}-1")), save(&format!("{name}-2")));
+        trained(more, &one, 1);
+        trained(more, &two, 2);
+        assert_eq!(cfg(&one), cfg(&two));
+        let (found, expected) = (tensors(&two), tensors(&one));
+        assert!(found.keys().eq(expected.keys()));
+        for (tensor, expected) in expected {
+            let difference = (&found[&tensor] - &expected).norm() / expected.norm().clamp_min(1e-3);
+            let difference = difference.double_value(&[]);
+            assert!(difference < 1e-3, "{name}: {tensor} differs by {difference:e}");
+        }
     }
 }
 

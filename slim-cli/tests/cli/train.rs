@@ -294,6 +294,8 @@ fn errors_are_one_line_and_an_exit_code() {
         refused(&["--dataset", "digits", "--gradual", "1"]),
         refused(&["--dataset", "digits", "--gradual", "-0.5"]),
         refused(&["--dataset", "digits", "--gradual", "0.5", "--gradual-every", "0"]),
+        refused(&["--dataset", "digits", "--growing", "0.5"]),
+        refused(&["--dataset", "digits", "--growing", "0.5", "--growing-factor", "inf"]),
         refused(&words_of("--dataset digits -sr --penalty group-lasso --proximal")),
         refused(&words_of("--dataset digits -sr --epochs 3 --warm-up 2 --ramp 2")),
         refused(&words_of("--dataset digits --teacher nowhere.safetensors --temperature 0")),
