@@ -145,7 +145,7 @@ pub use slimming::{
 pub use symbolic::{Forward, Traced};
 pub use train::distillation::distillation_loss;
 pub use train::gradual::GradualPruning;
-pub use train::recalibrate::recalibrate;
+pub use train::recalibrate::{recalibrate, recalibrated};
 pub use train::reconstruct::{LeftLayer, Reconstructed, ReconstructedLayer, Reconstruction};
 pub use train::regulariser::{Penalty, Regulariser};
 pub use train::schedule::Schedule;

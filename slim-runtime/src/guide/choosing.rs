@@ -66,7 +66,7 @@
 //! | [`absorb()`](crate::Slimming::absorb) | act(β) of each removed channel goes into the next bias or running mean | it is dropped, as in the paper |
 //! | [`absorb_after(act)`](crate::Slimming::absorb_after) | the same, with this [activation](crate::Activation) where the wiring states none | |
 //! | [`Reconstruction`](crate::Reconstruction) | applies a plan and solves the weights of layers that lose inputs anew, by least squares over a few batches | they lose the columns of these inputs |
-//! | [`recalibrate(…)`](crate::recalibrate()) | batch-norm statistics, estimated anew from data after slimming | they stay as they are |
+//! | [`recalibrate(…)`](crate::recalibrate()), [`recalibrated(…)`](crate::recalibrated()) | batch-norm statistics, estimated anew from data after slimming, for good or for a look | they stay as they are |
 //!
 //! # A ratio for each layer
 //!

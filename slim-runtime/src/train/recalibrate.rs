@@ -60,10 +60,61 @@ pub fn recalibrate<M: Prunable, B, T>(
     let mut momentums = Momentums::default();
     let done = catch_unwind(AssertUnwindSafe(|| {
         momentums.set(model)?;
-        estimate(model, batches, forward)
+        estimate(model, batches, forward).map(Norms::keep)
     }));
     let put_back = momentums.put_back(model);
     done.unwrap_or_else(|panic| resume_unwind(panic)).and(put_back)
+}
+
+/// Runs `look` on the model with the statistics that [`recalibrate`] would give it, and restores
+/// the statistics, to the bit, also after an error or a panic. Returns what `look` returns.
+///
+/// To choose between slimmed networks by their accuracy before fine-tuning, give the measure of a
+/// [`Search`](crate::Search), a [`Sweep`](crate::Sweep) or a [`Sensitivity`](crate::Sensitivity)
+/// this: with the statistics of the dense network, that accuracy says little about the one after
+/// fine-tuning (Li et al., "EagleEye", ECCV 2020, <https://arxiv.org/abs/2007.02491>).
+///
+/// ```
+/// # use slim_runtime::{Prunable, Result, Search, Slimming, recalibrated};
+/// # use tch::{Device, Kind, Tensor, nn::{self, ModuleT}};
+/// # #[derive(Debug, Prunable)]
+/// # #[prune(sequential)]
+/// # struct Net { conv1: nn::Conv2D, bn1: nn::BatchNorm, conv2: nn::Conv2D, bn2: nn::BatchNorm, fc: nn::Linear }
+/// # impl ModuleT for Net {
+/// #     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
+/// #         let xs = xs.apply(&self.conv1).apply_t(&self.bn1, train).relu().apply(&self.conv2).apply_t(&self.bn2, train).relu();
+/// #         xs.adaptive_avg_pool2d([1, 1]).flatten(1, -1).apply(&self.fc)
+/// #     }
+/// # }
+/// # let vs = nn::VarStore::new(Device::Cpu);
+/// # let p = &vs.root();
+/// # let mut net = Net {
+/// #     conv1: nn::conv2d(p / "conv1", 3, 16, 3, Default::default()),
+/// #     bn1: nn::batch_norm2d(p / "bn1", 16, Default::default()),
+/// #     conv2: nn::conv2d(p / "conv2", 16, 16, 3, Default::default()),
+/// #     bn2: nn::batch_norm2d(p / "bn2", 16, Default::default()),
+/// #     fc: nn::linear(p / "fc", 16, 4, Default::default()),
+/// # };
+/// # let batches = vec![Tensor::randn([32, 3, 8, 8], (Kind::Float, Device::Cpu))];
+/// # let (images, labels) = (batches[0].shallow_clone(), Tensor::randint(4, [32], (Kind::Int64, Device::Cpu)));
+/// # let accuracy = |net: &Net| 100. * net.forward_t(&images, false).accuracy_for_logits(&labels).double_value(&[]);
+/// let forward = |net: &Net, images: &Tensor| Ok(net.forward_t(images, true));
+/// let mut search = Search::new(&net, &Slimming::params(0.5))?.population(4);
+/// search.run(&mut net, 1, |net| -> Result<f64> { recalibrated(net, &batches, forward, accuracy) })?;
+/// # Ok::<(), slim_runtime::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of [`recalibrate`]. A batch norm whose momentum would not move the statistics is an error
+/// here, since the model itself does not change.
+pub fn recalibrated<M: Prunable + ?Sized, B, T, R>(
+    model: &M,
+    batches: impl IntoIterator<Item = B>,
+    forward: impl FnMut(&M, B) -> Result<T>,
+    look: impl FnOnce(&M) -> R,
+) -> Result<R> {
+    let _restored_when_dropped = estimate(model, batches, forward)?;
+    Ok(look(model))
 }
 
 /// The original momentum, by path, of batch norms whose momentum is replaced during the call.
@@ -104,11 +155,12 @@ impl Momentums {
     }
 }
 
-fn estimate<M: Prunable, B, T>(
+/// The batch norms with their new statistics, which they lose when this is dropped.
+fn estimate<M: Prunable + ?Sized, B, T>(
     model: &M,
     batches: impl IntoIterator<Item = B>,
     mut forward: impl FnMut(&M, B) -> Result<T>,
-) -> Result<()> {
+) -> Result<Norms> {
     let graph = analysis::trace(model, Masking::BatchNorm)?;
     let _no_grad = tch::no_grad_guard();
     let mut norms = Norms::of(&graph)?;
@@ -125,14 +177,15 @@ fn estimate<M: Prunable, B, T>(
         let reason = "there is no batch to estimate its statistics from".to_owned();
         return Err(Error::Check(CheckError::Recalibration { path: "model".to_owned(), reason }));
     }
-    norms.finish()
+    norms.finish()?;
+    Ok(norms)
 }
 
-/// Every batch norm of a model, once. Dropped before [`finish`](Self::finish) succeeds, it restores
-/// all statistics.
+/// Every batch norm of a model, once. All statistics are restored when it is dropped, unless they
+/// are to be [kept](Self::keep).
 struct Norms {
     norms: Vec<Norm>,
-    finished: bool,
+    kept: bool,
 }
 
 struct Norm {
@@ -163,7 +216,7 @@ impl Norms {
             let Some(mean) = statistics(index, "running_mean") else { continue };
             *uses.entry(layer.tensors[mean].tied.unwrap_or((index, mean))).or_default() += 1;
         }
-        let mut found = Norms { norms: Vec::new(), finished: false };
+        let mut found = Norms { norms: Vec::new(), kept: false };
         for (index, layer) in norms() {
             let (Some(mean), Some(var)) =
                 (statistics(index, "running_mean"), statistics(index, "running_var"))
@@ -180,7 +233,7 @@ impl Norms {
                         |momentum| format!("of {momentum}"),
                     );
                     let reason = format!(
-                        "it has a momentum {momentum}; build it with one in (0, 1], such as 0.1, or with `slim_runtime::nn`, whose batch norms use 0.1 during recalibration"
+                        "it has a momentum {momentum}; build it with one in (0, 1], such as 0.1, or with `slim_runtime::nn`, whose batch norms use 0.1 during `recalibrate`"
                     );
                     Error::Check(CheckError::Recalibration { path: layer.path.clone(), reason })
                 })?;
@@ -205,8 +258,12 @@ impl Norms {
         })
     }
 
+    fn keep(mut self) {
+        self.kept = true;
+    }
+
     /// Checks all averages before it writes the first.
-    fn finish(mut self) -> Result<()> {
+    fn finish(&mut self) -> Result<()> {
         self.each(Norm::average)?;
         for norm in &self.norms {
             let refuse = |reason: &str| {
@@ -239,15 +296,13 @@ impl Norms {
                 .iter()
                 .zip(&mut norm.live)
                 .try_for_each(|(sum, live)| live.f_copy_(sum).map(|_| ()))
-        })?;
-        self.finished = true;
-        Ok(())
+        })
     }
 }
 
 impl Drop for Norms {
     fn drop(&mut self) {
-        if !self.finished {
+        if !self.kept {
             let _no_grad = tch::no_grad_guard();
             for norm in &mut self.norms {
                 for (live, old) in norm.live.iter_mut().zip(&norm.old) {

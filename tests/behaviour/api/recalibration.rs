@@ -3,7 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use slim_runtime::error::SelectionError;
-use slim_runtime::{Error, Flow, LayerVisitor, Prunable, Result, Tracer, nn as own, recalibrate};
+use slim_runtime::{
+    Error, Flow, LayerVisitor, Prunable, Result, Tracer, nn as own, recalibrate, recalibrated,
+};
 use slim_tests::check::{assert_close, rounding};
 use slim_tests::device;
 use tch::nn::{self, ModuleT, VarStore};
@@ -235,6 +237,27 @@ fn a_panic_leaves_the_statistics_as_they_were() {
 }
 
 #[test]
+fn a_look_sees_the_statistics_of_recalibration_and_the_model_keeps_its_own() {
+    let batches = batches(Kind::Float);
+    let train = |net: &Net, images: &Tensor| Ok(net.forward_t(images, true));
+    let (mut kept, kept_vs) = net(Kind::Float);
+    recalibrate(&mut kept, &batches, train).unwrap();
+    let expected = values(&kept_vs);
+
+    let (net, vs) = net(Kind::Float);
+    let before = values(&vs);
+    let seen = recalibrated(&net, &batches, train, |_| values(&vs)).unwrap();
+    assert_same(&seen, &expected);
+    assert_same(&values(&vs), &before);
+    let panics = || recalibrated(&net, &batches, train, |_| panic!("stop"));
+    assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+    assert_same(&values(&vs), &before);
+    recalibrated(&net, &batches, |net, images| Ok(net.forward_t(images, false)), |_| ())
+        .unwrap_err();
+    assert_same(&values(&vs), &before);
+}
+
+#[test]
 fn a_momentum_of_zero_of_ours_is_another_one_meanwhile() {
     let net = |momentum| {
         let vs = VarStore::new(device());
@@ -297,7 +320,7 @@ fn a_momentum_of_zero_never_moves() {
     .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "cannot recalibrate `model`: it has a momentum of 0; build it with one in (0, 1], such as 0.1, or with `slim_runtime::nn`, whose batch norms use 0.1 during recalibration"
+        "cannot recalibrate `model`: it has a momentum of 0; build it with one in (0, 1], such as 0.1, or with `slim_runtime::nn`, whose batch norms use 0.1 during `recalibrate`"
     );
 }
 
