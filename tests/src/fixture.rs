@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use safetensors::SafeTensors;
+use safetensors::{Dtype, SafeTensors};
 use tch::{Kind, Tensor};
 
 use crate::device;
@@ -20,7 +20,7 @@ impl Fixture {
     /// Reads `tests/fixtures/NAME.safetensors`.
     ///
     /// # Panics
-    /// When the file does not exist, or holds anything but floats.
+    /// When the file does not exist, or holds anything but floats, doubles and 64-bit integers.
     pub fn read(name: &str) -> Self {
         let file = path(format!("fixtures/{name}.safetensors"));
         let buffer =
@@ -28,9 +28,14 @@ impl Fixture {
         let tensors = SafeTensors::deserialize(&buffer).unwrap();
         let (_, metadata) = SafeTensors::read_metadata(&buffer).unwrap();
         let tensor = |(name, view): (String, safetensors::tensor::TensorView)| {
-            assert_eq!(view.dtype(), safetensors::Dtype::F32);
+            let kind = match view.dtype() {
+                Dtype::F32 => Kind::Float,
+                Dtype::F64 => Kind::Double,
+                Dtype::I64 => Kind::Int64,
+                other => panic!("{name}: {other:?}"),
+            };
             let size: Vec<_> = view.shape().iter().map(|&size| size as i64).collect();
-            (name, Tensor::from_data_size(view.data(), &size, Kind::Float).to_device(device()))
+            (name, Tensor::from_data_size(view.data(), &size, kind).to_device(device()))
         };
         Fixture {
             metadata: metadata.metadata().clone().unwrap_or_default(),
