@@ -8,6 +8,7 @@ mod explained;
 mod isomorphic;
 pub(crate) mod latency;
 mod layers;
+mod oracle;
 mod refused;
 mod targets;
 
