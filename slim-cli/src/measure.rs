@@ -9,7 +9,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use slim_runtime::{Cost, Prunable, Slimming};
+use slim_runtime::{Cost, Prunable, Slimming, recalibrated};
 use tch::nn::ModuleT;
 use tch::{Kind, Tensor};
 
@@ -19,7 +19,7 @@ use crate::files::Folder;
 use crate::model::Model;
 use crate::network::Net;
 use crate::options::{DataOptions, NetworkOptions};
-use crate::prune::with_images;
+use crate::prune::{calibration, with_images};
 use crate::slimming::{CriterionName, RankingOptions};
 use crate::terminal::say;
 use crate::train;
@@ -48,6 +48,14 @@ pub struct MeasureOptions {
 
     #[command(flatten)]
     ranking: RankingOptions,
+
+    /// Measure with statistics of batch norms that are estimated anew, on training images, for each
+    /// slimmed or masked network
+    #[arg(long, help_heading = "Repair")]
+    recalibrate: bool,
+    /// Batches of 64 training images for `--recalibrate`
+    #[arg(long, value_name = "BATCHES", default_value_t = 8, value_parser = RangedU64ValueParser::<usize>::new().range(1..), help_heading = "Repair")]
+    repair_batches: usize,
 
     /// Folder for what is written; what was interrupted goes on from there
     #[arg(long, value_name = "DIR", default_value = ".", help_heading = "Files")]
@@ -85,6 +93,8 @@ pub struct Images {
     count: usize,
     batch: usize,
     seed: u64,
+    /// On which batch norms are recalibrated; none if they are not. `[N, C, H, W]`, batch by batch.
+    calibration: Vec<Tensor>,
 }
 
 /// What measurements depend on besides weights and slimming.
@@ -107,6 +117,9 @@ pub struct Run {
     /// Batches of images that the criterion reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub criterion_batches: Option<usize>,
+    /// Batches of images on which batch norms are recalibrated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair_batches: Option<usize>,
 }
 
 /// What a file holds.
@@ -132,6 +145,11 @@ impl MeasureOptions {
     /// Where the network comes from.
     pub fn model(&self) -> &Path {
         &self.model
+    }
+
+    /// Whether batch norms are recalibrated for each measurement.
+    pub fn recalibrates(&self) -> bool {
+        self.recalibrate
     }
 
     /// Makes the folder for the files.
@@ -171,8 +189,14 @@ impl MeasureOptions {
             population: None,
             sensitivity: None,
             criterion_batches: reads.map(|_| self.ranking.taylor_batches),
+            repair_batches: self.recalibrate.then_some(self.repair_batches),
         };
-        let images = Images { data, count, batch: self.test_batch_size, seed: self.seed };
+        let calibration = match run.repair_batches {
+            Some(batches) => calibration(&*data.train, batches, self.seed)?,
+            None => Vec::new(),
+        };
+        let (batch, seed) = (self.test_batch_size, self.seed);
+        let images = Images { data, count, batch, seed, calibration };
         Ok(Measured { model, images, run })
     }
 
@@ -196,10 +220,18 @@ impl Measured {
     /// # Errors
     /// Errors of libtorch.
     pub fn cost(&self) -> Result<Cost> {
+        let image = self.blank()?;
+        Ok(self.model.net.cost(|net| net.forward_t(&image, false))?)
+    }
+
+    /// An image without content, `[1, C, H, W]`, for what does not depend on values.
+    ///
+    /// # Errors
+    /// Errors of libtorch.
+    pub fn blank(&self) -> Result<Tensor> {
         let [channels, height, width] = self.model.spec.image();
         let options = (Kind::Float, self.model.vs.device());
-        let image = Tensor::f_zeros([1, channels, height, width], options)?;
-        Ok(self.model.net.cost(|net| net.forward_t(&image, false))?)
+        Ok(Tensor::f_zeros([1, channels, height, width], options)?)
     }
 
     /// What an earlier run with the same options has saved; `None` if there is none.
@@ -233,12 +265,20 @@ pub fn of_another_run(file: &Path) -> String {
 }
 
 impl Images {
-    /// Accuracy of a network in evaluation mode, in percent.
+    /// Accuracy of a network in evaluation mode, in percent, with the statistics of its batch norms
+    /// or with those that recalibration gives it.
     ///
     /// # Errors
-    /// A damaged image, errors of libtorch.
+    /// A damaged image, errors of libtorch and of recalibration.
     pub fn accuracy(&self, net: &Net) -> Result<f64> {
         let sample = Sample::new(&*self.data.train, self.count, self.seed);
-        Ok(train::evaluate(net, &sample, self.batch)?.accuracy())
+        let accuracy = |net: &Net| Ok(train::evaluate(net, &sample, self.batch)?.accuracy());
+        if self.calibration.is_empty() {
+            return accuracy(net);
+        }
+        // Dropout is active while statistics are estimated, and draws the same each time.
+        tch::manual_seed(self.seed as i64);
+        let forward = |net: &Net, images: &Tensor| Ok(net.forward_t(images, true));
+        recalibrated(net, &self.calibration, forward, accuracy)?
     }
 }

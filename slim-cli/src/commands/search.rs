@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use slim_runtime::{Change, Prunable, Search, Sensitivity};
 
 use crate::measure::{self, MeasureOptions, Measured, Saved, Stopped, of_another_run};
+use crate::prune::latency;
 use crate::slimming::BudgetOptions;
 use crate::terminal::say;
 use crate::train::Interrupt;
@@ -18,6 +19,9 @@ Examples:
     slim search --model logs/sparse/checkpoint.safetensors --macs 0.5 --save logs/search
     slim prune --model logs/sparse/checkpoint.safetensors --slimming logs/search/slimming.json --save logs/pruned
     slim train --refine logs/pruned/pruned.safetensors --save logs/refined
+
+  Half of the latency, measured with batch norms that fit each network:
+    slim search --model checkpoint.safetensors --latency 0.5 --latency-table latency.json --recalibrate --save out
 
   Starting from what `slim sensitivity` measured, too:
     slim search --model checkpoint.safetensors --params 0.4 --sensitivity logs/sensitivity/sensitivity.json --save out
@@ -38,6 +42,10 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or no data set, 130 interrupted";
 pub(super) struct Options {
     #[command(flatten)]
     budget: BudgetOptions,
+    /// File with the times of the layers for --latency, as `slim prune` writes it: measured and
+    /// written where there is none, extended where it lacks layers of this network
+    #[arg(long, value_name = "FILE", requires = "latency", help_heading = "Budget (one of these)")]
+    latency_table: Option<PathBuf>,
 
     /// Number of generations after the first
     #[arg(long, value_name = "N", default_value_t = 20, help_heading = "Search")]
@@ -64,7 +72,11 @@ pub(super) fn run(options: &Options) -> Result<()> {
     measured.run.population = Some(options.population);
     measured.run.sensitivity.clone_from(&options.sensitivity);
     let cost = measured.cost()?;
-    let budget = options.budget.slimming(|| Ok(cost.clone()))?;
+    let image = measured.blank()?;
+    let table = options.latency_table.as_ref();
+    let table = table.map(|file| latency::table(file, &measured.model.net, &image)).transpose()?;
+    let timed = || table.clone().context("--latency has a table");
+    let budget = options.budget.slimming(|| Ok(cost.clone()), timed)?;
     let slimming = options.measure.ranked(budget, &measured)?;
     let mut fresh = Search::new(&measured.model.net, &slimming)
         .map_err(|error| measured.model.explained(error))?
@@ -135,8 +147,15 @@ pub(super) fn run(options: &Options) -> Result<()> {
     if let (Ok(before), Ok(after)) = (cost.macs(), cost.after(&plan)?.macs()) {
         say(format_args!("MACs        {}", Change { before, after }));
     }
+    if let Some(table) = table {
+        let before = latency::measured(&model.net, &image)?;
+        model.net.apply(&plan)?;
+        let after = latency::measured(&model.net, &image)?;
+        say(format_args!("\n{}\n", table.check(&plan, &before, &after)?));
+    }
+    let repair = if options.measure.recalibrates() { " --recalibrate" } else { "" };
     say(format_args!(
-        "{} evaluations; wrote {FILE} and {FOUND} into {}; next: slim prune --model {} --slimming {}",
+        "{} evaluations; wrote {FILE} and {FOUND} into {}; next: slim prune --model {} --slimming {}{repair}",
         search.evaluations() - before,
         options.measure.save().display(),
         options.measure.model().display(),

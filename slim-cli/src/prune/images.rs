@@ -1,4 +1,4 @@
-//! What criteria compute from training images.
+//! Training images by which networks are corrected, and what criteria compute from them.
 
 use anyhow::{Context, Result, ensure};
 use slim_runtime::Slimming;
@@ -16,6 +16,24 @@ use crate::train::loss;
 const BATCH: usize = 64;
 
 const NO_BATCH: &str = "a criterion that reads training images needs at least one batch of them";
+
+/// Training images `[N, C, H, W]` to correct a network on, batch by batch, drawn by `seed`.
+///
+/// # Errors
+/// A damaged image, no image at all.
+pub(crate) fn calibration(train: &dyn Split, batches: usize, seed: u64) -> Result<Vec<Tensor>> {
+    let mut images = Vec::new();
+    // Not augmented: at inference, images are not.
+    for batch in Sample::new(train, batches.saturating_mul(BATCH), seed).batches(BATCH) {
+        let batch = batch?.images;
+        // Statistics of a smaller batch would weigh as much.
+        if batch.size()[0] == BATCH as i64 || images.is_empty() {
+            images.push(batch);
+        }
+    }
+    images.first().context("a repair needs at least one training image")?;
+    Ok(images)
+}
 
 /// The slimming, with what its criterion reads computed from some batches; unchanged if the
 /// criterion reads no images.

@@ -16,7 +16,7 @@ use crate::terminal::say;
 /// # Errors
 /// The file is no table, or one of another device or number of threads; a layer cannot be timed;
 /// errors of the disk.
-pub(super) fn table(file: &Path, net: &Net, image: &Tensor) -> Result<LatencyTable> {
+pub(crate) fn table(file: &Path, net: &Net, image: &Tensor) -> Result<LatencyTable> {
     let (options, pass) = (LatencyOptions::new(), |net: &Net| net.forward_t(image, false));
     if !file.exists() {
         say(format_args!("measuring the times of the layers into {} …", file.display()));
@@ -43,7 +43,7 @@ pub(super) fn table(file: &Path, net: &Net, image: &Tensor) -> Result<LatencyTab
 }
 
 /// The latency of a network on `image`.
-pub(super) fn measured(net: &Net, image: &Tensor) -> Result<Latency> {
+pub(crate) fn measured(net: &Net, image: &Tensor) -> Result<Latency> {
     let benchmark = Benchmark::new().device(image.device()).batch(1);
     Ok(benchmark.measure(|| net.forward_t(image, false))?)
 }

@@ -3,7 +3,7 @@
 
 mod images;
 mod job;
-mod latency;
+pub(crate) mod latency;
 mod page;
 mod repair;
 mod txt;
@@ -19,7 +19,7 @@ use slim_runtime::{
 use tch::Tensor;
 use tch::nn::ModuleT;
 
-pub(crate) use images::with_images;
+pub(crate) use images::{calibration, with_images};
 pub use job::Job;
 pub use repair::{Repair, Repaired};
 pub use txt::prune_txt;

@@ -2,17 +2,15 @@
 
 use std::fmt;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use slim_runtime::{Plan, Prunable, Reconstructed, Reconstruction, Slimmed, recalibrate};
 use tch::Tensor;
 use tch::nn::ModuleT;
 
-use crate::data::{Sample, Split};
+use super::calibration;
+use crate::data::Split;
 use crate::network::Net;
 use crate::slimming::SlimmingOptions;
-
-/// Number of images of a batch.
-const BATCH: usize = 64;
 
 /// What is corrected after slimming, without training.
 #[derive(Debug, Default)]
@@ -30,16 +28,7 @@ impl Repair {
     /// A damaged image, no image at all.
     pub fn new(options: &SlimmingOptions, train: &dyn Split, seed: u64) -> Result<Self> {
         let &SlimmingOptions { reconstruct, recalibrate, repair_batches, .. } = options;
-        let mut batches = Vec::new();
-        // Not augmented: at inference, images are not.
-        for batch in Sample::new(train, repair_batches.saturating_mul(BATCH), seed).batches(BATCH) {
-            let images = batch?.images;
-            // Statistics of a smaller batch would weigh as much.
-            if images.size()[0] == BATCH as i64 || batches.is_empty() {
-                batches.push(images);
-            }
-        }
-        batches.first().context("a repair needs at least one training image")?;
+        let batches = calibration(train, repair_batches, seed)?;
         Ok(Self { reconstruct, recalibrate, batches })
     }
 

@@ -116,18 +116,37 @@ pub struct BudgetOptions {
         help_heading = "Budget (one of these)"
     )]
     macs: Option<f64>,
+
+    /// Leave at most this share of the latency for one image, as the times of the layers predict
+    /// it; needs --latency-table
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "SHARE",
+        requires = "latency_table",
+        help_heading = "Budget (one of these)"
+    )]
+    latency: Option<f64>,
 }
 
 impl BudgetOptions {
-    /// The budget as a slimming. `cost` counts the network if it is in MACs.
+    /// The budget as a slimming. `cost` counts the network if it is in MACs, and `latencies` times
+    /// it if it is in latency.
     ///
     /// # Errors
-    /// Errors of `cost`.
-    pub fn slimming(&self, cost: impl FnOnce() -> Result<Cost>) -> Result<Slimming> {
+    /// Errors of `cost` and `latencies`.
+    pub fn slimming(
+        &self,
+        cost: impl FnOnce() -> Result<Cost>,
+        latencies: impl FnOnce() -> Result<LatencyTable>,
+    ) -> Result<Slimming> {
         match *self {
             Self { params: Some(share), .. } => Ok(Slimming::params(share)),
             Self { macs: Some(share), .. } => Ok(Slimming::macs(share, &cost()?)?),
-            Self { params: None, macs: None } => bail!("give a budget: --params or --macs"),
+            Self { latency: Some(share), .. } => Ok(Slimming::latency(share, &latencies()?)?),
+            Self { params: None, macs: None, latency: None } => {
+                bail!("give a budget: --params, --macs or --latency")
+            }
         }
     }
 }

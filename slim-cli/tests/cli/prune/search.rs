@@ -2,9 +2,17 @@
 //! takes what was found.
 
 use std::fs;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::Duration;
+
+use slim_cli::data::{self, Name, Sample, Split};
+use slim_cli::model::{Model, Wanted};
+use slim_cli::train::evaluate;
+use slim_runtime::{LatencyTable, Prunable, Search, Slimming, recalibrate};
+use tch::Device;
+use tch::nn::ModuleT;
 
 use super::{CFG, Folder, PRUNE, Said};
 
@@ -73,7 +81,7 @@ fn a_search_goes_on_to_the_bit_after_any_end() {
     let folder = folder();
     let line = |save: &str, generations: usize| {
         line(&format!(
-            "--params 0.5 --population 6 --seed 3 --generations {generations} --save {save}"
+            "--params 0.5 --population 6 --seed 3 --recalibrate --repair-batches 1 --generations {generations} --save {save}"
         ))
     };
     let said = folder.run(SEARCH, &line("whole", 4));
@@ -160,8 +168,7 @@ fn what_is_found_is_pruned_and_recorded() {
     assert_eq!((said.code, said.err.as_str()), (0, ""));
     folder.prune("--model net.safetensors --no-test --slimming found/slimming.json --save out");
     let plan = folder.plan("out/plan.json");
-    let found: slim_runtime::Slimming =
-        serde_json::from_str(&folder.text("found/slimming.json")).unwrap();
+    let found: Slimming = serde_json::from_str(&folder.text("found/slimming.json")).unwrap();
     assert_eq!(plan.slimming().layers, found.layers);
     assert_eq!(plan.slimming().criterion.name(), "l2");
     // The widths are those that were measured.
@@ -190,6 +197,58 @@ fn what_is_found_is_pruned_and_recorded() {
 }
 
 #[test]
+fn a_search_within_a_latency_compares_its_prediction_with_a_measurement() {
+    let folder = folder();
+    let latency = "--latency 0.7 --latency-table times.json --population 3 --generations 1";
+    let said = folder.run(SEARCH, &line(&format!("{latency} --save found")));
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    let table = LatencyTable::load(folder.path("times.json")).unwrap();
+    let model = read(&folder);
+    let found: Slimming = serde_json::from_str(&folder.text("found/slimming.json")).unwrap();
+    let predicted = table.predict(&model.net.plan(&found).unwrap()).unwrap();
+    assert!((0.3..=0.7).contains(&predicted.share()), "{predicted:?}");
+    let found = said.out.lines().find(|line| line.starts_with(" share")).unwrap();
+    let share = format!("{:.1} %", 100. * predicted.share());
+    assert!(found[" share".len()..].trim_start().starts_with(&share), "{found}: {share}");
+    // The table is read, so the budget is the same.
+    let said = folder.run(SEARCH, &line(&format!("{latency} --save found")));
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert!(!said.out.contains("measuring the times"), "{}", said.out);
+    assert!(said.out.contains("\n0 evaluations; wrote search.json"), "{}", said.out);
+}
+
+#[test]
+fn recalibrated_networks_are_measured_as_recalibration_leaves_them() {
+    let folder = folder();
+    let rest = "--params 0.3 --population 3 --generations 0 --recalibrate --repair-batches 2";
+    let said = folder.run(SEARCH, &line(&format!("{rest} --save found")));
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert!(said.out.contains("--slimming found/slimming.json --recalibrate"), "{}", said.out);
+    let saved: serde_json::Value = serde_json::from_str(&folder.text("found/search.json")).unwrap();
+    let search: Search = serde_json::from_value(saved["state"].clone()).unwrap();
+
+    let mut model = read(&folder);
+    let data = data::load(Name::Digits, Path::new("data"), Device::Cpu).unwrap();
+    let accuracy = |model: &Model| {
+        evaluate(&model.net, &Sample::new(&*data.train, 100, 1), 256).unwrap().accuracy()
+    };
+    let plan = model.net.plan(&search.found().unwrap()).unwrap();
+    model.net.apply(&plan).unwrap();
+    let before = accuracy(&model);
+    let images = Sample::new(&*data.train, 128, 1);
+    let batches = images.batches(64).map(|batch| batch.unwrap().images);
+    recalibrate(&mut model.net, batches, |net, xs| Ok(net.forward_t(&xs, true))).unwrap();
+    assert_eq!(search.best().unwrap().value, Some(accuracy(&model)));
+    assert_ne!(accuracy(&model), before);
+}
+
+/// The network that tells digits apart.
+fn read(folder: &Folder) -> Model {
+    tch::set_num_threads(1);
+    Model::read(&folder.path("net.safetensors"), &Wanted::default(), Device::Cpu).unwrap()
+}
+
+#[test]
 fn other_options_and_wrong_files_are_refused() {
     let folder = folder();
     let search =
@@ -209,6 +268,8 @@ fn other_options_and_wrong_files_are_refused() {
         refused(search("--params 0.5 --save out --population 4")),
         refused(search("--params 0.5 --save out --images 99")),
         refused(search("--params 0.5 --save out --criterion l1")),
+        refused(search("--params 0.5 --save out --recalibrate")),
+        refused(search("--latency 0.5 --save other")),
         refused(search("--params 0.001 --save other")),
         refused(search("--save other")),
         refused(search("--params 0.5 --macs 0.5 --save other")),
