@@ -7,5 +7,5 @@ mod rows;
 mod runs;
 
 pub use results::{Measured, Results};
-pub use rows::{Budget, Limits, ROWS, Row, Training};
+pub use rows::{Budget, Choice, Limits, ROWS, Row, Training};
 pub use runs::{Runs, Setup};

@@ -86,7 +86,6 @@ impl Results {
             text += &cells(&vec!["---".to_owned(); stages.len() + 3]);
             for row in rows {
                 let Some(measured) = self.of(row) else { continue };
-                let percent = |share: f64| format!("{:.1} %", 100. * share);
                 let mut line = vec![
                     row.to_string(),
                     percent(measured.parameters),
@@ -100,8 +99,25 @@ impl Results {
             }
             let _ = writeln!(text);
         }
+        text + &self.latencies()
+    }
+
+    /// The table of the rows whose budget is in latency: the share of the dense network's, as
+    /// predicted and as measured.
+    fn latencies(&self) -> String {
+        let mut text = "| row | latency predicted | measured |\n| --- | --- | --- |\n".to_owned();
+        for row in ROWS {
+            let latency = self.of(row).and_then(|measured| measured.latency);
+            if let Some([predicted, share]) = latency.map(|shares| shares.map(percent)) {
+                let _ = writeln!(text, "| {row} | {predicted} | {share} |");
+            }
+        }
         text
     }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100. * share)
 }
 
 #[cfg(test)]
@@ -122,6 +138,8 @@ mod tests {
         let row = |name: &str| Row::named(name).context("no such row");
         results.add(&row("vgg/1")?, measured(&[("dense", 90.), ("refined", 91.5)]), &file)?;
         results.add(&row("scale-l1/half")?, measured(&[("slimmed", 12.345)]), &file)?;
+        let timed = Measured { latency: Some([0.5, 0.523]), ..measured(&[("slimmed", 80.)]) };
+        results.add(&row("latency-l1/half")?, timed, &file)?;
         assert_eq!(Results::read(&file)?, results);
         insta::assert_snapshot!(results.tables(), @r"
         | row | parameters | MACs | dense | masked | slimmed | refined |
@@ -131,6 +149,11 @@ mod tests {
         | row | parameters | MACs | slimmed | absorbed | recalibrated | reconstructed | reconstructed and recalibrated | refined |
         | --- | --- | --- | --- | --- | --- | --- | --- | --- |
         | scale-l1/half | 25.0 % | 50.0 % | 12.35 | – | – | – | – | – |
+        | latency-l1/half | 25.0 % | 50.0 % | 80.00 | – | – | – | – | – |
+
+        | row | latency predicted | measured |
+        | --- | --- | --- |
+        | latency-l1/half | 50.0 % | 52.3 % |
         ");
         fs::write(&file, "{\"vgg/1\": 3}")?;
         assert!(Results::read(&file).is_err());

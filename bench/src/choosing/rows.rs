@@ -73,6 +73,15 @@ pub enum Limits {
     Latency,
 }
 
+/// What chooses the channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// A ranking of all channels, by these options of `slim prune` beside the budget.
+    Ranking(&'static str),
+    /// A ratio for each layer, found by these options of `slim search` beside the budget.
+    Search(&'static str),
+}
+
 /// A row of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Row {
@@ -96,8 +105,8 @@ pub enum Row {
         name: &'static str,
         /// How the network is trained.
         training: Training,
-        /// Options of `slim prune` beside the budget.
-        options: &'static str,
+        /// What chooses the channels.
+        choice: Choice,
         /// How much is left.
         budget: Budget,
         /// What the budget is of.
@@ -125,6 +134,8 @@ pub const ROWS: &[Row] = &[
     latency("latency-l1", SPARSE, "", Budget::Quarter),
     method("random-l1", SPARSE, "--criterion random", Budget::Half),
     method("random-l1", SPARSE, "--criterion random", Budget::Quarter),
+    search("search-l1", SPARSE, Budget::Half),
+    search("search-l1", SPARSE, Budget::Quarter),
     Row::PyTorch { seed: 2 },
     Row::Procedure { name: "vgg", training: SPARSE, seed: 2 },
     Row::Procedure { name: "resnet20", training: RESNET, seed: 1 },
@@ -142,7 +153,13 @@ const fn method(
     options: &'static str,
     budget: Budget,
 ) -> Row {
-    Row::Method { name, training, options, budget, limits: Limits::Macs }
+    let choice = Choice::Ranking(options);
+    Row::Method { name, training, choice, budget, limits: Limits::Macs }
+}
+
+const fn search(name: &'static str, training: Training, budget: Budget) -> Row {
+    let choice = Choice::Search("--recalibrate --generations 10");
+    Row::Method { name, training, choice, budget, limits: Limits::Macs }
 }
 
 const fn latency(
@@ -151,7 +168,8 @@ const fn latency(
     options: &'static str,
     budget: Budget,
 ) -> Row {
-    Row::Method { name, training, options, budget, limits: Limits::Latency }
+    let choice = Choice::Ranking(options);
+    Row::Method { name, training, choice, budget, limits: Limits::Latency }
 }
 
 impl Row {

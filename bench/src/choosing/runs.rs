@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde::Deserialize;
+use slim_cli::commands;
 use slim_cli::data::{self, DataSet, Name};
 use slim_cli::model::{Model, Wanted};
 use slim_cli::options::NetworkOptions;
@@ -20,10 +21,11 @@ use slim_cli::terminal::say;
 use slim_cli::train::{
     CHECKPOINT, Interrupt, Output, Recipe, RecipeOptions, Resume, evaluate, train,
 };
+use slim_runtime::Slimming;
 use tch::Device;
 
 use super::results::Measured;
-use super::rows::{Limits, PERCENT, REFINE, REFINE_SHORT, Row, SEED, Training};
+use super::rows::{Choice, Limits, PERCENT, REFINE, REFINE_SHORT, Row, SEED, Training};
 
 /// Where rows are run, and on what.
 #[derive(Debug, Clone)]
@@ -106,7 +108,7 @@ impl Runs {
         let measured = match *row {
             Row::PyTorch { seed } => self.pytorch(seed)?,
             Row::Procedure { training, seed, .. } => self.procedure(training, seed)?,
-            Row::Method { training, options, budget, limits, .. } => {
+            Row::Method { training, choice, budget, limits, .. } => {
                 let share = budget.share();
                 let budget = match limits {
                     Limits::Macs => format!("--macs {share}"),
@@ -115,7 +117,7 @@ impl Runs {
                         format!("--latency {share} --latency-table {}", table.display())
                     }
                 };
-                self.method(&row.to_string(), training, &[options, &budget])?
+                self.method(&row.to_string(), training, choice, &budget)?
             }
         };
         Ok(Measured { minutes: begun.elapsed().as_secs_f64() / 60., ..measured })
@@ -164,7 +166,7 @@ impl Runs {
     /// Train with sparsity, prune, fine-tune.
     fn procedure(&self, training: Training, seed: u64) -> Result<Measured> {
         let mut model = self.trained(training, seed)?;
-        let pruning = self.prune(&mut model, &[PERCENT], true)?;
+        let pruning = self.prune(&mut model, &[PERCENT], None, true)?;
         let mut accuracies = BTreeMap::new();
         for stage in &pruning.stages {
             let score = stage.score.context("the stages were measured")?;
@@ -176,12 +178,25 @@ impl Runs {
     }
 
     /// One way to choose channels: the accuracy with each repair, and after fine-tuning.
-    fn method(&self, name: &str, training: Training, options: &[&str]) -> Result<Measured> {
+    fn method(
+        &self,
+        name: &str,
+        training: Training,
+        choice: Choice,
+        budget: &str,
+    ) -> Result<Measured> {
+        let (options, found) = match choice {
+            Choice::Ranking(options) => ([options, budget], None),
+            Choice::Search(options) => {
+                (["", ""], Some(self.search(name, training, &[options, budget])?))
+            }
+        };
         let mut accuracies = BTreeMap::new();
         let mut plain = None;
         for (column, repair) in REPAIRS {
             let mut model = self.trained(training, SEED)?;
-            let pruning = self.prune(&mut model, &[options, &[repair]].concat(), false)?;
+            let options = [options[0], options[1], repair];
+            let pruning = self.prune(&mut model, &options, found.clone(), false)?;
             let score = evaluate(&model.net, &*self.data.test, TEST_BATCH)?;
             say(format_args!("{name}, {column}: {:.2} %", score.accuracy()));
             accuracies.insert(column.to_owned(), score.accuracy());
@@ -192,6 +207,29 @@ impl Runs {
         let folder = self.folder(&format!("method-{}", name.replace('/', "-")));
         accuracies.insert("refined".to_owned(), self.refine(model, &folder, REFINE_SHORT, SEED)?);
         Ok(measured(accuracies, &pruning))
+    }
+
+    /// The ratios that `slim search` finds. A search that was stopped goes on where it was.
+    fn search(&self, name: &str, training: Training, options: &[&str]) -> Result<Slimming> {
+        let Training { name: trained, .. } = training;
+        self.trained(training, SEED)?;
+        let save = self.folder(&format!("search-{}", name.replace('/', "-")));
+        let words = options.iter().flat_map(|options| options.split_whitespace());
+        let mut arguments: Vec<OsString> = ["slim", "search", "--no-cuda"].map(Into::into).into();
+        arguments.extend(words.map(Into::into));
+        arguments.extend(["--dataset".into(), self.setup.dataset.to_string().into()]);
+        let paths = [
+            ("--data-dir", self.setup.data_dir.clone()),
+            ("--model", self.folder(&format!("{trained}-{SEED}")).join(CHECKPOINT)),
+            ("--save", save.clone()),
+        ];
+        arguments.extend(paths.into_iter().flat_map(|(name, path)| [name.into(), path.into()]));
+        if self.setup.smoke {
+            let least = ["--generations", "0", "--population", "2", "--images", "64"];
+            arguments.extend(least.map(Into::into));
+        }
+        commands::run(arguments)?;
+        Ok(serde_json::from_str(&fs::read_to_string(save.join("slimming.json"))?)?)
     }
 
     fn folder(&self, name: &str) -> PathBuf {
@@ -252,12 +290,20 @@ impl Runs {
         Ok((model, outcome.score.accuracy()))
     }
 
-    /// Prunes a network by options of `slim prune`.
-    fn prune(&self, model: &mut Model, options: &[&str], test: bool) -> Result<Pruning> {
+    /// Prunes a network by options of `slim prune`, or by a slimming in place of those that say how
+    /// much goes.
+    fn prune(
+        &self,
+        model: &mut Model,
+        options: &[&str],
+        found: Option<Slimming>,
+        test: bool,
+    ) -> Result<Pruning> {
         let PruneOptions { slimming } = parsed(options)?;
+        let found = found.map(|found| if slimming.ranking.absorb { found.absorb() } else { found });
         let job = Job {
             slimming: &slimming,
-            found: None,
+            found: found.as_ref(),
             data: Some(&self.data),
             test,
             test_batch_size: TEST_BATCH,

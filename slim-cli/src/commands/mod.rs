@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -54,6 +55,23 @@ impl Command {
             Command::Train(_) | Command::Completions(_) => None,
         }
     }
+
+    fn run(&self) -> Result<()> {
+        match self {
+            Command::Train(options) => train::run(options),
+            Command::Prune(options) => prune::run(options),
+            Command::Iterate(options) => iterate::run(options),
+            Command::Sensitivity(options) => sensitivity::run(options),
+            Command::Search(options) => search::run(options),
+            Command::Export(options) => export::run(options),
+            Command::Demo(options) => demo::run(options),
+            Command::Report(options) => report::run(options),
+            Command::Completions(CompletionsOptions { shell }) => {
+                clap_complete::generate(*shell, &mut Slim::command(), "slim", &mut io::stdout());
+                Ok(())
+            }
+        }
+    }
 }
 
 /// Print a script that completes the commands and options of `slim` in a shell
@@ -69,20 +87,15 @@ pub fn main() -> ExitCode {
     if command.takes_one_process().is_some_and(is_idle) {
         return ExitCode::SUCCESS;
     }
-    program::main(|| match &command {
-        Command::Train(options) => train::run(options),
-        Command::Prune(options) => prune::run(options),
-        Command::Iterate(options) => iterate::run(options),
-        Command::Sensitivity(options) => sensitivity::run(options),
-        Command::Search(options) => search::run(options),
-        Command::Export(options) => export::run(options),
-        Command::Demo(options) => demo::run(options),
-        Command::Report(options) => report::run(options),
-        Command::Completions(CompletionsOptions { shell }) => {
-            clap_complete::generate(*shell, &mut Slim::command(), "slim", &mut io::stdout());
-            Ok(())
-        }
-    })
+    program::main(|| command.run())
+}
+
+/// Runs `slim` with these arguments, of which the first is the name of the program.
+///
+/// # Errors
+/// Arguments that `slim` does not take, and the errors of the command.
+pub fn run(given: impl IntoIterator<Item = OsString>) -> Result<()> {
+    Slim::try_parse_from(arguments(given))?.command.run()
 }
 
 const SPARSITY: &str = "--sparsity-regularization";
