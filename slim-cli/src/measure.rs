@@ -19,8 +19,8 @@ use crate::files::Folder;
 use crate::model::Model;
 use crate::network::Net;
 use crate::options::{DataOptions, NetworkOptions};
-use crate::prune::{calibration, with_images};
-use crate::slimming::{CriterionName, RankingOptions};
+use crate::prune::{calibration, nothing_to_recalibrate, with_images};
+use crate::slimming::{CriterionName, REPAIR_BATCHES, RankingOptions, TAYLOR_BATCHES};
 use crate::terminal::say;
 use crate::train;
 
@@ -53,8 +53,9 @@ pub struct MeasureOptions {
     /// slimmed or masked network
     #[arg(long, help_heading = "Repair")]
     recalibrate: bool,
-    /// Batches of 64 training images for `--recalibrate`
-    #[arg(long, value_name = "BATCHES", default_value_t = 8, value_parser = RangedU64ValueParser::<usize>::new().range(1..), help_heading = "Repair")]
+    /// Batches of 64 training images for `--recalibrate`, others than those that measure as far as
+    /// there are any
+    #[arg(long, value_name = "BATCHES", requires = "recalibrate", default_value_t = REPAIR_BATCHES, value_parser = RangedU64ValueParser::<usize>::new().range(1..), help_heading = "Repair")]
     repair_batches: usize,
 
     /// Folder for what is written; what was interrupted goes on from there
@@ -93,7 +94,8 @@ pub struct Images {
     count: usize,
     batch: usize,
     seed: u64,
-    /// On which batch norms are recalibrated; none if they are not. `[N, C, H, W]`, batch by batch.
+    /// Images `[N, C, H, W]`, batch by batch, on which batch norms are recalibrated; empty if batch
+    /// norms keep their statistics.
     calibration: Vec<Tensor>,
 }
 
@@ -147,9 +149,27 @@ impl MeasureOptions {
         &self.model
     }
 
-    /// Whether batch norms are recalibrated for each measurement.
-    pub fn recalibrates(&self) -> bool {
-        self.recalibrate
+    /// The options of `slim prune` by which it removes the same channels again, and repairs as
+    /// these networks were before they were measured; each with a space in front.
+    pub fn for_prune(&self) -> String {
+        let mut options = String::new();
+        let mut add = |name: &str, value: Option<String>| {
+            options += &format!(" --{name}");
+            options.extend(value.map(|value| format!(" {value}")));
+        };
+        if self.recalibrate {
+            add("recalibrate", None);
+            if self.repair_batches != REPAIR_BATCHES {
+                add("repair-batches", Some(self.repair_batches.to_string()));
+            }
+        }
+        if self.ranking.taylor_batches != TAYLOR_BATCHES {
+            add("taylor-batches", Some(self.ranking.taylor_batches.to_string()));
+        }
+        if self.seed != 1 {
+            add("seed", Some(self.seed.to_string()));
+        }
+        options
     }
 
     /// Makes the folder for the files.
@@ -179,6 +199,7 @@ impl MeasureOptions {
             model.spec
         ));
         let has_batch_norms = model.spec.arch.has_batch_norms();
+        ensure!(has_batch_norms || !self.recalibrate, nothing_to_recalibrate(&model.spec));
         let ranked = self.ranking.applied_to(Slimming::ratio(0.), has_batch_norms, self.seed);
         let reads = CriterionName::reading_images(&ranked);
         let run = Run {
@@ -192,7 +213,7 @@ impl MeasureOptions {
             repair_batches: self.recalibrate.then_some(self.repair_batches),
         };
         let calibration = match run.repair_batches {
-            Some(batches) => calibration(&*data.train, batches, self.seed)?,
+            Some(batches) => calibration(&*data.train, count, batches, self.seed)?,
             None => Vec::new(),
         };
         let (batch, seed) = (self.test_batch_size, self.seed);
@@ -234,6 +255,14 @@ impl Measured {
         Ok(Tensor::f_zeros([1, channels, height, width], options)?)
     }
 
+    /// Which statistics the batch norms of the networks have that are measured.
+    pub fn statistics(&self) -> String {
+        match self.run.repair_batches {
+            Some(batches) => format!("recalibrated on {batches} batches for each measurement"),
+            None => "as they were trained".to_owned(),
+        }
+    }
+
     /// What an earlier run with the same options has saved; `None` if there is none.
     ///
     /// # Errors
@@ -261,7 +290,10 @@ pub fn read<T: DeserializeOwned>(file: &Path) -> Result<Saved<T>> {
 
 /// The error for a file of a run with other options.
 pub fn of_another_run(file: &Path) -> String {
-    format!("{} is of another run, with other options: choose another --save", file.display())
+    format!(
+        "{} is of another run, with other options, weights or times: choose another --save",
+        file.display()
+    )
 }
 
 impl Images {

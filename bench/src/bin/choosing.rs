@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use slim_bench::choosing::{Choice, ROWS, Results, Row, Runs, Setup};
+use slim_bench::choosing::{Choice, Limits, ROWS, Results, Row, Runs, Setup};
 use slim_cli::data::Name;
 use slim_cli::program;
 use slim_cli::terminal::say;
@@ -114,8 +114,9 @@ fn smoke_rows() -> Vec<Row> {
     let kind = |row: &Row| match row {
         Row::PyTorch { .. } => None,
         Row::Procedure { .. } => Some("procedure"),
-        Row::Method { choice: Choice::Ranking(_), .. } => Some("ranking"),
         Row::Method { choice: Choice::Search(_), .. } => Some("search"),
+        Row::Method { limits: Limits::Macs, .. } => Some("ranking"),
+        Row::Method { limits: Limits::Latency, .. } => Some("latency"),
     };
     let mut kinds = HashSet::new();
     let is_new = |row: &&Row| kind(row).is_some_and(|kind| kinds.insert(kind));

@@ -105,14 +105,15 @@ impl Results {
     /// The table of the rows whose budget is in latency: the share of the dense network's, as
     /// predicted and as measured.
     fn latencies(&self) -> String {
-        let mut text = "| row | latency predicted | measured |\n| --- | --- | --- |\n".to_owned();
-        for row in ROWS {
-            let latency = self.of(row).and_then(|measured| measured.latency);
-            if let Some([predicted, share]) = latency.map(|shares| shares.map(percent)) {
-                let _ = writeln!(text, "| {row} | {predicted} | {share} |");
-            }
+        let line = |row: &Row| {
+            let [predicted, share] = self.of(row)?.latency?.map(percent);
+            Some(format!("| {row} | {predicted} | {share} |\n"))
+        };
+        let lines: String = ROWS.iter().filter_map(line).collect();
+        if lines.is_empty() {
+            return lines;
         }
-        text
+        "| row | latency predicted | measured |\n| --- | --- | --- |\n".to_owned() + &lines
     }
 }
 

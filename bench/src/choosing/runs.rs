@@ -1,5 +1,5 @@
-//! Runs the rows: trains, prunes, repairs and fine-tunes, with the functions behind `slim train`
-//! and `slim prune`.
+//! Runs the rows: trains, searches, prunes, repairs and fine-tunes, with the functions behind `slim
+//! train`, `slim search` and `slim prune`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -70,9 +70,13 @@ struct PruneOptions {
     slimming: SlimmingOptions,
 }
 
-fn parsed<T: Parser>(options: &[&str]) -> Result<T> {
-    let words = options.iter().flat_map(|options| options.split_whitespace());
-    Ok(T::try_parse_from(std::iter::once("slim").chain(words))?)
+fn parsed<T: Parser>(words: impl IntoIterator<Item = OsString>) -> Result<T> {
+    Ok(T::try_parse_from(std::iter::once("slim".into()).chain(words))?)
+}
+
+/// Options as words of a command line.
+fn words(options: &str) -> Vec<OsString> {
+    options.split_whitespace().map(Into::into).collect()
 }
 
 /// The repairs, by the name of their column, and their options of `slim prune`.
@@ -111,13 +115,14 @@ impl Runs {
             Row::Method { training, choice, budget, limits, .. } => {
                 let share = budget.share();
                 let budget = match limits {
-                    Limits::Macs => format!("--macs {share}"),
+                    Limits::Macs => words(&format!("--macs {share}")),
                     Limits::Latency => {
                         let table = self.folder(&format!("{}.latency.json", training.name));
-                        format!("--latency {share} --latency-table {}", table.display())
+                        let share = words(&format!("--latency {share} --latency-table"));
+                        [share, vec![table.into()]].concat()
                     }
                 };
-                self.method(&row.to_string(), training, choice, &budget)?
+                self.method(&row.to_string(), training, choice, budget)?
             }
         };
         Ok(Measured { minutes: begun.elapsed().as_secs_f64() / 60., ..measured })
@@ -166,7 +171,7 @@ impl Runs {
     /// Train with sparsity, prune, fine-tune.
     fn procedure(&self, training: Training, seed: u64) -> Result<Measured> {
         let mut model = self.trained(training, seed)?;
-        let pruning = self.prune(&mut model, &[PERCENT], None, true)?;
+        let pruning = self.prune(&mut model, words(PERCENT), None, true)?;
         let mut accuracies = BTreeMap::new();
         for stage in &pruning.stages {
             let score = stage.score.context("the stages were measured")?;
@@ -183,25 +188,26 @@ impl Runs {
         name: &str,
         training: Training,
         choice: Choice,
-        budget: &str,
+        budget: Vec<OsString>,
     ) -> Result<Measured> {
         let (options, found) = match choice {
-            Choice::Ranking(options) => ([options, budget], None),
+            Choice::Ranking(options) => ([words(options), budget].concat(), None),
             Choice::Search(options) => {
-                (["", ""], Some(self.search(name, training, &[options, budget])?))
+                let options = [words(options), budget].concat();
+                (Vec::new(), Some(self.search(name, training, options)?))
             }
         };
         let mut accuracies = BTreeMap::new();
         let mut plain = None;
         for (column, repair) in REPAIRS {
             let mut model = self.trained(training, SEED)?;
-            let options = [options[0], options[1], repair];
-            let pruning = self.prune(&mut model, &options, found.clone(), false)?;
+            let options = options.iter().cloned().chain(words(repair));
+            let pruning = self.prune(&mut model, options, found.as_ref(), false)?;
             let score = evaluate(&model.net, &*self.data.test, TEST_BATCH)?;
             say(format_args!("{name}, {column}: {:.2} %", score.accuracy()));
             accuracies.insert(column.to_owned(), score.accuracy());
             plain.get_or_insert((model, pruning));
-            ensure!(!self.interrupt.asked(), "interrupted");
+            ensure!(!self.interrupt.asked(), "interrupted; the same command goes on with this row");
         }
         let (model, pruning) = plain.context("there is a row without repair")?;
         let folder = self.folder(&format!("method-{}", name.replace('/', "-")));
@@ -210,13 +216,17 @@ impl Runs {
     }
 
     /// The ratios that `slim search` finds. A search that was stopped goes on where it was.
-    fn search(&self, name: &str, training: Training, options: &[&str]) -> Result<Slimming> {
+    fn search(
+        &self,
+        name: &str,
+        training: Training,
+        options: impl IntoIterator<Item = OsString>,
+    ) -> Result<Slimming> {
         let Training { name: trained, .. } = training;
         self.trained(training, SEED)?;
         let save = self.folder(&format!("search-{}", name.replace('/', "-")));
-        let words = options.iter().flat_map(|options| options.split_whitespace());
-        let mut arguments: Vec<OsString> = ["slim", "search", "--no-cuda"].map(Into::into).into();
-        arguments.extend(words.map(Into::into));
+        let mut arguments = words("slim search --no-cuda");
+        arguments.extend(options);
         arguments.extend(["--dataset".into(), self.setup.dataset.to_string().into()]);
         let paths = [
             ("--data-dir", self.setup.data_dir.clone()),
@@ -225,8 +235,7 @@ impl Runs {
         ];
         arguments.extend(paths.into_iter().flat_map(|(name, path)| [name.into(), path.into()]));
         if self.setup.smoke {
-            let least = ["--generations", "0", "--population", "2", "--images", "64"];
-            arguments.extend(least.map(Into::into));
+            arguments.extend(words("--generations 0 --population 2 --images 64"));
         }
         commands::run(arguments)?;
         Ok(serde_json::from_str(&fs::read_to_string(save.join("slimming.json"))?)?)
@@ -239,7 +248,7 @@ impl Runs {
     /// A network that is trained by these options. What was trained before is read.
     fn trained(&self, training: Training, seed: u64) -> Result<Model> {
         let Training { name, network, recipe } = training;
-        let TrainOptions { network, recipe } = parsed(&[network, recipe])?;
+        let TrainOptions { network, recipe } = parsed([words(network), words(recipe)].concat())?;
         let folder = self.folder(&format!("{name}-{seed}"));
         let fresh = || -> Result<_> {
             let mut model = network.fresh(self.data.classes, seed, Device::Cpu)?;
@@ -251,7 +260,7 @@ impl Runs {
 
     /// Fine-tunes a slimmed network, and returns its accuracy.
     fn refine(&self, model: Model, folder: &Path, recipe: &str, seed: u64) -> Result<f64> {
-        let TrainOptions { recipe, .. } = parsed(&[recipe])?;
+        let TrainOptions { recipe, .. } = parsed(words(recipe))?;
         self.train(|| Ok(model), folder, &recipe, seed).map(|(_, accuracy)| accuracy)
     }
 
@@ -295,15 +304,14 @@ impl Runs {
     fn prune(
         &self,
         model: &mut Model,
-        options: &[&str],
-        found: Option<Slimming>,
+        options: impl IntoIterator<Item = OsString>,
+        found: Option<&Slimming>,
         test: bool,
     ) -> Result<Pruning> {
         let PruneOptions { slimming } = parsed(options)?;
-        let found = found.map(|found| if slimming.ranking.absorb { found.absorb() } else { found });
         let job = Job {
             slimming: &slimming,
-            found: found.as_ref(),
+            found,
             data: Some(&self.data),
             test,
             test_batch_size: TEST_BATCH,

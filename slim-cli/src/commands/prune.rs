@@ -65,11 +65,11 @@ pub(super) struct Options {
     #[command(flatten)]
     slimming: SlimmingOptions,
     /// A slimming from a file, as `slim search` writes it, in place of all options on which
-    /// channels go and of all bounds
+    /// channels go and of all bounds; --absorb adds to it
     #[arg(long = "slimming", value_name = "FILE", conflicts_with_all = [
         "percent", "threshold", "top_k", "params", "macs", "latency", "local", "isomorphic",
         "layer", "keep", "criterion", "normalisation", "coupling", "masking", "at_least",
-        "max_removed", "round_to", "round_down_to", "absorb", "absorb_after",
+        "max_removed", "round_to", "round_down_to",
     ], help_heading = "How much goes (one of these)")]
     found: Option<PathBuf>,
 

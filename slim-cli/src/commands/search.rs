@@ -71,6 +71,9 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let mut measured = options.measure.set_up()?;
     measured.run.population = Some(options.population);
     measured.run.sensitivity.clone_from(&options.sensitivity);
+    let file = options.measure.save().join(FILE);
+    // A folder of another run is refused before anything is timed.
+    let saved = measured.saved::<Search>(&file)?;
     let cost = measured.cost()?;
     let image = measured.blank()?;
     let table = options.latency_table.as_ref();
@@ -86,8 +89,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
         let saved = measure::read::<Sensitivity>(file)?;
         fresh = fresh.suggested_by(&saved.state).with_context(|| file.display().to_string())?;
     }
-    let file = options.measure.save().join(FILE);
-    let mut search = match measured.saved::<Search>(&file)? {
+    let mut search = match saved {
         None => fresh,
         Some(saved) => {
             ensure!(saved.slimming() == fresh.slimming(), of_another_run(&file));
@@ -153,13 +155,13 @@ pub(super) fn run(options: &Options) -> Result<()> {
         let after = latency::measured(&model.net, &image)?;
         say(format_args!("\n{}\n", table.check(&plan, &before, &after)?));
     }
-    let repair = if options.measure.recalibrates() { " --recalibrate" } else { "" };
     say(format_args!(
-        "{} evaluations; wrote {FILE} and {FOUND} into {}; next: slim prune --model {} --slimming {}{repair}",
+        "{} evaluations; wrote {FILE} and {FOUND} into {}; next: slim prune --model {} --slimming {}{}",
         search.evaluations() - before,
         options.measure.save().display(),
         options.measure.model().display(),
-        folder.file(FOUND).display()
+        folder.file(FOUND).display(),
+        options.measure.for_prune()
     ));
     Ok(())
 }

@@ -66,6 +66,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
         }
     };
     let folder = options.measure.folder()?;
+    let statistics = measured.statistics();
     let Measured { mut model, images, run } = measured;
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} evaluations, {eta} left");
     let bar = ProgressBar::new(sensitivity.evaluations() as u64)
@@ -85,6 +86,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
                         "measured on".to_owned(),
                         format!("{} training images of {}", run.images, run.dataset),
                     ),
+                    ("batch norms".to_owned(), statistics.clone()),
                     ("ranked by".to_owned(), sensitivity.slimming().criterion.name()),
                 ],
                 sensitivity,

@@ -7,7 +7,7 @@ use crate::data::DataSet;
 use crate::device::DeviceOptions;
 use crate::model::Model;
 use crate::numbers::grouped;
-use crate::options::{DataOptions, NetworkOptions};
+use crate::options::{DataOptions, NetworkOptions, Usage};
 use crate::processes::{self, ReportedElsewhere};
 use crate::terminal;
 use crate::train::{
@@ -59,8 +59,7 @@ Examples:
   A minute on the digits that come with the project:
     slim train -sr --s 5e-3 --dataset digits --arch vgg --cfg \"[32, 'M', 64, 'M', 128, 128]\" --epochs 10
 
-  Prune while training, anew or from a network that is trained; and teach the pruned network by one
-  that was not:
+  Prune while training; a network that is trained already; and with a teacher:
     slim train --gradual 0.7 --dataset cifar10 --save logs/gradual
     slim train --growing 0.7 --refine logs/dense/model_best.safetensors --epochs 40 --lr 0.01 --save logs/growing
     slim train --refine logs/gradual/checkpoint.safetensors --teacher logs/dense/model_best.safetensors --epochs 40 --lr 0.01 --save logs/refined
@@ -72,6 +71,8 @@ Examples:
     torchrun --standalone --nproc-per-node=4 --max-restarts=3 --no-python -- slim train -sr --dataset cifar10
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or no data set, 130 interrupted";
+
+const NEEDS_TRAINED: &str = "--growing chooses channels before the first step, so it needs a network that is trained: say --refine FILE";
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Watching")]
@@ -207,6 +208,10 @@ fn start(options: &Options, dist: &Distributed, job: Option<&str>) -> Result<Sta
             )?,
         };
         model.dataset = Some(name);
+        ensure!(
+            options.pruning.growing.is_none() || resume.is_some() || options.files.refine.is_some(),
+            Usage(NEEDS_TRAINED.to_owned())
+        );
         let recipe = options.recipe.applied_to(before, model.spec.arch);
         let recipe = options.distillation.applied_to(options.pruning.applied_to(recipe))?;
         let text = match (&files.resume, &resume, &files.refine) {

@@ -11,7 +11,15 @@ pub struct Sample<'s> {
 impl<'s> Sample<'s> {
     /// `count` images of `split`, or all if it has fewer.
     pub fn new(split: &'s dyn Split, count: usize, seed: u64) -> Self {
+        Self::apart_from(split, 0, count, seed)
+    }
+
+    /// `count` images of `split` that are not among the first `others` of the same seed, as far as
+    /// the split has them; the rest are among these.
+    pub fn apart_from(split: &'s dyn Split, others: usize, count: usize, seed: u64) -> Self {
         let mut numbers = order::shuffled(split.len(), seed);
+        let others = others.min(numbers.len());
+        numbers.rotate_left(others);
         numbers.truncate(count);
         Self { split, numbers }
     }
@@ -40,6 +48,20 @@ mod tests {
 
     use super::*;
     use crate::data::{Batch, Name, load};
+
+    #[test]
+    fn samples_are_apart_as_far_as_there_are_images() -> Result<()> {
+        let data = load(Name::Digits, "nowhere".as_ref(), Device::Cpu)?;
+        let all = data.train.len();
+        let first = Sample::new(&*data.train, 500, 3).numbers;
+        let others = Sample::apart_from(&*data.train, 500, 200, 3).numbers;
+        assert!(others.len() == 200 && others.iter().all(|number| !first.contains(number)));
+        let mut rest = Sample::apart_from(&*data.train, 500, all, 3).numbers;
+        assert_eq!(rest[all - 500..], first);
+        rest.sort_unstable();
+        assert!(rest.into_iter().eq(0..all as i64));
+        Ok(())
+    }
 
     #[test]
     fn a_sample_is_the_same_for_the_same_seed_and_is_of_all_classes() -> Result<()> {

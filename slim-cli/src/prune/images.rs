@@ -1,4 +1,4 @@
-//! Training images by which networks are corrected, and what criteria compute from them.
+//! Training images, to correct networks on and for criteria.
 
 use anyhow::{Context, Result, ensure};
 use slim_runtime::Slimming;
@@ -17,14 +17,21 @@ const BATCH: usize = 64;
 
 const NO_BATCH: &str = "a criterion that reads training images needs at least one batch of them";
 
-/// Training images `[N, C, H, W]` to correct a network on, batch by batch, drawn by `seed`.
+/// Training images `[N, C, H, W]` to correct a network on, batch by batch, drawn by `seed`: others
+/// than the first `others` of that seed, as far as there are any.
 ///
 /// # Errors
 /// A damaged image, no image at all.
-pub(crate) fn calibration(train: &dyn Split, batches: usize, seed: u64) -> Result<Vec<Tensor>> {
+pub(crate) fn calibration(
+    train: &dyn Split,
+    others: usize,
+    batches: usize,
+    seed: u64,
+) -> Result<Vec<Tensor>> {
     let mut images = Vec::new();
+    let sample = Sample::apart_from(train, others, batches.saturating_mul(BATCH), seed);
     // Not augmented: at inference, images are not.
-    for batch in Sample::new(train, batches.saturating_mul(BATCH), seed).batches(BATCH) {
+    for batch in sample.batches(BATCH) {
         let batch = batch?.images;
         // Statistics of a smaller batch would weigh as much.
         if batch.size()[0] == BATCH as i64 || images.is_empty() {

@@ -1,13 +1,13 @@
 //! A pruning job, as the command line specifies it.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use slim_runtime::{Prunable, Slimming, Target};
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
 
-use super::{Pruning, Repair, latency, prune, with_images};
+use super::{Pruning, Repair, latency, nothing_to_recalibrate, prune, with_images};
 use crate::data::{DataSet, Split};
 use crate::model::Model;
 use crate::network::Spec;
@@ -78,6 +78,10 @@ impl Job<'_> {
         if self.slimming.repairs() {
             self.repair_images()?;
         }
+        ensure!(
+            model.spec.arch.has_batch_norms() || !self.slimming.recalibrate,
+            nothing_to_recalibrate(&model.spec)
+        );
         let mut slimming = self.slimming(model, &self.sample(model)?, ratio)?;
         if let Some(criterion) = CriterionName::reading_images(&slimming) {
             self.training_images(criterion)?;
@@ -101,7 +105,7 @@ impl Job<'_> {
 
     fn slimming(&self, model: &Model, sample: &Tensor, ratio: Option<f64>) -> Result<Slimming> {
         if let Some(found) = self.found {
-            return Ok(found.clone());
+            return Ok(self.slimming.ranking.absorbing(found.clone()));
         }
         let one = sample.narrow(0, 0, 1);
         let slimming = self.slimming.slimming(

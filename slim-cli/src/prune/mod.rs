@@ -21,6 +21,7 @@ use tch::nn::ModuleT;
 
 pub(crate) use images::{calibration, with_images};
 pub use job::Job;
+pub(crate) use repair::nothing_to_recalibrate;
 pub use repair::{Repair, Repaired};
 pub use txt::prune_txt;
 

@@ -9,7 +9,7 @@ use tch::nn::ModuleT;
 
 use super::calibration;
 use crate::data::Split;
-use crate::network::Net;
+use crate::network::{Net, Spec};
 use crate::slimming::SlimmingOptions;
 
 /// What is corrected after slimming, without training.
@@ -28,7 +28,7 @@ impl Repair {
     /// A damaged image, no image at all.
     pub fn new(options: &SlimmingOptions, train: &dyn Split, seed: u64) -> Result<Self> {
         let &SlimmingOptions { reconstruct, recalibrate, repair_batches, .. } = options;
-        let batches = calibration(train, repair_batches, seed)?;
+        let batches = calibration(train, 0, repair_batches, seed)?;
         Ok(Self { reconstruct, recalibrate, batches })
     }
 
@@ -56,6 +56,13 @@ impl Repair {
         }
         Ok((slimmed, Repaired { reconstructed, recalibrated: self.recalibrate }))
     }
+}
+
+/// The error for `--recalibrate` on a network without batch norms.
+pub(crate) fn nothing_to_recalibrate(spec: &Spec) -> String {
+    format!(
+        "--recalibrate estimates the statistics of batch norms anew, and {spec} has none: leave it out"
+    )
 }
 
 /// What was corrected. Prints as lines; as nothing if nothing was.

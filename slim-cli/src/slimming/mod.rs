@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::builder::RangedU64ValueParser;
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use slim_runtime::criterion::{
@@ -18,8 +18,14 @@ use slim_runtime::{Activation, Cost, Coupling, LatencyTable, Slimming};
 pub use target::BudgetOptions;
 use target::{TargetOptions, layer_target};
 
+/// Batches of training images for criteria, if nothing else is said.
+pub const TAYLOR_BATCHES: usize = 16;
+/// Batches of training images for repairs, if nothing else is said.
+pub const REPAIR_BATCHES: usize = 8;
+
 /// How many channels go, which, and within which bounds.
 #[derive(Debug, Clone, Args)]
+#[command(group = ArgGroup::new("repair").multiple(true))]
 pub struct SlimmingOptions {
     #[command(flatten)]
     target: TargetOptions,
@@ -54,15 +60,15 @@ pub struct SlimmingOptions {
 
     /// Solve the weights of layers that lose inputs anew, by least squares on training images, so
     /// that their outputs are nearest to what they were
-    #[arg(long, conflicts_with_all = ["absorb", "absorb_after"], help_heading = "Repair")]
+    #[arg(long, group = "repair", conflicts_with_all = ["absorb", "absorb_after"], help_heading = "Repair")]
     pub reconstruct: bool,
 
     /// Estimate the statistics of batch norms anew, on training images
-    #[arg(long, help_heading = "Repair")]
+    #[arg(long, group = "repair", help_heading = "Repair")]
     pub recalibrate: bool,
 
     /// Batches of 64 training images for `--reconstruct` and `--recalibrate`
-    #[arg(long, value_name = "BATCHES", default_value_t = 8, value_parser = RangedU64ValueParser::<usize>::new().range(1..), help_heading = "Repair")]
+    #[arg(long, value_name = "BATCHES", requires = "repair", default_value_t = REPAIR_BATCHES, value_parser = RangedU64ValueParser::<usize>::new().range(1..), help_heading = "Repair")]
     pub repair_batches: usize,
 }
 
@@ -79,7 +85,7 @@ pub struct RankingOptions {
 
     /// Batches of 64 training images for `--criterion taylor`, `gate-taylor`, `group-taylor`,
     /// `fisher` and `mean-activation`
-    #[arg(long, value_name = "BATCHES", default_value_t = 16, help_heading = "Which channels go")]
+    #[arg(long, value_name = "BATCHES", default_value_t = TAYLOR_BATCHES, help_heading = "Which channels go")]
     pub taylor_batches: usize,
 
     /// How scores of different layers are made comparable: none, or by the layer's max, mean or l2
@@ -288,7 +294,12 @@ impl RankingOptions {
         slimming = self.max_removed.into_iter().fold(slimming, Slimming::max_removed);
         slimming = self.round_to.into_iter().fold(slimming, Slimming::round_to);
         slimming = self.round_down_to.into_iter().fold(slimming, Slimming::round_down_to);
-        slimming = self.absorb_after.into_iter().fold(slimming, Slimming::absorb_after);
+        self.absorbing(slimming)
+    }
+
+    /// The slimming with the choices of absorption.
+    pub fn absorbing(&self, slimming: Slimming) -> Slimming {
+        let slimming = self.absorb_after.into_iter().fold(slimming, Slimming::absorb_after);
         if self.absorb { slimming.absorb() } else { slimming }
     }
 }
@@ -422,5 +433,7 @@ mod tests {
         assert_eq!(refused("--latency 0.5 --latency-table a.json"), "no table");
         assert!(refused("--latency 0.5").contains("--latency-table <FILE>"));
         assert!(refused("--latency-table a.json").contains("--latency <SHARE>"));
+        assert!(refused("--repair-batches 2").contains("--reconstruct|--recalibrate"));
+        assert!(asked("--reconstruct --recalibrate --repair-batches 2").is_ok());
     }
 }

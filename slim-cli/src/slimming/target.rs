@@ -26,7 +26,7 @@ pub(super) struct TargetOptions {
     )]
     threshold: Option<f64>,
 
-    /// Leave at most so many channels
+    /// Leave at most this number of channels
     #[arg(long, value_name = "CHANNELS", help_heading = "How much goes (one of these)")]
     top_k: Option<usize>,
 

@@ -44,7 +44,7 @@ pub(super) struct State {
     /// none of the fields from here on.
     #[serde(default)]
     pub(super) cut: bool,
-    /// What is removed in the end, while a penalty grows on it.
+    /// The plan of growing regularisation, until its channels are removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) growing: Option<Plan>,
     /// Fingerprint of the teacher's weights.

@@ -19,8 +19,7 @@ use crate::data::{Batch, DataSet};
 use crate::model::Model;
 use crate::network::Net;
 
-const DIVERGED: &str =
-    "training has diverged; take a lower learning rate (what was saved before is still there)";
+const DIVERGED: &str = "training has diverged; take a lower learning rate, or a smaller factor of the penalty (what was saved before is still there)";
 
 /// Sums over the images that an epoch has trained on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
-//! What prunes a network while it is trained.
+//! Pruning of a network while it is trained.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use slim_distributed::Distributed;
 use slim_runtime::{GradualPruning, Plan, Prunable, Slimming};
 
@@ -8,8 +8,7 @@ use super::{Recipe, Resume};
 use crate::model::Model;
 use crate::network::Net;
 
-const CHOOSES_FIRST: &str = "--growing chooses channels before the first step: train the network first, then give it by --refine";
-const NO_PLAN: &str = "the checkpoint is not sound: it is of training with --growing, and does not say which channels go";
+const UNSOUND: &str = "the checkpoint is not sound: it is of training with --growing, and does not say which channels go, or it says so and is of other training";
 
 /// Pruning while training.
 pub(super) enum Pruning {
@@ -33,13 +32,16 @@ impl Pruning {
         steps: usize,
         resume: Option<&Resume>,
     ) -> Result<Option<Self>> {
-        let Some(slimming) = recipe.slimming(model.spec.arch) else { return Ok(None) };
-        if resume.is_some_and(|resume| resume.state.cut) {
+        let state = resume.map(|resume| &resume.state);
+        let is_cut = state.is_some_and(|state| state.cut);
+        let planned = state.and_then(|state| state.growing.as_ref());
+        ensure!(planned.is_none() || (recipe.growing > 0. && !is_cut), UNSOUND);
+        let Some(slimming) = recipe.slimming(model.spec.arch).filter(|_| !is_cut) else {
             return Ok(None);
-        }
+        };
         if recipe.growing > 0. {
-            let plan = match resume {
-                Some(resume) => resume.state.growing.clone().context(NO_PLAN)?,
+            let plan = match state {
+                Some(_) => planned.cloned().context(UNSOUND)?,
                 None => chosen(dist, model, &slimming)?,
             };
             return Ok(Some(Self::Growing(plan)));
@@ -90,9 +92,12 @@ impl Pruning {
 
 /// The plan of rank 0. Collective.
 fn chosen(dist: &Distributed, model: &Model, slimming: &Slimming) -> Result<Plan> {
-    let own = dist.is_main().then(|| model.net.plan(slimming)).transpose();
-    let own = own.map_err(|error| model.explained(error).context(CHOOSES_FIRST));
-    let own = dist.together(own)?;
-    let text = own.map_or_else(|| Ok(String::new()), |plan| plan.to_json())?;
+    let own = || -> Result<String> {
+        if !dist.is_main() {
+            return Ok(String::new());
+        }
+        Ok(model.net.plan(slimming).map_err(|error| model.explained(error))?.to_json()?)
+    };
+    let text = dist.together(own())?;
     Ok(Plan::from_json(&dist.from_main(|| Ok(text))?)?)
 }

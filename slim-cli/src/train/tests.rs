@@ -297,7 +297,7 @@ fn training_that_diverges_says_where_and_leaves_what_was_saved() -> Result<()> {
     train(&mut model()?, &data(), &Recipe { epochs: 1, ..recipe() }, &into(folder.path()), None)?;
     let before = std::fs::read(checkpoint_in(folder.path()))?;
     let wild = Recipe { lr: 1e38, epochs: 4, ..recipe() };
-    insta::assert_snapshot!(text(train(&mut model()?, &data(), &wild, &into(folder.path()), None)), @"the loss is NaN at epoch 0, step 1: training has diverged; take a lower learning rate (what was saved before is still there)");
+    insta::assert_snapshot!(text(train(&mut model()?, &data(), &wild, &into(folder.path()), None)), @"the loss is NaN at epoch 0, step 1: training has diverged; take a lower learning rate, or a smaller factor of the penalty (what was saved before is still there)");
     assert!(std::fs::read(checkpoint_in(folder.path()))? == before);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What updates a network's parameters.
+//! Updates of a network's parameters in a step.
 
 use anyhow::Result;
 use slim_distributed::{DataParallel, DataParallelConfig, Distributed};

@@ -215,11 +215,13 @@ fn a_growing_penalty_needs_channels_that_differ_and_a_plan_in_its_checkpoint() -
         untrained,
         refused(|resume| resume.state.growing = None)?,
         refused(|resume| resume.state.growing = plan_of_another().ok())?,
+        refused(|resume| resume.state.cut = true)?,
     ];
     insta::assert_snapshot!(texts.join("\n"), @r"
-    --growing chooses channels before the first step: train the network first, then give it by --refine: every |γ| that could go is 0.5, so nothing tells the channels apart and the rule would remove all of them; train first, with `add_l1_subgradient` between `backward` and `step`
-    the checkpoint is not sound: it is of training with --growing, and does not say which channels go
+    every |γ| that could go is 0.5, so nothing tells the channels apart and the rule would remove all of them; train first, with `add_l1_subgradient` between `backward` and `step`
+    the checkpoint is not sound: it is of training with --growing, and does not say which channels go, or it says so and is of other training
     the plan does not fit this model: `feature.1.conv` has the channels (in 4, out 6) in the model, (in 4, out 7) in the plan
+    the checkpoint is not sound: it is of training with --growing, and does not say which channels go, or it says so and is of other training
     ");
     Ok(())
 }

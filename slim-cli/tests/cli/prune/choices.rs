@@ -150,7 +150,7 @@ fn multiply_accumulates_are_counted() {
 
 /// Writes a table of times for the network of `--cfg [16,24]` into a file, as if each product of a
 /// number of input and output channels took a microsecond.
-fn write_latencies(folder: &Folder, name: &str, threads: i32) {
+pub(super) fn write_latencies(folder: &Folder, name: &str, threads: i32) {
     tch::set_num_threads(1);
     let cfg = Some(channels![16, 24]);
     let spec = Spec::new(Arch::Vgg, None, cfg, Spec::CLASSES).unwrap();

@@ -14,6 +14,7 @@ use slim_runtime::{LatencyTable, Prunable, Search, Slimming, recalibrate};
 use tch::Device;
 use tch::nn::ModuleT;
 
+use super::choices::write_latencies;
 use super::{CFG, Folder, PRUNE, Said};
 
 const SENSITIVITY: &str = "sensitivity";
@@ -198,44 +199,60 @@ fn what_is_found_is_pruned_and_recorded() {
 
 #[test]
 fn a_search_within_a_latency_compares_its_prediction_with_a_measurement() {
-    let folder = folder();
-    let latency = "--latency 0.7 --latency-table times.json --population 3 --generations 1";
-    let said = folder.run(SEARCH, &line(&format!("{latency} --save found")));
+    let folder = Folder::with(&[]);
+    write_latencies(&folder, "times.json", 1);
+    folder.prune("--cfg [16,24] --no-test --percent 0 --criterion random --save net");
+    let search = |save: &str| {
+        let network = "--model net/pruned.safetensors --dataset digits --images 20 --criterion l2";
+        let budget = "--latency 0.7 --latency-table times.json --population 3 --generations 1";
+        folder.run(SEARCH, &format!("{network} {budget} --save {save}"))
+    };
+    let said = search("found");
     assert_eq!((said.code, said.err.as_str()), (0, ""));
     let table = LatencyTable::load(folder.path("times.json")).unwrap();
-    let model = read(&folder);
+    let file = folder.path("net/pruned.safetensors");
+    let model = Model::read(&file, &Wanted::default(), Device::Cpu).unwrap();
     let found: Slimming = serde_json::from_str(&folder.text("found/slimming.json")).unwrap();
     let predicted = table.predict(&model.net.plan(&found).unwrap()).unwrap();
-    assert!((0.3..=0.7).contains(&predicted.share()), "{predicted:?}");
-    let found = said.out.lines().find(|line| line.starts_with(" share")).unwrap();
+    assert!((0.5..=0.7).contains(&predicted.share()), "{predicted:?}");
+    let line = said.out.lines().find(|line| line.starts_with(" share")).unwrap();
     let share = format!("{:.1} %", 100. * predicted.share());
-    assert!(found[" share".len()..].trim_start().starts_with(&share), "{found}: {share}");
+    assert!(line[" share".len()..].trim_start().starts_with(&share), "{line}: {share}");
     // The table is read, so the budget is the same.
-    let said = folder.run(SEARCH, &line(&format!("{latency} --save found")));
+    let said = search("found");
     assert_eq!((said.code, said.err.as_str()), (0, ""));
     assert!(!said.out.contains("measuring the times"), "{}", said.out);
     assert!(said.out.contains("\n0 evaluations; wrote search.json"), "{}", said.out);
+    // A folder of another run is refused before a table is measured.
+    fs::remove_file(folder.path("times.json")).unwrap();
+    let said = folder.run(
+        SEARCH,
+        "--model net/pruned.safetensors --dataset digits --images 21 --latency 0.7 --latency-table times.json --save found",
+    );
+    assert!(said.err.contains("of another run") && !folder.path("times.json").exists());
 }
 
 #[test]
 fn recalibrated_networks_are_measured_as_recalibration_leaves_them() {
     let folder = folder();
-    let rest = "--params 0.3 --population 3 --generations 0 --recalibrate --repair-batches 2";
+    let rest =
+        "--params 0.3 --population 3 --generations 0 --recalibrate --repair-batches 2 --seed 4";
     let said = folder.run(SEARCH, &line(&format!("{rest} --save found")));
     assert_eq!((said.code, said.err.as_str()), (0, ""));
-    assert!(said.out.contains("--slimming found/slimming.json --recalibrate"), "{}", said.out);
+    let next = "--slimming found/slimming.json --recalibrate --repair-batches 2 --seed 4\n";
+    assert!(said.out.ends_with(next), "{}", said.out);
     let saved: serde_json::Value = serde_json::from_str(&folder.text("found/search.json")).unwrap();
     let search: Search = serde_json::from_value(saved["state"].clone()).unwrap();
 
     let mut model = read(&folder);
     let data = data::load(Name::Digits, Path::new("data"), Device::Cpu).unwrap();
     let accuracy = |model: &Model| {
-        evaluate(&model.net, &Sample::new(&*data.train, 100, 1), 256).unwrap().accuracy()
+        evaluate(&model.net, &Sample::new(&*data.train, 100, 4), 256).unwrap().accuracy()
     };
     let plan = model.net.plan(&search.found().unwrap()).unwrap();
     model.net.apply(&plan).unwrap();
     let before = accuracy(&model);
-    let images = Sample::new(&*data.train, 128, 1);
+    let images = Sample::apart_from(&*data.train, 100, 128, 4);
     let batches = images.batches(64).map(|batch| batch.unwrap().images);
     recalibrate(&mut model.net, batches, |net, xs| Ok(net.forward_t(&xs, true))).unwrap();
     assert_eq!(search.best().unwrap().value, Some(accuracy(&model)));
@@ -269,6 +286,7 @@ fn other_options_and_wrong_files_are_refused() {
         refused(search("--params 0.5 --save out --images 99")),
         refused(search("--params 0.5 --save out --criterion l1")),
         refused(search("--params 0.5 --save out --recalibrate")),
+        refused(search("--params 0.5 --repair-batches 2 --save other")),
         refused(search("--latency 0.5 --save other")),
         refused(search("--params 0.001 --save other")),
         refused(search("--save other")),
