@@ -597,6 +597,7 @@ impl Net {
 
 impl Case {
     /// Whether planning is refused.
+    #[cfg(feature = "onnx")]
     pub(super) fn is_refused(&self) -> bool {
         matches!(self.expected, Expected::Refused(_))
     }
