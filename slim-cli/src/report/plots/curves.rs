@@ -4,32 +4,12 @@ use anyhow::Result;
 
 use super::canvas::{Canvas, Side, WIDTH, svg, width_of};
 use super::ink::{AFTER, CUT, GRID, Ink, LINK, MUTED};
+use super::range::Range;
 
 /// A curve: a name, and accuracies in percent at removed shares, both ascending in share.
 pub(in crate::report) struct Curve {
     pub(in crate::report) name: String,
     pub(in crate::report) points: Vec<(f64, f64)>,
-}
-
-/// The accuracies between which all curves of a page are drawn, so that they compare.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::report) struct Range {
-    low: f64,
-    high: f64,
-}
-
-impl Range {
-    /// Between round numbers.
-    pub(in crate::report) fn of(accuracies: impl Iterator<Item = f64>) -> Self {
-        let ends = (f64::INFINITY, f64::NEG_INFINITY);
-        let (low, high) =
-            accuracies.fold(ends, |(low, high), it| (f64::min(low, it), f64::max(high, it)));
-        let step = if high - low < 4. { 1. } else { 10. };
-        // A number that is round but for an error of rounding is its own end.
-        let low = (low / step + 1e-9).floor() * step;
-        let high = (high / step - 1e-9).ceil() * step;
-        if low < high { Self { low, high } } else { Self { low: 0., high: 100. } }
-    }
 }
 
 /// The place of the curves in a picture.
@@ -50,9 +30,7 @@ impl Frame {
     }
 
     fn y(&self, accuracy: f64) -> i32 {
-        let Range { low, high } = self.range;
-        let share = ((accuracy - low) / (high - low)).clamp(0., 1.);
-        self.bottom - (share * f64::from(self.bottom - MARGIN)).round() as i32
+        self.bottom - (self.range.share(accuracy) * f64::from(self.bottom - MARGIN)).round() as i32
     }
 
     fn draw(&self, canvas: &Canvas, curve: &Curve, dense: f64, ink: Ink, width: u32) -> Result<()> {
@@ -94,13 +72,12 @@ fn framed(
     range: Range,
     draw: impl FnOnce(&Canvas, &Frame) -> Result<()>,
 ) -> Result<String> {
-    let Range { low, high } = range;
-    let ends = [low, high].map(|end| format!("{end:.0} %"));
-    let longest = ends.iter().map(|end| end.chars().count()).max().unwrap_or(0);
+    let ends = range.ends();
+    let longest = ends.iter().map(|(_, text)| text.chars().count()).max().unwrap_or(0);
     let frame = Frame { range, left: width_of(longest) + 6, bottom: height - FOOT };
     svg((WIDTH, height), label, |canvas| {
-        for (end, text) in [low, high].into_iter().zip(&ends) {
-            let y = frame.y(end);
+        for (end, text) in &ends {
+            let y = frame.y(*end);
             canvas.line(&[(frame.left, y), (WIDTH - MARGIN, y)], GRID, 1)?;
             canvas.text(text, (frame.left - 6, y), Side::Left, MUTED)?;
         }
@@ -113,21 +90,4 @@ fn framed(
         canvas.line(&[(frame.left, y), (WIDTH - MARGIN, y)], CUT, 1)?;
         draw(canvas, &frame)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_end_at_round_numbers() {
-        let of = |accuracies: &[f64]| {
-            let Range { low, high } = Range::of(accuracies.iter().copied());
-            (low, high)
-        };
-        assert_eq!(of(&[93.2, 10.]), (10., 100.));
-        assert_eq!(of(&[93.2, 91.7]), (91., 94.));
-        assert_eq!((of(&[93.2, 85.]), of(&[100., 10.])), ((80., 100.), (10., 100.)));
-        assert_eq!((of(&[]), of(&[50.])), ((0., 100.), (0., 100.)));
-    }
 }

@@ -6,14 +6,16 @@ mod curves;
 mod ink;
 mod layers;
 mod lines;
+mod range;
 mod rows;
 mod scale;
 mod scores;
 mod stages;
 
-pub(super) use curves::{Curve, Range, all_curves, curve};
+pub(super) use curves::{Curve, all_curves, curve};
 pub(super) use ink::{ALL as INKS, Ink};
 pub(super) use layers::channels;
 pub(super) use lines::lines;
+pub(super) use range::Range;
 pub(super) use scores::{histogram, strips};
 pub(super) use stages::{accuracy, sizes};

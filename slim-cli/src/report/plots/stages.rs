@@ -4,19 +4,14 @@ use anyhow::Result;
 
 use super::canvas::Side;
 use super::ink::{AFTER, BEFORE, GRID, MUTED};
+use super::range::Range;
 use super::rows::{Row, rows};
 use crate::numbers::short;
 use crate::report::Stage;
 
 /// The accuracy of each stage, if it is known, as a dot on an axis between round numbers.
 pub(in crate::report) fn accuracy(stages: &[Stage]) -> Result<String> {
-    let known = || stages.iter().filter_map(|stage| stage.accuracy);
-    let low = known().fold(100., f64::min);
-    let high = known().fold(0., f64::max);
-    let step = if high - low < 4. { 1. } else { 10. };
-    let (low, high) =
-        ((low / step - 1e-9).floor() * step, ((high / step + 1e-9).ceil() * step).min(100.));
-    let share = |accuracy: f64| (accuracy - low) / (high - low).max(1e-9);
+    let range = Range::of(stages.iter().filter_map(|stage| stage.accuracy));
     let numbered: Vec<_> = stages
         .iter()
         .map(|stage| Row {
@@ -27,13 +22,13 @@ pub(in crate::report) fn accuracy(stages: &[Stage]) -> Result<String> {
     let spelled: Vec<_> =
         numbered.iter().map(|row| format!("{} {}", row.name, row.number)).collect();
     rows(&format!("Accuracy by stage: {}.", spelled.join(", ")), &numbered, 20, |canvas, frame| {
-        for (end, side) in [(low, Side::Right), (high, Side::Left)] {
-            let x = frame.across(share(end));
+        for ((end, label), side) in range.ends().into_iter().zip([Side::Right, Side::Left]) {
+            let x = frame.across(range.share(end));
             canvas.line(&[(x, frame.head), (x, frame.bottom())], GRID, 1)?;
-            canvas.text(&format!("{end:.0} %"), (x, 8), side, MUTED)?;
+            canvas.text(&label, (x, 8), side, MUTED)?;
         }
         let at = |(index, stage): (usize, &Stage)| {
-            stage.accuracy.map(|it| (frame.across(share(it)), frame.middle(index)))
+            stage.accuracy.map(|it| (frame.across(range.share(it)), frame.middle(index)))
         };
         let points: Vec<_> = stages.iter().enumerate().filter_map(at).collect();
         canvas.line(&points, AFTER, 2)?;
@@ -63,4 +58,34 @@ pub(in crate::report) fn sizes(what: &str, stages: &[(String, i64)]) -> Result<S
         }
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_axis_of_accuracies_ends_at_the_round_numbers_around_them() -> Result<()> {
+        for (accuracies, ends) in [
+            ([0., 50.], ["0 %", "50 %"]),
+            ([90., 100.], ["90 %", "100 %"]),
+            ([97.01, 99.], ["97 %", "99 %"]),
+            ([12.3, 98.61], ["10 %", "100 %"]),
+        ] {
+            let stages = accuracies.map(|accuracy| Stage {
+                name: "stage".to_owned(),
+                accuracy: Some(accuracy),
+                parameters: 1,
+                macs: None,
+            });
+            let svg = accuracy(&stages)?;
+            let labels: Vec<_> = svg
+                .lines()
+                .map(str::trim)
+                .filter(|line| line.ends_with(" %") && !line.contains('.'))
+                .collect();
+            assert_eq!(labels, ends, "{accuracies:?}");
+        }
+        Ok(())
+    }
 }
