@@ -84,7 +84,7 @@ mod tests {
     use super::prefix;
     use crate::ffi::Store;
 
-    /// What two processes agree on that are ranks 0 and 1 of so many.
+    /// What ranks 0 and 1 agree on, each of which counts its own number of processes.
     fn agreed(counts: [usize; 2], timeout: Duration) -> [Result<String, String>; 2] {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         thread::scope(|scope| {

@@ -103,7 +103,7 @@ pub struct RankingOptions {
     #[arg(long, value_parser = named::<Masking>, help_heading = "Which channels go")]
     pub masking: Option<Masking>,
 
-    /// Every layer keeps at least so many channels
+    /// Every layer keeps at least this many channels
     #[arg(long, value_name = "CHANNELS", help_heading = "Bounds")]
     pub at_least: Option<usize>,
 

@@ -89,7 +89,7 @@ pub enum ArgumentError {
         reason: String,
     },
 
-    /// A forward pass cannot be one of so many samples.
+    /// A forward pass cannot have this number of samples.
     #[error("{samples} samples: {reason}")]
     Samples {
         /// How many they are said to be.

@@ -45,7 +45,7 @@ pub enum WiringError {
         right: (String, usize),
     },
 
-    /// A flow cannot be cut into so many equal parts.
+    /// A flow's width is no multiple of the number of equal parts that it is cut into.
     #[error(
         "`{path}`: {operation} cuts {source_name} ({width} channels) into {parts} equal parts, but {width} is not a multiple of {parts}; choose a width that is"
     )]

@@ -35,8 +35,8 @@ impl Uses {
         self.parts
     }
 
-    /// Multiply-accumulates of a weight of so many elements, rounded down; `None` where a `u64`
-    /// cannot hold them.
+    /// Multiply-accumulates of a weight with `elements` elements, rounded down; `None` where a
+    /// `u64` cannot hold them.
     pub(crate) fn macs(self, elements: u64) -> Option<u64> {
         let products = u128::from(self.times) * u128::from(elements);
         u64::try_from(products / u128::from(self.parts)).ok()

@@ -180,7 +180,7 @@ fn constant_channels(
     let operator = if is_zero { Operator::zeros(name) } else { Operator::constant(name) };
     let count = cx.count(name, count)?;
     let made = cx.constant(operator, count, Shape::new([smallvec![Factor::channels(count)]]));
-    let reason = cx.mixed("a constant of so many channels");
+    let reason = cx.mixed("a constant with a fixed number of channels");
     cx.hold_ids(Rc::clone(&made.ids), reason);
     Ok(made)
 }

@@ -426,7 +426,7 @@ fn more_channels(
             let count = cx.count(name, side)?;
             let form = shape.with(dim, smallvec![Factor::channels(count)]);
             let zeros = cx.constant(Operator::zeros(name), count, form);
-            let reason = cx.mixed(&format!("`{name}` by so many channels"));
+            let reason = cx.mixed(&format!("`{name}` by a fixed number of channels"));
             cx.hold_ids(std::rc::Rc::clone(&zeros.ids), reason);
             parts.push(zeros);
         }

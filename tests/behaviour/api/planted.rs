@@ -65,8 +65,8 @@ pub fn value(net: &Planted) -> f64 {
     norms(net).into_iter().zip(WORTH).map(|(norm, worth)| worth * left(norm)).sum()
 }
 
-/// The value and the parameters of the network without the least important channels: so many of the
-/// stream, inside the block, and behind it. By arithmetic alone.
+/// The value and the parameters of the network without the least important channels. `removed` is
+/// their number in the stream, inside the block, and behind it. By arithmetic alone.
 pub fn expected(removed: [usize; 3]) -> (f64, usize) {
     let [g0, g1, g2, g3] = scales();
     let left = |scores: Vec<f64>, values: &[f64], removed: usize| -> f64 {

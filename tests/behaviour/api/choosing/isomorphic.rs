@@ -150,8 +150,8 @@ fn chain() -> (Chain, VarStore) {
     filled(|p| Chain::new(p))
 }
 
-/// For each share at which a class or a layer of so many channels loses one more: what is left by
-/// the rule of a ratio.
+/// The plan by the rule of a ratio for each share at which a class or a layer of one of these
+/// widths loses one more channel.
 fn by_share(net: &Chain, scope: Scope, widths: &[usize]) -> Vec<Plan> {
     let mut shares: Vec<f64> = widths
         .iter()
