@@ -6,6 +6,7 @@ use crate::data::DataSet;
 use crate::device::DeviceOptions;
 use crate::files::Folder;
 use crate::model::{Model, Wanted};
+use crate::network::Arch;
 use crate::numbers::grouped;
 use crate::options::{DataOptions, NetworkOptions};
 use crate::passes::PruningSchedule;
@@ -35,10 +36,14 @@ What was interrupted goes on by the same command.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or no data set, 130 interrupted";
 
+/// Help of the option for sparsity, which `slim iterate` always has.
+const SPARSITY: &str = "\
+Train with channel sparsity (-sr). Implied: each pass trains with it, and fine-tunes without";
+
 /// Prune in several passes: train with sparsity, prune, fine-tune, and again from there (Network
 /// Slimming's multi-pass scheme).
 #[derive(Debug, clap::Args)]
-#[command(args_override_self = true, after_long_help = EXAMPLES, after_help = "The manual, with examples: slim iterate --help")]
+#[command(args_override_self = true, after_long_help = EXAMPLES, after_help = "The manual, with examples: slim iterate --help", mut_arg("sr", |sr| sr.help(SPARSITY)))]
 pub(super) struct Options {
     #[command(flatten)]
     network: NetworkOptions,
@@ -77,6 +82,22 @@ pub(super) struct Options {
     device: DeviceOptions,
 }
 
+impl Options {
+    /// The recipes of training and of fine-tuning.
+    pub(super) fn recipes(&self, arch: Arch) -> [Recipe; 2] {
+        let training = self.recipe.applied_to(&Recipe::default(), arch);
+        let refining = Recipe {
+            sparsity: 0.,
+            epochs: self.refine_epochs.unwrap_or(training.epochs),
+            lr: self.refine_lr.unwrap_or(training.lr),
+            // Another seed, so that fine-tuning does not repeat the order of training.
+            seed: !training.seed,
+            ..training.clone()
+        };
+        [training, refining]
+    }
+}
+
 /// Options, data and recipes that all passes share.
 struct Passes<'o> {
     options: &'o Options,
@@ -107,20 +128,11 @@ pub(super) fn run(options: &Options) -> Result<()> {
         }
         None => vec![options.slimming.ratio(); options.passes],
     };
-    let default = Recipe::default();
-    let mut model =
-        options.network.fresh(data.classes, options.recipe.seed.unwrap_or(default.seed), device)?;
+    let seed = options.recipe.seed.unwrap_or(Recipe::default().seed);
+    let mut model = options.network.fresh(data.classes, seed, device)?;
     model.dataset = Some(name);
 
-    let training = options.recipe.applied_to(&default, model.spec.arch);
-    let refining = Recipe {
-        sparsity: 0.,
-        epochs: options.refine_epochs.unwrap_or(training.epochs),
-        lr: options.refine_lr.unwrap_or(training.lr),
-        // Another seed, so that fine-tuning does not repeat the order of training.
-        seed: !training.seed,
-        ..training.clone()
-    };
+    let [training, refining] = options.recipes(model.spec.arch);
     say(format_args!("{}, {} passes on {name}, on {device:?}", model.spec, options.passes));
     let passes =
         Passes { options, data, device, training, refining, interrupt: Interrupt::on_signals()? };

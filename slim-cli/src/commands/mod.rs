@@ -110,3 +110,34 @@ fn arguments(given: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     }
     arguments
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Arch;
+
+    fn parsed(line: &str) -> Result<Command, clap::Error> {
+        let given = arguments(format!("slim {line}").split_whitespace().map(OsString::from));
+        Slim::try_parse_from(given).map(|slim| slim.command)
+    }
+
+    #[test]
+    fn each_pass_of_iterate_trains_with_sparsity_whether_or_not_it_is_asked_for() {
+        for (line, factor) in [
+            ("", 1e-4),
+            ("-sr", 1e-4),
+            ("--s 1e-3", 1e-3),
+            ("-sr --s 1e-3", 1e-3),
+            ("--s 1e-3 -sr", 1e-3),
+            ("--penalty group-lasso", 1e-4),
+        ] {
+            let Ok(Command::Iterate(options)) = parsed(&format!("iterate {line}")) else {
+                panic!("`{line}` is refused")
+            };
+            let sparsity = options.recipes(Arch::Vgg).map(|recipe| recipe.sparsity);
+            assert_eq!(sparsity, [factor, 0.], "`{line}`");
+        }
+        // `slim train` trains without sparsity by default, so that the factor alone is an error.
+        assert!(parsed("train --s 1e-3").is_err() && parsed("train -sr --s 1e-3").is_ok());
+    }
+}
