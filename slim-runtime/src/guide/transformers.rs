@@ -41,14 +41,14 @@
 //! # Ok::<(), slim_runtime::Error>(())
 //! ```
 //!
-//! With [`Removal::HeadDims`](crate::nn::Removal), every head stays, and loses dimensions: query
-//! and key the same ones, value its own. The scores are divided by the root of the dense head
-//! dimension, whatever is removed; PyTorch's own module cannot hold such heads.
+//! With [`Removal::HeadDims`](crate::nn::Removal), every head stays, and loses dimensions: query,
+//! key and value the same ones, since one weight packs them. The scores are divided by the root of
+//! the dense head dimension, whatever is removed; PyTorch's own module cannot hold such heads.
 //!
 //! [`cross`](crate::nn::MultiHeadAttention::cross) attends to another sequence.
 //! [`GroupedQueryAttention`](crate::nn::GroupedQueryAttention) has the layers of Llama and its kin,
 //! `q_proj`, `k_proj`, `v_proj` and `o_proj`: a head of key and value goes with all heads of the
-//! query that read it.
+//! query that read it. With `HeadDims`, query and key lose the same dimensions, and value its own.
 //!
 //! Attention that `forward` writes out is read, too. What the `view` says by a number stays, and
 //! what is `-1` follows the weight: `[n, t, 3, -1, 64]` loses heads, and `[n, t, 3, 12, -1]` loses

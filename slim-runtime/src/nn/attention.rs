@@ -105,7 +105,9 @@ pub enum Removal {
     /// dimensions, and coarser.
     #[default]
     Heads,
-    /// Dimensions of query and key together, and of value together, the same number in each head.
+    /// Dimensions of query and key together, the same ones in each head. The value loses others in
+    /// [`GroupedQueryAttention`], and the same ones in [`MultiHeadAttention`], which packs all
+    /// three into one weight.
     HeadDims,
 }
 
