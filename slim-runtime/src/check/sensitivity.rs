@@ -111,7 +111,8 @@ impl Sensitivity {
     ///
     /// # Errors
     /// [`SelectionError::Slimming`](crate::error::SelectionError::Slimming) when a ratio is not in
-    /// `(0, 1)` or `slimming` has targets for single layers, and those of [`Prunable::plan`].
+    /// `(0, 1)`, `slimming` has targets for single layers, or two layers make channels of each
+    /// other's groups, and those of [`Prunable::plan`].
     pub fn new<M: Prunable + ?Sized>(
         model: &M,
         slimming: &Slimming,

@@ -1,6 +1,7 @@
 //! Ratios for each group of coupled layers: which groups there are, and what the network costs
 //! under given ratios, without a plan for each.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -55,7 +56,7 @@ pub(crate) struct Fingerprint {
 impl<'g> PerGroup<'g> {
     /// # Errors
     /// [`SelectionError::Slimming`](crate::error::SelectionError::Slimming) for layers with targets
-    /// of their own, [`SelectionError::NoRanking`](crate::error::SelectionError::NoRanking) when
+    /// of their own and for layers that make channels of each other's groups, [`SelectionError::NoRanking`](crate::error::SelectionError::NoRanking) when
     /// all channels of a group have the same score, and the other errors of planning.
     pub(crate) fn new(graph: &'g Graph, slimming: &Slimming) -> Result<Self> {
         slimming.check()?;
@@ -96,8 +97,8 @@ impl<'g> PerGroup<'g> {
         })
     }
 
-    /// The groups. Patterns that match layers of several groups come first, so that the patterns of
-    /// single groups, which come later, count.
+    /// The groups. A pattern that matches channels of another group comes before the pattern of
+    /// that group, which counts, since it is later.
     pub(crate) fn groups(&self) -> &[CoupledLayers] {
         &self.groups
     }
@@ -201,6 +202,9 @@ impl<'g> PerGroup<'g> {
 
 /// The groups with patterns: for each the path of the layer that touches the fewest groups, which
 /// is one, unless a layer makes several lists of channels.
+///
+/// # Errors
+/// Those of [`ordered`].
 fn addressed(
     graph: &Graph,
     scores: &Scores,
@@ -217,7 +221,7 @@ fn addressed(
             .iter()
             .map(|&layer| graph.layers[scores.layers[layer].layer].path.clone())
             .collect();
-        let mut best: Option<(usize, String)> = None;
+        let mut best: Option<(BTreeSet<usize>, String)> = None;
         for path in &paths {
             let pattern = glob::Pattern::escape(path);
             let mut touched = BTreeSet::new();
@@ -226,15 +230,61 @@ fn addressed(
                     ranking_groups::given(graph, layer).filter_map(|group| group_of[group]),
                 );
             }
-            let is_better = best.as_ref().is_none_or(|(fewest, _)| touched.len() < *fewest);
+            let is_better = best.as_ref().is_none_or(|(fewest, _)| touched.len() < fewest.len());
             if is_better && touched.contains(&index) {
-                best = Some((touched.len(), pattern));
+                best = Some((touched, pattern));
             }
         }
         let (touched, pattern) = best.unwrap_or_default();
         let group = CoupledLayers { layers: paths, removable: ranked.len(), pattern };
         all.push((touched, group, Ranked { order, ranked, layers }));
     }
-    all.sort_by_key(|(touched, ..)| std::cmp::Reverse(*touched));
-    Ok(all.into_iter().map(|(_, group, ranked)| (group, ranked)).unzip())
+    Ok(ordered(all)?.into_iter().unzip())
+}
+
+/// Puts each group behind the groups whose patterns touch it, so that its own pattern, which is
+/// later, counts. Where that leaves a choice, patterns that touch many groups come first.
+///
+/// # Errors
+/// [`SelectionError::Slimming`](crate::error::SelectionError::Slimming) when patterns touch each
+/// other's groups: no order gives each group a ratio of its own.
+fn ordered(
+    all: Vec<(BTreeSet<usize>, CoupledLayers, Ranked)>,
+) -> Result<Vec<(CoupledLayers, Ranked)>> {
+    let touched: Vec<_> = all.iter().map(|(touched, ..)| touched.clone()).collect();
+    let others = |group: usize| touched[group].iter().copied().filter(move |&it| it != group);
+    // Per group: the number of groups in front of which it may not stand.
+    let mut waits = vec![0_usize; all.len()];
+    (0..all.len()).flat_map(others).for_each(|other| waits[other] += 1);
+    let rank = |group: usize| (Reverse(touched[group].len()), group);
+    let mut free: BTreeSet<_> = (0..all.len()).filter(|&it| waits[it] == 0).map(rank).collect();
+    let mut left: Vec<_> =
+        all.into_iter().map(|(_, group, ranked)| Some((group, ranked))).collect();
+    let mut order = Vec::new();
+    while let Some((_, next)) = free.pop_first() {
+        order.extend(left[next].take());
+        for other in others(next) {
+            waits[other] -= 1;
+            if waits[other] == 0 {
+                free.insert(rank(other));
+            }
+        }
+    }
+    // Groups that only wait for others do not touch one that is left.
+    let mut mutual: Vec<usize> = (0..left.len()).filter(|&group| left[group].is_some()).collect();
+    while let Some(at) =
+        mutual.iter().position(|&group| !others(group).any(|other| mutual.contains(&other)))
+    {
+        mutual.remove(at);
+    }
+    let names = mutual.into_iter().filter_map(|group| left[group].as_ref());
+    let names: Vec<_> = names.map(|(group, _)| format!("`{}`", group.name())).collect();
+    if names.is_empty() {
+        return Ok(order);
+    }
+    let reason = format!(
+        "{} make channels of each other's groups, so that these cannot have a ratio each; `keep` them, or make each list of channels in a layer of its own",
+        names.join(" and ")
+    );
+    Err(Error::Selection(SelectionError::Slimming { reason }))
 }

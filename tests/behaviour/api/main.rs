@@ -35,6 +35,7 @@ mod replicas;
 mod schema;
 mod search;
 mod sensitivity;
+mod several_lists;
 mod single_channel;
 mod snapshots;
 mod sparsity;

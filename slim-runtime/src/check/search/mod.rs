@@ -91,7 +91,7 @@ impl Search {
     ///
     /// # Errors
     /// [`SelectionError::Slimming`](crate::error::SelectionError::Slimming) when the target is no
-    /// budget, or single layers have targets;
+    /// budget, single layers have targets, or two layers make channels of each other's groups;
     /// [`SelectionError::OutOfReach`](crate::error::SelectionError::OutOfReach), and the other
     /// errors of [`Prunable::plan`].
     pub fn new<M: Prunable + ?Sized>(model: &M, slimming: &Slimming) -> Result<Self> {
