@@ -1,6 +1,6 @@
 //! Numbers formatted for people.
 
-pub use slim_runtime::__private::grouped;
+pub use slim_runtime::__private::{grouped, percent, percent_asked};
 
 /// Abbreviates a number: `20.0 M`.
 pub fn short(number: i64) -> String {

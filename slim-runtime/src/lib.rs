@@ -170,5 +170,5 @@ pub mod __private {
         Lift, Outputs, ReadsForward, SymbolicModule, declared, expect_shapes, symbolic_map,
         symbolic_opaque, trace_forward,
     };
-    pub use crate::table::{STYLE as TABLE_STYLE, grouped, table};
+    pub use crate::table::{STYLE as TABLE_STYLE, grouped, percent, percent_asked, table};
 }

@@ -7,7 +7,7 @@ use crate::device::DeviceOptions;
 use crate::files::Folder;
 use crate::model::{Model, Wanted};
 use crate::network::Arch;
-use crate::numbers::grouped;
+use crate::numbers::{grouped, percent};
 use crate::options::{DataOptions, NetworkOptions};
 use crate::passes::PruningSchedule;
 use crate::prune::{Job, Pruning, Stage};
@@ -295,7 +295,7 @@ fn table(done: &[Pass]) -> Table {
             score.map_or_else(String::new, |score| format!("{:.2} %", score.accuracy()))
         };
         let left = |change: Change| {
-            format!("{} ({:.1} %)", grouped(change.after), 100. - 100. * change.removed())
+            format!("{} ({})", grouped(change.after), percent(1. - change.removed()))
         };
         table.add_row([
             (number + 1).to_string(),

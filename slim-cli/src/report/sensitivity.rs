@@ -5,6 +5,7 @@ use askama::Template;
 use slim_runtime::Sensitivity;
 
 use super::plots::{self, Curve, Ink, Range};
+use crate::numbers::percent_asked;
 
 /// A sensitivity as a page: a curve of the accuracy for each group of layers.
 #[derive(Debug)]
@@ -82,11 +83,10 @@ impl SensitivityReport<'_> {
             dense: format!("{dense:.2} %"),
             all: plots::all_curves(&curves, dense, range)?,
             groups: groups.collect::<Result<_>>()?,
-            // Rounded, because 100 · 0.07 is 7.000000000000001.
             ratios: sensitivity
                 .ratios()
                 .iter()
-                .map(|ratio| format!("−{} %", (1e4 * ratio).round() / 1e2))
+                .map(|ratio| format!("−{}", percent_asked(*ratio)))
                 .collect(),
         };
         Ok(page.render()?)

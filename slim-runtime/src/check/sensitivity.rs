@@ -12,7 +12,7 @@ use crate::plan;
 use crate::select::{self, Fingerprint, PerGroup};
 use crate::slimming::{CoupledLayers, Scope, Slimming, Target};
 use crate::surgery::ModelState;
-use crate::table::table;
+use crate::table::{percent_asked, table};
 use crate::{Error, Prunable, Result, analysis};
 
 /// The value of a network, such as its accuracy, when a share of the channels of one layer alone is
@@ -388,7 +388,7 @@ impl fmt::Display for Sensitivity {
         let header = ["layers".to_owned(), "channels".to_owned()];
         let header = header
             .into_iter()
-            .chain(self.ratios().iter().map(|ratio| format!("−{} %", percent(*ratio))));
+            .chain(self.ratios().iter().map(|ratio| format!("−{}", percent_asked(*ratio))));
         let rows = self.groups().iter().map(|curve| {
             let name = [curve.group.name(), curve.group.removable.to_string()];
             name.into_iter().chain(curve.values.iter().map(value)).collect::<Vec<_>>()
@@ -396,10 +396,4 @@ impl fmt::Display for Sensitivity {
         let dense = value(&self.stored.dense);
         write!(f, "{}\ndense {dense}", table(header, 1, rows).trim_fmt())
     }
-}
-
-/// `50`, `62.5`
-fn percent(ratio: f64) -> f64 {
-    // Rounded, because 100 · 0.07 is 7.000000000000001.
-    (1e4 * ratio).round() / 1e2
 }

@@ -10,22 +10,22 @@ use crate::analysis::Masking;
 use crate::graph::{KeepReason, LayerKind};
 use crate::slimming::criterion::{BatchNormScale, Criterion, Normalisation};
 use crate::slimming::{Coupling, Rule, Scope, Target};
-use crate::table::{MOST_LINES, STYLE, grouped, number};
+use crate::table::{MOST_LINES, STYLE, grouped, number, percent};
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n", self.table().trim_fmt())?;
         writeln!(
             f,
-            "channels    {} ({:.1} % removed)",
+            "channels    {} ({} removed)",
             self.channels(),
-            100.0 * self.channels().removed()
+            percent(self.channels().removed())
         )?;
         writeln!(
             f,
-            "parameters  {} ({:.1} % removed)",
+            "parameters  {} ({} removed)",
             self.parameters(),
-            100.0 * self.parameters().removed()
+            percent(self.parameters().removed())
         )?;
         for (label, line) in self.choice_lines() {
             writeln!(f, "{label:<12}{line}")?;
@@ -116,7 +116,6 @@ impl Plan {
             let passes: Vec<_> = passes.map(|slimming| slimming.target.to_string()).collect();
             return vec![("passes", format!("{}: {}", passes.len(), passes.join(", then ")))];
         }
-        let percent = |share: f64| format!("{:.1} %", 100. * share);
         let of_before = |change: Change| percent(change.after as f64 / change.before.max(1) as f64);
         let reached = format!(
             "{} reached, of the {} channels that may go",

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::table::number;
+use crate::table::{number, percent};
 
 /// A warning about a plan. The plan can be applied all the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,9 +60,9 @@ impl fmt::Display for Warning {
             ),
             Warning::Overshoot { asked, reached } => write!(
                 f,
-                "{:.1} % of the channels were asked for and {:.1} % go: channels of one score, such as those of a head, are not told apart; ask for less, or for a number of channels (`top_k`)",
-                100. * asked,
-                100. * reached
+                "{} of the channels were asked for and {} go: channels of one score, such as those of a head, are not told apart; ask for less, or for a number of channels (`top_k`)",
+                percent(*asked),
+                percent(*reached)
             ),
             Warning::Floor { layers } => write!(
                 f,

@@ -12,6 +12,7 @@ use crate::analysis;
 use crate::error::{ArgumentError, CheckError};
 use crate::plan::{Plan, Slimmed, without_absorption};
 use crate::surgery::{self, ModelState, Value};
+use crate::table::percent;
 use crate::{Error, Prunable, Result};
 use consumers::{Consumer, consumers};
 use moments::Solution;
@@ -204,7 +205,7 @@ pub struct LeftLayer {
 impl fmt::Display for Reconstructed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for ReconstructedLayer { path, before, after } in &self.layers {
-            writeln!(f, "{path}: output {:.1} % off, now {:.1} %", 100. * before, 100. * after)?;
+            writeln!(f, "{path}: output {} off, now {}", percent(*before), percent(*after))?;
         }
         self.left
             .iter()

@@ -3,18 +3,17 @@
 use std::fmt;
 
 use super::Search;
-use crate::table::table;
+use crate::table::{percent, table};
 
 impl fmt::Display for Search {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(best) = self.best() else { return write!(f, "nothing is measured yet") };
         let rows = self.groups().iter().zip(&best.removed).map(|(group, removed)| {
-            let share = 100. * *removed as f64 / group.removable as f64;
             [
                 group.name(),
                 group.removable.to_string(),
                 removed.to_string(),
-                format!("{share:.1} %"),
+                percent(*removed as f64 / group.removable as f64),
             ]
         });
         let header = ["layers", "channels", "go", "ratio"];

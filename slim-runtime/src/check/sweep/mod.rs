@@ -10,6 +10,7 @@ use crate::error::SelectionError;
 use crate::plan::{self, Plan};
 use crate::slimming::Slimming;
 use crate::surgery::ModelState;
+use crate::table::percent_asked;
 use crate::{Error, Prunable, Result};
 
 /// Measures the accuracy of a network slimmed in several ways. The network itself does not change.
@@ -68,7 +69,7 @@ impl<'a> Sweep<'a> {
         ratios: impl IntoIterator<Item = f64>,
         slimming: impl Fn(f64) -> Slimming,
     ) -> Self {
-        Self::slimmings(ratios.into_iter().map(|ratio| (percent(ratio), slimming(ratio))))
+        Self::slimmings(ratios.into_iter().map(|ratio| (percent_asked(ratio), slimming(ratio))))
     }
 
     /// Several slimmings, each with its name in the report.
@@ -234,12 +235,6 @@ impl Point {
             plan,
         })
     }
-}
-
-/// `50 %`, `62.5 %`
-fn percent(ratio: f64) -> String {
-    // Rounded, because 100 · 0.07 is 7.000000000000001.
-    format!("{} %", (1e4 * ratio).round() / 1e2)
 }
 
 fn progress_bar(steps: usize) -> ProgressBar {

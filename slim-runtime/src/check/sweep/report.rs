@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{Point, Swept};
 use crate::plan::Change;
-use crate::table::table;
+use crate::table::{percent, table};
 
 impl fmt::Display for Swept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,5 +31,5 @@ impl fmt::Display for Swept {
 /// `201,856 (24.2 %)`: the number that is left, and its share of the number before.
 fn share(before: i64, after: i64) -> String {
     let left = Change { before: after, after };
-    format!("{left} ({:5.1} %)", 100.0 * after as f64 / before.max(1) as f64)
+    format!("{left} ({:>7})", percent(after as f64 / before.max(1) as f64))
 }

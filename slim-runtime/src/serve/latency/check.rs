@@ -7,7 +7,7 @@ use crate::Result;
 use crate::numeric::Quartiles;
 use crate::plan::Plan;
 use crate::serve::benchmark::{Latency, with_spread};
-use crate::table::table;
+use crate::table::{percent, table};
 
 /// The predicted latency of a network before and after a plan, in seconds; made by
 /// [`LatencyTable::predict`]. Prints as `9.81 ms (9.60–10.2) → 4.90 ms (4.80–5.10), 49.9 %`.
@@ -33,7 +33,7 @@ impl PredictedLatency {
 impl fmt::Display for PredictedLatency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (before, after) = (with_spread(&self.before), with_spread(&self.after));
-        write!(f, "{before} → {after}, {:.1} %", 100. * self.share())
+        write!(f, "{before} → {after}, {}", percent(self.share()))
     }
 }
 
@@ -105,7 +105,6 @@ impl fmt::Display for LatencyCheck {
         let row = |name: &str, predicted: &Quartiles, measured: &Latency, error| {
             [name.to_owned(), with_spread(predicted), with_spread(&measured.seconds), signed(error)]
         };
-        let percent = |share: f64| format!("{:.1} %", 100. * share);
         let rows = [
             row("before", &self.predicted.before, &self.before, before),
             row("slimmed", &self.predicted.after, &self.after, after),
