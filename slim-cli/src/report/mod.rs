@@ -52,6 +52,13 @@ pub struct Stage {
     pub macs: Option<i64>,
 }
 
+impl Stage {
+    /// The accuracy as the page shows it: `99.17 %`, or that it is unknown.
+    fn shown_accuracy(&self) -> String {
+        self.accuracy.map_or("unknown".to_owned(), |accuracy| format!("{accuracy:.2} %"))
+    }
+}
+
 impl Report<'_> {
     /// The page: self-contained HTML. It has no script, fetches nothing, follows the reader's light
     /// or dark scheme, and is as wide as the window.

@@ -179,9 +179,7 @@ fn original(report: &Report) -> String {
 fn stage_row(stage: &Stage) -> StageRow<'_> {
     StageRow {
         name: &stage.name,
-        accuracy: stage
-            .accuracy
-            .map_or("unknown".to_owned(), |accuracy| format!("{accuracy:.2} %")),
+        accuracy: stage.shown_accuracy(),
         parameters: grouped(stage.parameters),
         macs: stage.macs.map_or("not counted".to_owned(), grouped),
     }

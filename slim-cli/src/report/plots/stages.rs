@@ -14,10 +14,7 @@ pub(in crate::report) fn accuracy(stages: &[Stage]) -> Result<String> {
     let range = Range::of(stages.iter().filter_map(|stage| stage.accuracy));
     let numbered: Vec<_> = stages
         .iter()
-        .map(|stage| Row {
-            name: stage.name.clone(),
-            number: stage.accuracy.map_or("unknown".to_owned(), |it| format!("{it:.2} %")),
-        })
+        .map(|stage| Row { name: stage.name.clone(), number: stage.shown_accuracy() })
         .collect();
     let spelled: Vec<_> =
         numbered.iter().map(|row| format!("{} {}", row.name, row.number)).collect();
