@@ -157,8 +157,9 @@ impl Sensitivity {
     /// [`Sweep::run`](crate::Sweep::run).
     ///
     /// `evaluate` runs without gradients, and has to run forward passes in evaluation mode, with
-    /// `train = false`. The model is restored afterwards, to the bit. After an error, values that
-    /// were measured before it are kept.
+    /// `train = false`, or to restore the statistics of batch norms, as
+    /// [`recalibrated`](crate::recalibrated()) does. The model is restored afterwards, to the bit.
+    /// After an error, values that were measured before it are kept.
     ///
     /// # Errors
     /// [`CheckError::Resume`](crate::error::CheckError::Resume) when the network or its scores are

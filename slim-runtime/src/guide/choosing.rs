@@ -66,7 +66,7 @@
 //! | [`absorb()`](crate::Slimming::absorb) | act(β) of each removed channel goes into the next bias or running mean | it is dropped, as in the paper |
 //! | [`absorb_after(act)`](crate::Slimming::absorb_after) | the same, with this [activation](crate::Activation) where the wiring states none | |
 //! | [`Reconstruction`](crate::Reconstruction) | applies a plan and solves the weights of layers that lose inputs anew, by least squares over a few batches | they lose the columns of these inputs |
-//! | [`recalibrate(…)`](crate::recalibrate()), [`recalibrated(…)`](crate::recalibrated()) | batch-norm statistics, estimated anew from data after slimming, for good or for a look | they stay as they are |
+//! | [`recalibrate(…)`](crate::recalibrate()), [`recalibrated(…)`](crate::recalibrated()) | batch-norm statistics, estimated anew from data after slimming; the second restores them behind a measurement | they stay as they are |
 //!
 //! # A ratio for each layer
 //!
@@ -127,10 +127,11 @@
 //! # Ok::<(), slim_runtime::Error>(())
 //! ```
 //!
-//! The value is that of the network before fine-tuning, which is not always the order after it; on
-//! a network that was trained with sparsity, the two are close. A search that goes on finds the
-//! same as one that was not interrupted, to the bit, if the measure returns the same each time. The
-//! commands `slim sensitivity` and `slim search` do this for the networks of the zoo.
+//! The value is that of the network before fine-tuning, which is not always the order after it.
+//! Where much goes, networks differ little before they are recalibrated: let the measure call
+//! [`recalibrated`](crate::recalibrated()). A search that goes on finds the same as one that was
+//! not interrupted, to the bit, if the measure returns the same each time. The commands `slim
+//! sensitivity` and `slim search` do this for the networks of the zoo.
 //!
 //! # How channels are selected
 //!

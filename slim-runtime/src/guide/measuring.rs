@@ -157,24 +157,14 @@
 //! # Ok::<(), slim_runtime::Error>(())
 //! ```
 //!
-//! On CIFAR's images with one thread of a busy machine, in processor time (median of 60 passes):
-//!
-//! | network | | predicted | measured | error |
-//! | --- | --- | --- | --- | --- |
-//! | VGG-19 | dense | 19.6 ms | 21.1 ms | -7 % |
-//! | | slimmed to half of the latency | 9.8 ms | 10.5 ms | -6 % |
-//! | | share | 50.0 % | 49.7 % | +0.3 points |
-//! | PreResNet-20 | dense | 1.14 ms | 1.35 ms | -16 % |
-//! | | slimmed to half of the latency | 0.57 ms | 0.75 ms | -24 % |
-//! | | share | 50.0 % | 55.9 % | -5.9 points |
-//!
 //! The table has convolutions, transposed convolutions, linear layers and batch norms. Batch norms
 //! are there because small networks notice them: they are 12 % of the predicted latency of
 //! PreResNet-20, and 2 % of that of VGG-19. A ReLU takes a third of its batch norm's time or less,
 //! and is not in the table; neither are pools, sums, selections of channels, and the calls between
 //! layers. So predictions are too low, most of all where layers are small, and a share of such a
-//! network's latency is not fully reached. Ask for a smaller share then, by the error that `check`
-//! shows.
+//! network's latency is not fully reached: `docs/cli.md` has measurements. Ask for a smaller share
+//! then, by the error that `check` shows. Times are those of one machine: measure another table on
+//! another.
 //!
 //! At widths between the grid's, times are interpolated. Convolutions with 15, 31 or 63 output
 //! channels took 3 to 9 % longer than those with 16, 32 or 64 on the CPU where this was tried,

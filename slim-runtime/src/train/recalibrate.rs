@@ -69,10 +69,11 @@ pub fn recalibrate<M: Prunable, B, T>(
 /// Runs `look` on the model with the statistics that [`recalibrate`] would give it, and restores
 /// the statistics, to the bit, also after an error or a panic. Returns what `look` returns.
 ///
-/// To choose between slimmed networks by their accuracy before fine-tuning, give the measure of a
-/// [`Search`](crate::Search), a [`Sweep`](crate::Sweep) or a [`Sensitivity`](crate::Sensitivity)
-/// this: with the statistics of the dense network, that accuracy says little about the one after
-/// fine-tuning (Li et al., "EagleEye", ECCV 2020, <https://arxiv.org/abs/2007.02491>).
+/// It is for the measure of a [`Search`](crate::Search), a [`Sweep`](crate::Sweep) or a
+/// [`Sensitivity`](crate::Sensitivity). With the statistics of the dense network, a network that
+/// has lost much is no better than guessing, and slimmed networks cannot be told apart by their
+/// accuracy before fine-tuning; with statistics of their own, they can (Li et al., "EagleEye", ECCV
+/// 2020, <https://arxiv.org/abs/2007.02491>).
 ///
 /// ```
 /// # use slim_runtime::{Prunable, Result, Search, Slimming, recalibrated};
@@ -233,7 +234,7 @@ impl Norms {
                         |momentum| format!("of {momentum}"),
                     );
                     let reason = format!(
-                        "it has a momentum {momentum}; build it with one in (0, 1], such as 0.1, or with `slim_runtime::nn`, whose batch norms use 0.1 during `recalibrate`"
+                        "it has a momentum {momentum}; build it with one in (0, 1], such as 0.1 (`recalibrate` uses 0.1 for batch norms of `slim_runtime::nn`)"
                     );
                     Error::Check(CheckError::Recalibration { path: layer.path.clone(), reason })
                 })?;

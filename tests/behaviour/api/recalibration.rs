@@ -320,7 +320,7 @@ fn a_momentum_of_zero_never_moves() {
     .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "cannot recalibrate `model`: it has a momentum of 0; build it with one in (0, 1], such as 0.1, or with `slim_runtime::nn`, whose batch norms use 0.1 during `recalibrate`"
+        "cannot recalibrate `model`: it has a momentum of 0; build it with one in (0, 1], such as 0.1 (`recalibrate` uses 0.1 for batch norms of `slim_runtime::nn`)"
     );
 }
 

@@ -174,8 +174,8 @@ fn growing_regularisation_is_that_of_the_groups_that_a_plan_removes() {
     assert!(matches!(plan.regulariser(&slim), Err(Error::Plan(PlanError::Mismatch { .. }))));
 }
 
-/// Each operation is given its weights in bfloat16, as autocast does on GPUs; the batch norm keeps
-/// γ and β in float32.
+/// Each operation is given its weights in bfloat16, as autocast does; the batch norm keeps γ and β
+/// in float32. `tch::autocast` switches autocast for CUDA: on a CPU, these casts stand in for it.
 #[derive(Debug, Prunable)]
 #[prune(sequential)]
 struct Mixed {

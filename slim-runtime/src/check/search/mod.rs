@@ -170,8 +170,10 @@ impl Search {
     /// [`Sweep::run`](crate::Sweep::run).
     ///
     /// `measure` runs without gradients, and has to run forward passes in evaluation mode, with
-    /// `train = false`. The model is restored afterwards, to the bit. After an error, everything
-    /// that was measured before it is kept, and `run` goes on from there.
+    /// `train = false`, or to restore the statistics of batch norms, as
+    /// [`recalibrated`](crate::recalibrated()) does. The model is restored afterwards, to the bit.
+    /// After an error, everything that was measured before it is kept, and `run` goes on from
+    /// there.
     ///
     /// # Errors
     /// [`CheckError::Resume`](crate::error::CheckError::Resume) when the network or its scores are

@@ -109,7 +109,8 @@ impl<'a> Sweep<'a> {
     /// such as `anyhow`'s.
     ///
     /// All plans are made before anything is measured. `evaluate` runs without gradients, and has
-    /// to run forward passes in evaluation mode, with `train = false`. The model is restored
+    /// to run forward passes in evaluation mode, with `train = false`, or to restore the statistics
+    /// of batch norms, as [`recalibrated`](crate::recalibrated()) does. The model is restored
     /// afterwards, to the bit.
     ///
     /// # Errors

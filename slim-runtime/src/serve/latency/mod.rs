@@ -28,9 +28,10 @@ pub use measure::LatencyOptions;
 /// Activations, pools, sums, and the calls between layers are not in the sum.
 /// [`check`](Self::check) compares a prediction with measurements.
 ///
-/// A table holds for the device, the kind of numbers, the number of threads and the libtorch that
-/// it was measured with; its file states them. [`extend`](Self::extend) adds the layers of another
-/// network, and measures only the shapes that are missing. The table then belongs to that network.
+/// A table holds for the machine, the device, the kind of numbers, the number of threads and the
+/// libtorch that it was measured with; its file states all of them but the machine.
+/// [`extend`](Self::extend) adds the layers of another network, and measures only the shapes that
+/// are missing. The table then belongs to that network.
 ///
 /// ```
 /// use slim_runtime::{LatencyOptions, LatencyTable, Prunable, Slimming, model, nn};
