@@ -201,11 +201,14 @@ impl Runs {
         let mut plain = None;
         for (column, repair) in REPAIRS {
             let mut model = self.trained(training, SEED)?;
+            if accuracies.is_empty() {
+                accuracies.insert("dense".to_owned(), self.accuracy(&model)?);
+            }
             let options = options.iter().cloned().chain(words(repair));
             let pruning = self.prune(&mut model, options, found.as_ref(), false)?;
-            let score = evaluate(&model.net, &*self.data.test, TEST_BATCH)?;
-            say(format_args!("{name}, {column}: {:.2} %", score.accuracy()));
-            accuracies.insert(column.to_owned(), score.accuracy());
+            let accuracy = self.accuracy(&model)?;
+            say(format_args!("{name}, {column}: {accuracy:.2} %"));
+            accuracies.insert(column.to_owned(), accuracy);
             plain.get_or_insert((model, pruning));
             ensure!(!self.interrupt.asked(), "interrupted; the same command goes on with this row");
         }
@@ -286,7 +289,7 @@ impl Runs {
             recipe.epochs = 1;
         }
         if resume.as_ref().is_some_and(|resume| resume.progress() == (recipe.epochs, 0)) {
-            let accuracy = evaluate(&model.net, &*self.data.test, TEST_BATCH)?.accuracy();
+            let accuracy = self.accuracy(&model)?;
             return Ok((model, accuracy));
         }
         say(format_args!("training {}, {} epochs", folder.display(), recipe.epochs));
@@ -297,6 +300,11 @@ impl Runs {
         };
         let outcome = train(&mut model, &self.data, &recipe, &output, resume)?;
         Ok((model, outcome.score.accuracy()))
+    }
+
+    /// The accuracy of a network on the test images, in percent.
+    fn accuracy(&self, model: &Model) -> Result<f64> {
+        Ok(evaluate(&model.net, &*self.data.test, TEST_BATCH)?.accuracy())
     }
 
     /// Prunes a network by options of `slim prune`, or by a slimming in place of those that say how
