@@ -13,7 +13,7 @@ use slim_runtime::{Cost, Prunable, Slimming, recalibrated};
 use tch::nn::ModuleT;
 use tch::{Kind, Tensor};
 
-use crate::data::{DataSet, Sample};
+use crate::data::{DataSet, Sample, Split};
 use crate::device::DeviceOptions;
 use crate::files::Folder;
 use crate::model::Model;
@@ -99,11 +99,14 @@ pub struct Images {
     calibration: Vec<Tensor>,
 }
 
-/// What measurements depend on besides weights and slimming.
+/// What measurements depend on besides the slimming.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Run {
     /// The network by name.
     pub network: String,
+    /// The [fingerprint](Model::fingerprint) of its weights.
+    pub weights: String,
     /// The data set.
     pub dataset: String,
     /// Number of images.
@@ -204,6 +207,7 @@ impl MeasureOptions {
         let reads = CriterionName::reading_images(&ranked);
         let run = Run {
             network: model.spec.to_string(),
+            weights: model.fingerprint()?,
             dataset: name.to_string(),
             images: count,
             seed: self.seed,
@@ -218,6 +222,11 @@ impl MeasureOptions {
         };
         let (batch, seed) = (self.test_batch_size, self.seed);
         let images = Images { data, count, batch, seed, calibration };
+        ensure!(
+            images.is_finite(&model.net)?,
+            "the outputs of the network in {} are not finite, so nothing can be measured: look for NaN or infinity in its weights",
+            self.model.display()
+        );
         Ok(Measured { model, images, run })
     }
 
@@ -258,7 +267,10 @@ impl Measured {
     /// Which statistics the batch norms of the networks have that are measured.
     pub fn statistics(&self) -> String {
         match self.run.repair_batches {
-            Some(batches) => format!("recalibrated on {batches} batches for each measurement"),
+            Some(_) => {
+                let batches = self.images.calibration.len();
+                format!("recalibrated on {batches} batches for each measurement")
+            }
             None => "as they were trained".to_owned(),
         }
     }
@@ -271,7 +283,7 @@ impl Measured {
         if !file.exists() {
             return Ok(None);
         }
-        let Saved { run, state } = read(file)?;
+        let Saved { run, state } = read(file).context("to begin anew, choose another --save")?;
         ensure!(run == self.run, of_another_run(file));
         Ok(Some(state))
     }
@@ -297,6 +309,14 @@ pub fn of_another_run(file: &Path) -> String {
 }
 
 impl Images {
+    /// Whether the outputs of a network for some of the images are finite.
+    fn is_finite(&self, net: &Net) -> Result<bool> {
+        let sample = Sample::new(&*self.data.train, self.batch.min(self.count), self.seed);
+        let batch = sample.batches(self.batch).next().context("there is no training image")??;
+        let outputs = tch::no_grad(|| net.forward_t(&batch.images, false));
+        Ok(bool::try_from(outputs.f_isfinite()?.f_all()?)?)
+    }
+
     /// Accuracy of a network in evaluation mode, in percent, with the statistics of its batch norms
     /// or with those that recalibration gives it.
     ///

@@ -100,6 +100,8 @@ fn run(options: &Options) -> Result<()> {
         smoke: options.smoke,
     };
     let runs = Runs::new(setup)?;
+    // Before hours of training, of which nothing could be kept.
+    results.write(&options.results)?;
     for (index, row) in missing.iter().enumerate() {
         say(format_args!("row {} of {}: {row}", index + 1, missing.len()));
         let measured = runs.measure(row)?;

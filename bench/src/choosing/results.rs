@@ -53,12 +53,20 @@ impl Results {
         self.rows.get(&row.to_string())
     }
 
-    /// Adds a row and writes the file, which is whole at any time.
+    /// Adds a row and writes the file.
+    ///
+    /// # Errors
+    /// Those of [`write`](Self::write).
+    pub fn add(&mut self, row: &Row, measured: Measured, path: &Path) -> Result<()> {
+        self.rows.insert(row.to_string(), measured);
+        self.write(path)
+    }
+
+    /// Writes the file, which is whole at any time.
     ///
     /// # Errors
     /// Errors of the disk.
-    pub fn add(&mut self, row: &Row, measured: Measured, path: &Path) -> Result<()> {
-        self.rows.insert(row.to_string(), measured);
+    pub fn write(&self, path: &Path) -> Result<()> {
         let part = path.with_extension("part");
         fs::write(&part, serde_json::to_string_pretty(self)? + "\n")
             .and_then(|()| fs::rename(&part, path))

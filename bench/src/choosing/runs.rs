@@ -21,7 +21,7 @@ use slim_cli::terminal::say;
 use slim_cli::train::{
     CHECKPOINT, Interrupt, Output, Recipe, RecipeOptions, Resume, evaluate, train,
 };
-use slim_runtime::Slimming;
+use slim_runtime::{Slimmed, Slimming};
 use tch::Device;
 
 use super::results::Measured;
@@ -253,41 +253,45 @@ impl Runs {
         let Training { name, network, recipe } = training;
         let TrainOptions { network, recipe } = parsed([words(network), words(recipe)].concat())?;
         let folder = self.folder(&format!("{name}-{seed}"));
-        let fresh = || -> Result<_> {
-            let mut model = network.fresh(self.data.classes, seed, Device::Cpu)?;
-            model.dataset = Some(self.setup.dataset);
-            Ok(model)
-        };
+        let mut fresh = network.fresh(self.data.classes, seed, Device::Cpu)?;
+        fresh.dataset = Some(self.setup.dataset);
         self.train(fresh, &folder, &recipe, seed).map(|(model, _)| model)
     }
 
     /// Fine-tunes a slimmed network, and returns its accuracy.
     fn refine(&self, model: Model, folder: &Path, recipe: &str, seed: u64) -> Result<f64> {
         let TrainOptions { recipe, .. } = parsed(words(recipe))?;
-        self.train(|| Ok(model), folder, &recipe, seed).map(|(_, accuracy)| accuracy)
+        self.train(model, folder, &recipe, seed).map(|(_, accuracy)| accuracy)
     }
 
-    /// Trains the network of `start`, or goes on from the checkpoint in the folder. Returns the
+    /// Trains a network, or goes on from the checkpoint in the folder. Returns the
     /// network and its accuracy, which is read if training had ended before.
     fn train(
         &self,
-        start: impl FnOnce() -> Result<Model>,
+        fresh: Model,
         folder: &Path,
         recipe: &RecipeOptions,
         seed: u64,
     ) -> Result<(Model, f64)> {
         let checkpoint = folder.join(CHECKPOINT);
-        let (mut model, resume) = match checkpoint.exists() {
-            true => {
-                let read = Resume::read(&checkpoint, &Wanted::default(), Device::Cpu)?;
-                (read.0, Some(read.1))
-            }
-            false => (start()?, None),
-        };
-        let mut recipe = recipe.applied_to(&Recipe { seed, ..Recipe::default() }, model.spec.arch);
+        let mut recipe = recipe.applied_to(&Recipe { seed, ..Recipe::default() }, fresh.spec.arch);
         if self.setup.smoke {
             recipe.epochs = 1;
         }
+        let (mut model, resume) = match checkpoint.exists() {
+            true => {
+                let (model, resume) = Resume::read(&checkpoint, &Wanted::default(), Device::Cpu)?;
+                let widths = |model: &Model| model.slimmed.as_ref().map(Slimmed::cfg);
+                ensure!(
+                    (&model.spec, widths(&model), resume.recipe())
+                        == (&fresh.spec, widths(&fresh), &recipe),
+                    "{} is of another network or recipe: remove it, or choose another --work",
+                    checkpoint.display()
+                );
+                (model, Some(resume))
+            }
+            false => (fresh, None),
+        };
         if resume.as_ref().is_some_and(|resume| resume.progress() == (recipe.epochs, 0)) {
             let accuracy = self.accuracy(&model)?;
             return Ok((model, accuracy));

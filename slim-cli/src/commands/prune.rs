@@ -100,7 +100,11 @@ pub(super) fn run(options: &Options) -> Result<()> {
         seed: *seed,
         device,
     };
-    job.check(&model, None)?;
+    let checked = job.check(&model, None);
+    match &options.found {
+        Some(file) => checked.with_context(|| format!("--slimming {}", file.display()))?,
+        None => checked?,
+    }
     let folder = Folder::new(&options.save)?;
     let forms = options.forms.chosen();
     let written: Vec<_> =

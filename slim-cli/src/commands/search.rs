@@ -1,6 +1,6 @@
 //! Searches the ratio of each layer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, ensure};
 use clap::builder::RangedU64ValueParser;
@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use slim_runtime::{Change, Prunable, Search, Sensitivity};
 
 use crate::measure::{self, MeasureOptions, Measured, Saved, Stopped, of_another_run};
+use crate::options::Usage;
 use crate::prune::latency;
 use crate::slimming::BudgetOptions;
 use crate::terminal::say;
@@ -48,7 +49,7 @@ pub(super) struct Options {
     latency_table: Option<PathBuf>,
 
     /// Number of generations after the first
-    #[arg(long, value_name = "N", default_value_t = 20, help_heading = "Search")]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = RangedU64ValueParser::<usize>::new().range(..=1_000_000), help_heading = "Search")]
     generations: usize,
     /// Number of individuals in a generation, of which three quarters are new
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = RangedU64ValueParser::<usize>::new().range(2..=65536), help_heading = "Search")]
@@ -61,6 +62,26 @@ pub(super) struct Options {
     measure: MeasureOptions,
 }
 
+impl Options {
+    /// Checks what clap does not.
+    fn check(&self) -> Result<()> {
+        let Some(table) = &self.latency_table else { return Ok(()) };
+        let save = self.measure.save();
+        let refuse = |reason: String| Err(Usage(reason).into());
+        if !self.budget.is_latency() {
+            return refuse("--latency-table is for --latency: leave it out".to_owned());
+        }
+        let absolute = |file: &Path| std::path::absolute(file).ok();
+        let is_written = |name: &&str| absolute(table) == absolute(&save.join(name));
+        match [FILE, FOUND].into_iter().find(is_written) {
+            Some(name) => refuse(format!(
+                "--latency-table is {name} in --save, which the search writes: name another file"
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The file of the search.
 const FILE: &str = "search.json";
 /// The file of the best ratios.
@@ -68,6 +89,7 @@ const FOUND: &str = "slimming.json";
 
 pub(super) fn run(options: &Options) -> Result<()> {
     let interrupt = Interrupt::on_signals()?;
+    options.check()?;
     let mut measured = options.measure.set_up()?;
     measured.run.population = Some(options.population);
     measured.run.sensitivity.clone_from(&options.sensitivity);

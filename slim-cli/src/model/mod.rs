@@ -30,7 +30,7 @@ use slim_runtime::error::{FileError, SelectionError};
 use slim_runtime::weights::{self, Format};
 use slim_runtime::{Cfg, Error, Prunable, Slimmed, Slimming};
 use tch::nn::VarStore;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::data::Name;
 use crate::network::{Arch, Net, Spec};
@@ -193,6 +193,24 @@ impl Model {
         let plan = self.net.plan(&drawn).and_then(|plan| plan.with_variables(&self.net, &self.vs));
         let plan = plan.ok()?;
         plan.tensors().find(|(path, _)| path == field).and_then(|(_, name)| name.map(str::to_owned))
+    }
+
+    /// A hash of the names, shapes and values of all variables, which tells networks apart: FNV-1a by
+    /// words, since there may be hundreds of millions of values.
+    ///
+    /// # Errors
+    /// Errors of libtorch.
+    pub fn fingerprint(&self) -> Result<String> {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut add = |word: u64| hash = (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3);
+        for (name, variable) in self.vs.variables().into_iter().collect::<BTreeMap<_, _>>() {
+            name.bytes().for_each(|byte| add(u64::from(byte)));
+            variable.size().iter().for_each(|&size| add(size as u64));
+            let values = variable.f_detach()?.f_to_kind(Kind::Float)?.f_flatten(0, -1)?;
+            let values = Vec::<f32>::try_from(values.f_to_device(Device::Cpu)?)?;
+            values.iter().for_each(|value| add(u64::from(value.to_bits())));
+        }
+        Ok(format!("{hash:016x}"))
     }
 
     /// Draws γ from U(0, 1), so that the channels of an untrained network have different scores.

@@ -1,5 +1,6 @@
 //! The times of a network's layers in a file, and the latency of the network.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -19,6 +20,11 @@ use crate::terminal::say;
 pub(crate) fn table(file: &Path, net: &Net, image: &Tensor) -> Result<LatencyTable> {
     let (options, pass) = (LatencyOptions::new(), |net: &Net| net.forward_t(image, false));
     if !file.exists() {
+        // Before the layers are timed, which takes a while.
+        let writable = fs::OpenOptions::new().create_new(true).write(true).open(file);
+        writable
+            .and_then(|_| fs::remove_file(file))
+            .with_context(|| format!("cannot write --latency-table {}", file.display()))?;
         say(format_args!("measuring the times of the layers into {} …", file.display()));
         let table = LatencyTable::measure(net, pass, &options)?;
         say(format_args!("{table}"));

@@ -130,6 +130,11 @@ pub struct BudgetOptions {
 }
 
 impl BudgetOptions {
+    /// Whether the budget is in latency.
+    pub fn is_latency(&self) -> bool {
+        self.latency.is_some()
+    }
+
     /// The budget as a slimming. `cost` counts the network if it is in MACs, and `latencies` times
     /// it if it is in latency.
     ///

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 use slim_runtime::checkpoint::File;
 use slim_runtime::error::FileError;
 use slim_runtime::weights::Format;
-use slim_runtime::{Error, Plan};
+use slim_runtime::{Error, Plan, Target};
 use tch::{Device, Tensor};
 
 use super::epoch::Progress;
@@ -52,6 +52,33 @@ pub(super) struct State {
     pub(super) teacher: Option<String>,
 }
 
+impl State {
+    /// Checks what is said about pruning while training.
+    fn check(&self, model: &Model) -> Result<()> {
+        let Self { recipe, cut, growing, .. } = self;
+        let is_growing = recipe.growing > 0. && !cut;
+        ensure!(growing.is_some() || !is_growing, "it lacks the plan of what --growing removes");
+        ensure!(
+            growing.is_none() || is_growing,
+            "it has a plan, and --growing removes nothing more"
+        );
+        ensure!(
+            !cut || model.slimmed.is_some(),
+            "its channels are cut out, and the network is whole"
+        );
+        if let Some(plan) = growing {
+            plan.regulariser(&model.net)?;
+            ensure!(
+                plan.slimming().target == Target::Ratio(recipe.growing),
+                "its plan is for {}, and its recipe for ratio {}",
+                plan.slimming().target,
+                recipe.growing
+            );
+        }
+        Ok(())
+    }
+}
+
 /// Training that resumes from a file.
 #[derive(Debug)]
 pub struct Resume {
@@ -82,9 +109,12 @@ impl Resume {
                 path.display()
             );
         };
-        let state = serde_json::from_str(text)
+        let state: State = serde_json::from_str(text)
             .with_context(|| format!("{}, {TRAINING}", path.display()))?;
         let model = Model::of(&file, path, wanted, device)?;
+        State::check(&state, &model).with_context(|| {
+            format!("{}: the checkpoint is not sound, so begin anew", path.display())
+        })?;
         let tensors = file.tensors()?.into_iter();
         let momentum = tensors
             .filter_map(|(name, tensor)| Some((name.strip_prefix(MOMENTUM)?.to_owned(), tensor)))

@@ -1,6 +1,6 @@
 //! Pruning of a network while it is trained.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use slim_distributed::Distributed;
 use slim_runtime::{GradualPruning, Plan, Prunable, Slimming};
 
@@ -8,7 +8,7 @@ use super::{Recipe, Resume};
 use crate::model::Model;
 use crate::network::Net;
 
-const UNSOUND: &str = "the checkpoint is not sound: it is of training with --growing, and does not say which channels go, or it says so and is of other training";
+const NO_PLAN: &str = "the checkpoint of training with --growing does not say which channels go";
 
 /// Pruning while training.
 pub(super) enum Pruning {
@@ -35,13 +35,12 @@ impl Pruning {
         let state = resume.map(|resume| &resume.state);
         let is_cut = state.is_some_and(|state| state.cut);
         let planned = state.and_then(|state| state.growing.as_ref());
-        ensure!(planned.is_none() || (recipe.growing > 0. && !is_cut), UNSOUND);
         let Some(slimming) = recipe.slimming(model.spec.arch).filter(|_| !is_cut) else {
             return Ok(None);
         };
         if recipe.growing > 0. {
             let plan = match state {
-                Some(_) => planned.cloned().context(UNSOUND)?,
+                Some(_) => planned.cloned().context(NO_PLAN)?,
                 None => chosen(dist, model, &slimming)?,
             };
             return Ok(Some(Self::Growing(plan)));

@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use slim_distributed::Distributed;
 use slim_runtime::distillation_loss;
-use tch::nn::{ModuleT, VarStore};
-use tch::{Kind, Reduction, Tensor};
+use tch::nn::ModuleT;
+use tch::{Reduction, Tensor};
 
 use super::evaluate::loss;
 use super::{Recipe, hand_over};
@@ -48,7 +48,7 @@ impl Teacher {
         let read = dist.together(read())?;
         let handed = hand_over(dist, read.map(|model| (model, None)))?;
         let (model, _) = handed.context("rank 0 has read the teacher")?;
-        let fingerprint = fingerprint(&model.vs)?;
+        let fingerprint = model.fingerprint()?;
         let Recipe { temperature, distill_weight: weight, .. } = *recipe;
         Ok(Some(Self { model, temperature, weight, fingerprint }))
     }
@@ -92,21 +92,4 @@ pub(super) fn check_same(
             Ok(())
         }
     }
-}
-
-/// A hash of the names, shapes and values of all variables: FNV-1a by words, since there may be
-/// hundreds of millions of values.
-fn fingerprint(vs: &VarStore) -> Result<String> {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let mut add = |word: u64| hash = (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3);
-    let mut variables: Vec<_> = vs.variables().into_iter().collect();
-    variables.sort_by(|(first, _), (second, _)| first.cmp(second));
-    for (name, variable) in variables {
-        name.bytes().for_each(|byte| add(u64::from(byte)));
-        variable.size().iter().for_each(|&size| add(size as u64));
-        let values = variable.f_detach()?.f_to_kind(Kind::Float)?.f_flatten(0, -1)?;
-        let values = Vec::<f32>::try_from(values.f_to_device(tch::Device::Cpu)?)?;
-        values.iter().for_each(|value| add(u64::from(value.to_bits())));
-    }
-    Ok(format!("{hash:016x}"))
 }

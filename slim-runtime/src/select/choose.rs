@@ -116,7 +116,7 @@ pub(super) fn threshold_of(ranked: &[f64], ratio: f64) -> f64 {
 }
 
 /// A target, with the unit of what it measures.
-fn said(target: &Target) -> String {
+pub(super) fn said(target: &Target) -> String {
     match target {
         Target::Latency { .. } => format!("{target} (in ns)"),
         _ => target.to_string(),

@@ -158,7 +158,7 @@ impl<'g> PerGroup<'g> {
         let all: Vec<_> = self.groups.iter().map(|group| group.removable).collect();
         match self.cost(&all) {
             least if least > most => Err(Error::Selection(SelectionError::OutOfReach {
-                target: self.slimming.target.to_string(),
+                target: choose::said(&self.slimming.target),
                 most,
                 least,
             })),

@@ -453,6 +453,11 @@ fn hostile_states_are_refused() {
     other["groups"][0]["pattern"] = json!("bn3");
     let error = Search::from_json(&other.to_string()).unwrap().run(&mut net, 2, value).unwrap_err();
     assert!(error.to_string().contains("their groups of layers"), "{error}");
+    // So is an individual that removes nothing.
+    let mut above = state.clone();
+    above["population"][3]["removed"] = json!([0, 0, 0]);
+    let error = Search::from_json(&above.to_string()).unwrap().run(&mut net, 2, value).unwrap_err();
+    assert!(error.to_string().contains("an individual is above the budget"), "{error}");
 }
 
 #[test]

@@ -206,22 +206,29 @@ fn a_growing_penalty_needs_channels_that_differ_and_a_plan_in_its_checkpoint() -
     let interrupted = train(&mut start_of(&growing())?, &data(), &growing(), &output, None);
     assert!(interrupted.is_err_and(|error| error.is::<Interrupted>()));
     let refused = |change: fn(&mut Resume)| -> Result<String> {
-        let (mut ours, mut resume) =
+        let (ours, mut resume) =
             Resume::read(&checkpoint_in(folder.path()), &Wanted::default(), Device::Cpu)?;
         change(&mut resume);
-        Ok(text(train(&mut ours, &data(), &growing(), &quiet(), Some(resume))))
+        let damaged = folder.path().join("damaged.safetensors");
+        resume.write(&ours, &damaged)?;
+        let text = text(Resume::read(&damaged, &Wanted::default(), Device::Cpu));
+        Ok(text.replace(&folder.path().display().to_string(), "FOLDER"))
     };
     let texts = [
         untrained,
         refused(|resume| resume.state.growing = None)?,
         refused(|resume| resume.state.growing = plan_of_another().ok())?,
         refused(|resume| resume.state.cut = true)?,
+        refused(|resume| (resume.state.cut, resume.state.growing) = (true, None))?,
+        refused(|resume| resume.state.recipe.growing = 0.9)?,
     ];
     insta::assert_snapshot!(texts.join("\n"), @r"
     every |γ| that could go is 0.5, so nothing tells the channels apart and the rule would remove all of them; train first, with `add_l1_subgradient` between `backward` and `step`
-    the checkpoint is not sound: it is of training with --growing, and does not say which channels go, or it says so and is of other training
-    the plan does not fit this model: `feature.1.conv` has the channels (in 4, out 6) in the model, (in 4, out 7) in the plan
-    the checkpoint is not sound: it is of training with --growing, and does not say which channels go, or it says so and is of other training
+    FOLDER/damaged.safetensors: the checkpoint is not sound, so begin anew: it lacks the plan of what --growing removes
+    FOLDER/damaged.safetensors: the checkpoint is not sound, so begin anew: the plan does not fit this model: `feature.1.conv` has the channels (in 4, out 6) in the model, (in 4, out 7) in the plan
+    FOLDER/damaged.safetensors: the checkpoint is not sound, so begin anew: it has a plan, and --growing removes nothing more
+    FOLDER/damaged.safetensors: the checkpoint is not sound, so begin anew: its channels are cut out, and the network is whole
+    FOLDER/damaged.safetensors: the checkpoint is not sound, so begin anew: its plan is for ratio 0.5, and its recipe for ratio 0.9
     ");
     Ok(())
 }

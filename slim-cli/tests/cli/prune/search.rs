@@ -309,6 +309,23 @@ fn other_options_and_wrong_files_are_refused() {
     texts.push(refused(prune("--slimming out/slimming.json --percent 0.5")));
     texts.push(refused(prune("--slimming out/slimming.json --keep feature.0")));
     assert!(!folder.path("pruned").exists() && !folder.path("other").exists());
+    // Other weights, of which the criterion reads none.
+    let weights = folder.path("net.safetensors");
+    let trained = fs::read(&weights).unwrap();
+    let model = read(&folder);
+    let mut bias = model.vs.variables()["classifier.bias"].detach();
+    let _ = bias.g_add_scalar_(0.01);
+    model.writer().unwrap().write(&weights).unwrap();
+    texts.push(refused(search("--params 0.5 --save out")));
+    let _ = bias.fill_(f64::NAN);
+    model.writer().unwrap().write(&weights).unwrap();
+    texts.push(refused(search("--params 0.5 --save other")));
+    fs::write(&weights, trained).unwrap();
+    // Tables of times.
+    texts.push(refused(search("--params 0.5 --save other --latency-table times.json")));
+    texts.push(refused(search("--latency 0.5 --save out --latency-table out/search.json")));
+    texts.push(refused(search("--latency 0.5 --save other --latency-table nowhere/times.json")));
+    texts.push(refused(search("--params 0.5 --save other --generations 18446744073709551615")));
     // A damaged state.
     fs::write(folder.path("out/search.json"), &before[..before.len() / 2]).unwrap();
     let said = search("--params 0.5 --save out");

@@ -8,10 +8,11 @@ mod stored;
 use super::sensitivity::{Sensitivity, unreadable};
 use super::sweep::Evaluation;
 use super::{check_same, evaluated, finite};
+use crate::error::CheckError;
 use crate::select::{self, Fingerprint, PerGroup};
 use crate::slimming::{CoupledLayers, Slimming};
 use crate::surgery::ModelState;
-use crate::{Prunable, Result, analysis};
+use crate::{Error, Prunable, Result, analysis};
 use serde::{Deserialize, Serialize};
 use stored::{FORMAT, Stored};
 
@@ -177,7 +178,7 @@ impl Search {
     ///
     /// # Errors
     /// [`CheckError::Resume`](crate::error::CheckError::Resume) when the network or its scores are
-    /// not those of the search so far,
+    /// not those of the search so far (weights that no score reads are not compared),
     /// [`CheckError::Benchmark`](crate::error::CheckError::Benchmark) for a value that is not
     /// finite,
     /// [`CheckError::TrainingMode`](crate::error::CheckError::TrainingMode), those of
@@ -216,6 +217,11 @@ impl Search {
         check_same(&per_group, slimming, &known, groups.iter())?;
         if self.stored.population.is_empty() {
             breed::begin(&mut self.stored, &per_group)?;
+        }
+        let most = per_group.most()?;
+        if self.stored.population.iter().any(|one| per_group.cost(&one.removed) > most) {
+            let difference = "an individual is above the budget".to_owned();
+            return Err(Error::Check(CheckError::Resume { difference }).into());
         }
         loop {
             if let Some(next) = self.next() {

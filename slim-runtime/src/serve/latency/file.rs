@@ -101,7 +101,7 @@ impl LatencyTable {
             cause,
         })?;
         parsed(&text).map_err(|reason| {
-            let reason = format!("no latency table: {reason}; remove it, and measure it again");
+            let reason = format!("no latency table: {reason}; name another file, or remove this one and measure again");
             Error::File(FileError::Format { file: file.to_owned(), reason })
         })
     }
