@@ -195,8 +195,8 @@ impl Model {
         plan.tensors().find(|(path, _)| path == field).and_then(|(_, name)| name.map(str::to_owned))
     }
 
-    /// A hash of the names, shapes and values of all variables, which tells networks apart: FNV-1a by
-    /// words, since there may be hundreds of millions of values.
+    /// A hash of the names, shapes and values of all variables, which tells networks apart: FNV-1a
+    /// by words, since there may be hundreds of millions of values.
     ///
     /// # Errors
     /// Errors of libtorch.
