@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use slim_bench::choosing::{Choice, Limits, ROWS, Results, Row, Runs, Setup};
 use slim_cli::data::Name;
+use slim_cli::options::Usage;
 use slim_cli::program;
 use slim_cli::terminal::say;
 
@@ -78,7 +79,8 @@ fn run(options: &Options) -> Result<()> {
         return Ok(());
     }
     let named = |name: &String| {
-        Row::named(name).with_context(|| format!("no row `{name}`; --list prints all of them"))
+        Row::named(name)
+            .with_context(|| Usage(format!("no row `{name}`; --list prints all of them")))
     };
     let rows: Vec<Row> = match &options.only[..] {
         [] if options.smoke => smoke_rows(),

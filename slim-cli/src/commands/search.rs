@@ -11,7 +11,7 @@ use crate::measure::{self, MeasureOptions, Measured, Saved, Stopped, of_another_
 use crate::options::Usage;
 use crate::prune::latency;
 use crate::slimming::BudgetOptions;
-use crate::terminal::say;
+use crate::terminal::{quoted, say};
 use crate::train::Interrupt;
 
 const EXAMPLES: &str = "\
@@ -181,8 +181,8 @@ pub(super) fn run(options: &Options) -> Result<()> {
         "{} evaluations; wrote {FILE} and {FOUND} into {}; next: slim prune --model {} --slimming {}{}",
         search.evaluations() - before,
         options.measure.save().display(),
-        options.measure.model().display(),
-        folder.file(FOUND).display(),
+        quoted(options.measure.model()),
+        quoted(&folder.file(FOUND)),
         options.measure.for_prune()
     ));
     Ok(())

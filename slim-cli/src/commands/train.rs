@@ -9,7 +9,7 @@ use crate::model::Model;
 use crate::numbers::grouped;
 use crate::options::{DataOptions, NetworkOptions, Usage};
 use crate::processes::{self, ReportedElsewhere};
-use crate::terminal;
+use crate::terminal::{self, quoted};
 use crate::train::{
     DistillationOptions, FileOptions, Interrupt, Interrupted, Output, PenaltyName, PruningOptions,
     Recipe, RecipeOptions, Resume, hand_over, train_among,
@@ -157,7 +157,11 @@ fn run_among(dist: &Distributed, options: &Options) -> Result<()> {
         folder.display()
     ));
     if let Some(slimmed) = model.slimmed.as_ref().filter(|_| recipe.prunes()) {
-        say(format_args!("pruned to {}", slimmed.cfg()));
+        // Without batch norms, a cfg has no widths.
+        match model.spec.arch.has_batch_norms() {
+            true => say(format_args!("pruned to {}", slimmed.cfg())),
+            false => say(format_args!("pruned: channels {}", slimmed.plan().channels())),
+        }
     }
     if dist.is_main() {
         for warning in outcome.warnings {
@@ -171,7 +175,7 @@ fn run_among(dist: &Distributed, options: &Options) -> Result<()> {
 fn with_the_way_on(error: Error) -> Error {
     match error.downcast_ref().and_then(|Interrupted { checkpoint, .. }| checkpoint.as_deref()) {
         Some(file) => {
-            let way = format!("`--resume {}` goes on from here", file.display());
+            let way = format!("`--resume {}` goes on from here", quoted(file));
             error.context(way)
         }
         None => error,
