@@ -145,8 +145,8 @@ pub const ROWS: &[Row] = &[
     method("scale", PLAIN, "", Budget::Quarter),
     method("taylor", PLAIN, "--criterion group-taylor", Budget::Half),
     method("taylor", PLAIN, "--criterion group-taylor", Budget::Quarter),
-    method("l2", PLAIN, "--criterion l2", Budget::Half),
-    method("l2", PLAIN, "--criterion l2", Budget::Quarter),
+    method("l2", PLAIN, "--criterion l2 --normalisation mean", Budget::Half),
+    method("l2", PLAIN, "--criterion l2 --normalisation mean", Budget::Quarter),
 ];
 
 const fn method(
