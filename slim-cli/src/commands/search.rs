@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, ensure};
+use clap::ArgGroup;
 use clap::builder::RangedU64ValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 use slim_runtime::{Change, Prunable, Search, Sensitivity};
@@ -10,7 +11,7 @@ use slim_runtime::{Change, Prunable, Search, Sensitivity};
 use crate::measure::{self, MeasureOptions, Measured, Saved, Stopped, of_another_run};
 use crate::options::Usage;
 use crate::prune::latency;
-use crate::slimming::BudgetOptions;
+use crate::slimming::{BudgetOptions, TARGET};
 use crate::terminal::{quoted, say};
 use crate::train::Interrupt;
 
@@ -39,14 +40,11 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or no data set, 130 interrupted";
 /// --slimming`). The same command goes on from there, and finds the same as without an interruption;
 /// with more --generations, it searches further.
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new(TARGET).required(true).multiple(false))]
 #[command(args_override_self = true, after_long_help = EXAMPLES, after_help = "The manual, with examples: slim search --help")]
 pub(super) struct Options {
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Budget (one of these)")]
     budget: BudgetOptions,
-    /// File with the times of the layers for --latency, as `slim prune` writes it: measured and
-    /// written where there is none, extended where it lacks layers of this network
-    #[arg(long, value_name = "FILE", requires = "latency", help_heading = "Budget (one of these)")]
-    latency_table: Option<PathBuf>,
 
     /// Number of generations after the first
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = RangedU64ValueParser::<usize>::new().range(..=1_000_000), help_heading = "Search")]
@@ -65,7 +63,7 @@ pub(super) struct Options {
 impl Options {
     /// Checks what clap does not.
     fn check(&self) -> Result<()> {
-        let Some(table) = &self.latency_table else { return Ok(()) };
+        let Some(table) = self.budget.latency_table() else { return Ok(()) };
         let save = self.measure.save();
         let refuse = |reason: String| Err(Usage(reason).into());
         if !self.budget.is_latency() {
@@ -98,7 +96,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let saved = measured.saved::<Search>(&file)?;
     let cost = measured.cost()?;
     let image = measured.blank()?;
-    let table = options.latency_table.as_ref();
+    let table = options.budget.latency_table();
     let table = table.map(|file| latency::table(file, &measured.model.net, &image)).transpose()?;
     let timed = || table.clone().context("--latency has a table");
     let budget = options.budget.slimming(|| Ok(cost.clone()), timed)?;

@@ -2,7 +2,7 @@
 
 mod target;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use clap::builder::RangedU64ValueParser;
@@ -15,7 +15,7 @@ use slim_runtime::criterion::{
 };
 use slim_runtime::{Activation, Cost, Coupling, LatencyTable, Slimming};
 
-pub use target::BudgetOptions;
+pub use target::{BudgetOptions, TARGET};
 use target::{TargetOptions, layer_target};
 
 /// Batches of training images for criteria, if nothing else is said.
@@ -29,16 +29,6 @@ pub const REPAIR_BATCHES: usize = 8;
 pub struct SlimmingOptions {
     #[command(flatten)]
     target: TargetOptions,
-
-    /// File with the times of the layers for --latency: measured and written where there is none,
-    /// extended where it lacks layers of this network
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "latency",
-        help_heading = "How much goes (one of these)"
-    )]
-    latency_table: Option<PathBuf>,
 
     /// Apply the target to each layer by itself
     #[arg(long, help_heading = "Which channels go")]
@@ -247,7 +237,7 @@ impl SlimmingOptions {
 
     /// The file with the times of the layers, if the target is in latency.
     pub fn latency_table(&self) -> Option<&Path> {
-        self.latency_table.as_deref()
+        self.target.latency_table()
     }
 
     /// The [`Slimming`] for these options. `cost` counts the network if the target is in MACs, and

@@ -1,63 +1,46 @@
 //! How much is to go, as command-line options.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result, bail, ensure};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use slim_runtime::{Cost, LatencyTable, Slimming, Target};
+
+/// The group of the options that say how much is to go.
+pub const TARGET: &str = "how-much-goes";
+
+/// Their heading in the help.
+const HEADING: &str = "How much goes (one of these)";
 
 /// How much is to go: one of these.
 #[derive(Debug, Clone, Args)]
-#[group(multiple = false)]
+#[group(skip)]
+#[command(group = ArgGroup::new(TARGET).multiple(false), next_help_heading = HEADING)]
 pub(super) struct TargetOptions {
     /// Share of channels to remove, in [0, 1): the reference's rule [default: 0.5]
     #[arg(
         long,
+        group = TARGET,
         allow_negative_numbers = true,
-        value_name = "SHARE",
-        help_heading = "How much goes (one of these)"
+        value_name = "SHARE"
     )]
     percent: Option<f64>,
 
     /// Remove the channels whose score is not above this
     #[arg(
         long,
+        group = TARGET,
         allow_negative_numbers = true,
-        value_name = "SCORE",
-        help_heading = "How much goes (one of these)"
+        value_name = "SCORE"
     )]
     threshold: Option<f64>,
 
     /// Leave at most this number of channels
-    #[arg(long, value_name = "CHANNELS", help_heading = "How much goes (one of these)")]
+    #[arg(long, group = TARGET, value_name = "CHANNELS")]
     top_k: Option<usize>,
 
-    /// Leave at most this share of the parameters
-    #[arg(
-        long,
-        allow_negative_numbers = true,
-        value_name = "SHARE",
-        help_heading = "How much goes (one of these)"
-    )]
-    params: Option<f64>,
-
-    /// Leave at most this share of the multiply-accumulates
-    #[arg(
-        long,
-        allow_negative_numbers = true,
-        value_name = "SHARE",
-        help_heading = "How much goes (one of these)"
-    )]
-    macs: Option<f64>,
-
-    /// Leave at most this share of the latency for one image, as the times of the layers predict
-    /// it; needs --latency-table
-    #[arg(
-        long,
-        allow_negative_numbers = true,
-        value_name = "SHARE",
-        requires = "latency_table",
-        help_heading = "How much goes (one of these)"
-    )]
-    latency: Option<f64>,
+    #[command(flatten, next_help_heading = HEADING)]
+    budget: BudgetOptions,
 }
 
 /// The reference's default ratio.
@@ -67,16 +50,16 @@ impl TargetOptions {
     /// The share of channels to remove, if the target is a ratio.
     pub(super) fn ratio(&self) -> Option<f64> {
         match self {
-            TargetOptions {
-                threshold: None,
-                top_k: None,
-                params: None,
-                macs: None,
-                latency: None,
-                percent,
-            } => Some(percent.unwrap_or(PERCENT)),
+            Self { threshold: None, top_k: None, percent, budget } if budget.is_none() => {
+                Some(percent.unwrap_or(PERCENT))
+            }
             _ => None,
         }
+    }
+
+    /// The file with the times of the layers, if the target is in latency.
+    pub(super) fn latency_table(&self) -> Option<&Path> {
+        self.budget.latency_table()
     }
 
     pub(super) fn slimming(
@@ -84,55 +67,57 @@ impl TargetOptions {
         cost: impl FnOnce() -> Result<Cost>,
         latencies: impl FnOnce() -> Result<LatencyTable>,
     ) -> Result<Slimming> {
-        Ok(match self {
-            TargetOptions { threshold: Some(threshold), .. } => Slimming::threshold(*threshold),
-            TargetOptions { top_k: Some(k), .. } => Slimming::top_k(*k),
-            TargetOptions { params: Some(share), .. } => Slimming::params(*share),
-            TargetOptions { macs: Some(share), .. } => Slimming::macs(*share, &cost()?)?,
-            TargetOptions { latency: Some(share), .. } => Slimming::latency(*share, &latencies()?)?,
-            TargetOptions { percent, .. } => Slimming::ratio(percent.unwrap_or(PERCENT)),
+        Ok(match *self {
+            Self { threshold: Some(threshold), .. } => Slimming::threshold(threshold),
+            Self { top_k: Some(k), .. } => Slimming::top_k(k),
+            Self { ref budget, .. } if !budget.is_none() => budget.slimming(cost, latencies)?,
+            Self { percent, .. } => Slimming::ratio(percent.unwrap_or(PERCENT)),
         })
     }
 }
 
-/// A budget for a search: one of these.
+/// A budget: one of these. Their group is [`TARGET`], which the options around them define.
 #[derive(Debug, Clone, Args)]
-#[group(required = true, multiple = false)]
+#[group(skip)]
 pub struct BudgetOptions {
     /// Leave at most this share of the parameters
-    #[arg(
-        long,
-        allow_negative_numbers = true,
-        value_name = "SHARE",
-        help_heading = "Budget (one of these)"
-    )]
+    #[arg(long, group = TARGET, allow_negative_numbers = true, value_name = "SHARE")]
     params: Option<f64>,
 
     /// Leave at most this share of the multiply-accumulates
-    #[arg(
-        long,
-        allow_negative_numbers = true,
-        value_name = "SHARE",
-        help_heading = "Budget (one of these)"
-    )]
+    #[arg(long, group = TARGET, allow_negative_numbers = true, value_name = "SHARE")]
     macs: Option<f64>,
 
     /// Leave at most this share of the latency for one image, as the times of the layers predict
     /// it; needs --latency-table
     #[arg(
         long,
+        group = TARGET,
         allow_negative_numbers = true,
         value_name = "SHARE",
-        requires = "latency_table",
-        help_heading = "Budget (one of these)"
+        requires = "latency_table"
     )]
     latency: Option<f64>,
+
+    /// File with the times of the layers for --latency: measured and written where there is none,
+    /// extended where it lacks layers of this network
+    #[arg(long, value_name = "FILE", requires = "latency")]
+    latency_table: Option<PathBuf>,
 }
 
 impl BudgetOptions {
+    fn is_none(&self) -> bool {
+        matches!(self, Self { params: None, macs: None, latency: None, .. })
+    }
+
     /// Whether the budget is in latency.
     pub fn is_latency(&self) -> bool {
         self.latency.is_some()
+    }
+
+    /// The file with the times of the layers.
+    pub fn latency_table(&self) -> Option<&Path> {
+        self.latency_table.as_deref()
     }
 
     /// The budget as a slimming. `cost` counts the network if it is in MACs, and `latencies` times
@@ -149,7 +134,7 @@ impl BudgetOptions {
             Self { params: Some(share), .. } => Ok(Slimming::params(share)),
             Self { macs: Some(share), .. } => Ok(Slimming::macs(share, &cost()?)?),
             Self { latency: Some(share), .. } => Ok(Slimming::latency(share, &latencies()?)?),
-            Self { params: None, macs: None, latency: None } => {
+            Self { params: None, macs: None, latency: None, .. } => {
                 bail!("give a budget: --params, --macs or --latency")
             }
         }
