@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use slim_cli::numbers::percent;
 
 use super::rows::{ROWS, Row};
 
@@ -124,10 +125,6 @@ impl Results {
         }
         "| row | latency predicted | measured |\n| --- | --- | --- |\n".to_owned() + &lines
     }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1} %", 100. * share)
 }
 
 #[cfg(test)]

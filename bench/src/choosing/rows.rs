@@ -130,8 +130,8 @@ pub const ROWS: &[Row] = &[
     method("isomorphic-l1", SPARSE, "--isomorphic", Budget::Quarter),
     method("taylor-l1", SPARSE, "--criterion group-taylor", Budget::Half),
     method("taylor-l1", SPARSE, "--criterion group-taylor", Budget::Quarter),
-    latency("latency-l1", SPARSE, "", Budget::Half),
-    latency("latency-l1", SPARSE, "", Budget::Quarter),
+    latency("latency-l1", SPARSE, Budget::Half),
+    latency("latency-l1", SPARSE, Budget::Quarter),
     method("random-l1", SPARSE, "--criterion random", Budget::Half),
     method("random-l1", SPARSE, "--criterion random", Budget::Quarter),
     search("search-l1", SPARSE, Budget::Half),
@@ -164,13 +164,8 @@ const fn search(name: &'static str, training: Training, budget: Budget) -> Row {
     Row::Method { name, training, choice, budget, limits: Limits::Macs }
 }
 
-const fn latency(
-    name: &'static str,
-    training: Training,
-    options: &'static str,
-    budget: Budget,
-) -> Row {
-    let choice = Choice::Ranking(options);
+const fn latency(name: &'static str, training: Training, budget: Budget) -> Row {
+    let choice = Choice::Ranking("");
     Row::Method { name, training, choice, budget, limits: Limits::Latency }
 }
 
